@@ -1,0 +1,49 @@
+//! What all parts share, in build order.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::Auth;
+use crate::config::Config;
+use crate::door::Door;
+use crate::hub::Hub;
+use crate::store::Store;
+
+/// The shared state of one running server.
+pub struct App {
+    /// The settings.
+    pub config: Config,
+    /// What outlives the process.
+    pub store: Store,
+    /// Who is who.
+    pub auth: Auth,
+    /// Who may knock.
+    pub door: Door,
+    /// Who hears what.
+    pub hub: Arc<Hub>,
+    /// Every session's task: stopping waits for them.
+    pub sessions: TaskTracker,
+    /// Cancelled when the server stops: nobody new gets in.
+    pub stopping: CancellationToken,
+    /// For the uptime.
+    pub started: Instant,
+}
+
+impl App {
+    /// Puts the parts together on top of an open store.
+    pub fn new(config: Config, store: Store) -> Arc<Self> {
+        Arc::new(Self {
+            auth: Auth::new(store.clone(), &config.limits),
+            door: Door::new(&config),
+            hub: Hub::new(config.limits.group_buffer),
+            sessions: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            started: Instant::now(),
+            store,
+            config,
+        })
+    }
+}

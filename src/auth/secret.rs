@@ -1,0 +1,77 @@
+//! Secrets: made from the system's random numbers, shown once.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rand::TryRng;
+use rand::rngs::SysRng;
+
+use crate::store::TokenHash;
+
+/// Marks our tokens, so that secret scanners can find one that was committed by mistake.
+const TOKEN_PREFIX: &str = "qlt_";
+/// Marks tickets.
+const TICKET_PREFIX: &str = "qlx_";
+/// The longest text that is worth hashing; ours have 47 characters.
+const MAX_CHARS: usize = 128;
+
+/// A secret in the clear. Neither `Debug` nor any log shows it.
+pub struct Secret(String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl Secret {
+    /// A new token: 256 random bits. `None` when the system gives none.
+    pub(super) fn token() -> Option<Self> {
+        Some(Self(format!("{TOKEN_PREFIX}{}", random_text::<32>()?)))
+    }
+
+    /// A new ticket.
+    pub(super) fn ticket() -> Option<Self> {
+        Some(Self(format!("{TICKET_PREFIX}{}", random_text::<32>()?)))
+    }
+
+    /// For the holder's eyes.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    pub(super) fn hash(&self) -> TokenHash {
+        TokenHash::of(&self.0)
+    }
+}
+
+/// A password for the first administrator: 120 random bits that can be typed. `None` when the system gives none.
+pub fn random_password() -> Option<String> {
+    random_text::<15>()
+}
+
+/// `N` random bytes in letters, digits, `-` and `_`: fit for a path, a header and a subprotocol name.
+fn random_text<const N: usize>() -> Option<String> {
+    let mut bytes = [0u8; N];
+    SysRng.try_fill_bytes(&mut bytes).ok()?;
+    Some(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// Whether `text` can be a token at all. Other systems' tokens are let through to the look-up: they just aren't found.
+pub(super) fn plausible(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_CHARS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_long_distinct_and_not_printed() {
+        let (a, b) = (Secret::token().unwrap(), Secret::token().unwrap());
+        assert_ne!(a.reveal(), b.reveal());
+        assert_eq!(a.reveal().len(), 47);
+        assert!(a.reveal().starts_with("qlt_") && plausible(a.reveal()));
+        assert!(!format!("{a:?}").contains(&a.reveal()[4..]));
+        assert_eq!(random_password().unwrap().len(), 20);
+    }
+}

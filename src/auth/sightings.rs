@@ -1,0 +1,33 @@
+//! When tokens and devices were last seen, gathered in memory and written once a minute: nobody needs the second, and a
+//! write a request would cost more than the request.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use crate::ids::DeviceId;
+use crate::store::TokenHash;
+use crate::wire::Timestamp;
+
+/// Bounded by the number of stored tokens and devices: only what exists is ever noted.
+#[derive(Default)]
+pub(super) struct Sightings {
+    tokens: Mutex<HashMap<TokenHash, Timestamp>>,
+    devices: Mutex<HashMap<DeviceId, Timestamp>>,
+}
+
+impl Sightings {
+    pub(super) fn token(&self, hash: TokenHash, now: Timestamp) {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).insert(hash, now);
+    }
+
+    pub(super) fn device(&self, id: DeviceId, now: Timestamp) {
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner).insert(id, now);
+    }
+
+    /// Everything noted since the last call.
+    pub(super) fn take(&self) -> (Vec<(TokenHash, Timestamp)>, Vec<(DeviceId, Timestamp)>) {
+        let tokens = std::mem::take(&mut *self.tokens.lock().unwrap_or_else(PoisonError::into_inner));
+        let devices = std::mem::take(&mut *self.devices.lock().unwrap_or_else(PoisonError::into_inner));
+        (tokens.into_iter().collect(), devices.into_iter().collect())
+    }
+}

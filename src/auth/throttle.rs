@@ -1,0 +1,83 @@
+//! How often a password may be tried.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::door::{NetKey, Rate};
+
+/// Attempts a minute on one name are this many times those from one address before the name counts as under attack.
+const NAME_FACTOR: u32 = 3;
+/// While a name is under attack, each address has so many attempts a minute on it: enough for its owner, who comes from
+/// another address than the attacker and so is never locked out.
+const UNDER_ATTACK: u32 = 3;
+
+/// Log-in attempts by address, by name, and by both.
+pub(super) struct LoginThrottle {
+    address: Rate<NetKey>,
+    name: Rate<String>,
+    pair: Rate<(NetKey, String)>,
+}
+
+impl LoginThrottle {
+    /// `per_minute` attempts from one address; 0: no limit of any kind.
+    pub(super) fn new(per_minute: u32) -> Self {
+        Self {
+            address: Rate::per_minute(per_minute),
+            name: Rate::per_minute(per_minute.saturating_mul(NAME_FACTOR)),
+            pair: Rate::per_minute(per_minute.min(UNDER_ATTACK)),
+        }
+    }
+
+    /// Counts an attempt on `name` from `address`; an error is the time to wait.
+    pub(super) fn check(&self, address: IpAddr, name: &str) -> Result<(), Duration> {
+        let address = NetKey::from(address);
+        self.address.check(&address)?;
+        // A name of any length must not become a key of any length.
+        let name: String = name.chars().take(150).flat_map(char::to_lowercase).collect();
+        if self.name.check(&name).is_err() {
+            self.pair.check(&(address, name))?;
+        }
+        Ok(())
+    }
+
+    /// Forgets who has not come for a while.
+    pub(super) fn sweep(&self) {
+        self.address.sweep();
+        self.name.sweep();
+        self.pair.sweep();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(n: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, n])
+    }
+
+    #[test]
+    fn one_address_is_limited_others_are_not() {
+        let throttle = LoginThrottle::new(5);
+        for _ in 0..5 {
+            assert!(throttle.check(from(1), "ana").is_ok());
+        }
+        assert!(throttle.check(from(1), "ana").is_err());
+        assert!(throttle.check(from(1), "bob").is_err());
+        assert!(throttle.check(from(2), "ana").is_ok());
+    }
+
+    #[test]
+    fn a_name_attacked_from_many_addresses_stays_open_to_its_owner() {
+        let throttle = LoginThrottle::new(5);
+        for n in 0..3 {
+            for _ in 0..5 {
+                assert!(throttle.check(from(n), "ana").is_ok());
+            }
+        }
+        let passed = (0..5).filter(|_| throttle.check(from(100), "ANA").is_ok()).count();
+        assert_eq!(passed, 3);
+        assert!(throttle.check(from(200), "ana").is_ok(), "the owner");
+        assert!(throttle.check(from(101), "bob").is_ok());
+    }
+}

@@ -1,0 +1,72 @@
+//! `qy-lty serve`.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+use crate::door::listen;
+
+/// What is logged unless `RUST_LOG` says otherwise: our own words, and only warnings of others.
+const LOG: &str = "warn,qy_lty=info";
+/// Sets the first administrator's password on an empty data directory.
+const ADMIN_PASSWORD: &str = "QY_LTY_ADMIN_PASSWORD";
+/// The exit status after a second signal: 128 and SIGINT's number, as shells have it.
+const INTERRUPTED: i32 = 130;
+
+/// Runs the server until a signal comes.
+pub(super) fn run(config: Option<&Path>) -> anyhow::Result<()> {
+    let config = match config {
+        Some(path) => Config::load(path)?,
+        None => Config::default(),
+    };
+    start_log();
+    raise_file_limit();
+    let password = std::env::var(ADMIN_PASSWORD).ok().filter(|p| !p.is_empty());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime could not start")?;
+    let outcome = runtime.block_on(async {
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let address = config.server.listen;
+        let listener = listen::bind(address).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AddrInUse => anyhow!("{address} is in use: another program, or another qy-lty, listens there"),
+            _ => anyhow!("can't listen on {address}: {error}"),
+        })?;
+        let shutdown = async {
+            either(&mut interrupt, &mut terminate).await;
+            tokio::spawn(async move {
+                either(&mut interrupt, &mut terminate).await;
+                std::process::exit(INTERRUPTED);
+            });
+        };
+        Ok(crate::serve(config, password, listener, shutdown).await?)
+    });
+    runtime.shutdown_timeout(Duration::from_millis(100)); // what is left are tasks that were cut off
+    outcome
+}
+
+async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// Logs go to standard error; what has to be read by people or programs goes to standard output.
+fn start_log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG));
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+}
+
+/// Every connection is a file; the usual soft limit of 1024 is for programs that use `select`.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+}

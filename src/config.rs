@@ -1,0 +1,290 @@
+//! The settings: one documented tree, read from TOML.
+//!
+//! Everything has a default; an empty file is a valid configuration. What is unknown or impossible is refused with the file,
+//! the line and, for a misspelt key, the nearest right name: a setting that silently does nothing is worse than none.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// All settings.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where to listen and where to keep things.
+    pub server: ServerConfig,
+    /// Who may get in.
+    pub auth: AuthConfig,
+    /// Who may write to whom.
+    pub messages: MessagesConfig,
+    /// Every bound.
+    pub limits: Limits,
+}
+
+/// `[server]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Address and port; loopback only unless asked for. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The data directory, relative to the working directory; made with mode 0700.
+    pub data_dir: PathBuf,
+    /// Web origins allowed to open WebSockets besides the server's own, for example `https://app.example.com`.
+    pub origins: Vec<String>,
+    /// Close WebSockets of users without a primary device with 4002 (guide section 3.1 has this commented out).
+    pub require_device: bool,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            data_dir: PathBuf::from("data"),
+            origins: Vec::new(),
+            require_device: false,
+        }
+    }
+}
+
+/// `[auth]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuthConfig {
+    /// Whether strangers may create their own account.
+    pub registration: Registration,
+}
+
+/// Who may create an account.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Registration {
+    /// Administrators only.
+    #[default]
+    Closed,
+    /// Anyone who can reach the server.
+    Open,
+}
+
+/// `[messages]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MessagesConfig {
+    /// Whether users may send to other users (administrators and service tokens always may).
+    pub cross_user: bool,
+}
+
+/// `[limits]`: 0 switches a limit off, except where noted.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Messages a minute on one connection, all at once if it likes (guide section 8.3). Text and binary frames count.
+    pub messages_per_minute: u32,
+    /// Messages a minute of one user over all connections, so that reconnecting does not start anew.
+    pub user_messages_per_minute: u32,
+    /// Unicode characters in a message; more is answered with `MESSAGE_TOO_LARGE`.
+    pub max_message_chars: usize,
+    /// Bytes in a WebSocket frame or message; more closes the connection with 1009.
+    pub max_frame_bytes: usize,
+    /// Live connections of one user.
+    pub connections_per_user: u32,
+    /// Live connections from one address (an IPv6 /64 is one address).
+    pub connections_per_address: u32,
+    /// Live connections in all.
+    pub connections: u32,
+    /// WebSocket handshakes a minute from one address.
+    pub connects_per_minute: u32,
+    /// Password log-ins a minute from one address.
+    pub logins_per_minute: u32,
+    /// Refused credentials a minute from one address that are still answered with a close code; then 429.
+    pub refusals_per_minute: u32,
+    /// Seconds between the server's WebSocket pings.
+    pub ping_seconds: u32,
+    /// Seconds without a sign of life until a connection is closed with 4102.
+    pub idle_seconds: u32,
+    /// Seconds a write may wait for a slow reader until 4100.
+    pub write_seconds: u32,
+    /// Bytes in a REST body; more is 413.
+    pub push_bytes: usize,
+    /// Live messages that a connection may fall behind, a group; a power of two fits best. Can't be 0.
+    pub group_buffer: usize,
+    /// Tokens of one user; a log-in beyond that retires the one unused for longest. Can't be 0.
+    pub tokens_per_user: usize,
+    /// Devices of one user.
+    pub devices_per_user: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            messages_per_minute: 100,
+            user_messages_per_minute: 300,
+            max_message_chars: 10_240,
+            max_frame_bytes: 65_536,
+            connections_per_user: 20,
+            connections_per_address: 200,
+            connections: 20_000,
+            connects_per_minute: 60,
+            logins_per_minute: 10,
+            refusals_per_minute: 10,
+            ping_seconds: 30,
+            idle_seconds: 75,
+            write_seconds: 10,
+            push_bytes: 262_144,
+            group_buffer: 64,
+            tokens_per_user: 100,
+            devices_per_user: 100,
+        }
+    }
+}
+
+/// Why a configuration was refused. Prints as one plain sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("can't read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file was read but can't be used.
+    #[error("{path}:{line}: {what}")]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong and, where possible, what would be right.
+        what: String,
+    },
+}
+
+impl Config {
+    /// Reads `path`.
+    ///
+    /// # Errors
+    /// When the file can't be read, is no TOML, holds an unknown key, a value of the wrong type or an impossible one.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        Self::parse(&text).map_err(|(line, what)| ConfigError::Refused { path: path.into(), line, what })
+    }
+
+    /// Reads TOML text; an error is the line and what is wrong there.
+    fn parse(text: &str) -> Result<Self, (usize, String)> {
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| line_at(text, span.start));
+            (line, explain(error.message()))
+        })?;
+        match config.impossible() {
+            None => Ok(config),
+            Some((section, key, what)) => Err((line_of(text, section, key), format!("{section}.{key} {what}"))),
+        }
+    }
+
+    /// The first value that no server could run with: section, key, what is wrong.
+    fn impossible(&self) -> Option<(&'static str, &'static str, &'static str)> {
+        let l = &self.limits;
+        let checks = [
+            (l.group_buffer == 0 || l.group_buffer > 1 << 20, "limits", "group_buffer", "must be 1 to 1048576"),
+            (l.tokens_per_user == 0, "limits", "tokens_per_user", "must be at least 1"),
+            (l.max_frame_bytes != 0 && l.max_frame_bytes < 1024, "limits", "max_frame_bytes", "must be 0 or at least 1024"),
+            (l.push_bytes != 0 && l.push_bytes < 1024, "limits", "push_bytes", "must be 0 or at least 1024"),
+            (
+                l.idle_seconds != 0 && (l.ping_seconds == 0 || l.idle_seconds <= l.ping_seconds),
+                "limits",
+                "idle_seconds",
+                "must be more than limits.ping_seconds, or every quiet connection would be cut (or 0: never)",
+            ),
+            (self.server.data_dir.as_os_str().is_empty(), "server", "data_dir", "must name a directory"),
+            (
+                self.server.origins.iter().any(|o| !is_origin(o)),
+                "server",
+                "origins",
+                "must hold origins such as \"https://app.example.com\": scheme, host, port if unusual, nothing after",
+            ),
+        ];
+        checks.into_iter().find(|c| c.0).map(|(_, section, key, what)| (section, key, what))
+    }
+}
+
+/// Whether `text` has the form of a web origin (RFC 6454 section 6.1).
+fn is_origin(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, host)| {
+        matches!(scheme, "http" | "https") && !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '*'])
+    })
+}
+
+/// The line, from 1, that holds byte `offset`.
+fn line_at(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|&b| b == b'\n').count() + 1
+}
+
+/// The line on which `section.key` is set; 1 when it is not in the file.
+fn line_of(text: &str, section: &str, key: &str) -> usize {
+    let Ok(table) = toml::de::DeTable::parse(text) else { return 1 };
+    let value = table.get_ref().get(section).and_then(|s| s.get_ref().get(key));
+    value.map_or(1, |v| line_at(text, v.span().start))
+}
+
+/// Turns serde's words into ours: for an unknown key, the nearest right name.
+fn explain(message: &str) -> String {
+    let Some(rest) = message.strip_prefix("unknown field `") else { return message.trim().to_owned() };
+    let mut names = rest.split('`').step_by(2);
+    let unknown = names.next().unwrap_or_default();
+    let nearest = names
+        .map(|name| (strsim::damerau_levenshtein(unknown, name), name))
+        .min()
+        .filter(|&(distance, name)| distance <= name.len().max(unknown.len()) / 2);
+    match nearest {
+        Some((_, name)) => format!("unknown key \"{unknown}\"; did you mean \"{name}\"?"),
+        None => format!("unknown key \"{unknown}\""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        let (line, what) = Config::parse(text).unwrap_err();
+        format!("{line}: {what}")
+    }
+
+    #[test]
+    fn nothing_is_needed() {
+        assert_eq!(Config::parse("").unwrap(), Config::default());
+        assert!(Config::default().impossible().is_none());
+    }
+
+    #[test]
+    fn values_are_read() {
+        let text = "[server]\nlisten = \"0.0.0.0:9\"\norigins = [\"https://a.b\"]\n[auth]\nregistration = \"open\"\n[limits]\nconnections = 0";
+        let config = Config::parse(text).unwrap();
+        assert_eq!(config.server.listen.to_string(), "0.0.0.0:9");
+        assert_eq!(config.auth.registration, Registration::Open);
+        assert_eq!(config.limits.connections, 0);
+        assert_eq!(config.limits.idle_seconds, 75);
+    }
+
+    #[test]
+    fn unknown_keys_name_the_nearest() {
+        let text = "[server]\n\n[limits]\nmessages_per_minut = 5\n";
+        assert_eq!(refused(text), "4: unknown key \"messages_per_minut\"; did you mean \"messages_per_minute\"?");
+        assert_eq!(refused("[limit]\n"), "1: unknown key \"limit\"; did you mean \"limits\"?");
+        assert_eq!(refused("[server]\nzzzzzzzzzzzzzz = 1\n"), "2: unknown key \"zzzzzzzzzzzzzz\"");
+    }
+
+    #[test]
+    fn impossible_values_are_refused_on_their_line() {
+        assert!(refused("[limits]\n\nidle_seconds = 30\n").starts_with("3: limits.idle_seconds must be more than"));
+        assert!(refused("[limits]\nping_seconds = 0\n").starts_with("1: limits.idle_seconds must be more than"));
+        assert!(refused("[limits]\nping_seconds = \"30\"\n").starts_with("2: invalid type: string"));
+        assert!(refused("[limits]\nconnections = -1\n").starts_with("2: invalid value: integer `-1`"));
+        assert!(refused("[server]\norigins = [\"app.example.com\"]\n").starts_with("2: server.origins must hold"));
+        assert!(refused("[server]\nlisten = \"nowhere\"\n").starts_with("2: "));
+        assert!(refused("[server\n").starts_with("1: "));
+        assert_eq!(refused("[limits]\ngroup_buffer = 0\n"), "2: limits.group_buffer must be 1 to 1048576");
+    }
+}

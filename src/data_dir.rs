@@ -1,0 +1,117 @@
+//! The directory that holds everything: made private, refused when it is not ours alone.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Only we read, write and enter.
+const PRIVATE: u32 = 0o700;
+
+/// Why a data directory is refused. Prints as one plain sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// A symlink could be turned elsewhere by whoever owns it.
+    #[error("the data directory {0} is a symbolic link; name the directory itself")]
+    Symlink(PathBuf),
+    /// A file, or something else.
+    #[error("the data directory {0} is not a directory")]
+    NotADirectory(PathBuf),
+    /// Whoever owns it could change what is in it.
+    #[error("the data directory {path} belongs to user id {owner}, not to the user who runs qy-lty (id {us})")]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+        /// Our user.
+        us: u32,
+    },
+    /// Anybody could have put anything in it.
+    #[error("the data directory {0} can be written by everybody; check what is in it, then: chmod 700 {0}")]
+    WorldWritable(PathBuf),
+    /// The system said no.
+    #[error("the data directory {path} can't be used: {source}")]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Makes `path`, or checks it where it exists, sets its mode to 0700, and returns it as an absolute path.
+///
+/// # Errors
+/// [`DataDirError`]: a symlink, no directory, somebody else's, writable by everybody, or what the system says.
+pub fn prepare(path: &Path) -> Result<PathBuf, DataDirError> {
+    let io_error = |source| DataDirError::Io { path: path.into(), source };
+    if let Err(error) = DirBuilder::new().recursive(true).mode(PRIVATE).create(path)
+        && error.kind() != io::ErrorKind::AlreadyExists
+    {
+        return Err(io_error(error));
+    }
+    let meta = fs::symlink_metadata(path).map_err(io_error)?;
+    let us = rustix::process::geteuid().as_raw();
+    if meta.is_symlink() {
+        return Err(DataDirError::Symlink(path.into()));
+    }
+    if !meta.is_dir() {
+        return Err(DataDirError::NotADirectory(path.into()));
+    }
+    if meta.uid() != us {
+        return Err(DataDirError::Foreign { path: path.into(), owner: meta.uid(), us });
+    }
+    if meta.mode() & 0o002 != 0 {
+        return Err(DataDirError::WorldWritable(path.into()));
+    }
+    if meta.mode() & 0o777 != PRIVATE {
+        // A fresh clone's directory has the umask's mode.
+        fs::set_permissions(path, Permissions::from_mode(PRIVATE)).map_err(io_error)?;
+    }
+    fs::canonicalize(path).map_err(io_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn made_private_or_tightened() {
+        let dir = tempfile::tempdir().unwrap();
+        let (new, loose) = (dir.path().join("a/b"), dir.path().join("loose"));
+        prepare(&new).unwrap();
+        assert_eq!(mode(&new), 0o700);
+        fs::create_dir(&loose).unwrap();
+        fs::set_permissions(&loose, Permissions::from_mode(0o755)).unwrap();
+        prepare(&loose).unwrap();
+        assert_eq!(mode(&loose), 0o700);
+    }
+
+    #[test]
+    fn refused_when_not_ours_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (open, link, file) = (dir.path().join("open"), dir.path().join("link"), dir.path().join("file"));
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(prepare(&open), Err(DataDirError::WorldWritable(_))));
+        std::os::unix::fs::symlink(&open, &link).unwrap();
+        assert!(matches!(prepare(&link), Err(DataDirError::Symlink(_))));
+        fs::write(&file, "").unwrap();
+        assert!(matches!(prepare(&file), Err(DataDirError::NotADirectory(_))));
+        assert!(matches!(prepare(&file.join("x")), Err(DataDirError::Io { .. })));
+        // Somebody else's directory: the root directory's owner is not us, or we are root and take one from nobody.
+        if rustix::process::geteuid().is_root() {
+            let other = dir.path().join("other");
+            fs::create_dir(&other).unwrap();
+            std::os::unix::fs::chown(&other, Some(65_534), None).unwrap();
+            assert!(matches!(prepare(&other), Err(DataDirError::Foreign { owner: 65_534, .. })));
+        } else {
+            assert!(matches!(prepare(Path::new("/")), Err(DataDirError::Foreign { owner: 0, .. })));
+        }
+    }
+}

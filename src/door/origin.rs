@@ -1,0 +1,71 @@
+//! Which web pages may open a WebSocket. The browser's same-origin policy does not cover WebSockets, so the server checks.
+
+/// The allow-list.
+#[derive(Debug)]
+pub struct Origins {
+    listed: Vec<String>,
+    /// Whether pages served from this very machine are fine, whatever their port: true while we listen on loopback only,
+    /// so that a development server beside us works without set-up.
+    loopback: bool,
+}
+
+impl Origins {
+    /// Allows `listed`, the server's own pages, and, where `loopback`, pages from localhost.
+    pub fn new(listed: &[String], loopback: bool) -> Self {
+        Self { listed: listed.iter().map(|o| o.to_ascii_lowercase()).collect(), loopback }
+    }
+
+    /// Judges the `Origin` header of a handshake to `host` (its `Host` header). Programs send none and are let through: they
+    /// could write anything there.
+    pub fn allow(&self, origin: Option<&str>, host: Option<&str>) -> bool {
+        let Some(origin) = origin else { return true };
+        let origin = origin.to_ascii_lowercase();
+        if self.listed.contains(&origin) {
+            return true;
+        }
+        let Some((scheme, authority)) = origin.split_once("://") else { return false };
+        if !matches!(scheme, "http" | "https") {
+            return false;
+        }
+        host.is_some_and(|host| host.eq_ignore_ascii_case(authority)) || (self.loopback && is_loopback(authority))
+    }
+}
+
+/// Whether `host[:port]` is this machine by name.
+fn is_loopback(authority: &str) -> bool {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    matches!(host, "localhost" | "127.0.0.1" | "[::1]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_listed_and_local_pages_only() {
+        let origins = Origins::new(&["https://App.example.com".into()], true);
+        let host = Some("10.0.0.5:8000");
+        assert!(origins.allow(None, host));
+        assert!(origins.allow(Some("https://app.example.COM"), host));
+        assert!(origins.allow(Some("http://10.0.0.5:8000"), host));
+        assert!(origins.allow(Some("http://localhost:5173"), host));
+        assert!(origins.allow(Some("http://[::1]"), host));
+        let bad = [
+            "https://evil.example",
+            "null",
+            "",
+            "http://10.0.0.5",
+            "http://localhost.evil.example",
+            "file://localhost",
+            "http://127.0.0.1.evil:80",
+        ];
+        for origin in bad {
+            assert!(!origins.allow(Some(origin), host), "{origin}");
+        }
+        assert!(!Origins::new(&[], false).allow(Some("http://localhost:5173"), host));
+        assert!(!origins.allow(Some("http://x"), None));
+    }
+}

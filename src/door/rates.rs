@@ -1,0 +1,85 @@
+//! How often: governor's limiters by key.
+
+use std::hash::Hash;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+
+/// So and so many a minute, all at once if one likes.
+fn quota(per_minute: u32) -> Option<Quota> {
+    NonZeroU32::new(per_minute).map(|n| Quota::per_minute(n).allow_burst(n))
+}
+
+/// A rate for each key; none where the configured number is 0.
+pub struct Rate<K: Hash + Eq + Clone>(Option<DefaultKeyedRateLimiter<K>>);
+
+impl<K: Hash + Eq + Clone> Rate<K> {
+    /// `n` a minute for each key; 0: any number.
+    pub fn per_minute(n: u32) -> Self {
+        Self(quota(n).map(RateLimiter::keyed))
+    }
+
+    /// Counts one.
+    ///
+    /// # Errors
+    /// The time to wait, when it is one too many.
+    pub fn check(&self, key: &K) -> Result<(), Duration> {
+        let Some(limiter) = &self.0 else { return Ok(()) };
+        limiter.check_key(key).map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
+    }
+
+    /// Forgets keys that have their full allowance again: governor never does so by itself.
+    pub fn sweep(&self) {
+        if let Some(limiter) = &self.0 {
+            limiter.retain_recent();
+            limiter.shrink_to_fit();
+        }
+    }
+}
+
+/// A rate for one thing; none where the configured number is 0.
+pub struct SingleRate(Option<DefaultDirectRateLimiter>);
+
+impl SingleRate {
+    /// `n` a minute; 0: any number.
+    pub fn per_minute(n: u32) -> Self {
+        Self(quota(n).map(RateLimiter::direct))
+    }
+
+    /// Counts one.
+    ///
+    /// # Errors
+    /// The time to wait, when it is one too many.
+    pub fn check(&self) -> Result<(), Duration> {
+        let Some(limiter) = &self.0 else { return Ok(()) };
+        limiter.check().map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_burst_is_the_minutes_number_and_keys_are_apart() {
+        let rate = Rate::per_minute(3);
+        for _ in 0..3 {
+            assert!(rate.check(&1).is_ok());
+        }
+        let wait = rate.check(&1).unwrap_err();
+        assert!(wait > Duration::from_secs(15) && wait <= Duration::from_secs(20), "{wait:?}");
+        assert!(rate.check(&2).is_ok());
+        rate.sweep();
+        assert!(rate.check(&1).is_err(), "sweeping forgets only who has the full allowance");
+    }
+
+    #[test]
+    fn zero_is_no_limit() {
+        let (rate, single) = (Rate::per_minute(0), SingleRate::per_minute(0));
+        for _ in 0..10_000 {
+            assert!(rate.check(&()).is_ok() && single.check().is_ok());
+        }
+    }
+}

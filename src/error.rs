@@ -1,0 +1,216 @@
+//! The catalogue of REST errors: code, HTTP status, text. The one place where other modules' errors become answers.
+
+use std::time::Duration;
+
+use salvo::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use salvo::http::{Response, StatusCode};
+use serde::Serialize;
+
+use crate::auth::{AuthError, PasswordError};
+use crate::store::StoreError;
+
+/// What a REST call can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// 400: the body is no JSON object.
+    #[error("{0}")]
+    InvalidJson(String),
+    /// 400: a field is wrong; the text names it.
+    #[error("{0}")]
+    Invalid(String),
+    /// 400: one of the guide's three parameters is missing (guide section 5.1, whose words these are); the answer
+    /// names it in `field`.
+    #[error("缺少必要参数")]
+    MissingParameter(&'static str),
+    /// 400: a message type that only the server sends.
+    #[error("type \"{0}\" is reserved for the server")]
+    ReservedType(String),
+    /// 401: no, wrong, expired or revoked credential.
+    #[error("authentication required")]
+    Unauthorized,
+    /// 401: wrong name or password, or a disabled account.
+    #[error("wrong username or password")]
+    WrongPassword,
+    /// 403: recognised, but not allowed.
+    #[error("not allowed")]
+    Forbidden,
+    /// 403: accounts are made by administrators.
+    #[error("registration is closed")]
+    RegistrationClosed,
+    /// 403: a web page of a foreign origin.
+    #[error("origin not allowed")]
+    ForeignOrigin,
+    /// 404.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// 405; Salvo adds `Allow`.
+    #[error("method not allowed")]
+    MethodNotAllowed,
+    /// 409: unique and taken.
+    #[error("{0} is taken")]
+    Taken(&'static str),
+    /// 409: one more than the limit.
+    #[error("too many {0}")]
+    Full(&'static str),
+    /// 409: would leave nobody to administer the server.
+    #[error("the last administrator can't be removed, disabled or demoted")]
+    LastAdmin,
+    /// 413.
+    #[error("body larger than {0} bytes")]
+    TooLarge(usize),
+    /// 415.
+    #[error("content type must be application/json")]
+    NotJson,
+    /// 426: an ordinary request to a WebSocket route.
+    #[error("this is a WebSocket endpoint")]
+    UpgradeRequired,
+    /// 429: come back after so long.
+    #[error("too many requests")]
+    TooMany(Duration),
+    /// 500: the cause is in the log, under this id.
+    #[error("internal server error (log id {0})")]
+    Internal(String),
+    /// 503: come back in a moment.
+    #[error("busy, try again")]
+    Busy,
+}
+
+impl ApiError {
+    /// Logs `cause` under a fresh id; the answer carries the id, never the cause.
+    pub fn internal(cause: impl std::fmt::Display) -> Self {
+        let id = format!("{:08x}", rand::random::<u32>());
+        tracing::error!(%id, %cause, "request failed");
+        Self::Internal(id)
+    }
+
+    /// HTTP status and machine-readable code.
+    pub fn status(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::InvalidJson(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
+            Self::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
+            Self::MissingParameter(_) => (StatusCode::BAD_REQUEST, "missing_parameter"),
+            Self::ReservedType(_) => (StatusCode::BAD_REQUEST, "reserved_type"),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::WrongPassword => (StatusCode::UNAUTHORIZED, "wrong_password"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::RegistrationClosed => (StatusCode::FORBIDDEN, "registration_closed"),
+            Self::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign_origin"),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::Taken(_) => (StatusCode::CONFLICT, "taken"),
+            Self::Full(_) => (StatusCode::CONFLICT, "limit_reached"),
+            Self::LastAdmin => (StatusCode::CONFLICT, "last_admin"),
+            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::UpgradeRequired => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
+            Self::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
+            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+        }
+    }
+
+    /// Writes the answer.
+    pub fn render(&self, res: &mut Response) {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            status: &'static str,
+            message: &'a str,
+            code: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            field: Option<&'static str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            retry_after: Option<u64>,
+        }
+        let (status, code) = self.status();
+        let retry_after = match self {
+            Self::TooMany(wait) => Some(whole_seconds(*wait)),
+            Self::Busy => Some(1),
+            _ => None,
+        };
+        let field = match self {
+            Self::MissingParameter(field) => Some(*field),
+            _ => None,
+        };
+        let headers = res.headers_mut();
+        if let Some(seconds) = retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        match self {
+            Self::Unauthorized | Self::WrongPassword => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Token"));
+            }
+            Self::UpgradeRequired => {
+                headers.insert("upgrade", HeaderValue::from_static("websocket"));
+                headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
+            }
+            _ => {}
+        }
+        let message = self.to_string();
+        write_json(res, status, &Body { status: "error", message: &message, code, field, retry_after });
+    }
+}
+
+/// Rounded up, so that who waits so long is not early; at least 1.
+fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+/// Writes `body` as JSON.
+pub fn write_json(res: &mut Response, status: StatusCode, body: &impl Serialize) {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => {
+            res.status_code(status);
+            res.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+            res.replace_body(bytes.into());
+        }
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be encoded");
+            res.status_code(StatusCode::INTERNAL_SERVER_ERROR);
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Missing(what) => Self::NotFound(what),
+            StoreError::Taken(what) => Self::Taken(what),
+            StoreError::Full(what) => Self::Full(what),
+            StoreError::LastAdmin => Self::LastAdmin,
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Refused => Self::Unauthorized,
+            AuthError::WrongPassword => Self::WrongPassword,
+            AuthError::Throttled(wait) => Self::TooMany(wait),
+            AuthError::Busy => Self::Busy,
+            AuthError::Password(why @ (PasswordError::TooShort | PasswordError::TooLong)) => Self::Invalid(why.to_string()),
+            AuthError::Store(error) => error.into(),
+            other => Self::internal(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_rounded_up() {
+        assert_eq!(whole_seconds(Duration::from_millis(1)), 1);
+        assert_eq!(whole_seconds(Duration::from_millis(1500)), 2);
+        assert_eq!(whole_seconds(Duration::from_secs(2)), 2);
+        assert_eq!(whole_seconds(Duration::ZERO), 1);
+    }
+
+    #[test]
+    fn the_cause_stays_inside() {
+        let answer = ApiError::internal("secret path").to_string();
+        assert!(!answer.contains("secret"), "{answer}");
+    }
+}

@@ -1,0 +1,230 @@
+//! The hub: who hears what, and who is here. The only module that names tokio's broadcast channels.
+//!
+//! A [`Group`] is a broadcast channel that comes with its first member and goes with its last. What is published is encoded
+//! once and shared by all receivers. [`presence`] lists the live connections, and is all there is of "online".
+//!
+//! # Invariants
+//! - Publishing never waits: a member that falls more than the channel's size behind is told so ([`Lagged`]) at its next
+//!   read. Nobody else notices.
+//! - The group map holds no group without members.
+//! - No lock is held across an await, and none while members are woken.
+
+pub mod presence;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::broadcast::{Receiver, Sender};
+
+use crate::ids::{DeviceId, UserId};
+use crate::wire::Frame;
+pub use presence::{Connection, Presence};
+
+/// A set of connections that hear the same things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Group {
+    /// Every connection of a user.
+    User(UserId),
+    /// Every connection that stands for a device.
+    Device(DeviceId),
+    /// Every connection.
+    All,
+}
+
+/// This member missed something: more was published than its channel holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("fell behind the group's channel")]
+pub struct Lagged;
+
+/// The groups and the live connections.
+pub struct Hub {
+    groups: Mutex<HashMap<Group, Sender<Arc<Frame>>>>,
+    buffer: usize,
+    lagged: AtomicU64,
+    presence: Presence,
+}
+
+impl Hub {
+    /// A hub whose channels hold `buffer` messages each (at least 1).
+    pub fn new(buffer: usize) -> Arc<Self> {
+        Arc::new(Self {
+            groups: Mutex::default(),
+            buffer: buffer.max(1),
+            lagged: AtomicU64::new(0),
+            presence: Presence::default(),
+        })
+    }
+
+    /// The live connections.
+    pub fn presence(&self) -> &Presence {
+        &self.presence
+    }
+
+    /// Joins the groups of a connection: the user's, the device's where there is one, and everybody's.
+    pub fn subscribe(self: &Arc<Self>, user: UserId, device: Option<DeviceId>) -> Subscription {
+        Subscription {
+            user: self.join(Group::User(user)),
+            device: device.map(|id| self.join(Group::Device(id))),
+            all: self.join(Group::All),
+        }
+    }
+
+    fn join(self: &Arc<Self>, group: Group) -> Member {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = groups.entry(group).or_insert_with(|| Sender::new(self.buffer));
+        Member { hub: self.clone(), group, receiver: sender.subscribe() }
+    }
+
+    /// Hands `frame` to every member of `group` and returns how many there are.
+    pub fn publish(&self, group: Group, frame: Frame) -> usize {
+        // The sender is cloned so that waking a large group happens outside the lock.
+        let sender = self.groups.lock().unwrap_or_else(PoisonError::into_inner).get(&group).cloned();
+        sender.map_or(0, |sender| sender.send(Arc::new(frame)).unwrap_or(0))
+    }
+
+    /// How many groups there are.
+    pub fn group_count(&self) -> usize {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// How often a member has fallen behind since the start.
+    pub fn lagged_count(&self) -> u64 {
+        self.lagged.load(Ordering::Relaxed)
+    }
+}
+
+/// Membership of one group; leaving is dropping it.
+struct Member {
+    hub: Arc<Hub>,
+    group: Group,
+    receiver: Receiver<Arc<Frame>>,
+}
+
+impl Member {
+    async fn next(&mut self) -> Result<Arc<Frame>, Lagged> {
+        match self.receiver.recv().await {
+            Ok(frame) => Ok(frame),
+            Err(RecvError::Lagged(_)) => Err(self.behind()),
+            // The hub's map keeps the sender for as long as this member exists.
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+
+    fn try_next(&mut self) -> Result<Option<Arc<Frame>>, Lagged> {
+        match self.receiver.try_recv() {
+            Ok(frame) => Ok(Some(frame)),
+            Err(TryRecvError::Lagged(_)) => Err(self.behind()),
+            Err(TryRecvError::Empty | TryRecvError::Closed) => Ok(None),
+        }
+    }
+
+    fn behind(&self) -> Lagged {
+        self.hub.lagged.fetch_add(1, Ordering::Relaxed);
+        Lagged
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let mut groups = self.hub.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        // Our own receiver still counts; it can't be dropped before this body ends, and nobody joins under the lock.
+        if groups.get(&self.group).is_some_and(|sender| sender.receiver_count() <= 1) {
+            groups.remove(&self.group);
+            if groups.capacity() > 64 && groups.capacity() > groups.len() * 4 {
+                groups.shrink_to_fit();
+            }
+        }
+    }
+}
+
+/// What one connection hears.
+pub struct Subscription {
+    user: Member,
+    device: Option<Member>,
+    all: Member,
+}
+
+impl Subscription {
+    /// The next thing published to any of the groups. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// [`Lagged`] when something was missed.
+    pub async fn next(&mut self) -> Result<Arc<Frame>, Lagged> {
+        match &mut self.device {
+            None => tokio::select! { r = self.user.next() => r, r = self.all.next() => r },
+            Some(device) => tokio::select! { r = self.user.next() => r, r = device.next() => r, r = self.all.next() => r },
+        }
+    }
+
+    /// What is there already, without waiting.
+    ///
+    /// # Errors
+    /// [`Lagged`] when something was missed.
+    pub fn try_next(&mut self) -> Result<Option<Arc<Frame>>, Lagged> {
+        if let Some(frame) = self.user.try_next()? {
+            return Ok(Some(frame));
+        }
+        if let Some(device) = &mut self.device
+            && let Some(frame) = device.try_next()?
+        {
+            return Ok(Some(frame));
+        }
+        self.all.try_next()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(text: &str) -> Frame {
+        Frame::json(&text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn each_group_reaches_its_members_only() {
+        let hub = Hub::new(8);
+        let mut a = hub.subscribe(UserId(1), Some(DeviceId(5)));
+        let mut b = hub.subscribe(UserId(2), None);
+        assert_eq!(hub.publish(Group::User(UserId(1)), frame("u")), 1);
+        assert_eq!(hub.publish(Group::Device(DeviceId(5)), frame("d")), 1);
+        assert_eq!(hub.publish(Group::User(UserId(3)), frame("x")), 0);
+        assert_eq!(hub.publish(Group::All, frame("all")), 2);
+        let mut heard = Vec::new();
+        for _ in 0..3 {
+            heard.push(a.next().await.unwrap().payload().to_vec());
+        }
+        heard.sort();
+        assert_eq!(heard, [b"\"all\"".to_vec(), b"\"d\"".to_vec(), b"\"u\"".to_vec()]);
+        assert_eq!(b.next().await.unwrap().payload(), b"\"all\"");
+        assert_eq!(b.try_next(), Ok(None));
+    }
+
+    #[tokio::test]
+    async fn groups_come_and_go_with_their_members() {
+        let hub = Hub::new(8);
+        assert_eq!(hub.group_count(), 0);
+        let first = hub.subscribe(UserId(1), None);
+        let second = hub.subscribe(UserId(1), Some(DeviceId(1)));
+        assert_eq!(hub.group_count(), 3);
+        drop(second);
+        assert_eq!(hub.group_count(), 2);
+        drop(first);
+        assert_eq!(hub.group_count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_slow_member_is_told_and_others_are_not_disturbed() {
+        let hub = Hub::new(4);
+        let mut slow = hub.subscribe(UserId(1), None);
+        let mut quick = hub.subscribe(UserId(1), None);
+        for n in 0..6 {
+            hub.publish(Group::User(UserId(1)), frame(&n.to_string()));
+            assert_eq!(quick.next().await.unwrap().payload(), format!("\"{n}\"").as_bytes());
+        }
+        assert_eq!(slow.next().await, Err(Lagged));
+        assert_eq!(hub.lagged_count(), 1);
+    }
+}

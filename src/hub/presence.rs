@@ -1,0 +1,273 @@
+//! Who is here: derived from live sessions, never stored.
+//!
+//! A [`Connection`] is listed from the moment its session starts until its [`Present`] guard is dropped, however the session
+//! ends. It is also the handle by which others end that session.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::ids::{ConnId, DeviceId, TokenId, UserId};
+use crate::wire::{CloseCode, Timestamp};
+
+/// Who a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The token's user.
+    pub user_id: UserId,
+    /// The device it stands for, if any.
+    pub device_id: Option<DeviceId>,
+    /// The credential it came with.
+    pub token_id: TokenId,
+    /// Where it comes from, as far as the server can tell.
+    pub address: IpAddr,
+}
+
+/// One live connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// Unique in this run.
+    pub id: ConnId,
+    /// Who it is.
+    pub identity: Identity,
+    /// When it came.
+    pub since: Timestamp,
+    opened: Instant,
+    /// Milliseconds after `opened` at which it was last heard.
+    heard: AtomicU64,
+    close: OnceLock<CloseCode>,
+    wake: Notify,
+}
+
+impl Connection {
+    /// Notes a sign of life.
+    pub fn heard(&self, now: Instant) {
+        let millis = now.saturating_duration_since(self.opened).as_millis();
+        self.heard.store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How long it has been silent.
+    pub fn silence(&self, now: Instant) -> Duration {
+        let heard = Duration::from_millis(self.heard.load(Ordering::Relaxed));
+        now.saturating_duration_since(self.opened).saturating_sub(heard)
+    }
+
+    /// When it was last heard.
+    pub fn last_activity(&self) -> Timestamp {
+        Timestamp::now().minus(self.silence(Instant::now()))
+    }
+
+    /// Asks the session to end with `code`; the first to ask decides the code.
+    pub fn close(&self, code: CloseCode) {
+        let _ = self.close.set(code);
+        self.wake.notify_one();
+    }
+
+    /// Waits until somebody asks the session to end. For the session alone: one waiter at a time.
+    pub async fn closing(&self) -> CloseCode {
+        loop {
+            if let Some(&code) = self.close.get() {
+                return code;
+            }
+            // A call to `close` between the look and the wait leaves a permit, so nothing is missed.
+            self.wake.notified().await;
+        }
+    }
+}
+
+/// A user with at least one live connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnlineUser {
+    /// Who.
+    pub user_id: UserId,
+    /// How many connections.
+    pub connections: usize,
+    /// When the oldest of them came.
+    pub since: Timestamp,
+    /// When any of them was last heard.
+    pub last_activity: Timestamp,
+}
+
+#[derive(Default)]
+struct Lists {
+    all: BTreeMap<ConnId, Arc<Connection>>,
+    users: BTreeMap<UserId, Vec<ConnId>>,
+    devices: HashMap<DeviceId, usize>,
+    last_id: u64,
+}
+
+/// The live connections.
+#[derive(Default)]
+pub struct Presence {
+    lists: Mutex<Lists>,
+}
+
+impl Presence {
+    fn lists(&self) -> std::sync::MutexGuard<'_, Lists> {
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lists a connection until the guard is dropped.
+    pub fn enter(&self, identity: Identity) -> Present<'_> {
+        let mut lists = self.lists();
+        lists.last_id += 1;
+        let connection = Arc::new(Connection {
+            id: ConnId(lists.last_id),
+            identity,
+            since: Timestamp::now(),
+            opened: Instant::now(),
+            heard: AtomicU64::new(0),
+            close: OnceLock::new(),
+            wake: Notify::new(),
+        });
+        lists.all.insert(connection.id, connection.clone());
+        lists.users.entry(identity.user_id).or_default().push(connection.id);
+        if let Some(device) = identity.device_id {
+            *lists.devices.entry(device).or_default() += 1;
+        }
+        Present { presence: self, connection }
+    }
+
+    fn leave(&self, connection: &Connection) {
+        let mut lists = self.lists();
+        lists.all.remove(&connection.id);
+        let user = connection.identity.user_id;
+        if let Some(ids) = lists.users.get_mut(&user) {
+            ids.retain(|&id| id != connection.id);
+            if ids.is_empty() {
+                lists.users.remove(&user);
+            }
+        }
+        if let Some(device) = connection.identity.device_id
+            && let Some(count) = lists.devices.get_mut(&device)
+        {
+            *count -= 1;
+            if *count == 0 {
+                lists.devices.remove(&device);
+            }
+        }
+    }
+
+    /// How many connections there are.
+    pub fn count(&self) -> usize {
+        self.lists().all.len()
+    }
+
+    /// Whether any connection stands for `device`.
+    pub fn device_online(&self, device: DeviceId) -> bool {
+        self.lists().devices.contains_key(&device)
+    }
+
+    /// Up to `limit` connections with an id above `after`, and whether there are more.
+    pub fn connections(&self, after: ConnId, limit: usize) -> (Vec<Arc<Connection>>, bool) {
+        let lists = self.lists();
+        let mut found = lists.all.range(ConnId(after.0.saturating_add(1))..).map(|(_, c)| c.clone());
+        let page = found.by_ref().take(limit).collect();
+        (page, found.next().is_some())
+    }
+
+    /// Up to `limit` users who are here, with an id above `after`, and whether there are more.
+    pub fn online_users(&self, after: UserId, limit: usize) -> (Vec<OnlineUser>, bool) {
+        let lists = self.lists();
+        let mut users = lists.users.range(UserId(after.0.saturating_add(1))..);
+        let page = users.by_ref().take(limit).filter_map(|(&user_id, ids)| {
+            let all = || ids.iter().filter_map(|id| lists.all.get(id));
+            let since = all().map(|c| c.since).min()?;
+            let last_activity = all().map(|c| c.last_activity()).max()?;
+            Some(OnlineUser { user_id, connections: ids.len(), since, last_activity })
+        });
+        (page.collect(), users.next().is_some())
+    }
+
+    /// Ends every connection that `which` picks, and returns how many.
+    pub fn close_where(&self, code: CloseCode, which: impl Fn(&Identity) -> bool) -> usize {
+        let picked: Vec<_> = self.lists().all.values().filter(|c| which(&c.identity)).cloned().collect();
+        for connection in &picked {
+            connection.close(code);
+        }
+        picked.len()
+    }
+
+    /// Ends the connections of one user that `which` picks; looks at no one else's.
+    pub fn close_user(&self, code: CloseCode, user: UserId, which: impl Fn(&Identity) -> bool) -> usize {
+        let lists = self.lists();
+        let ids = lists.users.get(&user).into_iter().flatten();
+        let picked: Vec<_> = ids.filter_map(|id| lists.all.get(id)).filter(|c| which(&c.identity)).cloned().collect();
+        drop(lists);
+        for connection in &picked {
+            connection.close(code);
+        }
+        picked.len()
+    }
+}
+
+/// A connection's place in the list.
+pub struct Present<'a> {
+    presence: &'a Presence,
+    /// The connection.
+    pub connection: Arc<Connection>,
+}
+
+impl Drop for Present<'_> {
+    fn drop(&mut self) {
+        self.presence.leave(&self.connection);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(user: u64, device: Option<u64>) -> Identity {
+        Identity {
+            user_id: UserId(user),
+            device_id: device.map(DeviceId),
+            token_id: TokenId(user * 10),
+            address: IpAddr::from([127, 0, 0, 1]),
+        }
+    }
+
+    #[tokio::test]
+    async fn lists_follow_the_guards() {
+        let presence = Presence::default();
+        let a = presence.enter(identity(1, Some(9)));
+        let b = presence.enter(identity(1, Some(9)));
+        let c = presence.enter(identity(2, None));
+        assert_eq!(presence.count(), 3);
+        let (users, more) = presence.online_users(UserId(0), 1);
+        assert_eq!((users[0].user_id, users[0].connections, more), (UserId(1), 2, true));
+        assert_eq!(presence.connections(a.connection.id, 10).0.len(), 2);
+        drop(a);
+        assert!(presence.device_online(DeviceId(9)));
+        drop(b);
+        assert!(!presence.device_online(DeviceId(9)));
+        drop(c);
+        assert_eq!(presence.count(), 0);
+        assert_eq!(presence.online_users(UserId(0), 10), (vec![], false));
+    }
+
+    #[tokio::test]
+    async fn the_first_close_decides_even_before_anyone_waits() {
+        let presence = Presence::default();
+        let a = presence.enter(identity(1, None));
+        let b = presence.enter(identity(1, None));
+        assert_eq!(presence.close_user(CloseCode::Unauthorized, UserId(1), |i| i.token_id == TokenId(10)), 2);
+        assert_eq!(presence.close_where(CloseCode::GoingAway, |_| true), 2);
+        assert_eq!(a.connection.closing().await, CloseCode::Unauthorized);
+        assert_eq!(b.connection.closing().await, CloseCode::Unauthorized);
+    }
+
+    #[test]
+    fn silence_is_counted_from_the_last_sign_of_life() {
+        let presence = Presence::default();
+        let present = presence.enter(identity(1, None));
+        let start = Instant::now();
+        present.connection.heard(start + Duration::from_secs(5));
+        let silence = present.connection.silence(start + Duration::from_secs(7));
+        assert!(silence >= Duration::from_millis(1900) && silence <= Duration::from_millis(2100), "{silence:?}");
+    }
+}

@@ -1,0 +1,150 @@
+//! qy-lty: companion devices, apps and web pages talk to each other in real time through one binary.
+//!
+//! # The map of the house
+//! ```text
+//!  device/app ──TCP──► door ──► auth ──► session ◄─────────────┐
+//!                       │         │         │ typed message    │ frames, shared, encoded once
+//!  REST client ───────► rest ─────┤         ▼                  │
+//!                                 │      handlers              │
+//!                                 ▼                            │
+//!                               store        rest ──push────► hub
+//!                          (sled, and nobody else names it)   (tokio broadcast: user_, device_, all)
+//! ```
+//!
+//! | room | what it does | may know of |
+//! | --- | --- | --- |
+//! | [`ids`] | newtypes for every id | nothing |
+//! | [`wire`] | the bytes: inbound, outbound, frames, close codes, timestamps | ids |
+//! | [`config`] | the settings | nothing |
+//! | [`data_dir`] | the directory that holds everything | nothing |
+//! | [`store`] | what outlives the process | ids, wire |
+//! | [`hub`] | groups and presence | ids, wire |
+//! | [`door`] | origins, rates, seats, listening sockets | config, ids |
+//! | [`auth`] | credentials, passwords, tickets | door, store |
+//! | [`handlers`] | what the companion answers | wire |
+//! | [`app`] | what all share, in build order | all above |
+//! | [`error`] | the catalogue of REST errors | auth, store |
+//! | [`session`] | one connection's life | app, error, handlers |
+//! | [`rest`] | the URL map and its resources | app, error, session |
+//! | [`ops`] | first start, sweeps | app |
+//! | [`cli`] | the command line | [`serve`] |
+//!
+//! No arrow goes back up: nothing imports `rest` or `ops` but this file.
+
+pub mod app;
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod data_dir;
+pub mod door;
+pub mod error;
+pub mod handlers;
+pub mod hub;
+pub mod ids;
+pub mod ops;
+pub mod rest;
+pub mod session;
+pub mod store;
+pub mod wire;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use salvo::Server;
+use salvo::conn::tcp::TcpAcceptor;
+use salvo::fuse::FuseConfig;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use app::App;
+use auth::AuthError;
+use config::Config;
+use data_dir::DataDirError;
+use store::{Store, StoreError};
+use wire::CloseCode;
+
+/// How long a request's head may take to arrive.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a request's body may stand still.
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long an HTTP connection may be idle, or its reader slow. WebSockets have their own deadlines.
+const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long stopping waits for sessions to drain and requests to finish; then they are cut.
+const STOP_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Why the server could not start or did not end well. Prints as one plain sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data directory can't be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The store can't be opened or closed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The first administrator could not be made.
+    #[error("the first administrator could not be created: {0}")]
+    FirstAdmin(#[from] AuthError),
+    /// The socket failed.
+    #[error("listening failed: {0}")]
+    Listen(#[from] io::Error),
+}
+
+/// Runs the server on `listener` until `shutdown` is ready, then stops it in order: nobody new, 1001 to every session,
+/// drained, flushed. `admin_password` is the first administrator's on an empty data directory; without one a random password
+/// is made and printed.
+///
+/// # Errors
+/// [`ServeError`], before anything is served or when the end was not clean.
+pub async fn serve(
+    config: Config,
+    admin_password: Option<String>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ServeError> {
+    let data = data_dir::prepare(&config.server.data_dir)?;
+    let path = data.join("store");
+    let store = tokio::task::spawn_blocking(move || Store::open(&path)).await.map_err(io::Error::other)??;
+    let app = App::new(config, store);
+    door::listen::set_nodelay(&listener)?;
+    let address = listener.local_addr()?;
+    ops::first_start::ensure_admin(&app, admin_password, address).await?;
+    let sweeper = tokio::spawn(ops::sweep::run(app.clone()));
+
+    let fuse = FuseConfig::default()
+        .with_http1_header_timeout(HEAD_TIMEOUT)
+        .with_request_body_timeout(BODY_TIMEOUT)
+        .with_connection_idle_timeout(HTTP_IDLE_TIMEOUT)
+        .with_write_stall_timeout(HTTP_IDLE_TIMEOUT);
+    let server = Server::new(TcpAcceptor::try_from(listener)?).fuse_config(fuse);
+    let handle = server.handle();
+    let serving = tokio::spawn(server.try_serve(rest::service(&app)));
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
+
+    shutdown.await;
+    tracing::info!(connections = app.hub.presence().count(), "stopping");
+    handle.stop_graceful(STOP_TIMEOUT);
+    stop_sessions(&app).await;
+    let served = timeout(STOP_TIMEOUT, serving).await;
+    sweeper.abort();
+    if let Err(error) = app.auth.sweep().await {
+        tracing::warn!(%error, "the last sightings were not written");
+    }
+    tokio::task::spawn_blocking(move || app.store.close()).await.map_err(io::Error::other)??;
+    tracing::info!("stopped");
+    match served {
+        Ok(Ok(outcome)) => Ok(outcome?),
+        _ => Ok(()), // cut off at the deadline: said in the log by Salvo, and no reason to fail
+    }
+}
+
+/// Ends every session with 1001 and waits until they have drained, or the deadline.
+async fn stop_sessions(app: &Arc<App>) {
+    app.stopping.cancel(); // a session that is just starting looks at this once it is listed
+    app.hub.presence().close_where(CloseCode::GoingAway, |_| true);
+    app.sessions.close();
+    if timeout(STOP_TIMEOUT, app.sessions.wait()).await.is_err() {
+        tracing::warn!(left = app.sessions.len(), "sessions were cut off");
+    }
+}

@@ -1,0 +1,80 @@
+//! The first start: an administrator, and what to do next.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::app::App;
+use crate::auth::{AuthError, random_password};
+use crate::store::Role;
+
+/// The first administrator's name.
+pub const ADMIN: &str = "admin";
+
+/// On a store without accounts, creates [`ADMIN`] with `given` or with a random password; the latter is printed on standard
+/// output, this once, with what can be pasted to try the server at `address`.
+///
+/// # Errors
+/// When the given password can't be used, there are no random numbers, or the store fails.
+pub async fn ensure_admin(app: &App, given: Option<String>, address: SocketAddr) -> Result<(), AuthError> {
+    if !app.store.is_new()? {
+        return Ok(());
+    }
+    let made = if given.is_some() { None } else { Some(random_password().ok_or(AuthError::NoRandom)?) };
+    let password = given.as_deref().or(made.as_deref()).unwrap_or_default();
+    let admin = app.auth.create_user(ADMIN, password, Role::Admin).await?;
+    tracing::info!(user = %admin.id, "created the first administrator");
+    if let Some(password) = made {
+        let text = welcome(address, &password, admin.id.0);
+        // Printed even where standard output is closed or a full disk: the log below never holds the secret.
+        let mut out = std::io::stdout().lock();
+        if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+            tracing::warn!(
+                "the first password could not be printed; start anew with QY_LTY_ADMIN_PASSWORD on an empty data directory"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// An address to type: a server that listens everywhere is reached here by loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        ip if ip.is_unspecified() => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()),
+        _ => address,
+    }
+}
+
+/// What is printed.
+fn welcome(address: SocketAddr, password: &str, admin: u64) -> String {
+    let at = reachable(address);
+    format!(
+        r#"
+qy-lty is ready at http://{at}
+
+  user      {ADMIN}
+  password  {password}      (shown this once)
+
+Try it: log in, listen, and from a second terminal (log in there too) push a message:
+
+  TOKEN=$(curl -s http://{at}/api/auth/login -H 'Content-Type: application/json' -d '{{"username":"{ADMIN}","password":"{password}"}}' | sed 's/.*"token":"\([^"]*\)".*/\1/')
+  npx -y wscat -c "ws://{at}/ws/device/?token=$TOKEN"
+  curl -s http://{at}/api/messages/ -H "Authorization: Token $TOKEN" -H 'Content-Type: application/json' -d '{{"type":"notice","message":"hello","user_id":{admin}}}'
+
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_can_be_pasted() {
+        let text = welcome("0.0.0.0:8000".parse().unwrap(), "p-_w", 1);
+        assert!(text.contains("ready at http://127.0.0.1:8000\n"));
+        assert!(text.contains(r#"-d '{"username":"admin","password":"p-_w"}'"#));
+        assert!(text.contains("ws://127.0.0.1:8000/ws/device/?token=$TOKEN"));
+        assert_eq!(text.matches("p-_w").count(), 2);
+        assert_eq!(reachable("[::1]:5".parse().unwrap()).to_string(), "[::1]:5");
+    }
+}

@@ -1,0 +1,149 @@
+//! What a handler gets and what it gives.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use salvo::http::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::app::App;
+use crate::auth::Caller;
+use crate::error::{ApiError, write_json};
+
+/// The longest page of a list.
+const MAX_PAGE: usize = 1000;
+/// The usual page of a list.
+const USUAL_PAGE: usize = 100;
+
+/// One authorised call.
+pub(super) struct Call {
+    /// The server.
+    pub(super) app: Arc<App>,
+    /// Who calls; `None` only where anyone may.
+    pub(super) caller: Option<Caller>,
+    /// `{id}` of the path.
+    pub(super) id: Option<u64>,
+    /// Where from.
+    pub(super) address: IpAddr,
+    /// The query's parameters, decoded.
+    pub(super) query: Vec<(String, String)>,
+    /// The body, at most `limits.push_bytes` long.
+    pub(super) body: Bytes,
+}
+
+impl Call {
+    /// Who calls.
+    pub(super) fn caller(&self) -> Result<&Caller, ApiError> {
+        self.caller.as_ref().ok_or(ApiError::Unauthorized)
+    }
+
+    /// The path's id as a newtype; `what` it would be the id of.
+    pub(super) fn id<T>(&self, new: impl Fn(u64) -> T, what: &'static str) -> Result<T, ApiError> {
+        self.id.map(new).ok_or(ApiError::NotFound(what))
+    }
+
+    /// A query parameter.
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// `?after=` and `?limit=`.
+    pub(super) fn page(&self) -> Result<(u64, usize), ApiError> {
+        let wrong = |name: &str, what: &str| ApiError::Invalid(format!("{name} must be {what}"));
+        let after = self.parameter("after").map_or(Ok(0), |text| text.parse().map_err(|_| wrong("after", "an id")))?;
+        let limit = match self.parameter("limit").map(str::parse) {
+            None => USUAL_PAGE,
+            Some(Ok(n @ 1..=MAX_PAGE)) => n,
+            Some(_) => return Err(wrong("limit", "a number from 1 to 1000")),
+        };
+        Ok((after, limit))
+    }
+
+    /// The body as an object of type `T`.
+    pub(super) fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ApiError> {
+        let text = std::str::from_utf8(&self.body).map_err(|_| ApiError::InvalidJson("body is not UTF-8".into()))?;
+        if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
+            return Err(ApiError::InvalidJson("body must be a JSON object".into())); // serde would take an array for a struct
+        }
+        let mut json = serde_json::Deserializer::from_str(text);
+        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let (path, inner) = (error.path().to_string(), error.into_inner());
+            let what = inner.to_string();
+            if inner.is_data() {
+                let what = what.split(" at line ").next().unwrap_or_default();
+                ApiError::Invalid(if path == "." { what.to_owned() } else { format!("{path}: {what}") })
+            } else {
+                ApiError::InvalidJson(format!("body is not valid JSON: {what}"))
+            }
+        })?;
+        json.end().map_err(|error| ApiError::InvalidJson(format!("body is not valid JSON: {error}")))?;
+        Ok(value)
+    }
+
+    /// As [`json`](Self::json), but an empty body counts as `{}`.
+    pub(super) fn json_or_empty<'a, T: Deserialize<'a> + Default>(&'a self) -> Result<T, ApiError> {
+        if self.body.is_empty() { Ok(T::default()) } else { self.json() }
+    }
+
+    /// Runs a longer read of the store away from the sessions.
+    pub(super) async fn blocking<T, F>(&self, job: F) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&App) -> Result<T, ApiError> + Send + 'static,
+    {
+        let app = self.app.clone();
+        tokio::task::spawn_blocking(move || job(&app)).await.map_err(ApiError::internal)?
+    }
+}
+
+/// A successful answer.
+#[derive(Debug, Serialize)]
+pub(super) struct Reply {
+    #[serde(skip)]
+    code: StatusCode,
+    status: &'static str,
+    message: String,
+    /// At the top for clients of the guide's system, which look for it there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Box<RawValue>>,
+    /// The `after` of the next page, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<u64>,
+}
+
+impl Reply {
+    /// 200 without data.
+    pub(super) fn done(message: impl Into<String>) -> Self {
+        Self { code: StatusCode::OK, status: "success", message: message.into(), token: None, data: None, next: None }
+    }
+
+    /// 200 with data.
+    pub(super) fn data(message: impl Into<String>, data: &impl Serialize) -> Result<Self, ApiError> {
+        let data = serde_json::value::to_raw_value(data).map_err(ApiError::internal)?;
+        Ok(Self { data: Some(data), ..Self::done(message) })
+    }
+
+    /// 201 with data.
+    pub(super) fn created(message: impl Into<String>, data: &impl Serialize) -> Result<Self, ApiError> {
+        Ok(Self { code: StatusCode::CREATED, ..Self::data(message, data)? })
+    }
+
+    /// 200 with a page of a list, whose last item has id `last`.
+    pub(super) fn page(items: &[impl Serialize], last: Option<u64>, more: bool) -> Result<Self, ApiError> {
+        Ok(Self { next: last.filter(|_| more), ..Self::data("ok", &items)? })
+    }
+
+    /// The same with a token at the top.
+    pub(super) fn with_token(self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self }
+    }
+
+    /// Writes the answer.
+    pub(super) fn render(&self, res: &mut Response) {
+        write_json(res, self.code, self);
+    }
+}

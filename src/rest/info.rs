@@ -1,0 +1,36 @@
+//! Routes about the server itself.
+
+use serde::Serialize;
+
+use super::call::{Call, Reply};
+use crate::error::ApiError;
+
+/// `GET /healthz`: the process is alive and answers.
+pub(super) async fn health(call: Call) -> Result<Reply, ApiError> {
+    #[derive(Serialize)]
+    struct Health {
+        version: &'static str,
+        uptime_seconds: u64,
+    }
+    Reply::data("alive", &Health { version: env!("CARGO_PKG_VERSION"), uptime_seconds: call.app.started.elapsed().as_secs() })
+}
+
+/// `GET /`: what this is, for whoever follows the printed URL.
+pub(super) async fn greeting(_: Call) -> Result<Reply, ApiError> {
+    #[derive(Serialize)]
+    struct Greeting {
+        name: &'static str,
+        version: &'static str,
+        websocket: &'static str,
+        login: &'static str,
+    }
+    Reply::data(
+        "qy-lty is running",
+        &Greeting {
+            name: "qy-lty",
+            version: env!("CARGO_PKG_VERSION"),
+            websocket: "/ws/device/?token=…",
+            login: "POST /api/auth/login",
+        },
+    )
+}

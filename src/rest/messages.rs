@@ -1,0 +1,212 @@
+//! `/api/messages`: sending (guide sections 4.1 and 5.1).
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::call::{Call, Reply};
+use crate::auth::{Actor, Caller};
+use crate::error::ApiError;
+use crate::hub::Group;
+use crate::ids::{DeviceId, UserId};
+use crate::wire::outbound::RESERVED_TYPES;
+use crate::wire::{Frame, Push, Timestamp};
+
+/// What the guide's API says after a send.
+const SENT: &str = "消息发送成功";
+/// The longest type, in characters.
+const MAX_TYPE_CHARS: usize = 64;
+
+/// A send. Unknown fields are ignored; values stay as they were written.
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow)]
+    user_id: Option<&'a RawValue>,
+    delivery: Option<Delivery>,
+}
+
+/// How a message is to be delivered.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Delivery {
+    /// To who is connected now, at most once.
+    Live,
+    /// Kept until received.
+    Queued,
+}
+
+impl<'a> Body<'a> {
+    fn read(call: &'a Call) -> Result<Self, ApiError> {
+        let body: Self = call.json()?;
+        if body.delivery == Some(Delivery::Queued) {
+            return Err(ApiError::Invalid("delivery: \"queued\" is not available in this version, only \"live\"".into()));
+        }
+        Ok(body)
+    }
+
+    /// The message, where it is required but may be anything else.
+    fn message(&self) -> Result<&'a RawValue, ApiError> {
+        self.message.ok_or_else(|| ApiError::Invalid("message is required".into()))
+    }
+
+    /// The type, `system` where none is given.
+    fn kind_or_system(&self) -> Result<String, ApiError> {
+        self.kind.map_or(Ok("system".into()), check_kind)
+    }
+}
+
+/// Whether the guide's `all([…])` would call this value missing: `null`, `""`, `0`, `false`, `{}`, `[]`.
+fn is_falsy(value: &RawValue) -> bool {
+    let text = value.get();
+    match text.as_bytes().first() {
+        Some(b'"') => text.len() == 2,
+        Some(b'{' | b'[') => text[1..text.len() - 1].trim().is_empty(),
+        Some(b't') => false,
+        Some(b'f' | b'n') | None => true,
+        Some(_) => text.parse::<f64>().is_ok_and(|n| n == 0.0),
+    }
+}
+
+/// A given value, or the guide's error.
+fn required<'a>(value: Option<&'a RawValue>, field: &'static str) -> Result<&'a RawValue, ApiError> {
+    value.filter(|v| !is_falsy(v)).ok_or(ApiError::MissingParameter(field))
+}
+
+fn check_kind(raw: &RawValue) -> Result<String, ApiError> {
+    let wrong = || ApiError::Invalid(format!("type must be a string of 1 to {MAX_TYPE_CHARS} characters"));
+    let kind: String = serde_json::from_str(raw.get()).map_err(|_| wrong())?;
+    if !(1..=MAX_TYPE_CHARS).contains(&kind.chars().count()) {
+        return Err(wrong());
+    }
+    if RESERVED_TYPES.contains(&kind.as_str()) { Err(ApiError::ReservedType(kind)) } else { Ok(kind) }
+}
+
+/// A positive integer or its decimal string.
+fn check_user_id(raw: &RawValue) -> Result<UserId, ApiError> {
+    let text = raw.get();
+    let digits = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
+    let id = digits.parse().ok().filter(|id: &UserId| id.0 > 0);
+    id.ok_or_else(|| ApiError::Invalid("user_id must be a positive integer".into()))
+}
+
+/// `data` of a send's answer.
+#[derive(Serialize)]
+struct Sent<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    message: &'a RawValue,
+    timestamp: Timestamp,
+    delivery: Delivery,
+    /// How many connections it was handed to.
+    recipients: usize,
+}
+
+/// Encodes once, hands to the group, and tells the sender how many were there.
+fn publish(call: &Call, group: Group, kind: &str, message: &RawValue, sender: Option<&str>) -> Result<Reply, ApiError> {
+    let timestamp = Timestamp::now();
+    let frame = Frame::json(&Push { kind, message, sender, timestamp }).map_err(ApiError::internal)?;
+    let recipients = call.app.hub.publish(group, frame);
+    Reply::data(SENT, &Sent { kind, message, timestamp, delivery: Delivery::Live, recipients })
+}
+
+/// Whether the caller reaches everybody.
+fn reaches_all(caller: &Caller) -> bool {
+    matches!(caller.actor(), Actor::Admin | Actor::Service)
+}
+
+/// Refuses users one may not send to as if they did not exist: who may not send shall not learn who is there.
+fn may_send_to(call: &Call, user: UserId) -> Result<(), ApiError> {
+    let caller = call.caller()?;
+    let allowed = user == caller.user.id || reaches_all(caller) || call.app.config.messages.cross_user;
+    if allowed && call.app.store.user(user)?.is_some() { Ok(()) } else { Err(ApiError::NotFound("user")) }
+}
+
+/// `POST /api/messages/ {type, message, user_id}`.
+pub(super) async fn send(call: Call) -> Result<Reply, ApiError> {
+    let body = Body::read(&call)?;
+    let (kind, message) = (required(body.kind, "type")?, required(body.message, "message")?);
+    let user = check_user_id(required(body.user_id, "user_id")?)?;
+    let kind = check_kind(kind)?;
+    may_send_to(&call, user)?;
+    publish(&call, Group::User(user), &kind, message, None)
+}
+
+/// `POST /api/messages/user/{id}/ {type?, message}`: the push names the sender.
+pub(super) async fn send_to_user(call: Call) -> Result<Reply, ApiError> {
+    let user = call.id(UserId, "user")?;
+    may_send_to(&call, user)?;
+    let body = Body::read(&call)?;
+    let sender = &call.caller()?.user.username;
+    publish(&call, Group::User(user), &body.kind_or_system()?, body.message()?, Some(sender))
+}
+
+/// `POST /api/messages/device/{id}/ {type?, message}`: to one's own device.
+pub(super) async fn send_to_device(call: Call) -> Result<Reply, ApiError> {
+    let (device, caller) = (call.id(DeviceId, "device")?, call.caller()?);
+    let allowed = reaches_all(caller) || call.app.store.owns(caller.user.id, device)?;
+    if !allowed || call.app.store.device(device)?.is_none() {
+        return Err(ApiError::NotFound("device"));
+    }
+    let body = Body::read(&call)?;
+    publish(&call, Group::Device(device), &body.kind_or_system()?, body.message()?, Some(&caller.user.username))
+}
+
+/// `POST /api/messages/broadcast/ {type?, message}`: to everybody who is connected.
+pub(super) async fn broadcast(call: Call) -> Result<Reply, ApiError> {
+    let body = Body::read(&call)?;
+    let sender = &call.caller()?.user.username;
+    publish(&call, Group::All, &body.kind_or_system()?, body.message()?, Some(sender))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn what_python_calls_false() {
+        for text in ["null", "\"\"", "0", "0.0", "-0", "0e5", "false", "{}", "[]", "{ }", "[\n]"] {
+            assert!(is_falsy(&raw(text)), "{text}");
+        }
+        for text in ["\" \"", "1", "0.1", "-1", "true", "[0]", "{\"a\":null}", "\"0\"", "1e999"] {
+            assert!(!is_falsy(&raw(text)), "{text}");
+        }
+    }
+
+    #[test]
+    fn user_ids() {
+        for (text, id) in [("7", 7), ("\"7\"", 7), ("\"007\"", 7), ("18446744073709551615", u64::MAX)] {
+            assert_eq!(check_user_id(&raw(text)).unwrap(), UserId(id));
+        }
+        for text in ["0", "\"0\"", "-5", "1.0", "1e3", "\"0x10\"", "[1]", "true", "\" 7\"", "\"\\u0037\"", "18446744073709551616"]
+        {
+            assert!(check_user_id(&raw(text)).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn types() {
+        assert_eq!(check_kind(&raw("\"notice\"")).unwrap(), "notice");
+        assert!(matches!(check_kind(&raw("\"p\\u006fng\"")), Err(ApiError::ReservedType(_))));
+        assert!(check_kind(&raw(&format!("\"{}\"", "長".repeat(64)))).is_ok());
+        for text in ["5", "\"\"", "{}", &format!("\"{}\"", "長".repeat(65))] {
+            assert!(matches!(check_kind(&raw(text)), Err(ApiError::Invalid(_))), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_number_is_judged_without_panic(n in any::<f64>().prop_filter("finite", |n| n.is_finite())) {
+            let value = raw(&serde_json::to_string(&n).unwrap());
+            prop_assert_eq!(is_falsy(&value), n == 0.0);
+            let _ = check_user_id(&value);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The REST API: the URL map on one screen, one file a resource.
+//!
+//! Every route stands in [`ROUTES`] together with who may call it. The router is built from that table and nothing else, so
+//! a route without a rule can't exist; [`endpoint`] is the one place where the rule is applied, before a handler runs.
+
+mod access;
+mod auth;
+mod call;
+mod devices;
+mod endpoint;
+mod info;
+mod messages;
+mod monitor;
+mod revoke;
+mod users;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use salvo::catcher::Catcher;
+use salvo::{Router, Service};
+
+use crate::app::App;
+use crate::error::ApiError;
+use crate::session::Connect;
+pub use access::Access;
+use call::{Call, Reply};
+use endpoint::{AsJson, Endpoint};
+
+/// The HTTP methods in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verb {
+    /// Also answers HEAD.
+    Get,
+    /// Create or do.
+    Post,
+    /// Set.
+    Put,
+    /// Change some fields.
+    Patch,
+    /// Remove.
+    Delete,
+}
+
+impl Verb {
+    /// The method's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// What runs a call.
+type Run = fn(Call) -> BoxFuture<'static, Result<Reply, ApiError>>;
+
+/// One route: what, where, for whom.
+pub struct Route {
+    /// The method.
+    pub verb: Verb,
+    /// The path; `{id}` stands for a decimal id. A trailing slash is optional.
+    pub path: &'static str,
+    /// Who may call it.
+    pub access: Access,
+    run: Run,
+}
+
+macro_rules! routes {
+    ($($verb:ident $path:literal $access:ident $run:path;)*) => {
+        &[$(Route { verb: Verb::$verb, path: $path, access: Access::$access, run: |call| Box::pin($run(call)) }),*]
+    };
+}
+
+/// The URL map.
+pub static ROUTES: &[Route] = routes! {
+    Post   "/api/auth/login"             ANYONE   auth::login;
+    Post   "/api/auth/token"             ANYONE   auth::login;
+    Post   "/api/auth/register"          ANYONE   auth::register;
+    Post   "/api/auth/logout"            PROGRAMS auth::logout;
+    Get    "/api/auth/me"                PROGRAMS auth::me;
+    Post   "/api/auth/ticket"            PROGRAMS auth::ticket;
+    Put    "/api/auth/password"          USERS    auth::change_password;
+    Get    "/api/auth/tokens"            USERS    auth::list_tokens;
+    Post   "/api/auth/tokens"            USERS    auth::create_token;
+    Delete "/api/auth/tokens/{id}"       USERS    auth::delete_token;
+
+    Get    "/api/users"                  ADMINS   users::list;
+    Post   "/api/users"                  ADMINS   users::create;
+    Get    "/api/users/online"           ADMINS   users::online;
+    Get    "/api/users/{id}"             ADMINS   users::show;
+    Patch  "/api/users/{id}"             ADMINS   users::change;
+    Delete "/api/users/{id}"             ADMINS   users::delete;
+
+    Get    "/api/devices"                USERS    devices::list;
+    Post   "/api/devices"                USERS    devices::create;
+    Get    "/api/devices/{id}"           USERS    devices::show;
+    Patch  "/api/devices/{id}"           USERS    devices::change;
+    Delete "/api/devices/{id}"           USERS    devices::delete;
+    Put    "/api/devices/{id}/primary"   USERS    devices::make_primary;
+    Post   "/api/devices/{id}/token"     USERS    devices::create_token;
+
+    Post   "/api/messages"               PROGRAMS messages::send;
+    Post   "/api/messages/user/{id}"     PROGRAMS messages::send_to_user;
+    Post   "/api/messages/device/{id}"   PROGRAMS messages::send_to_device;
+    Post   "/api/messages/broadcast"     ADMINS   messages::broadcast;
+
+    Get    "/api/monitor/connections"    ADMINS   monitor::connections;
+
+    Get    "/healthz"                    ANYONE   info::health;
+    Get    "/"                           ANYONE   info::greeting;
+};
+
+/// The paths of the WebSocket (PROTOCOL section 2); all of them answer GET with an upgrade.
+pub const WEBSOCKET_PATHS: [&str; 3] = ["/ws/device", "/ws/device/token/{token}", "/ws/device/{user_id:num}"];
+
+/// Builds the service: the table above, the WebSocket, and JSON for everything else.
+pub fn service(app: &Arc<App>) -> Service {
+    let mut root = Router::new();
+    for path in WEBSOCKET_PATHS {
+        root = root.push(Router::with_path(path).get(Connect(app.clone())));
+    }
+    let mut paths: Vec<&str> = ROUTES.iter().map(|r| r.path).collect();
+    paths.dedup();
+    for path in paths {
+        let mut router = Router::with_path(path);
+        for route in ROUTES.iter().filter(|r| r.path == path) {
+            let endpoint = || Endpoint { app: app.clone(), route };
+            router = match route.verb {
+                Verb::Get => router.get(endpoint()).head(endpoint()),
+                Verb::Post => router.post(endpoint()),
+                Verb::Put => router.put(endpoint()),
+                Verb::Patch => router.patch(endpoint()),
+                Verb::Delete => router.delete(endpoint()),
+            };
+        }
+        root = root.push(router);
+    }
+    Service::new(root).catcher(Catcher::default().hoop(AsJson))
+}

@@ -1,0 +1,34 @@
+//! Ending the connections whose right to exist has gone.
+
+use std::collections::HashSet;
+
+use crate::app::App;
+use crate::error::ApiError;
+use crate::ids::{DeviceId, TokenId, UserId};
+use crate::store::{Role, TokenKind};
+use crate::wire::{CloseCode, Timestamp};
+
+/// After a committed change to `user` or its tokens: closes, with 4001, each of its connections whose token would now be
+/// refused.
+pub(super) fn close_stale(app: &App, user: UserId) -> Result<(), ApiError> {
+    let account = app.store.user(user)?.filter(|u| !u.disabled);
+    let now = Timestamp::now();
+    let good: HashSet<TokenId> = match account {
+        None => HashSet::new(),
+        Some(account) => {
+            let tokens = app.store.tokens(user, TokenId(0), usize::MAX)?.items.into_iter();
+            let service = account.role == Role::Admin;
+            tokens.filter(|t| !t.expired(now) && (service || t.kind != TokenKind::Service)).map(|t| t.id).collect()
+        }
+    };
+    app.hub.presence().close_user(CloseCode::Unauthorized, user, |who| !good.contains(&who.token_id));
+    Ok(())
+}
+
+/// After `device` has been taken from `user`: its own connections are refused, and the user's connections that stood for it
+/// are asked to come back, since they are in the wrong groups.
+pub(super) fn device_taken(app: &App, user: UserId, device: DeviceId) -> Result<(), ApiError> {
+    close_stale(app, user)?;
+    app.hub.presence().close_user(CloseCode::GoingAway, user, |who| who.device_id == Some(device));
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! The store: everything that outlives the process. The only module that names sled.
+//!
+//! Reads are plain function calls: the accounts of an edge box fit sled's cache, where a look-up takes a few microseconds.
+//! Writes go through [`Store::write`] to one thread ([`writer`]), which runs them one after another, makes them durable
+//! together and only then answers.
+//!
+//! # Invariants
+//! - A write whose future has returned `Ok` is on disk: flushed by sled *and* synced by `fdatasync` (sled's own flush ends in
+//!   `sync_file_range`, which survives no power cut).
+//! - Writes never run concurrently, so "look whether it is taken, then insert" is safe inside one.
+//! - What belongs together changes in one sled transaction, so a crash leaves both or neither.
+//! - After an I/O error nothing is acknowledged any more: every later write fails.
+
+mod catalogue;
+mod devices;
+mod tokens;
+mod users;
+mod writer;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use catalogue::Trees;
+use writer::Writer;
+
+pub use devices::{Device, DeviceChange, NewDevice};
+pub use tokens::{NewToken, Token, TokenHash, TokenKind};
+pub use users::{NewUser, Role, User, UserChange};
+
+/// Segment size of sled's log. With 1 MiB no value of ours is large enough for sled's `blobs/`, which are never synced.
+/// Fixed when the store is created.
+const SEGMENT_BYTES: usize = 1 << 20;
+/// sled's page cache; it takes about 2.8 times this in memory when full.
+const CACHE_BYTES: u64 = 16 << 20;
+/// The layout of trees and records; a newer store is refused, an older one will be migrated.
+const SCHEMA: u64 = 1;
+
+/// What can go wrong in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it open.
+    #[error("another qy-lty is using {0}")]
+    Locked(PathBuf),
+    /// It was made by a later version.
+    #[error("the data was written by a newer version (layout {found}, this one reads up to {known})")]
+    Newer {
+        /// The layout found.
+        found: u64,
+        /// The layout this version writes.
+        known: u64,
+    },
+    /// It can't be read at all.
+    #[error("the data can't be opened: {0}")]
+    Unreadable(String),
+    /// A record that can't be decoded.
+    #[error("damaged record in {tree}")]
+    Damaged {
+        /// The tree that holds it.
+        tree: &'static str,
+    },
+    /// The engine failed.
+    #[error("storage error: {0}")]
+    Engine(#[from] sled::Error),
+    /// The disk failed.
+    #[error("disk error: {0}")]
+    Disk(#[from] std::io::Error),
+    /// An earlier write failed, or the store is closing: nothing is accepted any more.
+    #[error("the store accepts no writes")]
+    Stopped,
+    /// What was to be changed does not exist.
+    #[error("no such {0}")]
+    Missing(&'static str),
+    /// A name or serial that somebody has already.
+    #[error("{0} is taken")]
+    Taken(&'static str),
+    /// One more than the configured number.
+    #[error("too many {0}")]
+    Full(&'static str),
+    /// The change would leave nobody who can administer the server.
+    #[error("the last administrator can't be removed, disabled or demoted")]
+    LastAdmin,
+}
+
+/// Shorthand.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// A handle on the open store; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    trees: Arc<Trees>,
+    writer: Arc<Writer>,
+    epoch: Arc<str>,
+}
+
+impl Store {
+    /// Opens the store in directory `path`, creating it where there is none. Blocks; call it before serving.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`], [`StoreError::Newer`], [`StoreError::Unreadable`] or what the disk says.
+    pub fn open(path: &Path) -> Result<Self> {
+        let config = sled::Config::new()
+            .path(path)
+            .segment_size(SEGMENT_BYTES)
+            .cache_capacity(CACHE_BYTES)
+            // Nothing may be written behind the writer's back: it alone flushes, then syncs.
+            .flush_every_ms(None);
+        // A damaged log can make sled panic while opening; that is an answer, not a reason to die with a trace.
+        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+        let db = match opened {
+            Ok(Ok(db)) => db,
+            Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
+                return Err(StoreError::Locked(path.into()));
+            }
+            Ok(Err(error)) => return Err(StoreError::Unreadable(error.to_string())),
+            Err(_) => return Err(StoreError::Unreadable("its log is damaged".into())),
+        };
+        let trees = Arc::new(Trees::open(&db)?);
+        let epoch = trees.prepare(SCHEMA)?;
+        let writer = Writer::start(db, trees.clone(), path)?;
+        Ok(Self { trees, writer: Arc::new(writer), epoch: epoch.into() })
+    }
+
+    /// Changes when the data directory is wiped or restored: clients that remember message ids then start over.
+    pub fn epoch(&self) -> &str {
+        &self.epoch
+    }
+
+    /// Runs `change` on the writer thread and waits until its effect is on disk.
+    async fn write<T: Send + 'static>(&self, change: impl FnOnce(&Trees) -> Result<T> + Send + 'static) -> Result<T> {
+        self.writer.run(change).await
+    }
+
+    /// Lets what is under way finish, flushes, syncs and stops the writer thread. Blocks for a moment.
+    ///
+    /// # Errors
+    /// When the last flush fails.
+    pub fn close(&self) -> Result<()> {
+        self.writer.stop()
+    }
+}
+
+/// One page of a list: items in id order, and whether there are more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// At most the asked number.
+    pub items: Vec<T>,
+    /// Whether the list goes on after the last item.
+    pub more: bool,
+}
+
+impl<T> Page<T> {
+    /// Takes up to `limit` items and one more look.
+    fn take(items: impl Iterator<Item = Result<T>>, limit: usize) -> Result<Self> {
+        let mut items: Vec<T> = items.take(limit.saturating_add(1)).collect::<Result<_>>()?;
+        let more = items.len() > limit;
+        items.truncate(limit);
+        Ok(Self { items, more })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store in a fresh directory, which lives as long as the guard.
+    pub(super) fn fresh() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        (dir, store)
+    }
+
+    #[test]
+    fn a_second_opener_is_told_who_is_there() {
+        let (dir, _store) = fresh();
+        assert!(matches!(Store::open(&dir.path().join("store")), Err(StoreError::Locked(_))));
+    }
+
+    #[tokio::test]
+    async fn a_closed_store_takes_no_writes_and_reopens_with_the_same_epoch() {
+        let (dir, store) = fresh();
+        let epoch = store.epoch().to_owned();
+        store.close().unwrap();
+        assert!(matches!(store.write(|_| Ok(())).await, Err(StoreError::Stopped)));
+        drop(store);
+        let again = Store::open(&dir.path().join("store")).unwrap();
+        assert_eq!(again.epoch(), epoch);
+    }
+
+    #[test]
+    fn a_newer_layout_is_refused() {
+        let (dir, store) = fresh();
+        store.trees.meta.insert("schema", &(SCHEMA + 1).to_be_bytes()).unwrap();
+        store.close().unwrap();
+        drop(store);
+        assert!(matches!(Store::open(&dir.path().join("store")), Err(StoreError::Newer { .. })));
+    }
+
+    #[test]
+    fn garbage_is_an_error_not_a_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("db"), vec![0x5a; 3 << 20]).unwrap();
+        std::fs::write(path.join("conf"), "rubbish").unwrap();
+        assert!(Store::open(&path).is_err());
+    }
+}

@@ -1,0 +1,408 @@
+//! What a client may say: one JSON object per text frame, turned into a typed [`Request`].
+//!
+//! # Invariants
+//! - Every input gets exactly one outcome: a [`Request`] or a [`Rejection`]. Nothing panics, nothing recurses with the
+//!   input's depth (values that we don't look into are skipped, not built).
+//! - The type is judged before the message, so an unknown type is `UNSUPPORTED_TYPE` whatever else is wrong with it.
+//! - A `null` field counts as absent.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::outbound::ErrorCode;
+use super::time::is_iso_datetime;
+
+/// The city of a weather request that names none (guide section 3.1).
+pub const DEFAULT_CITY: &str = "北京";
+/// The duration of a dance request that names none (guide section 3.1).
+pub const DEFAULT_DURATION: &str = "30秒";
+/// The longest `ref`, in characters.
+pub const MAX_REF_CHARS: usize = 64;
+/// The longest city name, in characters.
+pub const MAX_CITY_CHARS: usize = 64;
+
+/// A well-formed message of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The client's own mark, copied into the reply.
+    pub reference: Option<String>,
+    /// What is asked for.
+    pub command: Command,
+}
+
+/// What a client asks for, by message type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// `chat_message`: a line of talk.
+    Chat {
+        /// What was said.
+        text: String,
+    },
+    /// `weather`: the weather in a city.
+    Weather {
+        /// 1 to 64 characters.
+        city: String,
+    },
+    /// `sing`: perform a song.
+    Sing {
+        /// Title, may be empty.
+        song: String,
+        /// Artist, may be empty.
+        artist: String,
+    },
+    /// `dance`: perform a dance.
+    Dance {
+        /// Name, may be empty.
+        dance: String,
+        /// Style, may be empty.
+        style: String,
+        /// Free text, for example `30秒`.
+        duration: String,
+    },
+    /// `ping`: the application's heartbeat.
+    Ping,
+}
+
+/// Why a message was not accepted; becomes an `error` event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The machine-readable code.
+    pub code: ErrorCode,
+    /// The text for people, naming the field where there is one.
+    pub message: String,
+    /// The message's `ref`, where it could still be read.
+    pub reference: Option<String>,
+}
+
+impl Rejection {
+    fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), reference: None }
+    }
+
+    fn invalid(what: impl std::fmt::Display) -> Self {
+        Self::new(ErrorCode::ValidationError, format!("Message validation error: {what}"))
+    }
+
+    /// The answer to a binary frame.
+    pub fn binary() -> Self {
+        Self::invalid("frame must be text holding a JSON object, not binary")
+    }
+}
+
+/// The fields of every message. Unknown ones are ignored; values stay unread until their type is known.
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow)]
+    timestamp: Option<&'a RawValue>,
+    #[serde(rename = "ref", borrow)]
+    reference: Option<&'a RawValue>,
+    #[serde(borrow)]
+    target: Option<&'a RawValue>,
+}
+
+/// Reads one text frame. `max_chars` bounds its length in Unicode scalar values (guide section 8.3 counts so); 0: no bound.
+///
+/// # Errors
+/// A [`Rejection`] that says what is wrong, to be sent back; the connection lives on.
+pub fn parse(text: &str, max_chars: usize) -> Result<Request, Rejection> {
+    // A character has at least one byte, so most texts need no counting.
+    if max_chars > 0 && text.len() > max_chars && text.chars().count() > max_chars {
+        return Err(Rejection::new(ErrorCode::MessageTooLarge, "Message too large"));
+    }
+    let envelope = envelope(text)?;
+    let reference = reference(envelope.reference)?;
+    match command(&envelope) {
+        Ok(command) => Ok(Request { reference, command }),
+        Err(rejection) => Err(Rejection { reference, ..rejection }),
+    }
+}
+
+fn envelope(text: &str) -> Result<Envelope<'_>, Rejection> {
+    let invalid_json = || Rejection::new(ErrorCode::InvalidJson, "Invalid JSON format");
+    if !is_object(text) {
+        // serde reads a struct from an array too; only an object is a message.
+        return Err(match serde_json::from_str::<&RawValue>(text) {
+            Ok(_) => Rejection::invalid("a message must be a JSON object"),
+            Err(_) => invalid_json(),
+        });
+    }
+    serde_json::from_str(text).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => {
+            let text = error.to_string();
+            Rejection::invalid(text.split(" at line ").next().unwrap_or_default())
+        }
+        _ => invalid_json(),
+    })
+}
+
+/// Whether JSON text starts as an object.
+fn is_object(text: &str) -> bool {
+    text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{')
+}
+
+fn command(envelope: &Envelope<'_>) -> Result<Command, Rejection> {
+    let kind = envelope.kind.and_then(string).ok_or_else(|| Rejection::invalid("type must be a string"))?;
+    let read: fn(Option<&RawValue>) -> Result<Command, Rejection> = match kind.as_ref() {
+        "chat_message" => chat,
+        "weather" => weather,
+        "sing" => sing,
+        "dance" => dance,
+        "ping" => |_| Ok(Command::Ping),
+        other => return Err(Rejection::new(ErrorCode::UnsupportedType, format!("Unsupported message type: {other}"))),
+    };
+    if let Some(raw) = envelope.timestamp
+        && !string(raw).is_some_and(|text| is_iso_datetime(&text))
+    {
+        return Err(Rejection::invalid("timestamp must be an ISO 8601 date-time"));
+    }
+    if let Some(raw) = envelope.target
+        && string(raw).as_deref() != Some("self")
+    {
+        return Err(Rejection::invalid("target must be \"self\" or absent"));
+    }
+    read(envelope.message)
+}
+
+fn reference(raw: Option<&RawValue>) -> Result<Option<String>, Rejection> {
+    let Some(raw) = raw else { return Ok(None) };
+    match string(raw) {
+        Some(text) if text.chars().count() <= MAX_REF_CHARS => Ok(Some(text.into_owned())),
+        _ => Err(Rejection::invalid(format_args!("ref must be a string of at most {MAX_REF_CHARS} characters"))),
+    }
+}
+
+fn chat(message: Option<&RawValue>) -> Result<Command, Rejection> {
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(borrow)]
+        content: Option<&'a RawValue>,
+    }
+    let wrong = || Rejection::invalid("message must be a string or an object with a string \"content\"");
+    let raw = message.ok_or_else(wrong)?;
+    let text = if is_object(raw.get()) {
+        let body: Body<'_> = object(raw)?;
+        body.content.and_then(string).ok_or_else(wrong)?
+    } else {
+        string(raw).ok_or_else(wrong)?
+    };
+    Ok(Command::Chat { text: text.into_owned() })
+}
+
+fn weather(message: Option<&RawValue>) -> Result<Command, Rejection> {
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(borrow)]
+        city: Option<&'a RawValue>,
+    }
+    let body: Body<'_> = required_object(message)?;
+    let city = field(body.city, "city", DEFAULT_CITY)?;
+    if city.trim().is_empty() || city.chars().count() > MAX_CITY_CHARS {
+        return Err(Rejection::invalid(format_args!("message.city must be 1 to {MAX_CITY_CHARS} characters")));
+    }
+    Ok(Command::Weather { city })
+}
+
+fn sing(message: Option<&RawValue>) -> Result<Command, Rejection> {
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(borrow)]
+        song: Option<&'a RawValue>,
+        #[serde(borrow)]
+        artist: Option<&'a RawValue>,
+    }
+    let body: Body<'_> = required_object(message)?;
+    Ok(Command::Sing { song: field(body.song, "song", "")?, artist: field(body.artist, "artist", "")? })
+}
+
+fn dance(message: Option<&RawValue>) -> Result<Command, Rejection> {
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(borrow)]
+        dance: Option<&'a RawValue>,
+        #[serde(borrow)]
+        style: Option<&'a RawValue>,
+        #[serde(borrow)]
+        duration: Option<&'a RawValue>,
+    }
+    let body: Body<'_> = required_object(message)?;
+    Ok(Command::Dance {
+        dance: field(body.dance, "dance", "")?,
+        style: field(body.style, "style", "")?,
+        duration: field(body.duration, "duration", DEFAULT_DURATION)?,
+    })
+}
+
+/// A message that must be an object.
+fn required_object<'a, T: Deserialize<'a>>(message: Option<&'a RawValue>) -> Result<T, Rejection> {
+    match message {
+        Some(raw) if is_object(raw.get()) => object(raw),
+        _ => Err(Rejection::invalid("message must be an object")),
+    }
+}
+
+fn object<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, Rejection> {
+    serde_json::from_str(raw.get()).map_err(|error| {
+        let text = error.to_string();
+        Rejection::invalid(format_args!("message: {}", text.split(" at line ").next().unwrap_or_default()))
+    })
+}
+
+/// An optional string field of the message.
+fn field(raw: Option<&RawValue>, name: &str, default: &str) -> Result<String, Rejection> {
+    match raw {
+        None => Ok(default.to_owned()),
+        Some(raw) => match string(raw) {
+            Some(text) => Ok(text.into_owned()),
+            None => Err(Rejection::invalid(format_args!("message.{name} must be a string"))),
+        },
+    }
+}
+
+/// The text of a JSON string, borrowed where it holds no escapes; `None` for any other value and for lone surrogates.
+fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') { serde_json::from_str(raw.get()).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ok(text: &str) -> Command {
+        parse(text, 10_240).unwrap().command
+    }
+
+    fn refused(text: &str) -> (ErrorCode, String) {
+        let rejection = parse(text, 10_240).unwrap_err();
+        (rejection.code, rejection.message)
+    }
+
+    fn invalid(text: &str) -> String {
+        let (code, message) = refused(text);
+        assert_eq!(code, ErrorCode::ValidationError, "{text}");
+        message.strip_prefix("Message validation error: ").unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_five_types() {
+        assert_eq!(ok(r#"{"type":"chat_message","message":"hi"}"#), Command::Chat { text: "hi".into() });
+        assert_eq!(ok(r#"{"type":"chat_message","message":{"content":"hi","x":null}}"#), Command::Chat { text: "hi".into() });
+        assert_eq!(ok(r#"{"type":"weather","message":{"city":null}}"#), Command::Weather { city: "北京".into() });
+        assert_eq!(ok(r#"{"type":"sing","message":{"song":"a"}}"#), Command::Sing { song: "a".into(), artist: String::new() });
+        let dance = Command::Dance { dance: String::new(), style: String::new(), duration: "30秒".into() };
+        assert_eq!(ok(r#"{"type":"dance","message":{}}"#), dance);
+        assert_eq!(ok(r#"{"type":"ping"}"#), Command::Ping);
+        assert_eq!(ok(r#"{"type":"ping","message":[1],"timestamp":null,"ref":null,"target":"self"}"#), Command::Ping);
+        assert_eq!(ok(r#"{"type":"p\u0069ng"}"#), Command::Ping);
+    }
+
+    #[test]
+    fn escapes_are_decoded() {
+        let text = r#"{"type":"chat_message","message":"a\u0000\n\ud83d\ude00"}"#;
+        assert_eq!(ok(text), Command::Chat { text: "a\0\n😀".into() });
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        assert_eq!(invalid("[]"), "a message must be a JSON object");
+        assert_eq!(invalid(r#"["ping"]"#), "a message must be a JSON object");
+        assert_eq!(invalid("{}"), "type must be a string");
+        assert_eq!(invalid(r#"{"type":5}"#), "type must be a string");
+        assert_eq!(invalid(r#"{"type":"ping","type":"ping"}"#), "duplicate field `type`");
+        assert_eq!(invalid(r#"{"type":"ping","timestamp":7}"#), "timestamp must be an ISO 8601 date-time");
+        assert_eq!(invalid(r#"{"type":"ping","target":"device"}"#), "target must be \"self\" or absent");
+        assert_eq!(invalid(r#"{"type":"weather","message":"x"}"#), "message must be an object");
+        assert_eq!(invalid(r#"{"type":"weather","message":{"city":" "}}"#), "message.city must be 1 to 64 characters");
+        assert_eq!(invalid(r#"{"type":"sing","message":{"song":1}}"#), "message.song must be a string");
+        assert_eq!(invalid(r#"{"type":"sing","message":{"song":"\ud800"}}"#), "message.song must be a string");
+        assert_eq!(invalid(r#"{"type":"ping","ref":5}"#), "ref must be a string of at most 64 characters");
+        let long = format!(r#"{{"type":"ping","ref":"{}"}}"#, "長".repeat(65));
+        assert_eq!(invalid(&long), "ref must be a string of at most 64 characters");
+        assert!(invalid(r#"{"type":"chat_message"}"#).starts_with("message must be a string"));
+        assert!(invalid(r#"{"type":"chat_message","message":{"text":"x"}}"#).starts_with("message must be a string"));
+    }
+
+    #[test]
+    fn the_ref_survives_a_refusal() {
+        let rejection = parse(r#"{"ref":"r1","type":"nosuch"}"#, 0).unwrap_err();
+        assert_eq!(rejection.reference.as_deref(), Some("r1"));
+        assert_eq!(rejection.message, "Unsupported message type: nosuch");
+    }
+
+    #[test]
+    fn broken_json() {
+        for text in ["", " ", "{", "hello", "{'type':'ping'}", r#"{"type":"ping",}"#, r#"{"type":"ping"}x"#, "[1,", "\u{feff}{}"]
+        {
+            assert_eq!(refused(text).0, ErrorCode::InvalidJson, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn length_counts_characters_not_bytes() {
+        let text = |n: usize| format!(r#"{{"type":"chat_message","message":"{}"}}"#, "😀".repeat(n));
+        assert!(parse(&text(10_201), 10_240).is_ok());
+        assert_eq!(parse(&text(10_202), 10_240).unwrap_err().code, ErrorCode::MessageTooLarge);
+        assert!(parse(&text(20_000), 0).is_ok());
+    }
+
+    #[test]
+    fn depth_is_no_danger() {
+        let deep = format!(r#"{{"type":"chat_message","message":{}1{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(parse(&deep, 0).unwrap_err().code, ErrorCode::ValidationError);
+        let deep = "[".repeat(1_000_000);
+        assert_eq!(parse(&deep, 0).unwrap_err().code, ErrorCode::InvalidJson);
+    }
+
+    /// Text that is often nearly a message.
+    fn nearly_json() -> impl Strategy<Value = String> {
+        let value = prop_oneof![
+            Just("null".to_owned()),
+            Just("true".to_owned()),
+            any::<i64>().prop_map(|n| n.to_string()),
+            Just("1e999".to_owned()),
+            ".{0,8}".prop_map(|s| serde_json::to_string(&s).unwrap()),
+            Just(r#""\ud800""#.to_owned()),
+            Just(r#"{"content":"x"}"#.to_owned()),
+            Just(r#"{"city":"","song":[],"dance":7}"#.to_owned()),
+            Just("[{}]".to_owned()),
+            Just("{".to_owned()),
+        ];
+        let key = prop_oneof![Just("type"), Just("message"), Just("timestamp"), Just("ref"), Just("target"), Just("x"), Just("")];
+        let kind = prop_oneof![Just("chat_message"), Just("weather"), Just("sing"), Just("dance"), Just("ping"), Just("?")];
+        (kind, proptest::collection::vec((key, value), 0..5)).prop_map(|(kind, fields)| {
+            let mut text = format!(r#"{{"type":"{kind}""#);
+            for (key, value) in fields {
+                text.push_str(&format!(r#","{key}":{value}"#));
+            }
+            text + "}"
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_has_one_outcome(text in "\\PC*") {
+            let _ = parse(&text, 10_240);
+        }
+
+        #[test]
+        fn nearly_messages_have_one_outcome(text in nearly_json()) {
+            match parse(&text, 10_240) {
+                Ok(_) => prop_assert!(serde_json::from_str::<&RawValue>(&text).is_ok()),
+                Err(rejection) => prop_assert!(!rejection.message.is_empty()),
+            }
+        }
+
+        #[test]
+        fn any_chat_text_comes_through(said in "\\PC*") {
+            let text = serde_json::json!({"type": "chat_message", "message": said}).to_string();
+            prop_assert_eq!(parse(&text, 0).unwrap().command, Command::Chat { text: said });
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Every event the server sends.
+//!
+//! An [`Event`] is the server's own word to one connection; a [`Push`] carries somebody's message to a group. Both become a
+//! [`Frame`] that holds one JSON object with `type` first and `timestamp` last.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::close::CloseCode;
+use super::frame::Frame;
+use super::time::Timestamp;
+use crate::ids::{DeviceId, UserId};
+
+/// The types that only the server sends; a pushed message may not bear one of them.
+pub const RESERVED_TYPES: [&str; 6] = ["connection_status", "disconnect", "error", "pong", "delivery_status", "presence"];
+
+/// The machine-readable codes of `error` events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ErrorCode {
+    /// The frame holds no JSON.
+    InvalidJson,
+    /// A field is missing or wrong; the message names it.
+    ValidationError,
+    /// No handler for this message type.
+    UnsupportedType,
+    /// More characters than `limits.max_message_chars`.
+    MessageTooLarge,
+    /// Too many messages; a close with 4008 follows.
+    RateLimited,
+    /// The weather or chat source failed.
+    UpstreamError,
+    /// Something failed on our side; the cause is in the log.
+    InternalError,
+}
+
+/// The server's own word to one connection.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// The first event of every connection.
+    ConnectionStatus {
+        /// Always `connected`.
+        status: &'static str,
+        /// A string, as in the guide.
+        #[serde(serialize_with = "as_string")]
+        user_id: UserId,
+        /// A number, as in the guide.
+        device_id: Option<DeviceId>,
+        /// Changes when the data directory is restored or wiped.
+        epoch: String,
+        /// The newest message id of this connection's mailboxes.
+        last_id: u64,
+        /// How many messages wait to be delivered.
+        pending: u64,
+    },
+    /// The answer to `chat_message`.
+    ChatResponse {
+        /// What the responder says.
+        message: String,
+    },
+    /// The answer to `weather`.
+    WeatherResponse {
+        /// City, present weather and where the figures come from.
+        data: WeatherReport,
+    },
+    /// The answer to `sing`.
+    SingResponse {
+        /// What to sing.
+        data: SongData,
+        /// The line to show.
+        message: String,
+    },
+    /// The answer to `dance`.
+    DanceResponse {
+        /// What to dance.
+        data: DanceData,
+        /// The line to show.
+        message: String,
+    },
+    /// The answer to `ping`.
+    Pong,
+    /// Something the client sent was not accepted; the connection stays.
+    Error {
+        /// For people.
+        message: String,
+        /// For programs.
+        code: ErrorCode,
+    },
+    /// Goes before every close from 4000 up.
+    Disconnect {
+        /// The close code that follows.
+        code: u16,
+        /// The close reason that follows.
+        reason: &'static str,
+        /// Whether to come back.
+        reconnect: bool,
+        /// Seconds to wait before coming back.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after: Option<f64>,
+    },
+}
+
+/// `data` of a `weather_response` (guide section 4.1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WeatherReport {
+    /// The city asked for.
+    pub city: City,
+    /// The weather there.
+    pub weather: Weather,
+    /// Where the figures come from, for example `simulated`.
+    pub source: &'static str,
+}
+
+/// A city's name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct City {
+    /// As the client wrote it.
+    pub name: String,
+}
+
+/// Weather and its age.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Weather {
+    /// The present weather.
+    pub now: WeatherNow,
+    /// When the figures were made.
+    pub update_time: Timestamp,
+}
+
+/// The present weather, as texts (QWeather's form, which the guide uses).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WeatherNow {
+    /// Whole degrees Celsius.
+    pub temp: String,
+    /// For people.
+    pub text: String,
+    /// QWeather's icon number.
+    pub icon: String,
+}
+
+/// `data` of a `sing_response`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SongData {
+    /// Title.
+    pub song: String,
+    /// Artist.
+    pub artist: String,
+    /// What the device should do.
+    pub action: &'static str,
+}
+
+/// `data` of a `dance_response`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DanceData {
+    /// Name.
+    pub dance: String,
+    /// Style.
+    pub style: String,
+    /// Free text.
+    pub duration: String,
+    /// What the device should do.
+    pub action: &'static str,
+}
+
+fn as_string<S: serde::Serializer>(id: &UserId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(id)
+}
+
+impl Event {
+    /// The `disconnect` event of `close`.
+    pub fn disconnect(close: CloseCode, retry_after: Option<f64>) -> Self {
+        Self::Disconnect { code: close.code(), reason: close.reason(), reconnect: close.reconnect(), retry_after }
+    }
+
+    /// Encodes the event with the client's `reference`, if it gave one, and the time `now`.
+    ///
+    /// # Errors
+    /// None in practice: every field is plain text or a finite number.
+    pub fn frame(&self, reference: Option<&str>, now: Timestamp) -> serde_json::Result<Frame> {
+        #[derive(Serialize)]
+        struct Stamped<'a> {
+            #[serde(flatten)]
+            event: &'a Event,
+            #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+            reference: Option<&'a str>,
+            timestamp: Timestamp,
+        }
+        Frame::json(&Stamped { event: self, reference, timestamp: now })
+    }
+}
+
+/// Somebody's message on its way to a group, as the sender wrote it.
+#[derive(Debug, Serialize)]
+pub struct Push<'a> {
+    /// 1 to 64 characters, none of [`RESERVED_TYPES`].
+    #[serde(rename = "type")]
+    pub kind: &'a str,
+    /// Carried raw: numbers keep their digits, keys their order.
+    pub message: &'a RawValue,
+    /// The sender's user name, where the route adds it (guide section 5.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender: Option<&'a str>,
+    /// When the server took it.
+    pub timestamp: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fixed moment: golden texts must not change with the day.
+    fn moment() -> Timestamp {
+        serde_json::from_str("\"2026-11-22T08:15:30.000125+00:00\"").unwrap()
+    }
+
+    fn golden(event: &Event) -> String {
+        String::from_utf8(event.frame(None, moment()).unwrap().payload().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn connection_status() {
+        let event = |device_id| Event::ConnectionStatus {
+            status: "connected",
+            user_id: UserId(7),
+            device_id,
+            epoch: "e1".into(),
+            last_id: 0,
+            pending: 0,
+        };
+        insta::assert_snapshot!(golden(&event(Some(DeviceId(3)))), @r#"{"type":"connection_status","status":"connected","user_id":"7","device_id":3,"epoch":"e1","last_id":0,"pending":0,"timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
+        insta::assert_snapshot!(golden(&event(None)), @r#"{"type":"connection_status","status":"connected","user_id":"7","device_id":null,"epoch":"e1","last_id":0,"pending":0,"timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
+    }
+
+    #[test]
+    fn answers() {
+        insta::assert_snapshot!(golden(&Event::ChatResponse { message: "收到消息:你好 \"x\"".into() }), @r#"{"type":"chat_response","message":"收到消息:你好 \"x\"","timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
+        let report = WeatherReport {
+            city: City { name: "北京".into() },
+            weather: Weather {
+                now: WeatherNow { temp: "25".into(), text: "晴".into(), icon: "100".into() },
+                update_time: moment(),
+            },
+            source: "simulated",
+        };
+        insta::assert_snapshot!(golden(&Event::WeatherResponse { data: report }), @r#"{"type":"weather_response","data":{"city":{"name":"北京"},"weather":{"now":{"temp":"25","text":"晴","icon":"100"},"updateTime":"2026-11-22T08:15:30.000125+00:00"},"source":"simulated"},"timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
+        let data = SongData { song: "青花瓷".into(), artist: "周杰伦".into(), action: "start_singing" };
+        insta::assert_snapshot!(golden(&Event::SingResponse { data, message: "开始播放:青花瓷 - 周杰伦".into() }), @r#"{"type":"sing_response","data":{"song":"青花瓷","artist":"周杰伦","action":"start_singing"},"message":"开始播放:青花瓷 - 周杰伦","timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
+        let data =
+            DanceData { dance: "街舞".into(), style: "嘻哈".into(), duration: "30秒".into(), action: "start_dancing" };
+        insta::assert_snapshot!(golden(&Event::DanceResponse { data, message: "开始跳舞:街舞 (嘻哈)".into() }), @r#"{"type":"dance_response","data":{"dance":"街舞","style":"嘻哈","duration":"30秒","action":"start_dancing"},"message":"开始跳舞:街舞 (嘻哈)","timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
+        insta::assert_snapshot!(golden(&Event::Pong), @r#"{"type":"pong","timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
+    }
+
+    #[test]
+    fn the_ref_comes_back() {
+        let frame = Event::Pong.frame(Some("r\"1"), moment()).unwrap();
+        insta::assert_snapshot!(std::str::from_utf8(frame.payload()).unwrap(), @r#"{"type":"pong","ref":"r\"1","timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
+    }
+
+    #[test]
+    fn errors() {
+        let all = [
+            ErrorCode::InvalidJson,
+            ErrorCode::ValidationError,
+            ErrorCode::UnsupportedType,
+            ErrorCode::MessageTooLarge,
+            ErrorCode::RateLimited,
+            ErrorCode::UpstreamError,
+            ErrorCode::InternalError,
+        ];
+        let lines: Vec<String> = all.iter().map(|&code| golden(&Event::Error { message: "m".into(), code })).collect();
+        insta::assert_snapshot!(lines.join("\n"), @r#"
+        {"type":"error","message":"m","code":"INVALID_JSON","timestamp":"2026-11-22T08:15:30.000125+00:00"}
+        {"type":"error","message":"m","code":"VALIDATION_ERROR","timestamp":"2026-11-22T08:15:30.000125+00:00"}
+        {"type":"error","message":"m","code":"UNSUPPORTED_TYPE","timestamp":"2026-11-22T08:15:30.000125+00:00"}
+        {"type":"error","message":"m","code":"MESSAGE_TOO_LARGE","timestamp":"2026-11-22T08:15:30.000125+00:00"}
+        {"type":"error","message":"m","code":"RATE_LIMITED","timestamp":"2026-11-22T08:15:30.000125+00:00"}
+        {"type":"error","message":"m","code":"UPSTREAM_ERROR","timestamp":"2026-11-22T08:15:30.000125+00:00"}
+        {"type":"error","message":"m","code":"INTERNAL_ERROR","timestamp":"2026-11-22T08:15:30.000125+00:00"}
+        "#);
+    }
+
+    #[test]
+    fn disconnects() {
+        let lines: Vec<String> =
+            CloseCode::ALL.iter().filter(|c| c.announced()).map(|&c| golden(&Event::disconnect(c, None))).collect();
+        insta::assert_snapshot!(lines.join("\n"), @r#"
+        {"type":"disconnect","code":4000,"reason":"internal error","reconnect":true,"timestamp":"2026-11-22T08:15:30.000125+00:00"}
+        {"type":"disconnect","code":4001,"reason":"authentication required","reconnect":false,"timestamp":"2026-11-22T08:15:30.000125+00:00"}
+        {"type":"disconnect","code":4002,"reason":"no device is bound to this user","reconnect":false,"timestamp":"2026-11-22T08:15:30.000125+00:00"}
+        {"type":"disconnect","code":4003,"reason":"the user id in the path is not the token's user","reconnect":false,"timestamp":"2026-11-22T08:15:30.000125+00:00"}
+        {"type":"disconnect","code":4008,"reason":"message rate limit exceeded","reconnect":true,"timestamp":"2026-11-22T08:15:30.000125+00:00"}
+        {"type":"disconnect","code":4100,"reason":"too slow: backlog not written in time","reconnect":true,"timestamp":"2026-11-22T08:15:30.000125+00:00"}
+        {"type":"disconnect","code":4101,"reason":"too many connections","reconnect":true,"timestamp":"2026-11-22T08:15:30.000125+00:00"}
+        {"type":"disconnect","code":4102,"reason":"no answer to pings","reconnect":true,"timestamp":"2026-11-22T08:15:30.000125+00:00"}
+        "#);
+        insta::assert_snapshot!(golden(&Event::disconnect(CloseCode::RateLimited, Some(12.5))), @r#"{"type":"disconnect","code":4008,"reason":"message rate limit exceeded","reconnect":true,"retry_after":12.5,"timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
+    }
+
+    #[test]
+    fn a_push_keeps_the_senders_bytes() {
+        let raw = RawValue::from_string(r#"{"b":1.0,"a":[18446744073709551615,1e2]}"#.into()).unwrap();
+        let push = Push { kind: "notice", message: &raw, sender: Some("alice"), timestamp: moment() };
+        let frame = Frame::json(&push).unwrap();
+        insta::assert_snapshot!(std::str::from_utf8(frame.payload()).unwrap(), @r#"{"type":"notice","message":{"b":1.0,"a":[18446744073709551615,1e2]},"sender":"alice","timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
+    }
+}
