@@ -19,7 +19,7 @@ pub enum ApiError {
     #[error("{0}")]
     Invalid(String),
     /// 400: one of the guide's three parameters is missing (guide section 5.1, whose words these are); the answer
-    /// names it in `field`.
+    /// names it in `data.field`.
     #[error("缺少必要参数")]
     MissingParameter(&'static str),
     /// 400: a message type that only the server sends.
@@ -112,12 +112,16 @@ impl ApiError {
     /// Writes the answer.
     pub fn render(&self, res: &mut Response) {
         #[derive(Serialize)]
+        struct Field {
+            field: &'static str,
+        }
+        #[derive(Serialize)]
         struct Body<'a> {
             status: &'static str,
             message: &'a str,
             code: &'static str,
             #[serde(skip_serializing_if = "Option::is_none")]
-            field: Option<&'static str>,
+            data: Option<Field>,
             #[serde(skip_serializing_if = "Option::is_none")]
             retry_after: Option<u64>,
         }
@@ -127,8 +131,8 @@ impl ApiError {
             Self::Busy => Some(1),
             _ => None,
         };
-        let field = match self {
-            Self::MissingParameter(field) => Some(*field),
+        let data = match self {
+            Self::MissingParameter(field) => Some(Field { field }),
             _ => None,
         };
         let headers = res.headers_mut();
@@ -146,7 +150,7 @@ impl ApiError {
             _ => {}
         }
         let message = self.to_string();
-        write_json(res, status, &Body { status: "error", message: &message, code, field, retry_after });
+        write_json(res, status, &Body { status: "error", message: &message, code, data, retry_after });
     }
 }
 

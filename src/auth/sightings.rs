@@ -8,6 +8,9 @@ use crate::ids::DeviceId;
 use crate::store::TokenHash;
 use crate::wire::Timestamp;
 
+/// What was seen, and when.
+pub(super) type Seen<K> = Vec<(K, Timestamp)>;
+
 /// Bounded by the number of stored tokens and devices: only what exists is ever noted.
 #[derive(Default)]
 pub(super) struct Sightings {
@@ -25,7 +28,7 @@ impl Sightings {
     }
 
     /// Everything noted since the last call.
-    pub(super) fn take(&self) -> (Vec<(TokenHash, Timestamp)>, Vec<(DeviceId, Timestamp)>) {
+    pub(super) fn take(&self) -> (Seen<TokenHash>, Seen<DeviceId>) {
         let tokens = std::mem::take(&mut *self.tokens.lock().unwrap_or_else(PoisonError::into_inner));
         let devices = std::mem::take(&mut *self.devices.lock().unwrap_or_else(PoisonError::into_inner));
         (tokens.into_iter().collect(), devices.into_iter().collect())

@@ -95,13 +95,13 @@ fn simulate(city: &str, now: Timestamp) -> WeatherNow {
     let season = -place.swing * (TAU * (f64::from(local.day_of_year()) - 20.0) / 365.25).cos();
     let daytime = 3.5 * (TAU * (f64::from(local.hour()) - 15.0) / 24.0).cos();
     let mood = 6.0 * (chance(&name, days, 3) - 0.5) + 1.5 * (chance(&name, hours, 4) - 0.5);
-    let temp = (place.mean + season + daytime + mood).round();
+    let temp = (place.mean + season + daytime + mood).round() as i32;
     // Skies last longer than an hour.
     let sky = chance(&name, hours.div_euclid(4), 5);
     let night = !(6..18).contains(&local.hour());
     let (text, icon) = if sky < place.wet {
         let heavy = sky < place.wet / 4.0;
-        match (temp <= 0.0, heavy) {
+        match (temp <= 0, heavy) {
             (true, false) => ("小雪", "400"),
             (true, true) => ("中雪", "401"),
             (false, false) => ("小雨", "305"),
@@ -114,7 +114,7 @@ fn simulate(city: &str, now: Timestamp) -> WeatherNow {
     } else {
         ("晴", if night { "150" } else { "100" })
     };
-    WeatherNow { temp: format!("{temp:.0}"), text: text.into(), icon: icon.into() }
+    WeatherNow { temp: temp.to_string(), text: text.into(), icon: icon.into() }
 }
 
 #[cfg(test)]

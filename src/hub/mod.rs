@@ -139,6 +139,27 @@ impl Drop for Member {
     }
 }
 
+/// How many bytes of frames are gathered into one [`Heard`].
+const GATHER_BYTES: usize = 64 * 1024;
+
+/// What a connection has heard: whole frames, ready to be written.
+pub enum Heard {
+    /// One frame, shared with everybody else who hears it.
+    One(Arc<Frame>),
+    /// Several that were waiting, copied together so that they make one write.
+    Many(Vec<u8>),
+}
+
+impl Heard {
+    /// The bytes of the frames.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::One(frame) => frame.as_bytes(),
+            Self::Many(bytes) => bytes,
+        }
+    }
+}
+
 /// What one connection hears.
 pub struct Subscription {
     user: Member,
@@ -147,22 +168,35 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// The next thing published to any of the groups. Dropping the future loses nothing.
+    /// Waits for the next thing published to any of the groups and takes along what else is there.
     ///
-    /// # Errors
-    /// [`Lagged`] when something was missed.
-    pub async fn next(&mut self) -> Result<Arc<Frame>, Lagged> {
+    /// Owns the subscription while it waits and gives it back: so the caller can keep one future pinned in its `select!`
+    /// instead of joining and leaving the channels' lists of waiters at every turn.
+    pub async fn hear(mut self) -> (Self, Result<Heard, Lagged>) {
+        let heard = self.gather().await;
+        (self, heard)
+    }
+
+    async fn gather(&mut self) -> Result<Heard, Lagged> {
+        let first = self.next().await?;
+        let Some(second) = self.try_next()? else { return Ok(Heard::One(first)) };
+        let mut bytes = [first.as_bytes(), second.as_bytes()].concat();
+        while bytes.len() < GATHER_BYTES
+            && let Some(frame) = self.try_next()?
+        {
+            bytes.extend_from_slice(frame.as_bytes());
+        }
+        Ok(Heard::Many(bytes))
+    }
+
+    async fn next(&mut self) -> Result<Arc<Frame>, Lagged> {
         match &mut self.device {
             None => tokio::select! { r = self.user.next() => r, r = self.all.next() => r },
             Some(device) => tokio::select! { r = self.user.next() => r, r = device.next() => r, r = self.all.next() => r },
         }
     }
 
-    /// What is there already, without waiting.
-    ///
-    /// # Errors
-    /// [`Lagged`] when something was missed.
-    pub fn try_next(&mut self) -> Result<Option<Arc<Frame>>, Lagged> {
+    fn try_next(&mut self) -> Result<Option<Arc<Frame>>, Lagged> {
         if let Some(frame) = self.user.try_next()? {
             return Ok(Some(frame));
         }
@@ -200,6 +234,26 @@ mod tests {
         assert_eq!(heard, [b"\"all\"".to_vec(), b"\"d\"".to_vec(), b"\"u\"".to_vec()]);
         assert_eq!(b.next().await.unwrap().payload(), b"\"all\"");
         assert_eq!(b.try_next(), Ok(None));
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_gathered_in_order_and_bounded() {
+        let hub = Hub::new(64);
+        let groups = hub.subscribe(UserId(1), None);
+        let frames: Vec<Frame> = (0..40).map(|n| frame(&format!("{n:02}{}", "x".repeat(4000)))).collect();
+        for frame in &frames {
+            hub.publish(Group::User(UserId(1)), frame.clone());
+        }
+        let mut bytes = Vec::new();
+        let mut groups = Some(groups);
+        while let Some(hearing) = groups.take().filter(|_| bytes.len() < 40 * 4000) {
+            let (back, heard) = hearing.hear().await;
+            let heard = heard.unwrap();
+            assert!(heard.as_bytes().len() <= GATHER_BYTES + 5000);
+            bytes.extend_from_slice(heard.as_bytes());
+            groups = Some(back);
+        }
+        assert_eq!(bytes, frames.iter().flat_map(|f| f.as_bytes().to_vec()).collect::<Vec<_>>());
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! The one task that is a connection.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,13 +15,13 @@ use crate::auth::Caller;
 use crate::door::rates::SingleRate;
 use crate::handlers;
 use crate::hub::presence::Identity;
-use crate::hub::{Connection, Lagged, Subscription};
+use crate::hub::{Connection, Heard, Lagged, Subscription};
 use crate::ids::{DeviceId, UserId};
 use crate::store::TokenHash;
 use crate::wire::inbound::{Rejection, parse};
 use crate::wire::{CloseCode, ErrorCode, Event, Frame, Timestamp};
 
-/// How many bytes of answers or pushes are gathered into one write.
+/// How many bytes of answers are gathered into one write.
 const BATCH_BYTES: usize = 64 * 1024;
 
 /// A live connection.
@@ -62,13 +63,12 @@ where
         app: app.clone(),
     };
     // Groups before the first event: nothing published after it is missed.
-    let mut groups = app.hub.subscribe(caller.user.id, device);
+    let groups = app.hub.subscribe(caller.user.id, device);
     // A panic here would be nobody's: the task is detached from any caller.
-    let end = AssertUnwindSafe(session.live(&mut groups)).catch_unwind().await.unwrap_or_else(|_| {
+    let end = AssertUnwindSafe(session.live(groups)).catch_unwind().await.unwrap_or_else(|_| {
         tracing::error!(conn = %connection.id, "a session panicked");
         CloseCode::Internal.into()
     });
-    drop(groups);
     app.auth.seen(caller.hash, device);
     tracing::info!(conn = %connection.id, user = %caller.user.id, ?end, "disconnected");
     drop(present);
@@ -77,7 +77,7 @@ where
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Runs until something ends the connection.
-    async fn live(&mut self, groups: &mut Subscription) -> End {
+    async fn live(&mut self, groups: Subscription) -> End {
         let hello = Event::ConnectionStatus {
             status: "connected",
             user_id: self.user,
@@ -87,18 +87,83 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             pending: 0,
         };
         let mut out = Vec::new();
-        append(&mut out, &hello, None);
+        append(&mut out, &hello, None, Timestamp::now());
         let mut outcome = self.socket.write(&out).await;
         drop(out);
+        // These three outlive a turn of the loop: making them anew for each message costs more than answering it.
+        let connection = self.connection.clone();
+        let mut closing = pin!(connection.closing());
+        let mut hearing = pin!(groups.hear());
+        let mut timer = pin!(sleep_until(self.clock.due));
         while outcome.is_ok() {
             outcome = tokio::select! {
-                code = self.connection.closing() => Err(code.into()),
-                frame = groups.next() => push(&mut self.socket, frame, groups).await,
-                incoming = self.socket.read() => receive(self.app.as_ref(), &mut self.socket, &self.connection, &self.rate, self.user, incoming).await,
-                () = self.clock.due() => self.beat().await,
+                biased;
+                code = &mut closing => Err(code.into()),
+                (groups, heard) = &mut hearing => {
+                    hearing.set(groups.hear());
+                    self.push(heard).await
+                }
+                () = &mut timer => {
+                    let beat = self.beat().await;
+                    timer.as_mut().reset(self.clock.due);
+                    beat
+                }
+                incoming = self.socket.read() => self.receive(incoming).await,
             };
         }
         outcome.err().unwrap_or(End::Gone)
+    }
+
+    /// Writes what was published.
+    async fn push(&mut self, heard: Result<Heard, Lagged>) -> Result<(), End> {
+        let heard = heard.map_err(|_| End::from(CloseCode::TooSlow))?;
+        self.socket.write(heard.as_bytes()).await?;
+        // Under a flood of pushes this is the only moment at which the client is heard: else it would be given up for silent.
+        match self.socket.try_read() {
+            Some(incoming) => self.receive(incoming).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Answers what came, together with what has come meanwhile, in one write.
+    async fn receive(&mut self, first: Result<Incoming, End>) -> Result<(), End> {
+        let now = Timestamp::now();
+        let (mut out, mut next) = (Vec::new(), Some(first));
+        let mut outcome = Ok(());
+        while let Some(incoming) = next.take() {
+            outcome = incoming.and_then(|incoming| self.answer(incoming, now, &mut out));
+            if outcome.is_ok() && out.len() < BATCH_BYTES {
+                next = self.socket.try_read();
+            }
+        }
+        self.connection.heard(std::time::Instant::now());
+        if !out.is_empty() {
+            self.socket.write(&out).await?; // what was asked before an end is still answered
+        }
+        outcome
+    }
+
+    /// Appends the answer to one message.
+    fn answer(&self, incoming: Incoming, now: Timestamp, out: &mut Vec<u8>) -> Result<(), End> {
+        if matches!(incoming, Incoming::Alive) {
+            return Ok(());
+        }
+        if let Err(wait) = self.rate.check().and_then(|()| self.app.door.messages.check(&self.user)) {
+            append(out, &Event::Error { message: "Rate limit exceeded".into(), code: ErrorCode::RateLimited }, None, now);
+            let seconds = (wait.as_secs_f64() * 10.0).ceil() / 10.0;
+            return Err(End::Close(CloseCode::RateLimited, Some(seconds)));
+        }
+        let request = match incoming {
+            Incoming::Text(text) => parse(&text, self.app.config.limits.max_message_chars),
+            Incoming::Binary | Incoming::Alive => Err(Rejection::binary()),
+        };
+        match request {
+            Ok(request) => append(out, &handlers::answer(request.command, now), request.reference.as_deref(), now),
+            Err(Rejection { code, message, reference }) => {
+                append(out, &Event::Error { message, code }, reference.as_deref(), now);
+            }
+        }
+        Ok(())
     }
 
     /// Pings, or gives up on a client that has been silent for too long.
@@ -116,78 +181,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 }
 
-/// Writes what was published, together with what has been published meanwhile.
-async fn push<S>(socket: &mut Socket<S>, first: Result<Arc<Frame>, Lagged>, groups: &mut Subscription) -> Result<(), End>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let behind = |_: Lagged| End::from(CloseCode::TooSlow);
-    let first = first.map_err(behind)?;
-    let Some(second) = groups.try_next().map_err(behind)? else {
-        return socket.write(first.as_bytes()).await;
-    };
-    let mut batch = [first.as_bytes(), second.as_bytes()].concat();
-    while batch.len() < BATCH_BYTES
-        && let Some(frame) = groups.try_next().map_err(behind)?
-    {
-        batch.extend_from_slice(frame.as_bytes());
-    }
-    socket.write(&batch).await
-}
-
-/// Answers what came, together with what has come meanwhile, in one write.
-async fn receive<S>(
-    app: &App,
-    socket: &mut Socket<S>,
-    connection: &Connection,
-    rate: &SingleRate,
-    user: UserId,
-    first: Result<Incoming, End>,
-) -> Result<(), End>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let (mut out, mut next) = (Vec::new(), Some(first));
-    let mut outcome = Ok(());
-    let now = Timestamp::now();
-    while let Some(incoming) = next.take() {
-        outcome = incoming.and_then(|incoming| answer(app, rate, user, incoming, now, &mut out));
-        if outcome.is_ok() && out.len() < BATCH_BYTES {
-            next = socket.try_read();
-        }
-    }
-    connection.heard(std::time::Instant::now());
-    if !out.is_empty() {
-        // What was asked before the end is still answered.
-        socket.write(&out).await?;
-    }
-    outcome
-}
-
-/// Appends the answer to one message.
-fn answer(app: &App, rate: &SingleRate, user: UserId, incoming: Incoming, now: Timestamp, out: &mut Vec<u8>) -> Result<(), End> {
-    if matches!(incoming, Incoming::Alive) {
-        return Ok(());
-    }
-    if let Err(wait) = rate.check().and_then(|()| app.door.messages.check(&user)) {
-        append(out, &Event::Error { message: "Rate limit exceeded".into(), code: ErrorCode::RateLimited }, None);
-        let seconds = (wait.as_secs_f64() * 10.0).ceil() / 10.0;
-        return Err(End::Close(CloseCode::RateLimited, Some(seconds)));
-    }
-    let request = match incoming {
-        Incoming::Text(text) => parse(&text, app.config.limits.max_message_chars),
-        Incoming::Binary | Incoming::Alive => Err(Rejection::binary()),
-    };
-    match request {
-        Ok(request) => append(out, &handlers::answer(request.command, now), request.reference.as_deref()),
-        Err(Rejection { code, message, reference }) => append(out, &Event::Error { message, code }, reference.as_deref()),
-    }
-    Ok(())
-}
-
 /// Appends `event` as a frame.
-fn append(out: &mut Vec<u8>, event: &Event, reference: Option<&str>) {
-    match event.frame(reference, Timestamp::now()) {
+fn append(out: &mut Vec<u8>, event: &Event, reference: Option<&str>, now: Timestamp) {
+    match event.frame(reference, now) {
         Ok(frame) => out.extend_from_slice(frame.as_bytes()),
         Err(error) => tracing::error!(%error, "an event could not be encoded"),
     }
@@ -198,24 +194,20 @@ struct Heartbeat {
     ping: Option<Duration>,
     idle: Option<Duration>,
     next_ping: Instant,
-    /// The next moment at which something may be due; `None` when both are switched off.
-    due: Option<Instant>,
+    /// The next moment at which something may be due.
+    due: Instant,
 }
+
+/// What "never" is to a timer: tokio's own far future.
+const NEVER: Duration = Duration::from_secs(86_400 * 365 * 30);
 
 impl Heartbeat {
     fn new(ping_seconds: u32, idle_seconds: u32) -> Self {
         let seconds = |n: u32| (n > 0).then(|| Duration::from_secs(n.into()));
         let (ping, idle) = (seconds(ping_seconds), seconds(idle_seconds));
-        let next_ping = Instant::now() + ping.unwrap_or_default();
-        let due = ping.map(|_| next_ping).or_else(|| idle.map(|idle| Instant::now() + idle));
-        Self { ping, idle, next_ping, due }
-    }
-
-    async fn due(&self) {
-        match self.due {
-            Some(due) => sleep_until(due).await,
-            None => std::future::pending().await,
-        }
+        let now = Instant::now();
+        let first = ping.or(idle).unwrap_or(NEVER);
+        Self { ping, idle, next_ping: now + ping.unwrap_or(NEVER), due: now + first }
     }
 
     fn given_up(&self, silence: Duration) -> bool {
@@ -228,8 +220,8 @@ impl Heartbeat {
         if let Some(every) = ping {
             self.next_ping = now + every;
         }
-        let give_up = self.idle.map(|idle| now + idle.saturating_sub(silence));
-        self.due = [self.ping.map(|_| self.next_ping), give_up].into_iter().flatten().min();
+        let give_up = now + self.idle.map_or(NEVER, |idle| idle.saturating_sub(silence));
+        self.due = self.next_ping.min(give_up);
         ping.is_some()
     }
 }
@@ -244,7 +236,7 @@ mod tests {
         let mut clock = Heartbeat::new(30, 75);
         let mut seen = Vec::new();
         loop {
-            clock.due().await;
+            sleep_until(clock.due).await;
             let silence = start.elapsed();
             if clock.given_up(silence) {
                 break;
@@ -259,7 +251,7 @@ mod tests {
     async fn a_lively_client_is_never_given_up() {
         let mut clock = Heartbeat::new(30, 75);
         for _ in 0..10 {
-            clock.due().await;
+            sleep_until(clock.due).await;
             assert!(!clock.given_up(Duration::from_secs(1)));
             clock.advance(Instant::now(), Duration::from_secs(1));
         }
@@ -268,6 +260,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn switched_off_is_never_due() {
         let off = Heartbeat::new(0, 0);
-        assert!(tokio::time::timeout(Duration::from_secs(86_400), off.due()).await.is_err());
+        assert!(off.due >= Instant::now() + NEVER);
+        assert!(!off.given_up(NEVER));
     }
 }

@@ -55,16 +55,22 @@ impl Trees {
         })
     }
 
-    /// Checks the layout, marks a new store, and returns its epoch.
-    pub(super) fn prepare(&self, schema: u64) -> Result<String> {
+    /// The epoch of a store that has one: of any but a new one.
+    pub(super) fn epoch(&self) -> Result<Option<String>> {
+        let text = self.meta.get("epoch")?.map(|bytes| String::from_utf8(bytes.to_vec()));
+        text.transpose().map_err(|_| StoreError::Damaged { tree: "meta" })
+    }
+
+    /// Checks the layout, marks a new store, and returns its epoch: `known`, or a fresh one.
+    pub(super) fn prepare(&self, known: Option<String>, schema: u64) -> Result<String> {
         if let Some(found) = self.meta.get("schema")? {
             let found = number(&found, "meta")?;
             if found > schema {
                 return Err(StoreError::Newer { found, known: schema });
             }
         }
-        if let Some(epoch) = self.meta.get("epoch")? {
-            return String::from_utf8(epoch.to_vec()).map_err(|_| StoreError::Damaged { tree: "meta" });
+        if let Some(epoch) = known {
+            return Ok(epoch);
         }
         let mut bytes = [0u8; 8];
         rand::rngs::SysRng.try_fill_bytes(&mut bytes).map_err(|e| StoreError::Unreadable(e.to_string()))?;

@@ -17,6 +17,7 @@ mod tokens;
 mod users;
 mod writer;
 
+use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub use users::{NewUser, Role, User, UserChange};
 const SEGMENT_BYTES: usize = 1 << 20;
 /// sled's page cache; it takes about 2.8 times this in memory when full.
 const CACHE_BYTES: u64 = 16 << 20;
+/// Beside sled's files: written once the store is on disk for the first time.
+const NOTE: &str = "epoch";
 /// The layout of trees and records; a newer store is refused, an older one will be migrated.
 const SCHEMA: u64 = 1;
 
@@ -116,8 +119,18 @@ impl Store {
             Err(_) => return Err(StoreError::Unreadable("its log is damaged".into())),
         };
         let trees = Arc::new(Trees::open(&db)?);
-        let epoch = trees.prepare(SCHEMA)?;
+        // sled takes a log that it can't read at all for an empty one, so the store's existence is noted beside it.
+        let (note, known) = (path.join(NOTE), trees.epoch()?);
+        if known.is_none() && note.exists() {
+            return Err(StoreError::Unreadable("its log is damaged from the start".into()));
+        }
+        let epoch = trees.prepare(known, SCHEMA)?;
         let writer = Writer::start(db, trees.clone(), path)?;
+        if !note.exists() {
+            fs::write(&note, &epoch)?;
+            File::open(&note)?.sync_all()?;
+            File::open(path)?.sync_all()?;
+        }
         Ok(Self { trees, writer: Arc::new(writer), epoch: epoch.into() })
     }
 
@@ -198,11 +211,12 @@ mod tests {
 
     #[test]
     fn garbage_is_an_error_not_a_panic() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("store");
-        std::fs::create_dir(&path).unwrap();
-        std::fs::write(path.join("db"), vec![0x5a; 3 << 20]).unwrap();
-        std::fs::write(path.join("conf"), "rubbish").unwrap();
-        assert!(Store::open(&path).is_err());
+        for (file, bytes) in [("db", vec![0x5a; 3 << 20]), ("db", vec![])] {
+            let (dir, store) = fresh();
+            drop(store);
+            fs::write(dir.path().join("store").join(file), bytes).unwrap();
+            let again = Store::open(&dir.path().join("store")).err();
+            assert!(matches!(again, Some(StoreError::Unreadable(_))), "{file}: {again:?}");
+        }
     }
 }

@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(retired, None);
         assert_eq!(store.token(&hash).unwrap().unwrap(), token);
         assert_eq!(store.token(&TokenHash::of("Secret")).unwrap(), None);
-        assert_eq!(store.tokens(user, TokenId(0), 10).unwrap().items, [token.clone()]);
+        assert_eq!(store.tokens(user, TokenId(0), 10).unwrap().items, std::slice::from_ref(&token));
         assert!(matches!(store.delete_token(UserId(9), token.id).await, Err(StoreError::Missing("token"))));
         store.delete_token(user, token.id).await.unwrap();
         assert_eq!(store.token(&hash).unwrap(), None);

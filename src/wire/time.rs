@@ -16,7 +16,9 @@ pub struct Timestamp(jiff::Timestamp);
 impl Timestamp {
     /// The present, by the system's clock (which may be set back: never use it to order events).
     pub fn now() -> Self {
-        Self(jiff::Timestamp::now())
+        let now = jiff::Timestamp::now();
+        // Cut to what is written, so that a record read back equals the one that was stored.
+        Self(jiff::Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now))
     }
 
     /// `seconds` after this moment; the last representable moment where that is out of range.
