@@ -1,0 +1,118 @@
+//! Who may call what: the table of routes walked completely, with every kind of caller.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use common::{Server, unlimited};
+use qy_lty::auth::Actor;
+use qy_lty::config::Registration;
+use qy_lty::rest::{ROUTES, Verb};
+use serde_json::json;
+
+/// A fresh token of each kind, since some calls use theirs up.
+async fn token(server: &Server, actor: Actor, user: &common::User, device: u64) -> Option<String> {
+    let made = match actor {
+        Actor::Anonymous => return None,
+        Actor::Admin => return Some(server.admin().await),
+        Actor::User => server.post("/api/auth/tokens", &user.token, json!({})).await,
+        Actor::Device => server.post(&format!("/api/devices/{device}/token"), &user.token, json!({})).await,
+        Actor::Service => server.post("/api/auth/tokens", &server.admin().await, json!({"kind": "service"})).await,
+    };
+    Some(made.expect(201)["data"]["token"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn every_route_for_every_caller() {
+    let mut config = unlimited();
+    config.auth.registration = Registration::Open;
+    config.limits.tokens_per_user = 10_000;
+    let server = Server::with(config).await;
+    let user = server.user("ana").await;
+    let device = server.device(&user.token, false).await;
+    let mut walked = 0;
+    for route in ROUTES {
+        for actor in [Actor::Anonymous, Actor::Device, Actor::Service, Actor::User, Actor::Admin] {
+            let token = token(&server, actor, &user, device).await;
+            // An id that nobody has: what is allowed finds nothing, and so changes nothing.
+            let path = route.path.replace("{id}", "999999");
+            let body = matches!(route.verb, Verb::Post | Verb::Put | Verb::Patch).then_some("{}");
+            let answer = server.http(route.verb.name(), &path, token.as_deref(), body).await;
+            let status = answer.status.as_u16();
+            let what = format!("{} {} as {actor:?}: {}", route.verb.name(), route.path, answer.text);
+            match (route.access.allows(actor), actor) {
+                (true, _) => assert!(![401, 403].contains(&status), "{what}"),
+                (false, Actor::Anonymous) => assert_eq!(status, 401, "{what}"),
+                (false, _) => assert_eq!(status, 403, "{what}"),
+            }
+            assert!(status < 500, "{what}");
+            answer.expect(status); // JSON in our form, whatever it is
+            walked += 1;
+        }
+    }
+    assert_eq!(walked, ROUTES.len() * 5);
+}
+
+#[tokio::test]
+async fn only_what_is_meant_to_be_open_is_open() {
+    let open: Vec<&str> = ROUTES.iter().filter(|r| r.access.allows(Actor::Anonymous)).map(|r| r.path).collect();
+    assert_eq!(open, ["/api/auth/login", "/api/auth/token", "/api/auth/register", "/healthz", "/"]);
+    let for_devices = ROUTES.iter().filter(|r| r.access.allows(Actor::Device) && !r.access.allows(Actor::Anonymous));
+    assert_eq!(for_devices.count(), 0, "a device's token reaches its WebSocket only");
+}
+
+#[tokio::test]
+async fn every_route_is_documented() {
+    let page = include_str!("../docs/protocol.md");
+    for route in ROUTES {
+        let line = format!("`{} {}`", route.verb.name(), route.path);
+        assert!(page.contains(&line), "docs/protocol.md does not list {line}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_tokens_are_nobody() {
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    for header in
+        ["", "Token", "Token ", "Basic YWRtaW46eA==", "Token wrong", &format!("Token {admin}x"), &format!("Tokenx {admin}")]
+    {
+        let answer = server.raw_http("GET", "/api/auth/me", &[("authorization", header)], b"").await;
+        assert_eq!(answer.headers["www-authenticate"], "Token");
+        assert_eq!(answer.expect(401)["code"], "unauthorized", "{header}");
+    }
+    for header in [format!("Bearer {admin}"), format!("token {admin}")] {
+        server.raw_http("GET", "/api/auth/me", &[("authorization", &header)], b"").await.ok();
+    }
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_answer_in_json() {
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    for path in [
+        "/nothing",
+        "/api",
+        "/api/users/abc",
+        "/api/users/99999999999999999999",
+        "/api/users/-1",
+        "/api//nothing",
+        "/api/devices/1/nothing",
+    ] {
+        assert_eq!(server.get(path, Some(&admin)).await.expect(404)["code"], "not_found", "{path}");
+    }
+    let answer = server.get("/api/messages/", Some(&admin)).await;
+    assert_eq!(answer.headers["allow"], "POST");
+    assert_eq!(answer.expect(405)["code"], "method_not_allowed");
+    assert_eq!(server.http("BREW", "/healthz", None, None).await.expect(405)["code"], "method_not_allowed");
+    for path in ["/api/users", "/api/users/"] {
+        server.get(path, Some(&admin)).await.ok();
+    }
+    let head = server.http("HEAD", "/healthz", None, None).await;
+    assert_eq!((head.status.as_u16(), head.text.as_str()), (200, ""));
+    let health = server.get("/healthz", None).await;
+    assert_eq!(
+        (&health.headers["cache-control"], &health.headers["x-content-type-options"]),
+        (&"no-store".parse().unwrap(), &"nosniff".parse().unwrap())
+    );
+}
