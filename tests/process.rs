@@ -91,8 +91,7 @@ async fn the_first_start_prints_a_password_that_works_and_the_second_none() {
     let password = login.split(r#""password":""#).nth(1).unwrap().split('"').next().unwrap().to_owned();
 
     let mut second = Running::start(dir.path()).await;
-    // The printed line itself, pasted, with the new port: curl is on every machine that has cargo's test machine in mind,
-    // but a test must not depend on it; so the same request by hand.
+    // What the printed line asks for, by hand: curl need not be on this machine.
     let body = json!({"username": "admin", "password": password}).to_string();
     let answer = raw_post(&second.address, "/api/auth/login", &body).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");

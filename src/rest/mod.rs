@@ -1,7 +1,7 @@
 //! The REST API: the URL map on one screen, one file a resource.
 //!
 //! Every route stands in [`ROUTES`] together with who may call it. The router is built from that table and nothing else, so
-//! a route without a rule can't exist; [`endpoint`] is the one place where the rule is applied, before a handler runs.
+//! a route without a rule can't exist; `endpoint` is the one place where the rule is applied, before a handler runs.
 
 mod access;
 mod auth;

@@ -1,7 +1,7 @@
 //! One connection's life, from the handshake to the last byte.
 //!
-//! [`upgrade`] answers the handshake and decides whether the connection may live; [`run`] is the one task with the one
-//! `select!` that is the connection; [`socket`] is the stream below it, with its deadlines.
+//! `upgrade` answers the handshake and decides whether the connection may live; `run` is the one task with the one
+//! `select!` that is the connection; `socket` is the stream below it, with its deadlines.
 //!
 //! # Invariants
 //! - The handshake is completed before a credential is refused, so that the client can read the close code. Only overload

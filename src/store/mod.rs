@@ -1,7 +1,7 @@
 //! The store: everything that outlives the process. The only module that names sled.
 //!
 //! Reads are plain function calls: the accounts of an edge box fit sled's cache, where a look-up takes a few microseconds.
-//! Writes go through [`Store::write`] to one thread ([`writer`]), which runs them one after another, makes them durable
+//! Writes go through `Store::write` to one thread (`writer`), which runs them one after another, makes them durable
 //! together and only then answers.
 //!
 //! # Invariants
