@@ -126,7 +126,8 @@ pub fn service(app: &Arc<App>) -> Service {
     let mut paths: Vec<&str> = ROUTES.iter().map(|r| r.path).collect();
     paths.dedup();
     for path in paths {
-        let mut router = Router::with_path(path);
+        // Salvo wants no path for the root; a router without filters matches where the path has ended.
+        let mut router = if path == "/" { Router::new() } else { Router::with_path(path) };
         for route in ROUTES.iter().filter(|r| r.path == path) {
             let endpoint = || Endpoint { app: app.clone(), route };
             router = match route.verb {
