@@ -10,7 +10,8 @@ use crate::auth::Auth;
 use crate::config::Config;
 use crate::door::Door;
 use crate::hub::Hub;
-use crate::store::Store;
+use crate::mailbox::Mailbox;
+use crate::store::{Store, StoreError};
 
 /// The shared state of one running server.
 pub struct App {
@@ -24,6 +25,8 @@ pub struct App {
     pub door: Door,
     /// Who hears what.
     pub hub: Arc<Hub>,
+    /// What waits for whom.
+    pub mailbox: Mailbox,
     /// Every session's task: stopping waits for them.
     pub sessions: TaskTracker,
     /// Cancelled when the server stops: nobody new gets in.
@@ -33,17 +36,22 @@ pub struct App {
 }
 
 impl App {
-    /// Puts the parts together on top of an open store.
-    pub fn new(config: Config, store: Store) -> Arc<Self> {
-        Arc::new(Self {
+    /// Puts the parts together on top of an open store. Blocks: it reads the log.
+    ///
+    /// # Errors
+    /// When the log can't be read.
+    pub fn new(config: Config, store: Store) -> Result<Arc<Self>, StoreError> {
+        let hub = Hub::new(config.limits.group_buffer);
+        Ok(Arc::new(Self {
+            mailbox: Mailbox::open(store.clone(), hub.clone(), &config)?,
             auth: Auth::new(store.clone(), &config.limits),
             door: Door::new(&config),
-            hub: Hub::new(config.limits.group_buffer),
+            hub,
             sessions: TaskTracker::new(),
             stopping: CancellationToken::new(),
             started: Instant::now(),
             store,
             config,
-        })
+        }))
     }
 }

@@ -18,7 +18,13 @@ pub struct Config {
     pub auth: AuthConfig,
     /// Who may write to whom.
     pub messages: MessagesConfig,
-    /// Every bound.
+    /// How much waits for whom, and for how long.
+    pub mailbox: MailboxConfig,
+    /// What is kept of received messages.
+    pub history: HistoryConfig,
+    /// The disk.
+    pub storage: StorageConfig,
+    /// Every other bound.
     pub limits: Limits,
 }
 
@@ -72,6 +78,56 @@ pub enum Registration {
 pub struct MessagesConfig {
     /// Whether users may send to other users (administrators and service tokens always may).
     pub cross_user: bool,
+}
+
+/// `[mailbox]`: 0 switches a limit off, except where noted.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MailboxConfig {
+    /// Messages that wait in one mailbox; more are refused with 507.
+    pub messages: usize,
+    /// Bytes of messages that wait in one mailbox; more are refused with 507. One message is always taken.
+    pub bytes: u64,
+    /// Seconds that a message waits when its sender does not say. Can't be 0.
+    pub ttl: u64,
+    /// Seconds that a sender may ask for. Can't be 0.
+    pub max_ttl: u64,
+}
+
+impl Default for MailboxConfig {
+    fn default() -> Self {
+        Self { messages: 1000, bytes: 16 << 20, ttl: 7 * 86_400, max_ttl: 366 * 86_400 }
+    }
+}
+
+/// `[history]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HistoryConfig {
+    /// Seconds that received messages are kept for replays; 0: not at all.
+    pub retain: u64,
+    /// How many of them are kept in one mailbox; 0: none.
+    pub messages: usize,
+}
+
+impl Default for HistoryConfig {
+    fn default() -> Self {
+        Self { retain: 86_400, messages: 100 }
+    }
+}
+
+/// `[storage]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StorageConfig {
+    /// Below so many free bytes on the disk, messages are refused with 507; 0: never.
+    pub min_free_bytes: u64,
+}
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        Self { min_free_bytes: 64 << 20 }
+    }
 }
 
 /// `[limits]`: 0 switches a limit off, except where noted.
@@ -188,6 +244,9 @@ impl Config {
         let l = &self.limits;
         let checks = [
             (l.group_buffer == 0 || l.group_buffer > 1 << 20, "limits", "group_buffer", "must be 1 to 1048576"),
+            (self.mailbox.ttl == 0, "mailbox", "ttl", "must be at least 1"),
+            (self.mailbox.max_ttl < self.mailbox.ttl, "mailbox", "max_ttl", "must be at least mailbox.ttl"),
+            (self.mailbox.max_ttl > u64::from(u32::MAX) / 2, "mailbox", "max_ttl", "must be at most 2147483647"),
             (l.tokens_per_user == 0, "limits", "tokens_per_user", "must be at least 1"),
             (l.max_frame_bytes != 0 && l.max_frame_bytes < 1024, "limits", "max_frame_bytes", "must be 0 or at least 1024"),
             (l.push_bytes != 0 && l.push_bytes < 1024, "limits", "push_bytes", "must be 0 or at least 1024"),

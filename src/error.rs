@@ -7,6 +7,7 @@ use salvo::http::{Response, StatusCode};
 use serde::Serialize;
 
 use crate::auth::{AuthError, PasswordError};
+use crate::mailbox::MailboxError;
 use crate::store::StoreError;
 
 /// What a REST call can fail with.
@@ -70,6 +71,18 @@ pub enum ApiError {
     /// 500: the cause is in the log, under this id.
     #[error("internal server error (log id {0})")]
     Internal(String),
+    /// 409: the idempotency key was used for another request.
+    #[error("this Idempotency-Key was used for another request")]
+    KeyReused,
+    /// 507: the recipient has as many messages waiting as it may.
+    #[error("the recipient's mailbox is full")]
+    MailboxFull,
+    /// 507: the disk has too little room left.
+    #[error("the server's disk is nearly full")]
+    DiskLow,
+    /// 503: not able to serve.
+    #[error("not ready: {0}")]
+    NotReady(&'static str),
     /// 503: come back in a moment.
     #[error("busy, try again")]
     Busy,
@@ -105,6 +118,10 @@ impl ApiError {
             Self::UpgradeRequired => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
             Self::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Self::KeyReused => (StatusCode::CONFLICT, "idempotency_key_reused"),
+            Self::MailboxFull => (StatusCode::INSUFFICIENT_STORAGE, "mailbox_full"),
+            Self::DiskLow => (StatusCode::INSUFFICIENT_STORAGE, "disk_low"),
+            Self::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
         }
     }
@@ -182,6 +199,17 @@ impl From<StoreError> for ApiError {
             StoreError::Full(what) => Self::Full(what),
             StoreError::LastAdmin => Self::LastAdmin,
             other => Self::internal(other),
+        }
+    }
+}
+
+impl From<MailboxError> for ApiError {
+    fn from(error: MailboxError) -> Self {
+        match error {
+            MailboxError::Full => Self::MailboxFull,
+            MailboxError::DiskLow => Self::DiskLow,
+            MailboxError::KeyReused => Self::KeyReused,
+            MailboxError::Store(error) => error.into(),
         }
     }
 }

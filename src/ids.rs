@@ -24,7 +24,7 @@ fn parse_decimal(text: &str) -> Result<u64, NotAnId> {
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(pub u64);
 
@@ -73,6 +73,47 @@ id! {
     ConnId
 }
 
+id! {
+    /// A queued message; rising, from one writer, never used twice.
+    MessageId
+}
+
+/// Whom a message is for: a mailbox on disk, and a group of connections in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Recipient {
+    /// Every connection of a user.
+    User(UserId),
+    /// Every connection that stands for a device.
+    Device(DeviceId),
+    /// Everybody.
+    All,
+}
+
+impl Recipient {
+    /// The key form: a letter and eight bytes, big-endian.
+    pub fn to_key(self) -> [u8; 9] {
+        let (letter, id) = match self {
+            Self::User(id) => (b'u', id.to_key()),
+            Self::Device(id) => (b'd', id.to_key()),
+            Self::All => (b'a', [0; 8]),
+        };
+        let mut key = [letter; 9];
+        key[1..].copy_from_slice(&id);
+        key
+    }
+
+    /// Back from the key form.
+    pub fn from_key(key: &[u8]) -> Option<Self> {
+        let (&letter, id) = key.split_first()?;
+        match letter {
+            b'u' => UserId::from_key(id).map(Self::User),
+            b'd' => DeviceId::from_key(id).map(Self::Device),
+            b'a' => (id == [0; 8]).then_some(Self::All),
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +133,17 @@ mod tests {
         fn keys_sort_as_numbers_and_come_back(a: u64, b: u64) {
             prop_assert_eq!(a.cmp(&b), UserId(a).to_key().cmp(&UserId(b).to_key()));
             prop_assert_eq!(UserId::from_key(&UserId(a).to_key()), Some(UserId(a)));
+        }
+
+        #[test]
+        fn recipients_come_back(id: u64, which in 0..3u8) {
+            let recipient = match which {
+                0 => Recipient::User(UserId(id)),
+                1 => Recipient::Device(DeviceId(id)),
+                _ => Recipient::All,
+            };
+            prop_assert_eq!(Recipient::from_key(&recipient.to_key()), Some(recipient));
+            prop_assert_eq!(Recipient::from_key(&recipient.to_key()[..8]), None);
         }
 
         #[test]

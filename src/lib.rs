@@ -7,7 +7,7 @@
 //!  REST client ───────► rest ─────┤         ▼                  │
 //!                                 │      handlers              │
 //!                                 ▼                            │
-//!                               store        rest ──push────► hub
+//!                               store ◄── mailbox ──────────► hub
 //!                          (sled, and nobody else names it)   (tokio broadcast: user_, device_, all)
 //! ```
 //!
@@ -19,6 +19,7 @@
 //! | [`data_dir`] | the directory that holds everything | nothing |
 //! | [`store`] | what outlives the process | ids, wire |
 //! | [`hub`] | groups and presence | ids, wire |
+//! | [`mailbox`] | what waits for whom: append → commit → announce | config, hub, store |
 //! | [`door`] | origins, rates, seats, listening sockets | config, ids |
 //! | [`auth`] | credentials, passwords, tickets | door, store |
 //! | [`handlers`] | what the companion answers | wire |
@@ -41,6 +42,7 @@ pub mod error;
 pub mod handlers;
 pub mod hub;
 pub mod ids;
+pub mod mailbox;
 pub mod ops;
 pub mod rest;
 pub mod session;
@@ -83,6 +85,9 @@ pub enum ServeError {
     /// The store can't be opened or closed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The disk failed while serving: what was answered before is safe, and nothing was answered after.
+    #[error("the disk failed; restart once it is well")]
+    DiskFailed,
     /// The first administrator could not be made.
     #[error("the first administrator could not be created: {0}")]
     FirstAdmin(#[from] AuthError),
@@ -105,8 +110,8 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let data = data_dir::prepare(&config.server.data_dir)?;
     let path = data.join("store");
-    let store = tokio::task::spawn_blocking(move || Store::open(&path)).await.map_err(io::Error::other)??;
-    let app = App::new(config, store);
+    let open = move || App::new(config, Store::open(&path)?);
+    let app = tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??;
     door::listen::set_nodelay(&listener)?;
     let address = listener.local_addr()?;
     ops::first_start::ensure_admin(&app, admin_password, address).await?;
@@ -122,7 +127,10 @@ pub async fn serve(
     let serving = tokio::spawn(server.try_serve(rest::service(&app)));
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
 
-    shutdown.await;
+    let disk_failed = tokio::select! {
+        () = shutdown => false,
+        () = app.store.failed() => true,
+    };
     tracing::info!(connections = app.hub.presence().count(), "stopping");
     handle.stop_graceful(STOP_TIMEOUT);
     stop_sessions(&app).await;
@@ -131,8 +139,14 @@ pub async fn serve(
     if let Err(error) = app.auth.sweep().await {
         tracing::warn!(%error, "the last sightings were not written");
     }
+    if let Err(error) = app.mailbox.sweep(true).await {
+        tracing::warn!(%error, "the last acknowledgements were not written");
+    }
     tokio::task::spawn_blocking(move || app.store.close()).await.map_err(io::Error::other)??;
     tracing::info!("stopped");
+    if disk_failed {
+        return Err(ServeError::DiskFailed);
+    }
     match served {
         Ok(Ok(outcome)) => Ok(outcome?),
         _ => Ok(()), // cut off at the deadline: said in the log by Salvo, and no reason to fail

@@ -1,6 +1,6 @@
 //! The hub: who hears what, and who is here. The only module that names tokio's broadcast channels.
 //!
-//! A [`Group`] is a broadcast channel that comes with its first member and goes with its last. What is published is encoded
+//! A group ([`Recipient`]) is a broadcast channel that comes with its first member and goes with its last. What is published is encoded
 //! once and shared by all receivers. [`presence`] lists the live connections, and is all there is of "online".
 //!
 //! # Invariants
@@ -18,19 +18,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::broadcast::{Receiver, Sender};
 
-use crate::ids::{DeviceId, UserId};
+use crate::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::wire::Frame;
 pub use presence::{Connection, Presence};
 
-/// A set of connections that hear the same things.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Group {
-    /// Every connection of a user.
-    User(UserId),
-    /// Every connection that stands for a device.
-    Device(DeviceId),
-    /// Every connection.
-    All,
+/// Something for a group.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Announced {
+    /// The group.
+    pub recipient: Recipient,
+    /// Its place in the log; `None` for what is not stored.
+    pub id: Option<MessageId>,
+    /// Encoded once.
+    pub frame: Frame,
 }
 
 /// This member missed something: more was published than its channel holds.
@@ -40,7 +40,7 @@ pub struct Lagged;
 
 /// The groups and the live connections.
 pub struct Hub {
-    groups: Mutex<HashMap<Group, Sender<Arc<Frame>>>>,
+    groups: Mutex<HashMap<Recipient, Sender<Arc<Announced>>>>,
     buffer: usize,
     lagged: AtomicU64,
     presence: Presence,
@@ -65,23 +65,23 @@ impl Hub {
     /// Joins the groups of a connection: the user's, the device's where there is one, and everybody's.
     pub fn subscribe(self: &Arc<Self>, user: UserId, device: Option<DeviceId>) -> Subscription {
         Subscription {
-            user: self.join(Group::User(user)),
-            device: device.map(|id| self.join(Group::Device(id))),
-            all: self.join(Group::All),
+            user: self.join(Recipient::User(user)),
+            device: device.map(|id| self.join(Recipient::Device(id))),
+            all: self.join(Recipient::All),
         }
     }
 
-    fn join(self: &Arc<Self>, group: Group) -> Member {
+    fn join(self: &Arc<Self>, group: Recipient) -> Member {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         let sender = groups.entry(group).or_insert_with(|| Sender::new(self.buffer));
         Member { hub: self.clone(), group, receiver: sender.subscribe() }
     }
 
-    /// Hands `frame` to every member of `group` and returns how many there are.
-    pub fn publish(&self, group: Group, frame: Frame) -> usize {
+    /// Hands `announced` to every member of its group and returns how many there are.
+    pub fn publish(&self, announced: Arc<Announced>) -> usize {
         // The sender is cloned so that waking a large group happens outside the lock.
-        let sender = self.groups.lock().unwrap_or_else(PoisonError::into_inner).get(&group).cloned();
-        sender.map_or(0, |sender| sender.send(Arc::new(frame)).unwrap_or(0))
+        let sender = self.groups.lock().unwrap_or_else(PoisonError::into_inner).get(&announced.recipient).cloned();
+        sender.map_or(0, |sender| sender.send(announced).unwrap_or(0))
     }
 
     /// How many groups there are.
@@ -98,12 +98,12 @@ impl Hub {
 /// Membership of one group; leaving is dropping it.
 struct Member {
     hub: Arc<Hub>,
-    group: Group,
-    receiver: Receiver<Arc<Frame>>,
+    group: Recipient,
+    receiver: Receiver<Arc<Announced>>,
 }
 
 impl Member {
-    async fn next(&mut self) -> Result<Arc<Frame>, Lagged> {
+    async fn next(&mut self) -> Result<Arc<Announced>, Lagged> {
         match self.receiver.recv().await {
             Ok(frame) => Ok(frame),
             Err(RecvError::Lagged(_)) => Err(self.behind()),
@@ -112,7 +112,7 @@ impl Member {
         }
     }
 
-    fn try_next(&mut self) -> Result<Option<Arc<Frame>>, Lagged> {
+    fn try_next(&mut self) -> Result<Option<Arc<Announced>>, Lagged> {
         match self.receiver.try_recv() {
             Ok(frame) => Ok(Some(frame)),
             Err(TryRecvError::Lagged(_)) => Err(self.behind()),
@@ -139,26 +139,8 @@ impl Drop for Member {
     }
 }
 
-/// How many bytes of frames are gathered into one [`Heard`].
-const GATHER_BYTES: usize = 64 * 1024;
-
-/// What a connection has heard: whole frames, ready to be written.
-pub enum Heard {
-    /// One frame, shared with everybody else who hears it.
-    One(Arc<Frame>),
-    /// Several that were waiting, copied together so that they make one write.
-    Many(Vec<u8>),
-}
-
-impl Heard {
-    /// The bytes of the frames.
-    pub fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::One(frame) => frame.as_bytes(),
-            Self::Many(bytes) => bytes,
-        }
-    }
-}
+/// How many announcements are gathered at most; beyond that the member counts as behind.
+const GATHER: usize = 4096;
 
 /// What one connection hears.
 pub struct Subscription {
@@ -168,35 +150,37 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// Waits for the next thing published to any of the groups and takes along what else is there.
+    /// Waits for the next thing published to any of the groups and takes along all else that is there.
+    ///
+    /// All of it, because that is what makes the order total: announcements are published in id order, so when one has been
+    /// taken, every earlier one is in some channel already. The caller sorts by id and has missed nothing in between.
     ///
     /// Owns the subscription while it waits and gives it back: so the caller can keep one future pinned in its `select!`
     /// instead of joining and leaving the channels' lists of waiters at every turn.
-    pub async fn hear(mut self) -> (Self, Result<Heard, Lagged>) {
+    pub async fn hear(mut self) -> (Self, Result<Vec<Arc<Announced>>, Lagged>) {
         let heard = self.gather().await;
         (self, heard)
     }
 
-    async fn gather(&mut self) -> Result<Heard, Lagged> {
-        let first = self.next().await?;
-        let Some(second) = self.try_next()? else { return Ok(Heard::One(first)) };
-        let mut bytes = [first.as_bytes(), second.as_bytes()].concat();
-        while bytes.len() < GATHER_BYTES
-            && let Some(frame) = self.try_next()?
-        {
-            bytes.extend_from_slice(frame.as_bytes());
+    async fn gather(&mut self) -> Result<Vec<Arc<Announced>>, Lagged> {
+        let mut heard = vec![self.next().await?];
+        while let Some(more) = self.try_next()? {
+            if heard.len() == GATHER {
+                return Err(self.user.behind());
+            }
+            heard.push(more);
         }
-        Ok(Heard::Many(bytes))
+        Ok(heard)
     }
 
-    async fn next(&mut self) -> Result<Arc<Frame>, Lagged> {
+    async fn next(&mut self) -> Result<Arc<Announced>, Lagged> {
         match &mut self.device {
             None => tokio::select! { r = self.user.next() => r, r = self.all.next() => r },
             Some(device) => tokio::select! { r = self.user.next() => r, r = device.next() => r, r = self.all.next() => r },
         }
     }
 
-    fn try_next(&mut self) -> Result<Option<Arc<Frame>>, Lagged> {
+    fn try_next(&mut self) -> Result<Option<Arc<Announced>>, Lagged> {
         if let Some(frame) = self.user.try_next()? {
             return Ok(Some(frame));
         }
@@ -213,8 +197,9 @@ impl Subscription {
 mod tests {
     use super::*;
 
-    fn frame(text: &str) -> Frame {
-        Frame::json(&text).unwrap()
+    fn publish(hub: &Hub, recipient: Recipient, text: &str) -> usize {
+        let frame = Frame::json(&text).unwrap();
+        hub.publish(Arc::new(Announced { recipient, id: None, frame }))
     }
 
     #[tokio::test]
@@ -222,38 +207,30 @@ mod tests {
         let hub = Hub::new(8);
         let mut a = hub.subscribe(UserId(1), Some(DeviceId(5)));
         let mut b = hub.subscribe(UserId(2), None);
-        assert_eq!(hub.publish(Group::User(UserId(1)), frame("u")), 1);
-        assert_eq!(hub.publish(Group::Device(DeviceId(5)), frame("d")), 1);
-        assert_eq!(hub.publish(Group::User(UserId(3)), frame("x")), 0);
-        assert_eq!(hub.publish(Group::All, frame("all")), 2);
+        assert_eq!(publish(&hub, Recipient::User(UserId(1)), "u"), 1);
+        assert_eq!(publish(&hub, Recipient::Device(DeviceId(5)), "d"), 1);
+        assert_eq!(publish(&hub, Recipient::User(UserId(3)), "x"), 0);
+        assert_eq!(publish(&hub, Recipient::All, "all"), 2);
         let mut heard = Vec::new();
         for _ in 0..3 {
-            heard.push(a.next().await.unwrap().payload().to_vec());
+            heard.push(a.next().await.unwrap().frame.payload().to_vec());
         }
         heard.sort();
         assert_eq!(heard, [b"\"all\"".to_vec(), b"\"d\"".to_vec(), b"\"u\"".to_vec()]);
-        assert_eq!(b.next().await.unwrap().payload(), b"\"all\"");
+        assert_eq!(b.next().await.unwrap().frame.payload(), b"\"all\"");
         assert_eq!(b.try_next(), Ok(None));
     }
 
     #[tokio::test]
-    async fn what_waits_is_gathered_in_order_and_bounded() {
+    async fn everything_there_is_gathered() {
         let hub = Hub::new(64);
-        let groups = hub.subscribe(UserId(1), None);
-        let frames: Vec<Frame> = (0..40).map(|n| frame(&format!("{n:02}{}", "x".repeat(4000)))).collect();
-        for frame in &frames {
-            hub.publish(Group::User(UserId(1)), frame.clone());
+        let groups = hub.subscribe(UserId(1), Some(DeviceId(1)));
+        for n in 0..30 {
+            let group = [Recipient::User(UserId(1)), Recipient::Device(DeviceId(1)), Recipient::All][n % 3];
+            publish(&hub, group, &n.to_string());
         }
-        let mut bytes = Vec::new();
-        let mut groups = Some(groups);
-        while let Some(hearing) = groups.take().filter(|_| bytes.len() < 40 * 4000) {
-            let (back, heard) = hearing.hear().await;
-            let heard = heard.unwrap();
-            assert!(heard.as_bytes().len() <= GATHER_BYTES + 5000);
-            bytes.extend_from_slice(heard.as_bytes());
-            groups = Some(back);
-        }
-        assert_eq!(bytes, frames.iter().flat_map(|f| f.as_bytes().to_vec()).collect::<Vec<_>>());
+        let (_groups, heard) = groups.hear().await;
+        assert_eq!(heard.unwrap().len(), 30);
     }
 
     #[tokio::test]
@@ -275,8 +252,8 @@ mod tests {
         let mut slow = hub.subscribe(UserId(1), None);
         let mut quick = hub.subscribe(UserId(1), None);
         for n in 0..6 {
-            hub.publish(Group::User(UserId(1)), frame(&n.to_string()));
-            assert_eq!(quick.next().await.unwrap().payload(), format!("\"{n}\"").as_bytes());
+            publish(&hub, Recipient::User(UserId(1)), &n.to_string());
+            assert_eq!(quick.next().await.unwrap().frame.payload(), format!("\"{n}\"").as_bytes());
         }
         assert_eq!(slow.next().await, Err(Lagged));
         assert_eq!(hub.lagged_count(), 1);

@@ -1,4 +1,4 @@
-//! Periodic cleaning: limiters forget, tickets run out, sightings are written.
+//! Periodic cleaning: lives of messages end, limiters forget, tickets run out, sightings are written.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,18 +7,26 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::App;
 
-/// How often.
-const EVERY: Duration = Duration::from_secs(60);
+/// How often the mailbox looks for what is due.
+const EVERY: Duration = Duration::from_secs(1);
+/// Every so many of these, everything else is swept, too.
+const THOROUGH: u64 = 60;
 
 /// Sweeps until its task is aborted.
 pub async fn run(app: Arc<App>) {
     let mut tick = interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
+    for n in 0u64.. {
         tick.tick().await;
-        app.door.sweep();
-        if let Err(error) = app.auth.sweep().await {
-            tracing::warn!(%error, "sightings were not written");
+        let thorough = n % THOROUGH == 0;
+        if let Err(error) = app.mailbox.sweep(thorough).await {
+            tracing::warn!(%error, "the mailbox was not swept");
+        }
+        if thorough {
+            app.door.sweep();
+            if let Err(error) = app.auth.sweep().await {
+                tracing::warn!(%error, "sightings were not written");
+            }
         }
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Call {
     pub(super) address: IpAddr,
     /// The query's parameters, decoded.
     pub(super) query: Vec<(String, String)>,
+    /// The `Idempotency-Key` header.
+    pub(super) idempotency_key: Option<String>,
     /// The body, at most `limits.push_bytes` long.
     pub(super) body: Bytes,
 }

@@ -7,7 +7,7 @@ use super::call::{Call, Reply};
 use super::revoke::device_taken;
 use crate::app::App;
 use crate::error::ApiError;
-use crate::ids::{DeviceId, UserId};
+use crate::ids::{DeviceId, Recipient, UserId};
 use crate::store::{Device, DeviceChange, NewDevice, Role};
 use crate::wire::Timestamp;
 
@@ -188,6 +188,9 @@ pub(super) async fn delete(call: Call) -> Result<Reply, ApiError> {
     };
     for user in leaving {
         device_taken(&call.app, user, id)?;
+    }
+    if call.app.store.device(id)?.is_none() {
+        call.app.mailbox.remove(Recipient::Device(id)).await?;
     }
     Ok(Reply::done("device deleted"))
 }

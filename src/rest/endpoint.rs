@@ -53,7 +53,8 @@ impl Endpoint {
         };
         let query = req.queries().iter_all().flat_map(|(k, all)| all.iter().map(move |v| (k.clone(), v.clone()))).collect();
         let address = req.remote_addr().ip().unwrap_or(IpAddr::from([0, 0, 0, 0]));
-        (self.route.run)(Call { app: self.app.clone(), caller, id, address, query, body }).await
+        let idempotency_key = req.headers().get("idempotency-key").map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
+        (self.route.run)(Call { app: self.app.clone(), caller, id, address, query, idempotency_key, body }).await
     }
 
     /// Who calls, when the route's rule lets them.

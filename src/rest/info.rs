@@ -15,6 +15,17 @@ pub(super) async fn health(call: Call) -> Result<Reply, ApiError> {
     Reply::data("alive", &Health { version: env!("CARGO_PKG_VERSION"), uptime_seconds: call.app.started.elapsed().as_secs() })
 }
 
+/// `GET /readyz`: able to take messages. 503 while the disk has too little room.
+pub(super) async fn ready(call: Call) -> Result<Reply, ApiError> {
+    if call.app.stopping.is_cancelled() {
+        return Err(ApiError::NotReady("stopping"));
+    }
+    if !call.app.mailbox.disk_ok() {
+        return Err(ApiError::NotReady("the disk is nearly full"));
+    }
+    Ok(Reply::done("ready"))
+}
+
 /// `GET /`: what this is, for whoever follows the printed URL.
 pub(super) async fn greeting(_: Call) -> Result<Reply, ApiError> {
     #[derive(Serialize)]

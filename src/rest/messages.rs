@@ -1,13 +1,16 @@
 //! `/api/messages`: sending (guide sections 4.1 and 5.1).
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::call::{Call, Reply};
 use crate::auth::{Actor, Caller};
 use crate::error::ApiError;
-use crate::hub::Group;
-use crate::ids::{DeviceId, UserId};
+use crate::hub::Announced;
+use crate::ids::{DeviceId, MessageId, Recipient, UserId};
+use crate::mailbox::{IdempotencyKey, Outgoing};
 use crate::wire::outbound::RESERVED_TYPES;
 use crate::wire::{Frame, Push, Timestamp};
 
@@ -15,6 +18,9 @@ use crate::wire::{Frame, Push, Timestamp};
 const SENT: &str = "消息发送成功";
 /// The longest type, in characters.
 const MAX_TYPE_CHARS: usize = 64;
+
+/// The longest idempotency key, in characters.
+const MAX_KEY_CHARS: usize = 128;
 
 /// A send. Unknown fields are ignored; values stay as they were written.
 #[derive(Deserialize)]
@@ -25,7 +31,9 @@ struct Body<'a> {
     message: Option<&'a RawValue>,
     #[serde(borrow)]
     user_id: Option<&'a RawValue>,
+    #[serde(default)]
     delivery: Option<Delivery>,
+    ttl: Option<u64>,
 }
 
 /// How a message is to be delivered.
@@ -41,8 +49,16 @@ enum Delivery {
 impl<'a> Body<'a> {
     fn read(call: &'a Call) -> Result<Self, ApiError> {
         let body: Self = call.json()?;
-        if body.delivery == Some(Delivery::Queued) {
-            return Err(ApiError::Invalid("delivery: \"queued\" is not available in this version, only \"live\"".into()));
+        let max_ttl = call.app.config.mailbox.max_ttl;
+        if body.ttl.is_some_and(|ttl| ttl == 0 || ttl > max_ttl) {
+            return Err(ApiError::Invalid(format!("ttl must be 1 to {max_ttl} seconds")));
+        }
+        let key = call.idempotency_key.as_deref();
+        if key.is_some_and(|key| !(1..=MAX_KEY_CHARS).contains(&key.chars().count())) {
+            return Err(ApiError::Invalid(format!("Idempotency-Key must have 1 to {MAX_KEY_CHARS} characters")));
+        }
+        if body.delivery == Some(Delivery::Live) && (body.ttl.is_some() || key.is_some()) {
+            return Err(ApiError::Invalid("ttl and Idempotency-Key are for delivery \"queued\"".into()));
         }
         Ok(body)
     }
@@ -99,17 +115,40 @@ struct Sent<'a> {
     kind: &'a str,
     message: &'a RawValue,
     timestamp: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<MessageId>,
     delivery: Delivery,
     /// How many connections it was handed to.
     recipients: usize,
 }
 
-/// Encodes once, hands to the group, and tells the sender how many were there.
-fn publish(call: &Call, group: Group, kind: &str, message: &RawValue, sender: Option<&str>) -> Result<Reply, ApiError> {
-    let timestamp = Timestamp::now();
-    let frame = Frame::json(&Push { kind, message, sender, timestamp }).map_err(ApiError::internal)?;
-    let recipients = call.app.hub.publish(group, frame);
-    Reply::data(SENT, &Sent { kind, message, timestamp, delivery: Delivery::Live, recipients })
+/// Sends what `body` holds: queued, unless it says live.
+async fn deliver(call: &Call, to: Recipient, kind: &str, body: &Body<'_>, sender: Option<&str>) -> Result<Reply, ApiError> {
+    let (message, timestamp) = (body.message()?, Timestamp::now());
+    let push = Push { kind, message, sender, timestamp };
+    let delivery = body.delivery.unwrap_or(Delivery::Queued);
+    let (id, recipients) = match delivery {
+        Delivery::Live => {
+            let frame = Frame::json(&push).map_err(ApiError::internal)?;
+            (None, call.app.hub.publish(Arc::new(Announced { recipient: to, id: None, frame })))
+        }
+        Delivery::Queued => {
+            let accepted = call.app.mailbox.send(outgoing(call, to, &push, body.ttl)?).await?;
+            (Some(accepted.id), accepted.recipients)
+        }
+    };
+    Reply::data(SENT, &Sent { kind, message, timestamp, id, delivery, recipients })
+}
+
+/// What the mailbox gets.
+fn outgoing(call: &Call, recipient: Recipient, push: &Push<'_>, ttl: Option<u64>) -> Result<Outgoing, ApiError> {
+    let sender = call.caller()?.user.id;
+    let mut text = serde_json::to_string(push).map_err(ApiError::internal)?;
+    text.pop(); // the closing brace: the id goes before it
+    // The same request is the same recipient, type and message; its time is another.
+    let request = [&recipient.to_key()[..], push.kind.as_bytes(), b"\0", push.message.get().as_bytes()].concat();
+    let key = call.idempotency_key.as_deref().map(|key| IdempotencyKey::new(sender, key, &request));
+    Ok(Outgoing { recipient, sender, text, ttl, key })
 }
 
 /// Whether the caller reaches everybody.
@@ -127,11 +166,12 @@ fn may_send_to(call: &Call, user: UserId) -> Result<(), ApiError> {
 /// `POST /api/messages/ {type, message, user_id}`.
 pub(super) async fn send(call: Call) -> Result<Reply, ApiError> {
     let body = Body::read(&call)?;
-    let (kind, message) = (required(body.kind, "type")?, required(body.message, "message")?);
+    let kind = required(body.kind, "type")?;
+    required(body.message, "message")?;
     let user = check_user_id(required(body.user_id, "user_id")?)?;
     let kind = check_kind(kind)?;
     may_send_to(&call, user)?;
-    publish(&call, Group::User(user), &kind, message, None)
+    deliver(&call, Recipient::User(user), &kind, &body, None).await
 }
 
 /// `POST /api/messages/user/{id}/ {type?, message}`: the push names the sender.
@@ -140,7 +180,7 @@ pub(super) async fn send_to_user(call: Call) -> Result<Reply, ApiError> {
     may_send_to(&call, user)?;
     let body = Body::read(&call)?;
     let sender = &call.caller()?.user.username;
-    publish(&call, Group::User(user), &body.kind_or_system()?, body.message()?, Some(sender))
+    deliver(&call, Recipient::User(user), &body.kind_or_system()?, &body, Some(sender)).await
 }
 
 /// `POST /api/messages/device/{id}/ {type?, message}`: to one's own device.
@@ -151,14 +191,14 @@ pub(super) async fn send_to_device(call: Call) -> Result<Reply, ApiError> {
         return Err(ApiError::NotFound("device"));
     }
     let body = Body::read(&call)?;
-    publish(&call, Group::Device(device), &body.kind_or_system()?, body.message()?, Some(&caller.user.username))
+    deliver(&call, Recipient::Device(device), &body.kind_or_system()?, &body, Some(&caller.user.username)).await
 }
 
-/// `POST /api/messages/broadcast/ {type?, message}`: to everybody who is connected.
+/// `POST /api/messages/broadcast/ {type?, message}`: to everybody.
 pub(super) async fn broadcast(call: Call) -> Result<Reply, ApiError> {
     let body = Body::read(&call)?;
     let sender = &call.caller()?.user.username;
-    publish(&call, Group::All, &body.kind_or_system()?, body.message()?, Some(sender))
+    deliver(&call, Recipient::All, &body.kind_or_system()?, &body, Some(sender)).await
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ mod endpoint;
 mod info;
 mod messages;
 mod monitor;
+mod queue;
+mod receipts;
 mod revoke;
 mod users;
 
@@ -108,9 +110,20 @@ pub static ROUTES: &[Route] = routes! {
     Post   "/api/messages/device/{id}"   PROGRAMS messages::send_to_device;
     Post   "/api/messages/broadcast"     ADMINS   messages::broadcast;
 
+    Get    "/api/messages/history"       USERS    receipts::history;
+    Get    "/api/messages/{id}"          PROGRAMS receipts::show;
+
+    Get    "/api/queue"                  ADMINS   queue::total;
+    Delete "/api/queue"                  ADMINS   queue::clear_all;
+    Get    "/api/queue/user/{id}"        USERS    queue::of_user;
+    Delete "/api/queue/user/{id}"        USERS    queue::clear_user;
+    Get    "/api/queue/device/{id}"      USERS    queue::of_device;
+    Delete "/api/queue/device/{id}"      USERS    queue::clear_device;
+
     Get    "/api/monitor/connections"    ADMINS   monitor::connections;
 
     Get    "/healthz"                    ANYONE   info::health;
+    Get    "/readyz"                     ANYONE   info::ready;
     Get    "/"                           ANYONE   info::greeting;
 };
 

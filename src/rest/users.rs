@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::call::{Call, Reply};
 use super::revoke::close_stale;
 use crate::error::ApiError;
-use crate::ids::UserId;
+use crate::ids::{Recipient, UserId};
 use crate::store::{Role, User, UserChange};
 use crate::wire::Timestamp;
 
@@ -96,6 +96,7 @@ pub(super) async fn delete(call: Call) -> Result<Reply, ApiError> {
     let id = call.id(UserId, "user")?;
     call.app.store.delete_user(id).await?;
     close_stale(&call.app, id)?;
+    call.app.mailbox.remove(Recipient::User(id)).await?;
     Ok(Reply::done("user deleted"))
 }
 

@@ -1,7 +1,8 @@
 //! One connection's life, from the handshake to the last byte.
 //!
 //! `upgrade` answers the handshake and decides whether the connection may live; `run` is the one task with the one
-//! `select!` that is the connection; `socket` is the stream below it, with its deadlines.
+//! `select!` that is the connection; `socket` is the stream below it, with its deadlines; `window` is what is
+//! in flight.
 //!
 //! # Invariants
 //! - The handshake is completed before a credential is refused, so that the client can read the close code. Only overload
@@ -11,8 +12,10 @@
 //! - Nothing a client sends or fails to read makes the server hold more than a few buffers for it, or wait for it longer
 //!   than the write deadline.
 
+mod heartbeat;
 mod run;
 mod socket;
 mod upgrade;
+mod window;
 
 pub use upgrade::Connect;

@@ -3,26 +3,38 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
 use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 
+use super::heartbeat::Heartbeat;
 use super::socket::{End, Incoming, Socket};
+use super::window::Window;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::door::rates::SingleRate;
 use crate::handlers;
 use crate::hub::presence::Identity;
-use crate::hub::{Connection, Heard, Lagged, Subscription};
-use crate::ids::{DeviceId, UserId};
+use crate::hub::{Announced, Connection, Lagged, Subscription};
+use crate::ids::{DeviceId, MessageId, UserId};
+use crate::mailbox::{Feed, Welcome};
 use crate::store::TokenHash;
 use crate::wire::inbound::{Rejection, parse};
-use crate::wire::{CloseCode, ErrorCode, Event, Frame, Timestamp};
+use crate::wire::{CloseCode, ErrorCode, Event, Frame, Inbound, Timestamp};
 
-/// How many bytes of answers are gathered into one write.
+/// How many bytes of answers, or of the log, are gathered into one write.
 const BATCH_BYTES: usize = 64 * 1024;
+
+/// What a client asked for in the handshake.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Wish {
+    /// Replay what is still there after this id.
+    pub(super) since: Option<MessageId>,
+    /// It will send `ack`s: pongs prove nothing.
+    pub(super) client_acks: bool,
+}
 
 /// A live connection.
 pub(super) struct Session<S> {
@@ -34,10 +46,16 @@ pub(super) struct Session<S> {
     connection: Arc<Connection>,
     rate: SingleRate,
     clock: Heartbeat,
+    feed: Feed,
+    welcome: Welcome,
+    window: Window,
+    client_acks: bool,
+    /// There may be something in the log that no announcement will bring.
+    behind: bool,
 }
 
 /// Lists the caller, hears its groups and serves it until the connection ends, by whomever.
-pub(super) async fn serve<S>(app: Arc<App>, socket: Socket<S>, caller: Caller, identity: Identity)
+pub(super) async fn serve<S>(app: Arc<App>, socket: Socket<S>, caller: Caller, identity: Identity, wish: Wish)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -52,8 +70,16 @@ where
     }
     let (connection, limits) = (present.connection.clone(), &app.config.limits);
     tracing::info!(conn = %connection.id, user = %caller.user.id, ?device, address = %identity.address, "connected");
+    // Groups before the look at the log: what is committed after that look is announced to us.
+    let groups = app.hub.subscribe(caller.user.id, device);
+    let (feed, welcome) = app.mailbox.feed(&caller.user, device, wish.since);
     let mut session = Session {
         socket,
+        feed,
+        welcome,
+        window: Window::new(),
+        client_acks: wish.client_acks,
+        behind: welcome.pending > 0 || wish.since.is_some(),
         user: caller.user.id,
         token: caller.hash,
         device,
@@ -62,8 +88,6 @@ where
         connection: connection.clone(),
         app: app.clone(),
     };
-    // Groups before the first event: nothing published after it is missed.
-    let groups = app.hub.subscribe(caller.user.id, device);
     // A panic here would be nobody's: the task is detached from any caller.
     let end = AssertUnwindSafe(session.live(groups)).catch_unwind().await.unwrap_or_else(|_| {
         tracing::error!(conn = %connection.id, "a session panicked");
@@ -83,8 +107,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             user_id: self.user,
             device_id: self.device,
             epoch: self.app.store.epoch().to_owned(),
-            last_id: 0,
-            pending: 0,
+            last_id: self.welcome.last_id,
+            pending: self.welcome.pending,
+            recovered: self.welcome.recovered,
         };
         let mut out = Vec::new();
         append(&mut out, &hello, None, Timestamp::now());
@@ -109,19 +134,88 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                     beat
                 }
                 incoming = self.socket.read() => self.receive(incoming).await,
+                // Last, so that a long backlog keeps nobody from being heard.
+                () = std::future::ready(()), if self.behind && self.window.open() => self.catch_up().await,
             };
         }
         outcome.err().unwrap_or(End::Gone)
     }
 
-    /// Writes what was published.
-    async fn push(&mut self, heard: Result<Heard, Lagged>) -> Result<(), End> {
-        let heard = heard.map_err(|_| End::from(CloseCode::TooSlow))?;
-        self.socket.write(heard.as_bytes()).await?;
+    /// Writes what was announced.
+    async fn push(&mut self, heard: Result<Vec<Arc<Announced>>, Lagged>) -> Result<(), End> {
+        match heard {
+            Ok(heard) => self.write_announced(heard).await?,
+            Err(Lagged) => {
+                // What was queued is in the log. What was live is gone, at most once being its promise; the hub counts it.
+                self.app.mailbox.counters().rereads.fetch_add(1, Ordering::Relaxed);
+                self.behind = true;
+            }
+        }
         // Under a flood of pushes this is the only moment at which the client is heard: else it would be given up for silent.
         match self.socket.try_read() {
             Some(incoming) => self.receive(incoming).await,
             None => Ok(()),
+        }
+    }
+
+    async fn write_announced(&mut self, mut heard: Vec<Arc<Announced>>) -> Result<(), End> {
+        if let [one] = &heard[..]
+            && one.id.is_none()
+        {
+            return self.socket.write(one.frame.as_bytes()).await;
+        }
+        heard.sort_by_key(|a| a.id); // stable: what is live comes first, in its own order
+        let (mut out, mut newest, mut messages) = (Vec::new(), None, 0);
+        for announced in heard.iter().filter(|a| self.feed.wants(a)) {
+            if announced.id.is_some() {
+                if self.behind || !self.window.open_for(messages, out.len()) {
+                    self.behind = true; // it is in the log, and will be read when its turn comes
+                    continue;
+                }
+                messages += 1;
+                newest = announced.id;
+            }
+            out.extend_from_slice(announced.frame.as_bytes());
+        }
+        match newest {
+            Some(newest) => self.write_queued(out, messages, newest).await,
+            None if out.is_empty() => Ok(()),
+            None => self.socket.write(&out).await,
+        }
+    }
+
+    /// Writes the next messages of the log.
+    async fn catch_up(&mut self) -> Result<(), End> {
+        let read = self.feed.read(&self.app.mailbox, BATCH_BYTES, self.window.room()).await;
+        let chunk = read.map_err(|error| {
+            tracing::error!(%error, user = %self.user, "the log can't be read");
+            End::from(CloseCode::Internal)
+        })?;
+        self.behind = !chunk.complete;
+        if chunk.messages == 0 {
+            self.feed.advance(chunk.upto);
+            return Ok(());
+        }
+        self.write_queued(chunk.bytes, chunk.messages, chunk.upto).await
+    }
+
+    /// Writes queued messages up to `upto` and, behind them, the ping whose pong will prove that they were received.
+    async fn write_queued(&mut self, mut bytes: Vec<u8>, messages: usize, upto: MessageId) -> Result<(), End> {
+        self.window.sent(upto, messages, bytes.len());
+        if !self.client_acks {
+            bytes.extend_from_slice(Frame::ping(&self.window.watermark(upto)).as_bytes());
+        }
+        self.feed.advance(upto);
+        self.socket.write(&bytes).await?;
+        self.app.mailbox.written(&self.feed.readers(), upto);
+        Ok(())
+    }
+
+    /// Takes the client's proof that it has everything up to `upto`, if that was ever written to it.
+    fn acknowledged(&mut self, upto: Option<MessageId>) {
+        match upto.filter(|&id| self.window.received(id)) {
+            Some(id) => self.app.mailbox.received(&self.feed.readers(), id, self.feed.joined()),
+            None => self.app.mailbox.strange_ack(),
         }
     }
 
@@ -144,9 +238,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// Appends the answer to one message.
-    fn answer(&self, incoming: Incoming, now: Timestamp, out: &mut Vec<u8>) -> Result<(), End> {
-        if matches!(incoming, Incoming::Alive) {
-            return Ok(());
+    fn answer(&mut self, incoming: Incoming, now: Timestamp, out: &mut Vec<u8>) -> Result<(), End> {
+        match &incoming {
+            Incoming::Alive => return Ok(()),
+            Incoming::Pong(payload) => {
+                // An empty one answers the heartbeat.
+                if !payload.is_empty() {
+                    let upto = self.window.read(payload).filter(|_| !self.client_acks);
+                    self.acknowledged(upto);
+                }
+                return Ok(());
+            }
+            Incoming::Text(_) | Incoming::Binary => {}
         }
         if let Err(wait) = self.rate.check().and_then(|()| self.app.door.messages.check(&self.user)) {
             append(out, &Event::Error { message: "Rate limit exceeded".into(), code: ErrorCode::RateLimited }, None, now);
@@ -155,7 +258,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
         let request = match incoming {
             Incoming::Text(text) => parse(&text, self.app.config.limits.max_message_chars),
-            Incoming::Binary | Incoming::Alive => Err(Rejection::binary()),
+            Incoming::Binary | Incoming::Alive | Incoming::Pong(_) => Err(Rejection::binary()),
+        };
+        let request = match request {
+            Ok(Inbound::Ask(request)) => Ok(request),
+            Ok(Inbound::Ack(id)) if self.client_acks => {
+                self.acknowledged(Some(id));
+                return Ok(());
+            }
+            Ok(Inbound::Ack(_)) => Err(Rejection::ack_not_asked_for()),
+            Err(rejection) => Err(rejection),
         };
         match request {
             Ok(request) => append(out, &handlers::answer(request.command, now), request.reference.as_deref(), now),
@@ -186,81 +298,5 @@ fn append(out: &mut Vec<u8>, event: &Event, reference: Option<&str>, now: Timest
     match event.frame(reference, now) {
         Ok(frame) => out.extend_from_slice(frame.as_bytes()),
         Err(error) => tracing::error!(%error, "an event could not be encoded"),
-    }
-}
-
-/// When to ping and when to give up.
-struct Heartbeat {
-    ping: Option<Duration>,
-    idle: Option<Duration>,
-    next_ping: Instant,
-    /// The next moment at which something may be due.
-    due: Instant,
-}
-
-/// What "never" is to a timer: tokio's own far future.
-const NEVER: Duration = Duration::from_secs(86_400 * 365 * 30);
-
-impl Heartbeat {
-    fn new(ping_seconds: u32, idle_seconds: u32) -> Self {
-        let seconds = |n: u32| (n > 0).then(|| Duration::from_secs(n.into()));
-        let (ping, idle) = (seconds(ping_seconds), seconds(idle_seconds));
-        let now = Instant::now();
-        let first = ping.or(idle).unwrap_or(NEVER);
-        Self { ping, idle, next_ping: now + ping.unwrap_or(NEVER), due: now + first }
-    }
-
-    fn given_up(&self, silence: Duration) -> bool {
-        self.idle.is_some_and(|idle| silence >= idle)
-    }
-
-    /// Sets the next moment, and says whether a ping is due now.
-    fn advance(&mut self, now: Instant, silence: Duration) -> bool {
-        let ping = self.ping.filter(|_| now >= self.next_ping);
-        if let Some(every) = ping {
-            self.next_ping = now + every;
-        }
-        let give_up = now + self.idle.map_or(NEVER, |idle| idle.saturating_sub(silence));
-        self.due = self.next_ping.min(give_up);
-        ping.is_some()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn pings_at_30_and_60_and_gives_up_at_75() {
-        let start = Instant::now();
-        let mut clock = Heartbeat::new(30, 75);
-        let mut seen = Vec::new();
-        loop {
-            sleep_until(clock.due).await;
-            let silence = start.elapsed();
-            if clock.given_up(silence) {
-                break;
-            }
-            seen.push((silence.as_secs(), clock.advance(Instant::now(), silence)));
-        }
-        assert_eq!(seen, [(30, true), (60, true)]);
-        assert_eq!(start.elapsed().as_secs(), 75);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_lively_client_is_never_given_up() {
-        let mut clock = Heartbeat::new(30, 75);
-        for _ in 0..10 {
-            sleep_until(clock.due).await;
-            assert!(!clock.given_up(Duration::from_secs(1)));
-            clock.advance(Instant::now(), Duration::from_secs(1));
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn switched_off_is_never_due() {
-        let off = Heartbeat::new(0, 0);
-        assert!(off.due >= Instant::now() + NEVER);
-        assert!(!off.given_up(NEVER));
     }
 }

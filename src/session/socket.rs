@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{self, Utf8Bytes};
+use tokio_tungstenite::tungstenite::{self, Bytes, Utf8Bytes};
 
 use crate::wire::{CloseCode, Event, Frame, Timestamp};
 
@@ -37,8 +37,10 @@ pub(super) enum Incoming {
     Text(Utf8Bytes),
     /// A binary message; its content is of no interest.
     Binary,
-    /// A ping or pong: a sign of life. Pings are answered below.
+    /// A ping, answered below: a sign of life.
     Alive,
+    /// A pong, with what our ping held.
+    Pong(Bytes),
 }
 
 /// Why a connection ends.
@@ -105,7 +107,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 self.owes_pong = true;
                 Ok(Incoming::Alive)
             }
-            Some(Ok(Message::Pong(_))) => Ok(Incoming::Alive),
+            Some(Ok(Message::Pong(payload))) => Ok(Incoming::Pong(payload)),
             Some(Ok(Message::Close(_))) => {
                 self.owes_pong = true; // the answering close frame, rather
                 Err(End::Gone)

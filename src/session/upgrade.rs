@@ -16,7 +16,7 @@ use salvo::rt::tokio::TokioIo;
 use salvo::{Depot, FlowCtrl, async_trait};
 use sha1::{Digest, Sha1};
 
-use super::run::serve;
+use super::run::{Wish, serve};
 use super::socket::{End, Socket};
 use crate::app::App;
 use crate::auth::credential::{Places, SUBPROTOCOL, offers_subprotocol};
@@ -24,7 +24,7 @@ use crate::auth::{AuthError, Caller};
 use crate::door::{NetKey, Seat};
 use crate::error::ApiError;
 use crate::hub::presence::Identity;
-use crate::ids::{DeviceId, UserId};
+use crate::ids::{DeviceId, MessageId, UserId};
 use crate::store::TokenKind;
 use crate::wire::CloseCode;
 
@@ -47,6 +47,7 @@ impl salvo::Handler for Connect {
 struct Admitted {
     caller: Caller,
     device: Option<DeviceId>,
+    wish: Wish,
     _seats: (Seat<NetKey>, Seat<UserId>),
 }
 
@@ -99,9 +100,9 @@ async fn session(app: Arc<App>, upgraded: Upgraded, admitted: Result<Admitted, C
     let limits = &app.config.limits;
     let socket = Socket::new(TokioIo::new(upgraded), limits.max_frame_bytes, limits.write_seconds).await;
     match admitted {
-        Ok(Admitted { caller, device, _seats }) => {
+        Ok(Admitted { caller, device, wish, _seats }) => {
             let identity = Identity { user_id: caller.user.id, device_id: device, token_id: caller.token.id, address };
-            serve(app.clone(), socket, caller, identity).await;
+            serve(app.clone(), socket, caller, identity, wish).await;
         }
         Err(code) => {
             tracing::info!(%address, code = code.code(), "refused");
@@ -123,7 +124,8 @@ fn admit(app: &App, req: &Request, path_user: Option<UserId>, address: IpAddr) -
         }
     };
     let seats = app.door.by_address.take(address.into()).zip(app.door.by_user.take(caller.user.id));
-    Ok(seats.map(|seats| Admitted { caller, device, _seats: seats }).ok_or(CloseCode::ConnectionLimit))
+    let wish = wish(req);
+    Ok(seats.map(|seats| Admitted { caller, device, wish, _seats: seats }).ok_or(CloseCode::ConnectionLimit))
 }
 
 /// The caller and the device it stands for, or the close code that says why not.
@@ -160,6 +162,13 @@ fn recognise(app: &App, req: &Request, path_user: Option<UserId>) -> Result<(Cal
         tracing::warn!(user = %caller.user.id, "connected without a device"); // as the guide does
     }
     Ok((caller, device))
+}
+
+/// The optional query parameters.
+fn wish(req: &Request) -> Wish {
+    // What is no id is no place in the log: the client is told that it has not recovered, and starts at the cursor.
+    let since = req.query::<String>("since").map(|text| text.parse().unwrap_or(MessageId(u64::MAX)));
+    Wish { since, client_acks: req.query::<String>("ack").is_some_and(|ack| ack == "client") }
 }
 
 /// A header's text.

@@ -16,7 +16,7 @@ use crate::ids::{DeviceId, TokenId, UserId};
 
 /// The open trees.
 pub(super) struct Trees {
-    /// `schema` → u64; `epoch` → text; `next_user`, `next_device`, `next_token` → u64.
+    /// `schema` → u64; `epoch` → text; `next_user`, `next_device`, `next_token` and the mailbox's numbers → u64.
     pub(super) meta: Tree,
     /// user → [`User`](super::User) as JSON.
     pub(super) users: Tree,
@@ -36,6 +36,20 @@ pub(super) struct Trees {
     pub(super) tokens: Tree,
     /// user ‖ token → SHA-256 of the secret.
     pub(super) user_tokens: Tree,
+    /// recipient ‖ message → head and, where it is short, payload: see [`messages`](super::messages).
+    pub(super) mailbox: Tree,
+    /// message ‖ n → the nth piece of a long payload.
+    pub(super) pieces: Tree,
+    /// message → recipient.
+    pub(super) message_ids: Tree,
+    /// reader → the last message received.
+    pub(super) cursors: Tree,
+    /// recipient ‖ message → when everything up to it had been received.
+    pub(super) receipts: Tree,
+    /// recipient → the newest message that is no longer there.
+    pub(super) purged: Tree,
+    /// SHA-256 of sender and idempotency key → message, end, digest of the request.
+    pub(super) idempotency: Tree,
 }
 
 impl Trees {
@@ -52,6 +66,13 @@ impl Trees {
             primaries: db.open_tree("primaries")?,
             tokens: db.open_tree("tokens")?,
             user_tokens: db.open_tree("user_tokens")?,
+            mailbox: db.open_tree("mailbox")?,
+            pieces: db.open_tree("pieces")?,
+            message_ids: db.open_tree("message_ids")?,
+            cursors: db.open_tree("cursors")?,
+            receipts: db.open_tree("receipts")?,
+            purged: db.open_tree("purged")?,
+            idempotency: db.open_tree("idempotency")?,
         })
     }
 

@@ -13,6 +13,7 @@
 
 mod catalogue;
 mod devices;
+mod messages;
 mod tokens;
 mod users;
 mod writer;
@@ -26,6 +27,7 @@ use catalogue::Trees;
 use writer::Writer;
 
 pub use devices::{Device, DeviceChange, NewDevice};
+pub use messages::{Earlier, Head, Log, PIECE_BYTES, Reader, Stored};
 pub use tokens::{NewToken, Token, TokenHash, TokenKind};
 pub use users::{NewUser, Role, User, UserChange};
 
@@ -142,6 +144,11 @@ impl Store {
     /// Runs `change` on the writer thread and waits until its effect is on disk.
     async fn write<T: Send + 'static>(&self, change: impl FnOnce(&Trees) -> Result<T> + Send + 'static) -> Result<T> {
         self.writer.run(change).await
+    }
+
+    /// Ready once the disk has failed: nothing is written any more, and the process should end.
+    pub async fn failed(&self) {
+        self.writer.failed().await;
     }
 
     /// Lets what is under way finish, flushes, syncs and stops the writer thread. Blocks for a moment.

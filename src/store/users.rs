@@ -5,8 +5,8 @@ use sled::Transactional;
 
 use super::catalogue::{Trees, TxError, committed, decode, encode, number, second, user_device};
 use super::tokens::{TokenKind, owned_tokens};
-use super::{Page, Result, Store, StoreError, Token, TokenHash, devices};
-use crate::ids::{DeviceId, UserId};
+use super::{Log, Page, Result, Store, StoreError, Token, TokenHash, devices};
+use crate::ids::{DeviceId, MessageId, UserId};
 use crate::wire::Timestamp;
 
 /// What an account may do.
@@ -34,6 +34,13 @@ pub struct User {
     pub password_hash: String,
     /// When it was made.
     pub created_at: Timestamp,
+    /// The newest message when it was made: earlier broadcasts are not for it.
+    #[serde(default = "no_message")]
+    pub joined: MessageId,
+}
+
+const fn no_message() -> MessageId {
+    MessageId(0)
 }
 
 /// What a new account is made from.
@@ -96,6 +103,7 @@ fn create(trees: &Trees, new: &NewUser) -> Result<User> {
         disabled: false,
         password_hash: new.password_hash.clone(),
         created_at: Timestamp::now(),
+        joined: Log(trees).newest()?,
     };
     let (record, name) = (encode(&user)?, name_key(&new.username));
     committed((&trees.users, &trees.user_names).transaction(|(users, names)| {

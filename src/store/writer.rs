@@ -6,11 +6,13 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::catalogue::Trees;
 use super::{Result, StoreError};
@@ -20,9 +22,18 @@ const WAITING: usize = 1024;
 /// How many changes share one flush at most, so that the first of a long queue does not wait for the last.
 const BATCH: usize = 512;
 
-/// Runs on the writer thread; called again with the commit's outcome, it answers the caller.
-type Job = Box<dyn FnOnce(&Trees) -> Answer + Send>;
-/// Tells the caller, once it is known whether the batch reached the disk.
+/// How long a change that nobody waits for may stay off the disk.
+const LATER: Duration = Duration::from_secs(1);
+
+/// A change on its way to the writer thread.
+enum Job {
+    /// Somebody waits for it to be on disk; what it returns is called with the commit's outcome.
+    Durable(Box<dyn FnOnce(&Trees) -> Answer + Send>),
+    /// Nobody waits.
+    Later(Box<dyn FnOnce(&Trees) -> Result<()> + Send>),
+}
+
+/// Announces and tells the caller, once it is known whether the batch reached the disk.
 type Answer = Box<dyn FnOnce(bool) + Send>;
 
 /// The writer thread's handle.
@@ -30,6 +41,7 @@ pub(super) struct Writer {
     /// `None` once stopped.
     sender: Mutex<Option<SyncSender<Job>>>,
     thread: Mutex<Option<JoinHandle<Result<()>>>>,
+    failed: CancellationToken,
 }
 
 impl Writer {
@@ -43,25 +55,63 @@ impl Writer {
             File::open(parent)?.sync_all()?;
         }
         let (sender, receiver) = sync_channel(WAITING);
-        let thread = std::thread::Builder::new().name("store".into()).spawn(move || serve(&receiver, &trees, &disk))?;
-        Ok(Self { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
+        let failed = CancellationToken::new();
+        let alarm = failed.clone();
+        let thread = std::thread::Builder::new().name("store".into()).spawn(move || {
+            let outcome = serve(&receiver, &trees, &disk);
+            if let Err(error) = &outcome {
+                // What the disk holds is unknown from here on. Leaving drops the receiver: every later write fails.
+                tracing::error!(%error, "the disk failed; nothing is written any more");
+                alarm.cancel();
+            }
+            outcome
+        })?;
+        Ok(Self { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), failed })
+    }
+
+    /// Ready once the thread has given up.
+    pub(super) async fn failed(&self) {
+        self.failed.cancelled().await;
     }
 
     /// Runs `change` and waits for its commit.
     pub(super) async fn run<T: Send + 'static>(&self, change: impl FnOnce(&Trees) -> Result<T> + Send + 'static) -> Result<T> {
+        self.run_then(change, |_| ()).await
+    }
+
+    /// Runs `change`, waits for its commit, and has `announce` run on the thread before anything later is announced.
+    pub(super) async fn run_then<T, E>(
+        &self,
+        change: impl FnOnce(&Trees) -> std::result::Result<T, E> + Send + 'static,
+        announce: impl FnOnce(&mut T) + Send + 'static,
+    ) -> std::result::Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
         let (tell, told) = oneshot::channel();
-        let job: Job = Box::new(move |trees| {
+        let job = Job::Durable(Box::new(move |trees| {
             let outcome = change(trees);
             Box::new(move |durable| {
                 let outcome = match outcome {
-                    Ok(_) if !durable => Err(StoreError::Stopped),
-                    other => other,
+                    Ok(_) if !durable => Err(StoreError::Stopped.into()),
+                    Ok(mut value) => {
+                        announce(&mut value);
+                        Ok(value)
+                    }
+                    Err(error) => Err(error),
                 };
                 let _ = tell.send(outcome); // the caller may have gone; the change stands
             })
-        });
+        }));
         self.submit(job).await?;
         told.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Runs `change` some time soon; `false` when the queue is full or closed.
+    pub(super) fn run_later(&self, change: impl FnOnce(&Trees) -> Result<()> + Send + 'static) -> bool {
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        sender.is_some_and(|sender| sender.try_send(Job::Later(Box::new(change))).is_ok())
     }
 
     /// Hands over `job`, waiting off the runtime where the queue is full.
@@ -110,24 +160,47 @@ impl Disk {
     }
 }
 
+/// Runs until the queue is closed or the disk fails.
 fn serve(jobs: &Receiver<Job>, trees: &Trees, disk: &Disk) -> Result<()> {
-    let mut answers = Vec::new();
-    while let Ok(first) = jobs.recv() {
-        answers.push(first(trees));
-        while answers.len() < BATCH
-            && let Ok(job) = jobs.try_recv()
-        {
-            answers.push(job(trees));
+    let mut answers: Vec<Answer> = Vec::new();
+    // When what nobody waits for must be on disk.
+    let mut later: Option<Instant> = None;
+    loop {
+        let first = match later {
+            None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(due) => jobs.recv_timeout(due.saturating_duration_since(Instant::now())),
+        };
+        match first {
+            Ok(job) => {
+                take(job, trees, &mut answers, &mut later)?;
+                for _ in 1..BATCH {
+                    let Ok(job) = jobs.try_recv() else { break };
+                    take(job, trees, &mut answers, &mut later)?;
+                }
+                if answers.is_empty() && later.is_some_and(|due| Instant::now() < due) {
+                    continue;
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return disk.commit(),
         }
+        later = None;
         let outcome = disk.commit();
         for answer in answers.drain(..) {
             answer(outcome.is_ok());
         }
-        if let Err(error) = outcome {
-            // What the disk holds is unknown from here on. Leaving drops the receiver: every later write fails.
-            tracing::error!(%error, "the disk failed; nothing is written any more");
-            return Err(error);
+        outcome?;
+    }
+}
+
+/// Runs one job.
+fn take(job: Job, trees: &Trees, answers: &mut Vec<Answer>, later: &mut Option<Instant>) -> Result<()> {
+    match job {
+        Job::Durable(change) => answers.push(change(trees)),
+        Job::Later(change) => {
+            change(trees)?;
+            later.get_or_insert_with(|| Instant::now() + LATER);
         }
     }
-    disk.commit()
+    Ok(())
 }

@@ -32,6 +32,19 @@ impl Frame {
         Ok(Self::seal(buffer, TEXT))
     }
 
+    /// A text frame that holds `json`, which is JSON already.
+    pub fn text(json: &[u8]) -> Self {
+        let mut buffer = Vec::with_capacity(HEADER_MAX + json.len());
+        buffer.resize(HEADER_MAX, 0);
+        buffer.extend_from_slice(json);
+        Self::seal(buffer, TEXT)
+    }
+
+    /// A text frame that holds a JSON object, `open` being all of it but the closing brace, with `"id":id` as its last field.
+    pub fn object_with_id(open: &str, id: u64) -> Self {
+        Self::text(format!("{open},\"id\":{id}}}").as_bytes())
+    }
+
     /// A ping frame; `payload` is cut to the 125 bytes of a control frame (RFC 6455 section 5.5).
     pub fn ping(payload: &[u8]) -> Self {
         Self::control(PING, payload)

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use super::outbound::ErrorCode;
 use super::time::is_iso_datetime;
+use crate::ids::MessageId;
 
 /// The city of a weather request that names none (guide section 3.1).
 pub const DEFAULT_CITY: &str = "北京";
@@ -24,6 +25,15 @@ pub const MAX_REF_CHARS: usize = 64;
 pub const MAX_CITY_CHARS: usize = 64;
 
 /// A well-formed message of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inbound {
+    /// It wants an answer.
+    Ask(Request),
+    /// It has received, and processed, everything up to this id.
+    Ack(MessageId),
+}
+
+/// A question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// The client's own mark, copied into the reply.
@@ -85,6 +95,11 @@ impl Rejection {
         Self::new(ErrorCode::ValidationError, format!("Message validation error: {what}"))
     }
 
+    /// The answer to an `ack` on a connection that did not ask for them.
+    pub fn ack_not_asked_for() -> Self {
+        Self::invalid("ack is for connections opened with ?ack=client")
+    }
+
     /// The answer to a binary frame.
     pub fn binary() -> Self {
         Self::invalid("frame must be text holding a JSON object, not binary")
@@ -110,7 +125,7 @@ struct Envelope<'a> {
 ///
 /// # Errors
 /// A [`Rejection`] that says what is wrong, to be sent back; the connection lives on.
-pub fn parse(text: &str, max_chars: usize) -> Result<Request, Rejection> {
+pub fn parse(text: &str, max_chars: usize) -> Result<Inbound, Rejection> {
     // A character has at least one byte, so most texts need no counting.
     if max_chars > 0 && text.len() > max_chars && text.chars().count() > max_chars {
         return Err(Rejection::new(ErrorCode::MessageTooLarge, "Message too large"));
@@ -118,7 +133,8 @@ pub fn parse(text: &str, max_chars: usize) -> Result<Request, Rejection> {
     let envelope = envelope(text)?;
     let reference = reference(envelope.reference)?;
     match command(&envelope) {
-        Ok(command) => Ok(Request { reference, command }),
+        Ok(Said::Command(command)) => Ok(Inbound::Ask(Request { reference, command })),
+        Ok(Said::Ack(id)) => Ok(Inbound::Ack(id)),
         Err(rejection) => Err(Rejection { reference, ..rejection }),
     }
 }
@@ -146,9 +162,16 @@ fn is_object(text: &str) -> bool {
     text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{')
 }
 
-fn command(envelope: &Envelope<'_>) -> Result<Command, Rejection> {
+/// What a message says, before it is known who is to answer.
+enum Said {
+    Command(Command),
+    Ack(MessageId),
+}
+
+fn command(envelope: &Envelope<'_>) -> Result<Said, Rejection> {
     let kind = envelope.kind.and_then(string).ok_or_else(|| Rejection::invalid("type must be a string"))?;
     let read: fn(Option<&RawValue>) -> Result<Command, Rejection> = match kind.as_ref() {
+        "ack" => return ack(envelope.message).map(Said::Ack),
         "chat_message" => chat,
         "weather" => weather,
         "sing" => sing,
@@ -166,7 +189,18 @@ fn command(envelope: &Envelope<'_>) -> Result<Command, Rejection> {
     {
         return Err(Rejection::invalid("target must be \"self\" or absent"));
     }
-    read(envelope.message)
+    read(envelope.message).map(Said::Command)
+}
+
+fn ack(message: Option<&RawValue>) -> Result<MessageId, Rejection> {
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(borrow)]
+        id: Option<&'a RawValue>,
+    }
+    let body: Body<'_> = required_object(message)?;
+    let id = body.id.and_then(|raw| raw.get().parse().ok());
+    id.ok_or_else(|| Rejection::invalid("message.id must be the id of a message"))
 }
 
 fn reference(raw: Option<&RawValue>) -> Result<Option<String>, Rejection> {
@@ -276,7 +310,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn ok(text: &str) -> Command {
-        parse(text, 10_240).unwrap().command
+        match parse(text, 10_240).unwrap() {
+            Inbound::Ask(request) => request.command,
+            Inbound::Ack(id) => panic!("an ack of {id}"),
+        }
     }
 
     fn refused(text: &str) -> (ErrorCode, String) {
@@ -301,6 +338,18 @@ mod tests {
         assert_eq!(ok(r#"{"type":"ping"}"#), Command::Ping);
         assert_eq!(ok(r#"{"type":"ping","message":[1],"timestamp":null,"ref":null,"target":"self"}"#), Command::Ping);
         assert_eq!(ok(r#"{"type":"p\u0069ng"}"#), Command::Ping);
+    }
+
+    #[test]
+    fn acknowledgements() {
+        assert_eq!(parse(r#"{"type":"ack","message":{"id":17}}"#, 0), Ok(Inbound::Ack(MessageId(17))));
+        for id in ["null", "-1", "1.0", "\"17\"", "18446744073709551616", "{}"] {
+            assert_eq!(
+                invalid(&format!(r#"{{"type":"ack","message":{{"id":{id}}}}}"#)),
+                "message.id must be the id of a message"
+            );
+        }
+        assert_eq!(invalid(r#"{"type":"ack"}"#), "message must be an object");
     }
 
     #[test]
@@ -402,7 +451,8 @@ mod tests {
         #[test]
         fn any_chat_text_comes_through(said in "\\PC*") {
             let text = serde_json::json!({"type": "chat_message", "message": said}).to_string();
-            prop_assert_eq!(parse(&text, 0).unwrap().command, Command::Chat { text: said });
+            let command = Command::Chat { text: said };
+            prop_assert_eq!(parse(&text, 0).unwrap(), Inbound::Ask(Request { reference: None, command }));
         }
     }
 }

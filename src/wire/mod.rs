@@ -13,6 +13,6 @@ pub mod time;
 
 pub use close::CloseCode;
 pub use frame::Frame;
-pub use inbound::{Command, Rejection, Request};
+pub use inbound::{Command, Inbound, Rejection, Request};
 pub use outbound::{ErrorCode, Event, Push};
 pub use time::Timestamp;

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::close::CloseCode;
 use super::frame::Frame;
 use super::time::Timestamp;
-use crate::ids::{DeviceId, UserId};
+use crate::ids::{DeviceId, MessageId, UserId};
 
 /// The types that only the server sends; a pushed message may not bear one of them.
 pub const RESERVED_TYPES: [&str; 6] = ["connection_status", "disconnect", "error", "pong", "delivery_status", "presence"];
@@ -49,10 +49,13 @@ pub enum Event {
         device_id: Option<DeviceId>,
         /// Changes when the data directory is restored or wiped.
         epoch: String,
-        /// The newest message id of this connection's mailboxes.
-        last_id: u64,
+        /// Everything up to this id had been received before, by some connection.
+        last_id: MessageId,
         /// How many messages wait to be delivered.
-        pending: u64,
+        pending: usize,
+        /// Where `since` was given: whether everything after it is still there.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        recovered: Option<bool>,
     },
     /// The answer to `chat_message`.
     ChatResponse {
@@ -221,16 +224,17 @@ mod tests {
 
     #[test]
     fn connection_status() {
-        let event = |device_id| Event::ConnectionStatus {
+        let event = |device_id, recovered| Event::ConnectionStatus {
             status: "connected",
             user_id: UserId(7),
             device_id,
             epoch: "e1".into(),
-            last_id: 0,
+            last_id: MessageId(0),
             pending: 0,
+            recovered,
         };
-        insta::assert_snapshot!(golden(&event(Some(DeviceId(3)))), @r#"{"type":"connection_status","status":"connected","user_id":"7","device_id":3,"epoch":"e1","last_id":0,"pending":0,"timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
-        insta::assert_snapshot!(golden(&event(None)), @r#"{"type":"connection_status","status":"connected","user_id":"7","device_id":null,"epoch":"e1","last_id":0,"pending":0,"timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
+        insta::assert_snapshot!(golden(&event(Some(DeviceId(3)), None)), @r#"{"type":"connection_status","status":"connected","user_id":"7","device_id":3,"epoch":"e1","last_id":0,"pending":0,"timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
+        insta::assert_snapshot!(golden(&event(None, Some(false))), @r#"{"type":"connection_status","status":"connected","user_id":"7","device_id":null,"epoch":"e1","last_id":0,"pending":0,"recovered":false,"timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
     }
 
     #[test]

@@ -32,6 +32,17 @@ impl Timestamp {
         Self(self.0.saturating_sub(age).unwrap_or(jiff::Timestamp::MIN))
     }
 
+    /// Microseconds since 1970-01-01 UTC.
+    pub fn unix_micros(self) -> i64 {
+        self.0.as_microsecond()
+    }
+
+    /// The moment so many microseconds after 1970-01-01 UTC; the nearest representable one where there is none.
+    pub fn from_unix_micros(micros: i64) -> Self {
+        let edge = if micros < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+        Self(jiff::Timestamp::from_microsecond(micros).unwrap_or(edge))
+    }
+
     /// Whole seconds since 1970-01-01 UTC.
     pub fn unix_seconds(self) -> i64 {
         self.0.as_second()

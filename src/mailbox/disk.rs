@@ -1,0 +1,62 @@
+//! Room on the disk. sled can't be written to, nor opened, once a disk is full; so sends are refused well before.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The free space below which nothing is taken, looked at from time to time.
+pub(super) struct DiskSpace {
+    path: PathBuf,
+    /// Bytes; 0: never look.
+    floor: u64,
+    low: AtomicBool,
+}
+
+impl DiskSpace {
+    /// Watches the file system that holds `path`.
+    pub(super) fn new(path: &Path, floor: u64) -> Self {
+        let this = Self { path: path.into(), floor, low: AtomicBool::new(false) };
+        this.look();
+        this
+    }
+
+    /// Looks again.
+    pub(super) fn look(&self) {
+        if self.floor == 0 {
+            return;
+        }
+        let free = match rustix::fs::statvfs(&self.path) {
+            Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize),
+            Err(error) => {
+                tracing::warn!(%error, "the free space could not be read");
+                return;
+            }
+        };
+        let low = free < self.floor;
+        if self.low.swap(low, Ordering::Relaxed) != low {
+            if low {
+                tracing::error!(free, floor = self.floor, "the disk is nearly full: messages are refused");
+            } else {
+                tracing::info!(free, "the disk has room again");
+            }
+        }
+    }
+
+    /// Whether there was room enough at the last look.
+    pub(super) fn ok(&self) -> bool {
+        !self.low.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn low_below_the_floor_and_never_without_one() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(DiskSpace::new(dir.path(), 1).ok());
+        assert!(!DiskSpace::new(dir.path(), u64::MAX).ok());
+        assert!(DiskSpace::new(dir.path(), 0).ok());
+        assert!(DiskSpace::new(Path::new("/no/such/place"), u64::MAX).ok());
+    }
+}

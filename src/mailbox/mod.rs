@@ -1,0 +1,534 @@
+//! The mailbox: messages that wait until they have been received.
+//!
+//! # The way of a message
+//! **append → commit → announce.** [`Mailbox::send`] has the store's writer thread give the message an id, put it into the log,
+//! and make it durable together with what else was waiting; only then is the sender answered and the message announced to the
+//! hub, in id order. The log is the truth; an announcement only saves a session the look.
+//!
+//! # Invariants
+//! - **Accepted means on disk.** `send` returns an id only after the batch that holds it has been synced.
+//! - **One order.** Ids rise, from one writer; none is given twice, not even when a crash takes back the message that bore it
+//!   (numbers are reserved on disk before they are given). What a session reads or hears is in id order.
+//! - **Nothing is seen before it is durable.** Readers look no further than the newest committed id.
+//! - **The cursor moves only over what was received.** Everything up to it, in that mailbox, has been written in order to one
+//!   connection and acknowledged by it.
+//! - **Bounded.** A mailbox that is full refuses; nothing is dropped.
+//!
+//! [`state`] holds sizes, cursors and what is due in memory, rebuilt by one scan at the start; [`clock`] counts lives; [`feed`]
+//! is one session's place in the log.
+
+mod clock;
+mod disk;
+mod feed;
+mod state;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sha2::{Digest, Sha256};
+
+use crate::config::{Config, MailboxConfig};
+use crate::hub::{Announced, Hub};
+use crate::ids::{MessageId, Recipient, UserId};
+use crate::store::{Earlier, Head, Log, Reader, Store, StoreError, Stored, User};
+use crate::wire::{Frame, Timestamp};
+use clock::ServiceClock;
+use disk::DiskSpace;
+use state::{Effects, Stand, State};
+
+pub use feed::{Chunk, Feed, Welcome};
+pub use state::Size;
+
+/// How many ids are reserved on disk at once; as many are skipped by a crash at most.
+const RESERVE: u64 = 4096;
+/// Names of the numbers in the store.
+const RESERVED: &str = "message_ids_reserved";
+/// How long an idempotency key is remembered, in seconds.
+const REMEMBER: u64 = 86_400;
+/// How many are remembered at most; beyond that the oldest goes early.
+const MAX_REMEMBERED: usize = 100_000;
+
+/// Why a message was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum MailboxError {
+    /// The recipient has as many waiting as it may.
+    #[error("the mailbox is full")]
+    Full,
+    /// The disk has too little room left to take anything safely.
+    #[error("the disk is nearly full")]
+    DiskLow,
+    /// The idempotency key was used for another request.
+    #[error("this idempotency key was used for another request")]
+    KeyReused,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A message to be queued.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// For whom.
+    pub recipient: Recipient,
+    /// From whom.
+    pub sender: UserId,
+    /// The JSON object that is pushed, without its closing brace: the id is written behind it.
+    pub text: String,
+    /// Seconds of life; the configured number where none is given.
+    pub ttl: Option<u64>,
+    /// The sender's mark, so that a repeated request is sent once.
+    pub key: Option<IdempotencyKey>,
+}
+
+/// An idempotency key: of one sender, for one request.
+#[derive(Debug, Clone, Copy)]
+pub struct IdempotencyKey {
+    key: [u8; 32],
+    digest: u64,
+}
+
+impl IdempotencyKey {
+    /// The key `key` of `sender` on a request that is `request` in every byte that matters.
+    pub fn new(sender: UserId, key: &str, request: &[u8]) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(sender.to_key());
+        hasher.update(key.as_bytes());
+        let digest: [u8; 32] = Sha256::digest(request).into();
+        let mut short = [0; 8];
+        short.copy_from_slice(&digest[..8]);
+        Self { key: hasher.finalize().into(), digest: u64::from_be_bytes(short) }
+    }
+}
+
+/// A message that was taken.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Its id.
+    pub id: MessageId,
+    /// To how many connections it was announced; 0 for a repeated request.
+    pub recipients: usize,
+    /// Whether the same request had been taken before.
+    pub repeated: bool,
+    frame: Option<Arc<Announced>>,
+}
+
+/// A message's receipt.
+#[derive(Debug)]
+pub struct Receipt {
+    /// For whom.
+    pub recipient: Recipient,
+    /// About it.
+    pub head: Head,
+    /// Where it stands.
+    pub status: Status,
+    /// When its life ends or ended, as far as the clocks agree.
+    pub expires_at: Timestamp,
+    /// For a broadcast: how many users have received it.
+    pub received: Option<usize>,
+}
+
+/// Where a message stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It waits.
+    Queued,
+    /// It has been written to a connection.
+    Sent(Timestamp),
+    /// It has been received.
+    Acked(Option<Timestamp>),
+    /// Its life ended before it was received.
+    Expired,
+}
+
+/// What is counted.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Messages taken.
+    pub accepted: AtomicU64,
+    /// Refused because a mailbox was full.
+    pub refused_full: AtomicU64,
+    /// Refused because the disk was nearly full.
+    pub refused_disk: AtomicU64,
+    /// Pongs and acks that nobody had asked for.
+    pub strange_acks: AtomicU64,
+    /// Times a session went back to the log.
+    pub rereads: AtomicU64,
+}
+
+/// The parts that change on the writer thread.
+struct Books {
+    state: State,
+    next: u64,
+    reserved: u64,
+    /// Idempotency keys by the end of their time.
+    remembered: VecDeque<(u64, [u8; 32])>,
+}
+
+/// What the service and its jobs on the writer thread share.
+struct Shared {
+    books: Mutex<Books>,
+    clock: ServiceClock,
+    /// The newest id that is durable: readers look no further.
+    committed: AtomicU64,
+    /// Acknowledgements on their way to the writer thread: the highest for each reader.
+    acks: Mutex<HashMap<Reader, (MessageId, MessageId)>>,
+    acks_submitted: AtomicBool,
+    counters: Counters,
+    limits: MailboxConfig,
+}
+
+/// The mailbox service.
+pub struct Mailbox {
+    store: Store,
+    hub: Arc<Hub>,
+    shared: Arc<Shared>,
+    disk: DiskSpace,
+}
+
+impl Shared {
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Mailbox {
+    /// Opens the mailboxes in `store`: one scan of the log. Blocks.
+    ///
+    /// # Errors
+    /// When the store fails, or holds a record that can't be read.
+    pub fn open(store: Store, hub: Arc<Hub>, config: &Config) -> Result<Self, StoreError> {
+        let log = store.log();
+        log.sweep_leftovers()?;
+        let clock = ServiceClock::open(log, Timestamp::now())?;
+        let now = clock.now();
+        let mut state = State::new(config.mailbox.clone(), config.history.clone());
+        for cursor in log.cursors() {
+            let (reader, upto) = cursor?;
+            state.load_cursor(reader, upto);
+        }
+        for entry in log.heads() {
+            let (recipient, head) = entry?;
+            state.load(recipient, &head, now);
+        }
+        let remembered: Result<BTreeMap<_, _>, StoreError> =
+            log.remembered().map(|r| r.map(|(k, e)| ((e.until, k), ()))).collect();
+        let remembered = remembered?.into_keys().collect();
+        let reserved = log.number(RESERVED)?.max(log.newest()?.0);
+        let committed = AtomicU64::new(log.newest()?.0);
+        let shared = Shared {
+            books: Mutex::new(Books { state, next: reserved + 1, reserved, remembered }),
+            clock,
+            committed,
+            acks: Mutex::default(),
+            acks_submitted: AtomicBool::new(false),
+            counters: Counters::default(),
+            limits: config.mailbox.clone(),
+        };
+        let disk = DiskSpace::new(&config.server.data_dir, config.storage.min_free_bytes);
+        Ok(Self { store, hub, shared: Arc::new(shared), disk })
+    }
+
+    /// What has been counted since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// Whether the disk has room enough to take messages.
+    pub fn disk_ok(&self) -> bool {
+        self.disk.ok()
+    }
+
+    /// Queues a message: returns once it is on disk and announced.
+    ///
+    /// # Errors
+    /// [`MailboxError`]; in none of these cases has anything been stored.
+    pub async fn send(&self, message: Outgoing) -> Result<Accepted, MailboxError> {
+        if !self.disk.ok() {
+            self.shared.counters.refused_disk.fetch_add(1, Ordering::Relaxed);
+            return Err(MailboxError::DiskLow);
+        }
+        let (shared, hub) = (self.shared.clone(), self.hub.clone());
+        let announcer = self.shared.clone();
+        let sent = self.store.commit(
+            move |log| append(&shared, log, message),
+            move |accepted: &mut Accepted| {
+                if let Some(frame) = accepted.frame.take() {
+                    // Committed before it is announced: who hears of it can read it.
+                    announcer.committed.fetch_max(accepted.id.0, Ordering::AcqRel);
+                    accepted.recipients = hub.publish(frame);
+                    announcer.counters.accepted.fetch_add(1, Ordering::Relaxed);
+                }
+            },
+        );
+        let outcome = sent.await;
+        if matches!(outcome, Err(MailboxError::Full)) {
+            self.shared.counters.refused_full.fetch_add(1, Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    /// Notes that a connection has received everything up to `upto` for each of `readers`; `joined` is where a user without a
+    /// cursor begins. Reaches the disk within a second or so: a crash before that makes messages come again.
+    pub fn received(&self, readers: &[Reader], upto: MessageId, joined: MessageId) {
+        let mut acks = self.shared.acks.lock().unwrap_or_else(PoisonError::into_inner);
+        for &reader in readers {
+            let entry = acks.entry(reader).or_insert((upto, joined));
+            entry.0 = entry.0.max(upto);
+        }
+        drop(acks);
+        self.submit_acks();
+    }
+
+    fn submit_acks(&self) {
+        if self.shared.acks_submitted.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let shared = self.shared.clone();
+        if !self.store.commit_later(move |log| take_acks(&shared, log)) {
+            // The queue is full: the next acknowledgement or the next sweep tries again.
+            self.shared.acks_submitted.store(false, Ordering::Release);
+        }
+    }
+
+    /// Notes that everything up to `upto` has been written to a connection.
+    pub fn written(&self, readers: &[Reader], upto: MessageId) {
+        let now = Timestamp::now();
+        let mut books = self.shared.books();
+        for reader in readers {
+            books.state.sent(reader.recipient(), upto, now);
+        }
+    }
+
+    /// Counts an acknowledgement that nobody had asked for.
+    pub fn strange_ack(&self) {
+        self.shared.counters.strange_acks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Ends lives, lets go of history, saves the clock. Call it every second; `thorough` every minute and at the end.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn sweep(&self, thorough: bool) -> Result<(), StoreError> {
+        self.disk.look();
+        if !self.shared.acks.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            self.submit_acks();
+        }
+        let shared = self.shared.clone();
+        if !thorough {
+            self.store.commit_later(move |log| end_lives(&shared, log));
+            return Ok(());
+        }
+        let store = self.store.clone();
+        let users = tokio::task::spawn_blocking(move || store.users(UserId(0), usize::MAX)).await;
+        let users = users.map_err(|_| StoreError::Stopped)??.items;
+        let change = move |log: Log<'_>| {
+            end_lives(&shared, log)?;
+            take_acks(&shared, log)?;
+            let now = shared.clock.now();
+            let cursors = users.iter().map(|u| (u.id, u.joined));
+            let effects = shared.books().state.free_broadcasts(cursors, now);
+            apply(&shared, log, &effects)?;
+            forget_keys(&shared, log, now)?;
+            shared.clock.save(log)
+        };
+        self.store.commit(change, |()| ()).await
+    }
+
+    /// The receipt of a message.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn receipt(&self, id: MessageId) -> Result<Option<Receipt>, StoreError> {
+        if id.0 > self.shared.committed.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let Some((recipient, Stored { head, .. })) = self.store.log().get(id)? else { return Ok(None) };
+        let (stand, readers) = {
+            let books = self.shared.books();
+            (books.state.stand(recipient, id), books.state.broadcast_readers(id))
+        };
+        let received = (recipient == Recipient::All).then_some(readers);
+        let status = match stand {
+            _ if head.expired => Status::Expired,
+            Stand::Queued => Status::Queued,
+            Stand::Sent(when) => Status::Sent(when),
+            Stand::Received => Status::Acked(self.store.log().received_at(recipient, id)?),
+        };
+        let (now, end) = (self.shared.clock.now(), head.expires);
+        let expires_at = match end.checked_sub(now) {
+            Some(left) => Timestamp::now().plus_seconds(left),
+            None => Timestamp::now().minus(std::time::Duration::from_secs(now - end)),
+        };
+        Ok(Some(Receipt { recipient, head, status, expires_at, received }))
+    }
+
+    /// Up to `limit` messages above `since` that are still there, of any of `recipients`, in id order.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn history(&self, recipients: &[Recipient], since: MessageId, limit: usize) -> Result<(Vec<Stored>, bool), StoreError> {
+        let upto = MessageId(self.shared.committed.load(Ordering::Acquire));
+        let log = self.store.log();
+        let mut found = Vec::new();
+        for &recipient in recipients {
+            for message in log.read(recipient, since, upto).take(limit + 1) {
+                found.push(message?);
+            }
+        }
+        found.sort_by_key(|m| m.head.id);
+        let more = found.len() > limit;
+        found.truncate(limit);
+        Ok((found, more))
+    }
+
+    /// The size of a mailbox.
+    pub fn size(&self, recipient: Recipient) -> Size {
+        self.shared.books().state.size(recipient)
+    }
+
+    /// How many mailboxes have something in them, and their sizes together.
+    pub fn total(&self) -> (usize, Size) {
+        self.shared.books().state.total()
+    }
+
+    /// When a message that waits was taken.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn taken_at(&self, id: MessageId) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.store.log().get(id)?.map(|(_, message)| message.head.created))
+    }
+
+    /// Lets go of everything that waits in a mailbox, or in all of them; returns how many messages.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn clear(&self, recipient: Option<Recipient>) -> Result<usize, StoreError> {
+        let shared = self.shared.clone();
+        let change = move |log: Log<'_>| {
+            let which = recipient.map_or_else(|| shared.books().state.waiting_recipients(), |one| vec![one]);
+            let mut count = 0;
+            for one in which {
+                let effects = shared.books().state.clear(one);
+                count += effects.purged.len();
+                apply(&shared, log, &effects)?;
+            }
+            Ok(count)
+        };
+        self.store.commit(change, |_| ()).await
+    }
+
+    /// Removes what belongs to a recipient that is no more.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn remove(&self, recipient: Recipient) -> Result<(), StoreError> {
+        self.clear(Some(recipient)).await.map(|_| ())
+    }
+
+    /// Begins a session's way through the log.
+    pub fn feed(&self, user: &User, device: Option<crate::ids::DeviceId>, since: Option<MessageId>) -> (Feed, Welcome) {
+        feed::begin(self, user, device, since)
+    }
+}
+
+/// Gives an id, writes the record, keeps the books. On the writer thread.
+fn append(shared: &Shared, log: Log<'_>, message: Outgoing) -> Result<Accepted, MailboxError> {
+    if let Some(key) = &message.key
+        && let Some(earlier) = log.earlier(&key.key)?
+    {
+        if earlier.digest != key.digest {
+            return Err(MailboxError::KeyReused);
+        }
+        return Ok(Accepted { id: earlier.id, recipients: 0, repeated: true, frame: None });
+    }
+    let now = shared.clock.now();
+    let mut books = shared.books();
+    books.state.room(message.recipient, message.text.len()).map_err(|_| MailboxError::Full)?;
+    let id = MessageId(books.next);
+    if id.0 > books.reserved {
+        // Durable with this very batch, so before any id of it is told to anyone.
+        log.set_number(RESERVED, id.0 + RESERVE)?;
+        books.reserved = id.0 + RESERVE;
+    }
+    books.next += 1;
+    drop(books);
+
+    let frame = Frame::object_with_id(&message.text, id.0);
+    let payload = frame.payload().to_vec();
+    let expires = now + message.ttl.unwrap_or(shared.limits.ttl);
+    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    let head = Head { id, sender: message.sender, expires, expired: false, created: Timestamp::now(), length };
+    log.append(message.recipient, &Stored { head, payload })?;
+    let mut books = shared.books();
+    if let Some(key) = message.key {
+        let until = now + REMEMBER;
+        log.remember(&key.key, Earlier { id, until, digest: key.digest })?;
+        books.remembered.push_back((until, key.key));
+        if books.remembered.len() > MAX_REMEMBERED
+            && let Some((_, oldest)) = books.remembered.pop_front()
+        {
+            log.forget(&oldest)?;
+        }
+    }
+    books.state.append(message.recipient, id, expires, length);
+    let frame = Some(Arc::new(Announced { recipient: message.recipient, id: Some(id), frame }));
+    Ok(Accepted { id, recipients: 0, repeated: false, frame })
+}
+
+/// Moves the cursors that have been waiting to be moved. On the writer thread.
+fn take_acks(shared: &Shared, log: Log<'_>) -> Result<(), StoreError> {
+    // First the flag: an acknowledgement that comes from here on submits anew.
+    shared.acks_submitted.store(false, Ordering::Release);
+    let acks = std::mem::take(&mut *shared.acks.lock().unwrap_or_else(PoisonError::into_inner));
+    let (now, when) = (shared.clock.now(), Timestamp::now());
+    for (reader, (upto, joined)) in acks {
+        let moved = shared.books().state.receive(reader, upto, joined, now);
+        let Some(effects) = moved else { continue };
+        log.set_cursor(reader, upto)?;
+        if reader.recipient() != Recipient::All {
+            log.note_receipt(reader.recipient(), upto, when)?;
+        }
+        apply(shared, log, &effects)?;
+    }
+    Ok(())
+}
+
+/// Ends lives and lets go of history. On the writer thread.
+fn end_lives(shared: &Shared, log: Log<'_>) -> Result<(), StoreError> {
+    let effects = shared.books().state.sweep(shared.clock.now());
+    apply(shared, log, &effects)
+}
+
+/// Makes the log agree with the books. On the writer thread.
+fn apply(shared: &Shared, log: Log<'_>, effects: &Effects) -> Result<(), StoreError> {
+    for &(recipient, id) in &effects.expired {
+        log.mark_expired(recipient, id)?;
+    }
+    let mut touched: Vec<Recipient> = Vec::new();
+    for &(recipient, id) in &effects.purged {
+        log.remove(recipient, id)?;
+        log.note_purged(recipient, id)?;
+        if touched.last() != Some(&recipient) {
+            touched.push(recipient);
+        }
+    }
+    for recipient in touched {
+        let oldest = shared.books().state.oldest_kept(recipient);
+        log.forget_receipts(recipient, oldest.unwrap_or(MessageId(u64::MAX)))?;
+    }
+    Ok(())
+}
+
+/// Forgets idempotency keys whose time is over. On the writer thread.
+fn forget_keys(shared: &Shared, log: Log<'_>, now: u64) -> Result<(), StoreError> {
+    let mut books = shared.books();
+    while let Some(&(until, key)) = books.remembered.front()
+        && until <= now
+    {
+        books.remembered.pop_front();
+        log.forget(&key)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! What has been written to a client and not yet been acknowledged by it.
+//!
+//! After a batch of queued messages goes a ping whose payload, the watermark, names the highest id written. RFC 6455 (section
+//! 5.5.3) makes every client send it back, in order, and allows it to answer only the newest of several: so a pong proves
+//! everything up to its watermark. Several batches may be in flight, up to a window; then the log waits.
+
+use std::collections::VecDeque;
+
+use crate::ids::MessageId;
+
+/// How many messages may be in flight.
+const MESSAGES: usize = 1000;
+/// How many bytes may be in flight; the batch that crosses it is still written.
+const BYTES: usize = 1 << 20;
+
+/// One batch.
+#[derive(Debug)]
+struct Batch {
+    upto: MessageId,
+    messages: usize,
+    bytes: usize,
+}
+
+/// The batches in flight.
+#[derive(Debug)]
+pub(super) struct Window {
+    batches: VecDeque<Batch>,
+    messages: usize,
+    bytes: usize,
+    /// In every watermark of this connection, so that a pong made for another one is noticed.
+    nonce: [u8; 8],
+}
+
+impl Window {
+    pub(super) fn new() -> Self {
+        Self { batches: VecDeque::new(), messages: 0, bytes: 0, nonce: rand::random() }
+    }
+
+    /// Whether more may be written.
+    pub(super) fn open(&self) -> bool {
+        self.open_for(0, 0)
+    }
+
+    /// Whether more may be written on top of so much that is about to be.
+    pub(super) fn open_for(&self, messages: usize, bytes: usize) -> bool {
+        self.messages + messages < MESSAGES && self.bytes + bytes < BYTES
+    }
+
+    /// How many more messages may be written.
+    pub(super) fn room(&self) -> usize {
+        MESSAGES.saturating_sub(self.messages)
+    }
+
+    /// Notes a batch.
+    pub(super) fn sent(&mut self, upto: MessageId, messages: usize, bytes: usize) {
+        self.messages += messages;
+        self.bytes += bytes;
+        self.batches.push_back(Batch { upto, messages, bytes });
+    }
+
+    /// The payload of the ping behind a batch.
+    pub(super) fn watermark(&self, upto: MessageId) -> [u8; 16] {
+        let mut payload = [0; 16];
+        payload[..8].copy_from_slice(&upto.to_key());
+        payload[8..].copy_from_slice(&self.nonce);
+        payload
+    }
+
+    /// The id in a pong's payload, when it is one of our watermarks.
+    pub(super) fn read(&self, payload: &[u8]) -> Option<MessageId> {
+        let (id, nonce) = payload.split_at_checked(8)?;
+        MessageId::from_key(id).filter(|_| nonce == self.nonce)
+    }
+
+    /// Notes that everything up to `upto` has been received. `false` when nothing up to there is in flight, or more is claimed
+    /// than was written.
+    pub(super) fn received(&mut self, upto: MessageId) -> bool {
+        if self.batches.back().is_none_or(|last| upto > last.upto) {
+            return false;
+        }
+        let before = self.batches.len();
+        while let Some(first) = self.batches.front()
+            && first.upto <= upto
+        {
+            self.messages -= first.messages;
+            self.bytes -= first.bytes;
+            self.batches.pop_front();
+        }
+        // An `ack` may lie inside a batch: it moves the cursor, and the batch stays in flight.
+        self.batches.len() < before || self.batches.front().is_some_and(|first| upto < first.upto)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_watermark_covers_the_earlier_ones_and_none_counts_twice() {
+        let mut window = Window::new();
+        for id in [10, 20, 30] {
+            window.sent(MessageId(id), 5, 100);
+        }
+        let pong = window.watermark(MessageId(20));
+        assert_eq!(window.read(&pong), Some(MessageId(20)));
+        assert!(window.received(MessageId(20)));
+        assert_eq!((window.messages, window.bytes), (5, 100));
+        assert!(!window.received(MessageId(31)), "never written");
+        assert!(window.received(MessageId(30)));
+        assert!(!window.received(MessageId(30)), "nothing is in flight any more");
+        assert_eq!((window.messages, window.bytes), (0, 0));
+    }
+
+    #[test]
+    fn forged_payloads_are_no_watermarks() {
+        let window = Window::new();
+        let mut forged = window.watermark(MessageId(5));
+        forged[15] ^= 1;
+        for payload in [&forged[..], &[], b"abc", &window.watermark(MessageId(5))[..15], &[0; 125]] {
+            assert_eq!(window.read(payload), None);
+        }
+    }
+
+    #[test]
+    fn the_window_closes_by_messages_and_by_bytes() {
+        let mut window = Window::new();
+        window.sent(MessageId(1), MESSAGES - 1, 1);
+        assert!(window.open() && !window.open_for(1, 0));
+        window.sent(MessageId(2), 1, 1);
+        assert!(!window.open());
+        assert!(window.received(MessageId(2)) && window.open());
+        window.sent(MessageId(3), 1, BYTES);
+        assert!(!window.open());
+    }
+}

@@ -1,0 +1,537 @@
+//! Queued messages on disk: the log.
+//!
+//! A message is one record under its recipient and id. What would be too large for sled to keep out of its `blobs/` (which
+//! are never synced) is cut into pieces beside it. Nothing here decides anything; that is the mailbox's work.
+//!
+//! # Invariants
+//! - Pieces and the id's entry are written before the record, and removed after it: a crash in between leaves something that
+//!   nobody finds, never a record that lacks something.
+//! - No value is longer than [`PIECE_BYTES`].
+
+use super::catalogue::{Trees, number};
+use super::{Result, Store, StoreError};
+use crate::ids::{MessageId, Recipient, UserId};
+use crate::wire::Timestamp;
+
+/// The longest value, in bytes; sled keeps values of that size in its log as long as segments have 1 MiB.
+pub const PIECE_BYTES: usize = 12 * 1024;
+/// Layout of a record, its first byte.
+const LAYOUT: u8 = 1;
+/// layout, expired?, sender, expires, created, length.
+const HEAD_BYTES: usize = 1 + 1 + 8 + 8 + 8 + 4;
+
+/// What is known of a message without its payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// Its place in the one order.
+    pub id: MessageId,
+    /// Who sent it.
+    pub sender: UserId,
+    /// When its life ends, in seconds of the service clock.
+    pub expires: u64,
+    /// Set when its life ended before it was received.
+    pub expired: bool,
+    /// When it was taken.
+    pub created: Timestamp,
+    /// Bytes of payload.
+    pub length: u32,
+}
+
+/// A message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// About it.
+    pub head: Head,
+    /// The JSON text that is pushed.
+    pub payload: Vec<u8>,
+}
+
+impl Head {
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEAD_BYTES);
+        bytes.extend_from_slice(&[LAYOUT, u8::from(self.expired)]);
+        bytes.extend_from_slice(&self.sender.to_key());
+        bytes.extend_from_slice(&self.expires.to_be_bytes());
+        bytes.extend_from_slice(&self.created.unix_micros().to_be_bytes());
+        bytes.extend_from_slice(&self.length.to_be_bytes());
+        bytes
+    }
+
+    fn decode(id: MessageId, bytes: &[u8]) -> Option<Self> {
+        let head: &[u8; HEAD_BYTES] = bytes.first_chunk()?;
+        let long = |at: usize| head[at..at + 8].try_into().map(u64::from_be_bytes).ok();
+        if head[0] != LAYOUT {
+            return None;
+        }
+        Some(Self {
+            id,
+            expired: head[1] != 0,
+            sender: UserId(long(2)?),
+            expires: long(10)?,
+            created: Timestamp::from_unix_micros(i64::from_be_bytes(head[18..26].try_into().ok()?)),
+            length: u32::from_be_bytes(head[26..30].try_into().ok()?),
+        })
+    }
+}
+
+fn record_key(recipient: Recipient, id: MessageId) -> [u8; 17] {
+    let mut key = [0; 17];
+    key[..9].copy_from_slice(&recipient.to_key());
+    key[9..].copy_from_slice(&id.to_key());
+    key
+}
+
+fn piece_key(id: MessageId, n: u16) -> [u8; 10] {
+    let mut key = [0; 10];
+    key[..8].copy_from_slice(&id.to_key());
+    key[8..].copy_from_slice(&n.to_be_bytes());
+    key
+}
+
+fn damaged() -> StoreError {
+    StoreError::Damaged { tree: "mailbox" }
+}
+
+/// The log. Writing methods are for the writer thread alone; those that read can be called anywhere.
+#[derive(Clone, Copy)]
+pub struct Log<'a>(pub(super) &'a Trees);
+
+impl Log<'_> {
+    /// Adds a message.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn append(&self, recipient: Recipient, message: &Stored) -> Result<()> {
+        let id = message.head.id;
+        let mut record = message.head.encode();
+        if message.payload.len() + HEAD_BYTES <= PIECE_BYTES {
+            record.extend_from_slice(&message.payload);
+        } else {
+            for (n, piece) in (0u16..).zip(message.payload.chunks(PIECE_BYTES)) {
+                self.0.pieces.insert(piece_key(id, n), piece)?;
+            }
+        }
+        self.0.message_ids.insert(id.to_key(), &recipient.to_key())?;
+        self.0.mailbox.insert(record_key(recipient, id), record)?;
+        Ok(())
+    }
+
+    fn load(&self, id: MessageId, record: &[u8]) -> Result<Stored> {
+        let head = Head::decode(id, record).ok_or_else(damaged)?;
+        let mut payload = record[HEAD_BYTES..].to_vec();
+        if payload.is_empty() {
+            payload.reserve_exact(head.length as usize);
+            for piece in self.0.pieces.scan_prefix(id.to_key()).values() {
+                payload.extend_from_slice(&piece?);
+            }
+        }
+        if payload.len() == head.length as usize { Ok(Stored { head, payload }) } else { Err(damaged()) }
+    }
+
+    /// Messages of `recipient` above `after` up to and including `upto`, in id order.
+    pub fn read(&self, recipient: Recipient, after: MessageId, upto: MessageId) -> impl Iterator<Item = Result<Stored>> + '_ {
+        let range = record_key(recipient, MessageId(after.0.saturating_add(1)))..=record_key(recipient, upto);
+        let records = (after < upto).then(|| self.0.mailbox.range(range)).into_iter().flatten();
+        records.map(|entry| {
+            let (key, record) = entry?;
+            self.load(MessageId::from_key(&key[9..]).ok_or_else(damaged)?, &record)
+        })
+    }
+
+    /// Everything there is, without payloads, by recipient and then by id.
+    pub fn heads(&self) -> impl Iterator<Item = Result<(Recipient, Head)>> + '_ {
+        self.0.mailbox.iter().map(|entry| {
+            let (key, record) = entry?;
+            let recipient = key.get(..9).and_then(Recipient::from_key).ok_or_else(damaged)?;
+            let id = key.get(9..).and_then(MessageId::from_key).ok_or_else(damaged)?;
+            Ok((recipient, Head::decode(id, &record).ok_or_else(damaged)?))
+        })
+    }
+
+    /// One message and whom it is for.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn get(&self, id: MessageId) -> Result<Option<(Recipient, Stored)>> {
+        let Some(recipient) = self.0.message_ids.get(id.to_key())? else { return Ok(None) };
+        let recipient = Recipient::from_key(&recipient).ok_or_else(damaged)?;
+        match self.0.mailbox.get(record_key(recipient, id))? {
+            Some(record) => Ok(Some((recipient, self.load(id, &record)?))),
+            None => Ok(None),
+        }
+    }
+
+    /// Notes that a message's life ended before it was received.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn mark_expired(&self, recipient: Recipient, id: MessageId) -> Result<()> {
+        let key = record_key(recipient, id);
+        if let Some(record) = self.0.mailbox.get(key)? {
+            let mut record = record.to_vec();
+            *record.get_mut(1).ok_or_else(damaged)? = 1;
+            self.0.mailbox.insert(key, record)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a message.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn remove(&self, recipient: Recipient, id: MessageId) -> Result<()> {
+        self.0.mailbox.remove(record_key(recipient, id))?;
+        self.0.message_ids.remove(id.to_key())?;
+        for key in self.0.pieces.scan_prefix(id.to_key()).keys() {
+            self.0.pieces.remove(key?)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what a crash in the middle of [`append`](Self::append) or [`remove`](Self::remove) may have left.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn sweep_leftovers(&self) -> Result<()> {
+        for entry in &self.0.message_ids {
+            let (key, recipient) = entry?;
+            let id = MessageId::from_key(&key).ok_or_else(damaged)?;
+            let recipient = Recipient::from_key(&recipient).ok_or_else(damaged)?;
+            if !self.0.mailbox.contains_key(record_key(recipient, id))? {
+                self.0.message_ids.remove(key)?;
+            }
+        }
+        for key in self.0.pieces.iter().keys() {
+            let key = key?;
+            if !self.0.message_ids.contains_key(key.get(..8).ok_or_else(damaged)?)? {
+                self.0.pieces.remove(key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A number that is kept under a name: 0 where there is none.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn number(&self, name: &str) -> Result<u64> {
+        self.0.meta.get(name)?.map_or(Ok(0), |bytes| number(&bytes, "meta"))
+    }
+
+    /// Keeps a number under a name.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn set_number(&self, name: &str, value: u64) -> Result<()> {
+        self.0.meta.insert(name, &value.to_be_bytes())?;
+        Ok(())
+    }
+
+    /// Everything up to this id of the mailbox has been received: the cursor. `reader` is whose cursor it is.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn set_cursor(&self, reader: Reader, upto: MessageId) -> Result<()> {
+        self.0.cursors.insert(reader.to_key(), &upto.to_key())?;
+        Ok(())
+    }
+
+    /// All cursors.
+    pub fn cursors(&self) -> impl Iterator<Item = Result<(Reader, MessageId)>> + '_ {
+        self.0.cursors.iter().map(|entry| {
+            let wrong = || StoreError::Damaged { tree: "cursors" };
+            let (key, value) = entry?;
+            let reader = Reader::from_key(&key).ok_or_else(wrong)?;
+            Ok((reader, MessageId::from_key(&value).ok_or_else(wrong)?))
+        })
+    }
+
+    /// Notes when the cursor came to `upto`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn note_receipt(&self, recipient: Recipient, upto: MessageId, when: Timestamp) -> Result<()> {
+        self.0.receipts.insert(record_key(recipient, upto), &when.unix_micros().to_be_bytes())?;
+        Ok(())
+    }
+
+    /// When the cursor of `recipient` passed `id`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn received_at(&self, recipient: Recipient, id: MessageId) -> Result<Option<Timestamp>> {
+        let range = record_key(recipient, id)..=record_key(recipient, MessageId(u64::MAX));
+        let Some(entry) = self.0.receipts.range(range).next() else { return Ok(None) };
+        let micros: [u8; 8] = entry?.1.as_ref().try_into().map_err(|_| StoreError::Damaged { tree: "receipts" })?;
+        Ok(Some(Timestamp::from_unix_micros(i64::from_be_bytes(micros))))
+    }
+
+    /// Forgets when the cursor passed messages below `before`, none of which are left.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn forget_receipts(&self, recipient: Recipient, before: MessageId) -> Result<()> {
+        for key in self.0.receipts.range(record_key(recipient, MessageId(0))..record_key(recipient, before)).keys() {
+            self.0.receipts.remove(key?)?;
+        }
+        Ok(())
+    }
+
+    /// Notes that a message is no longer there.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn note_purged(&self, recipient: Recipient, id: MessageId) -> Result<()> {
+        if self.purged(recipient)? < id {
+            self.0.purged.insert(recipient.to_key(), &id.to_key())?;
+        }
+        Ok(())
+    }
+
+    /// The newest message of `recipient` that is no longer there: 0 where none has gone.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn purged(&self, recipient: Recipient) -> Result<MessageId> {
+        self.0.purged.get(recipient.to_key())?.map_or(Ok(MessageId(0)), |bytes| number(&bytes, "purged").map(MessageId))
+    }
+
+    /// What was sent under an idempotency key: the message and a digest of the request.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn earlier(&self, key: &[u8; 32]) -> Result<Option<Earlier>> {
+        self.0.idempotency.get(key)?.map(|value| Earlier::decode(&value)).transpose()
+    }
+
+    /// Remembers what is sent under an idempotency key.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn remember(&self, key: &[u8; 32], earlier: Earlier) -> Result<()> {
+        self.0.idempotency.insert(key, earlier.encode().to_vec())?;
+        Ok(())
+    }
+
+    /// Forgets an idempotency key.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn forget(&self, key: &[u8; 32]) -> Result<()> {
+        self.0.idempotency.remove(key)?;
+        Ok(())
+    }
+
+    /// All remembered idempotency keys.
+    pub fn remembered(&self) -> impl Iterator<Item = Result<([u8; 32], Earlier)>> + '_ {
+        self.0.idempotency.iter().map(|entry| {
+            let (key, value) = entry?;
+            let key = key.as_ref().try_into().map_err(|_| StoreError::Damaged { tree: "idempotency" })?;
+            Ok((key, Earlier::decode(&value)?))
+        })
+    }
+
+    /// The newest id there is a message of: 0 where there is none.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn newest(&self) -> Result<MessageId> {
+        let last = self.0.message_ids.last()?;
+        Ok(last.and_then(|(key, _)| MessageId::from_key(&key)).unwrap_or(MessageId(0)))
+    }
+}
+
+/// What was sent under an idempotency key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Earlier {
+    /// The message.
+    pub id: MessageId,
+    /// When the key is forgotten, in seconds of the service clock.
+    pub until: u64,
+    /// Of the request, so that the same key on another request is noticed.
+    pub digest: u64,
+}
+
+impl Earlier {
+    fn encode(self) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        bytes[..8].copy_from_slice(&self.id.to_key());
+        bytes[8..16].copy_from_slice(&self.until.to_be_bytes());
+        bytes[16..].copy_from_slice(&self.digest.to_be_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        let wrong = || StoreError::Damaged { tree: "idempotency" };
+        let long = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_be_bytes).ok_or_else(wrong);
+        Ok(Self { id: MessageId(long(0)?), until: long(8)?, digest: long(16)? })
+    }
+}
+
+/// Whose cursor: a mailbox's own, or, for what is sent to everybody, one user's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reader {
+    /// A user's mailbox.
+    User(UserId),
+    /// A device's mailbox.
+    Device(crate::ids::DeviceId),
+    /// The broadcasts, as this user has received them.
+    Broadcasts(UserId),
+}
+
+impl Reader {
+    /// The mailbox that is read.
+    pub fn recipient(self) -> Recipient {
+        match self {
+            Self::User(id) => Recipient::User(id),
+            Self::Device(id) => Recipient::Device(id),
+            Self::Broadcasts(_) => Recipient::All,
+        }
+    }
+
+    fn to_key(self) -> [u8; 9] {
+        match self {
+            Self::User(_) | Self::Device(_) => self.recipient().to_key(),
+            Self::Broadcasts(user) => {
+                let mut key = Recipient::User(user).to_key();
+                key[0] = b'b';
+                key
+            }
+        }
+    }
+
+    fn from_key(key: &[u8]) -> Option<Self> {
+        if key.first() == Some(&b'b') {
+            return UserId::from_key(&key[1..]).map(Self::Broadcasts);
+        }
+        match Recipient::from_key(key)? {
+            Recipient::User(id) => Some(Self::User(id)),
+            Recipient::Device(id) => Some(Self::Device(id)),
+            Recipient::All => None,
+        }
+    }
+}
+
+impl Store {
+    /// The log, for reading.
+    pub fn log(&self) -> Log<'_> {
+        Log(&self.trees)
+    }
+
+    /// Runs `change` on the writer thread; when its effect is on disk, runs `announce` there and then returns. Changes are
+    /// announced in the order in which they ran.
+    ///
+    /// # Errors
+    /// What `change` returns, [`StoreError::Stopped`] when it did not reach the disk.
+    pub async fn commit<T, E>(
+        &self,
+        change: impl FnOnce(Log<'_>) -> std::result::Result<T, E> + Send + 'static,
+        announce: impl FnOnce(&mut T) + Send + 'static,
+    ) -> std::result::Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.writer.run_then(move |trees| change(Log(trees)), announce).await
+    }
+
+    /// Runs `change` on the writer thread some time soon; it reaches the disk with the next commit, within a second or so.
+    /// `false` when the queue is full or the store is closing.
+    pub fn commit_later(&self, change: impl FnOnce(Log<'_>) -> Result<()> + Send + 'static) -> bool {
+        self.writer.run_later(move |trees| change(Log(trees)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::fresh;
+    use super::*;
+    use crate::ids::DeviceId;
+    use proptest::prelude::*;
+
+    fn message(id: u64, payload: Vec<u8>) -> Stored {
+        let head = Head {
+            id: MessageId(id),
+            sender: UserId(3),
+            expires: 77,
+            expired: false,
+            created: Timestamp::now(),
+            length: u32::try_from(payload.len()).unwrap(),
+        };
+        Stored { head, payload }
+    }
+
+    #[test]
+    fn messages_come_back_whole_whatever_their_size() {
+        let (dir, store) = fresh();
+        let (log, to) = (store.log(), Recipient::User(UserId(1)));
+        let sizes = [0, 1, PIECE_BYTES - HEAD_BYTES, PIECE_BYTES - HEAD_BYTES + 1, PIECE_BYTES, 3 * PIECE_BYTES, 262_144];
+        for (id, size) in (1u64..).zip(sizes) {
+            log.append(to, &message(id, vec![id as u8; size])).unwrap();
+        }
+        log.append(Recipient::User(UserId(2)), &message(99, vec![1])).unwrap();
+        let all: Vec<Stored> = log.read(to, MessageId(0), MessageId(u64::MAX)).map(Result::unwrap).collect();
+        assert_eq!(all.iter().map(|m| m.payload.len()).collect::<Vec<_>>(), sizes);
+        assert_eq!(log.read(to, MessageId(2), MessageId(4)).count(), 2);
+        assert_eq!(log.read(to, MessageId(4), MessageId(4)).count(), 0);
+        assert_eq!(log.get(MessageId(7)).unwrap().unwrap(), (to, all[6].clone()));
+        log.mark_expired(to, MessageId(7)).unwrap();
+        assert!(log.get(MessageId(7)).unwrap().unwrap().1.head.expired);
+        assert_eq!(log.newest().unwrap(), MessageId(99));
+        for id in 1..=7 {
+            log.remove(to, MessageId(id)).unwrap();
+        }
+        assert_eq!(log.get(MessageId(7)).unwrap(), None);
+        assert_eq!(store.trees.pieces.len(), 0);
+        store.close().unwrap();
+        let blobs = dir.path().join("store/blobs");
+        assert!(!blobs.exists() || std::fs::read_dir(blobs).unwrap().next().is_none(), "sled never syncs its blobs");
+    }
+
+    #[test]
+    fn leftovers_are_found() {
+        let (_dir, store) = fresh();
+        let (log, to) = (store.log(), Recipient::All);
+        log.append(to, &message(1, vec![0; 50_000])).unwrap();
+        log.append(to, &message(2, vec![0; 50_000])).unwrap();
+        store.trees.mailbox.remove(record_key(to, MessageId(1))).unwrap();
+        log.sweep_leftovers().unwrap();
+        assert_eq!(log.get(MessageId(1)).unwrap(), None);
+        assert_eq!((store.trees.message_ids.len(), store.trees.pieces.len()), (1, 5));
+        assert_eq!(log.get(MessageId(2)).unwrap().unwrap().1.payload.len(), 50_000);
+    }
+
+    #[test]
+    fn receipts_are_found_by_any_id_they_cover() {
+        let (_dir, store) = fresh();
+        let (log, to) = (store.log(), Recipient::Device(DeviceId(1)));
+        let (early, late) = (Timestamp::from_unix_micros(1), Timestamp::from_unix_micros(2));
+        log.note_receipt(to, MessageId(5), early).unwrap();
+        log.note_receipt(to, MessageId(9), late).unwrap();
+        let at = |id| log.received_at(to, MessageId(id)).unwrap();
+        assert_eq!((at(1), at(5), at(6), at(9), at(10)), (Some(early), Some(early), Some(late), Some(late), None));
+        log.forget_receipts(to, MessageId(6)).unwrap();
+        assert_eq!(at(1), Some(late));
+    }
+
+    proptest! {
+        #[test]
+        fn records_sort_by_recipient_then_id(a: (u64, u64), b: (u64, u64)) {
+            let key = |p: (u64, u64)| record_key(Recipient::User(UserId(p.0)), MessageId(p.1));
+            prop_assert_eq!(a.cmp(&b), key(a).cmp(&key(b)));
+        }
+
+        #[test]
+        fn readers_come_back(id: u64, which in 0..3u8) {
+            let reader = [Reader::User(UserId(id)), Reader::Device(DeviceId(id)), Reader::Broadcasts(UserId(id))][usize::from(which)];
+            prop_assert_eq!(Reader::from_key(&reader.to_key()), Some(reader));
+        }
+
+        #[test]
+        fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = Head::decode(MessageId(1), &bytes);
+            let _ = Earlier::decode(&bytes);
+            let _ = Reader::from_key(&bytes);
+        }
+    }
+}
