@@ -231,7 +231,7 @@ impl Config {
     fn parse(text: &str) -> Result<Self, (usize, String)> {
         let config: Self = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| line_at(text, span.start));
-            (line, explain(error.message()))
+            (line, explain(error.message(), key_on(text, line)))
         })?;
         match config.impossible() {
             None => Ok(config),
@@ -268,11 +268,10 @@ impl Config {
     }
 }
 
-/// Whether `text` has the form of a web origin (RFC 6454 section 6.1).
+/// Whether `text` has the form of an origin (RFC 6454 section 6.1), those of packaged apps and of files included.
 fn is_origin(text: &str) -> bool {
-    text.split_once("://").is_some_and(|(scheme, host)| {
-        matches!(scheme, "http" | "https") && !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '*'])
-    })
+    let parts = |(scheme, host): (&str, &str)| !scheme.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '*']);
+    matches!(text, "null" | "file://") || text.split_once("://").is_some_and(|p| parts(p) && !p.1.is_empty())
 }
 
 /// The line, from 1, that holds byte `offset`.
@@ -287,9 +286,17 @@ fn line_of(text: &str, section: &str, key: &str) -> usize {
     value.map_or(1, |v| line_at(text, v.span().start))
 }
 
-/// Turns serde's words into ours: for an unknown key, the nearest right name.
-fn explain(message: &str) -> String {
-    let Some(rest) = message.strip_prefix("unknown field `") else { return message.trim().to_owned() };
+/// The key that is set on a line, where one is.
+fn key_on(text: &str, line: usize) -> Option<&str> {
+    text.lines().nth(line - 1)?.split_once('=').map(|(key, _)| key.trim())
+}
+
+/// Turns serde's words into ours: names the key, and for an unknown one the nearest right name.
+fn explain(message: &str, key: Option<&str>) -> String {
+    let message = message.trim().lines().collect::<Vec<_>>().join("; ");
+    let Some(rest) = message.strip_prefix("unknown field `") else {
+        return key.map_or(message.clone(), |key| format!("{key}: {message}"));
+    };
     let mut names = rest.split('`').step_by(2);
     let unknown = names.next().unwrap_or_default();
     let nearest = names
@@ -298,6 +305,7 @@ fn explain(message: &str) -> String {
         .filter(|&(distance, name)| distance <= name.len().max(unknown.len()) / 2);
     match nearest {
         Some((_, name)) => format!("unknown key \"{unknown}\"; did you mean \"{name}\"?"),
+        None if rest.contains("`server`") => format!("unknown key \"{unknown}\"; keys belong into a section, such as [server]"),
         None => format!("unknown key \"{unknown}\""),
     }
 }
@@ -339,10 +347,13 @@ mod tests {
     fn impossible_values_are_refused_on_their_line() {
         assert!(refused("[limits]\n\nidle_seconds = 30\n").starts_with("3: limits.idle_seconds must be more than"));
         assert!(refused("[limits]\nping_seconds = 0\n").starts_with("1: limits.idle_seconds must be more than"));
-        assert!(refused("[limits]\nping_seconds = \"30\"\n").starts_with("2: invalid type: string"));
-        assert!(refused("[limits]\nconnections = -1\n").starts_with("2: invalid value: integer `-1`"));
+        assert!(refused("[limits]\nping_seconds = \"30\"\n").starts_with("2: ping_seconds: invalid type: string"));
+        assert!(refused("[limits]\nconnections = -1\n").starts_with("2: connections: invalid value: integer `-1`"));
         assert!(refused("[server]\norigins = [\"app.example.com\"]\n").starts_with("2: server.origins must hold"));
-        assert!(refused("[server]\nlisten = \"nowhere\"\n").starts_with("2: "));
+        assert!(refused("[server]\nlisten = \"nowhere\"\n").starts_with("2: listen: "));
+        assert!(refused("listen = \"[::]:1\"\n").ends_with("keys belong into a section, such as [server]"));
+        let apps = "[server]\norigins = [\"null\", \"file://\", \"capacitor://localhost\", \"chrome-extension://abc\"]";
+        assert!(Config::parse(apps).is_ok());
         assert!(refused("[server\n").starts_with("1: "));
         assert_eq!(refused("[limits]\ngroup_buffer = 0\n"), "2: limits.group_buffer must be 1 to 1048576");
     }

@@ -125,7 +125,7 @@ pub async fn serve(
     let server = Server::new(TcpAcceptor::try_from(listener)?).fuse_config(fuse);
     let handle = server.handle();
     let serving = tokio::spawn(server.try_serve(rest::service(&app)));
-    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
+    tracing::info!(%address, data = %data.display(), version = env!("CARGO_PKG_VERSION"), "serving");
 
     let disk_failed = tokio::select! {
         () = shutdown => false,

@@ -6,7 +6,7 @@ fn main() -> ExitCode {
     match qy_lty::cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("qy-lty: {error:#}");
+            eprintln!("qy-lty: {error}"); // our errors name their causes themselves
             ExitCode::FAILURE
         }
     }

@@ -196,7 +196,7 @@ async fn refused_credentials_a_minute() {
     }
     let (status, wait) = refused(&server, "/ws/device/?token=wrong").await.unwrap();
     assert_eq!(status, 429);
-    assert!((1..=15).contains(&wait), "{wait}");
+    assert_eq!(wait, 60);
     server.connect(&ana.token).await; // who is welcome still gets in
 }
 

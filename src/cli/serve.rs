@@ -33,7 +33,9 @@ pub(super) fn run(config: Option<&Path>) -> anyhow::Result<()> {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let address = config.server.listen;
         let listener = listen::bind(address).map_err(|error| match error.kind() {
-            std::io::ErrorKind::AddrInUse => anyhow!("{address} is in use: another program, or another qy-lty, listens there"),
+            std::io::ErrorKind::AddrInUse => {
+                anyhow!("{address} is in use: another program, or another qy-lty, listens there (server.listen chooses another)")
+            }
             _ => anyhow!("can't listen on {address}: {error}"),
         })?;
         let shutdown = async {

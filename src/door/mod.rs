@@ -10,7 +10,7 @@ use crate::config::{Config, Limits};
 use crate::ids::UserId;
 
 pub use address::NetKey;
-pub use rates::Rate;
+pub use rates::{Penalty, Rate};
 pub use seats::{Seat, Seats};
 
 /// The state of the door.
@@ -24,7 +24,7 @@ pub struct Door {
     /// WebSocket handshakes by address.
     pub connects: Rate<NetKey>,
     /// Refused credentials by address.
-    pub refusals: Rate<NetKey>,
+    pub refusals: Penalty<NetKey>,
     /// Messages by user, over all connections.
     pub messages: Rate<UserId>,
     /// Allowed web origins.
@@ -40,7 +40,7 @@ impl Door {
             by_address: Seats::new(connections_per_address),
             by_user: Seats::new(connections_per_user),
             connects: Rate::per_minute(config.limits.connects_per_minute),
-            refusals: Rate::per_minute(config.limits.refusals_per_minute),
+            refusals: Penalty::per_minute(config.limits.refusals_per_minute),
             messages: Rate::per_minute(config.limits.user_messages_per_minute),
             origins: origin::Origins::new(&config.server.origins, config.server.listen.ip().is_loopback()),
         }

@@ -1,8 +1,10 @@
 //! How often: governor's limiters by key.
 
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::num::NonZeroU32;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
@@ -36,6 +38,44 @@ impl<K: Hash + Eq + Clone> Rate<K> {
             limiter.retain_recent();
             limiter.shrink_to_fit();
         }
+    }
+}
+
+/// How long somebody who tried too often is barred; anew with every further attempt. Longer than the longest pause of the
+/// guide's JavaScript client (32 s), so that it meets five failures in a row and gives up, instead of coming back for ever.
+const BARRED: Duration = Duration::from_secs(60);
+
+/// A rate for each key that, once exceeded, must be left alone for a while before it counts from the start.
+pub struct Penalty<K: Hash + Eq + Clone> {
+    rate: Rate<K>,
+    barred: Mutex<HashMap<K, Instant>>,
+}
+
+impl<K: Hash + Eq + Clone> Penalty<K> {
+    /// `n` a minute for each key; 0: any number.
+    pub fn per_minute(n: u32) -> Self {
+        Self { rate: Rate::per_minute(n), barred: Mutex::default() }
+    }
+
+    /// Counts one at `now`.
+    ///
+    /// # Errors
+    /// The time to wait, when it is one too many or follows one too soon.
+    pub fn check(&self, key: &K, now: Instant) -> Result<(), Duration> {
+        let mut barred = self.barred.lock().unwrap_or_else(PoisonError::into_inner);
+        if barred.get(key).is_some_and(|&end| end > now) || self.rate.check(key).is_err() {
+            barred.insert(key.clone(), now + BARRED);
+            return Err(BARRED);
+        }
+        Ok(())
+    }
+
+    /// Forgets who has kept away.
+    pub fn sweep(&self) {
+        self.rate.sweep();
+        let (mut barred, now) = (self.barred.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        barred.retain(|_, end| *end > now);
+        barred.shrink_to_fit();
     }
 }
 
@@ -73,6 +113,20 @@ mod tests {
         assert!(rate.check(&2).is_ok());
         rate.sweep();
         assert!(rate.check(&1).is_err(), "sweeping forgets only who has the full allowance");
+    }
+
+    #[test]
+    fn who_is_barred_must_keep_away() {
+        let (penalty, start) = (Penalty::per_minute(2), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(penalty.check(&1, start).is_ok() && penalty.check(&1, start).is_ok());
+        // The guide's client: it pauses 2, 4, 8, 16 and 32 seconds, and gives up when all of these fail.
+        for seconds in [0, 2, 6, 14, 30, 62] {
+            assert_eq!(penalty.check(&1, at(seconds)), Err(BARRED), "{seconds}");
+        }
+        assert!(penalty.check(&2, at(62)).is_ok());
+        penalty.barred.lock().unwrap().remove(&1);
+        assert!(penalty.check(&1, at(62)).is_err(), "the rate counts by the real clock");
     }
 
     #[test]

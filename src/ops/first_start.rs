@@ -17,6 +17,9 @@ pub const ADMIN: &str = "admin";
 /// When the given password can't be used, there are no random numbers, or the store fails.
 pub async fn ensure_admin(app: &App, given: Option<String>, address: SocketAddr) -> Result<(), AuthError> {
     if !app.store.is_new()? {
+        if given.is_some() {
+            tracing::info!("there are accounts already: QY_LTY_ADMIN_PASSWORD changes nothing");
+        }
         return Ok(());
     }
     let made = if given.is_some() { None } else { Some(random_password().ok_or(AuthError::NoRandom)?) };

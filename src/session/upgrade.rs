@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -117,8 +118,8 @@ fn admit(app: &App, req: &Request, path_user: Option<UserId>, address: IpAddr) -
         Ok(found) => found,
         Err(code) => {
             // Beyond so many a minute, a client that takes `onopen` for success would come back for ever: no more handshakes.
-            if code != CloseCode::Internal {
-                app.door.refusals.check(&address.into()).map_err(ApiError::TooMany)?;
+            if matches!(code, CloseCode::Unauthorized | CloseCode::WrongUser) {
+                app.door.refusals.check(&address.into(), Instant::now()).map_err(ApiError::TooMany)?;
             }
             return Ok(Err(code));
         }

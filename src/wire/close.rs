@@ -3,7 +3,7 @@
 /// Why the server closes a connection (RFC 6455 section 7.4 and our own range from 4000).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseCode {
-    /// 1001: the server stops or restarts.
+    /// 1001: the server stops, or the connection must be made anew.
     GoingAway,
     /// 1002: the client broke RFC 6455's framing.
     Protocol,
@@ -51,7 +51,7 @@ impl CloseCode {
     /// What the close frame and the `disconnect` event say; at most 123 bytes (RFC 6455 section 5.5).
     pub const fn reason(self) -> &'static str {
         match self {
-            Self::GoingAway => "server is stopping",
+            Self::GoingAway => "going away, come back",
             Self::Protocol => "protocol error",
             Self::InvalidData => "text is not UTF-8",
             Self::TooBig => "message too big",

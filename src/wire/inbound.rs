@@ -276,7 +276,8 @@ fn dance(message: Option<&RawValue>) -> Result<Command, Rejection> {
 fn required_object<'a, T: Deserialize<'a>>(message: Option<&'a RawValue>) -> Result<T, Rejection> {
     match message {
         Some(raw) if is_object(raw.get()) => object(raw),
-        _ => Err(Rejection::invalid("message must be an object")),
+        Some(_) => Err(Rejection::invalid("message must be an object")),
+        None => Err(Rejection::invalid("message is required and must be an object")),
     }
 }
 
