@@ -56,7 +56,7 @@ async fn every_route_for_every_caller() {
 #[tokio::test]
 async fn only_what_is_meant_to_be_open_is_open() {
     let open: Vec<&str> = ROUTES.iter().filter(|r| r.access.allows(Actor::Anonymous)).map(|r| r.path).collect();
-    assert_eq!(open, ["/api/auth/login", "/api/auth/token", "/api/auth/register", "/healthz", "/"]);
+    assert_eq!(open, ["/api/auth/login", "/api/auth/token", "/api/auth/register", "/healthz", "/readyz", "/"]);
     let for_devices = ROUTES.iter().filter(|r| r.access.allows(Actor::Device) && !r.access.allows(Actor::Anonymous));
     assert_eq!(for_devices.count(), 0, "a device's token reaches its WebSocket only");
 }

@@ -19,11 +19,11 @@ async fn to_a_user_on_every_connection_and_to_nobody_else() {
     let data = &sent["data"];
     assert_eq!(
         (&data["type"], &data["message"], &data["delivery"], &data["recipients"]),
-        (&json!("notice"), &json!("你好"), &json!("live"), &json!(2))
+        (&json!("notice"), &json!("你好"), &json!("queued"), &json!(2))
     );
     for client in [&mut one, &mut two] {
         let push = client.json().await;
-        assert_eq!(push, json!({"type": "notice", "message": "你好", "timestamp": data["timestamp"]}));
+        assert_eq!(push, json!({"type": "notice", "message": "你好", "timestamp": data["timestamp"], "id": data["id"]}));
         client.fence().await;
     }
     other.fence().await;
@@ -42,6 +42,24 @@ async fn what_is_sent_arrives_as_it_was_written() {
     let answer = server.http("POST", "/api/messages", Some(&ana.token), Some(&body)).await;
     assert!(answer.text.contains(raw), "{}", answer.text);
     assert!(client.text().await.contains(&format!(r#""message":{raw}"#)));
+}
+
+#[tokio::test]
+async fn live_is_for_who_is_there() {
+    let server = Server::start().await;
+    let ana = server.user("ana").await;
+    let path = format!("/api/messages/user/{}", ana.id);
+    let sent = server.post(&path, &ana.token, json!({"message": 1, "delivery": "live"})).await.ok();
+    assert_eq!(
+        (&sent["data"]["delivery"], &sent["data"]["recipients"], &sent["data"]["id"]),
+        (&json!("live"), &json!(0), &Value::Null)
+    );
+    let mut client = server.connect(&ana.token).await;
+    client.fence().await;
+    server.post(&path, &ana.token, json!({"message": 2, "delivery": "live"})).await.ok();
+    let push = client.json().await;
+    assert_eq!((&push["message"], &push["id"]), (&json!(2), &Value::Null));
+    server.post(&path, &ana.token, json!({"message": 3, "delivery": "live", "ttl": 5})).await.expect(400);
 }
 
 #[tokio::test]
@@ -149,8 +167,6 @@ async fn to_a_device_wherever_it_is_connected_and_to_all() {
         assert_eq!(client.json().await["message"], 3);
         client.fence().await;
     }
-    let queued = server.post("/api/messages/broadcast/", &admin, json!({"message": 3, "delivery": "queued"})).await.expect(400);
-    assert!(queued["message"].as_str().unwrap().contains("delivery"));
 }
 
 #[tokio::test]
@@ -162,8 +178,9 @@ async fn who_is_too_slow_is_told_and_nobody_else_suffers() {
     let (admin, ana, bob) = (server.admin().await, server.user("ana").await, server.user("bob").await);
     let slow = server.connect(&ana.token).await; // reads nothing from here on
     let mut quick = server.connect(&bob.token).await;
-    let body = json!({"message": "x".repeat(200_000)});
-    // Fills the kernel's buffers, then waits for the deadline; the quick one hears every message meanwhile.
+    let body = json!({"message": "x".repeat(200_000), "delivery": "live"});
+    // Fills the kernel's buffers, then waits for the deadline; the quick one hears every message meanwhile. These are live:
+    // what was queued would wait for the slow one.
     common::eventually("the slow one is closed", async || {
         server.post("/api/messages/broadcast/", &admin, body.clone()).await.ok();
         assert_eq!(quick.json().await["type"], "system");
