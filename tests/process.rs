@@ -4,71 +4,18 @@
 
 mod common;
 
+use common::program::{Running, configure, log_in, program, raw_post};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
 use common::DEADLINE;
 use futures_util::StreamExt;
-
-/// The program with the given arguments in directory `at`.
-fn program(at: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_qy-lty"));
-    command.args(args).current_dir(at).env_remove("QY_LTY_ADMIN_PASSWORD").env_remove("RUST_LOG");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    command
-}
-
-/// A configuration for a free port.
-fn configure(at: &Path) {
-    std::fs::write(at.join("c.toml"), "[server]\nlisten = \"127.0.0.1:0\"\n").unwrap();
-}
-
-/// A started server: where it listens, as its log says.
-struct Running {
-    child: Child,
-    log: BufReader<ChildStderr>,
-    address: String,
-}
-
-impl Running {
-    async fn start(at: &Path) -> Self {
-        configure(at);
-        let mut child = program(at, &["serve", "--config", "c.toml"]).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let address = loop {
-            let mut line = String::new();
-            assert_ne!(timeout(DEADLINE, log.read_line(&mut line)).await.unwrap().unwrap(), 0, "the server ended");
-            if let Some((_, rest)) = line.split_once("serving address=") {
-                break rest.split_whitespace().next().unwrap().to_owned();
-            }
-        };
-        Self { child, log, address }
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().unwrap().to_string();
-        assert!(std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
-    }
-
-    async fn ended(&mut self) -> ExitStatus {
-        timeout(DEADLINE, self.child.wait()).await.expect("ends in time").unwrap()
-    }
-
-    /// Everything it printed on standard output; it must have ended.
-    async fn printed(&mut self) -> String {
-        let mut text = String::new();
-        self.child.stdout.take().unwrap().read_to_string(&mut text).await.unwrap();
-        text
-    }
-}
 
 /// Runs the program to its end and returns the exit code and what it said.
 async fn outcome(at: &Path, args: &[&str]) -> (Option<i32>, String) {
@@ -100,21 +47,8 @@ async fn the_first_start_prints_a_password_that_works_and_the_second_none() {
     assert_eq!(second.ended().await.code(), Some(0));
     assert_eq!(second.printed().await, "");
     let mut log = String::new();
-    second.log.read_to_string(&mut log).await.unwrap();
+    second.log.take().unwrap().read_to_string(&mut log).await.unwrap();
     assert!(!log.contains(&password));
-}
-
-async fn raw_post(address: &str, path: &str, body: &str) -> String {
-    use tokio::io::AsyncWriteExt;
-    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    timeout(DEADLINE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
-    answer
 }
 
 #[tokio::test]
@@ -194,21 +128,6 @@ async fn stopping_says_1001_to_everybody_and_ends_in_time() {
     again.ended().await;
 }
 
-/// The first start's token: the password is on standard output, which stays open.
-async fn log_in(server: &mut Running) -> String {
-    let mut lines = BufReader::new(server.child.stdout.take().unwrap()).lines();
-    let password = loop {
-        let line = timeout(DEADLINE, lines.next_line()).await.unwrap().unwrap().expect("a password is printed");
-        if let Some(rest) = line.trim().strip_prefix("password") {
-            break rest.split_whitespace().next().unwrap().to_owned();
-        }
-    };
-    let body = json!({"username": "admin", "password": password}).to_string();
-    let answer = raw_post(&server.address, "/api/auth/login", &body).await;
-    let json: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
-    json["token"].as_str().unwrap().to_owned()
-}
-
 #[tokio::test]
 async fn a_second_signal_ends_at_once() {
     let dir = tempfile::tempdir().unwrap();
@@ -216,11 +135,12 @@ async fn a_second_signal_ends_at_once() {
     let token = log_in(&mut server).await;
     let url = format!("ws://{}/ws/device/?token={token}", server.address);
     let (_never_reads, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    let mut log = server.log.take().unwrap();
     server.signal("TERM");
     let mut line = String::new();
     while !line.contains("stopping") {
         line.clear();
-        timeout(DEADLINE, server.log.read_line(&mut line)).await.unwrap().unwrap();
+        timeout(DEADLINE, log.read_line(&mut line)).await.unwrap().unwrap();
     }
     let start = Instant::now();
     server.signal("INT");

@@ -30,8 +30,11 @@ enum Job {
     /// Somebody waits for it to be on disk; what it returns is called with the commit's outcome.
     Durable(Box<dyn FnOnce(&Trees) -> Answer + Send>),
     /// Nobody waits.
-    Later(Box<dyn FnOnce(&Trees) -> Result<()> + Send>),
+    Later(Change),
 }
+
+/// A change that nobody waits for.
+type Change = Box<dyn FnOnce(&Trees) -> Result<()> + Send>;
 
 /// Announces and tells the caller, once it is known whether the batch reached the disk.
 type Answer = Box<dyn FnOnce(bool) + Send>;

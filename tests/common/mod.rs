@@ -2,6 +2,9 @@
 
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)] // each test file uses a part
 
+pub mod load;
+pub mod program;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -1,0 +1,159 @@
+//! What a durable send costs. `cargo bench --bench publish`
+//!
+//! Prints the yardstick (one thread that inserts, flushes and syncs in a loop, on the same disk), and then the server's rate
+//! and latency with 1, 16, 64 and 256 HTTP publishers, each waiting for the answer before the next send.
+
+use std::error::Error;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+const PASSWORD: &str = "publish-password";
+/// How long each number of publishers publishes.
+const SPAN: Duration = Duration::from_secs(4);
+/// Mailboxes that are sent to.
+const USERS: usize = 64;
+
+/// Rate and latencies.
+fn print(what: &str, mut taken: Vec<Duration>, span: Duration) -> f64 {
+    taken.sort_unstable();
+    let at = |share: f64| taken[((taken.len() - 1) as f64 * share) as usize];
+    let rate = taken.len() as f64 / span.as_secs_f64();
+    println!("{what:<28} {rate:>9.0} /s   p50 {:>9.3?}   p99 {:>9.3?}", at(0.5), at(0.99));
+    rate
+}
+
+/// One thread, one record at a time, flushed and synced.
+fn yardstick(dir: &Path) -> Outcome<()> {
+    let db = sled::Config::new().path(dir.join("bare")).segment_size(1 << 20).flush_every_ms(None).open()?;
+    let file = std::fs::File::open(dir.join("bare/db"))?;
+    let (start, mut taken) = (Instant::now(), Vec::new());
+    for n in 0u64.. {
+        let begin = Instant::now();
+        db.insert(n.to_be_bytes(), vec![b'x'; 200])?;
+        db.flush()?;
+        file.sync_data()?;
+        taken.push(begin.elapsed());
+        if start.elapsed() > SPAN {
+            break;
+        }
+    }
+    print("bare flush + sync_data", taken, start.elapsed());
+    Ok(())
+}
+
+/// A keep-alive connection.
+struct Http {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Http {
+    async fn open(address: &str) -> Outcome<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: Vec::new() })
+    }
+
+    async fn post(&mut self, path: &str, token: &str, body: &str) -> Outcome<(u16, Vec<u8>)> {
+        let authorization = if token.is_empty() { String::new() } else { format!("Authorization: Token {token}\r\n") };
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\n{authorization}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.stream.write_all(head.as_bytes()).await?;
+        self.buffer.clear();
+        loop {
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                return Err("closed".into());
+            }
+            let Some(end) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") else { continue };
+            let head = std::str::from_utf8(&self.buffer[..end])?.to_lowercase();
+            let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()).ok_or("no length")?;
+            let whole = end + 4 + length.parse::<usize>()?;
+            if self.buffer.len() >= whole {
+                return Ok((head[9..12].parse()?, self.buffer[end + 4..whole].to_vec()));
+            }
+        }
+    }
+
+    async fn json(&mut self, path: &str, token: &str, body: &Value) -> Outcome<Value> {
+        Ok(serde_json::from_slice(&self.post(path, token, &body.to_string()).await?.1)?)
+    }
+}
+
+async fn start(dir: &Path) -> Outcome<(Child, String)> {
+    let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let config = format!(
+        "[server]\nlisten = \"{address}\"\ndata_dir = \"{}\"\n[mailbox]\nmessages = 0\nbytes = 0\n[limits]\nlogins_per_minute = 0\n",
+        dir.join("data").display()
+    );
+    std::fs::write(dir.join("c.toml"), config)?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_qy-lty"));
+    command.arg("serve").arg("--config").arg(dir.join("c.toml")).env("QY_LTY_ADMIN_PASSWORD", PASSWORD).env("RUST_LOG", "warn");
+    let child = command.stdout(Stdio::null()).kill_on_drop(true).spawn()?;
+    while TcpStream::connect(&address).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok((child, address))
+}
+
+async fn publishers(address: &str, token: &str, users: &[u64], count: usize) -> Outcome<Vec<Duration>> {
+    let mut tasks = JoinSet::new();
+    for n in 0..count {
+        let (address, token, users) = (address.to_owned(), token.to_owned(), users.to_vec());
+        tasks.spawn(async move {
+            let (mut http, mut taken, start) = (Http::open(&address).await?, Vec::new(), Instant::now());
+            let body = json!({"message": "x".repeat(100)}).to_string();
+            for turn in n.. {
+                let begin = Instant::now();
+                let (status, answer) = http.post(&format!("/api/messages/user/{}", users[turn % users.len()]), &token, &body).await?;
+                if status != 200 {
+                    return Err(String::from_utf8_lossy(&answer).into_owned().into());
+                }
+                taken.push(begin.elapsed());
+                if start.elapsed() > SPAN {
+                    break;
+                }
+            }
+            Ok::<_, Box<dyn Error + Send + Sync>>(taken)
+        });
+    }
+    let mut all = Vec::new();
+    while let Some(taken) = tasks.join_next().await {
+        all.extend(taken??);
+    }
+    Ok(all)
+}
+
+#[tokio::main]
+async fn main() -> Outcome<()> {
+    let dir = tempfile::tempdir()?;
+    yardstick(dir.path())?;
+    let (_server, address) = start(dir.path()).await?;
+    let mut http = Http::open(&address).await?;
+    let login = http.json("/api/auth/login", "", &json!({"username": "admin", "password": PASSWORD})).await?;
+    let token = login["token"].as_str().ok_or("no token")?.to_owned();
+    let mut users = Vec::new();
+    for n in 0..USERS {
+        let user = json!({"username": format!("user{n}"), "password": PASSWORD});
+        users.push(http.json("/api/users", &token, &user).await?["data"]["id"].as_u64().ok_or("no id")?);
+    }
+    let mut single = None;
+    for count in [1, 16, 64, 256] {
+        let begin = Instant::now();
+        let taken = publishers(&address, &token, &users, count).await?;
+        let rate = print(&format!("{count} publishers over HTTP"), taken, begin.elapsed());
+        let base = *single.get_or_insert(rate);
+        println!("{:<28} {:>9.1} times one publisher", "", rate / base);
+    }
+    Ok(())
+}
