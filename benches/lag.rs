@@ -118,6 +118,10 @@ async fn measure(address: &str, pid: u32) -> Outcome<()> {
         }
     }
     println!("all read in order in {:.1?}", begin.elapsed());
-    println!("memory: before {before} KiB, all waiting +{} KiB, highest while reading +{} KiB", waiting - before, highest - before);
+    println!(
+        "memory: before {before} KiB, all waiting +{} KiB, highest while reading +{} KiB",
+        waiting - before,
+        highest - before
+    );
     Ok(())
 }

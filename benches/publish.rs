@@ -115,7 +115,8 @@ async fn publishers(address: &str, token: &str, users: &[u64], count: usize) -> 
             let body = json!({"message": "x".repeat(100)}).to_string();
             for turn in n.. {
                 let begin = Instant::now();
-                let (status, answer) = http.post(&format!("/api/messages/user/{}", users[turn % users.len()]), &token, &body).await?;
+                let (status, answer) =
+                    http.post(&format!("/api/messages/user/{}", users[turn % users.len()]), &token, &body).await?;
                 if status != 200 {
                     return Err(String::from_utf8_lossy(&answer).into_owned().into());
                 }
