@@ -122,11 +122,13 @@ impl Default for HistoryConfig {
 pub struct StorageConfig {
     /// Below so many free bytes on the disk, messages are refused with 507; 0: never.
     pub min_free_bytes: u64,
+    /// Bytes kept in reserve, so that the store can be opened once more on a full disk; 0: none.
+    pub ballast_bytes: u64,
 }
 
 impl Default for StorageConfig {
     fn default() -> Self {
-        Self { min_free_bytes: 64 << 20 }
+        Self { min_free_bytes: 64 << 20, ballast_bytes: 16 << 20 }
     }
 }
 

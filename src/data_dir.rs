@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 /// Only we read, write and enter.
 const PRIVATE: u32 = 0o700;
 
+/// Where the store is, in the data directory.
+pub const STORE: &str = "store";
+
 /// Why a data directory is refused. Prints as one plain sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
@@ -45,6 +48,8 @@ pub enum DataDirError {
 /// # Errors
 /// [`DataDirError`]: a symlink, no directory, somebody else's, writable by everybody, or what the system says.
 pub fn prepare(path: &Path) -> Result<PathBuf, DataDirError> {
+    // Without a slash at the end, which would make a link look like what it points to.
+    let path = &path.components().collect::<PathBuf>();
     let io_error = |source| DataDirError::Io { path: path.into(), source };
     if let Err(error) = DirBuilder::new().recursive(true).mode(PRIVATE).create(path)
         && error.kind() != io::ErrorKind::AlreadyExists
@@ -69,7 +74,55 @@ pub fn prepare(path: &Path) -> Result<PathBuf, DataDirError> {
         // A fresh clone's directory has the umask's mode.
         fs::set_permissions(path, Permissions::from_mode(PRIVATE)).map_err(io_error)?;
     }
+    let store = path.join(STORE);
+    if store.is_symlink() {
+        return Err(DataDirError::Symlink(store));
+    }
     fs::canonicalize(path).map_err(io_error)
+}
+
+/// The ballast's file, in the data directory.
+const BALLAST: &str = "ballast";
+/// With less free space than this, the store can't be opened safely.
+const TIGHT: u64 = 8 << 20;
+
+/// Free bytes on the file system that holds `path`, for who is not root.
+///
+/// # Errors
+/// What the system says.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Before the store is opened: on a full disk gives the ballast's room up, since a full disk can't even be read from (the
+/// store writes while it opens).
+pub fn drop_ballast_where_tight(data: &Path) {
+    let ballast = data.join(BALLAST);
+    if ballast.exists() && free_bytes(data).is_ok_and(|free| free < TIGHT) {
+        match fs::remove_file(&ballast) {
+            Ok(()) => tracing::error!("the disk is full: the ballast has been dropped to open the store; make room"),
+            Err(error) => tracing::error!(%error, "the disk is full and the ballast can't be dropped"),
+        }
+    }
+}
+
+/// While there is room for it above `floor`, keeps `bytes` in reserve. 0: none is kept.
+pub fn keep_ballast(data: &Path, bytes: u64, floor: u64) {
+    let path = data.join(BALLAST);
+    let room = free_bytes(data).is_ok_and(|free| free > floor.saturating_add(bytes));
+    if bytes == 0 || path.exists() || !room {
+        return;
+    }
+    let make = || {
+        let file = fs::File::create(&path)?;
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)?;
+        file.sync_all()
+    };
+    if let Err(error) = make() {
+        tracing::warn!(%error, "no ballast could be laid");
+        let _ = fs::remove_file(&path); // half a ballast is none
+    }
 }
 
 #[cfg(test)]
@@ -93,6 +146,18 @@ mod tests {
     }
 
     #[test]
+    fn ballast_is_laid_where_there_is_room_and_kept_where_it_is_not_tight() {
+        let dir = tempfile::tempdir().unwrap();
+        let ballast = dir.path().join(BALLAST);
+        keep_ballast(dir.path(), 1 << 20, u64::MAX - (1 << 20));
+        assert!(!ballast.exists(), "no room above the floor");
+        keep_ballast(dir.path(), 1 << 20, 0);
+        assert_eq!(fs::metadata(&ballast).unwrap().len(), 1 << 20);
+        drop_ballast_where_tight(dir.path());
+        assert!(ballast.exists());
+    }
+
+    #[test]
     fn refused_when_not_ours_alone() {
         let dir = tempfile::tempdir().unwrap();
         let (open, link, file) = (dir.path().join("open"), dir.path().join("link"), dir.path().join("file"));
@@ -101,6 +166,11 @@ mod tests {
         assert!(matches!(prepare(&open), Err(DataDirError::WorldWritable(_))));
         std::os::unix::fs::symlink(&open, &link).unwrap();
         assert!(matches!(prepare(&link), Err(DataDirError::Symlink(_))));
+        assert!(matches!(prepare(&link.join("")), Err(DataDirError::Symlink(_))), "with a slash at the end");
+        let outer = dir.path().join("outer");
+        fs::create_dir(&outer).unwrap();
+        std::os::unix::fs::symlink(&open, outer.join(STORE)).unwrap();
+        assert!(matches!(prepare(&outer), Err(DataDirError::Symlink(_))));
         fs::write(&file, "").unwrap();
         assert!(matches!(prepare(&file), Err(DataDirError::NotADirectory(_))));
         assert!(matches!(prepare(&file.join("x")), Err(DataDirError::Io { .. })));

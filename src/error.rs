@@ -56,6 +56,9 @@ pub enum ApiError {
     /// 409: would leave nobody to administer the server.
     #[error("the last administrator can't be removed, disabled or demoted")]
     LastAdmin,
+    /// 408: the body did not arrive in time.
+    #[error("the body did not arrive in time")]
+    BodyTooSlow,
     /// 413.
     #[error("body larger than {0} bytes")]
     TooLarge(usize),
@@ -113,6 +116,7 @@ impl ApiError {
             Self::Taken(_) => (StatusCode::CONFLICT, "taken"),
             Self::Full(_) => (StatusCode::CONFLICT, "limit_reached"),
             Self::LastAdmin => (StatusCode::CONFLICT, "last_admin"),
+            Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
             Self::UpgradeRequired => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),

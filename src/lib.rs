@@ -19,7 +19,7 @@
 //! | [`data_dir`] | the directory that holds everything | nothing |
 //! | [`store`] | what outlives the process | ids, wire |
 //! | [`hub`] | groups and presence | ids, wire |
-//! | [`mailbox`] | what waits for whom: append → commit → announce | config, hub, store |
+//! | [`mailbox`] | what waits for whom: append → commit → announce | config, data_dir, hub, store |
 //! | [`door`] | origins, rates, seats, listening sockets | config, ids |
 //! | [`auth`] | credentials, passwords, tickets | door, store |
 //! | [`handlers`] | what the companion answers | wire |
@@ -109,8 +109,14 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     let data = data_dir::prepare(&config.server.data_dir)?;
-    let path = data.join("store");
-    let open = move || App::new(config, Store::open(&path)?);
+    let path = data.join(data_dir::STORE);
+    let (storage, place) = (config.storage.clone(), data.clone());
+    let open = move || {
+        data_dir::drop_ballast_where_tight(&place);
+        let store = Store::open(&path)?;
+        data_dir::keep_ballast(&place, storage.ballast_bytes, storage.min_free_bytes);
+        App::new(config, store)
+    };
     let app = tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??;
     door::listen::set_nodelay(&listener)?;
     let address = listener.local_addr()?;
@@ -124,12 +130,13 @@ pub async fn serve(
         .with_write_stall_timeout(HTTP_IDLE_TIMEOUT);
     let server = Server::new(TcpAcceptor::try_from(listener)?).fuse_config(fuse);
     let handle = server.handle();
-    let serving = tokio::spawn(server.try_serve(rest::service(&app)));
+    let mut serving = tokio::spawn(server.try_serve(rest::service(&app)));
     tracing::info!(%address, data = %data.display(), version = env!("CARGO_PKG_VERSION"), "serving");
 
     let disk_failed = tokio::select! {
         () = shutdown => false,
         () = app.store.failed() => true,
+        ended = &mut serving => return Err(ServeError::Listen(io::Error::other(format!("the server ended: {ended:?}")))),
     };
     tracing::info!(connections = app.hub.presence().count(), "stopping");
     handle.stop_graceful(STOP_TIMEOUT);
@@ -142,11 +149,12 @@ pub async fn serve(
     if let Err(error) = app.mailbox.sweep(true).await {
         tracing::warn!(%error, "the last acknowledgements were not written");
     }
-    tokio::task::spawn_blocking(move || app.store.close()).await.map_err(io::Error::other)??;
-    tracing::info!("stopped");
+    let closed = tokio::task::spawn_blocking(move || app.store.close()).await.map_err(io::Error::other)?;
     if disk_failed {
-        return Err(ServeError::DiskFailed);
+        return Err(ServeError::DiskFailed); // the cause is in the log
     }
+    closed?;
+    tracing::info!("stopped");
     match served {
         Ok(Ok(outcome)) => Ok(outcome?),
         _ => Ok(()), // cut off at the deadline: said in the log by Salvo, and no reason to fail

@@ -22,6 +22,59 @@ async fn token(server: &Server, actor: Actor, user: &common::User, device: u64) 
     Some(made.expect(201)["data"]["token"].as_str().unwrap().to_owned())
 }
 
+/// Who may call what, written out by hand: a change of the table in the program must be made here, too.
+/// a: anyone, p: users, administrators and services, u: users and administrators, r: administrators ("root").
+const RULES: &[(&str, &str)] = &[
+    ("POST /api/auth/login", "a"),
+    ("POST /api/auth/token", "a"),
+    ("POST /api/auth/register", "a"),
+    ("POST /api/auth/logout", "p"),
+    ("GET /api/auth/me", "p"),
+    ("POST /api/auth/ticket", "p"),
+    ("PUT /api/auth/password", "u"),
+    ("GET /api/auth/tokens", "u"),
+    ("POST /api/auth/tokens", "u"),
+    ("DELETE /api/auth/tokens/{id}", "u"),
+    ("GET /api/users", "r"),
+    ("POST /api/users", "r"),
+    ("GET /api/users/online", "r"),
+    ("GET /api/users/{id}", "r"),
+    ("PATCH /api/users/{id}", "r"),
+    ("DELETE /api/users/{id}", "r"),
+    ("GET /api/devices", "u"),
+    ("POST /api/devices", "u"),
+    ("GET /api/devices/{id}", "u"),
+    ("PATCH /api/devices/{id}", "u"),
+    ("DELETE /api/devices/{id}", "u"),
+    ("PUT /api/devices/{id}/primary", "u"),
+    ("POST /api/devices/{id}/token", "u"),
+    ("POST /api/messages", "p"),
+    ("POST /api/messages/user/{id}", "p"),
+    ("POST /api/messages/device/{id}", "p"),
+    ("POST /api/messages/broadcast", "r"),
+    ("GET /api/messages/history", "u"),
+    ("GET /api/messages/{id}", "p"),
+    ("GET /api/queue", "r"),
+    ("DELETE /api/queue", "r"),
+    ("GET /api/queue/user/{id}", "u"),
+    ("DELETE /api/queue/user/{id}", "u"),
+    ("GET /api/queue/device/{id}", "u"),
+    ("DELETE /api/queue/device/{id}", "u"),
+    ("GET /api/monitor/connections", "r"),
+    ("GET /healthz", "a"),
+    ("GET /readyz", "a"),
+    ("GET /", "a"),
+];
+
+fn rule_allows(rule: &str, actor: Actor) -> bool {
+    match actor {
+        Actor::Anonymous | Actor::Device => rule == "a",
+        Actor::Service => matches!(rule, "a" | "p"),
+        Actor::User => matches!(rule, "a" | "p" | "u"),
+        Actor::Admin => true,
+    }
+}
+
 #[tokio::test]
 async fn every_route_for_every_caller() {
     let mut config = unlimited();
@@ -32,6 +85,8 @@ async fn every_route_for_every_caller() {
     let device = server.device(&user.token, false).await;
     let mut walked = 0;
     for route in ROUTES {
+        let name = format!("{} {}", route.verb.name(), route.path);
+        let rule = RULES.iter().find(|r| r.0 == name).unwrap_or_else(|| panic!("no rule for {name}")).1;
         for actor in [Actor::Anonymous, Actor::Device, Actor::Service, Actor::User, Actor::Admin] {
             let token = token(&server, actor, &user, device).await;
             // An id that nobody has: what is allowed finds nothing, and so changes nothing.
@@ -40,7 +95,7 @@ async fn every_route_for_every_caller() {
             let answer = server.http(route.verb.name(), &path, token.as_deref(), body).await;
             let status = answer.status.as_u16();
             let what = format!("{} {} as {actor:?}: {}", route.verb.name(), route.path, answer.text);
-            match (route.access.allows(actor), actor) {
+            match (rule_allows(rule, actor), actor) {
                 (true, _) => assert!(![401, 403].contains(&status), "{what}"),
                 (false, Actor::Anonymous) => assert_eq!(status, 401, "{what}"),
                 (false, _) => assert_eq!(status, 403, "{what}"),
@@ -50,7 +105,7 @@ async fn every_route_for_every_caller() {
             walked += 1;
         }
     }
-    assert_eq!(walked, ROUTES.len() * 5);
+    assert_eq!(walked, RULES.len() * 5);
 }
 
 #[tokio::test]

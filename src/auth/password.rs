@@ -1,5 +1,6 @@
 //! Passwords: argon2id, away from the runtime, two at a time.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use argon2::Argon2;
@@ -37,21 +38,21 @@ pub enum PasswordError {
 
 /// Hashes and verifies.
 pub(super) struct Passwords {
-    running: Semaphore,
+    running: Arc<Semaphore>,
     /// Running and waiting together.
-    inside: AtomicUsize,
+    inside: Arc<AtomicUsize>,
 }
 
 impl Default for Passwords {
     fn default() -> Self {
-        Self { running: Semaphore::new(AT_ONCE), inside: AtomicUsize::new(0) }
+        Self { running: Arc::new(Semaphore::new(AT_ONCE)), inside: Arc::default() }
     }
 }
 
 /// Counts one caller while it lives.
-struct Inside<'a>(&'a AtomicUsize);
+struct Inside(Arc<AtomicUsize>);
 
-impl Drop for Inside<'_> {
+impl Drop for Inside {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
@@ -88,12 +89,17 @@ impl Passwords {
     /// Runs `job` on a blocking thread when its turn comes.
     async fn work<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, AuthError> {
         let before = self.inside.fetch_add(1, Ordering::AcqRel);
-        let _inside = Inside(&self.inside);
+        let inside = Inside(self.inside.clone());
         if before >= AT_ONCE + WAITING {
             return Err(AuthError::Busy);
         }
-        let _permit = self.running.acquire().await.map_err(|_| AuthError::Busy)?;
-        tokio::task::spawn_blocking(job).await.map_err(|_| AuthError::Busy)
+        let permit = self.running.clone().acquire_owned().await.map_err(|_| AuthError::Busy)?;
+        // A caller that goes away leaves the work running: so the work itself, not the caller, holds the place.
+        let work = move || {
+            let _held = (permit, inside);
+            job()
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| AuthError::Busy)
     }
 }
 
@@ -126,6 +132,19 @@ mod tests {
             (real.algorithm, real.version, real.params.to_string())
         );
         assert_eq!(nobody.hash.map(|h| h.len()), real.hash.map(|h| h.len()));
+    }
+
+    #[tokio::test]
+    async fn callers_that_go_away_free_no_place_before_the_work_is_done() {
+        let passwords = Passwords::default();
+        for _ in 0..AT_ONCE {
+            let mut going = std::pin::pin!(passwords.verify("x", None));
+            // Polled once: the work is on its way. Then dropped.
+            assert!(futures_util::poll!(going.as_mut()).is_pending());
+        }
+        assert_eq!(passwords.inside.load(Ordering::Acquire), AT_ONCE);
+        assert_eq!(passwords.running.available_permits(), 0);
+        assert!(!passwords.verify("x", None).await.unwrap(), "waits for its turn, and gets it");
     }
 
     #[tokio::test]

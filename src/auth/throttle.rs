@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::door::{NetKey, Rate};
+use crate::store::fold_name;
 
 /// Attempts a minute on one name are this many times those from one address before the name counts as under attack.
 const NAME_FACTOR: u32 = 3;
@@ -33,7 +34,7 @@ impl LoginThrottle {
         let address = NetKey::from(address);
         self.address.check(&address)?;
         // A name of any length must not become a key of any length.
-        let name: String = name.chars().take(150).flat_map(char::to_lowercase).collect();
+        let name = fold_name(&name.chars().take(150).collect::<String>());
         if self.name.check(&name).is_err() {
             self.pair.check(&(address, name))?;
         }

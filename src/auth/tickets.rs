@@ -1,6 +1,6 @@
 //! Tickets: what a browser page trades its token for, so that no lasting secret stands in a URL. In memory only.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,36 +11,68 @@ use crate::store::TokenHash;
 pub const TICKET_SECONDS: u64 = 30;
 /// How many may be open at once.
 const MAX_OPEN: usize = 10_000;
+/// How many may be open for one token; the oldest makes room.
+const MAX_OF_TOKEN: usize = 16;
 
 /// The open tickets.
 #[derive(Default)]
-pub(super) struct Tickets(Mutex<HashMap<TokenHash, (TokenHash, Instant)>>);
+pub(super) struct Tickets(Mutex<Open>);
+
+#[derive(Default)]
+struct Open {
+    /// ticket → the token it stands for, and its end.
+    tickets: HashMap<TokenHash, (TokenHash, Instant)>,
+    /// token → its tickets, oldest first.
+    of_token: HashMap<TokenHash, VecDeque<TokenHash>>,
+}
+
+impl Open {
+    fn forget_stale(&mut self) {
+        let now = Instant::now();
+        self.tickets.retain(|_, (_, end)| *end > now);
+        let tickets = &self.tickets;
+        self.of_token.retain(|_, own| {
+            own.retain(|ticket| tickets.contains_key(ticket));
+            !own.is_empty()
+        });
+    }
+}
 
 impl Tickets {
     /// Opens a ticket that stands for `token`; `false` when too many are open.
     pub(super) fn put(&self, ticket: &Secret, token: TokenHash) -> bool {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.len() >= MAX_OPEN {
-            open.retain(|_, (_, end)| *end > Instant::now());
+        if open.tickets.len() >= MAX_OPEN {
+            open.forget_stale();
         }
-        let room = open.len() < MAX_OPEN;
+        let own = open.of_token.entry(token).or_default();
+        if own.len() >= MAX_OF_TOKEN
+            && let Some(oldest) = own.pop_front()
+        {
+            open.tickets.remove(&oldest);
+        }
+        let room = open.tickets.len() < MAX_OPEN;
         if room {
-            open.insert(ticket.hash(), (token, Instant::now() + Duration::from_secs(TICKET_SECONDS)));
+            let end = Instant::now() + Duration::from_secs(TICKET_SECONDS);
+            open.tickets.insert(ticket.hash(), (token, end));
+            open.of_token.entry(token).or_default().push_back(ticket.hash());
         }
         room
     }
 
     /// Uses up a ticket; the token it stood for, when it was still good.
     pub(super) fn redeem(&self, ticket: &str) -> Option<TokenHash> {
-        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&TokenHash::of(ticket));
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = open.tickets.remove(&TokenHash::of(ticket));
         found.filter(|(_, end)| *end > Instant::now()).map(|(token, _)| token)
     }
 
     /// Forgets what has run out.
     pub(super) fn sweep(&self) {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|_, (_, end)| *end > Instant::now());
-        open.shrink_to_fit();
+        open.forget_stale();
+        open.tickets.shrink_to_fit();
+        open.of_token.shrink_to_fit();
     }
 }
 
@@ -64,9 +96,22 @@ mod tests {
         let (tickets, token) = (Tickets::default(), TokenHash::of("t"));
         for n in 0..MAX_OPEN {
             let stale = (token, Instant::now());
-            tickets.0.lock().unwrap().insert(TokenHash::of(&n.to_string()), stale);
+            tickets.0.lock().unwrap().tickets.insert(TokenHash::of(&n.to_string()), stale);
         }
         assert!(tickets.put(&Secret::ticket().unwrap(), token));
-        assert_eq!(tickets.0.lock().unwrap().len(), 1);
+        assert_eq!(tickets.0.lock().unwrap().tickets.len(), 1);
+    }
+
+    #[test]
+    fn one_token_can_not_take_all_the_room() {
+        let (tickets, greedy, other) = (Tickets::default(), TokenHash::of("greedy"), TokenHash::of("other"));
+        let first = Secret::ticket().unwrap();
+        tickets.put(&first, greedy);
+        for _ in 0..MAX_OF_TOKEN {
+            assert!(tickets.put(&Secret::ticket().unwrap(), greedy));
+        }
+        assert_eq!(tickets.redeem(first.reveal()), None, "the oldest made room");
+        assert!(tickets.0.lock().unwrap().tickets.len() <= MAX_OF_TOKEN);
+        assert!(tickets.put(&Secret::ticket().unwrap(), other));
     }
 }

@@ -1,5 +1,6 @@
 //! `qy-lty serve`.
 
+use std::env::VarError;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
@@ -27,7 +28,11 @@ pub(super) fn run(config: Option<&Path>) -> anyhow::Result<()> {
     };
     start_log();
     raise_file_limit();
-    let password = std::env::var(ADMIN_PASSWORD).ok().filter(|p| !p.is_empty());
+    let password = match std::env::var(ADMIN_PASSWORD) {
+        Ok(password) => Some(password).filter(|p| !p.is_empty()),
+        Err(VarError::NotPresent) => None,
+        Err(VarError::NotUnicode(_)) => return Err(anyhow!("{ADMIN_PASSWORD} is not UTF-8")),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime could not start")?;
     let outcome = runtime.block_on(async {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::ids::{ConnId, DeviceId, TokenId, UserId};
 use crate::wire::{CloseCode, Timestamp};
@@ -40,7 +40,7 @@ pub struct Connection {
     /// Milliseconds after `opened` at which it was last heard.
     heard: AtomicU64,
     close: OnceLock<CloseCode>,
-    wake: Notify,
+    ended: CancellationToken,
 }
 
 impl Connection {
@@ -64,18 +64,13 @@ impl Connection {
     /// Asks the session to end with `code`; the first to ask decides the code.
     pub fn close(&self, code: CloseCode) {
         let _ = self.close.set(code);
-        self.wake.notify_one();
+        self.ended.cancel();
     }
 
-    /// Waits until somebody asks the session to end. For the session alone: one waiter at a time.
+    /// Waits until somebody asks the session to end.
     pub async fn closing(&self) -> CloseCode {
-        loop {
-            if let Some(&code) = self.close.get() {
-                return code;
-            }
-            // A call to `close` between the look and the wait leaves a permit, so nothing is missed.
-            self.wake.notified().await;
-        }
+        self.ended.cancelled().await;
+        self.close.get().copied().unwrap_or(CloseCode::GoingAway)
     }
 }
 
@@ -122,7 +117,7 @@ impl Presence {
             opened: Instant::now(),
             heard: AtomicU64::new(0),
             close: OnceLock::new(),
-            wake: Notify::new(),
+            ended: CancellationToken::new(),
         });
         lists.all.insert(connection.id, connection.clone());
         lists.users.entry(identity.user_id).or_default().push(connection.id);
@@ -192,16 +187,10 @@ impl Presence {
         picked.len()
     }
 
-    /// Ends the connections of one user that `which` picks; looks at no one else's.
-    pub fn close_user(&self, code: CloseCode, user: UserId, which: impl Fn(&Identity) -> bool) -> usize {
+    /// The connections of one user.
+    pub fn of_user(&self, user: UserId) -> Vec<Arc<Connection>> {
         let lists = self.lists();
-        let ids = lists.users.get(&user).into_iter().flatten();
-        let picked: Vec<_> = ids.filter_map(|id| lists.all.get(id)).filter(|c| which(&c.identity)).cloned().collect();
-        drop(lists);
-        for connection in &picked {
-            connection.close(code);
-        }
-        picked.len()
+        lists.users.get(&user).into_iter().flatten().filter_map(|id| lists.all.get(id)).cloned().collect()
     }
 }
 
@@ -255,7 +244,9 @@ mod tests {
         let presence = Presence::default();
         let a = presence.enter(identity(1, None));
         let b = presence.enter(identity(1, None));
-        assert_eq!(presence.close_user(CloseCode::Unauthorized, UserId(1), |i| i.token_id == TokenId(10)), 2);
+        for connection in presence.of_user(UserId(1)) {
+            connection.close(CloseCode::Unauthorized);
+        }
         assert_eq!(presence.close_where(CloseCode::GoingAway, |_| true), 2);
         assert_eq!(a.connection.closing().await, CloseCode::Unauthorized);
         assert_eq!(b.connection.closing().await, CloseCode::Unauthorized);

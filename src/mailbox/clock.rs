@@ -16,10 +16,12 @@ const SERVICE: &str = "service_seconds";
 const WALL: &str = "service_wall_seconds";
 
 /// The service clock of one run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct ServiceClock {
     base: u64,
     started: Instant,
+    #[cfg(test)]
+    ahead: std::sync::atomic::AtomicU64,
 }
 
 impl ServiceClock {
@@ -32,12 +34,26 @@ impl ServiceClock {
         let wall_now = u64::try_from(now.unix_seconds()).unwrap_or(0);
         let gap = if wall == 0 { 0 } else { wall_now.saturating_sub(wall).min(MAX_GAP) };
         // From 1, so that 0 can mean "never yet".
-        Ok(Self { base: (service + gap).max(1), started: Instant::now() })
+        Ok(Self {
+            base: (service + gap).max(1),
+            started: Instant::now(),
+            #[cfg(test)]
+            ahead: std::sync::atomic::AtomicU64::new(0),
+        })
     }
 
     /// The present, in seconds.
     pub(super) fn now(&self) -> u64 {
-        self.base + self.started.elapsed().as_secs()
+        let now = self.base + self.started.elapsed().as_secs();
+        #[cfg(test)]
+        let now = now + self.ahead.load(std::sync::atomic::Ordering::Relaxed);
+        now
+    }
+
+    /// Lets time pass.
+    #[cfg(test)]
+    pub(super) fn skip(&self, seconds: u64) {
+        self.ahead.fetch_add(seconds, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Writes the present, so that the next run can go on.

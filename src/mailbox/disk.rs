@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::data_dir::free_bytes;
+
 /// The free space below which nothing is taken, looked at from time to time.
 pub(super) struct DiskSpace {
     path: PathBuf,
@@ -24,8 +26,8 @@ impl DiskSpace {
         if self.floor == 0 {
             return;
         }
-        let free = match rustix::fs::statvfs(&self.path) {
-            Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize),
+        let free = match free_bytes(&self.path) {
+            Ok(free) => free,
             Err(error) => {
                 tracing::warn!(%error, "the free space could not be read");
                 return;

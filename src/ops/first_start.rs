@@ -28,7 +28,7 @@ pub async fn ensure_admin(app: &App, given: Option<String>, address: SocketAddr)
     tracing::info!(user = %admin.id, "created the first administrator");
     if let Some(password) = made {
         let text = welcome(address, &password, admin.id.0);
-        // Printed even where standard output is closed or a full disk: the log below never holds the secret.
+        // To standard output only: the log never holds the secret.
         let mut out = std::io::stdout().lock();
         if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
             tracing::warn!(

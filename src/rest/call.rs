@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::{ApiError, write_json};
+use crate::ids::UserId;
 
 /// The longest page of a list.
 const MAX_PAGE: usize = 1000;
@@ -97,6 +98,26 @@ impl Call {
     {
         let app = self.app.clone();
         tokio::task::spawn_blocking(move || job(&app)).await.map_err(ApiError::internal)?
+    }
+}
+
+/// A user's id in a body: a positive integer or its decimal string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BodyUserId(pub(super) UserId);
+
+impl BodyUserId {
+    /// Reads a raw JSON value.
+    pub(super) fn read(raw: &RawValue) -> Option<Self> {
+        let text = raw.get();
+        let digits = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
+        digits.parse().ok().filter(|id: &UserId| id.0 > 0).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for BodyUserId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        Self::read(raw).ok_or_else(|| serde::de::Error::custom("must be a positive integer"))
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::auth::issue;
-use super::call::{Call, Reply};
+use super::call::{BodyUserId, Call, Reply};
 use super::revoke::device_taken;
 use crate::app::App;
 use crate::error::ApiError;
@@ -102,7 +102,7 @@ pub(super) async fn create(call: Call) -> Result<Reply, ApiError> {
         name: String,
         serial: Option<String>,
         model: Option<String>,
-        user_id: Option<UserId>,
+        user_id: Option<BodyUserId>,
         #[serde(default)]
         primary: bool,
     }
@@ -111,7 +111,7 @@ pub(super) async fn create(call: Call) -> Result<Reply, ApiError> {
     check_text("serial", body.serial.as_deref(), 1)?;
     check_text("model", body.model.as_deref(), 0)?;
     let caller = &call.caller()?.user;
-    let owner = body.user_id.unwrap_or(caller.id);
+    let owner = body.user_id.map_or(caller.id, |id| id.0);
     if owner != caller.id && caller.role != Role::Admin {
         return Err(ApiError::NotFound("user"));
     }
@@ -144,7 +144,7 @@ pub(super) async fn change(call: Call) -> Result<Reply, ApiError> {
         #[serde(default, deserialize_with = "nullable")]
         model: Option<Option<String>>,
         primary: Option<bool>,
-        user_ids: Option<Vec<UserId>>,
+        user_ids: Option<Vec<BodyUserId>>,
     }
     let (id, body): (DeviceId, Body) = (device(&call)?.id, call.json()?);
     let (app, caller) = (&call.app, &call.caller()?.user);
@@ -158,12 +158,21 @@ pub(super) async fn change(call: Call) -> Result<Reply, ApiError> {
         if users.is_empty() || users.len() > MAX_USERS {
             return Err(ApiError::Invalid(format!("user_ids must hold 1 to {MAX_USERS} ids; DELETE removes the device")));
         }
-        for &user in users {
-            app.store.user(user)?.ok_or(ApiError::NotFound("user"))?;
+        for user in users {
+            app.store.user(user.0)?.ok_or(ApiError::NotFound("user"))?;
         }
     }
+    let users: Option<Vec<UserId>> = body.user_ids.map(|users| users.into_iter().map(|id| id.0).collect());
+    // Before anything is changed: one's primary device is one of one's own.
+    let owns = match &users {
+        Some(users) => users.contains(&caller.id),
+        None => app.store.owns(caller.id, id)?,
+    };
+    if body.primary.is_some() && !owns {
+        return Err(ApiError::Invalid("primary: the device is not bound to you; PUT its primary with a user_id".into()));
+    }
     let before = app.store.device_users(id)?;
-    let what = DeviceChange { name: body.name, serial: body.serial, model: body.model, users: body.user_ids };
+    let what = DeviceChange { name: body.name, serial: body.serial, model: body.model, users };
     let device = app.store.change_device(id, what).await?;
     let after = app.store.device_users(id)?;
     for user in before.into_iter().filter(|user| !after.contains(user)) {
@@ -200,11 +209,11 @@ pub(super) async fn make_primary(call: Call) -> Result<Reply, ApiError> {
     #[derive(Default, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Body {
-        user_id: Option<UserId>,
+        user_id: Option<BodyUserId>,
     }
     let (device, body): (Device, Body) = (device(&call)?, call.json_or_empty()?);
     let caller = &call.caller()?.user;
-    let user = body.user_id.unwrap_or(caller.id);
+    let user = body.user_id.map_or(caller.id, |id| id.0);
     if user != caller.id && caller.role != Role::Admin {
         return Err(ApiError::NotFound("user"));
     }

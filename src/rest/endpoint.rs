@@ -2,11 +2,13 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use salvo::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use salvo::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use salvo::http::{ParseError, Request, Response, StatusCode};
 use salvo::{Depot, FlowCtrl, async_trait};
+use tokio::time::timeout;
 
 use super::call::{Call, Reply};
 use super::{Route, Verb};
@@ -14,6 +16,9 @@ use crate::app::App;
 use crate::auth::credential::bearer;
 use crate::auth::{Actor, Caller};
 use crate::error::ApiError;
+
+/// How long a whole body may take to arrive.
+const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Serves one route of the table.
 pub(super) struct Endpoint {
@@ -41,7 +46,7 @@ fn harden(res: &mut Response) {
 
 impl Endpoint {
     async fn answer(&self, req: &mut Request) -> Result<Reply, ApiError> {
-        let caller = self.authorise(req)?;
+        self.authorise(req)?; // before anything of the body is read
         let id = match req.param::<String>("id") {
             Some(text) if text.bytes().all(|b| b.is_ascii_digit()) => Some(text.parse().map_err(|_| ApiError::NotFound("page"))?),
             Some(_) => return Err(ApiError::NotFound("page")),
@@ -49,8 +54,12 @@ impl Endpoint {
         };
         let body = match self.route.verb {
             Verb::Get | Verb::Delete => Bytes::new(),
-            Verb::Post | Verb::Put | Verb::Patch => self.body(req).await?,
+            Verb::Post | Verb::Put | Verb::Patch => {
+                timeout(BODY_DEADLINE, self.body(req)).await.map_err(|_| ApiError::BodyTooSlow)??
+            }
         };
+        // Again: a body can take its time, and the caller may have lost every right meanwhile.
+        let caller = self.authorise(req)?;
         let query = req.queries().iter_all().flat_map(|(k, all)| all.iter().map(move |v| (k.clone(), v.clone()))).collect();
         let address = req.remote_addr().ip().unwrap_or(IpAddr::from([0, 0, 0, 0]));
         let idempotency_key = req.headers().get("idempotency-key").map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
@@ -78,7 +87,9 @@ impl Endpoint {
         if length.is_some_and(|n| n > limit as u64) {
             return Err(ApiError::TooLarge(limit)); // said before any of it is read
         }
-        let json = req.content_type().is_none_or(|kind| {
+        // One that can't be read is another content type, too.
+        let named = req.headers().contains_key(CONTENT_TYPE);
+        let json = req.content_type().map_or(!named, |kind| {
             kind.type_() == "application" && (kind.subtype() == "json" || kind.suffix().is_some_and(|s| s == "json"))
         });
         if !json {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::call::{Call, Reply};
+use super::call::{BodyUserId, Call, Reply};
 use crate::auth::{Actor, Caller};
 use crate::error::ApiError;
 use crate::hub::Announced;
@@ -100,11 +100,8 @@ fn check_kind(raw: &RawValue) -> Result<String, ApiError> {
     if RESERVED_TYPES.contains(&kind.as_str()) { Err(ApiError::ReservedType(kind)) } else { Ok(kind) }
 }
 
-/// A positive integer or its decimal string.
 fn check_user_id(raw: &RawValue) -> Result<UserId, ApiError> {
-    let text = raw.get();
-    let digits = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
-    let id = digits.parse().ok().filter(|id: &UserId| id.0 > 0);
+    let id = BodyUserId::read(raw).map(|id| id.0);
     id.ok_or_else(|| ApiError::Invalid("user_id must be a positive integer".into()))
 }
 

@@ -1,5 +1,7 @@
 //! Who is connected (guide section 7.1).
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use serde::Serialize;
 
 use super::call::{Call, Reply};
@@ -25,10 +27,29 @@ pub(super) async fn connections(call: Call) -> Result<Reply, ApiError> {
         total_connections: usize,
         groups: usize,
         lagged: u64,
+        mailbox: MailboxStats,
         connections: Vec<ConnectionView>,
         #[serde(skip_serializing_if = "Option::is_none")]
         next: Option<ConnId>,
     }
+    /// Since the start.
+    #[derive(Serialize)]
+    struct MailboxStats {
+        accepted: u64,
+        refused_full: u64,
+        refused_disk: u64,
+        strange_acks: u64,
+        rereads: u64,
+    }
+    let counters = call.app.mailbox.counters();
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let mailbox = MailboxStats {
+        accepted: read(&counters.accepted),
+        refused_full: read(&counters.refused_full),
+        refused_disk: read(&counters.refused_disk),
+        strange_acks: read(&counters.strange_acks),
+        rereads: read(&counters.rereads),
+    };
     let (after, limit) = call.page()?;
     let hub = &call.app.hub;
     let (page, more) = hub.presence().connections(ConnId(after), limit);
@@ -45,6 +66,7 @@ pub(super) async fn connections(call: Call) -> Result<Reply, ApiError> {
         total_connections: hub.presence().count(),
         groups: hub.group_count(),
         lagged: hub.lagged_count(),
+        mailbox,
         connections: page.iter().map(|c| view(c)).collect(),
         next,
     };

@@ -11,6 +11,8 @@ use crate::wire::{CloseCode, Timestamp};
 /// After a committed change to `user` or its tokens: closes, with 4001, each of its connections whose token would now be
 /// refused.
 pub(super) fn close_stale(app: &App, user: UserId) -> Result<(), ApiError> {
+    // The list first: a connection that comes after it has been looked at by itself, with what is stored now.
+    let connections = app.hub.presence().of_user(user);
     let account = app.store.user(user)?.filter(|u| !u.disabled);
     let now = Timestamp::now();
     let good: HashSet<TokenId> = match account {
@@ -21,7 +23,9 @@ pub(super) fn close_stale(app: &App, user: UserId) -> Result<(), ApiError> {
             tokens.filter(|t| !t.expired(now) && (service || t.kind != TokenKind::Service)).map(|t| t.id).collect()
         }
     };
-    app.hub.presence().close_user(CloseCode::Unauthorized, user, |who| !good.contains(&who.token_id));
+    for connection in connections.iter().filter(|c| !good.contains(&c.identity.token_id)) {
+        connection.close(CloseCode::Unauthorized);
+    }
     Ok(())
 }
 
@@ -29,6 +33,8 @@ pub(super) fn close_stale(app: &App, user: UserId) -> Result<(), ApiError> {
 /// are asked to come back, since they are in the wrong groups.
 pub(super) fn device_taken(app: &App, user: UserId, device: DeviceId) -> Result<(), ApiError> {
     close_stale(app, user)?;
-    app.hub.presence().close_user(CloseCode::GoingAway, user, |who| who.device_id == Some(device));
+    for connection in app.hub.presence().of_user(user).iter().filter(|c| c.identity.device_id == Some(device)) {
+        connection.close(CloseCode::GoingAway);
+    }
     Ok(())
 }

@@ -28,14 +28,22 @@ impl<'a> From<&'a User> for UserView<'a> {
     }
 }
 
-/// Refuses names that can't be told apart by eye or would break a log line.
+/// Characters that can't be seen but change what a name looks like: soft hyphen, zero width, direction, byte order.
+fn invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// Refuses names that would break a log line or hide what they are.
 pub(super) fn check_username(name: &str) -> Result<(), ApiError> {
-    let good =
-        (1..=MAX_USERNAME_CHARS).contains(&name.chars().count()) && name.trim() == name && !name.chars().any(char::is_control);
+    let good = (1..=MAX_USERNAME_CHARS).contains(&name.chars().count())
+        && name.trim() == name
+        && !name.chars().any(|c| c.is_control() || invisible(c));
     if good {
         return Ok(());
     }
-    let what = format!("username must have 1 to {MAX_USERNAME_CHARS} characters, no control characters, no blanks at the ends");
+    let what = format!(
+        "username must have 1 to {MAX_USERNAME_CHARS} characters, no control or invisible characters, no blanks at the ends"
+    );
     Err(ApiError::Invalid(what))
 }
 

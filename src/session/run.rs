@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 
 use super::heartbeat::Heartbeat;
-use super::socket::{End, Incoming, Socket};
+use super::socket::{End, Incoming, Progress, Socket};
 use super::window::Window;
 use crate::app::App;
 use crate::auth::Caller;
@@ -67,6 +67,8 @@ where
         present.connection.close(CloseCode::GoingAway);
     } else if !app.auth.still_valid(&caller) {
         present.connection.close(CloseCode::Unauthorized);
+    } else if device.is_some_and(|device| !app.store.owns(caller.user.id, device).unwrap_or(false)) {
+        present.connection.close(CloseCode::GoingAway); // its device has been taken away: it belongs to other groups
     }
     let (connection, limits) = (present.connection.clone(), &app.config.limits);
     tracing::info!(conn = %connection.id, user = %caller.user.id, ?device, address = %identity.address, "connected");
@@ -84,7 +86,7 @@ where
         token: caller.hash,
         device,
         rate: SingleRate::per_minute(limits.messages_per_minute),
-        clock: Heartbeat::new(limits.ping_seconds, limits.idle_seconds),
+        clock: Heartbeat::new(limits.ping_seconds, limits.idle_seconds, caller.token.expires_at.map(Timestamp::from_now)),
         connection: connection.clone(),
         app: app.clone(),
     };
@@ -113,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         };
         let mut out = Vec::new();
         append(&mut out, &hello, None, Timestamp::now());
-        let mut outcome = self.socket.write(&out).await;
+        let mut outcome = self.write(&out).await;
         drop(out);
         // These three outlive a turn of the loop: making them anew for each message costs more than answering it.
         let connection = self.connection.clone();
@@ -124,14 +126,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             outcome = tokio::select! {
                 biased;
                 code = &mut closing => Err(code.into()),
-                (groups, heard) = &mut hearing => {
-                    hearing.set(groups.hear());
-                    self.push(heard).await
-                }
+                // Before what is pushed: a flood of pushes must not keep pings from going out.
                 () = &mut timer => {
                     let beat = self.beat().await;
                     timer.as_mut().reset(self.clock.due);
                     beat
+                }
+                (groups, heard) = &mut hearing => {
+                    hearing.set(groups.hear());
+                    self.push(heard).await
                 }
                 incoming = self.socket.read() => self.receive(incoming).await,
                 // Last, so that a long backlog keeps nobody from being heard.
@@ -162,7 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if let [one] = &heard[..]
             && one.id.is_none()
         {
-            return self.socket.write(one.frame.as_bytes()).await;
+            return self.write(one.frame.as_bytes()).await;
         }
         heard.sort_by_key(|a| a.id); // stable: what is live comes first, in its own order
         let (mut out, mut newest, mut messages) = (Vec::new(), None, 0);
@@ -180,7 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         match newest {
             Some(newest) => self.write_queued(out, messages, newest).await,
             None if out.is_empty() => Ok(()),
-            None => self.socket.write(&out).await,
+            None => self.write(&out).await,
         }
     }
 
@@ -206,7 +209,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             bytes.extend_from_slice(Frame::ping(&self.window.watermark(upto)).as_bytes());
         }
         self.feed.advance(upto);
-        self.socket.write(&bytes).await?;
+        self.write(&bytes).await?;
         self.app.mailbox.written(&self.feed.readers(), upto);
         Ok(())
     }
@@ -232,7 +235,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
         self.connection.heard(std::time::Instant::now());
         if !out.is_empty() {
-            self.socket.write(&out).await?; // what was asked before an end is still answered
+            self.write(&out).await?; // what was asked before an end is still answered
         }
         outcome
     }
@@ -278,16 +281,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok(())
     }
 
+    /// Writes whole frames; a write that waits hears when the session is told to end.
+    async fn write(&mut self, frames: &[u8]) -> Result<(), End> {
+        if self.socket.write(frames, self.connection.closing()).await? == Progress::Read {
+            self.connection.heard(std::time::Instant::now()); // who reads is alive, even where its pongs are far behind
+        }
+        Ok(())
+    }
+
     /// Pings, or gives up on a client that has been silent for too long.
     async fn beat(&mut self) -> Result<(), End> {
         let now = Instant::now();
+        if self.clock.expired(now) {
+            return Err(CloseCode::Unauthorized.into());
+        }
         let silence = self.connection.silence(now.into_std());
         if self.clock.given_up(silence) {
             return Err(CloseCode::NoPong.into());
         }
         if self.clock.advance(now, silence) {
             self.app.auth.seen(self.token, self.device);
-            self.socket.write(Frame::ping(b"").as_bytes()).await?;
+            self.write(Frame::ping(b"").as_bytes()).await?;
         }
         Ok(())
     }

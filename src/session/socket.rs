@@ -4,14 +4,14 @@
 //! ours are encoded already and go to the stream directly: one system call, no copy, shared by all receivers.
 //!
 //! # Invariants
-//! - tungstenite writes by itself only to answer pings and closes. Before we write, what it has begun is flushed, and while
-//!   we write, nothing is read: frames never mix.
-//! - No write waits longer than the deadline. One that was cut off leaves half a frame behind, so after it nothing more is
-//!   written ([`Socket::broken`]).
+//! - tungstenite writes by itself only to answer pings and closes. Before we write, the pong that it owes is flushed, and
+//!   while we write, nothing is read: frames never mix. The answer to the client's close frame goes out last, when we end.
+//! - No write waits longer than the deadline, nor when the session is told to end. What could not be written is kept, and goes
+//!   first when the last words are said: half a frame is never followed by another one's beginning.
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -64,8 +64,20 @@ pub(super) struct Socket<S> {
     write_deadline: Option<Duration>,
     /// A ping has come, so tungstenite may have a pong to write.
     owes_pong: bool,
-    /// A write was cut off in the middle.
-    broken: bool,
+    /// The client has said goodbye, so tungstenite's next flush writes a close frame, and nothing may follow it.
+    closed_by_peer: bool,
+    /// What a write that was cut off has left, and how much of that is out.
+    rest: Vec<u8>,
+    rest_written: usize,
+}
+
+/// What a write has shown of the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// It went into the kernel's buffer: that shows nothing.
+    Buffered,
+    /// It had to wait until the client had read something: a sign of life.
+    Read,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
@@ -83,7 +95,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             stream: WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await,
             write_deadline: (write_seconds > 0).then(|| Duration::from_secs(write_seconds.into())),
             owes_pong: false,
-            broken: false,
+            closed_by_peer: false,
+            rest: Vec::new(),
+            rest_written: 0,
         }
     }
 
@@ -109,7 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             }
             Some(Ok(Message::Pong(payload))) => Ok(Incoming::Pong(payload)),
             Some(Ok(Message::Close(_))) => {
-                self.owes_pong = true; // the answering close frame, rather
+                self.closed_by_peer = true; // tungstenite has a close frame to write now: after our answers
                 Err(End::Gone)
             }
             Some(Err(error)) => Err(end_of(&error)),
@@ -117,34 +131,80 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
     }
 
-    /// Writes whole frames.
+    /// Writes whole frames, unless `stop` is ready before they are out.
     ///
     /// # Errors
-    /// [`CloseCode::TooSlow`] when the client does not read in time, [`End::Gone`] when it has gone.
-    pub(super) async fn write(&mut self, frames: &[u8]) -> Result<(), End> {
-        if self.broken {
-            return Err(End::Gone);
+    /// [`CloseCode::TooSlow`] when the client does not read in time, what `stop` says, [`End::Gone`] when it has gone.
+    pub(super) async fn write(&mut self, frames: &[u8], stop: impl Future<Output = CloseCode>) -> Result<Progress, End> {
+        if self.closed_by_peer && self.owes_pong {
+            return Err(End::Gone); // the pong, perhaps half out, can't be flushed without the close frame behind it
         }
-        let (stream, owes_pong) = (&mut self.stream, &mut self.owes_pong);
-        let job = async move {
-            if *owes_pong {
-                stream.flush().await.map_err(|_| End::Gone)?;
-                *owes_pong = false;
+        if self.rest.is_empty() && !self.owes_pong {
+            // Nearly always the kernel takes it all at once: no copy, no timer.
+            let done = self.write_now(frames).await?;
+            if done == frames.len() {
+                return Ok(Progress::Buffered);
             }
-            stream.get_mut().write_all(frames).await.map_err(|_| End::Gone)
+            self.rest.extend_from_slice(&frames[done..]);
+        } else {
+            self.rest.extend_from_slice(frames);
+        }
+        let deadline = self.write_deadline;
+        let writing = async {
+            match deadline {
+                Some(deadline) => timeout(deadline, self.write_rest()).await.unwrap_or(Err(CloseCode::TooSlow.into())),
+                None => self.write_rest().await,
+            }
         };
-        let outcome = within(self.write_deadline, job).await.unwrap_or(Err(CloseCode::TooSlow.into()));
-        self.broken = outcome.is_err();
-        outcome
+        tokio::select! {
+            outcome = writing => outcome.map(|()| Progress::Read),
+            code = stop => Err(code.into()),
+        }
     }
 
-    /// Ends the connection as `end` says: the last words, the close frame, then reading on until the client has gone.
+    /// Hands the stream as much of `bytes` as it takes without waiting, and says how much that was.
+    async fn write_now(&mut self, bytes: &[u8]) -> Result<usize, End> {
+        let mut done = 0;
+        poll_fn(|cx| {
+            while done < bytes.len() {
+                match Pin::new(self.stream.get_mut()).poll_write(cx, &bytes[done..]) {
+                    Poll::Ready(Ok(n)) if n > 0 => done += n,
+                    Poll::Ready(_) => return Poll::Ready(Err(End::Gone)),
+                    Poll::Pending => break,
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await?;
+        Ok(done)
+    }
+
+    /// Writes what tungstenite owes and what an earlier write has left. Dropping the future loses nothing.
+    async fn write_rest(&mut self) -> Result<(), End> {
+        // A frame of ours that is half out is finished first; a pong that is half out was begun between two of ours.
+        if self.owes_pong && self.rest_written == 0 {
+            self.stream.flush().await.map_err(|_| End::Gone)?;
+            self.owes_pong = false;
+        }
+        while self.rest_written < self.rest.len() {
+            let left = &self.rest[self.rest_written..];
+            match self.stream.get_mut().write(left).await {
+                Ok(n) if n > 0 => self.rest_written += n,
+                _ => return Err(End::Gone),
+            }
+        }
+        (self.rest, self.rest_written) = (Vec::new(), 0);
+        Ok(())
+    }
+
+    /// Ends the connection as `end` says: what is left to be said, the close frame, then reading on until the client has gone.
     pub(super) async fn finish(mut self, end: End) {
         let End::Close(code, retry_after) = end else {
             // The client's close is answered; a vanished one costs an error nobody sees.
             let _ = timeout(DRAIN, async {
+                self.write_rest().await.ok()?;
                 let _ = self.stream.flush().await;
-                self.stream.get_mut().shutdown().await
+                self.stream.get_mut().shutdown().await.ok()
             })
             .await;
             return;
@@ -157,7 +217,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
         last.extend_from_slice(Frame::close(code.code(), code.reason()).as_bytes());
         self.write_deadline = Some(DRAIN);
-        if self.write(&last).await.is_ok() {
+        if self.write(&last, std::future::pending()).await.is_ok() {
             let _ = timeout(DRAIN, self.drain()).await;
         }
     }
@@ -169,18 +229,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         let mut rest = [0u8; 512];
         while stream.read(&mut rest).await? > 0 {}
         Ok(())
-    }
-}
-
-/// Runs `job`, for at most `deadline`; `None` when that passed. A job that is ready at once sets no timer.
-async fn within<T>(deadline: Option<Duration>, job: impl Future<Output = T>) -> Option<T> {
-    let mut job = pin!(job);
-    if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(job.as_mut().poll(cx))).await {
-        return Some(done);
-    }
-    match deadline {
-        Some(deadline) => timeout(deadline, job).await.ok(),
-        None => Some(job.await),
     }
 }
 
@@ -199,15 +247,64 @@ fn end_of(error: &tungstenite::Error) -> End {
 mod tests {
     use super::*;
 
+    /// Nobody asks for the end.
+    fn never() -> std::future::Pending<CloseCode> {
+        std::future::pending()
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_write_nobody_reads_ends_at_the_deadline_and_breaks_the_socket() {
-        let (near, _far) = tokio::io::duplex(16);
+    async fn a_write_nobody_reads_ends_at_the_deadline_and_what_is_left_goes_first() {
+        let (near, mut far) = tokio::io::duplex(16);
         let mut socket = Socket::new(near, 0, 10).await;
-        socket.write(&[1; 16]).await.unwrap();
+        assert_eq!(socket.write(&[1; 10], never()).await, Ok(Progress::Buffered));
         let start = tokio::time::Instant::now();
-        assert_eq!(socket.write(&[1; 16]).await, Err(End::Close(CloseCode::TooSlow, None)));
+        assert_eq!(socket.write(&[2; 10], never()).await, Err(End::Close(CloseCode::TooSlow, None)));
         assert_eq!(start.elapsed(), Duration::from_secs(10));
-        assert_eq!(socket.write(&[1]).await, Err(End::Gone), "half a frame is out: nothing may follow it");
+        // The client wakes up in time for the last words.
+        let ending = tokio::spawn(socket.finish(CloseCode::TooSlow.into()));
+        let mut got = Vec::new();
+        far.read_to_end(&mut got).await.unwrap();
+        drop(far);
+        ending.await.unwrap();
+        assert_eq!(&got[..20], [[1; 10], [2; 10]].concat());
+        assert!(got.ends_with(Frame::close(4100, CloseCode::TooSlow.reason()).as_bytes()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_waits_hears_the_end() {
+        let (near, _far) = tokio::io::duplex(16);
+        let mut socket = Socket::new(near, 0, 0).await;
+        let told = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            CloseCode::Unauthorized
+        };
+        assert_eq!(socket.write(&[1; 20], told).await, Err(End::Close(CloseCode::Unauthorized, None)));
+    }
+
+    #[tokio::test]
+    async fn a_write_that_had_to_wait_shows_that_the_client_reads() {
+        let (near, mut far) = tokio::io::duplex(16);
+        let mut socket = Socket::new(near, 0, 10).await;
+        let reading = tokio::spawn(async move {
+            let mut got = vec![0; 40];
+            far.read_exact(&mut got).await.unwrap();
+            got
+        });
+        assert_eq!(socket.write(&[7; 40], never()).await, Ok(Progress::Read));
+        assert_eq!(reading.await.unwrap(), [7; 40]);
+    }
+
+    #[tokio::test]
+    async fn answers_go_before_the_answer_to_a_close() {
+        let (near, mut far) = tokio::io::duplex(4096);
+        let mut socket = Socket::new(near, 0, 10).await;
+        far.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]).await.unwrap();
+        assert!(matches!(socket.read().await, Err(End::Gone)));
+        socket.write(Frame::json(&"x").unwrap().as_bytes(), never()).await.unwrap();
+        socket.finish(End::Gone).await;
+        let mut got = Vec::new();
+        far.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"\x81\x03\"x\"\x88\x02\x03\xe8");
     }
 
     #[tokio::test]
@@ -216,7 +313,7 @@ mod tests {
         let mut socket = Socket::new(near, 0, 10).await;
         far.write_all(&[0x89, 0x82, 0, 0, 0, 0, b'h', b'i']).await.unwrap();
         assert!(matches!(socket.read().await, Ok(Incoming::Alive)));
-        socket.write(Frame::json(&"x").unwrap().as_bytes()).await.unwrap();
+        socket.write(Frame::json(&"x").unwrap().as_bytes(), never()).await.unwrap();
         let mut got = [0; 9];
         far.read_exact(&mut got).await.unwrap();
         assert_eq!(&got, b"\x8a\x02hi\x81\x03\"x\"");

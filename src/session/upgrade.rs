@@ -9,8 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use salvo::conn::ConnCtrl;
 use salvo::http::header::{
-    AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use salvo::http::{Request, Response, StatusCode};
 use salvo::rt::tokio::TokioIo;
@@ -58,8 +58,13 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
     if app.stopping.is_cancelled() {
         return Err(ApiError::Busy);
     }
-    let (origin, host) = (header(req, ORIGIN), header(req, HOST));
-    if !app.door.origins.allow(origin, host) {
+    // An origin that can't be read, or two of them, are none that is listed; only its absence lets a program through.
+    let origin = match req.headers().get_all(ORIGIN).iter().collect::<Vec<_>>()[..] {
+        [] => None,
+        [one] => Some(one.to_str().unwrap_or_default()),
+        _ => Some(""),
+    };
+    if !app.door.origins.allow(origin, header(req, HOST)) {
         return Err(ApiError::ForeignOrigin);
     }
     let address = req.remote_addr().ip().unwrap_or(IpAddr::from([0, 0, 0, 0]));
@@ -137,11 +142,13 @@ fn recognise(app: &App, req: &Request, path_user: Option<UserId>) -> Result<(Cal
     };
     let (query_token, path_token) = (req.query::<String>("token"), req.param::<String>("token"));
     let query_ticket = req.query::<String>("ticket");
+    let protocols: Vec<&str> = req.headers().get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok()).collect();
+    let protocols = protocols.join(",");
     let places = Places {
         query_token: query_token.as_deref(),
         path_token: path_token.as_deref(),
         authorization: header(req, AUTHORIZATION),
-        protocols: header(req, SEC_WEBSOCKET_PROTOCOL),
+        protocols: Some(&protocols).filter(|p| !p.is_empty()).map(String::as_str),
         query_ticket: query_ticket.as_deref(),
     };
     let credential = places.credential().ok_or(CloseCode::Unauthorized)?;
@@ -185,6 +192,9 @@ fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, ApiError> {
     };
     if !has(CONNECTION, "upgrade") || !has(UPGRADE, "websocket") || !has(SEC_WEBSOCKET_VERSION, "13") {
         return Err(ApiError::UpgradeRequired);
+    }
+    if headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|v| v != "0") {
+        return Err(ApiError::Invalid("a WebSocket handshake has no body".into())); // its bytes would be read as frames
     }
     let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
     if STANDARD.decode(key).map_or(0, |bytes| bytes.len()) != 16 {

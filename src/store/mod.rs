@@ -29,7 +29,7 @@ use writer::Writer;
 pub use devices::{Device, DeviceChange, NewDevice};
 pub use messages::{Earlier, Head, Log, PIECE_BYTES, Reader, Stored};
 pub use tokens::{NewToken, Token, TokenHash, TokenKind};
-pub use users::{NewUser, Role, User, UserChange};
+pub use users::{NewUser, Role, User, UserChange, fold_name};
 
 /// Segment size of sled's log. With 1 MiB no value of ours is large enough for sled's `blobs/`, which are never synced.
 /// Fixed when the store is created.

@@ -132,9 +132,15 @@ fn make_room(trees: &Trees, new: &NewToken, limit: usize) -> Result<Option<Token
         let log_ins = owned.iter().filter(|(_, t)| new.make_room && t.kind == TokenKind::User);
         log_ins.min_by_key(|(_, t)| t.last_used_at.unwrap_or(t.created_at))
     });
-    let (hash, token) = idle.ok_or(StoreError::Full("tokens"))?;
-    remove(trees, hash, token)?;
-    Ok(Some(token.id))
+    match idle {
+        Some((hash, token)) => {
+            remove(trees, hash, token)?;
+            Ok(Some(token.id))
+        }
+        // All are devices' and services': who can't log in could never remove one. One log-in more, no further.
+        None if new.make_room => Ok(None),
+        None => Err(StoreError::Full("tokens")),
+    }
 }
 
 fn create(trees: &Trees, new: NewToken, limit: usize) -> Result<(Token, Option<TokenId>)> {
@@ -272,6 +278,17 @@ mod tests {
         let (_, retired) = store.create_token(NewToken::login(user, TokenHash::of("d")), 2).await.unwrap();
         assert_eq!(retired, Some(ids[1]));
         assert_eq!(store.tokens(user, TokenId(0), 10).unwrap().items.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn devices_and_services_lock_nobody_out() {
+        let (_dir, store, user) = with_user().await;
+        let service = NewToken { kind: TokenKind::Service, make_room: false, ..NewToken::login(user, TokenHash::of("s")) };
+        store.create_token(service, 1).await.unwrap();
+        let (first, retired) = store.create_token(NewToken::login(user, TokenHash::of("a")), 1).await.unwrap();
+        assert_eq!(retired, None);
+        let (_, retired) = store.create_token(NewToken::login(user, TokenHash::of("b")), 1).await.unwrap();
+        assert_eq!(retired, Some(first.id));
     }
 
     #[tokio::test]

@@ -67,7 +67,12 @@ pub struct UserChange {
 
 /// The key under which a name is unique.
 fn name_key(username: &str) -> Vec<u8> {
-    username.to_lowercase().into_bytes()
+    fold_name(username).into_bytes()
+}
+
+/// A name without case, letter by letter: the whole word's lower case would tell ΟΔΟΣ from οδοσ, by its last letter.
+pub fn fold_name(username: &str) -> String {
+    username.chars().flat_map(char::to_lowercase).collect()
 }
 
 pub(super) fn get(trees: &Trees, id: UserId) -> Result<Option<User>> {

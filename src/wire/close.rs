@@ -57,7 +57,7 @@ impl CloseCode {
             Self::TooBig => "message too big",
             Self::Internal => "internal error",
             Self::Unauthorized => "authentication required",
-            Self::NoDevice => "no device is bound to this user",
+            Self::NoDevice => "this user has no primary device",
             Self::WrongUser => "the user id in the path is not the token's user",
             Self::RateLimited => "message rate limit exceeded",
             Self::TooSlow => "too slow: backlog not written in time",

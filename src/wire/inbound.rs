@@ -350,7 +350,7 @@ mod tests {
                 "message.id must be the id of a message"
             );
         }
-        assert_eq!(invalid(r#"{"type":"ack"}"#), "message must be an object");
+        assert_eq!(invalid(r#"{"type":"ack"}"#), "message is required and must be an object");
     }
 
     #[test]

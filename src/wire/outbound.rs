@@ -293,7 +293,7 @@ mod tests {
         insta::assert_snapshot!(lines.join("\n"), @r#"
         {"type":"disconnect","code":4000,"reason":"internal error","reconnect":true,"timestamp":"2026-11-22T08:15:30.000125+00:00"}
         {"type":"disconnect","code":4001,"reason":"authentication required","reconnect":false,"timestamp":"2026-11-22T08:15:30.000125+00:00"}
-        {"type":"disconnect","code":4002,"reason":"no device is bound to this user","reconnect":false,"timestamp":"2026-11-22T08:15:30.000125+00:00"}
+        {"type":"disconnect","code":4002,"reason":"this user has no primary device","reconnect":false,"timestamp":"2026-11-22T08:15:30.000125+00:00"}
         {"type":"disconnect","code":4003,"reason":"the user id in the path is not the token's user","reconnect":false,"timestamp":"2026-11-22T08:15:30.000125+00:00"}
         {"type":"disconnect","code":4008,"reason":"message rate limit exceeded","reconnect":true,"timestamp":"2026-11-22T08:15:30.000125+00:00"}
         {"type":"disconnect","code":4100,"reason":"too slow: backlog not written in time","reconnect":true,"timestamp":"2026-11-22T08:15:30.000125+00:00"}

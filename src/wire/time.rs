@@ -32,6 +32,11 @@ impl Timestamp {
         Self(self.0.saturating_sub(age).unwrap_or(jiff::Timestamp::MIN))
     }
 
+    /// How long it is from now until this moment; zero when it has passed.
+    pub fn from_now(self) -> std::time::Duration {
+        std::time::Duration::try_from(self.0.duration_since(jiff::Timestamp::now())).unwrap_or_default()
+    }
+
     /// Microseconds since 1970-01-01 UTC.
     pub fn unix_micros(self) -> i64 {
         self.0.as_microsecond()

@@ -1,0 +1,238 @@
+//! The mailbox against a model: whatever happens in whatever order, what is read is what a plain list would give.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ids::DeviceId;
+use crate::store::{NewDevice, NewUser, Role};
+
+/// Something that happens.
+#[derive(Debug, Clone)]
+enum Step {
+    /// A message to recipient `to` (0 and 1: users, 2: the first user's device, 3: everybody), living so many seconds.
+    Send { to: usize, size: usize, ttl: u64 },
+    /// User `who` connects, reads all there is, and acknowledges so many of what came.
+    Read { who: usize, acknowledge: usize },
+    /// Somebody claims to have received what was never written.
+    Forge { who: usize },
+    /// The process dies and comes back.
+    Crash,
+    /// Time passes.
+    Wait { seconds: u64 },
+    /// A mailbox is emptied.
+    Clear { to: usize },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..4usize, prop_oneof![9 => 0..200usize, 1 => Just(30_000)], prop_oneof![Just(50u64), Just(1000)])
+            .prop_map(|(to, size, ttl)| Step::Send { to, size, ttl }),
+        4 => (0..2usize, 0..8usize).prop_map(|(who, acknowledge)| Step::Read { who, acknowledge }),
+        1 => (0..2usize).prop_map(|who| Step::Forge { who }),
+        1 => Just(Step::Crash),
+        1 => (1..60u64).prop_map(|seconds| Step::Wait { seconds }),
+        1 => (0..4usize).prop_map(|to| Step::Clear { to }),
+    ]
+}
+
+/// A message as the model knows it.
+#[derive(Debug, Clone)]
+struct Known {
+    to: usize,
+    text: String,
+    ends: u64,
+}
+
+/// The real thing and the model side by side.
+struct World {
+    dir: tempfile::TempDir,
+    mailbox: Option<Mailbox>,
+    users: Vec<User>,
+    device: DeviceId,
+    /// What is there: id → message.
+    known: BTreeMap<u64, Known>,
+    /// Up to which id reader `who` has received recipient `to`'s messages.
+    cursors: BTreeMap<(usize, usize), u64>,
+    now: u64,
+    newest: u64,
+    serial: u64,
+}
+
+impl World {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        let mut users = Vec::new();
+        for name in ["ana", "bob"] {
+            let new = NewUser { username: name.into(), role: Role::User, password_hash: "x".into() };
+            users.push(store.create_user(new).await.unwrap());
+        }
+        let device =
+            store.create_device(NewDevice { name: "d".into(), ..NewDevice::default() }, users[0].id, 0).await.unwrap().id;
+        let mut world = Self {
+            dir,
+            mailbox: None,
+            users,
+            device,
+            known: BTreeMap::new(),
+            cursors: BTreeMap::new(),
+            now: 0,
+            newest: 0,
+            serial: 0,
+        };
+        world.open(store);
+        world
+    }
+
+    fn open(&mut self, store: Store) {
+        let mut config = Config::default();
+        config.mailbox.messages = 12;
+        config.mailbox.ttl = 1000;
+        config.storage.min_free_bytes = 0;
+        config.history.messages = 3;
+        self.mailbox = Some(Mailbox::open(store, Hub::new(4), &config).unwrap());
+    }
+
+    fn mailbox(&self) -> &Mailbox {
+        self.mailbox.as_ref().unwrap()
+    }
+
+    fn recipient(&self, to: usize) -> Recipient {
+        match to {
+            0 | 1 => Recipient::User(self.users[to].id),
+            2 => Recipient::Device(self.device),
+            _ => Recipient::All,
+        }
+    }
+
+    /// The mailboxes that user `who` reads.
+    fn boxes(who: usize) -> Vec<usize> {
+        if who == 0 { vec![0, 2, 3] } else { vec![1, 3] }
+    }
+
+    fn waiting(&self, to: usize, above: u64) -> Vec<u64> {
+        let alive = self.known.iter().filter(|(id, m)| m.to == to && **id > above && m.ends > self.now);
+        alive.map(|(&id, _)| id).collect()
+    }
+
+    fn cursor(&self, who: usize, to: usize) -> u64 {
+        // A user's or a device's mailbox has one cursor, the broadcasts have one for each user.
+        let key = if to == 3 { (who, 3) } else { (0, to) };
+        self.cursors.get(&key).copied().unwrap_or(0)
+    }
+
+    async fn send(&mut self, to: usize, size: usize, ttl: u64) {
+        self.serial += 1;
+        let text = format!("{}-{}", self.serial, "x".repeat(size));
+        let open = format!("{{\"message\":\"{text}\"");
+        let (recipient, sender) = (self.recipient(to), self.users[0].id);
+        let sent = self.mailbox().send(Outgoing { recipient, sender, text: open, ttl: Some(ttl), key: None }).await;
+        let waiting = self.waiting(to, if to == 3 { 0 } else { self.cursor(0, to) }).len();
+        match sent {
+            Ok(accepted) => {
+                assert!(waiting < 12, "a full mailbox has taken a message");
+                assert!(accepted.id.0 > self.newest, "ids rise");
+                self.newest = accepted.id.0;
+                self.known.insert(accepted.id.0, Known { to, text, ends: self.now + ttl });
+            }
+            // Broadcasts that all have received make room only at the next thorough sweep.
+            Err(MailboxError::Full) => assert!(waiting >= 12 || to == 3, "{waiting}"),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    async fn read(&mut self, who: usize, acknowledge: usize) {
+        let device = (who == 0).then_some(self.device);
+        let (mut feed, welcome) = self.mailbox().feed(&self.users[who], device, None);
+        let mut expected: Vec<u64> = Self::boxes(who).into_iter().flat_map(|to| self.waiting(to, self.cursor(who, to))).collect();
+        expected.sort_unstable();
+        assert_eq!(welcome.pending, expected.len());
+        let (mut seen, mut complete) = (Vec::new(), false);
+        while !complete {
+            let chunk = feed.read(self.mailbox(), 10_000, 5).await.unwrap();
+            let mut rest = &chunk.bytes[..];
+            while !rest.is_empty() {
+                let (header, length) = match rest[1] {
+                    126 => (4, usize::from(u16::from_be_bytes([rest[2], rest[3]]))),
+                    127 => panic!("not that long"),
+                    n => (2, usize::from(n)),
+                };
+                let event: serde_json::Value = serde_json::from_slice(&rest[header..header + length]).unwrap();
+                let id = event["id"].as_u64().unwrap();
+                assert_eq!(event["message"], self.known[&id].text.as_str());
+                seen.push(id);
+                rest = &rest[header + length..];
+            }
+            feed.advance(chunk.upto);
+            complete = chunk.complete;
+        }
+        assert_eq!(seen, expected);
+        if let Some(&upto) = seen.iter().take(acknowledge).next_back() {
+            self.mailbox().received(&feed.readers(), MessageId(upto), feed.joined());
+            self.settle().await;
+            for to in Self::boxes(who) {
+                let (key, cursor) = (if to == 3 { (who, 3) } else { (0, to) }, self.cursor(who, to));
+                if self.waiting(to, cursor).iter().any(|&id| id <= upto) {
+                    self.cursors.insert(key, upto);
+                }
+            }
+        }
+    }
+
+    /// Makes everything that nobody waits for happen now.
+    async fn settle(&self) {
+        self.mailbox().sweep(true).await.unwrap();
+    }
+
+    async fn take(&mut self, step: Step) {
+        match step {
+            Step::Send { to, size, ttl } => self.send(to, size, ttl).await,
+            Step::Read { who, acknowledge } => self.read(who, acknowledge).await,
+            Step::Forge { who } => {
+                // A session lets only through what it has written; a cursor beyond everything may still not go back.
+                let reader = Reader::User(self.users[who].id);
+                self.mailbox().received(&[reader], MessageId(0), MessageId(0));
+                self.settle().await;
+            }
+            Step::Crash => {
+                self.mailbox = None;
+                let store = Store::open(&self.dir.path().join("store")).unwrap();
+                self.open(store);
+            }
+            Step::Wait { seconds } => {
+                self.mailbox().shared.clock.skip(seconds);
+                self.now += seconds;
+                self.settle().await;
+            }
+            Step::Clear { to } => {
+                let above = if to == 3 { 0 } else { self.cursor(0, to) };
+                let cleared = self.mailbox().clear(Some(self.recipient(to))).await.unwrap();
+                let waiting = self.waiting(to, above);
+                assert!(cleared == waiting.len() || to == 3);
+                for id in waiting {
+                    self.known.remove(&id);
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_plain_list_would_give_the_same(steps in proptest::collection::vec(step(), 1..40)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut world = World::new().await;
+            for step in steps {
+                world.take(step).await;
+            }
+            for who in 0..2 {
+                world.read(who, 0).await;
+            }
+        });
+    }
+}
