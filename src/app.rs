@@ -44,7 +44,7 @@ impl App {
         let hub = Hub::new(config.limits.group_buffer);
         Ok(Arc::new(Self {
             mailbox: Mailbox::open(store.clone(), hub.clone(), &config)?,
-            auth: Auth::new(store.clone(), &config.limits),
+            auth: Auth::new(store.clone(), &config.limits)?,
             door: Door::new(&config),
             hub,
             sessions: TaskTracker::new(),

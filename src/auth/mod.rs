@@ -112,15 +112,18 @@ pub struct Auth {
 
 impl Auth {
     /// A service on top of `store`.
-    pub fn new(store: Store, limits: &Limits) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// When the system gives no thread for passwords.
+    pub fn new(store: Store, limits: &Limits) -> std::io::Result<Self> {
+        Ok(Self {
             store,
-            passwords: password::Passwords::default(),
+            passwords: password::Passwords::start()?,
             throttle: throttle::LoginThrottle::new(limits.logins_per_minute),
             tickets: tickets::Tickets::default(),
             sightings: sightings::Sightings::default(),
             tokens_per_user: limits.tokens_per_user,
-        }
+        })
     }
 
     /// Whose token `secret` is.
