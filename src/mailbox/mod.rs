@@ -320,7 +320,10 @@ impl Mailbox {
         }
         let shared = self.shared.clone();
         if !thorough {
-            self.store.commit_later(move |log| end_lives(&shared, log));
+            // Only where something is due: an idle box must not touch its disk every second.
+            if shared.books().state.is_due(shared.clock.now()) {
+                self.store.commit_later(move |log| end_lives(&shared, log));
+            }
             return Ok(());
         }
         let store = self.store.clone();
@@ -428,7 +431,13 @@ impl Mailbox {
     /// # Errors
     /// When the store fails.
     pub async fn remove(&self, recipient: Recipient) -> Result<(), StoreError> {
-        self.clear(Some(recipient)).await.map(|_| ())
+        let shared = self.shared.clone();
+        let change = move |log: Log<'_>| {
+            let effects = shared.books().state.forget(recipient);
+            apply(&shared, log, &effects)?;
+            log.forget_recipient(recipient)
+        };
+        self.store.commit(change, |()| ()).await
     }
 
     /// Begins a session's way through the log.

@@ -174,6 +174,11 @@ impl State {
         }
     }
 
+    /// Whether anything has come to its end by `now`.
+    pub(super) fn is_due(&self, now: u64) -> bool {
+        self.due.first().is_some_and(|&(due, _)| due <= now)
+    }
+
     /// What has come to its end by `now`: lives of messages, and the time for which they are kept.
     pub(super) fn sweep(&mut self, now: u64) -> Effects {
         let mut effects = Effects::default();
@@ -230,6 +235,19 @@ impl State {
         queue.bytes = 0;
         let purged = std::mem::take(&mut queue.pending).into_keys().map(|id| (recipient, id)).collect();
         Effects { expired: Vec::new(), purged }
+    }
+
+    /// Forgets `recipient` altogether; everything that is there goes.
+    pub(super) fn forget(&mut self, recipient: Recipient) -> Effects {
+        if let Recipient::User(user) = recipient {
+            self.broadcasts.remove(&user);
+        }
+        let Some(queue) = self.queues.remove(&recipient) else { return Effects::default() };
+        if let Some(due) = queue.due {
+            self.due.remove(&(due, recipient));
+        }
+        let ids = queue.pending.into_keys().chain(queue.kept.into_iter().map(|(id, _)| id));
+        Effects { expired: Vec::new(), purged: ids.map(|id| (recipient, id)).collect() }
     }
 
     /// Notes that everything up to `upto` has been written to a connection.
@@ -382,6 +400,18 @@ mod tests {
         s.free_broadcasts([(UserId(1), START), (UserId(2), START)].into_iter(), 5);
         assert_eq!(s.size(Recipient::All).messages, 1);
         assert_eq!(s.broadcast_readers(MessageId(1)), 2);
+    }
+
+    #[test]
+    fn forgetting_leaves_nothing() {
+        let mut s = state(10, 10);
+        s.append(ME, MessageId(1), 50, 1);
+        s.append(ME, MessageId(2), 50, 1);
+        s.receive(READER, MessageId(1), START, 0);
+        assert!(!s.is_due(49) && s.is_due(50));
+        assert_eq!(ids(&s.forget(ME).purged), [2, 1]);
+        assert!(s.due.is_empty() && s.queues.is_empty());
+        assert_eq!(s.forget(ME), Effects::default());
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! - After an I/O error nothing is acknowledged any more: every later write fails.
 
 mod catalogue;
+mod cursors;
 mod devices;
 mod messages;
 mod tokens;
@@ -26,8 +27,9 @@ use std::sync::Arc;
 use catalogue::Trees;
 use writer::Writer;
 
+pub use cursors::Reader;
 pub use devices::{Device, DeviceChange, NewDevice};
-pub use messages::{Earlier, Head, Log, PIECE_BYTES, Reader, Stored};
+pub use messages::{Earlier, Head, Log, PIECE_BYTES, Stored};
 pub use tokens::{NewToken, Token, TokenHash, TokenKind};
 pub use users::{NewUser, Role, User, UserChange, fold_name};
 

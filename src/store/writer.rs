@@ -201,7 +201,12 @@ fn take(job: Job, trees: &Trees, answers: &mut Vec<Answer>, later: &mut Option<I
     match job {
         Job::Durable(change) => answers.push(change(trees)),
         Job::Later(change) => {
-            change(trees)?;
+            match change(trees) {
+                Ok(()) => {}
+                Err(error @ (StoreError::Engine(_) | StoreError::Disk(_))) => return Err(error),
+                // One record that can't be read is no reason to serve nobody.
+                Err(error) => tracing::error!(%error, "a change was not made"),
+            }
             later.get_or_insert_with(|| Instant::now() + LATER);
         }
     }
