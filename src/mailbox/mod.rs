@@ -14,12 +14,14 @@
 //!   connection and acknowledged by it.
 //! - **Bounded.** A mailbox that is full refuses; nothing is dropped.
 //!
-//! [`state`] holds sizes, cursors and what is due in memory, rebuilt by one scan at the start; [`clock`] counts lives; [`feed`]
+//! `message` is what goes in and comes out; `jobs` is what runs on the writer thread; `state` holds sizes, cursors and what is due in memory, rebuilt by one scan at the start; `clock` counts lives; `feed`
 //! is one session's place in the log.
 
 mod clock;
 mod disk;
 mod feed;
+mod jobs;
+mod message;
 #[cfg(test)]
 mod model;
 mod state;
@@ -28,28 +30,19 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sha2::{Digest, Sha256};
-
 use crate::config::{Config, MailboxConfig};
-use crate::hub::{Announced, Hub};
+use crate::hub::Hub;
 use crate::ids::{MessageId, Recipient, UserId};
-use crate::store::{Earlier, Head, Log, Reader, Store, StoreError, Stored, User};
-use crate::wire::{Frame, Timestamp};
+use crate::store::{Log, Reader, Store, StoreError, Stored, User};
+use crate::wire::Timestamp;
 use clock::ServiceClock;
 use disk::DiskSpace;
-use state::{Effects, Stand, State};
+use jobs::{RESERVED, append, apply, end_lives, forget_keys, take_acks};
+use state::{Stand, State};
 
 pub use feed::{Chunk, Feed, Welcome};
+pub use message::{Accepted, IdempotencyKey, Outgoing, Receipt, Status};
 pub use state::Size;
-
-/// How many ids are reserved on disk at once; as many are skipped by a crash at most.
-const RESERVE: u64 = 4096;
-/// Names of the numbers in the store.
-const RESERVED: &str = "message_ids_reserved";
-/// How long an idempotency key is remembered, in seconds.
-const REMEMBER: u64 = 86_400;
-/// How many are remembered at most; beyond that the oldest goes early.
-const MAX_REMEMBERED: usize = 100_000;
 
 /// Why a message was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -66,81 +59,6 @@ pub enum MailboxError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// A message to be queued.
-#[derive(Debug)]
-pub struct Outgoing {
-    /// For whom.
-    pub recipient: Recipient,
-    /// From whom.
-    pub sender: UserId,
-    /// The JSON object that is pushed, without its closing brace: the id is written behind it.
-    pub text: String,
-    /// Seconds of life; the configured number where none is given.
-    pub ttl: Option<u64>,
-    /// The sender's mark, so that a repeated request is sent once.
-    pub key: Option<IdempotencyKey>,
-}
-
-/// An idempotency key: of one sender, for one request.
-#[derive(Debug, Clone, Copy)]
-pub struct IdempotencyKey {
-    key: [u8; 32],
-    digest: u64,
-}
-
-impl IdempotencyKey {
-    /// The key `key` of `sender` on a request that is `request` in every byte that matters.
-    pub fn new(sender: UserId, key: &str, request: &[u8]) -> Self {
-        let mut hasher = Sha256::new();
-        hasher.update(sender.to_key());
-        hasher.update(key.as_bytes());
-        let digest: [u8; 32] = Sha256::digest(request).into();
-        let mut short = [0; 8];
-        short.copy_from_slice(&digest[..8]);
-        Self { key: hasher.finalize().into(), digest: u64::from_be_bytes(short) }
-    }
-}
-
-/// A message that was taken.
-#[derive(Debug)]
-pub struct Accepted {
-    /// Its id.
-    pub id: MessageId,
-    /// To how many connections it was announced; 0 for a repeated request.
-    pub recipients: usize,
-    /// Whether the same request had been taken before.
-    pub repeated: bool,
-    frame: Option<Arc<Announced>>,
-}
-
-/// A message's receipt.
-#[derive(Debug)]
-pub struct Receipt {
-    /// For whom.
-    pub recipient: Recipient,
-    /// About it.
-    pub head: Head,
-    /// Where it stands.
-    pub status: Status,
-    /// When its life ends or ended, as far as the clocks agree.
-    pub expires_at: Timestamp,
-    /// For a broadcast: how many users have received it.
-    pub received: Option<usize>,
-}
-
-/// Where a message stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// It waits.
-    Queued,
-    /// It has been written to a connection.
-    Sent(Timestamp),
-    /// It has been received.
-    Acked(Option<Timestamp>),
-    /// Its life ended before it was received.
-    Expired,
 }
 
 /// What is counted.
@@ -444,104 +362,4 @@ impl Mailbox {
     pub fn feed(&self, user: &User, device: Option<crate::ids::DeviceId>, since: Option<MessageId>) -> (Feed, Welcome) {
         feed::begin(self, user, device, since)
     }
-}
-
-/// Gives an id, writes the record, keeps the books. On the writer thread.
-fn append(shared: &Shared, log: Log<'_>, message: Outgoing) -> Result<Accepted, MailboxError> {
-    if let Some(key) = &message.key
-        && let Some(earlier) = log.earlier(&key.key)?
-    {
-        if earlier.digest != key.digest {
-            return Err(MailboxError::KeyReused);
-        }
-        return Ok(Accepted { id: earlier.id, recipients: 0, repeated: true, frame: None });
-    }
-    let now = shared.clock.now();
-    let mut books = shared.books();
-    books.state.room(message.recipient, message.text.len()).map_err(|_| MailboxError::Full)?;
-    let id = MessageId(books.next);
-    if id.0 > books.reserved {
-        // Durable with this very batch, so before any id of it is told to anyone.
-        log.set_number(RESERVED, id.0 + RESERVE)?;
-        books.reserved = id.0 + RESERVE;
-    }
-    books.next += 1;
-    drop(books);
-
-    let frame = Frame::object_with_id(&message.text, id.0);
-    let payload = frame.payload().to_vec();
-    let expires = now + message.ttl.unwrap_or(shared.limits.ttl);
-    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-    let head = Head { id, sender: message.sender, expires, expired: false, created: Timestamp::now(), length };
-    log.append(message.recipient, &Stored { head, payload })?;
-    let mut books = shared.books();
-    if let Some(key) = message.key {
-        let until = now + REMEMBER;
-        log.remember(&key.key, Earlier { id, until, digest: key.digest })?;
-        books.remembered.push_back((until, key.key));
-        if books.remembered.len() > MAX_REMEMBERED
-            && let Some((_, oldest)) = books.remembered.pop_front()
-        {
-            log.forget(&oldest)?;
-        }
-    }
-    books.state.append(message.recipient, id, expires, length);
-    let frame = Some(Arc::new(Announced { recipient: message.recipient, id: Some(id), frame }));
-    Ok(Accepted { id, recipients: 0, repeated: false, frame })
-}
-
-/// Moves the cursors that have been waiting to be moved. On the writer thread.
-fn take_acks(shared: &Shared, log: Log<'_>) -> Result<(), StoreError> {
-    // First the flag: an acknowledgement that comes from here on submits anew.
-    shared.acks_submitted.store(false, Ordering::Release);
-    let acks = std::mem::take(&mut *shared.acks.lock().unwrap_or_else(PoisonError::into_inner));
-    let (now, when) = (shared.clock.now(), Timestamp::now());
-    for (reader, (upto, joined)) in acks {
-        let moved = shared.books().state.receive(reader, upto, joined, now);
-        let Some(effects) = moved else { continue };
-        log.set_cursor(reader, upto)?;
-        if reader.recipient() != Recipient::All {
-            log.note_receipt(reader.recipient(), upto, when)?;
-        }
-        apply(shared, log, &effects)?;
-    }
-    Ok(())
-}
-
-/// Ends lives and lets go of history. On the writer thread.
-fn end_lives(shared: &Shared, log: Log<'_>) -> Result<(), StoreError> {
-    let effects = shared.books().state.sweep(shared.clock.now());
-    apply(shared, log, &effects)
-}
-
-/// Makes the log agree with the books. On the writer thread.
-fn apply(shared: &Shared, log: Log<'_>, effects: &Effects) -> Result<(), StoreError> {
-    for &(recipient, id) in &effects.expired {
-        log.mark_expired(recipient, id)?;
-    }
-    let mut touched: Vec<Recipient> = Vec::new();
-    for &(recipient, id) in &effects.purged {
-        log.remove(recipient, id)?;
-        log.note_purged(recipient, id)?;
-        if touched.last() != Some(&recipient) {
-            touched.push(recipient);
-        }
-    }
-    for recipient in touched {
-        let oldest = shared.books().state.oldest_kept(recipient);
-        log.forget_receipts(recipient, oldest.unwrap_or(MessageId(u64::MAX)))?;
-    }
-    Ok(())
-}
-
-/// Forgets idempotency keys whose time is over. On the writer thread.
-fn forget_keys(shared: &Shared, log: Log<'_>, now: u64) -> Result<(), StoreError> {
-    let mut books = shared.books();
-    while let Some(&(until, key)) = books.remembered.front()
-        && until <= now
-    {
-        books.remembered.pop_front();
-        log.forget(&key)?;
-    }
-    Ok(())
 }

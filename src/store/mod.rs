@@ -15,6 +15,7 @@ mod catalogue;
 mod cursors;
 mod devices;
 mod messages;
+mod sightings;
 mod tokens;
 mod users;
 mod writer;

@@ -96,7 +96,7 @@ impl NewToken {
     }
 }
 
-fn get(trees: &Trees, hash: &[u8]) -> Result<Option<Token>> {
+pub(super) fn get(trees: &Trees, hash: &[u8]) -> Result<Option<Token>> {
     trees.tokens.get(hash)?.map(|bytes| decode(&bytes, "tokens")).transpose()
 }
 
@@ -214,23 +214,6 @@ impl Store {
             let hash: [u8; 32] = hash.as_ref().try_into().map_err(|_| StoreError::Damaged { tree: "user_tokens" })?;
             let token = get(trees, &hash)?.ok_or(StoreError::Missing("token"))?;
             remove(trees, &TokenHash(hash), &token)
-        })
-        .await
-    }
-
-    /// Notes when tokens were last used and devices last seen. What has gone meanwhile is passed over.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn note_seen(&self, tokens: Vec<(TokenHash, Timestamp)>, devices: Vec<(DeviceId, Timestamp)>) -> Result<()> {
-        self.write(move |trees| {
-            for (hash, when) in tokens {
-                if let Some(mut token) = get(trees, hash.as_bytes())? {
-                    token.last_used_at = Some(when);
-                    trees.tokens.insert(hash.as_bytes(), encode(&token)?)?;
-                }
-            }
-            super::devices::note_seen(trees, &devices)
         })
         .await
     }

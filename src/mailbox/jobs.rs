@@ -1,0 +1,121 @@
+//! What runs on the store's writer thread, one at a time: the only code that changes the books and the log.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use super::message::{Accepted, Outgoing};
+use super::state::Effects;
+use super::{MailboxError, Shared};
+use crate::hub::Announced;
+use crate::ids::{MessageId, Recipient};
+use crate::store::{Earlier, Head, Log, StoreError, Stored};
+use crate::wire::{Frame, Timestamp};
+
+/// How many ids are reserved on disk at once; as many are skipped by a crash at most.
+const RESERVE: u64 = 4096;
+/// Names of the numbers in the store.
+pub(super) const RESERVED: &str = "message_ids_reserved";
+/// How long an idempotency key is remembered, in seconds.
+const REMEMBER: u64 = 86_400;
+/// How many are remembered at most; beyond that the oldest goes early.
+const MAX_REMEMBERED: usize = 100_000;
+
+/// Gives an id, writes the record, keeps the books. On the writer thread.
+pub(super) fn append(shared: &Shared, log: Log<'_>, message: Outgoing) -> Result<Accepted, MailboxError> {
+    if let Some(key) = &message.key
+        && let Some(earlier) = log.earlier(&key.key)?
+    {
+        if earlier.digest != key.digest {
+            return Err(MailboxError::KeyReused);
+        }
+        return Ok(Accepted { id: earlier.id, recipients: 0, repeated: true, frame: None });
+    }
+    let now = shared.clock.now();
+    let mut books = shared.books();
+    books.state.room(message.recipient, message.text.len()).map_err(|_| MailboxError::Full)?;
+    let id = MessageId(books.next);
+    if id.0 > books.reserved {
+        // Durable with this very batch, so before any id of it is told to anyone.
+        log.set_number(RESERVED, id.0 + RESERVE)?;
+        books.reserved = id.0 + RESERVE;
+    }
+    books.next += 1;
+    drop(books);
+
+    let frame = Frame::object_with_id(&message.text, id.0);
+    let payload = frame.payload().to_vec();
+    let expires = now + message.ttl.unwrap_or(shared.limits.ttl);
+    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    let head = Head { id, sender: message.sender, expires, expired: false, created: Timestamp::now(), length };
+    log.append(message.recipient, &Stored { head, payload })?;
+    let mut books = shared.books();
+    if let Some(key) = message.key {
+        let until = now + REMEMBER;
+        log.remember(&key.key, Earlier { id, until, digest: key.digest })?;
+        books.remembered.push_back((until, key.key));
+        if books.remembered.len() > MAX_REMEMBERED
+            && let Some((_, oldest)) = books.remembered.pop_front()
+        {
+            log.forget(&oldest)?;
+        }
+    }
+    books.state.append(message.recipient, id, expires, length);
+    let frame = Some(Arc::new(Announced { recipient: message.recipient, id: Some(id), frame }));
+    Ok(Accepted { id, recipients: 0, repeated: false, frame })
+}
+
+/// Moves the cursors that have been waiting to be moved. On the writer thread.
+pub(super) fn take_acks(shared: &Shared, log: Log<'_>) -> Result<(), StoreError> {
+    // First the flag: an acknowledgement that comes from here on submits anew.
+    shared.acks_submitted.store(false, Ordering::Release);
+    let acks = std::mem::take(&mut *shared.acks.lock().unwrap_or_else(PoisonError::into_inner));
+    let (now, when) = (shared.clock.now(), Timestamp::now());
+    for (reader, (upto, joined)) in acks {
+        let moved = shared.books().state.receive(reader, upto, joined, now);
+        let Some(effects) = moved else { continue };
+        log.set_cursor(reader, upto)?;
+        if reader.recipient() != Recipient::All {
+            log.note_receipt(reader.recipient(), upto, when)?;
+        }
+        apply(shared, log, &effects)?;
+    }
+    Ok(())
+}
+
+/// Ends lives and lets go of history. On the writer thread.
+pub(super) fn end_lives(shared: &Shared, log: Log<'_>) -> Result<(), StoreError> {
+    let effects = shared.books().state.sweep(shared.clock.now());
+    apply(shared, log, &effects)
+}
+
+/// Makes the log agree with the books. On the writer thread.
+pub(super) fn apply(shared: &Shared, log: Log<'_>, effects: &Effects) -> Result<(), StoreError> {
+    for &(recipient, id) in &effects.expired {
+        log.mark_expired(recipient, id)?;
+    }
+    let mut touched: Vec<Recipient> = Vec::new();
+    for &(recipient, id) in &effects.purged {
+        log.remove(recipient, id)?;
+        log.note_purged(recipient, id)?;
+        if touched.last() != Some(&recipient) {
+            touched.push(recipient);
+        }
+    }
+    for recipient in touched {
+        let oldest = shared.books().state.oldest_kept(recipient);
+        log.forget_receipts(recipient, oldest.unwrap_or(MessageId(u64::MAX)))?;
+    }
+    Ok(())
+}
+
+/// Forgets idempotency keys whose time is over. On the writer thread.
+pub(super) fn forget_keys(shared: &Shared, log: Log<'_>, now: u64) -> Result<(), StoreError> {
+    let mut books = shared.books();
+    while let Some(&(until, key)) = books.remembered.front()
+        && until <= now
+    {
+        books.remembered.pop_front();
+        log.forget(&key)?;
+    }
+    Ok(())
+}
