@@ -134,6 +134,35 @@ async fn what_is_no_websocket_is_answered_over_http() {
 }
 
 #[tokio::test]
+async fn handshakes_that_would_be_misread() {
+    let server = Server::start().await;
+    let token = server.admin().await;
+    let path = format!("/ws/device/?token={token}");
+    let handshake = [
+        ("connection", "upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    // A body's bytes would be read as frames.
+    server.raw_http("GET", &path, &handshake, b"hello").await.expect(400);
+    let foreign = [&handshake[..], &[("origin", "https://evil\u{e9}")]].concat();
+    server.raw_http("GET", &path, &foreign, b"").await.expect(403);
+    let own = format!("http://{}", server.address);
+    let two = [&handshake[..], &[("origin", own.as_str()), ("origin", "https://evil.example")]].concat();
+    server.raw_http("GET", &path, &two, b"").await.expect(403);
+
+    // The token in a second header line, as some proxies send lists.
+    let mut request =
+        tokio_tungstenite::tungstenite::client::IntoClientRequest::into_client_request(server.url("/ws/device/")).unwrap();
+    request.headers_mut().append("sec-websocket-protocol", "qy-lty.v1".parse().unwrap());
+    request.headers_mut().append("sec-websocket-protocol", format!("token.{token}").parse().unwrap());
+    let (mut stream, _) = tokio_tungstenite::connect_async(request).await.unwrap();
+    let hello = futures_util::StreamExt::next(&mut stream).await.unwrap().unwrap();
+    assert!(hello.into_text().unwrap().contains("connection_status"));
+}
+
+#[tokio::test]
 async fn the_five_answers() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
