@@ -24,6 +24,7 @@ use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use catalogue::Trees;
 use writer::Writer;
@@ -39,6 +40,8 @@ pub use users::{NewUser, Role, User, UserChange, fold_name};
 const SEGMENT_BYTES: usize = 1 << 20;
 /// sled's page cache; it takes about 2.8 times this in memory when full.
 const CACHE_BYTES: u64 = 16 << 20;
+/// How long to wait for the one before us, which may still be letting go of its lock.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Beside sled's files: written once the store is on disk for the first time.
 const NOTE: &str = "epoch";
 /// The layout of trees and records; a newer store is refused, an older one will be migrated.
@@ -113,15 +116,20 @@ impl Store {
             .cache_capacity(CACHE_BYTES)
             // Nothing may be written behind the writer's back: it alone flushes, then syncs.
             .flush_every_ms(None);
-        // A damaged log can make sled panic while opening; that is an answer, not a reason to die with a trace.
-        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
-        let db = match opened {
-            Ok(Ok(db)) => db,
-            Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
-                return Err(StoreError::Locked(path.into()));
+        let patience = Instant::now() + PATIENCE;
+        let db = loop {
+            // A damaged log can make sled panic while opening; that is an answer, not a reason to die with a trace.
+            match catch_unwind(AssertUnwindSafe(|| config.open())) {
+                Ok(Ok(db)) => break db,
+                Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
+                    if Instant::now() >= patience {
+                        return Err(StoreError::Locked(path.into()));
+                    }
+                    std::thread::sleep(PATIENCE / 50);
+                }
+                Ok(Err(error)) => return Err(StoreError::Unreadable(error.to_string())),
+                Err(_) => return Err(StoreError::Unreadable("its log is damaged".into())),
             }
-            Ok(Err(error)) => return Err(StoreError::Unreadable(error.to_string())),
-            Err(_) => return Err(StoreError::Unreadable("its log is damaged".into())),
         };
         let trees = Arc::new(Trees::open(&db)?);
         // sled takes a log that it can't read at all for an empty one, so the store's existence is noted beside it.
