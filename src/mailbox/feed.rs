@@ -17,12 +17,22 @@ use crate::wire::Frame;
 /// A place in the log.
 #[derive(Debug)]
 pub struct Feed {
-    /// The mailboxes and where each begins.
-    starts: Vec<(Reader, MessageId)>,
+    /// The mailboxes.
+    starts: Vec<Start>,
     /// Everything up to here has been taken, in all of them.
     at: MessageId,
     /// Where a user without a cursor begins.
     joined: MessageId,
+}
+
+/// Where a feed begins in one mailbox.
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    reader: Reader,
+    /// After this message.
+    after: MessageId,
+    /// Everything up to here had been received before: a replay of it is not bound to its life.
+    received: MessageId,
 }
 
 /// What the first event tells of the mailboxes.
@@ -43,6 +53,8 @@ pub struct Chunk {
     pub bytes: Vec<u8>,
     /// How many messages.
     pub messages: usize,
+    /// The last of them.
+    pub last: MessageId,
     /// The feed stands here once they are written.
     pub upto: MessageId,
     /// Whether that was all there is.
@@ -57,17 +69,21 @@ pub(super) fn begin(mailbox: &Mailbox, user: &User, device: Option<DeviceId>, si
     let books = mailbox.shared.books();
     let cursors: Vec<(Reader, MessageId)> = readers.iter().map(|&r| (r, books.state.cursor(r, user.joined))).collect();
     let pending = cursors.iter().map(|&(r, cursor)| books.state.waiting(r, cursor)).sum();
+    let oldest = cursors.iter().filter_map(|&(r, cursor)| books.state.oldest_waiting(r, cursor)).min();
     drop(books);
-    let last_id = cursors.iter().map(|c| c.1).max().unwrap_or(MessageId(0));
+    // The cursors of several mailboxes stand at several places: below the oldest that waits, in any of them, all is received.
+    let furthest = cursors.iter().map(|c| c.1).max().unwrap_or(MessageId(0));
+    let last_id = oldest.map_or(furthest, |id| furthest.min(MessageId(id.0 - 1)));
     let log = mailbox.store.log();
     let recovered = since.map(|since| {
         let there = |r: &Reader| log.purged(r.recipient()).is_ok_and(|gone| gone <= since.max(user.joined));
         since <= committed && readers.iter().all(there)
     });
-    let start = |(reader, cursor): (Reader, MessageId)| {
-        let asked = since.map_or(cursor, |since| since.min(cursor));
+    let start = |(reader, received): (Reader, MessageId)| {
+        let asked = since.map_or(received, |since| since.min(received));
         // Broadcasts from before the user existed are nobody's to replay.
-        (reader, if matches!(reader, Reader::Broadcasts(_)) { asked.max(user.joined) } else { asked })
+        let after = if matches!(reader, Reader::Broadcasts(_)) { asked.max(user.joined) } else { asked };
+        Start { reader, after, received }
     };
     let starts = cursors.into_iter().map(start).collect();
     (Feed { starts, at: MessageId(0), joined: user.joined }, Welcome { last_id, pending, recovered })
@@ -76,7 +92,7 @@ pub(super) fn begin(mailbox: &Mailbox, user: &User, device: Option<DeviceId>, si
 impl Feed {
     /// The mailboxes.
     pub fn readers(&self) -> Vec<Reader> {
-        self.starts.iter().map(|s| s.0).collect()
+        self.starts.iter().map(|s| s.reader).collect()
     }
 
     /// Where a user without a cursor begins.
@@ -97,8 +113,8 @@ impl Feed {
     /// Whether an announced message is new to this feed.
     pub fn wants(&self, announced: &Announced) -> bool {
         let Some(id) = announced.id else { return true };
-        let start = self.starts.iter().find(|(r, _)| r.recipient() == announced.recipient);
-        start.is_some_and(|&(_, start)| id > self.at.max(start))
+        let start = self.starts.iter().find(|s| s.reader.recipient() == announced.recipient);
+        start.is_some_and(|start| id > self.at.max(start.after))
     }
 
     /// The next messages: as many as fit `max_bytes` and `max_messages`, at least one where there is one. Looks no further
@@ -120,7 +136,7 @@ impl Feed {
 /// Merges the mailboxes by id.
 fn collect(
     store: &Store,
-    starts: &[(Reader, MessageId)],
+    starts: &[Start],
     at: MessageId,
     committed: MessageId,
     now: u64,
@@ -129,8 +145,8 @@ fn collect(
 ) -> Result<Chunk> {
     let log = store.log();
     let mut sources: Vec<Peekable<_>> =
-        starts.iter().map(|&(reader, start)| log.read(reader.recipient(), start.max(at), committed).peekable()).collect();
-    let mut chunk = Chunk { bytes: Vec::new(), messages: 0, upto: at, complete: false };
+        starts.iter().map(|s| log.read(s.reader.recipient(), s.after.max(at), committed).peekable()).collect();
+    let mut chunk = Chunk { bytes: Vec::new(), messages: 0, last: at, upto: at, complete: false };
     while chunk.messages < max_messages && chunk.bytes.len() < max_bytes {
         let heads = sources.iter_mut().enumerate().filter_map(|(n, source)| match source.peek() {
             Some(Ok(message)) => Some((message.head.id, n)),
@@ -145,7 +161,8 @@ fn collect(
         let Some(message) = sources[first].next() else { break };
         let Stored { head, payload } = message?;
         chunk.upto = head.id;
-        if !head.expired && head.expires > now {
+        if !head.expired && (head.expires > now || head.id <= starts[first].received) {
+            chunk.last = head.id;
             chunk.bytes.extend_from_slice(Frame::text(&payload).as_bytes());
             chunk.messages += 1;
         }

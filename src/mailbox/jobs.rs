@@ -8,7 +8,7 @@ use super::state::Effects;
 use super::{MailboxError, Shared};
 use crate::hub::Announced;
 use crate::ids::{MessageId, Recipient};
-use crate::store::{Earlier, Head, Log, StoreError, Stored};
+use crate::store::{Earlier, Head, Log, Reader, StoreError, Stored};
 use crate::wire::{Frame, Timestamp};
 
 /// How many ids are reserved on disk at once; as many are skipped by a crash at most.
@@ -30,9 +30,23 @@ pub(super) fn append(shared: &Shared, log: Log<'_>, message: Outgoing) -> Result
         }
         return Ok(Accepted { id: earlier.id, recipients: 0, repeated: true, frame: None });
     }
+    // Whoever it is for may have gone since the sender was let through.
+    match message.recipient {
+        _ if log.knows(message.recipient)? => {}
+        Recipient::Device(_) => return Err(StoreError::Missing("device").into()),
+        _ => return Err(StoreError::Missing("user").into()),
+    }
     let now = shared.clock.now();
     let mut books = shared.books();
-    books.state.room(message.recipient, message.text.len()).map_err(|_| MailboxError::Full)?;
+    if books.state.room(message.recipient, message.text.len()).is_err() {
+        drop(books);
+        // Broadcasts leave when everybody has them; that is looked up only when their room is needed.
+        if message.recipient == Recipient::All {
+            free_broadcasts(shared, log)?;
+        }
+        books = shared.books();
+        books.state.room(message.recipient, message.text.len()).map_err(|_| MailboxError::Full)?;
+    }
     let id = MessageId(books.next);
     if id.0 > books.reserved {
         // Durable with this very batch, so before any id of it is told to anyone.
@@ -47,12 +61,12 @@ pub(super) fn append(shared: &Shared, log: Log<'_>, message: Outgoing) -> Result
     let expires = now + message.ttl.unwrap_or(shared.limits.ttl);
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
     let head = Head { id, sender: message.sender, expires, expired: false, created: Timestamp::now(), length };
-    log.append(message.recipient, &Stored { head, payload })?;
+    let until = now + REMEMBER;
+    let remember = message.key.map(|key| (key.key, Earlier { id, until, digest: key.digest }));
+    log.append(message.recipient, &Stored { head, payload }, remember.as_ref().map(|(key, earlier)| (key, *earlier)))?;
     let mut books = shared.books();
-    if let Some(key) = message.key {
-        let until = now + REMEMBER;
-        log.remember(&key.key, Earlier { id, until, digest: key.digest })?;
-        books.remembered.push_back((until, key.key));
+    if let Some((key, _)) = remember {
+        books.remembered.push_back((until, key));
         if books.remembered.len() > MAX_REMEMBERED
             && let Some((_, oldest)) = books.remembered.pop_front()
         {
@@ -69,8 +83,15 @@ pub(super) fn take_acks(shared: &Shared, log: Log<'_>) -> Result<(), StoreError>
     // First the flag: an acknowledgement that comes from here on submits anew.
     shared.acks_submitted.store(false, Ordering::Release);
     let acks = std::mem::take(&mut *shared.acks.lock().unwrap_or_else(PoisonError::into_inner));
+    // Lives end first: what was passed over because its time was up must not count as received.
+    end_lives(shared, log)?;
     let (now, when) = (shared.clock.now(), Timestamp::now());
     for (reader, (upto, joined)) in acks {
+        // The last proof of somebody who has been removed meanwhile.
+        let owner = if let Reader::Broadcasts(user) = reader { Recipient::User(user) } else { reader.recipient() };
+        if !log.knows(owner)? {
+            continue;
+        }
         let moved = shared.books().state.receive(reader, upto, joined, now);
         let Some(effects) = moved else { continue };
         log.set_cursor(reader, upto)?;
@@ -88,15 +109,23 @@ pub(super) fn end_lives(shared: &Shared, log: Log<'_>) -> Result<(), StoreError>
     apply(shared, log, &effects)
 }
 
+/// Lets go of the broadcasts that every enabled account has received. On the writer thread, so that nobody joins meanwhile.
+pub(super) fn free_broadcasts(shared: &Shared, log: Log<'_>) -> Result<(), StoreError> {
+    let users: Vec<_> = log.listeners().collect::<Result<_, _>>()?;
+    let effects = shared.books().state.free_broadcasts(users.into_iter(), shared.clock.now());
+    apply(shared, log, &effects)
+}
+
 /// Makes the log agree with the books. On the writer thread.
 pub(super) fn apply(shared: &Shared, log: Log<'_>, effects: &Effects) -> Result<(), StoreError> {
     for &(recipient, id) in &effects.expired {
+        log.note_purged(recipient, id)?; // nobody will get it any more: who asks what is missing must be told
         log.mark_expired(recipient, id)?;
     }
     let mut touched: Vec<Recipient> = Vec::new();
     for &(recipient, id) in &effects.purged {
-        log.remove(recipient, id)?;
         log.note_purged(recipient, id)?;
+        log.remove(recipient, id)?;
         if touched.last() != Some(&recipient) {
             touched.push(recipient);
         }

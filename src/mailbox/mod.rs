@@ -33,11 +33,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::config::{Config, MailboxConfig};
 use crate::hub::Hub;
 use crate::ids::{MessageId, Recipient, UserId};
-use crate::store::{Log, Reader, Store, StoreError, Stored, User};
+use crate::store::{Log, Reader, Severity, Store, StoreError, Stored, User};
 use crate::wire::Timestamp;
 use clock::ServiceClock;
 use disk::DiskSpace;
-use jobs::{RESERVED, append, apply, end_lives, forget_keys, take_acks};
+use jobs::{RESERVED, append, apply, end_lives, forget_keys, free_broadcasts, take_acks};
 use state::{Stand, State};
 
 pub use feed::{Chunk, Feed, Welcome};
@@ -74,6 +74,12 @@ pub struct Counters {
     pub strange_acks: AtomicU64,
     /// Times a session went back to the log.
     pub rereads: AtomicU64,
+}
+
+impl Severity for MailboxError {
+    fn fatal(&self) -> bool {
+        matches!(self, Self::Store(error) if error.fatal())
+    }
 }
 
 /// The parts that change on the writer thread.
@@ -123,19 +129,29 @@ impl Mailbox {
         let clock = ServiceClock::open(log, Timestamp::now())?;
         let now = clock.now();
         let mut state = State::new(config.mailbox.clone(), config.history.clone());
+        // The newest message that ever was, as far as anything of it is left.
+        let mut newest = log.newest()?.max(log.newest_purged()?).0;
         for cursor in log.cursors() {
             let (reader, upto) = cursor?;
             state.load_cursor(reader, upto);
+            newest = newest.max(upto.0);
         }
         for entry in log.heads() {
             let (recipient, head) = entry?;
             state.load(recipient, &head, now);
         }
+        // What belongs to nobody any more: its owner was removed, and the process ended before its mailbox was.
+        let mut orphans = Vec::new();
+        for recipient in state.recipients() {
+            if !log.knows(recipient)? {
+                orphans.push(recipient);
+            }
+        }
         let remembered: Result<BTreeMap<_, _>, StoreError> =
             log.remembered().map(|r| r.map(|(k, e)| ((e.until, k), ()))).collect();
         let remembered = remembered?.into_keys().collect();
-        let reserved = log.number(RESERVED)?.max(log.newest()?.0);
-        let committed = AtomicU64::new(log.newest()?.0);
+        let reserved = log.number(RESERVED)?.max(newest);
+        let committed = AtomicU64::new(newest);
         let shared = Shared {
             books: Mutex::new(Books { state, next: reserved + 1, reserved, remembered }),
             clock,
@@ -145,6 +161,11 @@ impl Mailbox {
             counters: Counters::default(),
             limits: config.mailbox.clone(),
         };
+        for recipient in orphans {
+            let effects = shared.books().state.forget(recipient);
+            apply(&shared, log, &effects)?;
+            log.forget_recipient(recipient)?;
+        }
         let disk = DiskSpace::new(&config.server.data_dir, config.storage.min_free_bytes);
         Ok(Self { store, hub, shared: Arc::new(shared), disk })
     }
@@ -162,7 +183,7 @@ impl Mailbox {
     /// Queues a message: returns once it is on disk and announced.
     ///
     /// # Errors
-    /// [`MailboxError`]; in none of these cases has anything been stored.
+    /// [`MailboxError`]; except for [`MailboxError::Store`], nothing has been stored then.
     pub async fn send(&self, message: Outgoing) -> Result<Accepted, MailboxError> {
         // A look costs a microsecond, and a fast writer fills a small disk within the second between two sweeps.
         self.disk.look();
@@ -244,17 +265,11 @@ impl Mailbox {
             }
             return Ok(());
         }
-        let store = self.store.clone();
-        let users = tokio::task::spawn_blocking(move || store.users(UserId(0), usize::MAX)).await;
-        let users = users.map_err(|_| StoreError::Stopped)??.items;
         let change = move |log: Log<'_>| {
             end_lives(&shared, log)?;
             take_acks(&shared, log)?;
-            let now = shared.clock.now();
-            let cursors = users.iter().map(|u| (u.id, u.joined));
-            let effects = shared.books().state.free_broadcasts(cursors, now);
-            apply(&shared, log, &effects)?;
-            forget_keys(&shared, log, now)?;
+            free_broadcasts(&shared, log)?;
+            forget_keys(&shared, log, shared.clock.now())?;
             shared.clock.save(log)
         };
         self.store.commit(change, |()| ()).await
@@ -268,14 +283,16 @@ impl Mailbox {
         if id.0 > self.shared.committed.load(Ordering::Acquire) {
             return Ok(None);
         }
-        let Some((recipient, Stored { head, .. })) = self.store.log().get(id)? else { return Ok(None) };
-        let (stand, readers) = {
-            let books = self.shared.books();
-            (books.state.stand(recipient, id), books.state.broadcast_readers(id))
-        };
-        let received = (recipient == Recipient::All).then_some(readers);
+        let log = self.store.log();
+        // The books first: what they call gone is gone, or marked as expired, in the log that is read after them.
+        let Some((recipient, _)) = log.get(id)? else { return Ok(None) };
+        let stand = self.shared.books().state.stand(recipient, id);
+        let Some((_, Stored { head, .. })) = log.get(id)? else { return Ok(None) };
+        let received = if recipient == Recipient::All { Some(self.listeners_who_have(id)?) } else { None };
         let status = match stand {
             _ if head.expired => Status::Expired,
+            // Taken out of the books a moment ago, and not yet marked in the log: it was not received.
+            Stand::Gone => Status::Expired,
             Stand::Queued => Status::Queued,
             Stand::Sent(when) => Status::Sent(when),
             Stand::Received => Status::Acked(self.store.log().received_at(recipient, id)?),
@@ -286,6 +303,15 @@ impl Mailbox {
             None => Timestamp::now().minus(std::time::Duration::from_secs(now - end)),
         };
         Ok(Some(Receipt { recipient, head, status, expires_at, received }))
+    }
+
+    /// How many of the users that a broadcast was for have received it.
+    fn listeners_who_have(&self, id: MessageId) -> Result<usize, StoreError> {
+        let users: Vec<_> = self.store.log().listeners().collect::<Result<_, _>>()?;
+        let books = self.shared.books();
+        let has =
+            |&(user, joined): &(UserId, MessageId)| joined < id && books.state.cursor(Reader::Broadcasts(user), joined) >= id;
+        Ok(users.iter().filter(|user| has(user)).count())
     }
 
     /// Up to `limit` messages above `since` that are still there, of any of `recipients`, in id order.

@@ -220,6 +220,86 @@ impl World {
     }
 }
 
+/// What a client would do that takes everything there is: the id of the last message.
+async fn take_all(mailbox: &Mailbox, user: &User, device: Option<DeviceId>) -> MessageId {
+    let (feed, _) = mailbox.feed(user, device, None);
+    let chunk = feed.read(mailbox, usize::MAX, usize::MAX).await.unwrap();
+    assert!(chunk.complete);
+    mailbox.received(&feed.readers(), chunk.last, feed.joined());
+    // Jobs run in order: when this one has, the acknowledgement has been taken. No sweep has.
+    mailbox.store.commit(|_| Ok::<_, StoreError>(()), |()| ()).await.unwrap();
+    chunk.last
+}
+
+#[tokio::test]
+async fn what_expired_unseen_is_never_called_received() {
+    let mut world = World::new().await;
+    world.send(1, 10, 5).await;
+    world.send(1, 10, 1000).await;
+    let ids: Vec<MessageId> = world.known.keys().map(|&id| MessageId(id)).collect();
+    // The first one's life ends, and before any sweep has noticed, a client reads on past it.
+    world.mailbox().shared.clock.skip(10);
+    assert_eq!(take_all(world.mailbox(), &world.users[1], None).await, ids[1]);
+    let status = |id| world.mailbox().receipt(id).unwrap().unwrap().status;
+    assert_eq!(status(ids[0]), Status::Expired);
+    assert!(matches!(status(ids[1]), Status::Acked(Some(_))));
+    // Nobody will get it any more, and who asks what came after nothing is told so.
+    let (_, welcome) = world.mailbox().feed(&world.users[1], None, Some(MessageId(0)));
+    assert_eq!(welcome.recovered, Some(false));
+}
+
+#[tokio::test]
+async fn last_id_is_below_everything_that_waits() {
+    let mut world = World::new().await;
+    world.send(2, 10, 1000).await; // the device's
+    world.send(0, 10, 1000).await; // its user's, later
+    let ids: Vec<u64> = world.known.keys().copied().collect();
+    // A session of the same user that does not stand for the device.
+    assert_eq!(take_all(world.mailbox(), &world.users[0], None).await.0, ids[1]);
+    let (_, welcome) = world.mailbox().feed(&world.users[0], Some(world.device), None);
+    assert_eq!((welcome.pending, welcome.last_id), (1, MessageId(ids[0] - 1)));
+}
+
+#[tokio::test]
+async fn broadcasts_leave_when_their_room_is_needed_and_all_have_them() {
+    let mut world = World::new().await;
+    for _ in 0..12 {
+        world.send(3, 10, 1000).await;
+    }
+    let more = |world: &World| Outgoing {
+        recipient: Recipient::All,
+        sender: world.users[0].id,
+        text: "{\"message\":1".into(),
+        ttl: None,
+        key: None,
+    };
+    assert!(matches!(world.mailbox().send(more(&world)).await, Err(MailboxError::Full)));
+    for user in &world.users {
+        take_all(world.mailbox(), user, None).await;
+    }
+    world.mailbox().send(more(&world)).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_last_proof_of_a_removed_user_leaves_no_trace() {
+    let mut world = World::new().await;
+    world.send(3, 10, 1000).await;
+    let (feed, _) = world.mailbox().feed(&world.users[1], None, None);
+    world.mailbox().store.delete_user(world.users[1].id).await.unwrap();
+    world.mailbox().remove(Recipient::User(world.users[1].id)).await.unwrap();
+    world.mailbox().received(&feed.readers(), MessageId(u64::MAX), feed.joined());
+    world.mailbox().sweep(true).await.unwrap();
+    assert_eq!(world.mailbox().store.log().cursors().count(), 0);
+    let gone = Outgoing {
+        recipient: Recipient::User(world.users[1].id),
+        sender: world.users[0].id,
+        text: "{\"message\":1".into(),
+        ttl: None,
+        key: None,
+    };
+    assert!(matches!(world.mailbox().send(gone).await, Err(MailboxError::Store(StoreError::Missing("user")))));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 200, ..ProptestConfig::default() })]
 

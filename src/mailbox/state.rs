@@ -63,6 +63,8 @@ pub(super) enum Stand {
     Queued,
     Sent(Timestamp),
     Received,
+    /// It waits no more, and was not received.
+    Gone,
 }
 
 /// All mailboxes.
@@ -265,14 +267,20 @@ impl State {
     pub(super) fn stand(&self, recipient: Recipient, id: MessageId) -> Stand {
         let Some(queue) = self.queues.get(&recipient) else { return Stand::Received };
         if !queue.pending.contains_key(&id) {
-            return Stand::Received;
+            let received = id <= queue.cursor || recipient == Recipient::All;
+            return if received { Stand::Received } else { Stand::Gone };
         }
         queue.sent.iter().find(|&&(upto, _)| id <= upto).map_or(Stand::Queued, |&(_, when)| Stand::Sent(when))
     }
 
-    /// How many users have received everything up to `id`, of those with a cursor.
-    pub(super) fn broadcast_readers(&self, id: MessageId) -> usize {
-        self.broadcasts.values().filter(|&&cursor| cursor >= id).count()
+    /// All that have a mailbox, or a cursor over the broadcasts.
+    pub(super) fn recipients(&self) -> Vec<Recipient> {
+        self.queues.keys().copied().chain(self.broadcasts.keys().map(|&user| Recipient::User(user))).collect()
+    }
+
+    /// The oldest message that waits for `reader`, whose cursor is at `cursor`.
+    pub(super) fn oldest_waiting(&self, reader: Reader, cursor: MessageId) -> Option<MessageId> {
+        self.queues.get(&reader.recipient())?.pending.range(above(cursor)..).next().map(|(&id, _)| id)
     }
 
     /// The size of a mailbox.
@@ -399,7 +407,7 @@ mod tests {
         s.receive(bob, MessageId(1), START, 0);
         s.free_broadcasts([(UserId(1), START), (UserId(2), START)].into_iter(), 5);
         assert_eq!(s.size(Recipient::All).messages, 1);
-        assert_eq!(s.broadcast_readers(MessageId(1)), 2);
+        assert_eq!(s.oldest_waiting(bob, s.cursor(bob, START)), Some(MessageId(2)));
     }
 
     #[test]

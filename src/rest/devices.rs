@@ -175,6 +175,9 @@ pub(super) async fn change(call: Call) -> Result<Reply, ApiError> {
     let what = DeviceChange { name: body.name, serial: body.serial, model: body.model, users };
     let device = app.store.change_device(id, what).await?;
     let after = app.store.device_users(id)?;
+    if !before.iter().any(|user| after.contains(user)) {
+        app.mailbox.remove(Recipient::Device(id)).await?; // the new owners get the device, not the old ones' mail
+    }
     for user in before.into_iter().filter(|user| !after.contains(user)) {
         device_taken(app, user, id)?;
     }

@@ -199,7 +199,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             self.feed.advance(chunk.upto);
             return Ok(());
         }
-        self.write_queued(chunk.bytes, chunk.messages, chunk.upto).await
+        // The proof is asked for the last one written; the feed may stand further on, where nothing was left to read.
+        self.write_queued(chunk.bytes, chunk.messages, chunk.last).await?;
+        self.feed.advance(chunk.upto);
+        Ok(())
     }
 
     /// Writes queued messages up to `upto` and, behind them, the ping whose pong will prove that they were received.
@@ -301,7 +304,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
         if self.clock.advance(now, silence) {
             self.app.auth.seen(self.token, self.device);
-            self.write(Frame::ping(b"").as_bytes()).await?;
+            // A client may answer only the newest of several pings (RFC 6455 section 5.5.3): so while a proof is wanted, every
+            // ping asks for it, or an empty one could swallow it.
+            let mark = self.window.newest().filter(|_| !self.client_acks).map(|upto| self.window.watermark(upto));
+            self.write(Frame::ping(mark.as_ref().map_or(&[][..], |mark| mark)).as_bytes()).await?;
         }
         Ok(())
     }

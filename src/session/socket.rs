@@ -149,15 +149,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         } else {
             self.rest.extend_from_slice(frames);
         }
-        let deadline = self.write_deadline;
-        let writing = async {
-            match deadline {
-                Some(deadline) => timeout(deadline, self.write_rest()).await.unwrap_or(Err(CloseCode::TooSlow.into())),
-                None => self.write_rest().await,
-            }
-        };
         tokio::select! {
-            outcome = writing => outcome.map(|()| Progress::Read),
+            outcome = self.write_patiently() => outcome.map(|()| Progress::Read),
             code = stop => Err(code.into()),
         }
     }
@@ -177,6 +170,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         })
         .await?;
         Ok(done)
+    }
+
+    /// Writes what is left, as long as the client takes some of it within each deadline: slow is not silent.
+    async fn write_patiently(&mut self) -> Result<(), End> {
+        let Some(deadline) = self.write_deadline else { return self.write_rest().await };
+        loop {
+            let before = self.rest_written;
+            match timeout(deadline, self.write_rest()).await {
+                Ok(outcome) => return outcome,
+                Err(_) if self.rest_written > before => {}
+                Err(_) => return Err(CloseCode::TooSlow.into()),
+            }
+        }
     }
 
     /// Writes what tungstenite owes and what an earlier write has left. Dropping the future loses nothing.
@@ -268,6 +274,21 @@ mod tests {
         ending.await.unwrap();
         assert_eq!(&got[..20], [[1; 10], [2; 10]].concat());
         assert!(got.ends_with(Frame::close(4100, CloseCode::TooSlow.reason()).as_bytes()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_slowly_is_not_cut_off() {
+        let (near, mut far) = tokio::io::duplex(8);
+        let mut socket = Socket::new(near, 0, 10).await;
+        let reading = tokio::spawn(async move {
+            let mut got = [0; 8];
+            for _ in 0..25 {
+                tokio::time::sleep(Duration::from_secs(4)).await;
+                far.read_exact(&mut got).await.unwrap();
+            }
+        });
+        assert_eq!(socket.write(&[1; 200], never()).await, Ok(Progress::Read));
+        reading.await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -58,6 +58,11 @@ impl Window {
         self.batches.push_back(Batch { upto, messages, bytes });
     }
 
+    /// The newest id in flight.
+    pub(super) fn newest(&self) -> Option<MessageId> {
+        self.batches.back().map(|last| last.upto)
+    }
+
     /// The payload of the ping behind a batch.
     pub(super) fn watermark(&self, upto: MessageId) -> [u8; 16] {
         let mut payload = [0; 16];
@@ -102,7 +107,7 @@ mod tests {
             window.sent(MessageId(id), 5, 100);
         }
         let pong = window.watermark(MessageId(20));
-        assert_eq!(window.read(&pong), Some(MessageId(20)));
+        assert_eq!((window.read(&pong), window.newest()), (Some(MessageId(20)), Some(MessageId(30))));
         assert!(window.received(MessageId(20)));
         assert_eq!((window.messages, window.bytes), (5, 100));
         assert!(!window.received(MessageId(31)), "never written");

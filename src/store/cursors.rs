@@ -125,6 +125,18 @@ impl Log<'_> {
         Ok(())
     }
 
+    /// The newest message of anybody that is no longer there: 0 where none has gone.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn newest_purged(&self) -> Result<MessageId> {
+        let mut newest = 0;
+        for bytes in self.0.purged.iter().values() {
+            newest = newest.max(number(&bytes?, "purged")?);
+        }
+        Ok(MessageId(newest))
+    }
+
     /// The newest message of `recipient` that is no longer there: 0 where none has gone.
     ///
     /// # Errors

@@ -8,8 +8,11 @@
 //!   nobody finds, never a record that lacks something.
 //! - No value is longer than [`PIECE_BYTES`].
 
-use super::catalogue::{Trees, number};
-use super::{Result, Store, StoreError};
+use sled::Transactional;
+
+use super::catalogue::{Trees, TxError, committed, decode, number};
+use super::writer::Severity;
+use super::{Result, Store, StoreError, User};
 use crate::ids::{MessageId, Recipient, UserId};
 use crate::wire::Timestamp;
 
@@ -97,11 +100,11 @@ fn damaged() -> StoreError {
 pub struct Log<'a>(pub(super) &'a Trees);
 
 impl Log<'_> {
-    /// Adds a message.
+    /// Adds a message and, with it, what its idempotency key stands for.
     ///
     /// # Errors
     /// When the store fails.
-    pub fn append(&self, recipient: Recipient, message: &Stored) -> Result<()> {
+    pub fn append(&self, recipient: Recipient, message: &Stored, remember: Option<(&[u8; 32], Earlier)>) -> Result<()> {
         let id = message.head.id;
         let mut record = message.head.encode();
         if message.payload.len() + HEAD_BYTES <= PIECE_BYTES {
@@ -111,12 +114,23 @@ impl Log<'_> {
                 self.0.pieces.insert(piece_key(id, n), piece)?;
             }
         }
-        self.0.message_ids.insert(id.to_key(), &recipient.to_key())?;
-        self.0.mailbox.insert(record_key(recipient, id), record)?;
-        Ok(())
+        let Some((key, earlier)) = remember else {
+            self.0.message_ids.insert(id.to_key(), &recipient.to_key())?;
+            self.0.mailbox.insert(record_key(recipient, id), record)?;
+            return Ok(());
+        };
+        // The key and the message are one: else a crash between the two could have a repeated request sent twice.
+        let (earlier, all) = (earlier.encode(), (&self.0.message_ids, &self.0.mailbox, &self.0.idempotency));
+        committed(all.transaction(|(ids, mailbox, keys)| {
+            ids.insert(&id.to_key(), &recipient.to_key())?;
+            mailbox.insert(&record_key(recipient, id), record.clone())?;
+            keys.insert(&key[..], &earlier[..])?;
+            Ok::<(), TxError>(())
+        }))
     }
 
-    fn load(&self, id: MessageId, record: &[u8]) -> Result<Stored> {
+    /// The whole message of a record. `None` when it is being removed at this moment: its pieces go after its record.
+    fn load(&self, recipient: Recipient, id: MessageId, record: &[u8]) -> Result<Option<Stored>> {
         let head = Head::decode(id, record).ok_or_else(damaged)?;
         let mut payload = record[HEAD_BYTES..].to_vec();
         if payload.is_empty() {
@@ -125,17 +139,21 @@ impl Log<'_> {
                 payload.extend_from_slice(&piece?);
             }
         }
-        if payload.len() == head.length as usize { Ok(Stored { head, payload }) } else { Err(damaged()) }
+        if payload.len() == head.length as usize {
+            return Ok(Some(Stored { head, payload }));
+        }
+        if self.0.mailbox.contains_key(record_key(recipient, id))? { Err(damaged()) } else { Ok(None) }
     }
 
     /// Messages of `recipient` above `after` up to and including `upto`, in id order.
     pub fn read(&self, recipient: Recipient, after: MessageId, upto: MessageId) -> impl Iterator<Item = Result<Stored>> + '_ {
         let range = record_key(recipient, MessageId(after.0.saturating_add(1)))..=record_key(recipient, upto);
         let records = (after < upto).then(|| self.0.mailbox.range(range)).into_iter().flatten();
-        records.map(|entry| {
+        let whole = move |entry: sled::Result<(sled::IVec, sled::IVec)>| {
             let (key, record) = entry?;
-            self.load(MessageId::from_key(&key[9..]).ok_or_else(damaged)?, &record)
-        })
+            self.load(recipient, MessageId::from_key(&key[9..]).ok_or_else(damaged)?, &record)
+        };
+        records.filter_map(move |entry| whole(entry).transpose())
     }
 
     /// Everything there is, without payloads, by recipient and then by id.
@@ -156,7 +174,7 @@ impl Log<'_> {
         let Some(recipient) = self.0.message_ids.get(id.to_key())? else { return Ok(None) };
         let recipient = Recipient::from_key(&recipient).ok_or_else(damaged)?;
         match self.0.mailbox.get(record_key(recipient, id))? {
-            Some(record) => Ok(Some((recipient, self.load(id, &record)?))),
+            Some(record) => Ok(self.load(recipient, id, &record)?.map(|message| (recipient, message))),
             None => Ok(None),
         }
     }
@@ -235,15 +253,6 @@ impl Log<'_> {
         self.0.idempotency.get(key)?.map(|value| Earlier::decode(&value)).transpose()
     }
 
-    /// Remembers what is sent under an idempotency key.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub fn remember(&self, key: &[u8; 32], earlier: Earlier) -> Result<()> {
-        self.0.idempotency.insert(key, earlier.encode().to_vec())?;
-        Ok(())
-    }
-
     /// Forgets an idempotency key.
     ///
     /// # Errors
@@ -260,6 +269,24 @@ impl Log<'_> {
             let key = key.as_ref().try_into().map_err(|_| StoreError::Damaged { tree: "idempotency" })?;
             Ok((key, Earlier::decode(&value)?))
         })
+    }
+
+    /// Whether the user or device behind a mailbox exists.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn knows(&self, recipient: Recipient) -> Result<bool> {
+        Ok(match recipient {
+            Recipient::User(id) => self.0.users.contains_key(id.to_key())?,
+            Recipient::Device(id) => self.0.devices.contains_key(id.to_key())?,
+            Recipient::All => true,
+        })
+    }
+
+    /// The enabled accounts, and where their broadcasts begin.
+    pub fn listeners(&self) -> impl Iterator<Item = Result<(UserId, MessageId)>> + '_ {
+        let users = self.0.users.iter().values().map(|bytes| decode::<User>(&bytes?, "users"));
+        users.filter(|user| user.as_ref().map_or(true, |u| !u.disabled)).map(|user| user.map(|u| (u.id, u.joined)))
     }
 
     /// The newest id there is a message of: 0 where there is none.
@@ -317,7 +344,7 @@ impl Store {
     ) -> std::result::Result<T, E>
     where
         T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
+        E: From<StoreError> + Severity + Send + 'static,
     {
         self.writer.run_then(move |trees| change(Log(trees)), announce).await
     }
@@ -353,9 +380,9 @@ mod tests {
         let (log, to) = (store.log(), Recipient::User(UserId(1)));
         let sizes = [0, 1, PIECE_BYTES - HEAD_BYTES, PIECE_BYTES - HEAD_BYTES + 1, PIECE_BYTES, 3 * PIECE_BYTES, 262_144];
         for (id, size) in (1u64..).zip(sizes) {
-            log.append(to, &message(id, vec![id as u8; size])).unwrap();
+            log.append(to, &message(id, vec![id as u8; size]), None).unwrap();
         }
-        log.append(Recipient::User(UserId(2)), &message(99, vec![1])).unwrap();
+        log.append(Recipient::User(UserId(2)), &message(99, vec![1]), None).unwrap();
         let all: Vec<Stored> = log.read(to, MessageId(0), MessageId(u64::MAX)).map(Result::unwrap).collect();
         assert_eq!(all.iter().map(|m| m.payload.len()).collect::<Vec<_>>(), sizes);
         assert_eq!(log.read(to, MessageId(2), MessageId(4)).count(), 2);
@@ -375,11 +402,21 @@ mod tests {
     }
 
     #[test]
+    fn a_message_and_its_key_come_together() {
+        let (_dir, store) = fresh();
+        let (log, to, key) = (store.log(), Recipient::All, [7; 32]);
+        let earlier = Earlier { id: MessageId(1), until: 9, digest: 3 };
+        log.append(to, &message(1, vec![1; 100_000]), Some((&key, earlier))).unwrap();
+        assert_eq!(log.earlier(&key).unwrap(), Some(earlier));
+        assert_eq!(log.get(MessageId(1)).unwrap().unwrap().1.payload.len(), 100_000);
+    }
+
+    #[test]
     fn leftovers_are_found() {
         let (_dir, store) = fresh();
         let (log, to) = (store.log(), Recipient::All);
-        log.append(to, &message(1, vec![0; 50_000])).unwrap();
-        log.append(to, &message(2, vec![0; 50_000])).unwrap();
+        log.append(to, &message(1, vec![0; 50_000]), None).unwrap();
+        log.append(to, &message(2, vec![0; 50_000]), None).unwrap();
         store.trees.mailbox.remove(record_key(to, MessageId(1))).unwrap();
         log.sweep_leftovers().unwrap();
         assert_eq!(log.get(MessageId(1)).unwrap(), None);

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use catalogue::Trees;
+pub use writer::Severity;
 use writer::Writer;
 
 pub use cursors::Reader;

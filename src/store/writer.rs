@@ -25,16 +25,45 @@ const BATCH: usize = 512;
 /// How long a change that nobody waits for may stay off the disk.
 const LATER: Duration = Duration::from_secs(1);
 
+/// Whether an error means that the disk can't be trusted any more.
+pub trait Severity {
+    /// `true` ends the writer, and with it the server.
+    fn fatal(&self) -> bool;
+}
+
+impl Severity for StoreError {
+    fn fatal(&self) -> bool {
+        matches!(self, Self::Engine(_) | Self::Disk(_))
+    }
+}
+
+/// Raises the alarm however the thread ends before it was asked to, a panic included.
+struct Alarm {
+    failed: CancellationToken,
+    calm: bool,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if !self.calm {
+            self.failed.cancel();
+        }
+    }
+}
+
 /// A change on its way to the writer thread.
 enum Job {
-    /// Somebody waits for it to be on disk; what it returns is called with the commit's outcome.
-    Durable(Box<dyn FnOnce(&Trees) -> Answer + Send>),
+    /// Somebody waits for it to be on disk.
+    Durable(Box<dyn FnOnce(&Trees) -> Ran + Send>),
     /// Nobody waits.
     Later(Change),
 }
 
 /// A change that nobody waits for.
 type Change = Box<dyn FnOnce(&Trees) -> Result<()> + Send>;
+
+/// A durable change that has run: its answer, which is called with the commit's outcome, and whether the disk has failed.
+type Ran = (Answer, bool);
 
 /// Announces and tells the caller, once it is known whether the batch reached the disk.
 type Answer = Box<dyn FnOnce(bool) + Send>;
@@ -59,14 +88,15 @@ impl Writer {
         }
         let (sender, receiver) = sync_channel(WAITING);
         let failed = CancellationToken::new();
-        let alarm = failed.clone();
+        let alarm = Alarm { failed: failed.clone(), calm: false };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || {
+            let mut alarm = alarm; // the whole of it, to be dropped here
             let outcome = serve(&receiver, &trees, &disk);
             if let Err(error) = &outcome {
                 // What the disk holds is unknown from here on. Leaving drops the receiver: every later write fails.
                 tracing::error!(%error, "the disk failed; nothing is written any more");
-                alarm.cancel();
             }
+            alarm.calm = outcome.is_ok();
             outcome
         })?;
         Ok(Self { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), failed })
@@ -90,12 +120,13 @@ impl Writer {
     ) -> std::result::Result<T, E>
     where
         T: Send + 'static,
-        E: From<StoreError> + Send + 'static,
+        E: From<StoreError> + Severity + Send + 'static,
     {
         let (tell, told) = oneshot::channel();
         let job = Job::Durable(Box::new(move |trees| {
             let outcome = change(trees);
-            Box::new(move |durable| {
+            let fatal = outcome.as_ref().is_err_and(Severity::fatal);
+            let answer: Answer = Box::new(move |durable| {
                 let outcome = match outcome {
                     Ok(_) if !durable => Err(StoreError::Stopped.into()),
                     Ok(mut value) => {
@@ -105,7 +136,8 @@ impl Writer {
                     Err(error) => Err(error),
                 };
                 let _ = tell.send(outcome); // the caller may have gone; the change stands
-            })
+            });
+            (answer, fatal)
         }));
         self.submit(job).await?;
         told.await.map_err(|_| StoreError::Stopped)?
@@ -175,10 +207,14 @@ fn serve(jobs: &Receiver<Job>, trees: &Trees, disk: &Disk) -> Result<()> {
         };
         match first {
             Ok(job) => {
-                take(job, trees, &mut answers, &mut later)?;
+                let mut taken = take(job, trees, &mut answers, &mut later);
                 for _ in 1..BATCH {
-                    let Ok(job) = jobs.try_recv() else { break };
-                    take(job, trees, &mut answers, &mut later)?;
+                    let (true, Ok(job)) = (taken.is_ok(), jobs.try_recv()) else { break };
+                    taken = take(job, trees, &mut answers, &mut later);
+                }
+                if taken.is_err() {
+                    answers.drain(..).for_each(|answer| answer(false));
+                    return taken;
                 }
                 if answers.is_empty() && later.is_some_and(|due| Instant::now() < due) {
                     continue;
@@ -199,11 +235,17 @@ fn serve(jobs: &Receiver<Job>, trees: &Trees, disk: &Disk) -> Result<()> {
 /// Runs one job.
 fn take(job: Job, trees: &Trees, answers: &mut Vec<Answer>, later: &mut Option<Instant>) -> Result<()> {
     match job {
-        Job::Durable(change) => answers.push(change(trees)),
+        Job::Durable(change) => {
+            let (answer, fatal) = change(trees);
+            answers.push(answer);
+            if fatal {
+                return Err(StoreError::Stopped);
+            }
+        }
         Job::Later(change) => {
             match change(trees) {
                 Ok(()) => {}
-                Err(error @ (StoreError::Engine(_) | StoreError::Disk(_))) => return Err(error),
+                Err(error) if error.fatal() => return Err(error),
                 // One record that can't be read is no reason to serve nobody.
                 Err(error) => tracing::error!(%error, "a change was not made"),
             }
