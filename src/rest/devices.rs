@@ -127,7 +127,6 @@ pub(super) async fn show(call: Call) -> Result<Reply, ApiError> {
 }
 
 /// Tells `null` (take it away) from absent (leave it).
-#[allow(clippy::option_option)] // the three states are the point
 fn nullable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
