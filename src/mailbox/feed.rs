@@ -100,11 +100,6 @@ impl Feed {
         self.joined
     }
 
-    /// Everything up to here has been taken.
-    pub fn at(&self) -> MessageId {
-        self.at
-    }
-
     /// Stands at `upto` from here on.
     pub fn advance(&mut self, upto: MessageId) {
         self.at = self.at.max(upto);

@@ -285,7 +285,7 @@ impl Mailbox {
         }
         let log = self.store.log();
         // The books first: what they call gone is gone, or marked as expired, in the log that is read after them.
-        let Some((recipient, _)) = log.get(id)? else { return Ok(None) };
+        let Some(recipient) = log.recipient(id)? else { return Ok(None) };
         let stand = self.shared.books().state.stand(recipient, id);
         let Some((_, Stored { head, .. })) = log.get(id)? else { return Ok(None) };
         let received = if recipient == Recipient::All { Some(self.listeners_who_have(id)?) } else { None };
@@ -295,7 +295,7 @@ impl Mailbox {
             Stand::Gone => Status::Expired,
             Stand::Queued => Status::Queued,
             Stand::Sent(when) => Status::Sent(when),
-            Stand::Received => Status::Acked(self.store.log().received_at(recipient, id)?),
+            Stand::Received => Status::Acked(log.received_at(recipient, id)?),
         };
         let (now, end) = (self.shared.clock.now(), head.expires);
         let expires_at = match end.checked_sub(now) {

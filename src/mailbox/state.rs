@@ -33,6 +33,17 @@ struct Queue {
     due: Option<u64>,
 }
 
+impl Queue {
+    /// What waits up to `upto` waits no more, and is kept from `now` on.
+    fn keep_upto(&mut self, upto: MessageId, now: u64) {
+        let waiting = self.pending.split_off(&above(upto));
+        for (id, message) in std::mem::replace(&mut self.pending, waiting) {
+            self.bytes -= u64::from(message.bytes);
+            self.kept.push_back((id, now));
+        }
+    }
+}
+
 /// A mailbox's size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Size {
@@ -156,11 +167,7 @@ impl State {
             return Some(Effects::default());
         }
         queue.cursor = upto;
-        let waiting = queue.pending.split_off(&above(upto));
-        for (id, message) in std::mem::replace(&mut queue.pending, waiting) {
-            queue.bytes -= u64::from(message.bytes);
-            queue.kept.push_back((id, now));
-        }
+        queue.keep_upto(upto, now);
         let mut effects = Effects::default();
         self.trim(recipient, &mut effects);
         self.schedule(recipient, now + self.history.retain);
@@ -220,11 +227,7 @@ impl State {
     pub(super) fn free_broadcasts(&mut self, users: impl Iterator<Item = (UserId, MessageId)>, now: u64) -> Effects {
         let all = users.map(|(user, joined)| self.cursor(Reader::Broadcasts(user), joined)).min();
         let (Some(upto), Some(queue)) = (all, self.queues.get_mut(&Recipient::All)) else { return Effects::default() };
-        let waiting = queue.pending.split_off(&above(upto));
-        for (id, message) in std::mem::replace(&mut queue.pending, waiting) {
-            queue.bytes -= u64::from(message.bytes);
-            queue.kept.push_back((id, now));
-        }
+        queue.keep_upto(upto, now);
         let mut effects = Effects::default();
         self.trim(Recipient::All, &mut effects);
         self.schedule(Recipient::All, now + self.history.retain);

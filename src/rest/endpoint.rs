@@ -46,7 +46,7 @@ fn harden(res: &mut Response) {
 
 impl Endpoint {
     async fn answer(&self, req: &mut Request) -> Result<Reply, ApiError> {
-        self.authorise(req)?; // before anything of the body is read
+        let mut caller = self.authorise(req)?; // before anything of the body is read
         let id = match req.param::<String>("id") {
             Some(text) if text.bytes().all(|b| b.is_ascii_digit()) => Some(text.parse().map_err(|_| ApiError::NotFound("page"))?),
             Some(_) => return Err(ApiError::NotFound("page")),
@@ -55,11 +55,12 @@ impl Endpoint {
         let body = match self.route.verb {
             Verb::Get | Verb::Delete => Bytes::new(),
             Verb::Post | Verb::Put | Verb::Patch => {
-                timeout(BODY_DEADLINE, self.body(req)).await.map_err(|_| ApiError::BodyTooSlow)??
+                let body = timeout(BODY_DEADLINE, self.body(req)).await.map_err(|_| ApiError::BodyTooSlow)??;
+                // Again: a body can take its time, and the caller may have lost every right meanwhile.
+                caller = self.authorise(req)?;
+                body
             }
         };
-        // Again: a body can take its time, and the caller may have lost every right meanwhile.
-        let caller = self.authorise(req)?;
         let query = req.queries().iter_all().flat_map(|(k, all)| all.iter().map(move |v| (k.clone(), v.clone()))).collect();
         let address = req.remote_addr().ip().unwrap_or(IpAddr::from([0, 0, 0, 0]));
         let idempotency_key = req.headers().get("idempotency-key").map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());

@@ -17,7 +17,7 @@ use crate::ids::{MessageId, Recipient, UserId};
 use crate::wire::Timestamp;
 
 /// The longest value, in bytes; sled keeps values of that size in its log as long as segments have 1 MiB.
-pub const PIECE_BYTES: usize = 12 * 1024;
+const PIECE_BYTES: usize = 12 * 1024;
 /// Layout of a record, its first byte.
 const LAYOUT: u8 = 1;
 /// layout, expired?, sender, expires, created, length.
@@ -166,13 +166,21 @@ impl Log<'_> {
         })
     }
 
+    /// Whom a message is for.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn recipient(&self, id: MessageId) -> Result<Option<Recipient>> {
+        let key = self.0.message_ids.get(id.to_key())?;
+        key.map(|key| Recipient::from_key(&key).ok_or_else(damaged)).transpose()
+    }
+
     /// One message and whom it is for.
     ///
     /// # Errors
     /// When the store fails.
     pub fn get(&self, id: MessageId) -> Result<Option<(Recipient, Stored)>> {
-        let Some(recipient) = self.0.message_ids.get(id.to_key())? else { return Ok(None) };
-        let recipient = Recipient::from_key(&recipient).ok_or_else(damaged)?;
+        let Some(recipient) = self.recipient(id)? else { return Ok(None) };
         match self.0.mailbox.get(record_key(recipient, id))? {
             Some(record) => Ok(self.load(recipient, id, &record)?.map(|message| (recipient, message))),
             None => Ok(None),
