@@ -15,6 +15,7 @@
 //! | --- | --- | --- |
 //! | [`ids`] | newtypes for every id | nothing |
 //! | [`wire`] | the bytes: inbound, outbound, frames, close codes, timestamps | ids |
+//! | [`audit`] | the trail of who got in and who changed rights | ids |
 //! | [`config`] | the settings | nothing |
 //! | [`data_dir`] | the directory that holds everything | nothing |
 //! | [`store`] | what outlives the process | ids, wire |
@@ -33,6 +34,7 @@
 //! No arrow goes back up: nothing imports `rest` or `ops` but this file.
 
 pub mod app;
+pub mod audit;
 pub mod auth;
 pub mod cli;
 pub mod config;

@@ -5,7 +5,9 @@
 //! - Nothing is remembered between requests: account, role and token are read anew each time, so that a change bites at once.
 //! - An unknown name costs the same time as a wrong password.
 
+pub mod browser;
 pub mod credential;
+pub mod pairing;
 pub mod password;
 mod secret;
 mod sightings;
@@ -13,7 +15,7 @@ mod throttle;
 mod tickets;
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::config::Limits;
 use crate::ids::{DeviceId, TokenId};
@@ -106,6 +108,8 @@ pub struct Auth {
     passwords: password::Passwords,
     throttle: throttle::LoginThrottle,
     tickets: tickets::Tickets,
+    /// Devices that want in.
+    pub pairings: pairing::Pairings,
     sightings: sightings::Sightings,
     tokens_per_user: usize,
 }
@@ -121,6 +125,7 @@ impl Auth {
             passwords: password::Passwords::start()?,
             throttle: throttle::LoginThrottle::new(limits.logins_per_minute),
             tickets: tickets::Tickets::default(),
+            pairings: pairing::Pairings::default(),
             sightings: sightings::Sightings::default(),
             tokens_per_user: limits.tokens_per_user,
         })
@@ -255,6 +260,7 @@ impl Auth {
     pub async fn sweep(&self) -> Result<(), AuthError> {
         self.throttle.sweep();
         self.tickets.sweep();
+        self.pairings.sweep(Instant::now());
         let (tokens, devices) = self.sightings.take();
         if tokens.is_empty() && devices.is_empty() {
             return Ok(());

@@ -11,6 +11,8 @@ use crate::store::TokenHash;
 const TOKEN_PREFIX: &str = "qlt_";
 /// Marks tickets.
 const TICKET_PREFIX: &str = "qlx_";
+/// Marks device codes.
+const DEVICE_CODE_PREFIX: &str = "qlp_";
 /// The longest text that is worth hashing; ours have 47 characters.
 const MAX_CHARS: usize = 128;
 
@@ -32,6 +34,11 @@ impl Secret {
     /// A new ticket.
     pub(super) fn ticket() -> Option<Self> {
         Some(Self(format!("{TICKET_PREFIX}{}", random_text::<32>()?)))
+    }
+
+    /// A new device code.
+    pub(super) fn device_code() -> Option<Self> {
+        Some(Self(format!("{DEVICE_CODE_PREFIX}{}", random_text::<32>()?)))
     }
 
     /// For the holder's eyes.

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod log;
 mod serve;
 
 use std::path::PathBuf;

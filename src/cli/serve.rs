@@ -1,20 +1,17 @@
 //! `qy-lty serve`.
 
 use std::env::VarError;
-use std::io::IsTerminal;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
+use super::log;
 use crate::config::Config;
 use crate::door::listen;
 
-/// What is logged unless `RUST_LOG` says otherwise: our own words, and only warnings of others.
-const LOG: &str = "warn,qy_lty=info";
 /// Sets the first administrator's password on an empty data directory.
 const ADMIN_PASSWORD: &str = "QY_LTY_ADMIN_PASSWORD";
 /// The exit status after a second signal: 128 and SIGINT's number, as shells have it.
@@ -26,7 +23,7 @@ pub(super) fn run(config: Option<&Path>) -> anyhow::Result<()> {
         Some(path) => Config::load(path)?,
         None => Config::default(),
     };
-    start_log();
+    log::start();
     raise_file_limit();
     let password = match std::env::var(ADMIN_PASSWORD) {
         Ok(password) => Some(password).filter(|p| !p.is_empty()),
@@ -61,13 +58,6 @@ async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-}
-
-/// Logs go to standard error; what has to be read by people or programs goes to standard output.
-fn start_log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG));
-    let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
 }
 
 /// Every connection is a file; the usual soft limit of 1024 is for programs that use `select`.

@@ -1,13 +1,23 @@
 //! The door: who may knock, how often, and how many may be inside at once. Judged before anyone says who they are.
 
 pub mod address;
+pub mod client;
+pub mod guard;
 pub mod listen;
 pub mod origin;
 pub mod rates;
 pub mod seats;
+mod self_signed;
+pub mod tls;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use salvo::http::Request;
+use salvo::http::uri::Scheme;
 
 use crate::config::{Config, Limits};
-use crate::ids::UserId;
+use crate::ids::{TokenId, UserId};
 
 pub use address::NetKey;
 pub use rates::{Penalty, Rate};
@@ -27,13 +37,22 @@ pub struct Door {
     pub refusals: Penalty<NetKey>,
     /// Messages by user, over all connections.
     pub messages: Rate<UserId>,
+    /// REST calls by token.
+    pub requests: Rate<TokenId>,
+    /// Pairings begun, by address.
+    pub pairings: Rate<NetKey>,
     /// Allowed web origins.
     pub origins: origin::Origins,
+    /// Whose word about a client's address is taken.
+    pub proxies: Arc<client::Proxies>,
+    /// Plain HTTP connections.
+    pub guard: Arc<guard::Guard>,
 }
 
 impl Door {
     /// A door with the configured limits.
     pub fn new(config: &Config) -> Self {
+        let proxies = Arc::new(client::Proxies::new(&config.server));
         let Limits { connections, connections_per_address, connections_per_user, .. } = config.limits;
         Self {
             total: Seats::new(connections),
@@ -42,8 +61,22 @@ impl Door {
             connects: Rate::per_minute(config.limits.connects_per_minute),
             refusals: Penalty::per_minute(config.limits.refusals_per_minute),
             messages: Rate::per_minute(config.limits.user_messages_per_minute),
+            requests: Rate::per_minute(config.limits.requests_per_minute),
+            pairings: Rate::per_minute(config.limits.pairings_per_minute),
+            guard: Arc::new(guard::Guard::new(config, proxies.clone())),
+            proxies,
             origins: origin::Origins::new(&config.server.origins, config.server.listen.ip().is_loopback()),
         }
+    }
+
+    /// Where `request` comes from.
+    pub fn client(&self, request: &Request) -> IpAddr {
+        self.proxies.client(peer(request), request.headers())
+    }
+
+    /// Whether the client of `request` speaks HTTPS, with us or with a proxy of ours.
+    pub fn encrypted(&self, request: &Request) -> bool {
+        *request.scheme() == Scheme::HTTPS || self.proxies.https(peer(request), request.headers())
     }
 
     /// Forgets who has not come for a while; call it every minute.
@@ -51,5 +84,12 @@ impl Door {
         self.connects.sweep();
         self.refusals.sweep();
         self.messages.sweep();
+        self.requests.sweep();
+        self.pairings.sweep();
     }
+}
+
+/// The other end of the connection.
+fn peer(request: &Request) -> IpAddr {
+    request.remote_addr().ip().unwrap_or(IpAddr::from([0, 0, 0, 0]))
 }

@@ -80,12 +80,12 @@ impl<K: Hash + Eq + Clone> Penalty<K> {
 }
 
 /// A rate for one thing; none where the configured number is 0.
-pub struct SingleRate(Option<DefaultDirectRateLimiter>);
+pub struct SingleRate(Option<(DefaultDirectRateLimiter, NonZeroU32)>);
 
 impl SingleRate {
     /// `n` a minute; 0: any number.
     pub fn per_minute(n: u32) -> Self {
-        Self(quota(n).map(RateLimiter::direct))
+        Self(quota(n).map(|quota| (RateLimiter::direct(quota), quota.burst_size())))
     }
 
     /// Counts one.
@@ -93,8 +93,20 @@ impl SingleRate {
     /// # Errors
     /// The time to wait, when it is one too many.
     pub fn check(&self) -> Result<(), Duration> {
-        let Some(limiter) = &self.0 else { return Ok(()) };
+        let Some((limiter, _)) = &self.0 else { return Ok(()) };
         limiter.check().map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
+    }
+
+    /// Counts `n` at once; more than a minute's number counts as that.
+    ///
+    /// # Errors
+    /// The time to wait, when these are too many.
+    pub fn check_many(&self, n: NonZeroU32) -> Result<(), Duration> {
+        let Some((limiter, burst)) = &self.0 else { return Ok(()) };
+        match limiter.check_n(n.min(*burst)) {
+            Ok(Err(not_until)) => Err(not_until.wait_time_from(DefaultClock::default().now())),
+            Ok(Ok(())) | Err(_) => Ok(()), // never more than the burst
+        }
     }
 }
 
@@ -127,6 +139,15 @@ mod tests {
         assert!(penalty.check(&2, at(62)).is_ok());
         penalty.barred.lock().unwrap().remove(&1);
         assert!(penalty.check(&1, at(62)).is_err(), "the rate counts by the real clock");
+    }
+
+    #[test]
+    fn many_at_once() {
+        let (rate, n) = (SingleRate::per_minute(100), |n| NonZeroU32::new(n).unwrap());
+        assert!(rate.check_many(n(60)).is_ok());
+        assert!(rate.check_many(n(60)).is_err(), "all or nothing");
+        assert!(rate.check_many(n(40)).is_ok());
+        assert!(SingleRate::per_minute(100).check_many(n(1000)).is_ok(), "one that is larger than the minute");
     }
 
     #[test]

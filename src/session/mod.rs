@@ -1,8 +1,8 @@
 //! One connection's life, from the handshake to the last byte.
 //!
 //! `upgrade` answers the handshake and decides whether the connection may live; `run` is the one task with the one
-//! `select!` that is the connection; `socket` is the stream below it, with its deadlines; `window` is what is
-//! in flight.
+//! `select!` that is the connection; `socket` is the stream below it, with its deadlines; `meter` counts what
+//! comes in below the level of messages; `window` is what is in flight.
 //!
 //! # Invariants
 //! - The handshake is completed before a credential is refused, so that the client can read the close code. Only overload
@@ -13,6 +13,7 @@
 //!   than the write deadline.
 
 mod heartbeat;
+mod meter;
 mod run;
 mod socket;
 mod upgrade;

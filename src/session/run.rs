@@ -209,6 +209,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     async fn write_queued(&mut self, mut bytes: Vec<u8>, messages: usize, upto: MessageId) -> Result<(), End> {
         self.window.sent(upto, messages, bytes.len());
         if !self.client_acks {
+            self.socket.pinged();
             bytes.extend_from_slice(Frame::ping(&self.window.watermark(upto)).as_bytes());
         }
         self.feed.advance(upto);
@@ -237,6 +238,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             }
         }
         self.connection.heard(std::time::Instant::now());
+        if matches!(outcome, Err(End::Close(CloseCode::RateLimited, _))) {
+            append(&mut out, &Event::Error { message: "Rate limit exceeded".into(), code: ErrorCode::RateLimited }, None, now);
+        }
         if !out.is_empty() {
             self.write(&out).await?; // what was asked before an end is still answered
         }
@@ -258,9 +262,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Incoming::Text(_) | Incoming::Binary => {}
         }
         if let Err(wait) = self.rate.check().and_then(|()| self.app.door.messages.check(&self.user)) {
-            append(out, &Event::Error { message: "Rate limit exceeded".into(), code: ErrorCode::RateLimited }, None, now);
-            let seconds = (wait.as_secs_f64() * 10.0).ceil() / 10.0;
-            return Err(End::Close(CloseCode::RateLimited, Some(seconds)));
+            return Err(End::too_many(wait));
         }
         let request = match incoming {
             Incoming::Text(text) => parse(&text, self.app.config.limits.max_message_chars),
@@ -307,6 +309,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             // A client may answer only the newest of several pings (RFC 6455 section 5.5.3): so while a proof is wanted, every
             // ping asks for it, or an empty one could swallow it.
             let mark = self.window.newest().filter(|_| !self.client_acks).map(|upto| self.window.watermark(upto));
+            self.socket.pinged();
             self.write(Frame::ping(mark.as_ref().map_or(&[][..], |mark| mark)).as_bytes()).await?;
         }
         Ok(())

@@ -23,12 +23,16 @@ use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Bytes, Utf8Bytes};
 
+use super::meter::{Flooded, Metered};
+use crate::config::Limits;
 use crate::wire::{CloseCode, Event, Frame, Timestamp};
 
 /// tungstenite's read buffer, which every connection keeps: small, since most messages are.
 const READ_BUFFER: usize = 2 * 1024;
 /// How long we read on after our close frame, so that it is not lost to a reset.
 const DRAIN: Duration = Duration::from_secs(2);
+/// How much of it: who floods us even then gets the reset.
+const DRAIN_BYTES: usize = 1 << 20;
 
 /// What came from the client.
 #[derive(Debug)]
@@ -52,6 +56,14 @@ pub(super) enum End {
     Close(CloseCode, Option<f64>),
 }
 
+impl End {
+    /// Too many messages, frames or bytes; come back after `wait`.
+    pub(super) fn too_many(wait: Duration) -> Self {
+        let seconds = (wait.as_secs_f64() * 10.0).ceil() / 10.0;
+        Self::Close(CloseCode::RateLimited, Some(seconds))
+    }
+}
+
 impl From<CloseCode> for End {
     fn from(code: CloseCode) -> Self {
         Self::Close(code, None)
@@ -60,10 +72,10 @@ impl From<CloseCode> for End {
 
 /// A WebSocket.
 pub(super) struct Socket<S> {
-    stream: WebSocketStream<S>,
+    stream: WebSocketStream<Metered<S>>,
     write_deadline: Option<Duration>,
-    /// A ping has come, so tungstenite may have a pong to write.
-    owes_pong: bool,
+    /// tungstenite may have a pong to write, or a TLS stream below what it has taken.
+    owes_flush: bool,
     /// The client has said goodbye, so tungstenite's next flush writes a close frame, and nothing may follow it.
     closed_by_peer: bool,
     /// What a write that was cut off has left, and how much of that is out.
@@ -81,10 +93,11 @@ pub(super) enum Progress {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
-    /// Takes over an upgraded stream. `max_bytes` bounds a frame and a message (0: no bound), `write_seconds` a write's wait
-    /// (0: no bound).
-    pub(super) async fn new(stream: S, max_bytes: usize, write_seconds: u32) -> Self {
-        let bound = (max_bytes > 0).then_some(max_bytes);
+    /// Takes over an upgraded stream. Of `limits` count here: the bytes of a frame and of a message, frames and bytes a minute,
+    /// and a write's wait.
+    pub(super) async fn new(stream: S, limits: &Limits) -> Self {
+        let bound = (limits.max_frame_bytes > 0).then_some(limits.max_frame_bytes);
+        let stream = Metered::new(stream, limits.frames_per_minute, limits.bytes_per_minute());
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(0)
@@ -93,12 +106,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             .max_frame_size(bound);
         Self {
             stream: WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await,
-            write_deadline: (write_seconds > 0).then(|| Duration::from_secs(write_seconds.into())),
-            owes_pong: false,
+            write_deadline: (limits.write_seconds > 0).then(|| Duration::from_secs(limits.write_seconds.into())),
+            owes_flush: false,
             closed_by_peer: false,
             rest: Vec::new(),
             rest_written: 0,
         }
+    }
+
+    /// A ping is about to be written: its pong is not the client's doing.
+    pub(super) fn pinged(&mut self) {
+        self.stream.get_mut().pinged();
     }
 
     /// The next message. Dropping the future loses nothing.
@@ -118,7 +136,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             Some(Ok(Message::Text(text))) => Ok(Incoming::Text(text)),
             Some(Ok(Message::Binary(_) | Message::Frame(_))) => Ok(Incoming::Binary),
             Some(Ok(Message::Ping(_))) => {
-                self.owes_pong = true;
+                self.owes_flush = true;
                 Ok(Incoming::Alive)
             }
             Some(Ok(Message::Pong(payload))) => Ok(Incoming::Pong(payload)),
@@ -136,13 +154,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// # Errors
     /// [`CloseCode::TooSlow`] when the client does not read in time, what `stop` says, [`End::Gone`] when it has gone.
     pub(super) async fn write(&mut self, frames: &[u8], stop: impl Future<Output = CloseCode>) -> Result<Progress, End> {
-        if self.closed_by_peer && self.owes_pong {
+        if self.closed_by_peer && self.owes_flush {
             return Err(End::Gone); // the pong, perhaps half out, can't be flushed without the close frame behind it
         }
-        if self.rest.is_empty() && !self.owes_pong {
+        if self.rest.is_empty() && !self.owes_flush {
             // Nearly always the kernel takes it all at once: no copy, no timer.
             let done = self.write_now(frames).await?;
-            if done == frames.len() {
+            if done == frames.len() && !self.owes_flush {
                 return Ok(Progress::Buffered);
             }
             self.rest.extend_from_slice(&frames[done..]);
@@ -155,10 +173,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
     }
 
-    /// Hands the stream as much of `bytes` as it takes without waiting, and says how much that was.
+    /// Hands the stream as much of `bytes` as it takes without waiting, and says how much that was. A TLS stream may have taken
+    /// more than the kernel has: then a flush is owed.
     async fn write_now(&mut self, bytes: &[u8]) -> Result<usize, End> {
         let mut done = 0;
-        poll_fn(|cx| {
+        self.owes_flush = poll_fn(|cx| {
             while done < bytes.len() {
                 match Pin::new(self.stream.get_mut()).poll_write(cx, &bytes[done..]) {
                     Poll::Ready(Ok(n)) if n > 0 => done += n,
@@ -166,7 +185,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                     Poll::Pending => break,
                 }
             }
-            Poll::Ready(Ok(()))
+            match Pin::new(self.stream.get_mut()).poll_flush(cx) {
+                Poll::Ready(Ok(())) => Poll::Ready(Ok(false)),
+                Poll::Ready(Err(_)) => Poll::Ready(Err(End::Gone)),
+                Poll::Pending => Poll::Ready(Ok(true)),
+            }
         })
         .await?;
         Ok(done)
@@ -188,9 +211,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// Writes what tungstenite owes and what an earlier write has left. Dropping the future loses nothing.
     async fn write_rest(&mut self) -> Result<(), End> {
         // A frame of ours that is half out is finished first; a pong that is half out was begun between two of ours.
-        if self.owes_pong && self.rest_written == 0 {
+        if self.owes_flush && self.rest_written == 0 {
             self.stream.flush().await.map_err(|_| End::Gone)?;
-            self.owes_pong = false;
+            self.owes_flush = false;
         }
         while self.rest_written < self.rest.len() {
             let left = &self.rest[self.rest_written..];
@@ -198,6 +221,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 Ok(n) if n > 0 => self.rest_written += n,
                 _ => return Err(End::Gone),
             }
+        }
+        if self.rest_written > 0 {
+            self.stream.get_mut().flush().await.map_err(|_| End::Gone)?;
         }
         (self.rest, self.rest_written) = (Vec::new(), 0);
         Ok(())
@@ -230,10 +256,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     /// Says that nothing more will come, and reads until the other side says so too.
     async fn drain(&mut self) -> io::Result<()> {
-        let stream = self.stream.get_mut();
+        let stream = self.stream.get_mut().inner();
         stream.shutdown().await?;
-        let mut rest = [0u8; 512];
-        while stream.read(&mut rest).await? > 0 {}
+        let (mut rest, mut left) = ([0u8; 512], DRAIN_BYTES);
+        while left > 0 {
+            match stream.read(&mut rest).await? {
+                0 => break,
+                n => left = left.saturating_sub(n),
+            }
+        }
         Ok(())
     }
 }
@@ -245,6 +276,10 @@ fn end_of(error: &tungstenite::Error) -> End {
         Error::Protocol(_) => CloseCode::Protocol.into(),
         Error::Utf8(_) => CloseCode::InvalidData.into(),
         Error::Capacity(_) => CloseCode::TooBig.into(),
+        Error::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<Flooded>()) {
+            Some(Flooded(wait)) => End::too_many(*wait),
+            None => End::Gone,
+        },
         _ => End::Gone,
     }
 }
@@ -252,6 +287,10 @@ fn end_of(error: &tungstenite::Error) -> End {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn limits(write_seconds: u32) -> Limits {
+        Limits { max_frame_bytes: 0, write_seconds, ..Limits::default() }
+    }
 
     /// Nobody asks for the end.
     fn never() -> std::future::Pending<CloseCode> {
@@ -261,7 +300,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_write_nobody_reads_ends_at_the_deadline_and_what_is_left_goes_first() {
         let (near, mut far) = tokio::io::duplex(16);
-        let mut socket = Socket::new(near, 0, 10).await;
+        let mut socket = Socket::new(near, &limits(10)).await;
         assert_eq!(socket.write(&[1; 10], never()).await, Ok(Progress::Buffered));
         let start = tokio::time::Instant::now();
         assert_eq!(socket.write(&[2; 10], never()).await, Err(End::Close(CloseCode::TooSlow, None)));
@@ -279,7 +318,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_reads_slowly_is_not_cut_off() {
         let (near, mut far) = tokio::io::duplex(8);
-        let mut socket = Socket::new(near, 0, 10).await;
+        let mut socket = Socket::new(near, &limits(10)).await;
         let reading = tokio::spawn(async move {
             let mut got = [0; 8];
             for _ in 0..25 {
@@ -294,7 +333,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_write_that_waits_hears_the_end() {
         let (near, _far) = tokio::io::duplex(16);
-        let mut socket = Socket::new(near, 0, 0).await;
+        let mut socket = Socket::new(near, &limits(0)).await;
         let told = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             CloseCode::Unauthorized
@@ -305,7 +344,7 @@ mod tests {
     #[tokio::test]
     async fn a_write_that_had_to_wait_shows_that_the_client_reads() {
         let (near, mut far) = tokio::io::duplex(16);
-        let mut socket = Socket::new(near, 0, 10).await;
+        let mut socket = Socket::new(near, &limits(10)).await;
         let reading = tokio::spawn(async move {
             let mut got = vec![0; 40];
             far.read_exact(&mut got).await.unwrap();
@@ -318,7 +357,7 @@ mod tests {
     #[tokio::test]
     async fn answers_go_before_the_answer_to_a_close() {
         let (near, mut far) = tokio::io::duplex(4096);
-        let mut socket = Socket::new(near, 0, 10).await;
+        let mut socket = Socket::new(near, &limits(10)).await;
         far.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]).await.unwrap();
         assert!(matches!(socket.read().await, Err(End::Gone)));
         socket.write(Frame::json(&"x").unwrap().as_bytes(), never()).await.unwrap();
@@ -331,7 +370,7 @@ mod tests {
     #[tokio::test]
     async fn a_pong_goes_before_what_is_written_next() {
         let (near, mut far) = tokio::io::duplex(4096);
-        let mut socket = Socket::new(near, 0, 10).await;
+        let mut socket = Socket::new(near, &limits(10)).await;
         far.write_all(&[0x89, 0x82, 0, 0, 0, 0, b'h', b'i']).await.unwrap();
         assert!(matches!(socket.read().await, Ok(Incoming::Alive)));
         socket.write(Frame::json(&"x").unwrap().as_bytes(), never()).await.unwrap();
@@ -343,7 +382,7 @@ mod tests {
     #[tokio::test]
     async fn the_last_words_are_event_and_close_frame() {
         let (near, mut far) = tokio::io::duplex(4096);
-        let socket: Socket<_> = Socket::new(near, 0, 10).await;
+        let socket: Socket<_> = Socket::new(near, &limits(10)).await;
         let done = tokio::spawn(socket.finish(End::Close(CloseCode::RateLimited, Some(0.5))));
         let mut got = Vec::new();
         far.read_to_end(&mut got).await.unwrap();

@@ -67,7 +67,7 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
     if !app.door.origins.allow(origin, header(req, HOST)) {
         return Err(ApiError::ForeignOrigin);
     }
-    let address = req.remote_addr().ip().unwrap_or(IpAddr::from([0, 0, 0, 0]));
+    let address = app.door.client(req);
     app.door.connects.check(&address.into()).map_err(ApiError::TooMany)?;
     let seat = app.door.total.take(()).ok_or(ApiError::Busy)?;
     let path_user = match req.param::<String>("user_id") {
@@ -103,8 +103,7 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
 
 /// Runs an upgraded connection to its end, or says at once why it may not live.
 async fn session(app: Arc<App>, upgraded: Upgraded, admitted: Result<Admitted, CloseCode>, address: IpAddr) {
-    let limits = &app.config.limits;
-    let socket = Socket::new(TokioIo::new(upgraded), limits.max_frame_bytes, limits.write_seconds).await;
+    let socket = Socket::new(TokioIo::new(upgraded), &app.config.limits).await;
     match admitted {
         Ok(Admitted { caller, device, wish, _seats }) => {
             let identity = Identity { user_id: caller.user.id, device_id: device, token_id: caller.token.id, address };

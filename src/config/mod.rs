@@ -3,10 +3,19 @@
 //! Everything has a default; an empty file is a valid configuration. What is unknown or impossible is refused with the file,
 //! the line and, for a misspelt key, the nearest right name: a setting that silently does nothing is worse than none.
 
-use std::net::SocketAddr;
+mod limits;
+mod network;
+mod sections;
+
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+
+pub use limits::Limits;
+pub use network::Network;
+pub use sections::{
+    AuthConfig, ForwardedHeader, HistoryConfig, MailboxConfig, MessagesConfig, Registration, ServerConfig, StorageConfig, TlsConfig,
+};
 
 /// All settings.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -14,6 +23,8 @@ use serde::Deserialize;
 pub struct Config {
     /// Where to listen and where to keep things.
     pub server: ServerConfig,
+    /// Encryption on the wire.
+    pub tls: TlsConfig,
     /// Who may get in.
     pub auth: AuthConfig,
     /// Who may write to whom.
@@ -26,174 +37,6 @@ pub struct Config {
     pub storage: StorageConfig,
     /// Every other bound.
     pub limits: Limits,
-}
-
-/// `[server]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ServerConfig {
-    /// Address and port; loopback only unless asked for. Port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// The data directory, relative to the working directory; made with mode 0700.
-    pub data_dir: PathBuf,
-    /// Web origins allowed to open WebSockets besides the server's own, for example `https://app.example.com`.
-    pub origins: Vec<String>,
-    /// Close WebSockets of users without a primary device with 4002 (guide section 3.1 has this commented out).
-    pub require_device: bool,
-}
-
-impl Default for ServerConfig {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
-            data_dir: PathBuf::from("data"),
-            origins: Vec::new(),
-            require_device: false,
-        }
-    }
-}
-
-/// `[auth]`
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AuthConfig {
-    /// Whether strangers may create their own account.
-    pub registration: Registration,
-}
-
-/// Who may create an account.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Registration {
-    /// Administrators only.
-    #[default]
-    Closed,
-    /// Anyone who can reach the server.
-    Open,
-}
-
-/// `[messages]`
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MessagesConfig {
-    /// Whether users may send to other users (administrators and service tokens always may).
-    pub cross_user: bool,
-}
-
-/// `[mailbox]`: 0 switches a limit off, except where noted.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MailboxConfig {
-    /// Messages that wait in one mailbox; more are refused with 507.
-    pub messages: usize,
-    /// Bytes of messages that wait in one mailbox; more are refused with 507. One message is always taken.
-    pub bytes: u64,
-    /// Seconds that a message waits when its sender does not say. Can't be 0.
-    pub ttl: u64,
-    /// Seconds that a sender may ask for. Can't be 0.
-    pub max_ttl: u64,
-}
-
-impl Default for MailboxConfig {
-    fn default() -> Self {
-        Self { messages: 1000, bytes: 16 << 20, ttl: 7 * 86_400, max_ttl: 366 * 86_400 }
-    }
-}
-
-/// `[history]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct HistoryConfig {
-    /// Seconds that received messages are kept for replays; 0: not at all.
-    pub retain: u64,
-    /// How many of them are kept in one mailbox; 0: none.
-    pub messages: usize,
-}
-
-impl Default for HistoryConfig {
-    fn default() -> Self {
-        Self { retain: 86_400, messages: 100 }
-    }
-}
-
-/// `[storage]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct StorageConfig {
-    /// Below so many free bytes on the disk, messages are refused with 507; 0: never.
-    pub min_free_bytes: u64,
-    /// Bytes kept in reserve, so that the store can be opened once more on a full disk; 0: none.
-    pub ballast_bytes: u64,
-}
-
-impl Default for StorageConfig {
-    fn default() -> Self {
-        Self { min_free_bytes: 64 << 20, ballast_bytes: 16 << 20 }
-    }
-}
-
-/// `[limits]`: 0 switches a limit off, except where noted.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Messages a minute on one connection, all at once if it likes (guide section 8.3). Text and binary frames count.
-    pub messages_per_minute: u32,
-    /// Messages a minute of one user over all connections, so that reconnecting does not start anew.
-    pub user_messages_per_minute: u32,
-    /// Unicode characters in a message; more is answered with `MESSAGE_TOO_LARGE`.
-    pub max_message_chars: usize,
-    /// Bytes in a WebSocket frame or message; more closes the connection with 1009.
-    pub max_frame_bytes: usize,
-    /// Live connections of one user.
-    pub connections_per_user: u32,
-    /// Live connections from one address (an IPv6 /64 is one address).
-    pub connections_per_address: u32,
-    /// Live connections in all.
-    pub connections: u32,
-    /// WebSocket handshakes a minute from one address.
-    pub connects_per_minute: u32,
-    /// Password log-ins a minute from one address.
-    pub logins_per_minute: u32,
-    /// Refused credentials a minute from one address that are still answered with a close code; then 429.
-    pub refusals_per_minute: u32,
-    /// Seconds between the server's WebSocket pings.
-    pub ping_seconds: u32,
-    /// Seconds without a sign of life until a connection is closed with 4102.
-    pub idle_seconds: u32,
-    /// Seconds a write may wait for a slow reader until 4100.
-    pub write_seconds: u32,
-    /// Bytes in a REST body; more is 413.
-    pub push_bytes: usize,
-    /// Live messages that a connection may fall behind, a group; a power of two fits best. Can't be 0.
-    pub group_buffer: usize,
-    /// Tokens of one user; a log-in beyond that retires the one unused for longest. Can't be 0.
-    pub tokens_per_user: usize,
-    /// Devices of one user.
-    pub devices_per_user: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            messages_per_minute: 100,
-            user_messages_per_minute: 300,
-            max_message_chars: 10_240,
-            max_frame_bytes: 65_536,
-            connections_per_user: 20,
-            connections_per_address: 200,
-            connections: 20_000,
-            connects_per_minute: 60,
-            logins_per_minute: 10,
-            refusals_per_minute: 10,
-            ping_seconds: 30,
-            idle_seconds: 75,
-            write_seconds: 10,
-            push_bytes: 262_144,
-            group_buffer: 64,
-            tokens_per_user: 100,
-            devices_per_user: 100,
-        }
-    }
 }
 
 /// Why a configuration was refused. Prints as one plain sentence.
@@ -251,6 +94,8 @@ impl Config {
             (self.mailbox.max_ttl > u64::from(u32::MAX) / 2, "mailbox", "max_ttl", "must be at most 2147483647"),
             (l.tokens_per_user == 0, "limits", "tokens_per_user", "must be at least 1"),
             (l.max_frame_bytes != 0 && l.max_frame_bytes < 1024, "limits", "max_frame_bytes", "must be 0 or at least 1024"),
+            (l.head_seconds == 0, "limits", "head_seconds", "must be at least 1"),
+            (l.body_seconds == 0, "limits", "body_seconds", "must be at least 1"),
             (l.push_bytes != 0 && l.push_bytes < 1024, "limits", "push_bytes", "must be 0 or at least 1024"),
             (
                 l.idle_seconds != 0 && (l.ping_seconds == 0 || l.idle_seconds <= l.ping_seconds),
@@ -258,6 +103,11 @@ impl Config {
                 "idle_seconds",
                 "must be more than limits.ping_seconds, or every quiet connection would be cut (or 0: never)",
             ),
+            (self.tls.cert.is_some() && self.tls.key.is_none(), "tls", "cert", "needs tls.key"),
+            (self.tls.key.is_some() && self.tls.cert.is_none(), "tls", "key", "needs tls.cert"),
+            (self.tls.cert.is_some() && self.tls.self_signed, "tls", "self_signed", "and tls.cert exclude each other"),
+            (!self.tls.names.is_empty() && !self.tls.self_signed, "tls", "names", "are for tls.self_signed"),
+            (self.tls.redirect.is_some() && !self.tls.on(), "tls", "redirect", "needs a certificate: tls.cert and tls.key, or tls.self_signed"),
             (self.server.data_dir.as_os_str().is_empty(), "server", "data_dir", "must name a directory"),
             (
                 self.server.origins.iter().any(|o| !is_origin(o)),
@@ -343,6 +193,27 @@ mod tests {
         assert_eq!(refused(text), "4: unknown key \"messages_per_minut\"; did you mean \"messages_per_minute\"?");
         assert_eq!(refused("[limit]\n"), "1: unknown key \"limit\"; did you mean \"limits\"?");
         assert_eq!(refused("[server]\nzzzzzzzzzzzzzz = 1\n"), "2: unknown key \"zzzzzzzzzzzzzz\"");
+    }
+
+    #[test]
+    fn proxies_and_certificates() {
+        let text = "[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\nforwarded_header = \"forwarded\"\n[tls]\nself_signed = true";
+        let config = Config::parse(text).unwrap();
+        assert!(config.server.trusted_proxies[0].contains("10.1.2.3".parse().unwrap()) && config.tls.on());
+        assert_eq!(config.server.forwarded_header, ForwardedHeader::Forwarded);
+        assert!(refused("[server]\ntrusted_proxies = [\"proxy\"]\n").starts_with("2: trusted_proxies: "));
+        assert_eq!(refused("[tls]\n\ncert = \"c.pem\"\n"), "3: tls.cert needs tls.key");
+        assert_eq!(refused("[tls]\nkey = \"k.pem\"\n"), "2: tls.key needs tls.cert");
+        assert!(refused("[tls]\nredirect = \"0.0.0.0:80\"\n").starts_with("2: tls.redirect needs a certificate"));
+    }
+
+    #[test]
+    fn bounds_that_follow_from_others() {
+        let limits = |text: &str| Config::parse(&format!("[limits]\n{text}")).unwrap().limits;
+        assert_eq!((limits("").bytes_per_minute(), limits("").sockets_per_address()), (6_553_600, 200));
+        assert_eq!(limits("messages_per_minute = 0").bytes_per_minute(), 0);
+        assert_eq!(limits("bytes_per_minute = 5").bytes_per_minute(), 5);
+        assert_eq!(limits("connections_per_address = 0").sockets_per_address(), 0);
     }
 
     #[test]

@@ -1,0 +1,146 @@
+//! Where a request really comes from, when a reverse proxy stands between.
+//!
+//! A header is only believed when the other end of the connection is a configured proxy, and in it only the part that
+//! trusted proxies wrote: read from the right, until an address that is none of theirs. That one is the client; what stands
+//! left of it the client may have written itself.
+
+use std::net::{IpAddr, SocketAddr};
+
+use salvo::http::header::{FORWARDED, HeaderMap, HeaderName};
+
+use crate::config::{ForwardedHeader, Network, ServerConfig};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// The proxies we believe.
+#[derive(Debug)]
+pub struct Proxies {
+    trusted: Vec<Network>,
+    header: ForwardedHeader,
+}
+
+impl Proxies {
+    /// As configured.
+    pub fn new(config: &ServerConfig) -> Self {
+        Self { trusted: config.trusted_proxies.clone(), header: config.forwarded_header }
+    }
+
+    /// Whether `address` is a proxy's.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(address))
+    }
+
+    /// The client's address: `peer`'s own, or what proxies say of it.
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut client = peer.to_canonical();
+        if self.trusted.is_empty() {
+            return client;
+        }
+        let said = match self.header {
+            ForwardedHeader::XForwardedFor => elements(headers, &X_FORWARDED_FOR).map(address).collect::<Vec<_>>(),
+            ForwardedHeader::Forwarded => elements(headers, &FORWARDED).map(|e| parameter(e, "for").and_then(address)).collect(),
+        };
+        for hop in said.into_iter().rev() {
+            // What a proxy could not name ("unknown", "_hidden") ends the chain at that proxy.
+            let Some(hop) = hop.filter(|_| self.trusts(client)) else { break };
+            client = hop.to_canonical();
+        }
+        client
+    }
+
+    /// Whether the client speaks HTTPS with the proxy that `peer` is.
+    pub fn https(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        if !self.trusts(peer) {
+            return false;
+        }
+        let scheme = match self.header {
+            ForwardedHeader::XForwardedFor => elements(headers, &X_FORWARDED_PROTO).last(),
+            ForwardedHeader::Forwarded => elements(headers, &FORWARDED).last().and_then(|e| parameter(e, "proto")),
+        };
+        scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
+    }
+}
+
+/// The elements of a list header, all its lines together. A quoted comma does not occur in an address; splitting at every
+/// one keeps a client's open quote from swallowing what the proxy appended.
+fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers.get_all(name).into_iter().flat_map(|v| v.to_str().unwrap_or_default().split(',')).map(str::trim)
+}
+
+/// A parameter of a `Forwarded` element, without quotes (RFC 7239 section 4).
+fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
+    let pairs = element.split(';').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.map(|(k, v)| (k.trim(), v.trim())).find(|(k, _)| k.eq_ignore_ascii_case(name))?;
+    Some(value.trim_matches('"'))
+}
+
+/// An address, with or without port and brackets.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|a| a.ip()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn proxies(header: &str) -> Proxies {
+        let text = format!("trusted_proxies = [\"127.0.0.1\", \"10.0.0.0/8\"]\nforwarded_header = \"{header}\"");
+        Proxies::new(&toml::from_str(&text).unwrap())
+    }
+
+    fn seen(header: &str, peer: &str, lines: &[&str]) -> String {
+        let name = if header == "forwarded" { FORWARDED } else { X_FORWARDED_FOR };
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(&name, line.parse().unwrap());
+        }
+        proxies(header).client(peer.parse().unwrap(), &headers).to_string()
+    }
+
+    #[test]
+    fn only_what_proxies_wrote_counts() {
+        let x = |peer, lines: &[&str]| seen("x-forwarded-for", peer, lines);
+        assert_eq!(x("127.0.0.1", &["203.0.113.9"]), "203.0.113.9");
+        assert_eq!(x("::ffff:127.0.0.1", &["203.0.113.9"]), "203.0.113.9");
+        assert_eq!(x("192.0.2.1", &["203.0.113.9"]), "192.0.2.1", "a stranger's word");
+        assert_eq!(x("127.0.0.1", &["1.1.1.1, 203.0.113.9"]), "203.0.113.9", "the client's own word");
+        assert_eq!(x("127.0.0.1", &["1.1.1.1", "203.0.113.9, 10.0.0.2"]), "203.0.113.9", "two proxies, two lines");
+        assert_eq!(x("127.0.0.1", &["203.0.113.9:4711"]), "203.0.113.9");
+        assert_eq!(x("127.0.0.1", &["[2001:db8::1]:4711"]), "2001:db8::1");
+        assert_eq!(x("127.0.0.1", &["9.9.9.9, unknown"]), "127.0.0.1");
+        assert_eq!(x("127.0.0.1", &[]), "127.0.0.1");
+        assert_eq!(x("127.0.0.1", &["10.0.0.1, 10.0.0.2"]), "10.0.0.1", "all of the house");
+    }
+
+    #[test]
+    fn forwarded_is_read_alike() {
+        let f = |lines: &[&str]| seen("forwarded", "127.0.0.1", lines);
+        assert_eq!(f(&["for=192.0.2.43, for=198.51.100.17;by=203.0.113.60"]), "198.51.100.17");
+        assert_eq!(f(&["For=\"[2001:db8:cafe::17]:4711\""]), "2001:db8:cafe::17");
+        assert_eq!(f(&["for=\"", "for=198.51.100.17"]), "198.51.100.17", "an open quote hides nothing");
+        assert_eq!(f(&["for=_hidden"]), "127.0.0.1");
+        let mut headers = HeaderMap::new();
+        headers.insert(FORWARDED, "for=1.2.3.4;proto=https".parse().unwrap());
+        assert!(proxies("forwarded").https([127, 0, 0, 1].into(), &headers));
+        assert!(!proxies("forwarded").https([1, 2, 3, 4].into(), &headers));
+        assert!(!proxies("x-forwarded-for").https([127, 0, 0, 1].into(), &headers));
+    }
+
+    proptest! {
+        #[test]
+        fn a_stranger_is_never_believed(line in "[ -~]{0,80}") {
+            prop_assert_eq!(seen("x-forwarded-for", "192.0.2.1", &[&line]), "192.0.2.1");
+            prop_assert_eq!(seen("forwarded", "192.0.2.1", &[&line]), "192.0.2.1");
+        }
+
+        #[test]
+        fn what_a_client_writes_changes_nothing(line in "[ -~]{0,80}") {
+            let proxied = format!("{line}, 203.0.113.9");
+            prop_assert_eq!(seen("x-forwarded-for", "127.0.0.1", &[&proxied]), "203.0.113.9");
+            prop_assert_eq!(seen("forwarded", "127.0.0.1", &[&format!("{line}, for=203.0.113.9")]), "203.0.113.9");
+        }
+    }
+}

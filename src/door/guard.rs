@@ -1,0 +1,179 @@
+//! Who may hold a socket open without being a WebSocket: seats for plain HTTP connections, taken before the first byte is
+//! read, with deadlines for everything a stranger could be slow at. A connection that becomes a WebSocket gives its seat back:
+//! from then on the session's own seats and deadlines hold.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use salvo::async_trait;
+use salvo::conn::ConnCtrl;
+use salvo::fuse::{ArcConnObserver, ConnObserver, FuseAction, FuseConfig, FuseInfo, FusePolicy};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::address::NetKey;
+use super::client::Proxies;
+use super::seats::{Seat, Seats};
+use crate::config::{Config, Limits};
+
+/// How long an HTTP connection may be idle between bytes, or its reader slow.
+const STALL: Duration = Duration::from_secs(75);
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// The seats and the deadlines; one for all listeners.
+pub struct Guard {
+    all: Option<Arc<Semaphore>>,
+    by_address: Seats<NetKey>,
+    proxies: Arc<Proxies>,
+    deadlines: FuseConfig,
+}
+
+impl Guard {
+    /// As configured.
+    pub fn new(config: &Config, proxies: Arc<Proxies>) -> Self {
+        let Limits { sockets, head_seconds, body_seconds, .. } = config.limits;
+        let seconds = |n: u32| Duration::from_secs(n.into());
+        Self {
+            all: (sockets > 0).then(|| Arc::new(Semaphore::new(sockets as usize))),
+            by_address: Seats::new(config.limits.sockets_per_address()),
+            proxies,
+            deadlines: FuseConfig::default()
+                .with_tls_handshake_timeout(HANDSHAKE)
+                .with_http1_header_timeout(seconds(head_seconds))
+                .with_request_body_timeout(seconds(body_seconds))
+                .with_connection_idle_timeout(STALL)
+                .with_write_stall_timeout(STALL),
+        }
+    }
+}
+
+/// What one plain HTTP connection holds.
+struct Held {
+    _one_of_all: Option<OwnedSemaphorePermit>,
+    _one_of_address: Option<Seat<NetKey>>,
+}
+
+/// The guard at one listener, whose accepting is one loop: a connection is judged, then observed, then the next one comes.
+pub struct Policy {
+    guard: Arc<Guard>,
+    judged: Mutex<Option<Held>>,
+}
+
+impl Policy {
+    /// For one listener.
+    pub fn new(guard: Arc<Guard>) -> Self {
+        Self { guard, judged: Mutex::default() }
+    }
+}
+
+#[async_trait]
+impl FusePolicy for Policy {
+    async fn decide(&self, info: &FuseInfo) -> FuseAction {
+        let peer = info.remote_addr.ip();
+        // A proxy brings many clients; they are counted one by one where they become WebSockets.
+        let counted = peer.filter(|&address| !self.guard.proxies.trusts(address));
+        let one_of_address = match counted.map(|address| self.guard.by_address.take(address.into())) {
+            Some(None) => {
+                tracing::debug!(peer = ?info.remote_addr, "refused: too many HTTP connections of this address");
+                return FuseAction::Reject;
+            }
+            Some(seat) => seat,
+            None => None,
+        };
+        // All taken: who comes now waits in the listener's queue until a deadline frees a seat.
+        let one_of_all = match &self.guard.all {
+            Some(all) => all.clone().acquire_owned().await.ok(),
+            None => None,
+        };
+        let held = Held { _one_of_all: one_of_all, _one_of_address: one_of_address };
+        *self.judged.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
+        FuseAction::Accept(self.guard.deadlines)
+    }
+
+    fn observe(&self, _: &FuseInfo, ctrl: &ConnCtrl) -> Option<ArcConnObserver> {
+        let held = self.judged.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Some(Arc::new(Seated { held: Mutex::new(Some(held)), plain: AtomicBool::new(true), ctrl: ctrl.clone() }))
+    }
+}
+
+/// Lives as long as the connection, and holds its seats as long as that is plain HTTP.
+struct Seated {
+    held: Mutex<Option<Held>>,
+    plain: AtomicBool,
+    ctrl: ConnCtrl,
+}
+
+impl ConnObserver for Seated {
+    fn on_write(&self, _: usize) {
+        // The answer to a handshake is written after its timeouts were relaxed: a WebSocket from here on.
+        if self.plain.load(Ordering::Relaxed) && self.ctrl.is_relaxed() {
+            self.plain.store(false, Ordering::Relaxed);
+            drop(self.held.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use salvo::fuse::TransProto;
+    use std::net::{IpAddr, SocketAddr};
+
+    fn from(address: [u8; 4]) -> FuseInfo {
+        let at = SocketAddr::new(IpAddr::from(address), 1);
+        FuseInfo { trans_proto: TransProto::Tcp, remote_addr: at.into(), local_addr: at.into() }
+    }
+
+    fn policy(change: impl FnOnce(&mut Config)) -> Policy {
+        let mut config = Config::default();
+        change(&mut config);
+        let proxies = Arc::new(Proxies::new(&config.server));
+        Policy::new(Arc::new(Guard::new(&config, proxies)))
+    }
+
+    async fn come(policy: &Policy, address: [u8; 4]) -> Option<(ArcConnObserver, ConnCtrl)> {
+        let (info, ctrl) = (from(address), ConnCtrl::new());
+        match policy.decide(&info).await {
+            FuseAction::Accept(_) => policy.observe(&info, &ctrl).map(|observer| (observer, ctrl)),
+            FuseAction::Reject => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn seats_are_by_address_and_a_websocket_gives_its_back() {
+        let policy = policy(|c| c.limits.sockets_per_address = Some(2));
+        let (one, ctrl) = come(&policy, [192, 0, 2, 1]).await.unwrap();
+        let two = come(&policy, [192, 0, 2, 1]).await.unwrap();
+        assert!(come(&policy, [192, 0, 2, 1]).await.is_none());
+        assert!(come(&policy, [192, 0, 2, 2]).await.is_some());
+        one.on_write(1);
+        assert!(come(&policy, [192, 0, 2, 1]).await.is_none(), "an ordinary answer");
+        ctrl.relax_timeouts();
+        one.on_write(1);
+        let three = come(&policy, [192, 0, 2, 1]).await.unwrap();
+        assert!(come(&policy, [192, 0, 2, 1]).await.is_none());
+        drop((two, three));
+        assert!(come(&policy, [192, 0, 2, 1]).await.is_some(), "seats go with the connection");
+    }
+
+    #[tokio::test]
+    async fn when_all_are_taken_the_next_waits() {
+        let policy = policy(|c| c.limits.sockets = 1);
+        let first = come(&policy, [192, 0, 2, 1]).await.unwrap();
+        let mut next = std::pin::pin!(come(&policy, [192, 0, 2, 2]));
+        assert!(futures_util::poll!(next.as_mut()).is_pending());
+        drop(first);
+        assert!(next.await.is_some());
+    }
+
+    #[tokio::test]
+    async fn proxies_are_not_counted() {
+        let policy = policy(|c| {
+            c.limits.sockets_per_address = Some(1);
+            c.server = toml::from_str("trusted_proxies = [\"192.0.2.1\"]").unwrap();
+        });
+        let both = (come(&policy, [192, 0, 2, 1]).await, come(&policy, [192, 0, 2, 1]).await);
+        assert!(both.0.is_some() && both.1.is_some());
+    }
+}

@@ -1,0 +1,105 @@
+//! A certificate of our own, for a box on a network without names: made once, kept in the data directory.
+//!
+//! Nobody vouches for it: clients pin its fingerprint, or accept it once. It has no end that anybody would live to see, and a
+//! beginning before any clock could be: a box without a battery starts in the past, and a pinned certificate that changes
+//! would lock its devices out.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, date_time_ymd};
+
+use super::tls::TlsError;
+
+/// Where it is, in the data directory.
+const DIRECTORY: &str = "tls";
+
+/// The paths of certificate and key below `data`, made for `names`, this machine's name, loopback and `listen` when they are
+/// not there yet.
+///
+/// # Errors
+/// [`TlsError`]: the disk's, or a name that can't be in a certificate.
+pub(super) fn ensure(data: &Path, names: &[String], listen: SocketAddr) -> Result<(PathBuf, PathBuf), TlsError> {
+    let at = data.join(DIRECTORY);
+    let (cert, key) = (at.join("cert.pem"), at.join("key.pem"));
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source: io::Error| TlsError::Io { path, source }
+    };
+    if cert.exists() && key.exists() {
+        return Ok((cert, key));
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&at).map_err(failed(&at))?;
+    let made = KeyPair::generate().and_then(|pair| Ok((parameters(names, listen)?.self_signed(&pair)?, pair)));
+    let (certificate, pair) = made.map_err(|error| TlsError::SelfSigned(error.to_string()))?;
+    // The certificate last: it stands for both being there.
+    write(&key, pair.serialize_pem().as_bytes()).map_err(failed(&key))?;
+    write(&cert, certificate.pem().as_bytes()).map_err(failed(&cert))?;
+    File::open(&at).and_then(|directory| directory.sync_all()).map_err(failed(&at))?;
+    Ok((cert, key))
+}
+
+/// What the certificate says.
+fn parameters(names: &[String], listen: SocketAddr) -> Result<CertificateParams, rcgen::Error> {
+    let mut all: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+    if let Some(host) = host_name() {
+        all.push(format!("{host}.local"));
+        all.push(host);
+    }
+    if !listen.ip().is_unspecified() {
+        all.push(listen.ip().to_string());
+    }
+    all.extend(names.iter().cloned());
+    all.sort();
+    all.dedup();
+    let mut parameters = CertificateParams::new(all)?;
+    parameters.distinguished_name = DistinguishedName::new();
+    parameters.distinguished_name.push(DnType::CommonName, "qy-lty");
+    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    parameters.not_before = date_time_ymd(2000, 1, 1);
+    parameters.not_after = date_time_ymd(2049, 12, 31); // the last year that every parser reads (RFC 5280 section 4.1.2.5.1)
+    Ok(parameters)
+}
+
+/// This machine's name, where it is one that a certificate can hold.
+fn host_name() -> Option<String> {
+    let name = rustix::system::uname().nodename().to_str().ok()?.to_ascii_lowercase();
+    let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    (!name.is_empty() && name != "localhost" && name.chars().all(good) && name.parse::<IpAddr>().is_err()).then_some(name)
+}
+
+/// Writes a file for our eyes only, whole or not at all.
+fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    let part = path.with_extension("part");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(part, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn made_once_and_private() {
+        let data = tempfile::tempdir().unwrap();
+        let listen = "192.0.2.7:1".parse().unwrap();
+        let (cert, key) = ensure(data.path(), &["box.lan".into()], listen).unwrap();
+        let first = fs::read(&cert).unwrap();
+        for path in [&cert, &key] {
+            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        ensure(data.path(), &["other.lan".into()], listen).unwrap();
+        assert_eq!(fs::read(&cert).unwrap(), first);
+        fs::remove_file(&key).unwrap();
+        ensure(data.path(), &[], listen).unwrap();
+        assert_ne!(fs::read(&cert).unwrap(), first, "half of a pair is no pair");
+        let odd = ensure(tempfile::tempdir().unwrap().path(), &["ü\u{0}".into()], listen);
+        assert!(matches!(odd, Err(TlsError::SelfSigned(_))));
+    }
+}
