@@ -6,6 +6,7 @@ use salvo::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICA
 use salvo::http::{Response, StatusCode};
 use serde::Serialize;
 
+use crate::auth::pairing::PairingError;
 use crate::auth::{AuthError, PasswordError};
 use crate::mailbox::MailboxError;
 use crate::store::StoreError;
@@ -41,6 +42,12 @@ pub enum ApiError {
     /// 403: a web page of a foreign origin.
     #[error("origin not allowed")]
     ForeignOrigin,
+    /// 403: a cookie without its second secret.
+    #[error("X-CSRF-Token is missing or wrong")]
+    Csrf,
+    /// 410: a pairing that has ended, or never was.
+    #[error("this pairing has ended; begin a new one")]
+    PairingOver,
     /// 404.
     #[error("no such {0}")]
     NotFound(&'static str),
@@ -111,6 +118,8 @@ impl ApiError {
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
             Self::RegistrationClosed => (StatusCode::FORBIDDEN, "registration_closed"),
             Self::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign_origin"),
+            Self::Csrf => (StatusCode::FORBIDDEN, "csrf"),
+            Self::PairingOver => (StatusCode::GONE, "pairing_over"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::Taken(_) => (StatusCode::CONFLICT, "taken"),
@@ -214,6 +223,17 @@ impl From<MailboxError> for ApiError {
             MailboxError::DiskLow => Self::DiskLow,
             MailboxError::KeyReused => Self::KeyReused,
             MailboxError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PairingError> for ApiError {
+    fn from(error: PairingError) -> Self {
+        match error {
+            PairingError::Full => Self::Busy,
+            PairingError::NoRandom => Self::internal(error),
+            PairingError::Unknown => Self::PairingOver,
+            PairingError::TooMany(wait) => Self::TooMany(wait),
         }
     }
 }

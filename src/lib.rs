@@ -53,28 +53,33 @@ pub mod wire;
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use salvo::Server;
+use futures_util::future::BoxFuture;
+use salvo::conn::Acceptor;
+use salvo::conn::rustls::RustlsAcceptor;
 use salvo::conn::tcp::TcpAcceptor;
-use salvo::fuse::FuseConfig;
+use salvo::server::ServerHandle;
+use salvo::{Server, Service};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use app::App;
 use auth::AuthError;
 use config::Config;
 use data_dir::DataDirError;
+use door::guard::Policy;
+use door::tls::{Tls, TlsError};
 use store::{Store, StoreError};
 use wire::CloseCode;
 
-/// How long a request's head may take to arrive.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a request's body may stand still.
-const BODY_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long an HTTP connection may be idle, or its reader slow. WebSockets have their own deadlines.
-const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// The longest head of a request, and the read buffer of an HTTP connection: who sends more is answered 431.
+const HEAD_BYTES: usize = 32 * 1024;
 /// How long stopping waits for sessions to drain and requests to finish; then they are cut.
 const STOP_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -93,6 +98,9 @@ pub enum ServeError {
     /// The first administrator could not be made.
     #[error("the first administrator could not be created: {0}")]
     FirstAdmin(#[from] AuthError),
+    /// The certificate can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The socket failed.
     #[error("listening failed: {0}")]
     Listen(#[from] io::Error),
@@ -122,17 +130,26 @@ pub async fn serve(
     let app = tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??;
     door::listen::set_nodelay(&listener)?;
     let address = listener.local_addr()?;
+    let tls = open_tls(&app.config, &data, address).await?;
+    let redirect = app.config.tls.redirect.map(door::listen::bind).transpose()?;
     ops::first_start::ensure_admin(&app, admin_password, address).await?;
-    let sweeper = tokio::spawn(ops::sweep::run(app.clone()));
+    let mut helpers = JoinSet::new(); // ends what it holds when it is dropped
+    helpers.spawn(ops::sweep::run(app.clone()));
 
-    let fuse = FuseConfig::default()
-        .with_http1_header_timeout(HEAD_TIMEOUT)
-        .with_request_body_timeout(BODY_TIMEOUT)
-        .with_connection_idle_timeout(HTTP_IDLE_TIMEOUT)
-        .with_write_stall_timeout(HTTP_IDLE_TIMEOUT);
-    let server = Server::new(TcpAcceptor::try_from(listener)?).fuse_config(fuse);
-    let handle = server.handle();
-    let mut serving = tokio::spawn(server.try_serve(rest::service(&app)));
+    let plain = TcpAcceptor::try_from(listener)?;
+    let (handle, serving) = match tls {
+        None => server(plain, &app, rest::service(&app)),
+        Some(tls) => {
+            let acceptor = RustlsAcceptor::new(plain, tls.current(), CancellationToken::new());
+            helpers.spawn(tls.follow());
+            server(acceptor, &app, rest::service(&app))
+        }
+    };
+    let mut serving = tokio::spawn(serving);
+    if let Some(from) = redirect {
+        let (_, redirecting) = server(TcpAcceptor::try_from(from)?, &app, door::redirect::service(address.port()));
+        helpers.spawn(async move { drop(redirecting.await) });
+    }
     tracing::info!(%address, data = %data.display(), version = env!("CARGO_PKG_VERSION"), "serving");
 
     let disk_failed = tokio::select! {
@@ -144,7 +161,7 @@ pub async fn serve(
     handle.stop_graceful(STOP_TIMEOUT);
     stop_sessions(&app).await;
     let served = timeout(STOP_TIMEOUT, serving).await;
-    sweeper.abort();
+    helpers.shutdown().await;
     if let Err(error) = app.auth.sweep().await {
         tracing::warn!(%error, "the last sightings were not written");
     }
@@ -161,6 +178,28 @@ pub async fn serve(
         Ok(Ok(outcome)) => Ok(outcome?),
         _ => Ok(()), // cut off at the deadline: said in the log by Salvo, and no reason to fail
     }
+}
+
+/// Reads, or makes, the certificate, where the configuration asks for one.
+async fn open_tls(config: &Config, data: &Path, listen: SocketAddr) -> Result<Option<Tls>, ServeError> {
+    if !config.tls.on() {
+        return Ok(None);
+    }
+    let (tls, data) = (config.tls.clone(), data.to_owned());
+    let opened = tokio::task::spawn_blocking(move || Tls::open(&tls, &data, listen)).await.map_err(io::Error::other)??;
+    tracing::info!(fingerprint = opened.fingerprint(), self_signed = config.tls.self_signed, "TLS certificate (SHA-256)");
+    Ok(Some(opened))
+}
+
+/// Serves `service` to whom `acceptor` brings, within the door's seats and deadlines.
+fn server<A>(acceptor: A, app: &App, service: Service) -> (ServerHandle, BoxFuture<'static, io::Result<()>>)
+where
+    A: Acceptor + Send + 'static,
+{
+    let mut server = Server::new(acceptor).fuse_policy(Policy::new(app.door.guard.clone()));
+    server.http1_mut().max_buf_size(HEAD_BYTES);
+    let handle = server.handle();
+    (handle, Box::pin(server.try_serve(service)))
 }
 
 /// Ends every session with 1001 and waits until they have drained, or the deadline.

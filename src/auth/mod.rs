@@ -179,20 +179,17 @@ impl Auth {
         }
     }
 
-    /// Checks name and password and gives a new token.
+    /// Whose name and password these are.
     ///
     /// # Errors
     /// [`AuthError::WrongPassword`], [`AuthError::Throttled`], [`AuthError::Busy`], or when the store fails.
-    pub async fn login(&self, username: &str, password: &str, from: IpAddr) -> Result<(User, Issued), AuthError> {
+    pub async fn login(&self, username: &str, password: &str, from: IpAddr) -> Result<User, AuthError> {
         self.throttle(username, from)?;
         let user = self.store.user_by_name(username)?;
         let hash = user.as_ref().map(|u| u.password_hash.clone());
         let right = self.passwords.verify(password, hash).await?;
         match user {
-            Some(user) if right && !user.disabled => {
-                let issued = self.issue(|hash| NewToken::login(user.id, hash)).await?;
-                Ok((user, issued))
-            }
+            Some(user) if right && !user.disabled => Ok(user),
             _ => Err(AuthError::WrongPassword),
         }
     }

@@ -6,6 +6,7 @@ pub mod guard;
 pub mod listen;
 pub mod origin;
 pub mod rates;
+pub mod redirect;
 pub mod seats;
 mod self_signed;
 pub mod tls;

@@ -15,6 +15,13 @@ impl Origins {
         Self { listed: listed.iter().map(|o| o.to_ascii_lowercase()).collect(), loopback }
     }
 
+    /// Whether `origin` is a page of the server at `host` itself. Programs send none and are let through.
+    pub fn own(&self, origin: Option<&str>, host: Option<&str>) -> bool {
+        let Some(origin) = origin else { return true };
+        let authority = origin.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https")).map(|(_, rest)| rest);
+        authority.zip(host).is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host))
+    }
+
     /// Judges the `Origin` header of a handshake to `host` (its `Host` header). Programs send none and are let through: they
     /// could write anything there.
     pub fn allow(&self, origin: Option<&str>, host: Option<&str>) -> bool {
@@ -64,6 +71,10 @@ mod tests {
         ];
         for origin in bad {
             assert!(!origins.allow(Some(origin), host), "{origin}");
+        }
+        assert!(origins.own(None, host) && origins.own(Some("http://10.0.0.5:8000"), host));
+        for origin in ["https://app.example.com", "http://localhost:5173", "null", "ftp://10.0.0.5:8000", "http://10.0.0.5"] {
+            assert!(!origins.own(Some(origin), host), "{origin}");
         }
         assert!(!Origins::new(&[], false).allow(Some("http://localhost:5173"), host));
         assert!(!origins.allow(Some("http://x"), None));

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::app::App;
 use crate::auth::{AuthError, random_password};
+use crate::config::TlsConfig;
 use crate::store::Role;
 
 /// The first administrator's name.
@@ -27,7 +28,7 @@ pub async fn ensure_admin(app: &App, given: Option<String>, address: SocketAddr)
     let admin = app.auth.create_user(ADMIN, password, Role::Admin).await?;
     tracing::info!(user = %admin.id, "created the first administrator");
     if let Some(password) = made {
-        let text = welcome(address, &password, admin.id.0);
+        let text = welcome(address, &app.config.tls, &password, admin.id.0);
         // To standard output only: the log never holds the secret.
         let mut out = std::io::stdout().lock();
         if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
@@ -48,20 +49,23 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 /// What is printed.
-fn welcome(address: SocketAddr, password: &str, admin: u64) -> String {
+fn welcome(address: SocketAddr, tls: &TlsConfig, password: &str, admin: u64) -> String {
     let at = reachable(address);
+    let s = if tls.on() { "s" } else { "" };
+    // Nobody vouches for our own certificate, nor any other for this address: the first try takes it as it is.
+    let (insecure, unchecked) = if tls.on() { (" -k", " --no-check") } else { ("", "") };
     format!(
         r#"
-qy-lty is ready at http://{at}
+qy-lty is ready at http{s}://{at}
 
   user      {ADMIN}
   password  {password}      (shown this once)
 
 Try it: log in, listen, and from a second terminal (log in there too) push a message:
 
-  TOKEN=$(curl -s http://{at}/api/auth/login -H 'Content-Type: application/json' -d '{{"username":"{ADMIN}","password":"{password}"}}' | sed 's/.*"token":"\([^"]*\)".*/\1/')
-  npx -y wscat -c "ws://{at}/ws/device/?token=$TOKEN"
-  curl -s http://{at}/api/messages/ -H "Authorization: Token $TOKEN" -H 'Content-Type: application/json' -d '{{"type":"notice","message":"hello","user_id":{admin}}}'
+  TOKEN=$(curl -s{insecure} http{s}://{at}/api/auth/login -H 'Content-Type: application/json' -d '{{"username":"{ADMIN}","password":"{password}"}}' | sed 's/.*"token":"\([^"]*\)".*/\1/')
+  npx -y wscat{unchecked} -c "ws{s}://{at}/ws/device/?token=$TOKEN"
+  curl -s{insecure} http{s}://{at}/api/messages/ -H "Authorization: Token $TOKEN" -H 'Content-Type: application/json' -d '{{"type":"notice","message":"hello","user_id":{admin}}}'
 
 "#
     )
@@ -73,11 +77,14 @@ mod tests {
 
     #[test]
     fn the_lines_can_be_pasted() {
-        let text = welcome("0.0.0.0:8000".parse().unwrap(), "p-_w", 1);
+        let text = welcome("0.0.0.0:8000".parse().unwrap(), &TlsConfig::default(), "p-_w", 1);
         assert!(text.contains("ready at http://127.0.0.1:8000\n"));
         assert!(text.contains(r#"-d '{"username":"admin","password":"p-_w"}'"#));
         assert!(text.contains("ws://127.0.0.1:8000/ws/device/?token=$TOKEN"));
         assert_eq!(text.matches("p-_w").count(), 2);
+        let own = TlsConfig { self_signed: true, ..TlsConfig::default() };
+        let text = welcome("0.0.0.0:8000".parse().unwrap(), &own, "p-_w", 1);
+        assert!(text.contains("curl -s -k https://127.0.0.1:8000/") && text.contains("wscat --no-check -c \"wss://127.0.0.1:8000/"));
         assert_eq!(reachable("[::1]:5".parse().unwrap()).to_string(), "[::1]:5");
     }
 }

@@ -11,6 +11,8 @@ impl Access {
     pub const ANYONE: Self = Self(Self::bit(Actor::Anonymous) | Self::bit(Actor::Device) | Self::PROGRAMS.0);
     /// Users, administrators and service tokens, but not devices: a device's token reaches its own WebSocket only.
     pub const PROGRAMS: Self = Self(Self::bit(Actor::Service) | Self::USERS.0);
+    /// With any credential.
+    pub const TOKENS: Self = Self(Self::bit(Actor::Device) | Self::PROGRAMS.0);
     /// Users and administrators in person.
     pub const USERS: Self = Self(Self::bit(Actor::User) | Self::ADMINS.0);
     /// Administrators.
@@ -35,6 +37,7 @@ mod tests {
         let actors = [Actor::Anonymous, Actor::Device, Actor::Service, Actor::User, Actor::Admin];
         let allowed = |access: Access| actors.map(|a| access.allows(a));
         assert_eq!(allowed(Access::ANYONE), [true; 5]);
+        assert_eq!(allowed(Access::TOKENS), [false, true, true, true, true]);
         assert_eq!(allowed(Access::PROGRAMS), [false, false, true, true, true]);
         assert_eq!(allowed(Access::USERS), [false, false, false, true, true]);
         assert_eq!(allowed(Access::ADMINS), [false, false, false, false, true]);

@@ -6,7 +6,9 @@ use super::call::{Call, Reply};
 use super::revoke::close_stale;
 use super::users::{UserView, check_username};
 use crate::app::App;
-use crate::auth::{Caller, Issued, TICKET_SECONDS};
+use crate::audit::{self, Act};
+use crate::auth::browser::{self, BROWSER_SECONDS};
+use crate::auth::{AuthError, Caller, Issued, TICKET_SECONDS};
 use crate::config::Registration;
 use crate::error::ApiError;
 use crate::ids::{DeviceId, TokenId, UserId};
@@ -22,6 +24,9 @@ const MAX_LIFE_SECONDS: u64 = 10 * 366 * 86_400;
 struct Credentials {
     username: String,
     password: String,
+    /// Give the token to the browser in a cookie, where no script sees it, instead of in the answer.
+    #[serde(default)]
+    cookie: bool,
 }
 
 impl Credentials {
@@ -38,7 +43,11 @@ impl Credentials {
 /// What a log-in answers in `data`.
 #[derive(Serialize)]
 struct LoggedIn<'a> {
-    token: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
+    /// What goes with the cookie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    csrf: Option<String>,
     user: LoggedInUser<'a>,
 }
 
@@ -49,10 +58,21 @@ struct LoggedInUser<'a> {
     role: Role,
 }
 
-impl<'a> LoggedIn<'a> {
-    fn new(user: &'a User, issued: &'a Issued) -> Self {
-        Self { token: issued.secret.reveal(), user: LoggedInUser { id: user.id, username: &user.username, role: user.role } }
+/// Hands out a fresh token: in the answer, or in a `cookie` with the second secret in the answer.
+fn logged_in(call: &Call, message: &str, user: &User, issued: &Issued, cookie: bool) -> Result<Reply, ApiError> {
+    let secret = issued.secret.reveal();
+    let user = LoggedInUser { id: user.id, username: &user.username, role: user.role };
+    if cookie {
+        let data = LoggedIn { token: None, csrf: Some(browser::csrf(secret)), user };
+        return Ok(Reply::data(message, &data)?.with_cookie(browser::set(Some(secret), call.encrypted)));
     }
+    Ok(Reply::data(message, &LoggedIn { token: Some(secret), csrf: None, user })?.with_token(secret))
+}
+
+/// Makes the token that a log-in gives.
+async fn new_login(app: &App, user: UserId, cookie: bool) -> Result<Issued, ApiError> {
+    let new = |hash| if cookie { NewToken::browser(user, hash, BROWSER_SECONDS) } else { NewToken::login(user, hash) };
+    Ok(app.auth.issue(new).await?)
 }
 
 /// Ends the connections of a token that had to go for a new one.
@@ -60,12 +80,21 @@ fn retire(app: &App, issued: &Issued) -> Result<(), ApiError> {
     if issued.retired.is_some() { close_stale(app, issued.token.user_id) } else { Ok(()) }
 }
 
-/// `POST /api/auth/login {username, password}`.
+/// `POST /api/auth/login {username, password, cookie?}`.
 pub(super) async fn login(call: Call) -> Result<Reply, ApiError> {
     let given = Credentials::read(&call)?;
-    let (user, issued) = call.app.auth.login(&given.username, &given.password, call.address).await?;
+    if given.cookie && !call.own_origin {
+        return Err(ApiError::ForeignOrigin); // nobody else's page logs a browser in
+    }
+    let user = call.app.auth.login(&given.username, &given.password, call.address).await.inspect_err(|error| match error {
+        AuthError::WrongPassword => call.audit(Act::LogInFailed(&given.username)),
+        AuthError::Throttled(_) => call.audit(Act::LogInThrottled(&given.username)),
+        _ => {}
+    })?;
+    let issued = new_login(&call.app, user.id, given.cookie).await?;
+    audit::note(Act::LoggedIn, Some(user.id), call.address);
     retire(&call.app, &issued)?;
-    Ok(Reply::data("logged in", &LoggedIn::new(&user, &issued))?.with_token(issued.secret.reveal()))
+    logged_in(&call, "logged in", &user, &issued, given.cookie)
 }
 
 /// `POST /api/auth/register {username, password}`, where the configuration allows it.
@@ -78,8 +107,9 @@ pub(super) async fn register(call: Call) -> Result<Reply, ApiError> {
     // Counted like a log-in: an account costs a password hash, and strangers make it.
     call.app.auth.throttle(&given.username, call.address)?;
     let user = call.app.auth.create_user(&given.username, &given.password, Role::User).await?;
-    let issued = call.app.auth.issue(|hash| NewToken::login(user.id, hash)).await?;
-    Ok(Reply::created("registered", &LoggedIn::new(&user, &issued))?.with_token(issued.secret.reveal()))
+    let issued = new_login(&call.app, user.id, false).await?;
+    audit::note(Act::Registered, Some(user.id), call.address);
+    Ok(logged_in(&call, "registered", &user, &issued, false)?.as_created())
 }
 
 /// `POST /api/auth/logout`: the token of this call is gone.
@@ -87,7 +117,9 @@ pub(super) async fn logout(call: Call) -> Result<Reply, ApiError> {
     let caller = call.caller()?;
     call.app.store.delete_token(caller.user.id, caller.token.id).await?;
     close_stale(&call.app, caller.user.id)?;
-    Ok(Reply::done("logged out"))
+    call.audit(Act::LoggedOut(caller.token.id));
+    let reply = Reply::done("logged out");
+    Ok(if call.cookie.is_some() { reply.with_cookie(browser::set(None, call.encrypted)) } else { reply })
 }
 
 /// `GET /api/auth/me`: who one is, and with which token.
@@ -98,10 +130,14 @@ pub(super) async fn me(call: Call) -> Result<Reply, ApiError> {
         user: UserView<'a>,
         primary_device_id: Option<DeviceId>,
         token: TokenView<'a>,
+        /// For a page that was loaded anew and has only its cookie.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        csrf: Option<String>,
     }
     let Caller { user, token, .. } = call.caller()?;
     let primary_device_id = call.app.store.primary_device(user.id)?;
-    Reply::data("ok", &Me { user: user.into(), primary_device_id, token: token.into() })
+    let csrf = call.cookie.as_deref().map(browser::csrf);
+    Reply::data("ok", &Me { user: user.into(), primary_device_id, token: token.into(), csrf })
 }
 
 /// `POST /api/auth/ticket`: what stands in a URL instead of the token, once and briefly.
@@ -127,13 +163,15 @@ pub(super) async fn change_password(call: Call) -> Result<Reply, ApiError> {
     let body: Body = call.json()?;
     let (auth, user) = (&call.app.auth, &call.caller()?.user);
     if !auth.confirm(user, &body.current_password, call.address).await? {
+        call.audit(Act::LogInFailed(&user.username));
         return Err(ApiError::WrongPassword);
     }
     let password_hash = Some(auth.hash_password(&body.new_password).await?);
     call.app.store.change_user(user.id, UserChange { password_hash, ..UserChange::default() }).await?;
     close_stale(&call.app, user.id)?;
-    let issued = auth.issue(|hash| NewToken::login(user.id, hash)).await?;
-    Ok(Reply::data("password changed", &LoggedIn::new(user, &issued))?.with_token(issued.secret.reveal()))
+    call.audit(Act::PasswordChanged);
+    let issued = new_login(&call.app, user.id, call.cookie.is_some()).await?;
+    logged_in(&call, "password changed", user, &issued, call.cookie.is_some())
 }
 
 /// A token without its secret.
@@ -224,6 +262,7 @@ pub(super) async fn issue(
         .auth
         .issue(|hash| NewToken { user_id: owner, device_id, kind, label, expires_at, hash, make_room: false })
         .await?;
+    call.audit(Act::TokenMade(made.token.id));
     let Token { id, kind, label, device_id, expires_at, .. } = &made.token;
     let view =
         Issued { id: *id, token: made.secret.reveal(), kind: *kind, label, device_id: *device_id, expires_at: *expires_at };
@@ -241,5 +280,6 @@ pub(super) async fn delete_token(call: Call) -> Result<Reply, ApiError> {
     let (user, id) = (call.caller()?.user.id, call.id(TokenId, "token")?);
     call.app.store.delete_token(user, id).await?;
     close_stale(&call.app, user)?;
+    call.audit(Act::TokenRevoked(id));
     Ok(Reply::done("token revoked"))
 }

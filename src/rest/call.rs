@@ -4,11 +4,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use salvo::http::header::{HeaderValue, SET_COOKIE};
 use salvo::http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::app::App;
+use crate::audit::{self, Act};
 use crate::auth::Caller;
 use crate::error::{ApiError, write_json};
 use crate::ids::UserId;
@@ -24,10 +26,16 @@ pub(super) struct Call {
     pub(super) app: Arc<App>,
     /// Who calls; `None` only where anyone may.
     pub(super) caller: Option<Caller>,
+    /// The token, where a browser page brought it in its cookie.
+    pub(super) cookie: Option<String>,
     /// `{id}` of the path.
     pub(super) id: Option<u64>,
     /// Where from.
     pub(super) address: IpAddr,
+    /// Whether it came over HTTPS, up to a proxy of ours at least.
+    pub(super) encrypted: bool,
+    /// Whether it comes from a page of ours, or from no page.
+    pub(super) own_origin: bool,
     /// The query's parameters, decoded.
     pub(super) query: Vec<(String, String)>,
     /// The `Idempotency-Key` header.
@@ -40,6 +48,11 @@ impl Call {
     /// Who calls.
     pub(super) fn caller(&self) -> Result<&Caller, ApiError> {
         self.caller.as_ref().ok_or(ApiError::Unauthorized)
+    }
+
+    /// Writes the audit trail.
+    pub(super) fn audit(&self, act: Act<'_>) {
+        audit::note(act, self.caller.as_ref().map(|caller| caller.user.id), self.address);
     }
 
     /// The path's id as a newtype; `what` it would be the id of.
@@ -126,6 +139,9 @@ impl<'de> Deserialize<'de> for BodyUserId {
 pub(super) struct Reply {
     #[serde(skip)]
     code: StatusCode,
+    /// A `Set-Cookie` header.
+    #[serde(skip)]
+    cookie: Option<String>,
     status: &'static str,
     message: String,
     /// At the top for clients of the guide's system, which look for it there.
@@ -141,7 +157,8 @@ pub(super) struct Reply {
 impl Reply {
     /// 200 without data.
     pub(super) fn done(message: impl Into<String>) -> Self {
-        Self { code: StatusCode::OK, status: "success", message: message.into(), token: None, data: None, next: None }
+        let (status, message) = ("success", message.into());
+        Self { code: StatusCode::OK, cookie: None, status, message, token: None, data: None, next: None }
     }
 
     /// 200 with data.
@@ -155,6 +172,11 @@ impl Reply {
         Ok(Self { code: StatusCode::CREATED, ..Self::data(message, data)? })
     }
 
+    /// The same with 201.
+    pub(super) fn as_created(self) -> Self {
+        Self { code: StatusCode::CREATED, ..self }
+    }
+
     /// 200 with a page of a list, whose last item has id `last`.
     pub(super) fn page(items: &[impl Serialize], last: Option<u64>, more: bool) -> Result<Self, ApiError> {
         Ok(Self { next: last.filter(|_| more), ..Self::data("ok", &items)? })
@@ -165,8 +187,16 @@ impl Reply {
         Self { token: Some(token.to_owned()), ..self }
     }
 
+    /// The same with a cookie.
+    pub(super) fn with_cookie(self, cookie: String) -> Self {
+        Self { cookie: Some(cookie), ..self }
+    }
+
     /// Writes the answer.
     pub(super) fn render(&self, res: &mut Response) {
+        if let Some(cookie) = self.cookie.as_ref().and_then(|cookie| HeaderValue::from_str(cookie).ok()) {
+            res.headers_mut().insert(SET_COOKIE, cookie);
+        }
         write_json(res, self.code, self);
     }
 }

@@ -6,6 +6,7 @@ use super::auth::issue;
 use super::call::{BodyUserId, Call, Reply};
 use super::revoke::device_taken;
 use crate::app::App;
+use crate::audit::Act;
 use crate::error::ApiError;
 use crate::ids::{DeviceId, Recipient, UserId};
 use crate::store::{Device, DeviceChange, NewDevice, Role};
@@ -18,7 +19,7 @@ const MAX_USERS: usize = 100;
 
 /// A device as its owners see it.
 #[derive(Serialize)]
-struct DeviceView {
+pub(super) struct DeviceView {
     id: DeviceId,
     name: String,
     serial: Option<String>,
@@ -32,7 +33,7 @@ struct DeviceView {
     user_ids: Vec<UserId>,
 }
 
-fn view(app: &App, device: Device, viewer: UserId) -> Result<DeviceView, ApiError> {
+pub(super) fn view(app: &App, device: Device, viewer: UserId) -> Result<DeviceView, ApiError> {
     let user_ids = app.store.device_users(device.id)?;
     let judges = if user_ids.contains(&viewer) { vec![viewer] } else { user_ids.clone() };
     let mut primary = false;
@@ -62,7 +63,7 @@ fn device(call: &Call) -> Result<Device, ApiError> {
     call.app.store.device(id)?.ok_or(ApiError::NotFound("device"))
 }
 
-fn check_text(field: &str, text: Option<&str>, least: usize) -> Result<(), ApiError> {
+pub(super) fn check_text(field: &str, text: Option<&str>, least: usize) -> Result<(), ApiError> {
     match text {
         Some(t) if !(least..=MAX_TEXT_CHARS).contains(&t.chars().count()) || t.chars().any(char::is_control) => {
             Err(ApiError::Invalid(format!(
@@ -200,6 +201,7 @@ pub(super) async fn delete(call: Call) -> Result<Reply, ApiError> {
     for user in leaving {
         device_taken(&call.app, user, id)?;
     }
+    call.audit(Act::DeviceDeleted(id));
     if call.app.store.device(id)?.is_none() {
         call.app.mailbox.remove(Recipient::Device(id)).await?;
     }

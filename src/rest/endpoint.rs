@@ -1,11 +1,10 @@
 //! From HTTP to a [`Call`] and back: the one place where credentials are looked at and rules applied.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use salvo::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use salvo::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, ORIGIN};
 use salvo::http::{ParseError, Request, Response, StatusCode};
 use salvo::{Depot, FlowCtrl, async_trait};
 use tokio::time::timeout;
@@ -14,11 +13,11 @@ use super::call::{Call, Reply};
 use super::{Route, Verb};
 use crate::app::App;
 use crate::auth::credential::bearer;
-use crate::auth::{Actor, Caller};
+use crate::auth::{Actor, Caller, browser};
 use crate::error::ApiError;
 
-/// How long a whole body may take to arrive.
-const BODY_DEADLINE: Duration = Duration::from_secs(30);
+/// Carries what a page of ours must know to change anything.
+const CSRF: HeaderName = HeaderName::from_static("x-csrf-token");
 
 /// Serves one route of the table.
 pub(super) struct Endpoint {
@@ -33,20 +32,19 @@ impl salvo::Handler for Endpoint {
             Ok(reply) => reply.render(res),
             Err(error) => error.render(res),
         }
-        harden(res);
     }
 }
 
-/// Answers are data of one caller: not to be kept, not to be guessed at.
-fn harden(res: &mut Response) {
-    let headers = res.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+/// A caller and, where a browser page brought it in a cookie, the token.
+struct Recognised {
+    caller: Caller,
+    cookie: Option<String>,
 }
 
 impl Endpoint {
     async fn answer(&self, req: &mut Request) -> Result<Reply, ApiError> {
-        let mut caller = self.authorise(req)?; // before anything of the body is read
+        let mut who = self.authorise(req)?; // before anything of the body is read
+        self.count(who.as_ref())?;
         let id = match req.param::<String>("id") {
             Some(text) if text.bytes().all(|b| b.is_ascii_digit()) => Some(text.parse().map_err(|_| ApiError::NotFound("page"))?),
             Some(_) => return Err(ApiError::NotFound("page")),
@@ -55,27 +53,66 @@ impl Endpoint {
         let body = match self.route.verb {
             Verb::Get | Verb::Delete => Bytes::new(),
             Verb::Post | Verb::Put | Verb::Patch => {
-                let body = timeout(BODY_DEADLINE, self.body(req)).await.map_err(|_| ApiError::BodyTooSlow)??;
+                let deadline = Duration::from_secs(self.app.config.limits.body_seconds.into());
+                let body = timeout(deadline, self.body(req)).await.map_err(|_| ApiError::BodyTooSlow)??;
                 // Again: a body can take its time, and the caller may have lost every right meanwhile.
-                caller = self.authorise(req)?;
+                who = self.authorise(req)?;
                 body
             }
         };
         let query = req.queries().iter_all().flat_map(|(k, all)| all.iter().map(move |v| (k.clone(), v.clone()))).collect();
-        let address = req.remote_addr().ip().unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        let (address, encrypted) = (self.app.door.client(req), self.app.door.encrypted(req));
+        let own_origin = self.own_origin(req);
+        let (caller, cookie) = who.map_or((None, None), |who| (Some(who.caller), who.cookie));
         let idempotency_key = req.headers().get("idempotency-key").map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
-        (self.route.run)(Call { app: self.app.clone(), caller, id, address, query, idempotency_key, body }).await
+        let app = self.app.clone();
+        (self.route.run)(Call { app, caller, cookie, id, address, encrypted, own_origin, query, idempotency_key, body }).await
     }
 
     /// Who calls, when the route's rule lets them.
-    fn authorise(&self, req: &Request) -> Result<Option<Caller>, ApiError> {
+    fn authorise(&self, req: &Request) -> Result<Option<Recognised>, ApiError> {
         if self.route.access.allows(Actor::Anonymous) {
             return Ok(None);
         }
-        let header = req.headers().get(AUTHORIZATION).and_then(|v| v.to_str().ok());
-        let secret = header.and_then(bearer).ok_or(ApiError::Unauthorized)?;
-        let caller = self.app.auth.authenticate(secret)?;
-        if self.route.access.allows(caller.actor()) { Ok(Some(caller)) } else { Err(ApiError::Forbidden) }
+        let header = |name: HeaderName| req.headers().get(name).and_then(|v| v.to_str().ok());
+        let who = match header(AUTHORIZATION) {
+            Some(authorization) => {
+                let secret = bearer(authorization).ok_or(ApiError::Unauthorized)?;
+                Recognised { caller: self.app.auth.authenticate(secret)?, cookie: None }
+            }
+            None => {
+                let secret = header(COOKIE).and_then(browser::token).ok_or(ApiError::Unauthorized)?;
+                let caller = self.app.auth.authenticate(&secret)?;
+                // The browser sends its cookie whoever asks it to: so who asks must be a page of ours.
+                if !self.own_origin(req) {
+                    return Err(ApiError::ForeignOrigin);
+                }
+                let given = header(CSRF).unwrap_or_default();
+                if self.route.verb != Verb::Get && !browser::csrf_fits(&secret, given) {
+                    return Err(ApiError::Csrf);
+                }
+                Recognised { caller, cookie: Some(secret) }
+            }
+        };
+        if self.route.access.allows(who.caller.actor()) { Ok(Some(who)) } else { Err(ApiError::Forbidden) }
+    }
+
+    /// Whether the request comes from a page of ours, or from no page.
+    fn own_origin(&self, req: &Request) -> bool {
+        let header = |name: HeaderName| req.headers().get(name).and_then(|v| v.to_str().ok());
+        let several = req.headers().get_all(ORIGIN).iter().count() > 1;
+        let origin = req.headers().get(ORIGIN).map(|v| v.to_str().unwrap_or_default());
+        !several && self.app.door.origins.own(origin, header(HOST))
+    }
+
+    /// Counts a call with a token whose holder could flood us; administrators and service tokens push for everybody.
+    fn count(&self, who: Option<&Recognised>) -> Result<(), ApiError> {
+        match who {
+            Some(Recognised { caller, .. }) if matches!(caller.actor(), Actor::User | Actor::Device) => {
+                self.app.door.requests.check(&caller.token.id).map_err(ApiError::TooMany)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The body: JSON, not longer than allowed.
@@ -120,7 +157,6 @@ impl salvo::Handler for AsJson {
             }
             other => ApiError::internal(format_args!("Salvo answered {other:?}")).render(res),
         }
-        harden(res);
         ctrl.skip_rest();
     }
 }

@@ -8,9 +8,11 @@ mod auth;
 mod call;
 mod devices;
 mod endpoint;
+mod headers;
 mod info;
 mod messages;
 mod monitor;
+mod pairing;
 mod queue;
 mod receipts;
 mod revoke;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use salvo::catcher::Catcher;
+use salvo::cors::Cors;
 use salvo::{Router, Service};
 
 use crate::app::App;
@@ -28,6 +31,7 @@ use crate::session::Connect;
 pub use access::Access;
 use call::{Call, Reply};
 use endpoint::{AsJson, Endpoint};
+use headers::{CORS_METHODS, CORS_READS, CORS_SENDS, Headers};
 
 /// The HTTP methods in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,6 +103,8 @@ pub static ROUTES: &[Route] = routes! {
 
     Get    "/api/devices"                USERS    devices::list;
     Post   "/api/devices"                USERS    devices::create;
+    Post   "/api/devices/pair"           ANYONE   pairing::pair;
+    Post   "/api/devices/claim"          USERS    pairing::claim;
     Get    "/api/devices/{id}"           USERS    devices::show;
     Patch  "/api/devices/{id}"           USERS    devices::change;
     Delete "/api/devices/{id}"           USERS    devices::delete;
@@ -111,7 +117,7 @@ pub static ROUTES: &[Route] = routes! {
     Post   "/api/messages/broadcast"     ADMINS   messages::broadcast;
 
     Get    "/api/messages/history"       USERS    receipts::history;
-    Get    "/api/messages/{id}"          PROGRAMS receipts::show;
+    Get    "/api/messages/{id}"          TOKENS   receipts::show;
 
     Get    "/api/queue"                  ADMINS   queue::total;
     Delete "/api/queue"                  ADMINS   queue::clear_all;
@@ -153,5 +159,13 @@ pub fn service(app: &Arc<App>) -> Service {
         }
         root = root.push(router);
     }
-    Service::new(root).catcher(Catcher::default().hoop(AsJson))
+    let https_only = app.config.tls.cert.is_some();
+    let mut service = Service::new(root).catcher(Catcher::default().hoop(AsJson)).hoop(Headers { https_only });
+    let origins = &app.config.server.origins;
+    if !origins.is_empty() {
+        // Without credentials: another origin's page brings a token of its own, never our page's cookie.
+        let cors = Cors::new().allow_origin(origins).allow_methods(CORS_METHODS.to_vec()).allow_headers(CORS_SENDS.to_vec());
+        service = service.hoop(cors.expose_headers(CORS_READS.to_vec()).max_age(600).into_handler());
+    }
+    service
 }

@@ -63,12 +63,16 @@ impl From<Receipt> for ReceiptView {
     }
 }
 
-/// `GET /api/messages/{id}`: for its sender, its recipients and administrators; for others it does not exist.
+/// `GET /api/messages/{id}`: for its sender, its recipients, their devices and administrators; for others it does not
+/// exist.
 pub(super) async fn show(call: Call) -> Result<Reply, ApiError> {
     let id = call.id(MessageId, "message")?;
     let receipt = call.blocking(move |app| Ok(app.mailbox.receipt(id)?)).await?.ok_or(ApiError::NotFound("message"))?;
     let caller = call.caller()?;
     let concerned = match receipt.recipient {
+        // A device sees what comes to it, and nothing of what its owner sends elsewhere.
+        Recipient::Device(device) if caller.actor() == Actor::Device => caller.token.device_id == Some(device),
+        Recipient::User(user) if caller.actor() == Actor::Device => user == caller.user.id,
         _ if caller.actor() == Actor::Admin || receipt.head.sender == caller.user.id => true,
         Recipient::User(user) => user == caller.user.id,
         Recipient::Device(device) => call.app.store.owns(caller.user.id, device)?,

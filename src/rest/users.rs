@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::call::{Call, Reply};
 use super::revoke::close_stale;
+use crate::audit::{Act, Changed};
 use crate::error::ApiError;
 use crate::ids::{Recipient, UserId};
 use crate::store::{Role, User, UserChange};
@@ -67,6 +68,7 @@ pub(super) async fn create(call: Call) -> Result<Reply, ApiError> {
     let body: Body = call.json()?;
     check_username(&body.username)?;
     let user = call.app.auth.create_user(&body.username, &body.password, body.role.unwrap_or(Role::User)).await?;
+    call.audit(Act::UserCreated(user.id));
     Reply::created("user created", &UserView::from(&user))
 }
 
@@ -89,6 +91,7 @@ pub(super) async fn change(call: Call) -> Result<Reply, ApiError> {
     if call.app.store.user(id)?.is_none() {
         return Err(ApiError::NotFound("user"));
     }
+    let new_password = body.password.is_some();
     let password_hash = match body.password {
         Some(password) => Some(call.app.auth.hash_password(&password).await?),
         None => None,
@@ -96,6 +99,8 @@ pub(super) async fn change(call: Call) -> Result<Reply, ApiError> {
     let change = UserChange { disabled: body.disabled, role: body.role, password_hash };
     let user = call.app.store.change_user(id, change).await?;
     close_stale(&call.app, id)?;
+    let role = body.role.map(|_| user.role.name());
+    call.audit(Act::UserChanged(id, Changed { role, disabled: body.disabled, password: new_password }));
     Reply::data("user changed", &UserView::from(&user))
 }
 
@@ -103,6 +108,7 @@ pub(super) async fn change(call: Call) -> Result<Reply, ApiError> {
 pub(super) async fn delete(call: Call) -> Result<Reply, ApiError> {
     let id = call.id(UserId, "user")?;
     call.app.store.delete_user(id).await?;
+    call.audit(Act::UserDeleted(id));
     close_stale(&call.app, id)?;
     call.app.mailbox.remove(Recipient::User(id)).await?;
     Ok(Reply::done("user deleted"))

@@ -215,6 +215,17 @@ impl Store {
         get(&self.trees, id)
     }
 
+    /// The device with that serial.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn device_by_serial(&self, serial: &str) -> Result<Option<Device>> {
+        match self.trees.serials.get(serial)? {
+            Some(id) => get(&self.trees, DeviceId(number(&id, "serials")?)),
+            None => Ok(None),
+        }
+    }
+
     /// Up to `limit` devices with an id above `after`: of `user`, or of everybody.
     ///
     /// # Errors

@@ -89,6 +89,12 @@ pub struct NewToken {
 }
 
 impl NewToken {
+    /// What a log-in in a browser gives: the same, with an end.
+    pub fn browser(user_id: UserId, hash: TokenHash, life_seconds: u64) -> Self {
+        let expires_at = Some(Timestamp::now().plus_seconds(life_seconds));
+        Self { label: "browser".into(), expires_at, ..Self::login(user_id, hash) }
+    }
+
     /// What a log-in gives: acts as the user, no end, retires an old one where there are too many.
     pub fn login(user_id: UserId, hash: TokenHash) -> Self {
         let (device_id, expires_at) = (None, None);
@@ -201,6 +207,23 @@ impl Store {
     /// the store fails.
     pub async fn create_token(&self, new: NewToken, limit: usize) -> Result<(Token, Option<TokenId>)> {
         self.write(move |trees| create(trees, new, limit)).await
+    }
+
+    /// Removes the tokens that `user` has for `device`, and says how many there were.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn revoke_device_tokens(&self, user: UserId, device: DeviceId) -> Result<usize> {
+        self.write(move |trees| {
+            let owned = owned_tokens(trees, user)?.into_iter().filter(|(_, token)| token.device_id == Some(device));
+            let mut removed = 0;
+            for (hash, token) in owned {
+                remove(trees, &hash, &token)?;
+                removed += 1;
+            }
+            Ok(removed)
+        })
+        .await
     }
 
     /// Removes a token of `user`.
