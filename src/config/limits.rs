@@ -41,7 +41,8 @@ pub struct Limits {
     pub requests_per_minute: u32,
     /// Pairings a minute that devices at one address may begin.
     pub pairings_per_minute: u32,
-    /// Open HTTP connections of one address that are no WebSocket (yet). Absent: as many as `connections_per_address`.
+    /// Open HTTP connections of one address that are no WebSocket (yet). Absent: as many as `connections_per_address`, but at
+    /// least 50; any number where that is unbounded.
     pub sockets_per_address: Option<u32>,
     /// Open HTTP connections in all that are no WebSocket (yet); further ones wait.
     pub sockets: u32,
@@ -94,7 +95,8 @@ impl Default for Limits {
 impl Limits {
     /// The bound on plain HTTP connections of one address.
     pub fn sockets_per_address(&self) -> u32 {
-        self.sockets_per_address.unwrap_or(self.connections_per_address)
+        let follows = |n: u32| if n == 0 { 0 } else { n.max(50) };
+        self.sockets_per_address.unwrap_or_else(|| follows(self.connections_per_address))
     }
 
     /// The bound on bytes a minute of one connection. 0, no bound, where what it follows from is unbounded.

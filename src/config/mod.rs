@@ -214,6 +214,7 @@ mod tests {
         assert_eq!(limits("messages_per_minute = 0").bytes_per_minute(), 0);
         assert_eq!(limits("bytes_per_minute = 5").bytes_per_minute(), 5);
         assert_eq!(limits("connections_per_address = 0").sockets_per_address(), 0);
+        assert_eq!(limits("connections_per_address = 3").sockets_per_address(), 50);
     }
 
     #[test]
