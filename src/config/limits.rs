@@ -78,7 +78,7 @@ impl Default for Limits {
             write_seconds: 10,
             frames_per_minute: 6000,
             bytes_per_minute: None,
-            requests_per_minute: 1200,
+            requests_per_minute: 6000,
             pairings_per_minute: 10,
             sockets_per_address: None,
             sockets: 2000,

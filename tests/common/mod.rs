@@ -44,6 +44,8 @@ pub fn unlimited() -> Config {
     config.limits.connects_per_minute = 0;
     config.limits.logins_per_minute = 0;
     config.limits.refusals_per_minute = 0;
+    config.limits.requests_per_minute = 0;
+    config.limits.pairings_per_minute = 0;
     config
 }
 
