@@ -142,6 +142,10 @@ pub fn service(app: &Arc<App>) -> Service {
     for path in WEBSOCKET_PATHS {
         root = root.push(Router::with_path(path).get(Connect(app.clone())));
     }
+    #[cfg(feature = "echo")]
+    {
+        root = root.push(Router::with_path(crate::session::ECHO_PATH).get(crate::session::Echo(app.clone())));
+    }
     let mut paths: Vec<&str> = ROUTES.iter().map(|r| r.path).collect();
     paths.dedup();
     for path in paths {

@@ -12,6 +12,8 @@
 //! - Nothing a client sends or fails to read makes the server hold more than a few buffers for it, or wait for it longer
 //!   than the write deadline.
 
+#[cfg(feature = "echo")]
+mod echo;
 mod heartbeat;
 mod meter;
 mod run;
@@ -19,4 +21,6 @@ mod socket;
 mod upgrade;
 mod window;
 
+#[cfg(feature = "echo")]
+pub use echo::{ECHO_PATH, Echo};
 pub use upgrade::Connect;

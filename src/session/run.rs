@@ -259,14 +259,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 }
                 return Ok(());
             }
-            Incoming::Text(_) | Incoming::Binary => {}
+            Incoming::Text(_) | Incoming::Binary(_) => {}
         }
         if let Err(wait) = self.rate.check().and_then(|()| self.app.door.messages.check(&self.user)) {
             return Err(End::too_many(wait));
         }
         let request = match incoming {
             Incoming::Text(text) => parse(&text, self.app.config.limits.max_message_chars),
-            Incoming::Binary | Incoming::Alive | Incoming::Pong(_) => Err(Rejection::binary()),
+            Incoming::Binary(_) | Incoming::Alive | Incoming::Pong(_) => Err(Rejection::binary()),
         };
         let request = match request {
             Ok(Inbound::Ask(request)) => Ok(request),

@@ -39,8 +39,8 @@ const DRAIN_BYTES: usize = 1 << 20;
 pub(super) enum Incoming {
     /// A text message.
     Text(Utf8Bytes),
-    /// A binary message; its content is of no interest.
-    Binary,
+    /// A binary message.
+    Binary(Bytes),
     /// A ping, answered below: a sign of life.
     Alive,
     /// A pong, with what our ping held.
@@ -134,7 +134,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     fn judge(&mut self, next: Option<Result<Message, Error>>) -> Result<Incoming, End> {
         match next {
             Some(Ok(Message::Text(text))) => Ok(Incoming::Text(text)),
-            Some(Ok(Message::Binary(_) | Message::Frame(_))) => Ok(Incoming::Binary),
+            Some(Ok(Message::Binary(bytes))) => Ok(Incoming::Binary(bytes)),
+            Some(Ok(Message::Frame(_))) => Err(CloseCode::Internal.into()), // only ever written, never read
             Some(Ok(Message::Ping(_))) => {
                 self.owes_flush = true;
                 Ok(Incoming::Alive)

@@ -76,6 +76,20 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
     };
     let admitted = admit(app, req, path_user, address)?;
 
+    let upgrade = switch(req, res, accept)?;
+    let app = app.clone();
+    app.clone().sessions.spawn(async move {
+        let _seat = seat;
+        // The client may be gone before it has read the 101.
+        if let Ok(upgraded) = upgrade.await {
+            session(app, upgraded, admitted, address).await;
+        }
+    });
+    Ok(())
+}
+
+/// Answers with 101: what follows is no HTTP any more.
+pub(super) fn switch(req: &mut Request, res: &mut Response, accept: HeaderValue) -> Result<OnUpgrade, ApiError> {
     let upgrade = req.extensions_mut().remove::<OnUpgrade>().ok_or(ApiError::UpgradeRequired)?;
     if let Some(transport) = req.extensions().get::<ConnCtrl>() {
         transport.relax_timeouts(); // the HTTP timers must not end a quiet WebSocket
@@ -90,15 +104,7 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
     if subprotocol {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
-    let app = app.clone();
-    app.clone().sessions.spawn(async move {
-        let _seat = seat;
-        // The client may be gone before it has read the 101.
-        if let Ok(upgraded) = upgrade.await {
-            session(app, upgraded, admitted, address).await;
-        }
-    });
-    Ok(())
+    Ok(upgrade)
 }
 
 /// Runs an upgraded connection to its end, or says at once why it may not live.
@@ -184,7 +190,7 @@ fn header(req: &Request, name: HeaderName) -> Option<&str> {
 }
 
 /// Checks the handshake's headers and computes `Sec-WebSocket-Accept`.
-fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, ApiError> {
+pub(super) fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, ApiError> {
     let has = |name: HeaderName, token: &str| {
         let mut parts = headers.get_all(name).into_iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
         parts.any(|part| part.trim().eq_ignore_ascii_case(token))

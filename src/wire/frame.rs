@@ -40,6 +40,13 @@ impl Frame {
         Self::seal(buffer, TEXT)
     }
 
+    /// A binary frame.
+    #[cfg(feature = "echo")]
+    pub fn binary(payload: &[u8]) -> Self {
+        let buffer = [&[0; HEADER_MAX][..], payload].concat();
+        Self::seal(buffer, 0x82)
+    }
+
     /// A text frame that holds a JSON object, `open` being all of it but the closing brace, with `"id":id` as its last field.
     pub fn object_with_id(open: &str, id: u64) -> Self {
         Self::text(format!("{open},\"id\":{id}}}").as_bytes())
