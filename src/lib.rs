@@ -30,6 +30,7 @@
 //! | [`rest`] | the URL map and its resources | app, error, session |
 //! | [`ops`] | first start, sweeps | app |
 //! | [`cli`] | the command line | [`serve`] |
+//! | [`fuzzing`] | what fuzzers call | parsers |
 //!
 //! No arrow goes back up: nothing imports `rest` or `ops` but this file.
 
@@ -41,6 +42,8 @@ pub mod config;
 pub mod data_dir;
 pub mod door;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod handlers;
 pub mod hub;
 pub mod ids;

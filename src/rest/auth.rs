@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::call::{Call, Reply};
+use super::call::{Call, Reply, parse};
 use super::revoke::close_stale;
 use super::users::{UserView, check_username};
 use crate::app::App;
@@ -38,6 +38,12 @@ impl Credentials {
             _ => Ok(this),
         }
     }
+}
+
+/// See [`rest::fuzz_body`](super::fuzz_body).
+pub(super) fn fuzz_body(body: &[u8]) {
+    let _ = parse::<Credentials>(body);
+    let _ = parse::<NewTokenBody>(body);
 }
 
 /// What a log-in answers in `data`.
@@ -109,7 +115,7 @@ pub(super) async fn register(call: Call) -> Result<Reply, ApiError> {
     let user = call.app.auth.create_user(&given.username, &given.password, Role::User).await?;
     let issued = new_login(&call.app, user.id, false).await?;
     audit::note(Act::Registered, Some(user.id), call.address);
-    Ok(logged_in(&call, "registered", &user, &issued, false)?.as_created())
+    Ok(logged_in(&call, "registered", &user, &issued, false)?.into_created())
 }
 
 /// `POST /api/auth/logout`: the token of this call is gone.

@@ -79,23 +79,7 @@ impl Call {
 
     /// The body as an object of type `T`.
     pub(super) fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ApiError> {
-        let text = std::str::from_utf8(&self.body).map_err(|_| ApiError::InvalidJson("body is not UTF-8".into()))?;
-        if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
-            return Err(ApiError::InvalidJson("body must be a JSON object".into())); // serde would take an array for a struct
-        }
-        let mut json = serde_json::Deserializer::from_str(text);
-        let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let (path, inner) = (error.path().to_string(), error.into_inner());
-            let what = inner.to_string();
-            if inner.is_data() {
-                let what = what.split(" at line ").next().unwrap_or_default();
-                ApiError::Invalid(if path == "." { what.to_owned() } else { format!("{path}: {what}") })
-            } else {
-                ApiError::InvalidJson(format!("body is not valid JSON: {what}"))
-            }
-        })?;
-        json.end().map_err(|error| ApiError::InvalidJson(format!("body is not valid JSON: {error}")))?;
-        Ok(value)
+        parse(&self.body)
     }
 
     /// As [`json`](Self::json), but an empty body counts as `{}`.
@@ -112,6 +96,27 @@ impl Call {
         let app = self.app.clone();
         tokio::task::spawn_blocking(move || job(&app)).await.map_err(ApiError::internal)?
     }
+}
+
+/// A JSON object of type `T`.
+pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
+    let text = std::str::from_utf8(body).map_err(|_| ApiError::InvalidJson("body is not UTF-8".into()))?;
+    if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
+        return Err(ApiError::InvalidJson("body must be a JSON object".into())); // serde would take an array for a struct
+    }
+    let mut json = serde_json::Deserializer::from_str(text);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let (path, inner) = (error.path().to_string(), error.into_inner());
+        let what = inner.to_string();
+        if inner.is_data() {
+            let what = what.split(" at line ").next().unwrap_or_default();
+            ApiError::Invalid(if path == "." { what.to_owned() } else { format!("{path}: {what}") })
+        } else {
+            ApiError::InvalidJson(format!("body is not valid JSON: {what}"))
+        }
+    })?;
+    json.end().map_err(|error| ApiError::InvalidJson(format!("body is not valid JSON: {error}")))?;
+    Ok(value)
 }
 
 /// A user's id in a body: a positive integer or its decimal string.
@@ -173,7 +178,7 @@ impl Reply {
     }
 
     /// The same with 201.
-    pub(super) fn as_created(self) -> Self {
+    pub(super) fn into_created(self) -> Self {
         Self { code: StatusCode::CREATED, ..self }
     }
 

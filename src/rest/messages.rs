@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::call::{BodyUserId, Call, Reply};
+use super::call::{BodyUserId, Call, Reply, parse};
 use crate::auth::{Actor, Caller};
 use crate::error::ApiError;
 use crate::hub::Announced;
@@ -103,6 +104,24 @@ fn check_kind(raw: &RawValue) -> Result<String, ApiError> {
 fn check_user_id(raw: &RawValue) -> Result<UserId, ApiError> {
     let id = BodyUserId::read(raw).map(|id| id.0);
     id.ok_or_else(|| ApiError::Invalid("user_id must be a positive integer".into()))
+}
+
+/// See [`rest::fuzz_body`](super::fuzz_body).
+pub(super) fn fuzz_body(bytes: &[u8]) {
+    let Ok(body) = parse::<Body<'_>>(bytes) else { return };
+    for value in [body.kind, body.message, body.user_id].into_iter().flatten() {
+        let empty: Value = serde_json::from_str(value.get()).unwrap_or(Value::Bool(true)); // 1e999 is JSON, but no number of ours
+        let expected = match &empty {
+            Value::Null => true,
+            Value::Bool(b) => !b,
+            Value::Number(n) => n.as_f64() == Some(0.0),
+            Value::String(s) => s.is_empty(),
+            Value::Array(a) => a.is_empty(),
+            Value::Object(o) => o.is_empty(),
+        };
+        assert_eq!(is_falsy(value), expected, "{value}");
+    }
+    let _ = (body.kind.map(check_kind), body.user_id.map(check_user_id));
 }
 
 /// `data` of a send's answer.

@@ -133,6 +133,12 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/"                           ANYONE   info::greeting;
 };
 
+/// Reads `body` as the bodies that strangers may send.
+pub(crate) fn fuzz_body(body: &[u8]) {
+    auth::fuzz_body(body);
+    messages::fuzz_body(body);
+}
+
 /// The paths of the WebSocket (PROTOCOL section 2); all of them answer GET with an upgrade.
 pub const WEBSOCKET_PATHS: [&str; 3] = ["/ws/device", "/ws/device/token/{token}", "/ws/device/{user_id:num}"];
 

@@ -40,7 +40,7 @@ pub(super) enum Incoming {
     /// A text message.
     Text(Utf8Bytes),
     /// A binary message.
-    Binary(Bytes),
+    Binary(#[cfg_attr(not(feature = "echo"), expect(dead_code, reason = "only an echo has a use for it"))] Bytes),
     /// A ping, answered below: a sign of life.
     Alive,
     /// A pong, with what our ping held.

@@ -84,6 +84,22 @@ pub(super) fn record_key(recipient: Recipient, id: MessageId) -> [u8; 17] {
     key
 }
 
+/// The parts of a [`record_key`].
+fn read_key(key: &[u8]) -> Option<(Recipient, MessageId)> {
+    let (recipient, id) = key.split_at_checked(9)?;
+    Some((Recipient::from_key(recipient)?, MessageId::from_key(id)?))
+}
+
+/// See [`fuzzing::mailbox_key`](crate::fuzzing::mailbox_key).
+pub(crate) fn fuzz_key(bytes: &[u8]) {
+    if let Some((recipient, id)) = read_key(bytes) {
+        assert_eq!(record_key(recipient, id), bytes);
+    }
+    if let Some(head) = Head::decode(MessageId(1), bytes) {
+        assert_eq!(Head::decode(MessageId(1), &head.encode()), Some(head));
+    }
+}
+
 fn piece_key(id: MessageId, n: u16) -> [u8; 10] {
     let mut key = [0; 10];
     key[..8].copy_from_slice(&id.to_key());
@@ -134,7 +150,6 @@ impl Log<'_> {
         let head = Head::decode(id, record).ok_or_else(damaged)?;
         let mut payload = record[HEAD_BYTES..].to_vec();
         if payload.is_empty() {
-            payload.reserve_exact(head.length as usize);
             for piece in self.0.pieces.scan_prefix(id.to_key()).values() {
                 payload.extend_from_slice(&piece?);
             }
@@ -160,8 +175,7 @@ impl Log<'_> {
     pub fn heads(&self) -> impl Iterator<Item = Result<(Recipient, Head)>> + '_ {
         self.0.mailbox.iter().map(|entry| {
             let (key, record) = entry?;
-            let recipient = key.get(..9).and_then(Recipient::from_key).ok_or_else(damaged)?;
-            let id = key.get(9..).and_then(MessageId::from_key).ok_or_else(damaged)?;
+            let (recipient, id) = read_key(&key).ok_or_else(damaged)?;
             Ok((recipient, Head::decode(id, &record).ok_or_else(damaged)?))
         })
     }

@@ -32,6 +32,7 @@ use writer::Writer;
 
 pub use cursors::Reader;
 pub use devices::{Device, DeviceChange, NewDevice};
+pub(crate) use messages::fuzz_key;
 pub use messages::{Earlier, Head, Log, Stored};
 pub use tokens::{NewToken, Token, TokenHash, TokenKind};
 pub use users::{NewUser, Role, User, UserChange, fold_name};

@@ -1,0 +1,54 @@
+//! What fuzzers throw bytes at: the targets below `fuzz/`, and `tests/corpus.rs` with the same seeds. Each function panics when
+//! a promise is broken, and is otherwise silent.
+
+use crate::auth::credential::{Places, bearer, offers_subprotocol};
+use crate::auth::{Credential, browser};
+use crate::config::Config;
+use crate::wire::inbound::parse;
+
+/// A text frame of a client: one outcome, and what is refused names a reason.
+pub fn inbound(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Err(rejection) = parse(text, 10_240) {
+        assert!(!rejection.message.is_empty(), "{text:?}");
+    }
+    if text.chars().count() > 8 {
+        assert!(parse(text, 8).is_err(), "{text:?}"); // longer than allowed, whatever it says
+    }
+}
+
+/// A handshake's places for a credential, one a line: query, path, `Authorization`, subprotocols, ticket, cookie.
+pub fn credential(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let mut lines = text.lines();
+    let places = Places {
+        query_token: lines.next(),
+        path_token: lines.next(),
+        authorization: lines.next(),
+        protocols: lines.next(),
+        query_ticket: lines.next(),
+    };
+    if let Some(Credential::Token(secret) | Credential::Ticket(secret)) = places.credential() {
+        assert!(!secret.is_empty() && text.contains(&secret), "{text:?}");
+    }
+    let _ = (bearer(text), offers_subprotocol(text), lines.next().and_then(browser::token));
+    assert!(browser::csrf_fits(text, &browser::csrf(text)));
+}
+
+/// The body of a REST call: an object, or an error that says what is wrong.
+pub fn body(bytes: &[u8]) {
+    crate::rest::fuzz_body(bytes);
+}
+
+/// A key and a record of the mailbox: what can be read is written the same way.
+pub fn mailbox_key(bytes: &[u8]) {
+    crate::store::fuzz_key(bytes);
+}
+
+/// A configuration file: an error names a line that the file has.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Err((line, what)) = Config::parse(text) {
+        assert!(line >= 1 && line <= text.lines().count().max(1) + 1 && !what.is_empty(), "{line}: {what}");
+    }
+}
