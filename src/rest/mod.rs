@@ -12,6 +12,7 @@ mod headers;
 mod info;
 mod messages;
 mod monitor;
+mod page;
 mod pairing;
 mod queue;
 mod receipts;
@@ -152,6 +153,7 @@ pub fn service(app: &Arc<App>) -> Service {
     {
         root = root.push(Router::with_path(crate::session::ECHO_PATH).get(crate::session::Echo(app.clone())));
     }
+    root = page::routes(root);
     let mut paths: Vec<&str> = ROUTES.iter().map(|r| r.path).collect();
     paths.dedup();
     for path in paths {

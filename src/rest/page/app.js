@@ -1,0 +1,211 @@
+// The page of the server: log in, claim a device by the code it shows, see one's devices. It speaks the documented REST API.
+// What comes from the server is only ever shown as text, never as markup. It opens no WebSocket: a connection of the user
+// would receive, and so use up, messages that wait for the user's own programs.
+
+const words = {
+  en: {
+    login: "Log in", logout: "Log out", username: "User name", password: "Password", newPassword: "New password",
+    changePassword: "Change password", account: "Account", claim: "Add a device", code: "The code that the device shows",
+    name: "Name (optional)", makePrimary: "My main device", claimIt: "Add", devices: "My devices", allDevices: "All devices",
+    none: "No device yet. Switch one on and type in the code that it shows.", more: "More", remove: "Remove",
+    reallyRemove: "Remove for good?", primary: "main device", setPrimary: "Make main", online: "online", never: "never seen",
+    seen: "seen", claimed: "The device is yours. It goes online by itself.", changed: "The password has been changed. Every other log-in has ended.",
+    wrongCode: "There is no such code. Look again: it has six characters and changes after ten minutes or a few wrong tries.",
+    wrongPassword: "Wrong user name or password.", wait: "Too many tries. Come back in", seconds: "seconds.", unreachable: "The server can't be reached.",
+    taken: "Somebody else has this device.", full: "You have as many devices as you may.",
+  },
+  zh: {
+    login: "登录", logout: "退出", username: "用户名", password: "密码", newPassword: "新密码",
+    changePassword: "修改密码", account: "账户", claim: "添加设备", code: "设备上显示的代码",
+    name: "名称(可选)", makePrimary: "设为主设备", claimIt: "添加", devices: "我的设备", allDevices: "所有设备",
+    none: "还没有设备。请打开设备,然后输入它显示的代码。", more: "更多", remove: "移除",
+    reallyRemove: "确定移除?", primary: "主设备", setPrimary: "设为主设备", online: "在线", never: "从未上线",
+    seen: "上次在线", claimed: "设备已归您所有,稍后会自动上线。", changed: "密码已修改,其他登录均已失效。",
+    wrongCode: "没有这个代码。请再看一下:代码有六个字符,十分钟后或多次输错后会更换。",
+    wrongPassword: "用户名或密码错误。", wait: "尝试次数过多,请等待", seconds: "秒。", unreachable: "无法连接服务器。",
+    taken: "该设备属于其他用户。", full: "您的设备数量已达上限。",
+  },
+};
+const language = navigator.language.startsWith("zh") ? "zh" : "en";
+const t = (key) => words[language][key];
+const $ = (id) => document.getElementById(id);
+const REFRESH_MS = 10_000;
+
+let csrf = "";
+let me = null;
+
+class Refused extends Error {
+  constructor(status, answer) {
+    super(answer.message);
+    Object.assign(this, { status, code: answer.code, wait: answer.retry_after });
+  }
+}
+
+async function api(method, path, body) {
+  const headers = { "X-CSRF-Token": csrf };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+  const answer = await response.json();
+  if (!response.ok) throw new Refused(response.status, answer);
+  return answer;
+}
+
+function notice(text, bad = false) {
+  $("notice").textContent = text;
+  $("notice").hidden = !text;
+  $("notice").classList.toggle("bad", bad);
+}
+
+function explain(error, notFound) {
+  if (!(error instanceof Refused)) return t("unreachable");
+  if (error.status === 404 && notFound) return t(notFound);
+  const known = { wrong_password: "wrongPassword", taken: "taken", limit_reached: "full" }[error.code];
+  if (known) return t(known);
+  return error.status === 429 ? `${t("wait")} ${error.wait} ${t("seconds")}` : error.message;
+}
+
+// Runs what a button or a form asks for; no second time while it is under way.
+async function act(form, work, notFound) {
+  const buttons = form.matches("button") ? [form] : [...form.querySelectorAll("button")];
+  buttons.forEach((button) => { button.disabled = true; });
+  notice("");
+  try {
+    await work();
+  } catch (error) {
+    if (error.status === 401 && me) return show(null);
+    notice(explain(error, notFound), true);
+  } finally {
+    buttons.forEach((button) => { button.disabled = false; });
+  }
+}
+
+function onSubmit(id, work, notFound) {
+  $(id).addEventListener("submit", (event) => {
+    event.preventDefault();
+    act(event.target, () => work(event.target, new FormData(event.target)), notFound);
+  });
+}
+
+function element(tag, name, text) {
+  const made = document.createElement(tag);
+  made.className = name;
+  made.textContent = text ?? "";
+  return made;
+}
+
+function button(text, name, work) {
+  const made = element("button", `quiet ${name}`, text);
+  made.type = "button";
+  made.addEventListener("click", () => act(made, work));
+  return made;
+}
+
+function when(device) {
+  if (device.online) return t("online");
+  return device.last_seen ? `${t("seen")} ${new Date(device.last_seen).toLocaleString(language)}` : t("never");
+}
+
+function item(device) {
+  const row = element("li", "");
+  const acts = element("div", "acts");
+  const own = device.user_ids.includes(me.id);
+  if (own && !device.primary) {
+    acts.append(button(t("setPrimary"), "", async () => { await api("PUT", `/api/devices/${device.id}/primary`, {}); await refresh(); }));
+  }
+  const remove = button(t("remove"), "bad", async () => {
+    if (!remove.dataset.sure) {
+      remove.dataset.sure = "yes";
+      remove.textContent = t("reallyRemove");
+      return;
+    }
+    await api("DELETE", `/api/devices/${device.id}`);
+    await refresh();
+  });
+  acts.append(remove);
+  const about = [when(device), device.primary && t("primary"), device.model, device.serial, `#${device.id}`];
+  row.append(
+    element("span", device.online ? "dot on" : "dot"),
+    element("span", "name", device.name),
+    acts,
+    element("span", "about", about.filter(Boolean).join(" · ")),
+  );
+  return row;
+}
+
+let pages = 1;
+
+async function refresh() {
+  const found = [];
+  let after = 0;
+  let more;
+  for (let page = 0; page < pages; page += 1) {
+    const answer = await api("GET", `/api/devices?limit=50&after=${after}`);
+    found.push(...answer.data);
+    after = more = answer.next;
+    if (!more) break;
+  }
+  $("devices").replaceChildren(...found.map(item));
+  $("none").hidden = found.length > 0;
+  $("more").hidden = !more;
+}
+
+async function show(user) {
+  me = user;
+  $("login").hidden = !!me;
+  $("home").hidden = $("who").hidden = $("logout").hidden = !me;
+  $("who").textContent = me ? me.username : "";
+  if (!me) {
+    csrf = "";
+    $("devices").replaceChildren();
+    $("login-form").elements.username.focus();
+    return;
+  }
+  document.querySelector('[data-t="devices"]').textContent = t(me.role === "admin" ? "allDevices" : "devices");
+  await refresh();
+}
+
+// Shows the list as it is now, unless somebody is about to press one of its buttons.
+function follow() {
+  if (!me || document.hidden || $("devices").querySelector("[data-sure], :disabled, :focus")) return;
+  refresh().catch((error) => { if (error.status === 401) show(null); });
+}
+
+onSubmit("login-form", async (form, data) => {
+  const answer = await api("POST", "/api/auth/login", { ...Object.fromEntries(data), cookie: true });
+  form.reset();
+  csrf = answer.data.csrf;
+  await show(answer.data.user);
+});
+
+onSubmit("claim-form", async (form, data) => {
+  const name = data.get("name").trim();
+  await api("POST", "/api/devices/claim", { code: data.get("code"), primary: data.has("primary"), ...(name && { name }) });
+  form.reset();
+  await refresh();
+  notice(t("claimed"));
+}, "wrongCode");
+
+onSubmit("password-form", async (form, data) => {
+  const answer = await api("PUT", "/api/auth/password", Object.fromEntries(data));
+  form.reset();
+  csrf = answer.data.csrf;
+  notice(t("changed"));
+});
+
+$("logout").addEventListener("click", () => act($("logout"), async () => {
+  await api("POST", "/api/auth/logout", {});
+  await show(null);
+}));
+$("more").addEventListener("click", () => act($("more"), () => { pages += 1; return refresh(); }));
+
+document.documentElement.lang = language;
+document.querySelectorAll("[data-t]").forEach((node) => { node.textContent = t(node.dataset.t); });
+try {
+  const { data } = await api("GET", "/api/auth/me");
+  csrf = data.csrf ?? "";
+  await show(data);
+} catch (error) {
+  if (error.status !== 401) notice(explain(error), true);
+  await show(null);
+}
+setInterval(follow, REFRESH_MS);
