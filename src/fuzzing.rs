@@ -1,5 +1,5 @@
 //! What fuzzers throw bytes at: the targets below `fuzz/`, and `tests/corpus.rs` with the same seeds. Each function panics when
-//! a promise is broken, and is otherwise silent.
+//! a promise is broken, and is otherwise silent. Two more live where their parsers are: `rest::fuzz_body`, `store::fuzz_key`.
 
 use crate::auth::credential::{Places, bearer, offers_subprotocol};
 use crate::auth::{Credential, browser};
@@ -33,16 +33,6 @@ pub fn credential(bytes: &[u8]) {
     }
     let _ = (bearer(text), offers_subprotocol(text), lines.next().and_then(browser::token));
     assert!(browser::csrf_fits(text, &browser::csrf(text)));
-}
-
-/// The body of a REST call: an object, or an error that says what is wrong.
-pub fn body(bytes: &[u8]) {
-    crate::rest::fuzz_body(bytes);
-}
-
-/// A key and a record of the mailbox: what can be read is written the same way.
-pub fn mailbox_key(bytes: &[u8]) {
-    crate::store::fuzz_key(bytes);
 }
 
 /// A configuration file: an error names a line that the file has.

@@ -21,13 +21,13 @@
 //! | [`store`] | what outlives the process | ids, wire |
 //! | [`hub`] | groups and presence | ids, wire |
 //! | [`mailbox`] | what waits for whom: append → commit → announce | config, data_dir, hub, store |
-//! | [`door`] | origins, rates, seats, listening sockets | config, ids |
-//! | [`auth`] | credentials, passwords, tickets | door, store |
+//! | [`door`] | listening sockets, TLS, real addresses, origins, rates, seats | config, ids |
+//! | [`auth`] | credentials, passwords, tickets, pairing, the page's cookie | door, store |
 //! | [`handlers`] | what the companion answers | wire |
 //! | [`app`] | what all share, in build order | all above |
 //! | [`error`] | the catalogue of REST errors | auth, store |
 //! | [`session`] | one connection's life | app, error, handlers |
-//! | [`rest`] | the URL map and its resources | app, error, session |
+//! | [`rest`] | the URL map, its resources, the page | app, audit, error, session |
 //! | [`ops`] | first start, sweeps | app |
 //! | [`cli`] | the command line | [`serve`] |
 //! | [`fuzzing`] | what fuzzers call | parsers |
@@ -104,6 +104,14 @@ pub enum ServeError {
     /// The certificate can't be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The address that only redirects can't be had.
+    #[error("can't listen on {at} (tls.redirect): {source}")]
+    Redirect {
+        /// As configured.
+        at: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The socket failed.
     #[error("listening failed: {0}")]
     Listen(#[from] io::Error),
@@ -134,7 +142,8 @@ pub async fn serve(
     door::listen::set_nodelay(&listener)?;
     let address = listener.local_addr()?;
     let tls = open_tls(&app.config, &data, address).await?;
-    let redirect = app.config.tls.redirect.map(door::listen::bind).transpose()?;
+    let redirect = app.config.tls.redirect.map(|at| door::listen::bind(at).map_err(|source| ServeError::Redirect { at, source }));
+    let redirect = redirect.transpose()?;
     ops::first_start::ensure_admin(&app, admin_password, address).await?;
     let mut helpers = JoinSet::new(); // ends what it holds when it is dropped
     helpers.spawn(ops::sweep::run(app.clone()));

@@ -81,12 +81,12 @@ fn credential() {
 
 #[test]
 fn body() {
-    run("body", fuzzing::body);
+    run("body", qy_lty::rest::fuzz_body);
 }
 
 #[test]
 fn mailbox_key() {
-    run("mailbox_key", fuzzing::mailbox_key);
+    run("mailbox_key", qy_lty::store::fuzz_key);
 }
 
 #[test]

@@ -128,7 +128,8 @@ impl Config {
 
 /// Whether `text` has the form of an origin (RFC 6454 section 6.1), those of packaged apps and of files included.
 fn is_origin(text: &str) -> bool {
-    let parts = |(scheme, host): (&str, &str)| !scheme.is_empty() && !host.contains(['/', '?', '#', '@', ' ', '*']);
+    let clean = |host: &str| host.bytes().all(|b| b.is_ascii_graphic()) && !host.contains(['/', '?', '#', '@', '*']);
+    let parts = |(scheme, host): (&str, &str)| !scheme.is_empty() && scheme.is_ascii() && clean(host);
     matches!(text, "null" | "file://") || text.split_once("://").is_some_and(|p| parts(p) && !p.1.is_empty())
 }
 
@@ -231,6 +232,7 @@ mod tests {
         assert!(refused("[limits]\nping_seconds = \"30\"\n").starts_with("2: ping_seconds: invalid type: string"));
         assert!(refused("[limits]\nconnections = -1\n").starts_with("2: connections: invalid value: integer `-1`"));
         assert!(refused("[server]\norigins = [\"app.example.com\"]\n").starts_with("2: server.origins must hold"));
+        assert!(refused("[server]\norigins = [\"https://b\u{fc}cher.example\"]\n").starts_with("2: server.origins must hold"));
         assert!(refused("[server]\nlisten = \"nowhere\"\n").starts_with("2: listen: "));
         assert!(refused("listen = \"[::]:1\"\n").ends_with("keys belong into a section, such as [server]"));
         let apps = "[server]\norigins = [\"null\", \"file://\", \"capacitor://localhost\", \"chrome-extension://abc\"]";

@@ -134,8 +134,9 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/"                           ANYONE   info::greeting;
 };
 
-/// Reads `body` as the bodies that strangers may send.
-pub(crate) fn fuzz_body(body: &[u8]) {
+/// For fuzzers: reads `body` as the bodies that strangers may send. An object, or an error that says what is wrong.
+#[doc(hidden)]
+pub fn fuzz_body(body: &[u8]) {
     auth::fuzz_body(body);
     messages::fuzz_body(body);
 }

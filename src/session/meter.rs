@@ -88,6 +88,11 @@ pub(super) struct Flooded(pub(super) Duration);
 /// A stream whose reads are metered.
 pub(super) struct Metered<S> {
     inner: S,
+    /// Beside the stream, which moves through several futures that each have room for it.
+    meter: Box<Meter>,
+}
+
+struct Meter {
     walker: Walker,
     frames: SingleRate,
     bytes: SingleRate,
@@ -99,21 +104,23 @@ impl<S> Metered<S> {
     /// Both a minute; 0: any number.
     pub(super) fn new(inner: S, frames: u32, bytes: u32) -> Self {
         let (frames, bytes) = (SingleRate::per_minute(frames), SingleRate::per_minute(bytes));
-        Self { inner, walker: Walker::default(), frames, bytes, owed: 0 }
+        Self { inner, meter: Box::new(Meter { walker: Walker::default(), frames, bytes, owed: 0 }) }
     }
 
     /// A ping of ours goes out.
     pub(super) fn pinged(&mut self) {
-        self.owed = (self.owed + 1).min(MOST_OWED);
+        self.meter.owed = (self.meter.owed + 1).min(MOST_OWED);
     }
 
     /// The stream below, where nothing is counted.
     pub(super) fn inner(&mut self) -> &mut S {
         &mut self.inner
     }
+}
 
-    fn meter(&mut self, bytes: &[u8]) -> Result<(), Flooded> {
-        let Self { walker, frames, bytes: rate, owed, .. } = self;
+impl Meter {
+    fn read(&mut self, bytes: &[u8]) -> Result<(), Flooded> {
+        let Self { walker, frames, bytes: rate, owed } = self;
         walker.walk(bytes, |head| {
             if head.opcode == PONG && *owed > 0 {
                 *owed -= 1;
@@ -133,7 +140,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        Poll::Ready(self.meter(&buf.filled()[before..]).map_err(io::Error::other))
+        Poll::Ready(self.meter.read(&buf.filled()[before..]).map_err(io::Error::other))
     }
 }
 
@@ -210,21 +217,21 @@ mod tests {
     fn whole_messages_and_our_own_pongs_are_free() {
         let mut meter = Metered::new((), 3, 0);
         for _ in 0..100 {
-            meter.meter(&frame(0x81, 10)).unwrap();
+            meter.meter.read(&frame(0x81, 10)).unwrap();
             meter.pinged();
-            meter.meter(&frame(0x8a, 16)).unwrap();
+            meter.meter.read(&frame(0x8a, 16)).unwrap();
         }
         for first in [0x89, 0x00, 0x8a] {
-            meter.meter(&frame(first, 0)).unwrap();
+            meter.meter.read(&frame(first, 0)).unwrap();
         }
-        assert!(meter.meter(&frame(0x01, 0)).is_err());
+        assert!(meter.meter.read(&frame(0x01, 0)).is_err());
     }
 
     #[test]
     fn bytes_count_when_they_are_announced() {
         let mut meter = Metered::new((), 0, 1000);
-        meter.meter(&frame(0x82, 900)).unwrap();
-        assert!(meter.meter(&frame(0x82, 100)[..6]).is_err());
-        assert!(Metered::new((), 0, 0).meter(&frame(0x82, 100_000)).is_ok());
+        meter.meter.read(&frame(0x82, 900)).unwrap();
+        assert!(meter.meter.read(&frame(0x82, 100)[..6]).is_err());
+        assert!(Metered::new((), 0, 0).meter.read(&frame(0x82, 100_000)).is_ok());
     }
 }

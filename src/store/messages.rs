@@ -90,8 +90,8 @@ fn read_key(key: &[u8]) -> Option<(Recipient, MessageId)> {
     Some((Recipient::from_key(recipient)?, MessageId::from_key(id)?))
 }
 
-/// See [`fuzzing::mailbox_key`](crate::fuzzing::mailbox_key).
-pub(crate) fn fuzz_key(bytes: &[u8]) {
+/// For fuzzers: a key and a record of the mailbox; what can be read is written the same way.
+pub fn fuzz_key(bytes: &[u8]) {
     if let Some((recipient, id)) = read_key(bytes) {
         assert_eq!(record_key(recipient, id), bytes);
     }

@@ -32,7 +32,8 @@ use writer::Writer;
 
 pub use cursors::Reader;
 pub use devices::{Device, DeviceChange, NewDevice};
-pub(crate) use messages::fuzz_key;
+#[doc(hidden)]
+pub use messages::fuzz_key;
 pub use messages::{Earlier, Head, Log, Stored};
 pub use tokens::{NewToken, Token, TokenHash, TokenKind};
 pub use users::{NewUser, Role, User, UserChange, fold_name};
