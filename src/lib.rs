@@ -144,7 +144,7 @@ pub async fn serve(
     let tls = open_tls(&app.config, &data, address).await?;
     let redirect = app.config.tls.redirect.map(|at| door::listen::bind(at).map_err(|source| ServeError::Redirect { at, source }));
     let redirect = redirect.transpose()?;
-    ops::first_start::ensure_admin(&app, admin_password, address).await?;
+    ops::first_start::ensure_admin(&app, admin_password, address, tls.as_ref().map(Tls::fingerprint).as_deref()).await?;
     let mut helpers = JoinSet::new(); // ends what it holds when it is dropped
     helpers.spawn(ops::sweep::run(app.clone()));
 

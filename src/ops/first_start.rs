@@ -5,18 +5,23 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::app::App;
 use crate::auth::{AuthError, random_password};
-use crate::config::TlsConfig;
 use crate::store::Role;
 
 /// The first administrator's name.
 pub const ADMIN: &str = "admin";
 
 /// On a store without accounts, creates [`ADMIN`] with `given` or with a random password; the latter is printed on standard
-/// output, this once, with what can be pasted to try the server at `address`.
+/// output, this once, with what can be pasted to try the server at `address`, and the `fingerprint` of its certificate where it
+/// has one.
 ///
 /// # Errors
 /// When the given password can't be used, there are no random numbers, or the store fails.
-pub async fn ensure_admin(app: &App, given: Option<String>, address: SocketAddr) -> Result<(), AuthError> {
+pub async fn ensure_admin(
+    app: &App,
+    given: Option<String>,
+    address: SocketAddr,
+    fingerprint: Option<&str>,
+) -> Result<(), AuthError> {
     if !app.store.is_new()? {
         if given.is_some() {
             tracing::info!("there are accounts already: QY_LTY_ADMIN_PASSWORD changes nothing");
@@ -28,7 +33,7 @@ pub async fn ensure_admin(app: &App, given: Option<String>, address: SocketAddr)
     let admin = app.auth.create_user(ADMIN, password, Role::Admin).await?;
     tracing::info!(user = %admin.id, "created the first administrator");
     if let Some(password) = made {
-        let text = welcome(address, &app.config.tls, &password, admin.id.0);
+        let text = welcome(address, fingerprint, &password, admin.id.0);
         // To standard output only: the log never holds the secret.
         let mut out = std::io::stdout().lock();
         if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
@@ -49,18 +54,19 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 /// What is printed.
-fn welcome(address: SocketAddr, tls: &TlsConfig, password: &str, admin: u64) -> String {
+fn welcome(address: SocketAddr, fingerprint: Option<&str>, password: &str, admin: u64) -> String {
     let at = reachable(address);
-    let s = if tls.on() { "s" } else { "" };
+    let s = if fingerprint.is_some() { "s" } else { "" };
+    let certificate = fingerprint.map(|text| format!("  SHA-256   {text}      (of the certificate)\n")).unwrap_or_default();
     // Nobody vouches for our own certificate, nor any other for this address: the first try takes it as it is.
-    let (insecure, unchecked) = if tls.on() { (" -k", " --no-check") } else { ("", "") };
+    let (insecure, unchecked) = if fingerprint.is_some() { (" -k", " --no-check") } else { ("", "") };
     format!(
         r#"
 qy-lty is ready at http{s}://{at}
 
   user      {ADMIN}
   password  {password}      (shown this once)
-
+{certificate}
 Try it: log in, listen, and from a second terminal (log in there too) push a message:
 
   TOKEN=$(curl -s{insecure} http{s}://{at}/api/auth/login -H 'Content-Type: application/json' -d '{{"username":"{ADMIN}","password":"{password}"}}' | sed 's/.*"token":"\([^"]*\)".*/\1/')
@@ -77,13 +83,13 @@ mod tests {
 
     #[test]
     fn the_lines_can_be_pasted() {
-        let text = welcome("0.0.0.0:8000".parse().unwrap(), &TlsConfig::default(), "p-_w", 1);
+        let text = welcome("0.0.0.0:8000".parse().unwrap(), None, "p-_w", 1);
         assert!(text.contains("ready at http://127.0.0.1:8000\n"));
         assert!(text.contains(r#"-d '{"username":"admin","password":"p-_w"}'"#));
         assert!(text.contains("ws://127.0.0.1:8000/ws/device/?token=$TOKEN"));
         assert_eq!(text.matches("p-_w").count(), 2);
-        let own = TlsConfig { self_signed: true, ..TlsConfig::default() };
-        let text = welcome("0.0.0.0:8000".parse().unwrap(), &own, "p-_w", 1);
+        let text = welcome("0.0.0.0:8000".parse().unwrap(), Some("AB:CD"), "p-_w", 1);
+        assert!(text.contains("SHA-256   AB:CD "));
         assert!(
             text.contains("curl -s -k https://127.0.0.1:8000/") && text.contains("wscat --no-check -c \"wss://127.0.0.1:8000/")
         );
