@@ -81,7 +81,8 @@ use door::tls::{Tls, TlsError};
 use store::{Store, StoreError};
 use wire::CloseCode;
 
-/// The longest head of a request, and the read buffer of an HTTP connection: who sends more is answered 431.
+/// How long the head of a request may be, and an HTTP connection's read buffer, before it is answered 431. What comes with the
+/// read that reaches this still counts: a head of up to twice the length may get through.
 const HEAD_BYTES: usize = 32 * 1024;
 /// How long stopping waits for sessions to drain and requests to finish; then they are cut.
 const STOP_TIMEOUT: Duration = Duration::from_secs(4);

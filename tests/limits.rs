@@ -6,12 +6,11 @@ mod common;
 
 use std::time::Duration;
 
+use common::raw::{FIN, Raw, TEXT, frame, head};
 use common::{Client, Server, unlimited};
 use futures_util::{SinkExt, StreamExt};
 use qy_lty::config::Limits;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
@@ -78,60 +77,26 @@ async fn frames_and_messages_by_size() {
     client.send("x".repeat(65_537)).await;
     assert_eq!(client.closed().await, 1009);
 
-    // In fragments, too: 40,000 and 40,000 bytes, masked with zeros.
-    let mut raw = raw_session(&server, &ana.token).await;
-    for first in [0x01, 0x00] {
-        let mut frame = vec![first, 0xfe];
-        frame.extend_from_slice(&40_000u16.to_be_bytes());
-        frame.extend_from_slice(&[0; 4]);
-        frame.extend_from_slice(&[b'x'; 40_000]);
-        raw.write_all(&frame).await.unwrap();
+    // In fragments, too.
+    let mut raw = Raw::session(server.address, &ana.token).await;
+    for first in [TEXT, 0x00] {
+        raw.send(&frame(first, &[b'x'; 40_000])).await;
     }
-    assert_eq!(close_code(&mut raw).await, 1009);
-}
-
-/// A connection whose bytes we write ourselves, past the handshake and the first event.
-async fn raw_session(server: &Server, token: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let head = format!(
-        "GET /ws/device/?token={token} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut seen = Vec::new();
-    while !seen.windows(9).any(|w| w == b"\"pending\"") {
-        assert_ne!(timeout(common::DEADLINE, stream.read_buf(&mut seen)).await.unwrap().unwrap(), 0);
-    }
-    stream
-}
-
-/// The code of the close frame that is the last thing the server writes.
-async fn close_code(stream: &mut TcpStream) -> u16 {
-    let mut rest = Vec::new();
-    timeout(common::DEADLINE, stream.read_to_end(&mut rest)).await.unwrap().unwrap();
-    let at = rest.iter().rposition(|&b| b == 0x88).expect("a close frame");
-    u16::from_be_bytes([rest[at + 2], rest[at + 3]])
+    assert_eq!(raw.close_code().await, 1009);
 }
 
 #[tokio::test]
 async fn protocol_errors_get_a_close_frame() {
     let server = limited(|_| ()).await;
     let ana = server.user("ana").await;
-    let masked = |first: u8, payload: &[u8]| [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat();
     for (what, bytes, code) in [
         ("unmasked", vec![0x81, 0x02, b'{', b'}'], 1002),
-        ("reserved bit", masked(0xc1, b""), 1002),
-        ("reserved opcode", masked(0x83, b""), 1002),
-        ("oversized ping", [vec![0x89, 0xfe, 0, 126, 0, 0, 0, 0], vec![0; 126]].concat(), 1002),
-        ("fragmented ping", masked(0x09, b""), 1002),
-        ("continuation of nothing", masked(0x80, b"x"), 1002),
-        ("not UTF-8", masked(0x81, b"\xff"), 1007),
-        ("a surrogate", masked(0x81, b"\xed\xa0\x80"), 1007),
-        ("2^63 bytes announced", vec![0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 1009),
+        ("not UTF-8", frame(FIN | TEXT, b"\xff"), 1007),
+        ("2^63 bytes announced", head(FIN | TEXT, 1 << 63), 1009),
     ] {
-        let mut raw = raw_session(&server, &ana.token).await;
-        raw.write_all(&bytes).await.unwrap();
-        assert_eq!(close_code(&mut raw).await, code, "{what}");
+        let mut raw = Raw::session(server.address, &ana.token).await;
+        raw.send(&bytes).await;
+        assert_eq!(raw.close_code().await, code, "{what}");
     }
 }
 
@@ -230,8 +195,8 @@ async fn a_silent_client_is_pinged_and_given_up() {
         let _ = timeout(Duration::from_millis(3500), watching).await;
         seen
     });
-    let mut silent = raw_session(&server, &ana.token).await;
-    assert_eq!(close_code(&mut silent).await, 4102);
+    let mut silent = Raw::session(server.address, &ana.token).await;
+    assert_eq!(silent.close_code().await, 4102);
     assert!(lively.await.unwrap() >= 2);
 }
 

@@ -24,7 +24,7 @@ use crate::store::TokenHash;
 use crate::wire::inbound::{Rejection, parse};
 use crate::wire::{CloseCode, ErrorCode, Event, Frame, Inbound, Timestamp};
 
-/// How many bytes of answers, or of the log, are gathered into one write.
+/// How many bytes of answers, of live messages or of the log are gathered into one write.
 const BATCH_BYTES: usize = 64 * 1024;
 
 /// What a client asked for in the handshake.
@@ -169,7 +169,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
         heard.sort_by_key(|a| a.id); // stable: what is live comes first, in its own order
         let (mut out, mut newest, mut messages) = (Vec::new(), None, 0);
-        for announced in heard.iter().filter(|a| self.feed.wants(a)) {
+        for announced in heard {
+            if !self.feed.wants(&announced) {
+                continue;
+            }
+            let frame = announced.frame.as_bytes();
             if announced.id.is_some() {
                 if self.behind || !self.window.open_for(messages, out.len()) {
                     self.behind = true; // it is in the log, and will be read when its turn comes
@@ -177,8 +181,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 }
                 messages += 1;
                 newest = announced.id;
+            } else if !out.is_empty() && out.len() + frame.len() > BATCH_BYTES {
+                // What waits for a slow reader waits where all share it; only so much is copied for this one.
+                self.write(&out).await?;
+                out.clear();
             }
-            out.extend_from_slice(announced.frame.as_bytes());
+            out.extend_from_slice(frame);
         }
         match newest {
             Some(newest) => self.write_queued(out, messages, newest).await,

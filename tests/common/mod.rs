@@ -4,6 +4,7 @@
 
 pub mod load;
 pub mod program;
+pub mod raw;
 
 use std::net::SocketAddr;
 use std::time::Duration;

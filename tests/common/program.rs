@@ -1,14 +1,16 @@
 //! The program itself, as a process.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::timeout;
 
-use super::DEADLINE;
+use super::{ADMIN_PASSWORD, DEADLINE};
 
 /// The program with the given arguments in directory `at`.
 pub fn program(at: &Path, args: &[&str]) -> Command {
@@ -36,6 +38,14 @@ impl Running {
         Self::spawn(program(at, &["serve", "--config", "c.toml"])).await
     }
 
+    /// Starts it with more of a configuration and a chosen administrator's password, as in-process servers have it.
+    pub async fn configured(at: &Path, more: &str) -> Self {
+        std::fs::write(at.join("c.toml"), format!("[server]\nlisten = \"127.0.0.1:0\"\n{more}\n")).unwrap();
+        let mut command = program(at, &["serve", "--config", "c.toml"]);
+        command.env("QY_LTY_ADMIN_PASSWORD", ADMIN_PASSWORD);
+        Self::spawn(command).await
+    }
+
     /// Waits until the program serves.
     pub async fn spawn(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
@@ -56,6 +66,39 @@ impl Running {
             tokio::spawn(async move { tokio::io::copy(&mut log, &mut tokio::io::sink()).await });
         }
         self
+    }
+
+    /// Keeps the log from now on, line by line.
+    pub fn kept(&mut self) -> Arc<Mutex<String>> {
+        let kept = Arc::new(Mutex::new(String::new()));
+        let (mut log, to) = (self.log.take().unwrap(), kept.clone());
+        tokio::spawn(async move {
+            let mut line = String::new();
+            while log.read_line(&mut line).await.is_ok_and(|n| n > 0) {
+                to.lock().unwrap().push_str(&line);
+                line.clear();
+            }
+        });
+        kept
+    }
+
+    pub fn socket_address(&self) -> SocketAddr {
+        self.address.parse().unwrap()
+    }
+
+    /// Its resident memory in bytes, and the most it has been since [`Running::forget_peak`].
+    pub fn memory(&self) -> (u64, u64) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id().unwrap())).unwrap();
+        let value = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+        };
+        (value("VmRSS:"), value("VmHWM:"))
+    }
+
+    /// Lets the peak of its memory start from now.
+    pub fn forget_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id().unwrap()), "5").unwrap();
     }
 
     pub fn signal(&self, name: &str) {
