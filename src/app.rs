@@ -41,7 +41,7 @@ impl App {
     /// # Errors
     /// When the log can't be read.
     pub fn new(config: Config, store: Store) -> Result<Arc<Self>, StoreError> {
-        let hub = Hub::new(config.limits.group_buffer);
+        let hub = Hub::new(config.limits.group_buffer, config.limits.group_bytes);
         Ok(Arc::new(Self {
             mailbox: Mailbox::open(store.clone(), hub.clone(), &config)?,
             auth: Auth::new(store.clone(), &config.limits)?,

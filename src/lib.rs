@@ -140,7 +140,7 @@ pub async fn serve(
         App::new(config, store)
     };
     let app = tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??;
-    door::listen::set_nodelay(&listener)?;
+    door::listen::tune(&listener)?;
     let address = listener.local_addr()?;
     let tls = open_tls(&app.config, &data, address).await?;
     let redirect = app.config.tls.redirect.map(|at| door::listen::bind(at).map_err(|source| ServeError::Redirect { at, source }));

@@ -194,7 +194,6 @@ async fn a19_trickling_readers_share_what_waits_for_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "defect: each connection may hold 64 live messages of its own beyond the 64 that its group keeps, whatever their size"]
 async fn a19_trickling_readers_in_turn() {
     trickling_readers(10, 30, 64).await;
 }

@@ -4,9 +4,11 @@ use std::io;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use argon2::Argon2;
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use rand::TryRng;
+use rand::rngs::SysRng;
+use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 
 use super::AuthError;
@@ -15,6 +17,8 @@ use super::AuthError;
 pub const MAX_PASSWORD_BYTES: usize = 128;
 /// The shortest new password, in characters (NIST SP 800-63B section 5.1.1.1).
 pub const MIN_PASSWORD_CHARS: usize = 8;
+/// The salt's length (RFC 9106 section 3.1).
+const SALT_BYTES: usize = 16;
 /// How many hashes run at once. Each takes 19 MiB and some 25 ms of a core.
 const AT_ONCE: usize = 2;
 /// How many more may wait, about a quarter of a second's work; who comes then is told to come back.
@@ -37,8 +41,46 @@ pub enum PasswordError {
     Unhashable,
 }
 
+/// argon2's memory, one for each thread and kept: made anew for each password, the allocator would come to hold several.
+type Memory = Vec<Block>;
+
 /// A piece of work for the hashing threads.
-type Job = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce(&mut Memory) + Send>;
+
+/// What `password` comes to with `salt`, as the library's own `hash_password` does it, but in `memory`.
+fn derive(context: &Argon2<'_>, password: &[u8], salt: &[u8], out: &mut [u8], memory: &mut Memory) -> bool {
+    memory.resize(context.params().block_count().max(memory.len()), Block::new());
+    context.hash_password_into_with_memory(password, salt, out, memory).is_ok()
+}
+
+/// A PHC string with a fresh salt.
+fn make(password: &[u8], memory: &mut Memory) -> Option<String> {
+    let (context, mut salt, mut out) = (Argon2::default(), [0; SALT_BYTES], [0; Params::DEFAULT_OUTPUT_LEN]);
+    SysRng.try_fill_bytes(&mut salt).ok()?;
+    derive(&context, password, &salt, &mut out, memory).then_some(())?;
+    let made = PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::default().into()),
+        params: ParamsString::try_from(context.params()).ok()?,
+        salt: Some(Salt::new(&salt).ok()?),
+        hash: Some(Output::new(&out).ok()?),
+    };
+    Some(made.to_string())
+}
+
+/// Whether `password` is what the PHC string was made of.
+fn fits(password: &[u8], phc: &str, memory: &mut Memory) -> bool {
+    let read = || {
+        let parsed = PasswordHash::new(phc).ok()?;
+        let algorithm = Algorithm::try_from(parsed.algorithm.as_str()).ok()?;
+        let version = Version::try_from(parsed.version?).ok()?;
+        let context = Argon2::new(algorithm, version, Params::try_from(&parsed).ok()?);
+        Some((context, parsed.salt?, parsed.hash?))
+    };
+    let Some((context, salt, expected)) = read() else { return false };
+    let mut out = vec![0; expected.len()];
+    derive(&context, password, &salt, &mut out, memory) && out.ct_eq(expected.as_bytes()).into()
+}
 
 /// Hashes and verifies, on threads of its own.
 ///
@@ -57,11 +99,12 @@ impl Passwords {
         for _ in 0..AT_ONCE {
             let receiver = receiver.clone();
             std::thread::Builder::new().name("password".into()).spawn(move || {
+                let mut memory = Memory::new();
                 loop {
                     // The lock is held while waiting, and free while working: the other thread waits for the lock meanwhile.
                     let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     match next {
-                        Ok(job) => job(),
+                        Ok(job) => job(&mut memory),
                         Err(_) => return,
                     }
                 }
@@ -79,8 +122,8 @@ impl Passwords {
             return Err(PasswordError::TooLong.into());
         }
         let password = password.to_owned();
-        let hashed = self.work(move || Argon2::default().hash_password(password.as_bytes()).map(|h| h.to_string())).await?;
-        hashed.map_err(|_| PasswordError::Unhashable.into())
+        let hashed = self.work(move |memory| make(password.as_bytes(), memory)).await?;
+        hashed.ok_or(PasswordError::Unhashable.into())
     }
 
     /// Whether `password` fits `hash`. Without a hash (no such user) the same work is done and the answer is no.
@@ -90,18 +133,15 @@ impl Passwords {
         }
         let password = password.to_owned();
         let (known, hash) = (hash.is_some(), hash.unwrap_or_else(|| NOBODY.to_owned()));
-        let fits = self.work(move || {
-            let parsed = PasswordHash::new(&hash);
-            parsed.is_ok_and(|parsed| Argon2::default().verify_password(password.as_bytes(), &parsed).is_ok())
-        });
+        let fits = self.work(move |memory| fits(password.as_bytes(), &hash, memory));
         Ok(fits.await? && known)
     }
 
     /// Has `job` run when its turn comes.
-    async fn work<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, AuthError> {
+    async fn work<T: Send + 'static>(&self, job: impl FnOnce(&mut Memory) -> T + Send + 'static) -> Result<T, AuthError> {
         let (tell, told) = oneshot::channel();
-        let job = move || {
-            let _ = tell.send(job()); // the caller may have gone
+        let job = move |memory: &mut Memory| {
+            let _ = tell.send(job(memory)); // the caller may have gone
         };
         self.0.try_send(Box::new(job)).map_err(|_| AuthError::Busy)?;
         told.await.map_err(|_| AuthError::Busy)
@@ -123,6 +163,18 @@ mod tests {
         assert!(!passwords.verify("anything", Some("rubbish".into())).await.unwrap());
         assert!(matches!(passwords.hash("short").await, Err(AuthError::Password(PasswordError::TooShort))));
         assert!(matches!(passwords.hash(&"長".repeat(50)).await, Err(AuthError::Password(PasswordError::TooLong))));
+    }
+
+    #[test]
+    fn the_library_agrees() {
+        use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+        let mut memory = Memory::new();
+        let ours = make("correct horse".as_bytes(), &mut memory).unwrap();
+        assert!(Argon2::default().verify_password(b"correct horse", &PasswordHash::new(&ours).unwrap()).is_ok());
+        let theirs = Argon2::default().hash_password(b"correct horse").unwrap().to_string();
+        assert!(fits(b"correct horse", &theirs, &mut memory) && !fits(b"correct hors", &theirs, &mut memory));
+        assert_ne!(make(b"x", &mut memory), make(b"x", &mut memory), "salted");
+        assert_eq!(memory.len(), 19_456, "one block's memory, whatever was done in it");
     }
 
     #[tokio::test]

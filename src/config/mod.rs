@@ -90,6 +90,7 @@ impl Config {
         let l = &self.limits;
         let checks = [
             (l.group_buffer == 0 || l.group_buffer > 1 << 20, "limits", "group_buffer", "must be 1 to 1048576"),
+            (l.group_bytes == 0, "limits", "group_bytes", "must be at least 1"),
             (self.mailbox.ttl == 0, "mailbox", "ttl", "must be at least 1"),
             (self.mailbox.max_ttl < self.mailbox.ttl, "mailbox", "max_ttl", "must be at least mailbox.ttl"),
             (self.mailbox.max_ttl > u64::from(u32::MAX) / 2, "mailbox", "max_ttl", "must be at most 2147483647"),

@@ -22,11 +22,19 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Makes accepted sockets send small frames at once. Linux hands the option on from the listener, which saves a system call
-/// a connection; Salvo never sets it.
+/// How much the kernel takes of one connection beyond what is on its way. Without a bound it grows to megabytes for each slow
+/// reader, in memory that no limit of ours sees, and a socket then counts as stuck although its reader reads.
+const UNSENT: u32 = 128 * 1024;
+
+/// Makes accepted sockets send small frames at once, and take no more than they can soon send. Linux hands both on from the
+/// listener, which saves system calls for each connection; Salvo sets neither.
 ///
 /// # Errors
 /// What the system says.
-pub fn set_nodelay(listener: &TcpListener) -> io::Result<()> {
-    SockRef::from(listener).set_tcp_nodelay(true)
+pub fn tune(listener: &TcpListener) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    socket.set_tcp_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT)?;
+    Ok(())
 }

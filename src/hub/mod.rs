@@ -42,16 +42,18 @@ pub struct Lagged;
 pub struct Hub {
     groups: Mutex<HashMap<Recipient, Sender<Arc<Announced>>>>,
     buffer: usize,
+    bytes: usize,
     lagged: AtomicU64,
     presence: Presence,
 }
 
 impl Hub {
-    /// A hub whose channels hold `buffer` messages each (at least 1).
-    pub fn new(buffer: usize) -> Arc<Self> {
+    /// A hub whose channels hold `buffer` messages each (at least 1), and whose members take `bytes` of them at once.
+    pub fn new(buffer: usize, bytes: usize) -> Arc<Self> {
         Arc::new(Self {
             groups: Mutex::default(),
             buffer: buffer.max(1),
+            bytes,
             lagged: AtomicU64::new(0),
             presence: Presence::default(),
         })
@@ -164,8 +166,11 @@ impl Subscription {
 
     async fn gather(&mut self) -> Result<Vec<Arc<Announced>>, Lagged> {
         let mut heard = vec![self.next().await?];
+        let mut bytes = 0;
         while let Some(more) = self.try_next()? {
-            if heard.len() == GATHER {
+            // Whoever is gathered for keeps these messages alive: a slow reader must not own many that nobody shares any more.
+            bytes += more.frame.as_bytes().len();
+            if heard.len() == GATHER || bytes > self.user.hub.bytes {
                 return Err(self.user.behind());
             }
             heard.push(more);
@@ -203,8 +208,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn much_at_once_counts_as_being_behind() {
+        let hub = Hub::new(64, 1000);
+        let member = hub.subscribe(UserId(1), None);
+        for _ in 0..3 {
+            publish(&hub, Recipient::All, &"x".repeat(600));
+        }
+        let (member, heard) = member.hear().await;
+        assert_eq!(heard, Err(Lagged));
+        publish(&hub, Recipient::All, &"x".repeat(5000));
+        assert_eq!(member.hear().await.1.unwrap().len(), 1, "one alone may be larger");
+    }
+
+    #[tokio::test]
     async fn each_group_reaches_its_members_only() {
-        let hub = Hub::new(8);
+        let hub = Hub::new(8, 1 << 20);
         let mut a = hub.subscribe(UserId(1), Some(DeviceId(5)));
         let mut b = hub.subscribe(UserId(2), None);
         assert_eq!(publish(&hub, Recipient::User(UserId(1)), "u"), 1);
@@ -223,7 +241,7 @@ mod tests {
 
     #[tokio::test]
     async fn everything_there_is_gathered() {
-        let hub = Hub::new(64);
+        let hub = Hub::new(64, 1 << 20);
         let groups = hub.subscribe(UserId(1), Some(DeviceId(1)));
         for n in 0..30 {
             let group = [Recipient::User(UserId(1)), Recipient::Device(DeviceId(1)), Recipient::All][n % 3];
@@ -235,7 +253,7 @@ mod tests {
 
     #[tokio::test]
     async fn groups_come_and_go_with_their_members() {
-        let hub = Hub::new(8);
+        let hub = Hub::new(8, 1 << 20);
         assert_eq!(hub.group_count(), 0);
         let first = hub.subscribe(UserId(1), None);
         let second = hub.subscribe(UserId(1), Some(DeviceId(1)));
@@ -248,7 +266,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_member_is_told_and_others_are_not_disturbed() {
-        let hub = Hub::new(4);
+        let hub = Hub::new(4, 1 << 20);
         let mut slow = hub.subscribe(UserId(1), None);
         let mut quick = hub.subscribe(UserId(1), None);
         for n in 0..6 {
