@@ -114,7 +114,10 @@ async fn every_route_for_every_caller() {
 #[tokio::test]
 async fn only_what_is_meant_to_be_open_is_open() {
     let open: Vec<&str> = ROUTES.iter().filter(|r| r.access.allows(Actor::Anonymous)).map(|r| r.path).collect();
-    assert_eq!(open, ["/api/auth/login", "/api/auth/token", "/api/auth/register", "/api/devices/pair", "/healthz", "/readyz", "/"]);
+    assert_eq!(
+        open,
+        ["/api/auth/login", "/api/auth/token", "/api/auth/register", "/api/devices/pair", "/healthz", "/readyz", "/"]
+    );
     let for_devices = ROUTES.iter().filter(|r| r.access.allows(Actor::Device) && !r.access.allows(Actor::Anonymous));
     let for_devices: Vec<&str> = for_devices.map(|r| r.path).collect();
     assert_eq!(for_devices, ["/api/messages/{id}"], "a device's token reaches its WebSocket and its receipts only");

@@ -44,10 +44,7 @@ mod tests {
 
     #[test]
     fn the_cookie_is_for_us_only() {
-        assert_eq!(
-            set(Some("qlt_x"), true),
-            "qy_lty_session=qlt_x; HttpOnly; SameSite=Strict; Secure; Path=/; Max-Age=2592000"
-        );
+        assert_eq!(set(Some("qlt_x"), true), "qy_lty_session=qlt_x; HttpOnly; SameSite=Strict; Secure; Path=/; Max-Age=2592000");
         assert_eq!(set(None, false), "qy_lty_session=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0");
         assert_eq!(token("a=b; qy_lty_session=qlt_x; c=d").as_deref(), Some("qlt_x"));
         assert_eq!(token("qy_lty_sessions=x; x"), None);

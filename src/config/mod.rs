@@ -14,7 +14,8 @@ use serde::Deserialize;
 pub use limits::Limits;
 pub use network::Network;
 pub use sections::{
-    AuthConfig, ForwardedHeader, HistoryConfig, MailboxConfig, MessagesConfig, Registration, ServerConfig, StorageConfig, TlsConfig,
+    AuthConfig, ForwardedHeader, HistoryConfig, MailboxConfig, MessagesConfig, Registration, ServerConfig, StorageConfig,
+    TlsConfig,
 };
 
 /// All settings.
@@ -107,7 +108,12 @@ impl Config {
             (self.tls.key.is_some() && self.tls.cert.is_none(), "tls", "key", "needs tls.cert"),
             (self.tls.cert.is_some() && self.tls.self_signed, "tls", "self_signed", "and tls.cert exclude each other"),
             (!self.tls.names.is_empty() && !self.tls.self_signed, "tls", "names", "are for tls.self_signed"),
-            (self.tls.redirect.is_some() && !self.tls.on(), "tls", "redirect", "needs a certificate: tls.cert and tls.key, or tls.self_signed"),
+            (
+                self.tls.redirect.is_some() && !self.tls.on(),
+                "tls",
+                "redirect",
+                "needs a certificate: tls.cert and tls.key, or tls.self_signed",
+            ),
             (self.server.data_dir.as_os_str().is_empty(), "server", "data_dir", "must name a directory"),
             (
                 self.server.origins.iter().any(|o| !is_origin(o)),
@@ -197,7 +203,8 @@ mod tests {
 
     #[test]
     fn proxies_and_certificates() {
-        let text = "[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\nforwarded_header = \"forwarded\"\n[tls]\nself_signed = true";
+        let text =
+            "[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\nforwarded_header = \"forwarded\"\n[tls]\nself_signed = true";
         let config = Config::parse(text).unwrap();
         assert!(config.server.trusted_proxies[0].contains("10.1.2.3".parse().unwrap()) && config.tls.on());
         assert_eq!(config.server.forwarded_header, ForwardedHeader::Forwarded);

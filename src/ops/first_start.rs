@@ -84,7 +84,9 @@ mod tests {
         assert_eq!(text.matches("p-_w").count(), 2);
         let own = TlsConfig { self_signed: true, ..TlsConfig::default() };
         let text = welcome("0.0.0.0:8000".parse().unwrap(), &own, "p-_w", 1);
-        assert!(text.contains("curl -s -k https://127.0.0.1:8000/") && text.contains("wscat --no-check -c \"wss://127.0.0.1:8000/"));
+        assert!(
+            text.contains("curl -s -k https://127.0.0.1:8000/") && text.contains("wscat --no-check -c \"wss://127.0.0.1:8000/")
+        );
         assert_eq!(reachable("[::1]:5".parse().unwrap()).to_string(), "[::1]:5");
     }
 }

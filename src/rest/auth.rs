@@ -109,7 +109,7 @@ pub(super) async fn register(call: Call) -> Result<Reply, ApiError> {
     let user = call.app.auth.create_user(&given.username, &given.password, Role::User).await?;
     let issued = new_login(&call.app, user.id, false).await?;
     audit::note(Act::Registered, Some(user.id), call.address);
-    Ok(logged_in(&call, "registered", &user, &issued, false)?.as_created())
+    Ok(logged_in(&call, "registered", &user, &issued, false)?.into_created())
 }
 
 /// `POST /api/auth/logout`: the token of this call is gone.

@@ -173,7 +173,7 @@ impl Reply {
     }
 
     /// The same with 201.
-    pub(super) fn as_created(self) -> Self {
+    pub(super) fn into_created(self) -> Self {
         Self { code: StatusCode::CREATED, ..self }
     }
 

@@ -86,7 +86,8 @@ async fn ask(call: &Call, device_code: &str) -> Result<Reply, ApiError> {
             call.app.auth.pairings.give_back(device_code, user, device, Instant::now());
         }
     });
-    let (secret, record) = made.map_err(|error| if matches!(error, ApiError::NotFound(_)) { ApiError::PairingOver } else { error })?;
+    let (secret, record) =
+        made.map_err(|error| if matches!(error, ApiError::NotFound(_)) { ApiError::PairingOver } else { error })?;
     let token = secret.reveal();
     let view = Paired { state: "paired", token, user_id: user, device: view(&call.app, record, user)? };
     Ok(Reply::data("paired", &view)?.with_token(token))
