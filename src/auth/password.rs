@@ -4,9 +4,10 @@ use std::io;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use argon2::Argon2;
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use rand::TryRng;
+use rand::rngs::SysRng;
 use tokio::sync::oneshot;
 
 use super::AuthError;
@@ -22,6 +23,10 @@ const WAITING: usize = 16;
 
 /// A hash that no password fits, with the same cost as a real one: what an unknown user's password is checked against.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZSBmaXhlZCBzYWx0$PaDAAOO6r6r7d6m5PuNCuNm2v1QCaMJdCdEzx1DdxW0";
+
+/// How much address space a hash asks for, of which it uses 19 MiB. An allocation of its size, freed and made again, would
+/// pile up in glibc's heaps, eleven times over; one above the 32 MiB that they ever hold comes from the system and goes back.
+const ROOM: usize = 40 << 20;
 
 /// A password that can't be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -79,8 +84,8 @@ impl Passwords {
             return Err(PasswordError::TooLong.into());
         }
         let password = password.to_owned();
-        let hashed = self.work(move || Argon2::default().hash_password(password.as_bytes()).map(|h| h.to_string())).await?;
-        hashed.map_err(|_| PasswordError::Unhashable.into())
+        let hashed = self.work(move || hashed(&password)).await?;
+        hashed.ok_or(PasswordError::Unhashable.into())
     }
 
     /// Whether `password` fits `hash`. Without a hash (no such user) the same work is done and the answer is no.
@@ -90,11 +95,8 @@ impl Passwords {
         }
         let password = password.to_owned();
         let (known, hash) = (hash.is_some(), hash.unwrap_or_else(|| NOBODY.to_owned()));
-        let fits = self.work(move || {
-            let parsed = PasswordHash::new(&hash);
-            parsed.is_ok_and(|parsed| Argon2::default().verify_password(password.as_bytes(), &parsed).is_ok())
-        });
-        Ok(fits.await? && known)
+        let fits = self.work(move || fits(&password, &hash).unwrap_or(false)).await?;
+        Ok(fits && known)
     }
 
     /// Has `job` run when its turn comes.
@@ -108,9 +110,40 @@ impl Passwords {
     }
 }
 
+/// The hash proper, `bytes` long.
+fn digest(argon2: &Argon2<'_>, password: &str, salt: &Salt, bytes: usize) -> Option<Output> {
+    let (used, mut memory, mut out) = (argon2.params().block_count(), Vec::new(), vec![0; bytes]);
+    memory.try_reserve_exact(used.max(ROOM / Block::SIZE)).ok()?;
+    memory.resize(used, Block::new());
+    argon2.hash_password_into_with_memory(password.as_bytes(), salt, &mut out, &mut memory).ok()?;
+    Output::new(&out).ok()
+}
+
+/// The PHC string of `password` with a fresh salt.
+fn hashed(password: &str) -> Option<String> {
+    let (argon2, mut salt) = (Argon2::default(), [0; argon2::RECOMMENDED_SALT_LEN]);
+    SysRng.try_fill_bytes(&mut salt).ok()?;
+    let salt = Salt::new(&salt).ok()?;
+    let hash = digest(&argon2, password, &salt, Params::DEFAULT_OUTPUT_LEN)?;
+    let (algorithm, version) = (Algorithm::default().ident(), Some(Version::default().into()));
+    let params = ParamsString::try_from(argon2.params()).ok()?;
+    Some(PasswordHash { algorithm, version, params, salt: Some(salt), hash: Some(hash) }.to_string())
+}
+
+/// Whether `password` fits the PHC string `hash`; `None` when that is none of ours.
+fn fits(password: &str, hash: &str) -> Option<bool> {
+    let hash = PasswordHash::new(hash).ok()?;
+    let (salt, expected) = hash.salt.zip(hash.hash)?;
+    let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
+    let version = hash.version.map_or(Ok(Version::default()), Version::try_from).ok()?;
+    let argon2 = Argon2::new(algorithm, version, Params::try_from(&hash).ok()?);
+    Some(digest(&argon2, password, &salt, expected.len())? == expected) // takes the same time wherever they differ
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 
     #[tokio::test]
     async fn hashes_verify_and_bounds_hold() {
@@ -123,6 +156,17 @@ mod tests {
         assert!(!passwords.verify("anything", Some("rubbish".into())).await.unwrap());
         assert!(matches!(passwords.hash("short").await, Err(AuthError::Password(PasswordError::TooShort))));
         assert!(matches!(passwords.hash(&"長".repeat(50)).await, Err(AuthError::Password(PasswordError::TooLong))));
+    }
+
+    #[test]
+    fn strings_that_others_made_are_read() {
+        // The crate's own way to hash makes what we read, and its own way to verify reads what we make.
+        let own = Argon2::default().hash_password_with_salt(b"correct horse", b"some fixed salt").unwrap().to_string();
+        assert_eq!((fits("correct horse", &own), fits("correct horsf", &own)), (Some(true), Some(false)));
+        let made = hashed("correct horse").unwrap();
+        assert!(Argon2::default().verify_password(b"correct horse", &PasswordHash::new(&made).unwrap()).is_ok());
+        assert_ne!(made, hashed("correct horse").unwrap(), "another salt");
+        assert_eq!(fits("correct horse", "$argon2id$v=19$m=19456,t=2,p=1$c29tZSBmaXhlZCBzYWx0"), None);
     }
 
     #[tokio::test]
