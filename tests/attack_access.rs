@@ -9,10 +9,12 @@ mod others;
 #[path = "attack_access/said.rs"]
 mod said;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::hand::Browser;
 use common::{Client, Server};
+use futures_util::future::join_all;
 use futures_util::{SinkExt, StreamExt};
 use others::{body_of, for_administrators};
 use qy_lty::rest::ROUTES;
@@ -218,4 +220,52 @@ async fn a13_an_office_that_is_taken_away_ends_at_once() {
     server.post("/api/messages/user/1", service, json!({"message": "m"})).await.expect(401);
     server.post("/api/auth/tokens", &token, json!({"kind": "service"})).await.expect(403);
     assert_eq!(person.json().await["message"], "to all", "a person's own connection stays");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a13_a_log_in_that_is_under_way_does_not_outlive_its_password() {
+    let server = Server::start().await;
+    let (ana, changed) = (server.user("ana").await, AtomicBool::new(false));
+    let body = json!({"current_password": ana.password, "new_password": "another-password"}).to_string();
+    let change = async {
+        let answer = server.http("PUT", "/api/auth/password", Some(&ana.token), Some(&body)).await;
+        changed.store(true, Ordering::Relaxed);
+        answer
+    };
+    // Log-ins with the old password, before, during and after: some are being checked when the new one is set.
+    let (answer, tokens) = tokio::join!(change, join_all((0..4).map(|_| old_log_ins(&server, &ana.password, &changed))));
+    answer.ok();
+    for token in tokens.iter().flatten() {
+        server.get("/api/auth/me", Some(token)).await.expect(401);
+    }
+    server.login("ana", "another-password").await.ok();
+}
+
+/// Logs in over and over, until well after the password has changed; the tokens that this gave.
+async fn old_log_ins(server: &Server, password: &str, changed: &AtomicBool) -> Vec<String> {
+    let (mut tokens, mut more) = (Vec::new(), true);
+    while more {
+        more = !changed.load(Ordering::Relaxed);
+        let answer = server.login("ana", password).await;
+        tokens.extend(answer.json["token"].as_str().map(str::to_owned));
+    }
+    tokens
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a13_of_two_who_change_the_password_at_once_one_does() {
+    let server = Server::start().await;
+    for round in 0..3 {
+        let name = format!("user{round}");
+        let owner = server.user(&name).await;
+        let thief = server.login(&name, &owner.password).await.ok()["token"].as_str().unwrap().to_owned();
+        let change = async |token: &str, new: &str| {
+            let body = json!({"current_password": owner.password, "new_password": new}).to_string();
+            server.http("PUT", "/api/auth/password", Some(token), Some(&body)).await.status.as_u16()
+        };
+        let mut statuses: [u16; 2] =
+            tokio::join!(change(&owner.token, "owners-password"), change(&thief, "thiefs-password")).into();
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 401], "the first one ends the other's log-in and the password that it showed");
+    }
 }
