@@ -8,7 +8,6 @@ use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use rand::TryRng;
 use rand::rngs::SysRng;
-use subtle::ConstantTimeEq;
 use tokio::sync::oneshot;
 
 use super::AuthError;
@@ -17,8 +16,6 @@ use super::AuthError;
 pub const MAX_PASSWORD_BYTES: usize = 128;
 /// The shortest new password, in characters (NIST SP 800-63B section 5.1.1.1).
 pub const MIN_PASSWORD_CHARS: usize = 8;
-/// The salt's length (RFC 9106 section 3.1).
-const SALT_BYTES: usize = 16;
 /// How many hashes run at once. Each takes 19 MiB and some 25 ms of a core.
 const AT_ONCE: usize = 2;
 /// How many more may wait, about a quarter of a second's work; who comes then is told to come back.
@@ -26,6 +23,10 @@ const WAITING: usize = 16;
 
 /// A hash that no password fits, with the same cost as a real one: what an unknown user's password is checked against.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZSBmaXhlZCBzYWx0$PaDAAOO6r6r7d6m5PuNCuNm2v1QCaMJdCdEzx1DdxW0";
+
+/// How much address space a hash asks for, of which it uses 19 MiB. An allocation of its size, freed and made again, would
+/// pile up in glibc's heaps, eleven times over; one above the 32 MiB that they ever hold comes from the system and goes back.
+const ROOM: usize = 40 << 20;
 
 /// A password that can't be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,46 +42,8 @@ pub enum PasswordError {
     Unhashable,
 }
 
-/// argon2's memory, one for each thread and kept: made anew for each password, the allocator would come to hold several.
-type Memory = Vec<Block>;
-
 /// A piece of work for the hashing threads.
-type Job = Box<dyn FnOnce(&mut Memory) + Send>;
-
-/// What `password` comes to with `salt`, as the library's own `hash_password` does it, but in `memory`.
-fn derive(context: &Argon2<'_>, password: &[u8], salt: &[u8], out: &mut [u8], memory: &mut Memory) -> bool {
-    memory.resize(context.params().block_count().max(memory.len()), Block::new());
-    context.hash_password_into_with_memory(password, salt, out, memory).is_ok()
-}
-
-/// A PHC string with a fresh salt.
-fn make(password: &[u8], memory: &mut Memory) -> Option<String> {
-    let (context, mut salt, mut out) = (Argon2::default(), [0; SALT_BYTES], [0; Params::DEFAULT_OUTPUT_LEN]);
-    SysRng.try_fill_bytes(&mut salt).ok()?;
-    derive(&context, password, &salt, &mut out, memory).then_some(())?;
-    let made = PasswordHash {
-        algorithm: Algorithm::Argon2id.ident(),
-        version: Some(Version::default().into()),
-        params: ParamsString::try_from(context.params()).ok()?,
-        salt: Some(Salt::new(&salt).ok()?),
-        hash: Some(Output::new(&out).ok()?),
-    };
-    Some(made.to_string())
-}
-
-/// Whether `password` is what the PHC string was made of.
-fn fits(password: &[u8], phc: &str, memory: &mut Memory) -> bool {
-    let read = || {
-        let parsed = PasswordHash::new(phc).ok()?;
-        let algorithm = Algorithm::try_from(parsed.algorithm.as_str()).ok()?;
-        let version = Version::try_from(parsed.version?).ok()?;
-        let context = Argon2::new(algorithm, version, Params::try_from(&parsed).ok()?);
-        Some((context, parsed.salt?, parsed.hash?))
-    };
-    let Some((context, salt, expected)) = read() else { return false };
-    let mut out = vec![0; expected.len()];
-    derive(&context, password, &salt, &mut out, memory) && out.ct_eq(expected.as_bytes()).into()
-}
+type Job = Box<dyn FnOnce() + Send>;
 
 /// Hashes and verifies, on threads of its own.
 ///
@@ -99,12 +62,11 @@ impl Passwords {
         for _ in 0..AT_ONCE {
             let receiver = receiver.clone();
             std::thread::Builder::new().name("password".into()).spawn(move || {
-                let mut memory = Memory::new();
                 loop {
                     // The lock is held while waiting, and free while working: the other thread waits for the lock meanwhile.
                     let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     match next {
-                        Ok(job) => job(&mut memory),
+                        Ok(job) => job(),
                         Err(_) => return,
                     }
                 }
@@ -122,7 +84,7 @@ impl Passwords {
             return Err(PasswordError::TooLong.into());
         }
         let password = password.to_owned();
-        let hashed = self.work(move |memory| make(password.as_bytes(), memory)).await?;
+        let hashed = self.work(move || hashed(&password)).await?;
         hashed.ok_or(PasswordError::Unhashable.into())
     }
 
@@ -133,24 +95,55 @@ impl Passwords {
         }
         let password = password.to_owned();
         let (known, hash) = (hash.is_some(), hash.unwrap_or_else(|| NOBODY.to_owned()));
-        let fits = self.work(move |memory| fits(password.as_bytes(), &hash, memory));
-        Ok(fits.await? && known)
+        let fits = self.work(move || fits(&password, &hash).unwrap_or(false)).await?;
+        Ok(fits && known)
     }
 
     /// Has `job` run when its turn comes.
-    async fn work<T: Send + 'static>(&self, job: impl FnOnce(&mut Memory) -> T + Send + 'static) -> Result<T, AuthError> {
+    async fn work<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, AuthError> {
         let (tell, told) = oneshot::channel();
-        let job = move |memory: &mut Memory| {
-            let _ = tell.send(job(memory)); // the caller may have gone
+        let job = move || {
+            let _ = tell.send(job()); // the caller may have gone
         };
         self.0.try_send(Box::new(job)).map_err(|_| AuthError::Busy)?;
         told.await.map_err(|_| AuthError::Busy)
     }
 }
 
+/// The hash proper, `bytes` long.
+fn digest(argon2: &Argon2<'_>, password: &str, salt: &Salt, bytes: usize) -> Option<Output> {
+    let (used, mut memory, mut out) = (argon2.params().block_count(), Vec::new(), vec![0; bytes]);
+    memory.try_reserve_exact(used.max(ROOM / Block::SIZE)).ok()?;
+    memory.resize(used, Block::new());
+    argon2.hash_password_into_with_memory(password.as_bytes(), salt, &mut out, &mut memory).ok()?;
+    Output::new(&out).ok()
+}
+
+/// The PHC string of `password` with a fresh salt.
+fn hashed(password: &str) -> Option<String> {
+    let (argon2, mut salt) = (Argon2::default(), [0; argon2::RECOMMENDED_SALT_LEN]);
+    SysRng.try_fill_bytes(&mut salt).ok()?;
+    let salt = Salt::new(&salt).ok()?;
+    let hash = digest(&argon2, password, &salt, Params::DEFAULT_OUTPUT_LEN)?;
+    let (algorithm, version) = (Algorithm::default().ident(), Some(Version::default().into()));
+    let params = ParamsString::try_from(argon2.params()).ok()?;
+    Some(PasswordHash { algorithm, version, params, salt: Some(salt), hash: Some(hash) }.to_string())
+}
+
+/// Whether `password` fits the PHC string `hash`; `None` when that is none of ours.
+fn fits(password: &str, hash: &str) -> Option<bool> {
+    let hash = PasswordHash::new(hash).ok()?;
+    let (salt, expected) = hash.salt.zip(hash.hash)?;
+    let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
+    let version = hash.version.map_or(Ok(Version::default()), Version::try_from).ok()?;
+    let argon2 = Argon2::new(algorithm, version, Params::try_from(&hash).ok()?);
+    Some(digest(&argon2, password, &salt, expected.len())? == expected) // takes the same time wherever they differ
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 
     #[tokio::test]
     async fn hashes_verify_and_bounds_hold() {
@@ -166,15 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn the_library_agrees() {
-        use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-        let mut memory = Memory::new();
-        let ours = make("correct horse".as_bytes(), &mut memory).unwrap();
-        assert!(Argon2::default().verify_password(b"correct horse", &PasswordHash::new(&ours).unwrap()).is_ok());
-        let theirs = Argon2::default().hash_password(b"correct horse").unwrap().to_string();
-        assert!(fits(b"correct horse", &theirs, &mut memory) && !fits(b"correct hors", &theirs, &mut memory));
-        assert_ne!(make(b"x", &mut memory), make(b"x", &mut memory), "salted");
-        assert_eq!(memory.len(), 19_456, "one block's memory, whatever was done in it");
+    fn strings_that_others_made_are_read() {
+        // The crate's own way to hash makes what we read, and its own way to verify reads what we make.
+        let own = Argon2::default().hash_password_with_salt(b"correct horse", b"some fixed salt").unwrap().to_string();
+        assert_eq!((fits("correct horse", &own), fits("correct horsf", &own)), (Some(true), Some(false)));
+        let made = hashed("correct horse").unwrap();
+        assert!(Argon2::default().verify_password(b"correct horse", &PasswordHash::new(&made).unwrap()).is_ok());
+        assert_ne!(made, hashed("correct horse").unwrap(), "another salt");
+        assert_eq!(fits("correct horse", "$argon2id$v=19$m=19456,t=2,p=1$c29tZSBmaXhlZCBzYWx0"), None);
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use crate::auth::{AuthError, Caller, Issued, TICKET_SECONDS};
 use crate::config::Registration;
 use crate::error::ApiError;
 use crate::ids::{DeviceId, TokenId, UserId};
-use crate::store::{NewToken, Role, Token, TokenKind, User, UserChange};
+use crate::store::{NewToken, Role, StoreError, Token, TokenKind, User, UserChange};
 use crate::wire::Timestamp;
 
 /// The longest label, in characters.
@@ -98,8 +98,17 @@ pub(super) async fn login(call: Call) -> Result<Reply, ApiError> {
         _ => {}
     })?;
     let issued = new_login(&call.app, user.id, given.cookie).await?;
-    audit::note(Act::LoggedIn, Some(user.id), call.address);
     retire(&call.app, &issued)?;
+    // A password may change while it is being checked. What that ended has ended before this token came: so it goes by itself.
+    if call.app.store.user(user.id)?.is_none_or(|now| now.password_hash != user.password_hash) {
+        match call.app.store.delete_token(user.id, issued.token.id).await {
+            Ok(()) | Err(StoreError::Missing(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        call.audit(Act::LogInFailed(&given.username));
+        return Err(ApiError::WrongPassword);
+    }
+    audit::note(Act::LoggedIn, Some(user.id), call.address);
     logged_in(&call, "logged in", &user, &issued, given.cookie)
 }
 
@@ -173,7 +182,12 @@ pub(super) async fn change_password(call: Call) -> Result<Reply, ApiError> {
         return Err(ApiError::WrongPassword);
     }
     let password_hash = Some(auth.hash_password(&body.new_password).await?);
-    call.app.store.change_user(user.id, UserChange { password_hash, ..UserChange::default() }).await?;
+    // While it was being hashed, somebody else may have changed it, or removed the account: then the one shown is wrong now.
+    let change = UserChange { password_hash, if_password: Some(user.password_hash.clone()), ..UserChange::default() };
+    call.app.store.change_user(user.id, change).await.map_err(|error| match error {
+        StoreError::Missing(_) => ApiError::WrongPassword,
+        other => other.into(),
+    })?;
     close_stale(&call.app, user.id)?;
     call.audit(Act::PasswordChanged);
     let issued = new_login(&call.app, user.id, call.cookie.is_some()).await?;

@@ -109,14 +109,24 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiErro
         let (path, inner) = (error.path().to_string(), error.into_inner());
         let what = inner.to_string();
         if inner.is_data() {
-            let what = what.split(" at line ").next().unwrap_or_default();
-            ApiError::Invalid(if path == "." { what.to_owned() } else { format!("{path}: {what}") })
+            let what = without_value(what.rsplit_once(" at line ").map_or(&what, |(what, _)| what));
+            ApiError::Invalid(if path == "." { what } else { format!("{path}: {what}") })
         } else {
             ApiError::InvalidJson(format!("body is not valid JSON: {what}"))
         }
     })?;
     json.end().map_err(|error| ApiError::InvalidJson(format!("body is not valid JSON: {error}")))?;
     Ok(value)
+}
+
+/// Takes what was given out of serde's words, such as ``invalid type: integer `5`, expected a string``: it may be a password, and
+/// clients log what they are answered. What is expected are our own words, and stands last.
+fn without_value(what: &str) -> String {
+    let given = ["invalid type: ", "invalid value: ", "unknown variant "].iter().any(|start| what.starts_with(start));
+    match what.rsplit_once(", expected ") {
+        Some((_, expected)) if given => format!("expected {expected}"),
+        _ => what.to_owned(),
+    }
 }
 
 /// A user's id in a body: a positive integer or its decimal string.
@@ -203,5 +213,23 @@ impl Reply {
             res.headers_mut().insert(SET_COOKIE, cookie);
         }
         write_json(res, self.code, self);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_given_is_not_said_again() {
+        for (said, left) in [
+            ("invalid type: string \"secret, expected x\", expected a boolean", "expected a boolean"),
+            ("invalid value: integer `-5`, expected u64", "expected u64"),
+            ("unknown variant `secret`, expected `admin` or `user`", "expected `admin` or `user`"),
+            ("unknown field `nam`, expected `name`", "unknown field `nam`, expected `name`"),
+            ("missing field `name`", "missing field `name`"),
+        ] {
+            assert_eq!(without_value(said), left);
+        }
     }
 }

@@ -96,7 +96,7 @@ pub(super) async fn change(call: Call) -> Result<Reply, ApiError> {
         Some(password) => Some(call.app.auth.hash_password(&password).await?),
         None => None,
     };
-    let change = UserChange { disabled: body.disabled, role: body.role, password_hash };
+    let change = UserChange { disabled: body.disabled, role: body.role, password_hash, if_password: None };
     let user = call.app.store.change_user(id, change).await?;
     close_stale(&call.app, id)?;
     let role = body.role.map(|_| user.role.name());

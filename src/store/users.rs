@@ -73,6 +73,8 @@ pub struct UserChange {
     pub role: Option<Role>,
     /// A new password; it also ends every token that a log-in with the old one gave.
     pub password_hash: Option<String>,
+    /// Only where this is the hash of the password still: who has shown another one may no longer change anything.
+    pub if_password: Option<String>,
 }
 
 /// The key under which a name is unique.
@@ -131,6 +133,9 @@ fn create(trees: &Trees, new: &NewUser) -> Result<User> {
 
 fn change(trees: &Trees, id: UserId, change: UserChange) -> Result<User> {
     let mut user = get(trees, id)?.ok_or(StoreError::Missing("user"))?;
+    if change.if_password.is_some_and(|shown| shown != user.password_hash) {
+        return Err(StoreError::Missing("password"));
+    }
     let was_admin = user.role == Role::Admin && !user.disabled;
     user.role = change.role.unwrap_or(user.role);
     user.disabled = change.disabled.unwrap_or(user.disabled);

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)] // each test file uses a part
 
+pub mod hand;
 pub mod load;
 pub mod program;
 pub mod raw;
