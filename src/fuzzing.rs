@@ -31,7 +31,7 @@ pub fn credential(bytes: &[u8]) {
     if let Some(Credential::Token(secret) | Credential::Ticket(secret)) = places.credential() {
         assert!(!secret.is_empty() && text.contains(&secret), "{text:?}");
     }
-    let _ = (bearer(text), offers_subprotocol(text), lines.next().and_then(browser::token));
+    let _ = (bearer(text), offers_subprotocol(text), lines.next().and_then(|line| browser::token(line, false)));
     assert!(browser::csrf_fits(text, &browser::csrf(text)));
 }
 

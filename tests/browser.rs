@@ -14,9 +14,13 @@ const LAMP: &str = r#"{"name":"lamp"}"#;
 fn cookie(answer: &Answer) -> (String, Vec<String>) {
     assert_eq!(answer.headers.get_all("set-cookie").iter().count(), 1);
     let mut parts = answer.headers["set-cookie"].to_str().unwrap().split("; ").map(str::to_owned);
-    let value = parts.next().unwrap().strip_prefix("qy_lty_session=").unwrap().to_owned();
+    let first = parts.next().unwrap();
+    let (name, value) = first.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())).unwrap();
     let mut attributes: Vec<String> = parts.collect();
     attributes.sort();
+    // The prefix tells browsers that no other host may set it; they ask for HTTPS in return.
+    let secure = attributes.contains(&"Secure".to_owned());
+    assert_eq!(name, if secure { "__Host-qy_lty_session" } else { "qy_lty_session" });
     (value, attributes)
 }
 
@@ -54,7 +58,14 @@ async fn behind_a_proxy_that_speaks_https_the_cookie_is_for_https_only() {
     for (proto, secure) in [("https", true), ("http", false), ("https, http", false)] {
         let headers = [("content-type", "application/json"), ("x-forwarded-proto", proto)];
         let answer = server.raw_http("POST", "/api/auth/login", &headers, body.as_bytes()).await;
-        assert_eq!(cookie(&answer).1.contains(&"Secure".to_owned()), secure, "{proto}");
+        let (token, attributes) = cookie(&answer);
+        assert_eq!(attributes.contains(&"Secure".to_owned()), secure, "{proto}");
+        for (name, counts) in [("__Host-qy_lty_session", secure), ("qy_lty_session", !secure)] {
+            let cookie = format!("{name}={token}");
+            let headers = [("cookie", cookie.as_str()), ("x-forwarded-proto", proto)];
+            let answer = server.raw_http("GET", "/api/auth/me", &headers, b"").await;
+            assert_eq!(answer.status.as_u16(), if counts { 200 } else { 401 }, "{proto} {name}");
+        }
     }
 }
 

@@ -6,23 +6,29 @@ use cookie::{Cookie, SameSite};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// The cookie's name.
+/// The cookie's name over plain HTTP.
 const NAME: &str = "qy_lty_session";
+/// And over HTTPS, where the prefix keeps other hosts of the same domain from planting one.
+const SECURE_NAME: &str = "__Host-qy_lty_session";
 /// How long a browser stays logged in, in seconds.
 pub const BROWSER_SECONDS: u64 = 30 * 86_400;
 /// Separates this use of SHA-256 from the token's own hash, which is stored.
 const CSRF_PURPOSE: &[u8] = b"qy-lty csrf 1\0";
 
-/// The token in a `Cookie` header (RFC 6265 section 4.2).
-pub fn token(header: &str) -> Option<String> {
+const fn name(secure: bool) -> &'static str {
+    if secure { SECURE_NAME } else { NAME }
+}
+
+/// The token in a `Cookie` header (RFC 6265 section 4.2) that came over HTTPS, or did not.
+pub fn token(header: &str, secure: bool) -> Option<String> {
     let mut pairs = Cookie::split_parse(header).flatten();
-    pairs.find(|pair| pair.name() == NAME).map(|pair| pair.value().to_owned())
+    pairs.find(|pair| pair.name() == name(secure)).map(|pair| pair.value().to_owned())
 }
 
 /// The `Set-Cookie` value that hands a page its token, or with none takes it away. `secure`: for HTTPS only.
 pub fn set(token: Option<&str>, secure: bool) -> String {
     let age = if token.is_some() { Duration::seconds(BROWSER_SECONDS.cast_signed()) } else { Duration::ZERO };
-    let cookie = Cookie::build((NAME, token.unwrap_or_default()));
+    let cookie = Cookie::build((name(secure), token.unwrap_or_default()));
     cookie.path("/").http_only(true).same_site(SameSite::Strict).secure(secure).max_age(age).build().to_string()
 }
 
@@ -44,10 +50,14 @@ mod tests {
 
     #[test]
     fn the_cookie_is_for_us_only() {
-        assert_eq!(set(Some("qlt_x"), true), "qy_lty_session=qlt_x; HttpOnly; SameSite=Strict; Secure; Path=/; Max-Age=2592000");
+        assert_eq!(
+            set(Some("qlt_x"), true),
+            "__Host-qy_lty_session=qlt_x; HttpOnly; SameSite=Strict; Secure; Path=/; Max-Age=2592000"
+        );
         assert_eq!(set(None, false), "qy_lty_session=; HttpOnly; SameSite=Strict; Path=/; Max-Age=0");
-        assert_eq!(token("a=b; qy_lty_session=qlt_x; c=d").as_deref(), Some("qlt_x"));
-        assert_eq!(token("qy_lty_sessions=x; x"), None);
+        assert_eq!(token("a=b; qy_lty_session=qlt_x; c=d", false).as_deref(), Some("qlt_x"));
+        assert_eq!(token("qy_lty_session=planted; __Host-qy_lty_session=qlt_x", true).as_deref(), Some("qlt_x"));
+        assert_eq!(token("qy_lty_sessions=x; x", false), None);
     }
 
     #[test]
@@ -61,7 +71,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_panics(header in "\\PC{0,60}") {
-            let _ = token(&header);
+            let _ = token(&header, header.len() % 2 == 0);
         }
     }
 }

@@ -159,6 +159,15 @@ impl Auth {
         self.recognise(caller.hash).is_ok()
     }
 
+    /// Whether `caller` may still do what it could when it came: some work takes longer than losing an office does.
+    ///
+    /// # Errors
+    /// [`AuthError::Refused`] when not, or when the store fails.
+    pub fn confirm_office(&self, caller: &Caller) -> Result<(), AuthError> {
+        let now = self.recognise(caller.hash)?;
+        if now.actor() == caller.actor() { Ok(()) } else { Err(AuthError::Refused) }
+    }
+
     /// Notes that a connection with this token, standing for `device`, lives.
     pub fn seen(&self, token: TokenHash, device: Option<DeviceId>) {
         let now = Timestamp::now();

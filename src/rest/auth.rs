@@ -120,7 +120,8 @@ pub(super) async fn register(call: Call) -> Result<Reply, ApiError> {
     let given = Credentials::read(&call)?;
     check_username(&given.username)?;
     // Counted like a log-in: an account costs a password hash, and strangers make it.
-    call.app.auth.throttle(&given.username, call.address)?;
+    let throttled = call.app.auth.throttle(&given.username, call.address);
+    throttled.inspect_err(|_| call.audit(Act::LogInThrottled(&given.username)))?;
     let user = call.app.auth.create_user(&given.username, &given.password, Role::User).await?;
     let issued = new_login(&call.app, user.id, false).await?;
     audit::note(Act::Registered, Some(user.id), call.address);
@@ -177,7 +178,13 @@ pub(super) async fn change_password(call: Call) -> Result<Reply, ApiError> {
     }
     let body: Body = call.json()?;
     let (auth, user) = (&call.app.auth, &call.caller()?.user);
-    if !auth.confirm(user, &body.current_password, call.address).await? {
+    let confirmed = auth.confirm(user, &body.current_password, call.address).await;
+    let confirmed = confirmed.inspect_err(|error| {
+        if matches!(error, AuthError::Throttled(_)) {
+            call.audit(Act::LogInThrottled(&user.username));
+        }
+    });
+    if !confirmed? {
         call.audit(Act::LogInFailed(&user.username));
         return Err(ApiError::WrongPassword);
     }

@@ -81,7 +81,8 @@ impl Endpoint {
                 Recognised { caller: self.app.auth.authenticate(secret)?, cookie: None }
             }
             None => {
-                let secret = header(COOKIE).and_then(browser::token).ok_or(ApiError::Unauthorized)?;
+                let encrypted = self.app.door.encrypted(req);
+                let secret = header(COOKIE).and_then(|header| browser::token(header, encrypted)).ok_or(ApiError::Unauthorized)?;
                 let caller = self.app.auth.authenticate(&secret)?;
                 // The browser sends its cookie whoever asks it to: so who asks must be a page of ours.
                 if !self.own_origin(req) {

@@ -6,8 +6,8 @@ use super::call::{Call, Reply};
 use super::revoke::close_stale;
 use crate::audit::{Act, Changed};
 use crate::error::ApiError;
-use crate::ids::{Recipient, UserId};
-use crate::store::{Role, User, UserChange};
+use crate::ids::{DeviceId, Recipient, UserId};
+use crate::store::{NewUser, Role, User, UserChange};
 use crate::wire::Timestamp;
 
 /// The longest name, in characters (Django's limit, from which accounts may come).
@@ -67,7 +67,14 @@ pub(super) async fn create(call: Call) -> Result<Reply, ApiError> {
     }
     let body: Body = call.json()?;
     check_username(&body.username)?;
-    let user = call.app.auth.create_user(&body.username, &body.password, body.role.unwrap_or(Role::User)).await?;
+    let auth = &call.app.auth;
+    if call.app.store.user_by_name(&body.username)?.is_some() {
+        return Err(ApiError::Taken("username")); // before the costly hash; decided for good when it is written
+    }
+    let password_hash = auth.hash_password(&body.password).await?;
+    auth.confirm_office(call.caller()?)?;
+    let new = NewUser { username: body.username, role: body.role.unwrap_or(Role::User), password_hash };
+    let user = call.app.store.create_user(new).await?;
     call.audit(Act::UserCreated(user.id));
     Reply::created("user created", &UserView::from(&user))
 }
@@ -96,6 +103,7 @@ pub(super) async fn change(call: Call) -> Result<Reply, ApiError> {
         Some(password) => Some(call.app.auth.hash_password(&password).await?),
         None => None,
     };
+    call.app.auth.confirm_office(call.caller()?)?;
     let change = UserChange { disabled: body.disabled, role: body.role, password_hash, if_password: None };
     let user = call.app.store.change_user(id, change).await?;
     close_stale(&call.app, id)?;
@@ -107,10 +115,16 @@ pub(super) async fn change(call: Call) -> Result<Reply, ApiError> {
 /// `DELETE /api/users/{id}`: with tokens and bindings; live connections end at once.
 pub(super) async fn delete(call: Call) -> Result<Reply, ApiError> {
     let id = call.id(UserId, "user")?;
+    let devices = call.app.store.devices(Some(id), DeviceId(0), usize::MAX)?.items;
     call.app.store.delete_user(id).await?;
     call.audit(Act::UserDeleted(id));
     close_stale(&call.app, id)?;
     call.app.mailbox.remove(Recipient::User(id)).await?;
+    for device in devices {
+        if call.app.store.device(device.id)?.is_none() {
+            call.app.mailbox.remove(Recipient::Device(device.id)).await?; // nobody else has it: gone with its user
+        }
+    }
     Ok(Reply::done("user deleted"))
 }
 
