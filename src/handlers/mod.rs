@@ -14,8 +14,8 @@ pub fn answer(command: Command, now: Timestamp) -> Event {
     match command {
         Command::Chat { text } => chat::answer(&text),
         Command::Weather { city } => weather::answer(city, now),
-        Command::Sing { song, artist } => sing::answer(song, artist),
-        Command::Dance { dance, style, duration } => dance::answer(dance, style, duration),
+        Command::Sing { song, artist, stop } => sing::answer(song, artist, stop),
+        Command::Dance { dance, style, duration, stop } => dance::answer(dance, style, duration, stop),
         Command::Ping => Event::Pong,
     }
 }

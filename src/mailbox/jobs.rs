@@ -99,6 +99,7 @@ pub(super) fn take_acks(shared: &Shared, log: Log<'_>) -> Result<(), StoreError>
             log.note_receipt(reader.recipient(), upto, when)?;
         }
         apply(shared, log, &effects)?;
+        shared.watches.received(reader.recipient(), upto);
     }
     Ok(())
 }

@@ -25,6 +25,7 @@ mod message;
 #[cfg(test)]
 mod model;
 mod state;
+mod watch;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -39,10 +40,12 @@ use clock::ServiceClock;
 use disk::DiskSpace;
 use jobs::{RESERVED, append, apply, end_lives, forget_keys, free_broadcasts, take_acks};
 use state::{Stand, State};
+use watch::Watches;
 
 pub use feed::{Chunk, Feed, Welcome};
 pub use message::{Accepted, IdempotencyKey, Outgoing, Receipt, Status};
 pub use state::Size;
+pub use watch::{Fate, Teller};
 
 /// Why a message was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +104,7 @@ struct Shared {
     acks: Mutex<HashMap<Reader, (MessageId, MessageId)>>,
     acks_submitted: AtomicBool,
     counters: Counters,
+    watches: Watches,
     limits: MailboxConfig,
 }
 
@@ -159,6 +163,7 @@ impl Mailbox {
             acks: Mutex::default(),
             acks_submitted: AtomicBool::new(false),
             counters: Counters::default(),
+            watches: Watches::default(),
             limits: config.mailbox.clone(),
         };
         for recipient in orphans {
@@ -243,6 +248,25 @@ impl Mailbox {
         }
     }
 
+    /// Has `teller` told what becomes of a message to `recipient`: at once, where that is known.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn watch(&self, recipient: Recipient, id: MessageId, teller: Teller) -> Result<(), StoreError> {
+        self.shared.watches.add(recipient, id, teller);
+        self.look_after(recipient, id)
+    }
+
+    /// Tells of a watched message that has met its fate already.
+    fn look_after(&self, recipient: Recipient, id: MessageId) -> Result<(), StoreError> {
+        match self.receipt(id)?.map(|receipt| receipt.status) {
+            Some(Status::Acked(_)) => self.shared.watches.tell(recipient, id, Fate::Received),
+            Some(Status::Expired) | None => self.shared.watches.tell(recipient, id, Fate::Expired),
+            Some(Status::Queued | Status::Sent(_)) => {}
+        }
+        Ok(())
+    }
+
     /// Counts an acknowledgement that nobody had asked for.
     pub fn strange_ack(&self) {
         self.shared.counters.strange_acks.fetch_add(1, Ordering::Relaxed);
@@ -272,7 +296,11 @@ impl Mailbox {
             forget_keys(&shared, log, shared.clock.now())?;
             shared.clock.save(log)
         };
-        self.store.commit(change, |()| ()).await
+        self.store.commit(change, |()| ()).await?;
+        for (recipient, id) in self.shared.watches.open() {
+            self.look_after(recipient, id)?; // those whose lives have ended
+        }
+        Ok(())
     }
 
     /// The receipt of a message.

@@ -2,7 +2,8 @@
 //!
 //! `upgrade` answers the handshake and decides whether the connection may live; `run` is the one task with the one
 //! `select!` that is the connection; `socket` is the stream below it, with its deadlines; `meter` counts what
-//! comes in below the level of messages; `window` is what is in flight.
+//! comes in below the level of messages; `window` is what is in flight; `asks` is what was asked for and
+//! takes its time.
 //!
 //! # Invariants
 //! - The handshake is completed before a credential is refused, so that the client can read the close code. Only overload
@@ -12,6 +13,7 @@
 //! - Nothing a client sends or fails to read makes the server hold more than a few buffers for it, or wait for it longer
 //!   than the write deadline.
 
+mod asks;
 #[cfg(feature = "echo")]
 mod echo;
 mod heartbeat;

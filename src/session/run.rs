@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 
+use super::asks::{Asker, Asks};
 use super::heartbeat::Heartbeat;
 use super::socket::{End, Incoming, Progress, Socket};
 use super::window::Window;
@@ -21,7 +22,7 @@ use crate::hub::{Announced, Connection, Lagged, Subscription};
 use crate::ids::{DeviceId, MessageId, UserId};
 use crate::mailbox::{Feed, Welcome};
 use crate::store::TokenHash;
-use crate::wire::inbound::{Rejection, parse};
+use crate::wire::inbound::{Rejection, Request, Target, parse};
 use crate::wire::{CloseCode, ErrorCode, Event, Frame, Inbound, Timestamp};
 
 /// How many bytes of answers, of live messages or of the log are gathered into one write.
@@ -50,6 +51,9 @@ pub(super) struct Session<S> {
     welcome: Welcome,
     window: Window,
     client_acks: bool,
+    /// The device, where the credential is a device's own.
+    only: Option<DeviceId>,
+    asks: Option<Box<Asks>>,
     /// There may be something in the log that no announcement will bring.
     behind: bool,
 }
@@ -81,6 +85,8 @@ where
         welcome,
         window: Window::new(),
         client_acks: wish.client_acks,
+        only: caller.token.device_id,
+        asks: None,
         behind: welcome.pending > 0 || wish.since.is_some(),
         user: caller.user.id,
         token: caller.hash,
@@ -135,6 +141,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 (groups, heard) = &mut hearing => {
                     hearing.set(groups.hear());
                     self.push(heard).await
+                }
+                said = Asks::next(&mut self.asks) => {
+                    let mut out = Vec::new();
+                    append(&mut out, &said.event, said.reference.as_deref(), Timestamp::now());
+                    self.write(&out).await
                 }
                 incoming = self.socket.read() => self.receive(incoming).await,
                 // Last, so that a long backlog keeps nobody from being heard.
@@ -286,7 +297,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Err(rejection) => Err(rejection),
         };
         match request {
-            Ok(request) => append(out, &handlers::answer(request.command, now), request.reference.as_deref(), now),
+            Ok(Request { reference, target, command }) => {
+                let answer = handlers::answer(command, now);
+                if target == Target::Asker {
+                    append(out, &answer, reference.as_deref(), now);
+                    return Ok(());
+                }
+                let asker = Asker { user: self.user, only: self.only };
+                let asked = Asks::perform(&mut self.asks, &self.app, asker, target, answer, reference.clone());
+                if let Err(refusal) = asked {
+                    append(out, &refusal.into(), reference.as_deref(), now);
+                }
+            }
             Err(Rejection { code, message, reference }) => {
                 append(out, &Event::Error { message, code }, reference.as_deref(), now);
             }

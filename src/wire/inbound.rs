@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::outbound::ErrorCode;
 use super::time::is_iso_datetime;
-use crate::ids::MessageId;
+use crate::ids::{DeviceId, MessageId};
 
 /// The city of a weather request that names none (guide section 3.1).
 pub const DEFAULT_CITY: &str = "北京";
@@ -38,8 +38,21 @@ pub enum Inbound {
 pub struct Request {
     /// The client's own mark, copied into the reply.
     pub reference: Option<String>,
+    /// Who is to perform it.
+    pub target: Target,
     /// What is asked for.
     pub command: Command,
+}
+
+/// Who gets the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// `"self"` or absent: the connection that asks.
+    Asker,
+    /// `"device"`: the user's primary device.
+    Primary,
+    /// `{"device_id": n}`: that one.
+    Device(DeviceId),
 }
 
 /// What a client asks for, by message type.
@@ -61,6 +74,8 @@ pub enum Command {
         song: String,
         /// Artist, may be empty.
         artist: String,
+        /// Whether to stop instead (`"action": "stop"`).
+        stop: bool,
     },
     /// `dance`: perform a dance.
     Dance {
@@ -70,6 +85,8 @@ pub enum Command {
         style: String,
         /// Free text, for example `30秒`.
         duration: String,
+        /// Whether to stop instead (`"action": "stop"`).
+        stop: bool,
     },
     /// `ping`: the application's heartbeat.
     Ping,
@@ -133,7 +150,7 @@ pub fn parse(text: &str, max_chars: usize) -> Result<Inbound, Rejection> {
     let envelope = envelope(text)?;
     let reference = reference(envelope.reference)?;
     match command(&envelope) {
-        Ok(Said::Command(command)) => Ok(Inbound::Ask(Request { reference, command })),
+        Ok(Said::Command(command, target)) => Ok(Inbound::Ask(Request { reference, target, command })),
         Ok(Said::Ack(id)) => Ok(Inbound::Ack(id)),
         Err(rejection) => Err(Rejection { reference, ..rejection }),
     }
@@ -164,7 +181,7 @@ fn is_object(text: &str) -> bool {
 
 /// What a message says, before it is known who is to answer.
 enum Said {
-    Command(Command),
+    Command(Command, Target),
     Ack(MessageId),
 }
 
@@ -184,12 +201,38 @@ fn command(envelope: &Envelope<'_>) -> Result<Said, Rejection> {
     {
         return Err(Rejection::invalid("timestamp must be an ISO 8601 date-time"));
     }
-    if let Some(raw) = envelope.target
-        && string(raw).as_deref() != Some("self")
-    {
-        return Err(Rejection::invalid("target must be \"self\" or absent"));
+    let target = envelope.target.map_or(Ok(Target::Asker), target)?;
+    let command = read(envelope.message)?;
+    if target != Target::Asker && matches!(command, Command::Ping) {
+        return Err(Rejection::invalid("target is not for ping"));
     }
-    read(envelope.message).map(Said::Command)
+    Ok(Said::Command(command, target))
+}
+
+fn target(raw: &RawValue) -> Result<Target, Rejection> {
+    #[derive(Deserialize)]
+    struct Body {
+        device_id: u64,
+    }
+    let wrong = || Rejection::invalid("target must be \"self\", \"device\" or {\"device_id\": <number>}");
+    match string(raw).as_deref() {
+        Some("self") => Ok(Target::Asker),
+        Some("device") => Ok(Target::Primary),
+        None if is_object(raw.get()) => {
+            let body: Body = serde_json::from_str(raw.get()).map_err(|_| wrong())?;
+            Ok(Target::Device(DeviceId(body.device_id)))
+        }
+        _ => Err(wrong()),
+    }
+}
+
+/// `action`: whether to stop what is being performed.
+fn stops(raw: Option<&RawValue>) -> Result<bool, Rejection> {
+    match field(raw, "action", "start")?.as_str() {
+        "start" => Ok(false),
+        "stop" => Ok(true),
+        _ => Err(Rejection::invalid("message.action must be \"start\" or \"stop\"")),
+    }
 }
 
 fn ack(message: Option<&RawValue>) -> Result<MessageId, Rejection> {
@@ -249,9 +292,15 @@ fn sing(message: Option<&RawValue>) -> Result<Command, Rejection> {
         song: Option<&'a RawValue>,
         #[serde(borrow)]
         artist: Option<&'a RawValue>,
+        #[serde(borrow)]
+        action: Option<&'a RawValue>,
     }
     let body: Body<'_> = required_object(message)?;
-    Ok(Command::Sing { song: field(body.song, "song", "")?, artist: field(body.artist, "artist", "")? })
+    Ok(Command::Sing {
+        song: field(body.song, "song", "")?,
+        artist: field(body.artist, "artist", "")?,
+        stop: stops(body.action)?,
+    })
 }
 
 fn dance(message: Option<&RawValue>) -> Result<Command, Rejection> {
@@ -263,12 +312,15 @@ fn dance(message: Option<&RawValue>) -> Result<Command, Rejection> {
         style: Option<&'a RawValue>,
         #[serde(borrow)]
         duration: Option<&'a RawValue>,
+        #[serde(borrow)]
+        action: Option<&'a RawValue>,
     }
     let body: Body<'_> = required_object(message)?;
     Ok(Command::Dance {
         dance: field(body.dance, "dance", "")?,
         style: field(body.style, "style", "")?,
         duration: field(body.duration, "duration", DEFAULT_DURATION)?,
+        stop: stops(body.action)?,
     })
 }
 
@@ -333,8 +385,12 @@ mod tests {
         assert_eq!(ok(r#"{"type":"chat_message","message":"hi"}"#), Command::Chat { text: "hi".into() });
         assert_eq!(ok(r#"{"type":"chat_message","message":{"content":"hi","x":null}}"#), Command::Chat { text: "hi".into() });
         assert_eq!(ok(r#"{"type":"weather","message":{"city":null}}"#), Command::Weather { city: "北京".into() });
-        assert_eq!(ok(r#"{"type":"sing","message":{"song":"a"}}"#), Command::Sing { song: "a".into(), artist: String::new() });
-        let dance = Command::Dance { dance: String::new(), style: String::new(), duration: "30秒".into() };
+        assert_eq!(
+            ok(r#"{"type":"sing","message":{"song":"a"}}"#),
+            Command::Sing { song: "a".into(), artist: String::new(), stop: false }
+        );
+        assert!(matches!(ok(r#"{"type":"sing","message":{"action":"stop"}}"#), Command::Sing { stop: true, .. }));
+        let dance = Command::Dance { dance: String::new(), style: String::new(), duration: "30秒".into(), stop: false };
         assert_eq!(ok(r#"{"type":"dance","message":{}}"#), dance);
         assert_eq!(ok(r#"{"type":"ping"}"#), Command::Ping);
         assert_eq!(ok(r#"{"type":"ping","message":[1],"timestamp":null,"ref":null,"target":"self"}"#), Command::Ping);
@@ -367,7 +423,12 @@ mod tests {
         assert_eq!(invalid(r#"{"type":5}"#), "type must be a string");
         assert_eq!(invalid(r#"{"type":"ping","type":"ping"}"#), "duplicate field `type`");
         assert_eq!(invalid(r#"{"type":"ping","timestamp":7}"#), "timestamp must be an ISO 8601 date-time");
-        assert_eq!(invalid(r#"{"type":"ping","target":"device"}"#), "target must be \"self\" or absent");
+        assert_eq!(invalid(r#"{"type":"ping","target":"device"}"#), "target is not for ping");
+        for target in [r#""all""#, "7", r#"{"device_id":"7"}"#, r#"{"device_id":-1}"#, "{}", "[7]"] {
+            let text = format!(r#"{{"type":"sing","message":{{}},"target":{target}}}"#);
+            assert!(invalid(&text).starts_with("target must be"), "{target}");
+        }
+        assert!(invalid(r#"{"type":"dance","message":{"action":"pause"}}"#).starts_with("message.action must be"));
         assert_eq!(invalid(r#"{"type":"weather","message":"x"}"#), "message must be an object");
         assert_eq!(invalid(r#"{"type":"weather","message":{"city":" "}}"#), "message.city must be 1 to 64 characters");
         assert_eq!(invalid(r#"{"type":"sing","message":{"song":1}}"#), "message.song must be a string");
@@ -453,7 +514,7 @@ mod tests {
         fn any_chat_text_comes_through(said in "\\PC*") {
             let text = serde_json::json!({"type": "chat_message", "message": said}).to_string();
             let command = Command::Chat { text: said };
-            prop_assert_eq!(parse(&text, 0).unwrap(), Inbound::Ask(Request { reference: None, command }));
+            prop_assert_eq!(parse(&text, 0).unwrap(), Inbound::Ask(Request { reference: None, target: Target::Asker, command }));
         }
     }
 }

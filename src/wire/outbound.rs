@@ -30,6 +30,10 @@ pub enum ErrorCode {
     RateLimited,
     /// The weather or chat source failed.
     UpstreamError,
+    /// A target that is not the user's.
+    Forbidden,
+    /// A target that has as many messages waiting as it may, or a server whose disk is nearly full.
+    MailboxFull,
     /// Something failed on our side; the cause is in the log.
     InternalError,
 }
@@ -80,6 +84,15 @@ pub enum Event {
         data: DanceData,
         /// The line to show.
         message: String,
+    },
+    /// What became of an answer that another device is to perform.
+    DeliveryStatus {
+        /// `queued`, `sent`, and later `acked` or `expired`.
+        status: &'static str,
+        /// The message in the device's mailbox.
+        id: MessageId,
+        /// The device.
+        device_id: DeviceId,
     },
     /// The answer to `ping`.
     Pong,
