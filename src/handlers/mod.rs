@@ -1,21 +1,118 @@
 //! What the companion answers: one file a message type, one match that calls them.
 //!
-//! Handlers turn a [`Command`] into an [`Event`]; they know nothing of sockets, groups or the store.
+//! Handlers turn a [`Command`] into an [`Event`]; they know nothing of sockets and groups. What takes no time is answered by
+//! [`Handlers::quick`] where it is asked; what waits for an upstream runs beside the connection, and ends with it.
 
+mod catalog;
 mod chat;
 mod dance;
+mod own;
 mod sing;
+mod upstream;
 mod weather;
 
+use crate::config::Config;
+use crate::ids::{DeviceId, UserId};
+use crate::store::{Repertoire, Store};
 use crate::wire::{Command, Event, Timestamp};
 
-/// Answers `command`, asked at `now`.
-pub fn answer(command: Command, now: Timestamp) -> Event {
-    match command {
-        Command::Chat { text } => chat::answer(&text),
-        Command::Weather { city } => weather::answer(city, now),
-        Command::Sing { song, artist, stop } => sing::answer(song, artist, stop),
-        Command::Dance { dance, style, duration, stop } => dance::answer(dance, style, duration, stop),
-        Command::Ping => Event::Pong,
+pub use catalog::Catalog;
+pub(crate) use weather::canonical;
+
+/// Why the handlers could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum HandlersError {
+    /// The catalogue can't be read.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    /// The HTTP client could not be made.
+    #[error("the HTTP client for upstreams could not be made: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The account.
+    pub user: UserId,
+    /// What the connection stands for.
+    pub device: Option<DeviceId>,
+    /// The client's own mark.
+    pub reference: Option<String>,
+}
+
+/// All handlers.
+pub struct Handlers {
+    chat: chat::Chat,
+    weather: weather::Sources,
+    own: own::OwnTypes,
+    /// The types in the configuration.
+    own_types: Vec<String>,
+    catalog: Catalog,
+}
+
+impl Handlers {
+    /// As configured.
+    ///
+    /// # Errors
+    /// [`HandlersError`].
+    pub fn new(config: &Config, store: Store) -> Result<Self, HandlersError> {
+        let calls = config.chat.calls() || config.weather.qweather.is_some() || !config.handler.is_empty();
+        let client = calls.then(upstream::client).transpose()?;
+        Ok(Self {
+            chat: chat::Chat::new(&config.chat, client.clone()),
+            weather: weather::Sources::new(&config.weather, store.clone(), client.as_ref()),
+            own: own::OwnTypes::new(&config.handler, client),
+            own_types: config.handler.iter().map(|handler| handler.kind.clone()).collect(),
+            catalog: Catalog::open(store)?,
+        })
+    }
+
+    /// The types that the configuration adds.
+    pub fn own_types(&self) -> &[String] {
+        &self.own_types
+    }
+
+    /// The songs and dances that the devices know.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The answer to `command`, asked at `now`, where it takes no time.
+    pub fn quick(&self, asked: &Asked, command: &Command, now: Timestamp) -> Option<Event> {
+        match command {
+            Command::Chat { text, .. } => self.chat.quick(text),
+            Command::ChatReset => Some(self.chat.reset(asked.user)),
+            Command::Weather { city } => self.weather.quick(city, now),
+            Command::Sing { song, artist, stop } => {
+                let refusal = if *stop { None } else { self.catalog.refusal(Repertoire::Songs, song) };
+                Some(refusal.unwrap_or_else(|| sing::answer(song.clone(), artist.clone(), *stop)))
+            }
+            Command::Dance { dance, style, duration, stop } => {
+                let refusal = if *stop { None } else { self.catalog.refusal(Repertoire::Dances, dance) };
+                Some(refusal.unwrap_or_else(|| dance::answer(dance.clone(), style.clone(), duration.clone(), *stop)))
+            }
+            Command::Own { .. } => None,
+            Command::Ping => Some(Event::Pong),
+        }
+    }
+
+    /// The answer, however long it takes; pieces of one that comes in pieces go to `piece`.
+    pub async fn answer(&self, asked: &Asked, command: Command, piece: impl AsyncFnMut(&str)) -> Event {
+        let now = Timestamp::now();
+        if let Some(event) = self.quick(asked, &command, now) {
+            return event;
+        }
+        match command {
+            Command::Chat { text, .. } => self.chat.answer(asked.user, &text, piece).await,
+            Command::Weather { city } => self.weather.answer(&city, now).await,
+            Command::Own { kind, message } => self.own.answer(asked, &kind, message.as_deref()).await,
+            Command::ChatReset | Command::Sing { .. } | Command::Dance { .. } | Command::Ping => Event::Pong, // answered above
+        }
+    }
+
+    /// Forgets who has not come for a while; call it every minute.
+    pub fn sweep(&self) {
+        self.chat.sweep();
     }
 }

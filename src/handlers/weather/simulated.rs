@@ -65,7 +65,7 @@ pub(super) fn answer(city: String, now: Timestamp) -> Event {
 }
 
 /// The name by which a city is known, whatever the spelling: `Beijing`, `bei jing` and `北京市` are `北京`.
-fn canonical(city: &str) -> String {
+pub(crate) fn canonical(city: &str) -> String {
     let plain: String = city.chars().filter(|c| !c.is_whitespace() && !"'’-".contains(*c)).flat_map(char::to_lowercase).collect();
     let stem = plain.strip_suffix('市').unwrap_or(&plain);
     CITIES.iter().find(|c| c.0 == stem || c.1 == stem).map_or(stem, |c| c.0).to_owned()

@@ -1,0 +1,111 @@
+//! What was said before: the last turns of each user's conversation, in memory only.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::ids::UserId;
+
+/// How many users' conversations are kept; the one unused for longest makes room.
+const MOST_USERS: usize = 1000;
+/// How much of one is kept, in bytes.
+const MOST_BYTES: usize = 32 * 1024;
+/// How long an unused one is kept.
+const FORGET: Duration = Duration::from_secs(3600);
+
+/// A question and its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Turn {
+    pub(super) question: String,
+    pub(super) answer: String,
+}
+
+impl Turn {
+    fn bytes(&self) -> usize {
+        self.question.len() + self.answer.len()
+    }
+}
+
+struct Conversation {
+    turns: VecDeque<Turn>,
+    last: Instant,
+}
+
+/// The conversations.
+pub(super) struct Memory {
+    turns: usize,
+    users: Mutex<HashMap<UserId, Conversation>>,
+}
+
+impl Memory {
+    /// Keeps `turns` of each user.
+    pub(super) fn new(turns: usize) -> Self {
+        Self { turns, users: Mutex::default() }
+    }
+
+    /// What `user` has said and heard, oldest first.
+    pub(super) fn recall(&self, user: UserId, now: Instant) -> Vec<Turn> {
+        let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = users.get(&user).filter(|c| now.saturating_duration_since(c.last) < FORGET);
+        kept.map(|c| c.turns.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Adds a turn.
+    pub(super) fn remember(&self, user: UserId, turn: Turn, now: Instant) {
+        if self.turns == 0 {
+            return;
+        }
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        if users.len() >= MOST_USERS && !users.contains_key(&user) {
+            users.retain(|_, c| now.saturating_duration_since(c.last) < FORGET);
+            if users.len() >= MOST_USERS
+                && let Some(oldest) = users.iter().min_by_key(|(_, c)| c.last).map(|(id, _)| *id)
+            {
+                users.remove(&oldest);
+            }
+        }
+        let conversation = users.entry(user).or_insert_with(|| Conversation { turns: VecDeque::new(), last: now });
+        if now.saturating_duration_since(conversation.last) >= FORGET {
+            conversation.turns.clear();
+        }
+        conversation.last = now;
+        conversation.turns.push_back(turn);
+        while conversation.turns.len() > self.turns || conversation.turns.iter().map(Turn::bytes).sum::<usize>() > MOST_BYTES {
+            conversation.turns.pop_front();
+        }
+    }
+
+    /// Forgets what `user` has said.
+    pub(super) fn forget(&self, user: UserId) {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner).remove(&user);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turn(n: usize, bytes: usize) -> Turn {
+        Turn { question: n.to_string(), answer: "x".repeat(bytes) }
+    }
+
+    #[test]
+    fn the_last_turns_of_each_within_bounds() {
+        let (memory, now) = (Memory::new(3), Instant::now());
+        for n in 0..5 {
+            memory.remember(UserId(1), turn(n, 1), now);
+        }
+        let questions = |user, now| memory.recall(user, now).into_iter().map(|t| t.question).collect::<Vec<_>>();
+        assert_eq!(questions(UserId(1), now), ["2", "3", "4"]);
+        assert!(questions(UserId(2), now).is_empty());
+        memory.remember(UserId(1), turn(9, MOST_BYTES - 5), now);
+        assert_eq!(questions(UserId(1), now), ["9"]);
+        assert!(questions(UserId(1), now + FORGET).is_empty());
+        memory.forget(UserId(1));
+        assert!(questions(UserId(1), now).is_empty());
+        for user in 0..MOST_USERS as u64 + 10 {
+            memory.remember(UserId(user), turn(1, 1), now + Duration::from_secs(user));
+        }
+        assert_eq!(memory.users.lock().unwrap().len(), MOST_USERS);
+    }
+}

@@ -1,0 +1,102 @@
+//! `chat_message`: a language model where one is configured, else the guide's responder, which repeats what it heard (guide
+//! section 3.1, `process_chat_message`).
+
+mod memory;
+mod openai;
+
+use std::time::{Duration, Instant};
+
+use reqwest::Client;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::upstream::{Breaker, UpstreamError};
+use crate::config::{ChatConfig, Responder};
+use crate::door::Rate;
+use crate::ids::UserId;
+use crate::wire::{ErrorCode, Event};
+use memory::{Memory, Turn};
+
+/// Who answers.
+pub(super) struct Chat {
+    config: ChatConfig,
+    /// Only with a model.
+    client: Option<Client>,
+    memory: Memory,
+    rate: Rate<UserId>,
+    at_once: Semaphore,
+    breaker: Breaker,
+}
+
+/// What the guide's responder says.
+fn repeat(text: &str) -> String {
+    format!("收到消息:{text}")
+}
+
+impl Chat {
+    /// As configured; `client` for the model.
+    pub(super) fn new(config: &ChatConfig, client: Option<Client>) -> Self {
+        Self {
+            client: client.filter(|_| config.responder == Responder::Openai),
+            memory: Memory::new(config.turns),
+            rate: Rate::per_minute(config.per_minute),
+            at_once: Semaphore::new(config.concurrency),
+            breaker: Breaker::default(),
+            config: config.clone(),
+        }
+    }
+
+    /// The answer, where it takes no time.
+    pub(super) fn quick(&self, text: &str) -> Option<Event> {
+        self.client.is_none().then(|| Event::ChatResponse { message: repeat(text), source: None })
+    }
+
+    /// Asks the model; pieces of its answer go to `piece` as they come.
+    pub(super) async fn answer(&self, user: UserId, text: &str, piece: impl AsyncFnMut(&str)) -> Event {
+        let asked = match &self.client {
+            None => Ok(repeat(text)),
+            Some(client) => self.ask(client, user, text, piece).await,
+        };
+        match asked {
+            Ok(message) => Event::ChatResponse { message, source: None },
+            Err(why) => {
+                tracing::warn!(%user, %why, "the chat model gave no answer");
+                if self.config.fallback {
+                    return Event::ChatResponse { message: repeat(text), source: Some("builtin") };
+                }
+                Event::Error { message: format!("Chat processing error: {why}"), code: ErrorCode::UpstreamError }
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        client: &Client,
+        user: UserId,
+        text: &str,
+        piece: impl AsyncFnMut(&str),
+    ) -> Result<String, UpstreamError> {
+        self.rate.check(&user).map_err(|_| UpstreamError::Busy)?;
+        let patience = Duration::from_secs(self.config.timeout_seconds.into());
+        let waiting = timeout(patience, self.at_once.acquire()).await;
+        let _one = waiting.map_err(|_| UpstreamError::Busy)?.map_err(|_| UpstreamError::Busy)?;
+        self.breaker.check(Instant::now())?;
+        let before = self.memory.recall(user, Instant::now());
+        let asked = openai::complete(client, &self.config, &before, text, piece).await;
+        self.breaker.note(&asked, Instant::now());
+        let answer = asked?;
+        self.memory.remember(user, Turn { question: text.to_owned(), answer: answer.clone() }, Instant::now());
+        Ok(answer)
+    }
+
+    /// Forgets what was said.
+    pub(super) fn reset(&self, user: UserId) -> Event {
+        self.memory.forget(user);
+        Event::ChatReset {}
+    }
+
+    /// Forgets who has not come for a while.
+    pub(super) fn sweep(&self) {
+        self.rate.sweep();
+    }
+}

@@ -1,0 +1,126 @@
+//! Message types of one's own: posted, signed, to a program that the configuration names, whose JSON answer goes back.
+//!
+//! The signature is HMAC-SHA256 over the time and the body, `sha256=<hex>` in `X-QY-LTY-Signature`, the time being the Unix
+//! seconds in `X-QY-LTY-Timestamp`: who checks both can tell our requests from others', and old ones from new.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use hmac::{Hmac, KeyInit, Mac};
+use reqwest::Client;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use sha2::Sha256;
+use tokio::sync::Semaphore;
+
+use super::Asked;
+use super::upstream::{Breaker, UpstreamError, read, send};
+use crate::config::HandlerConfig;
+use crate::ids::{DeviceId, UserId};
+use crate::wire::{ErrorCode, Event, Timestamp};
+
+/// One type.
+struct Own {
+    config: HandlerConfig,
+    at_once: Semaphore,
+    breaker: Breaker,
+}
+
+/// All of them, by type.
+pub(super) struct OwnTypes {
+    types: HashMap<String, Own>,
+    client: Option<Client>,
+}
+
+/// What is posted.
+#[derive(Serialize)]
+struct Question<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    message: Option<&'a RawValue>,
+    user_id: UserId,
+    device_id: Option<DeviceId>,
+    #[serde(rename = "ref")]
+    reference: Option<&'a str>,
+    timestamp: Timestamp,
+}
+
+impl OwnTypes {
+    /// As configured.
+    pub(super) fn new(config: &[HandlerConfig], client: Option<Client>) -> Self {
+        let own = |config: &HandlerConfig| {
+            let at_once = Semaphore::new(config.concurrency);
+            (config.kind.clone(), Own { config: config.clone(), at_once, breaker: Breaker::default() })
+        };
+        Self { types: config.iter().map(own).collect(), client }
+    }
+
+    /// Asks the program behind `kind`.
+    pub(super) async fn answer(&self, asked: &Asked, kind: &str, message: Option<&RawValue>) -> Event {
+        let Some((own, client)) = self.types.get(kind).zip(self.client.as_ref()) else {
+            return Event::Error { message: format!("Unsupported message type: {kind}"), code: ErrorCode::UnsupportedType };
+        };
+        match own.ask(client, asked, message).await {
+            Ok(data) => Event::Own { kind: format!("{kind}_response"), data },
+            Err(why) => {
+                tracing::warn!(kind, %why, "a handler gave no answer");
+                Event::Error { message: format!("{kind} failed: {why}"), code: ErrorCode::UpstreamError }
+            }
+        }
+    }
+}
+
+impl Own {
+    async fn ask(&self, client: &Client, asked: &Asked, message: Option<&RawValue>) -> Result<Box<RawValue>, UpstreamError> {
+        let _one = self.at_once.try_acquire().map_err(|_| UpstreamError::Busy)?;
+        self.breaker.check(Instant::now())?;
+        let answer = self.post(client, asked, message).await;
+        self.breaker.note(&answer, Instant::now());
+        answer
+    }
+
+    async fn post(&self, client: &Client, asked: &Asked, message: Option<&RawValue>) -> Result<Box<RawValue>, UpstreamError> {
+        let timestamp = Timestamp::now();
+        let question = Question {
+            kind: &self.config.kind,
+            message,
+            user_id: asked.user,
+            device_id: asked.device,
+            reference: asked.reference.as_deref(),
+            timestamp,
+        };
+        let body = serde_json::to_vec(&question).map_err(|_| UpstreamError::Unreadable)?;
+        let seconds = timestamp.unix_micros() / 1_000_000;
+        let mut request = client.post(&self.config.url).header("content-type", "application/json");
+        request = request.header("X-QY-LTY-Timestamp", seconds.to_string());
+        if let Some(secret) = &self.config.secret {
+            request = request.header("X-QY-LTY-Signature", signature(secret.reveal().as_bytes(), seconds, &body));
+        }
+        let within = Duration::from_secs(self.config.timeout_seconds.into());
+        let end = Instant::now() + within;
+        let response = send(request.body(body), within).await?;
+        let answer = read(response, self.config.max_bytes, end.saturating_duration_since(Instant::now())).await?;
+        serde_json::from_slice(&answer).map_err(|_| UpstreamError::Unreadable)
+    }
+}
+
+/// `sha256=` and the HMAC (RFC 2104) of `{seconds}.{body}` in hexadecimal.
+fn signature(secret: &[u8], seconds: i64, body: &[u8]) -> String {
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret) else { return String::new() }; // any length is a key
+    mac.update(format!("{seconds}.").as_bytes());
+    mac.update(body);
+    let digest = mac.finalize().into_bytes();
+    format!("sha256={}", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signature_is_what_others_compute() {
+        // printf '1700000000.{"a":1}' | openssl dgst -sha256 -hmac secret
+        let expected = "sha256=49f24e537407743fa4a0242bb63b94b9a47ee99cbbe071ccd8a22550ae411686";
+        assert_eq!(signature(b"secret", 1_700_000_000, br#"{"a":1}"#), expected);
+    }
+}
