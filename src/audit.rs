@@ -11,20 +11,20 @@ pub const TARGET: &str = "audit";
 /// What happened.
 #[derive(Debug, Clone, Copy)]
 pub enum Act<'a> {
-    /// A right password.
-    LoggedIn,
-    /// A wrong password, an unknown name or a disabled account; the name as it was given.
-    LogInFailed(&'a str),
-    /// An attempt too many on this name.
-    LogInThrottled(&'a str),
+    /// A right password, and the token that was given for it.
+    LoggedIn(TokenId),
+    /// A wrong password or a disabled account. Not the name as it was given: people type their password into the wrong field.
+    LogInFailed(Option<UserId>),
+    /// An attempt too many.
+    LogInThrottled(Option<UserId>),
     /// The user gave a token back.
     LoggedOut(TokenId),
     /// The user changed the own password.
     PasswordChanged,
     /// A stranger made an account.
     Registered,
-    /// An administrator made this account.
-    UserCreated(UserId),
+    /// This account was made, with this role.
+    UserCreated(UserId, &'a str),
     /// An administrator changed this account: its role, its password, whether it is disabled.
     UserChanged(UserId, Changed<'a>),
     /// An administrator removed this account.
@@ -41,7 +41,9 @@ pub enum Act<'a> {
     PairingFailed,
     /// The paired device has fetched its token.
     PairingDone(DeviceId, TokenId),
-    /// A device was taken from its users.
+    /// An administrator said whose a device is.
+    DeviceBound(DeviceId),
+    /// A user gave a device away, or an administrator took it from everybody.
     DeviceDeleted(DeviceId),
 }
 
@@ -57,21 +59,21 @@ pub struct Changed<'a> {
 }
 
 /// Writes one line: the act, by whom (where that is known) and from where.
-pub fn note(act: Act<'_>, user: Option<UserId>, address: IpAddr) {
-    let user = user.map(|id| id.0);
+pub fn note(act: Act<'_>, user: Option<UserId>, address: Option<IpAddr>) {
+    let (user, address) = (user.map(|id| id.0), address.map(tracing::field::display));
     macro_rules! line {
         ($event:literal $(, $($field:tt)*)?) => {
-            tracing::info!(target: TARGET, event = $event, user, %address $(, $($field)*)?)
+            tracing::info!(target: TARGET, event = $event, user, address $(, $($field)*)?)
         };
     }
     match act {
-        Act::LoggedIn => line!("login"),
-        Act::LogInFailed(name) => line!("login_failed", name = shortened(name)),
-        Act::LogInThrottled(name) => line!("login_throttled", name = shortened(name)),
+        Act::LoggedIn(token) => line!("login", token = token.0),
+        Act::LogInFailed(id) => line!("login_failed", subject = id.map(|id| id.0)),
+        Act::LogInThrottled(id) => line!("login_throttled", subject = id.map(|id| id.0)),
         Act::LoggedOut(token) => line!("logout", token = token.0),
         Act::PasswordChanged => line!("password_changed"),
         Act::Registered => line!("registered"),
-        Act::UserCreated(id) => line!("user_created", subject = id.0),
+        Act::UserCreated(id, role) => line!("user_created", subject = id.0, role),
         Act::UserChanged(id, Changed { role, disabled, password }) => {
             line!("user_changed", subject = id.0, role, disabled, password);
         }
@@ -82,11 +84,7 @@ pub fn note(act: Act<'_>, user: Option<UserId>, address: IpAddr) {
         Act::PairingClaimed(device) => line!("pairing_claimed", device = device.0),
         Act::PairingFailed => line!("pairing_failed"),
         Act::PairingDone(device, token) => line!("pairing_done", device = device.0, token = token.0),
+        Act::DeviceBound(device) => line!("device_bound", device = device.0),
         Act::DeviceDeleted(device) => line!("device_deleted", device = device.0),
     }
-}
-
-/// A name of any length must not make a line of any length.
-fn shortened(name: &str) -> &str {
-    name.char_indices().nth(150).map_or(name, |(end, _)| &name[..end])
 }

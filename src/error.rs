@@ -211,6 +211,7 @@ impl From<StoreError> for ApiError {
             StoreError::Taken(what) => Self::Taken(what),
             StoreError::Full(what) => Self::Full(what),
             StoreError::LastAdmin => Self::LastAdmin,
+            StoreError::Revoked => Self::Unauthorized,
             other => Self::internal(other),
         }
     }

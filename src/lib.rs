@@ -21,11 +21,11 @@
 //! | [`store`] | what outlives the process | ids, wire |
 //! | [`hub`] | groups and presence | ids, wire |
 //! | [`mailbox`] | what waits for whom: append → commit → announce | config, data_dir, hub, store |
-//! | [`door`] | listening sockets, TLS, real addresses, origins, rates, seats | config, ids |
-//! | [`auth`] | credentials, passwords, tickets, pairing, the page's cookie | door, store |
+//! | [`door`] | listening sockets, TLS, real addresses, origins, rates, seats | audit, config, ids |
+//! | [`auth`] | credentials, passwords, tickets, pairing, the page's cookie | config, door, store |
 //! | [`handlers`] | what the companion answers | wire |
 //! | [`app`] | what all share, in build order | all above |
-//! | [`error`] | the catalogue of REST errors | auth, store |
+//! | [`error`] | the catalogue of REST errors | auth, mailbox, store |
 //! | [`session`] | one connection's life | app, error, handlers |
 //! | [`rest`] | the URL map, its resources, the page | app, audit, error, session |
 //! | [`ops`] | first start, sweeps | app |

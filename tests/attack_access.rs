@@ -269,3 +269,37 @@ async fn a13_of_two_who_change_the_password_at_once_one_does() {
         assert_eq!(statuses, [200, 401], "the first one ends the other's log-in and the password that it showed");
     }
 }
+
+/// A thief who has a token asks for others with it, as fast as it goes, while the owner's password is changed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a13_a_stolen_token_makes_none_that_outlives_it() {
+    let server = Server::start().await;
+    let (ana, admin) = (server.user("ana").await, server.admin().await);
+    for round in 0..8 {
+        let stolen = server.login("ana", &password(round)).await.ok()["token"].as_str().unwrap().to_owned();
+        let thief = async || {
+            let mut made = Vec::new();
+            loop {
+                let answer = server.post("/api/auth/tokens", &stolen, json!({})).await;
+                match answer.status.as_u16() {
+                    201 => made.push(answer.json["data"]["token"].as_str().unwrap().to_owned()),
+                    409 => drop(server.http("DELETE", "/api/auth/tokens/1", Some(&stolen), None).await), // as many as there may be
+                    _ => return made,
+                }
+            }
+        };
+        let owner = async {
+            tokio::time::sleep(std::time::Duration::from_millis(20 * round)).await; // at another moment each time
+            let change = json!({"password": password(round + 1)}).to_string();
+            server.http("PATCH", &format!("/api/users/{}", ana.id), Some(&admin), Some(&change)).await.ok();
+        };
+        let (one, two, three, ()) = tokio::join!(thief(), thief(), thief(), owner);
+        for token in [one, two, three].concat() {
+            assert_eq!(server.get("/api/auth/me", Some(&token)).await.status.as_u16(), 401, "round {round}");
+        }
+    }
+}
+
+fn password(round: u64) -> String {
+    if round == 0 { "ana-password".to_owned() } else { format!("ana-password-{round}") }
+}

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Limits;
 use crate::ids::{DeviceId, TokenId};
-use crate::store::{NewToken, NewUser, Role, Store, StoreError, Token, TokenHash, TokenKind, User};
+use crate::store::{Because, NewToken, NewUser, Role, Store, StoreError, Token, TokenHash, TokenKind, User};
 use crate::wire::Timestamp;
 
 pub use credential::Credential;
@@ -159,15 +159,6 @@ impl Auth {
         self.recognise(caller.hash).is_ok()
     }
 
-    /// Whether `caller` may still do what it could when it came: some work takes longer than losing an office does.
-    ///
-    /// # Errors
-    /// [`AuthError::Refused`] when not, or when the store fails.
-    pub fn confirm_office(&self, caller: &Caller) -> Result<(), AuthError> {
-        let now = self.recognise(caller.hash)?;
-        if now.actor() == caller.actor() { Ok(()) } else { Err(AuthError::Refused) }
-    }
-
     /// Notes that a connection with this token, standing for `device`, lives.
     pub fn seen(&self, token: TokenHash, device: Option<DeviceId>) {
         let now = Timestamp::now();
@@ -232,12 +223,13 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::Password`], [`AuthError::Busy`], [`StoreError::Taken`], or when the store fails.
-    pub async fn create_user(&self, username: &str, password: &str, role: Role) -> Result<User, AuthError> {
+    pub async fn create_user(&self, username: &str, password: &str, role: Role, because: Because) -> Result<User, AuthError> {
         if self.store.user_by_name(username)?.is_some() {
             return Err(StoreError::Taken("username").into()); // before the costly hash; decided for good when it is written
         }
         let password_hash = self.hash_password(password).await?;
-        Ok(self.store.create_user(NewUser { username: username.into(), role, password_hash }).await?)
+        let new = NewUser { username: username.into(), role, password_hash };
+        Ok(self.store.create_user(new, because).await?)
     }
 
     /// Makes a token; `new` turns its hash into what is to be stored.

@@ -6,7 +6,7 @@
 //! # Invariants
 //! - A code is good for [`PAIRING_SECONDS`] and one claim. Of two who claim it at once, one gets it.
 //! - Wrong codes count against all that are open: at [`MAX_WRONG`] a code is burned, whoever guessed. So guessing has
-//!   five tries in a billion, and who guesses is then barred for a while.
+//!   five tries in a billion (for each code that is open), and who guesses is then barred for a while.
 //! - The device code, 256 random bits, is kept as its hash only; the token is made when the device fetches it.
 
 use std::collections::HashMap;
@@ -73,12 +73,11 @@ pub enum PairingError {
 }
 
 /// What a device that asks is told.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Polled {
+pub enum Polled<'a> {
     /// Nobody has claimed it yet; it is good for so long.
     Pending(Duration),
-    /// It belongs to this user now, as this device. Said once.
-    Claimed(UserId, DeviceId),
+    /// It is claimed: the token can be handed out.
+    Claimed(Handout<'a>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +86,8 @@ enum Stage {
     /// Somebody has typed the code; the device is being made.
     Claiming,
     Claimed(UserId, DeviceId),
+    /// The device has come for its token, which is being made.
+    HandingOut,
 }
 
 struct Pairing {
@@ -163,6 +164,40 @@ impl Drop for Claim<'_> {
     fn drop(&mut self) {
         if let Some(pairing) = self.pairings.lock().pairings.get_mut(&self.device_code) {
             pairing.stage = self.stage;
+            if self.stage != Stage::Open {
+                // Claimed in its last second, it still waits for the device.
+                pairing.end = pairing.end.max(Instant::now() + Duration::from_secs(PAIRING_SECONDS));
+            }
+        }
+    }
+}
+
+/// A claimed pairing whose device is getting its token: once. Unless that succeeds, the device can come again.
+pub struct Handout<'a> {
+    pairings: &'a Pairings,
+    device_code: TokenHash,
+    /// Whose the device is.
+    pub user: UserId,
+    /// The device.
+    pub device: DeviceId,
+    done: bool,
+}
+
+impl Handout<'_> {
+    /// The token is made, or there is nothing to come again for.
+    pub fn done(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Handout<'_> {
+    fn drop(&mut self) {
+        let mut state = self.pairings.lock();
+        if self.done {
+            state.forget(&self.device_code);
+        } else if let Some(pairing) = state.pairings.get_mut(&self.device_code) {
+            pairing.stage = Stage::Claimed(self.user, self.device);
+            pairing.next_poll = Instant::now(); // not the device's fault
         }
     }
 }
@@ -213,6 +248,10 @@ impl Pairings {
             return Err(PairingError::TooMany(end - now));
         }
         state.guesses.retain(|_, (_, end)| *end > now);
+        // What is no code at all is a slip, not a guess.
+        if code.len() != CODE_CHARS || !code.bytes().all(|b| ALPHABET.contains(&b)) {
+            return Err(PairingError::Unknown);
+        }
         let device_code = state.codes.get(&code).copied();
         let found = device_code.and_then(|hash| state.pairings.get_mut(&hash).map(|pairing| (hash, pairing)));
         match found.filter(|(_, pairing)| pairing.stage == Stage::Open && pairing.end > now) {
@@ -228,11 +267,11 @@ impl Pairings {
         }
     }
 
-    /// The device asks. A claimed pairing is handed out once: the caller makes the token, or gives it back.
+    /// The device asks. A claimed pairing is handed out once.
     ///
     /// # Errors
     /// [`PairingError::Unknown`] when it has ended: begin again; [`PairingError::TooMany`] when it asks too often.
-    pub fn poll(&self, device_code: &str, now: Instant) -> Result<Polled, PairingError> {
+    pub fn poll(&self, device_code: &str, now: Instant) -> Result<Polled<'_>, PairingError> {
         let hash = TokenHash::of(device_code);
         let mut state = self.lock();
         let pairing = state.pairings.get_mut(&hash).filter(|pairing| pairing.end > now).ok_or(PairingError::Unknown)?;
@@ -240,20 +279,14 @@ impl Pairings {
             return Err(PairingError::TooMany(pairing.next_poll - now));
         }
         pairing.next_poll = now + Duration::from_secs(POLL_SECONDS);
-        let (stage, left) = (pairing.stage, pairing.end - now);
-        if let Stage::Claimed(user, device) = stage {
-            state.forget(&hash);
-            return Ok(Polled::Claimed(user, device));
+        match pairing.stage {
+            Stage::Claimed(user, device) => {
+                pairing.stage = Stage::HandingOut;
+                Ok(Polled::Claimed(Handout { pairings: self, device_code: hash, user, device, done: false }))
+            }
+            Stage::HandingOut => Err(PairingError::Unknown),
+            Stage::Open | Stage::Claiming => Ok(Polled::Pending(pairing.end - now)),
         }
-        Ok(Polled::Pending(left))
-    }
-
-    /// Puts back a claimed pairing whose token could not be made: the device will ask again.
-    pub fn give_back(&self, device_code: &str, user: UserId, device: DeviceId, now: Instant) {
-        let end = now + Duration::from_secs(PAIRING_SECONDS);
-        let stage = Stage::Claimed(user, device);
-        let pairing = Pairing { code: String::new(), about: About::default(), stage, wrong: 0, end, next_poll: now };
-        self.lock().pairings.insert(TokenHash::of(device_code), pairing);
     }
 
     /// Forgets what has ended.
@@ -293,6 +326,35 @@ mod tests {
         code.chars().map(|c| if c == '2' { '3' } else { '2' }).collect()
     }
 
+    /// The handout, when the pairing is claimed.
+    fn handed<'a>(pairings: &'a Pairings, device_code: &Secret, now: Instant) -> Option<Handout<'a>> {
+        match pairings.poll(device_code.reveal(), now) {
+            Ok(Polled::Claimed(handout)) => Some(handout),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn what_is_claimed_in_the_last_second_is_still_fetched() {
+        let pairings = Pairings::default();
+        let begun_at = Instant::now().checked_sub(Duration::from_secs(PAIRING_SECONDS - 1)).unwrap();
+        let Begun { device_code, code } = begun(&pairings, begun_at);
+        pairings.claim(&code, ANA, Instant::now()).unwrap().succeed(ANA, DeviceId(7));
+        assert!(handed(&pairings, &device_code, later(begun_at, PAIRING_SECONDS + 5)).is_some());
+    }
+
+    #[test]
+    fn slips_are_no_guesses() {
+        let (pairings, now) = (Pairings::default(), Instant::now());
+        let code = begun(&pairings, now).code;
+        for slip in ["", "ABC", "O0I1O0", "ABCDEFG", "äöüÄÖÜ", "      "] {
+            for _ in 0..MAX_WRONG {
+                assert_eq!(pairings.claim(slip, ANA, now).err(), Some(PairingError::Unknown));
+            }
+        }
+        assert!(pairings.claim(&code, ANA, now).is_ok());
+    }
+
     #[test]
     fn shown_typed_fetched_once() {
         let (pairings, now) = (Pairings::default(), Instant::now());
@@ -303,10 +365,14 @@ mod tests {
         pairings.claim(&typed, ANA, now).unwrap().succeed(ANA, DeviceId(7));
         assert_eq!(pairings.claim(&code, BOB, now).err(), Some(PairingError::Unknown), "a replay");
         let now = later(now, POLL_SECONDS);
-        assert_eq!(pairings.poll(device_code.reveal(), now), Ok(Polled::Claimed(ANA, DeviceId(7))));
-        assert_eq!(pairings.poll(device_code.reveal(), later(now, 5)), Err(PairingError::Unknown));
-        pairings.give_back(device_code.reveal(), ANA, DeviceId(7), now);
-        assert_eq!(pairings.poll(device_code.reveal(), now), Ok(Polled::Claimed(ANA, DeviceId(7))));
+        let handout = handed(&pairings, &device_code, now).unwrap();
+        assert_eq!((handout.user, handout.device), (ANA, DeviceId(7)));
+        let now = later(now, POLL_SECONDS);
+        assert!(handed(&pairings, &device_code, now).is_none(), "one of two that ask at once");
+        drop(handout); // the token could not be made, or the device hung up
+        let now = later(now, POLL_SECONDS);
+        handed(&pairings, &device_code, now).unwrap().done();
+        assert_eq!(pairings.poll(device_code.reveal(), later(now, 5)).err(), Some(PairingError::Unknown));
     }
 
     #[test]
@@ -327,7 +393,7 @@ mod tests {
             assert_eq!(pairings.claim(&other(&code), ANA, now).err(), Some(PairingError::Unknown));
         }
         assert_eq!(pairings.claim(&code, BOB, now).err(), Some(PairingError::Unknown), "burned");
-        assert_eq!(pairings.poll(device_code.reveal(), now), Err(PairingError::Unknown));
+        assert_eq!(pairings.poll(device_code.reveal(), now).err(), Some(PairingError::Unknown));
         let fresh = begun(&pairings, now).code;
         assert!(matches!(pairings.claim(&fresh, ANA, now), Err(PairingError::TooMany(wait)) if wait.as_secs() == 600));
         assert!(pairings.claim(&fresh, BOB, now).is_ok());
@@ -344,7 +410,7 @@ mod tests {
         assert!(matches!(pairings.poll(device_code.reveal(), later(now, 1)), Err(PairingError::TooMany(_))));
         assert!(pairings.poll(device_code.reveal(), later(now, 4)).is_ok());
         let end = later(now, PAIRING_SECONDS);
-        assert_eq!(pairings.poll(device_code.reveal(), end), Err(PairingError::Unknown));
+        assert_eq!(pairings.poll(device_code.reveal(), end).err(), Some(PairingError::Unknown));
         assert_eq!(pairings.claim(&code, ANA, end).err(), Some(PairingError::Unknown));
         pairings.sweep(end);
         assert!(pairings.lock().pairings.is_empty() && pairings.lock().codes.is_empty());

@@ -9,15 +9,23 @@ use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{self, Writer};
 
+use crate::wire::text::unseen;
+
 /// What is logged unless `RUST_LOG` says otherwise: our own words and the audit trail, and only warnings of others.
 const LOG: &str = "warn,qy_lty=info,audit=info";
 
 /// Starts it. What has to be read by people or programs goes to standard output; logs go to standard error.
 pub(super) fn start() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG));
+    let asked = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|text| !text.is_empty());
+    let filter = asked.as_deref().map(EnvFilter::try_new);
+    let wrong = matches!(filter, Some(Err(_)));
+    let filter = filter.and_then(Result::ok).unwrap_or_else(|| EnvFilter::new(LOG));
     let colours = std::io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     log.fmt_fields(fields()).init();
+    if wrong {
+        tracing::warn!(RUST_LOG = asked, usual = LOG, "RUST_LOG can't be read; the usual is logged");
+    }
 }
 
 /// Writes fields as `name=value` and the message as it is, every value escaped.
@@ -41,11 +49,6 @@ impl<W: fmt::Write> fmt::Write for Escaped<'_, W> {
         }
         Ok(())
     }
-}
-
-/// Line and paragraph separators, zero-width and direction characters, the byte order mark.
-fn unseen(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 #[cfg(test)]

@@ -37,8 +37,10 @@ pub struct Limits {
     pub frames_per_minute: u32,
     /// Bytes a minute that one connection may send. Absent: as many as `messages_per_minute` of `max_frame_bytes` each.
     pub bytes_per_minute: Option<u32>,
-    /// REST calls a minute with one token of a user or a device; administrators' and service tokens are not counted.
+    /// REST calls a minute with one token of a user or a device.
     pub requests_per_minute: u32,
+    /// REST calls a minute with one token of an administrator or a service, which push for everybody.
+    pub trusted_requests_per_minute: u32,
     /// Pairings a minute that devices at one address may begin.
     pub pairings_per_minute: u32,
     /// Open HTTP connections of one address that are no WebSocket (yet). Absent: as many as `connections_per_address`, but at
@@ -81,6 +83,7 @@ impl Default for Limits {
             frames_per_minute: 6000,
             bytes_per_minute: None,
             requests_per_minute: 6000,
+            trusted_requests_per_minute: 600_000,
             pairings_per_minute: 10,
             sockets_per_address: None,
             sockets: 2000,

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 /// An address as a key for limits: an IPv4 address, or the first 64 bits of an IPv6 address, since one customer gets at
-/// least a /64 and could otherwise come from 2^64 addresses. IPv4 in IPv6 counts as IPv4.
+/// least a /64 and could otherwise come from 2^64 addresses. Link-local addresses, which all are in one /64, count one by one: they
+/// are few, being this network's own. IPv4 in IPv6 counts as IPv4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NetKey(IpAddr);
 
@@ -11,6 +12,7 @@ impl From<IpAddr> for NetKey {
     fn from(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(v4) => Self(IpAddr::V4(v4)),
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => Self(IpAddr::V6(v6)),
             IpAddr::V6(v6) => Self(IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)))),
         }
     }
@@ -28,6 +30,7 @@ mod tests {
     fn a_64_is_one_and_mapped_is_v4() {
         assert_eq!(key("2001:db8:1:2::1"), key("2001:db8:1:2:ffff::9"));
         assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
+        assert_ne!(key("fe80::1"), key("fe80::2"));
         assert_eq!(key("::ffff:10.0.0.1"), key("10.0.0.1"));
         assert_ne!(key("10.0.0.1"), key("10.0.0.2"));
     }

@@ -8,11 +8,12 @@ pub mod origin;
 pub mod rates;
 pub mod redirect;
 pub mod seats;
-mod self_signed;
+pub mod self_signed;
 pub mod tls;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use salvo::http::Request;
 use salvo::http::uri::Scheme;
@@ -23,6 +24,9 @@ use crate::ids::{TokenId, UserId};
 pub use address::NetKey;
 pub use rates::{Penalty, Rate};
 pub use seats::{Seat, Seats};
+
+/// How many refusals a minute the audit trail names for one address; the others are counted.
+const REFUSAL_LINES: u32 = 30;
 
 /// The state of the door.
 pub struct Door {
@@ -38,10 +42,16 @@ pub struct Door {
     pub refusals: Penalty<NetKey>,
     /// Messages by user, over all connections.
     pub messages: Rate<UserId>,
-    /// REST calls by token.
+    /// REST calls by token of a user or a device.
     pub requests: Rate<TokenId>,
+    /// REST calls by token of an administrator or a service.
+    pub trusted_requests: Rate<TokenId>,
     /// Pairings begun, by address.
     pub pairings: Rate<NetKey>,
+    /// Lines about refusals in the audit trail, by address: who is refused must not fill the disk by it.
+    pub refusal_lines: Rate<NetKey>,
+    /// How many more there would have been since the last sweep.
+    pub lines_left_out: AtomicU64,
     /// Allowed web origins.
     pub origins: origin::Origins,
     /// Whose word about a client's address is taken.
@@ -63,7 +73,10 @@ impl Door {
             refusals: Penalty::per_minute(config.limits.refusals_per_minute),
             messages: Rate::per_minute(config.limits.user_messages_per_minute),
             requests: Rate::per_minute(config.limits.requests_per_minute),
+            trusted_requests: Rate::per_minute(config.limits.trusted_requests_per_minute),
             pairings: Rate::per_minute(config.limits.pairings_per_minute),
+            refusal_lines: Rate::per_minute(REFUSAL_LINES),
+            lines_left_out: AtomicU64::new(0),
             guard: Arc::new(guard::Guard::new(config, proxies.clone())),
             proxies,
             origins: origin::Origins::new(&config.server.origins, config.server.listen.ip().is_loopback()),
@@ -86,7 +99,13 @@ impl Door {
         self.refusals.sweep();
         self.messages.sweep();
         self.requests.sweep();
+        self.trusted_requests.sweep();
         self.pairings.sweep();
+        self.refusal_lines.sweep();
+        match self.lines_left_out.swap(0, Ordering::Relaxed) {
+            0 => {}
+            count => tracing::info!(target: crate::audit::TARGET, event = "left_out", count),
+        }
     }
 }
 

@@ -15,10 +15,12 @@ impl Origins {
         Self { listed: listed.iter().map(|o| o.to_ascii_lowercase()).collect(), loopback }
     }
 
-    /// Whether `origin` is a page of the server at `host` itself. Programs send none and are let through.
-    pub fn own(&self, origin: Option<&str>, host: Option<&str>) -> bool {
+    /// Whether `origin` is a page of the server at `host` itself. Programs send none and are let through. Over HTTPS
+    /// (`encrypted`) a page that came without it is none of ours; a proxy that we don't know of may add HTTPS, though.
+    pub fn own(&self, origin: Option<&str>, host: Option<&str>, encrypted: bool) -> bool {
         let Some(origin) = origin else { return true };
-        let authority = origin.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https")).map(|(_, rest)| rest);
+        let ours = |scheme: &str| scheme == "https" || (scheme == "http" && !encrypted);
+        let authority = origin.split_once("://").filter(|(scheme, _)| ours(scheme)).map(|(_, rest)| rest);
         authority.zip(host).is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host))
     }
 
@@ -72,9 +74,13 @@ mod tests {
         for origin in bad {
             assert!(!origins.allow(Some(origin), host), "{origin}");
         }
-        assert!(origins.own(None, host) && origins.own(Some("http://10.0.0.5:8000"), host));
+        assert!(origins.own(None, host, true) && origins.own(Some("http://10.0.0.5:8000"), host, false));
+        assert!(
+            origins.own(Some("https://10.0.0.5:8000"), host, true) && origins.own(Some("https://10.0.0.5:8000"), host, false)
+        );
+        assert!(!origins.own(Some("http://10.0.0.5:8000"), host, true));
         for origin in ["https://app.example.com", "http://localhost:5173", "null", "ftp://10.0.0.5:8000", "http://10.0.0.5"] {
-            assert!(!origins.own(Some(origin), host), "{origin}");
+            assert!(!origins.own(Some(origin), host, false), "{origin}");
         }
         assert!(!Origins::new(&[], false).allow(Some("http://localhost:5173"), host));
         assert!(!origins.allow(Some("http://x"), None));

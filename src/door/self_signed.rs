@@ -12,29 +12,53 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, date_time_ymd};
 
-use super::tls::TlsError;
+/// Why there is no certificate of our own. Prints as one plain sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum SelfSignedError {
+    /// The disk's fault.
+    #[error("can't write {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A name that can't be in a certificate, for example.
+    #[error("the self-signed certificate could not be made: {0}")]
+    Unmakeable(String),
+}
 
 /// Where it is, in the data directory.
 const DIRECTORY: &str = "tls";
+/// What it was made for, beside it.
+const NAMES: &str = "names";
 
 /// The paths of certificate and key below `data`, made for `names`, this machine's name, loopback and `listen` when they are
 /// not there yet.
 ///
 /// # Errors
-/// [`TlsError`]: the disk's, or a name that can't be in a certificate.
-pub(super) fn ensure(data: &Path, names: &[String], listen: SocketAddr) -> Result<(PathBuf, PathBuf), TlsError> {
+/// [`SelfSignedError`]: the disk's, or a name that can't be in a certificate.
+pub(super) fn ensure(data: &Path, names: &[String], listen: SocketAddr) -> Result<(PathBuf, PathBuf), SelfSignedError> {
     let at = data.join(DIRECTORY);
     let (cert, key) = (at.join("cert.pem"), at.join("key.pem"));
     let failed = |path: &Path| {
         let path = path.to_owned();
-        move |source: io::Error| TlsError::Io { path, source }
+        move |source: io::Error| SelfSignedError::Io { path, source }
     };
+    let said = names.join("\n");
     if cert.exists() && key.exists() {
+        if fs::read_to_string(at.join(NAMES)).is_ok_and(|then| then != said) {
+            tracing::warn!(directory = %at.display(), "tls.names has changed since the certificate was made: remove the directory for a new one, which devices must be told of");
+        }
         return Ok((cert, key));
+    }
+    if cert.exists() || key.exists() {
+        tracing::warn!(directory = %at.display(), "half of the certificate's files were missing: there is a new one, which devices must be told of");
     }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&at).map_err(failed(&at))?;
     let made = KeyPair::generate().and_then(|pair| Ok((parameters(names, listen)?.self_signed(&pair)?, pair)));
-    let (certificate, pair) = made.map_err(|error| TlsError::SelfSigned(error.to_string()))?;
+    let (certificate, pair) = made.map_err(|error| SelfSignedError::Unmakeable(error.to_string()))?;
+    write(&at.join(NAMES), said.as_bytes()).map_err(failed(&at))?;
     // The certificate last: it stands for both being there.
     write(&key, pair.serialize_pem().as_bytes()).map_err(failed(&key))?;
     write(&cert, certificate.pem().as_bytes()).map_err(failed(&cert))?;
@@ -100,6 +124,6 @@ mod tests {
         ensure(data.path(), &[], listen).unwrap();
         assert_ne!(fs::read(&cert).unwrap(), first, "half of a pair is no pair");
         let odd = ensure(tempfile::tempdir().unwrap().path(), &["ü\u{0}".into()], listen);
-        assert!(matches!(odd, Err(TlsError::SelfSigned(_))));
+        assert!(matches!(odd, Err(SelfSignedError::Unmakeable(_))));
     }
 }

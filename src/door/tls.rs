@@ -56,9 +56,9 @@ pub enum TlsError {
         /// What rustls said.
         source: rustls::Error,
     },
-    /// The certificate of our own could not be made.
-    #[error("the self-signed certificate could not be made: {0}")]
-    SelfSigned(String),
+    /// There is no certificate of our own.
+    #[error(transparent)]
+    SelfSigned(#[from] self_signed::SelfSignedError),
 }
 
 /// What new connections are served with.

@@ -67,6 +67,11 @@ impl Connection {
         self.ended.cancel();
     }
 
+    /// Why the session has been asked to end, if it has.
+    pub fn closed(&self) -> Option<CloseCode> {
+        self.close.get().copied()
+    }
+
     /// Waits until somebody asks the session to end.
     pub async fn closing(&self) -> CloseCode {
         self.ended.cancelled().await;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ids::DeviceId;
-use crate::store::{NewDevice, NewUser, Role};
+use crate::store::{Because, NewDevice, NewUser, Role};
 
 /// Something that happens.
 #[derive(Debug, Clone)]
@@ -68,7 +68,7 @@ impl World {
         let mut users = Vec::new();
         for name in ["ana", "bob"] {
             let new = NewUser { username: name.into(), role: Role::User, password_hash: "x".into() };
-            users.push(store.create_user(new).await.unwrap());
+            users.push(store.create_user(new, Because::Ourselves).await.unwrap());
         }
         let device =
             store.create_device(NewDevice { name: "d".into(), ..NewDevice::default() }, users[0].id, 0).await.unwrap().id;

@@ -4,8 +4,9 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::app::App;
+use crate::audit::{self, Act};
 use crate::auth::{AuthError, random_password};
-use crate::store::Role;
+use crate::store::{Because, Role};
 
 /// The first administrator's name.
 pub const ADMIN: &str = "admin";
@@ -30,8 +31,9 @@ pub async fn ensure_admin(
     }
     let made = if given.is_some() { None } else { Some(random_password().ok_or(AuthError::NoRandom)?) };
     let password = given.as_deref().or(made.as_deref()).unwrap_or_default();
-    let admin = app.auth.create_user(ADMIN, password, Role::Admin).await?;
+    let admin = app.auth.create_user(ADMIN, password, Role::Admin, Because::Ourselves).await?;
     tracing::info!(user = %admin.id, "created the first administrator");
+    audit::note(Act::UserCreated(admin.id, Role::Admin.name()), None, None);
     if let Some(password) = made {
         let text = welcome(address, fingerprint, &password, admin.id.0);
         // To standard output only: the log never holds the secret.

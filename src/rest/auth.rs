@@ -12,8 +12,9 @@ use crate::auth::{AuthError, Caller, Issued, TICKET_SECONDS};
 use crate::config::Registration;
 use crate::error::ApiError;
 use crate::ids::{DeviceId, TokenId, UserId};
-use crate::store::{NewToken, Role, StoreError, Token, TokenKind, User, UserChange};
+use crate::store::{Because, NewToken, Role, StoreError, Token, TokenKind, User, UserChange};
 use crate::wire::Timestamp;
+use crate::wire::text::is_plain;
 
 /// The longest label, in characters.
 const MAX_LABEL_CHARS: usize = 100;
@@ -76,14 +77,31 @@ fn logged_in(call: &Call, message: &str, user: &User, issued: &Issued, cookie: b
 }
 
 /// Makes the token that a log-in gives.
-async fn new_login(app: &App, user: UserId, cookie: bool) -> Result<Issued, ApiError> {
-    let new = |hash| if cookie { NewToken::browser(user, hash, BROWSER_SECONDS) } else { NewToken::login(user, hash) };
-    Ok(app.auth.issue(new).await?)
+///
+/// # Errors
+/// [`ApiError::WrongPassword`] when the password has been changed since it was checked; else as for any token.
+async fn new_login(app: &App, user: &User, cookie: bool) -> Result<Issued, ApiError> {
+    let because = Because::Password(user.password_hash.clone());
+    let new = |hash| match cookie {
+        true => NewToken { because, ..NewToken::browser(user.id, hash, BROWSER_SECONDS) },
+        false => NewToken { because, ..NewToken::login(user.id, hash) },
+    };
+    app.auth.issue(new).await.map_err(|error| match error {
+        AuthError::Store(StoreError::Revoked) => ApiError::WrongPassword,
+        other => other.into(),
+    })
+}
+
+/// Whose name this is: all that the audit trail says of it.
+fn named(call: &Call, username: &str) -> Option<UserId> {
+    call.app.store.user_by_name(username).ok().flatten().map(|user| user.id)
 }
 
 /// Ends the connections of a token that had to go for a new one.
-fn retire(app: &App, issued: &Issued) -> Result<(), ApiError> {
-    if issued.retired.is_some() { close_stale(app, issued.token.user_id) } else { Ok(()) }
+fn retire(call: &Call, issued: &Issued) -> Result<(), ApiError> {
+    let Some(retired) = issued.retired else { return Ok(()) };
+    audit::note(Act::TokenRevoked(retired), Some(issued.token.user_id), Some(call.address));
+    close_stale(&call.app, issued.token.user_id)
 }
 
 /// `POST /api/auth/login {username, password, cookie?}`.
@@ -93,22 +111,13 @@ pub(super) async fn login(call: Call) -> Result<Reply, ApiError> {
         return Err(ApiError::ForeignOrigin); // nobody else's page logs a browser in
     }
     let user = call.app.auth.login(&given.username, &given.password, call.address).await.inspect_err(|error| match error {
-        AuthError::WrongPassword => call.audit(Act::LogInFailed(&given.username)),
-        AuthError::Throttled(_) => call.audit(Act::LogInThrottled(&given.username)),
+        AuthError::WrongPassword => call.audit_refusal(Act::LogInFailed(named(&call, &given.username))),
+        AuthError::Throttled(_) => call.audit_refusal(Act::LogInThrottled(named(&call, &given.username))),
         _ => {}
     })?;
-    let issued = new_login(&call.app, user.id, given.cookie).await?;
-    retire(&call.app, &issued)?;
-    // A password may change while it is being checked. What that ended has ended before this token came: so it goes by itself.
-    if call.app.store.user(user.id)?.is_none_or(|now| now.password_hash != user.password_hash) {
-        match call.app.store.delete_token(user.id, issued.token.id).await {
-            Ok(()) | Err(StoreError::Missing(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
-        call.audit(Act::LogInFailed(&given.username));
-        return Err(ApiError::WrongPassword);
-    }
-    audit::note(Act::LoggedIn, Some(user.id), call.address);
+    let issued = new_login(&call.app, &user, given.cookie).await?;
+    retire(&call, &issued)?;
+    audit::note(Act::LoggedIn(issued.token.id), Some(user.id), Some(call.address));
     logged_in(&call, "logged in", &user, &issued, given.cookie)
 }
 
@@ -121,10 +130,10 @@ pub(super) async fn register(call: Call) -> Result<Reply, ApiError> {
     check_username(&given.username)?;
     // Counted like a log-in: an account costs a password hash, and strangers make it.
     let throttled = call.app.auth.throttle(&given.username, call.address);
-    throttled.inspect_err(|_| call.audit(Act::LogInThrottled(&given.username)))?;
-    let user = call.app.auth.create_user(&given.username, &given.password, Role::User).await?;
-    let issued = new_login(&call.app, user.id, false).await?;
-    audit::note(Act::Registered, Some(user.id), call.address);
+    throttled.inspect_err(|_| call.audit_refusal(Act::LogInThrottled(None)))?;
+    let user = call.app.auth.create_user(&given.username, &given.password, Role::User, Because::Ourselves).await?;
+    let issued = new_login(&call.app, &user, false).await?;
+    audit::note(Act::Registered, Some(user.id), Some(call.address));
     Ok(logged_in(&call, "registered", &user, &issued, false)?.into_created())
 }
 
@@ -181,23 +190,23 @@ pub(super) async fn change_password(call: Call) -> Result<Reply, ApiError> {
     let confirmed = auth.confirm(user, &body.current_password, call.address).await;
     let confirmed = confirmed.inspect_err(|error| {
         if matches!(error, AuthError::Throttled(_)) {
-            call.audit(Act::LogInThrottled(&user.username));
+            call.audit_refusal(Act::LogInThrottled(Some(user.id)));
         }
     });
     if !confirmed? {
-        call.audit(Act::LogInFailed(&user.username));
+        call.audit_refusal(Act::LogInFailed(Some(user.id)));
         return Err(ApiError::WrongPassword);
     }
     let password_hash = Some(auth.hash_password(&body.new_password).await?);
     // While it was being hashed, somebody else may have changed it, or removed the account: then the one shown is wrong now.
-    let change = UserChange { password_hash, if_password: Some(user.password_hash.clone()), ..UserChange::default() };
-    call.app.store.change_user(user.id, change).await.map_err(|error| match error {
-        StoreError::Missing(_) => ApiError::WrongPassword,
+    let (change, shown) = (UserChange { password_hash, ..UserChange::default() }, Because::Password(user.password_hash.clone()));
+    let user = &call.app.store.change_user(user.id, change, shown).await.map_err(|error| match error {
+        StoreError::Missing(_) | StoreError::Revoked => ApiError::WrongPassword,
         other => other.into(),
     })?;
     close_stale(&call.app, user.id)?;
     call.audit(Act::PasswordChanged);
-    let issued = new_login(&call.app, user.id, call.cookie.is_some()).await?;
+    let issued = new_login(&call.app, user, call.cookie.is_some()).await?;
     logged_in(&call, "password changed", user, &issued, call.cookie.is_some())
 }
 
@@ -275,19 +284,20 @@ pub(super) async fn issue(
         _ => {}
     }
     let label = body.label.unwrap_or_default();
-    if label.chars().count() > MAX_LABEL_CHARS || label.chars().any(char::is_control) {
+    if label.chars().count() > MAX_LABEL_CHARS || !is_plain(&label) {
         return Err(ApiError::Invalid(format!(
-            "label must have at most {MAX_LABEL_CHARS} characters, none of them control characters"
+            "label must have at most {MAX_LABEL_CHARS} characters, no control or invisible ones"
         )));
     }
     if body.expires_in.is_some_and(|n| n == 0 || n > MAX_LIFE_SECONDS) {
         return Err(ApiError::Invalid(format!("expires_in must be 1 to {MAX_LIFE_SECONDS} seconds")));
     }
     let expires_at = body.expires_in.map(|n| Timestamp::now().plus_seconds(n));
+    let because = Because::Token(call.caller()?.hash);
     let made = call
         .app
         .auth
-        .issue(|hash| NewToken { user_id: owner, device_id, kind, label, expires_at, hash, make_room: false })
+        .issue(|hash| NewToken { user_id: owner, device_id, kind, label, expires_at, hash, make_room: false, because })
         .await?;
     call.audit(Act::TokenMade(made.token.id));
     let Token { id, kind, label, device_id, expires_at, .. } = &made.token;

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use salvo::http::header::{HeaderValue, SET_COOKIE};
@@ -52,7 +53,15 @@ impl Call {
 
     /// Writes the audit trail.
     pub(super) fn audit(&self, act: Act<'_>) {
-        audit::note(act, self.caller.as_ref().map(|caller| caller.user.id), self.address);
+        audit::note(act, self.caller.as_ref().map(|caller| caller.user.id), Some(self.address));
+    }
+
+    /// The same for a refusal, of which one address can make any number.
+    pub(super) fn audit_refusal(&self, act: Act<'_>) {
+        match self.app.door.refusal_lines.check(&self.address.into()) {
+            Ok(()) => self.audit(act),
+            Err(_) => drop(self.app.door.lines_left_out.fetch_add(1, Ordering::Relaxed)),
+        }
     }
 
     /// The path's id as a newtype; `what` it would be the id of.

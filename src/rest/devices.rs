@@ -11,6 +11,7 @@ use crate::error::ApiError;
 use crate::ids::{DeviceId, Recipient, UserId};
 use crate::store::{Device, DeviceChange, NewDevice, Role};
 use crate::wire::Timestamp;
+use crate::wire::text::is_plain;
 
 /// The longest name, serial or model, in characters.
 const MAX_TEXT_CHARS: usize = 100;
@@ -65,11 +66,9 @@ fn device(call: &Call) -> Result<Device, ApiError> {
 
 pub(super) fn check_text(field: &str, text: Option<&str>, least: usize) -> Result<(), ApiError> {
     match text {
-        Some(t) if !(least..=MAX_TEXT_CHARS).contains(&t.chars().count()) || t.chars().any(char::is_control) => {
-            Err(ApiError::Invalid(format!(
-                "{field} must have {least} to {MAX_TEXT_CHARS} characters, none of them control characters"
-            )))
-        }
+        Some(t) if !(least..=MAX_TEXT_CHARS).contains(&t.chars().count()) || !is_plain(t) => Err(ApiError::Invalid(format!(
+            "{field} must have {least} to {MAX_TEXT_CHARS} characters, no control or invisible ones"
+        ))),
         _ => Ok(()),
     }
 }
@@ -175,11 +174,15 @@ pub(super) async fn change(call: Call) -> Result<Reply, ApiError> {
     let what = DeviceChange { name: body.name, serial: body.serial, model: body.model, users };
     let device = app.store.change_device(id, what).await?;
     let after = app.store.device_users(id)?;
-    if !before.iter().any(|user| after.contains(user)) {
-        app.mailbox.remove(Recipient::Device(id)).await?; // the new owners get the device, not the old ones' mail
+    let handed_on = !before.iter().any(|user| after.contains(user));
+    if before != after {
+        call.audit(Act::DeviceBound(id));
     }
     for user in before.into_iter().filter(|user| !after.contains(user)) {
-        device_taken(app, user, id)?;
+        device_taken(app, user, id)?; // first: nobody hears what is not for them any more
+    }
+    if handed_on {
+        app.mailbox.remove(Recipient::Device(id)).await?; // the new owners get the device, not the old ones' mail
     }
     if let Some(primary) = body.primary {
         app.store.set_primary(caller.id, id, primary).await?;

@@ -103,17 +103,17 @@ impl Endpoint {
         let header = |name: HeaderName| req.headers().get(name).and_then(|v| v.to_str().ok());
         let several = req.headers().get_all(ORIGIN).iter().count() > 1;
         let origin = req.headers().get(ORIGIN).map(|v| v.to_str().unwrap_or_default());
-        !several && self.app.door.origins.own(origin, header(HOST))
+        !several && self.app.door.origins.own(origin, header(HOST), self.app.door.encrypted(req))
     }
 
-    /// Counts a call with a token whose holder could flood us; administrators and service tokens push for everybody.
+    /// Counts a call with a token.
     fn count(&self, who: Option<&Recognised>) -> Result<(), ApiError> {
-        match who {
-            Some(Recognised { caller, .. }) if matches!(caller.actor(), Actor::User | Actor::Device) => {
-                self.app.door.requests.check(&caller.token.id).map_err(ApiError::TooMany)
-            }
-            _ => Ok(()),
-        }
+        let Some(Recognised { caller, .. }) = who else { return Ok(()) };
+        let rate = match caller.actor() {
+            Actor::Admin | Actor::Service => &self.app.door.trusted_requests,
+            Actor::User | Actor::Device | Actor::Anonymous => &self.app.door.requests,
+        };
+        rate.check(&caller.token.id).map_err(ApiError::TooMany)
     }
 
     /// The body: JSON, not longer than allowed.

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::call::{Call, Reply};
 use super::devices::{DeviceView, check_text, view};
 use super::revoke::close_stale;
-use crate::audit::Act;
+use crate::audit::{self, Act};
 use crate::auth::pairing::{About, PAIRING_SECONDS, POLL_SECONDS, PairingError, Polled};
 use crate::error::ApiError;
 use crate::ids::{DeviceId, UserId};
-use crate::store::{Device, DeviceChange, NewDevice, NewToken, TokenKind};
+use crate::store::{Because, Device, DeviceChange, NewDevice, NewToken, TokenKind};
 
 /// `POST /api/devices/pair {name?, serial?, model?}` begins; `{device_code}` asks how it stands.
 pub(super) async fn pair(call: Call) -> Result<Reply, ApiError> {
@@ -70,24 +70,29 @@ async fn ask(call: &Call, device_code: &str) -> Result<Reply, ApiError> {
     }
     // A device code can't be guessed; who tries all the same is counted like who shows a wrong credential.
     let polled = call.app.auth.pairings.poll(device_code, Instant::now());
-    if polled == Err(PairingError::Unknown) {
+    if matches!(polled, Err(PairingError::Unknown)) {
         call.app.door.refusals.check(&call.address.into(), Instant::now()).map_err(ApiError::TooMany)?;
     }
-    let (user, device) = match polled? {
+    let handout = match polled? {
         Polled::Pending(left) => {
             let pending = Pending { state: "pending", expires_in: left.as_secs(), interval: POLL_SECONDS };
             return Reply::data("nobody has claimed it yet", &pending);
         }
-        Polled::Claimed(user, device) => (user, device),
+        Polled::Claimed(handout) => handout,
     };
-    let made = token(call, user, device).await.inspect_err(|error| {
-        // Where the device or its owner has gone meanwhile there is nothing to come back for.
-        if !matches!(error, ApiError::NotFound(_)) {
-            call.app.auth.pairings.give_back(device_code, user, device, Instant::now());
+    let user = handout.user;
+    let (secret, record) = match token(call, user, handout.device).await {
+        Ok(made) => {
+            handout.done();
+            made
         }
-    });
-    let (secret, record) =
-        made.map_err(|error| if matches!(error, ApiError::NotFound(_)) { ApiError::PairingOver } else { error })?;
+        // The device or its owner has gone meanwhile: there is nothing to come back for.
+        Err(ApiError::NotFound(_)) => {
+            handout.done();
+            return Err(ApiError::PairingOver);
+        }
+        Err(error) => return Err(error),
+    };
     let token = secret.reveal();
     let view = Paired { state: "paired", token, user_id: user, device: view(&call.app, record, user)? };
     Ok(Reply::data("paired", &view)?.with_token(token))
@@ -101,9 +106,18 @@ async fn token(call: &Call, user: UserId, device: DeviceId) -> Result<(crate::au
         close_stale(app, user)?;
     }
     let (kind, device_id, label) = (TokenKind::Device, Some(device), "pairing".to_owned());
-    let new = |hash| NewToken { user_id: user, device_id, kind, label, expires_at: None, hash, make_room: false };
+    let new = |hash| NewToken {
+        user_id: user,
+        device_id,
+        kind,
+        label,
+        expires_at: None,
+        hash,
+        make_room: false,
+        because: Because::Ourselves,
+    };
     let issued = app.auth.issue(new).await?;
-    call.audit(Act::PairingDone(device, issued.token.id));
+    audit::note(Act::PairingDone(device, issued.token.id), Some(user), Some(call.address));
     Ok((issued.secret, record))
 }
 
@@ -121,7 +135,7 @@ pub(super) async fn claim(call: Call) -> Result<Reply, ApiError> {
     check_text("name", body.name.as_deref(), 1)?;
     let user = call.caller()?.user.id;
     let claim = call.app.auth.pairings.claim(&body.code, user, Instant::now()).map_err(|error| {
-        call.audit(Act::PairingFailed);
+        call.audit_refusal(Act::PairingFailed);
         match error {
             PairingError::Unknown => ApiError::NotFound("code"),
             other => other.into(),

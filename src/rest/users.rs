@@ -7,8 +7,9 @@ use super::revoke::close_stale;
 use crate::audit::{Act, Changed};
 use crate::error::ApiError;
 use crate::ids::{DeviceId, Recipient, UserId};
-use crate::store::{NewUser, Role, User, UserChange};
+use crate::store::{Because, Role, User, UserChange};
 use crate::wire::Timestamp;
+use crate::wire::text::is_plain;
 
 /// The longest name, in characters (Django's limit, from which accounts may come).
 const MAX_USERNAME_CHARS: usize = 150;
@@ -29,16 +30,9 @@ impl<'a> From<&'a User> for UserView<'a> {
     }
 }
 
-/// Characters that can't be seen but change what a name looks like: soft hyphen, zero width, direction, byte order.
-fn invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
-
 /// Refuses names that would break a log line or hide what they are.
 pub(super) fn check_username(name: &str) -> Result<(), ApiError> {
-    let good = (1..=MAX_USERNAME_CHARS).contains(&name.chars().count())
-        && name.trim() == name
-        && !name.chars().any(|c| c.is_control() || invisible(c));
+    let good = (1..=MAX_USERNAME_CHARS).contains(&name.chars().count()) && name.trim() == name && is_plain(name);
     if good {
         return Ok(());
     }
@@ -67,15 +61,9 @@ pub(super) async fn create(call: Call) -> Result<Reply, ApiError> {
     }
     let body: Body = call.json()?;
     check_username(&body.username)?;
-    let auth = &call.app.auth;
-    if call.app.store.user_by_name(&body.username)?.is_some() {
-        return Err(ApiError::Taken("username")); // before the costly hash; decided for good when it is written
-    }
-    let password_hash = auth.hash_password(&body.password).await?;
-    auth.confirm_office(call.caller()?)?;
-    let new = NewUser { username: body.username, role: body.role.unwrap_or(Role::User), password_hash };
-    let user = call.app.store.create_user(new).await?;
-    call.audit(Act::UserCreated(user.id));
+    let (role, because) = (body.role.unwrap_or(Role::User), Because::Office(call.caller()?.hash));
+    let user = call.app.auth.create_user(&body.username, &body.password, role, because).await?;
+    call.audit(Act::UserCreated(user.id, role.name()));
     Reply::created("user created", &UserView::from(&user))
 }
 
@@ -103,9 +91,8 @@ pub(super) async fn change(call: Call) -> Result<Reply, ApiError> {
         Some(password) => Some(call.app.auth.hash_password(&password).await?),
         None => None,
     };
-    call.app.auth.confirm_office(call.caller()?)?;
-    let change = UserChange { disabled: body.disabled, role: body.role, password_hash, if_password: None };
-    let user = call.app.store.change_user(id, change).await?;
+    let change = UserChange { disabled: body.disabled, role: body.role, password_hash };
+    let user = call.app.store.change_user(id, change, Because::Office(call.caller()?.hash)).await?;
     close_stale(&call.app, id)?;
     let role = body.role.map(|_| user.role.name());
     call.audit(Act::UserChanged(id, Changed { role, disabled: body.disabled, password: new_password }));

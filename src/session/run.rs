@@ -318,6 +318,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Writes whole frames; a write that waits hears when the session is told to end.
     async fn write(&mut self, frames: &[u8]) -> Result<(), End> {
+        if let Some(code) = self.connection.closed() {
+            return Err(code.into()); // told while these were being read: who may hear nothing more hears nothing more
+        }
         if self.socket.write(frames, self.connection.closing()).await? == Progress::Read {
             self.connection.heard(std::time::Instant::now()); // who reads is alive, even where its pongs are far behind
         }

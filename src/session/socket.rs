@@ -78,7 +78,7 @@ pub(super) struct Socket<S> {
     owes_flush: bool,
     /// The client has said goodbye, so tungstenite's next flush writes a close frame, and nothing may follow it.
     closed_by_peer: bool,
-    /// What a write that was cut off has left, and how much of that is out.
+    /// The frames of a write that was cut off, from the first one's beginning, and how much of them is out.
     rest: Vec<u8>,
     rest_written: usize,
 }
@@ -164,7 +164,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             if done == frames.len() && !self.owes_flush {
                 return Ok(Progress::Buffered);
             }
-            self.rest.extend_from_slice(&frames[done..]);
+            self.rest.extend_from_slice(frames); // whole, so that it is known where a frame that is half out ends
+            self.rest_written = done;
         } else {
             self.rest.extend_from_slice(frames);
         }
@@ -242,6 +243,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             .await;
             return;
         };
+        if code == CloseCode::Unauthorized {
+            self.forget_unsent();
+        }
         let mut last = Vec::new();
         if code.announced()
             && let Ok(event) = Event::disconnect(code, retry_after).frame(None, Timestamp::now())
@@ -253,6 +257,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         if self.write(&last, std::future::pending()).await.is_ok() {
             let _ = timeout(DRAIN, self.drain()).await;
         }
+    }
+
+    /// Gives up the frames of which nothing is out yet: whose right has been taken away gets no more of them.
+    fn forget_unsent(&mut self) {
+        let mut end = 0;
+        while end < self.rest_written {
+            let Some(length) = frame_length(&self.rest[end..]) else { return };
+            end += length;
+        }
+        self.rest.truncate(end);
     }
 
     /// Says that nothing more will come, and reads until the other side says so too.
@@ -267,6 +281,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             }
         }
         Ok(())
+    }
+}
+
+/// The length of the first of our frames in `bytes`, which bear no mask (RFC 6455 section 5.2).
+fn frame_length(bytes: &[u8]) -> Option<usize> {
+    let number =
+        |range: std::ops::Range<usize>| Some(bytes.get(range)?.iter().fold(0, |sum, &byte| sum << 8 | usize::from(byte)));
+    match bytes.get(1)? & 0x7f {
+        126 => Some(4 + number(2..4)?),
+        127 => Some(10 + number(2..10)?),
+        short => Some(2 + usize::from(short)),
     }
 }
 
@@ -314,6 +339,27 @@ mod tests {
         ending.await.unwrap();
         assert_eq!(&got[..20], [[1; 10], [2; 10]].concat());
         assert!(got.ends_with(Frame::close(4100, CloseCode::TooSlow.reason()).as_bytes()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whose_right_is_gone_gets_the_frame_that_is_half_out_and_no_other() {
+        for (text, room) in [(10, 16), (300, 350), (70_000, 70_100)] {
+            let frame = Frame::json(&"x".repeat(text)).unwrap();
+            let (near, mut far) = tokio::io::duplex(room); // one and a bit
+            let mut socket = Socket::new(near, &limits(0)).await;
+            let frames = frame.as_bytes().repeat(5);
+            let told = async { CloseCode::Unauthorized };
+            assert_eq!(socket.write(&frames, told).await, Err(End::Close(CloseCode::Unauthorized, None)));
+            let ending = tokio::spawn(socket.finish(CloseCode::Unauthorized.into()));
+            let mut got = Vec::new();
+            far.read_to_end(&mut got).await.unwrap();
+            drop(far);
+            ending.await.unwrap();
+            assert_eq!(&got[..frame.as_bytes().len() * 2], frame.as_bytes().repeat(2));
+            let rest = &got[frame.as_bytes().len() * 2..];
+            assert!(rest.ends_with(Frame::close(4001, CloseCode::Unauthorized.reason()).as_bytes()));
+            assert!(String::from_utf8_lossy(&rest[4..]).starts_with(r#"{"type":"disconnect""#), "{text}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -16,6 +16,8 @@ use salvo::http::{Request, Response, StatusCode};
 use salvo::rt::tokio::TokioIo;
 use salvo::{Depot, FlowCtrl, async_trait};
 use sha1::{Digest, Sha1};
+
+use tokio::time::timeout;
 
 use super::run::{Wish, serve};
 use super::socket::{End, Socket};
@@ -31,6 +33,9 @@ use crate::wire::CloseCode;
 
 /// What RFC 6455 section 1.3 appends to the key.
 const ACCEPT_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// How long the client may take to read the 101.
+const SWITCH: Duration = Duration::from_secs(10);
 
 /// Answers the WebSocket routes.
 pub struct Connect(pub Arc<App>);
@@ -81,7 +86,7 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
     app.clone().sessions.spawn(async move {
         let _seat = seat;
         // The client may be gone before it has read the 101.
-        if let Ok(upgraded) = upgrade.await {
+        if let Ok(Ok(upgraded)) = timeout(SWITCH, upgrade).await {
             session(app, upgraded, admitted, address).await;
         }
     });

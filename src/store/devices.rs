@@ -318,10 +318,11 @@ mod tests {
     use super::super::tests::fresh;
     use super::super::{NewToken, NewUser, Role, TokenHash, TokenKind};
     use super::*;
+    use crate::store::Because;
 
     async fn user(store: &Store, name: &str) -> UserId {
         let new = NewUser { username: name.into(), role: Role::User, password_hash: "x".into() };
-        store.create_user(new).await.unwrap().id
+        store.create_user(new, Because::Ourselves).await.unwrap().id
     }
 
     fn new(serial: Option<&str>, primary: bool) -> NewDevice {

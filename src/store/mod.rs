@@ -35,7 +35,7 @@ pub use devices::{Device, DeviceChange, NewDevice};
 #[doc(hidden)]
 pub use messages::fuzz_key;
 pub use messages::{Earlier, Head, Log, Stored};
-pub use tokens::{NewToken, Token, TokenHash, TokenKind};
+pub use tokens::{Because, NewToken, Token, TokenHash, TokenKind};
 pub use users::{NewUser, Role, User, UserChange, fold_name};
 
 /// Segment size of sled's log. With 1 MiB no value of ours is large enough for sled's `blobs/`, which are never synced.
@@ -85,6 +85,9 @@ pub enum StoreError {
     /// What was to be changed does not exist.
     #[error("no such {0}")]
     Missing(&'static str),
+    /// The right by which it was asked for has been taken away meanwhile.
+    #[error("the right to this has been taken away")]
+    Revoked,
     /// A name or serial that somebody has already.
     #[error("{0} is taken")]
     Taken(&'static str),

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use sled::Transactional;
 
 use super::catalogue::{Trees, TxError, committed, decode, encode, user_token};
-use super::{Page, Result, Store, StoreError};
+use super::{Page, Result, Role, Store, StoreError};
 use crate::ids::{DeviceId, TokenId, UserId};
 use crate::wire::Timestamp;
 
@@ -69,6 +69,39 @@ impl Token {
     }
 }
 
+/// By what right something is written: looked at again where it is written, since what gave the right may have been taken away
+/// while the request waited for a password, a body, or its turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Because {
+    /// The asking token: it must still be there, and its user enabled.
+    Token(TokenHash),
+    /// An administrator's token: its user must still be one, too.
+    Office(TokenHash),
+    /// A password that hashes to this: it must be this user's still.
+    Password(String),
+    /// The program itself says so.
+    Ourselves,
+}
+
+impl Because {
+    /// Whether it still holds for what concerns `user`.
+    pub(super) fn check(&self, trees: &Trees, user: Option<UserId>) -> Result<()> {
+        let holds = match self {
+            Self::Ourselves => true,
+            Self::Password(hash) => match user {
+                Some(id) => super::users::get(trees, id)?.is_some_and(|u| !u.disabled && u.password_hash == *hash),
+                None => false,
+            },
+            Self::Token(hash) | Self::Office(hash) => match get(trees, hash.as_bytes())? {
+                Some(token) => super::users::get(trees, token.user_id)?
+                    .is_some_and(|u| !u.disabled && (matches!(self, Self::Token(_)) || u.role == Role::Admin)),
+                None => false,
+            },
+        };
+        if holds { Ok(()) } else { Err(StoreError::Revoked) }
+    }
+}
+
 /// What a new token is made from.
 #[derive(Debug, Clone)]
 pub struct NewToken {
@@ -86,6 +119,8 @@ pub struct NewToken {
     pub hash: TokenHash,
     /// When the user has as many as the limit: retire the `user` token unused for longest (a log-in), or refuse.
     pub make_room: bool,
+    /// By what right.
+    pub because: Because,
 }
 
 impl NewToken {
@@ -98,7 +133,16 @@ impl NewToken {
     /// What a log-in gives: acts as the user, no end, retires an old one where there are too many.
     pub fn login(user_id: UserId, hash: TokenHash) -> Self {
         let (device_id, expires_at) = (None, None);
-        Self { user_id, device_id, kind: TokenKind::User, label: "login".into(), expires_at, hash, make_room: true }
+        Self {
+            user_id,
+            device_id,
+            kind: TokenKind::User,
+            label: "login".into(),
+            expires_at,
+            hash,
+            make_room: true,
+            because: Because::Ourselves,
+        }
     }
 }
 
@@ -154,6 +198,7 @@ fn create(trees: &Trees, new: NewToken, limit: usize) -> Result<(Token, Option<T
     if !trees.users.contains_key(new.user_id.to_key())? {
         return Err(StoreError::Missing("user"));
     }
+    new.because.check(trees, Some(new.user_id))?;
     if let Some(device) = new.device_id
         && !trees.user_devices.contains_key(super::catalogue::user_device(new.user_id, device))?
     {
@@ -203,8 +248,8 @@ impl Store {
     /// Adds a token where `user` has fewer than `limit`; also says which one was retired for it.
     ///
     /// # Errors
-    /// [`StoreError::Full`] when there is no room, [`StoreError::Missing`] when the user or the device has gone; else when
-    /// the store fails.
+    /// [`StoreError::Full`] when there is no room, [`StoreError::Missing`] when the user or the device has gone,
+    /// [`StoreError::Revoked`]; else when the store fails.
     pub async fn create_token(&self, new: NewToken, limit: usize) -> Result<(Token, Option<TokenId>)> {
         self.write(move |trees| create(trees, new, limit)).await
     }
@@ -251,7 +296,7 @@ mod tests {
     async fn with_user() -> (tempfile::TempDir, Store, UserId) {
         let (dir, store) = fresh();
         let new = NewUser { username: "u".into(), role: Role::User, password_hash: "x".into() };
-        let id = store.create_user(new).await.unwrap().id;
+        let id = store.create_user(new, Because::Ourselves).await.unwrap().id;
         (dir, store, id)
     }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use sled::Transactional;
 
 use super::catalogue::{Trees, TxError, committed, decode, encode, number, second, user_device};
+use super::tokens::Because;
 use super::tokens::{TokenKind, owned_tokens};
 use super::{Log, Page, Result, Store, StoreError, Token, TokenHash, devices};
 use crate::ids::{DeviceId, MessageId, UserId};
@@ -73,8 +74,6 @@ pub struct UserChange {
     pub role: Option<Role>,
     /// A new password; it also ends every token that a log-in with the old one gave.
     pub password_hash: Option<String>,
-    /// Only where this is the hash of the password still: who has shown another one may no longer change anything.
-    pub if_password: Option<String>,
 }
 
 /// The key under which a name is unique.
@@ -133,9 +132,6 @@ fn create(trees: &Trees, new: &NewUser) -> Result<User> {
 
 fn change(trees: &Trees, id: UserId, change: UserChange) -> Result<User> {
     let mut user = get(trees, id)?.ok_or(StoreError::Missing("user"))?;
-    if change.if_password.is_some_and(|shown| shown != user.password_hash) {
-        return Err(StoreError::Missing("password"));
-    }
     let was_admin = user.role == Role::Admin && !user.disabled;
     user.role = change.role.unwrap_or(user.role);
     user.disabled = change.disabled.unwrap_or(user.disabled);
@@ -221,16 +217,24 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Taken`] when the name exists; else when the store fails.
-    pub async fn create_user(&self, new: NewUser) -> Result<User> {
-        self.write(move |trees| create(trees, &new)).await
+    pub async fn create_user(&self, new: NewUser, because: Because) -> Result<User> {
+        self.write(move |trees| {
+            because.check(trees, None)?;
+            create(trees, &new)
+        })
+        .await
     }
 
     /// Changes an account and returns it as it is now.
     ///
     /// # Errors
-    /// [`StoreError::Missing`], [`StoreError::LastAdmin`]; else when the store fails.
-    pub async fn change_user(&self, id: UserId, what: UserChange) -> Result<User> {
-        self.write(move |trees| change(trees, id, what)).await
+    /// [`StoreError::Missing`], [`StoreError::LastAdmin`], [`StoreError::Revoked`]; else when the store fails.
+    pub async fn change_user(&self, id: UserId, what: UserChange, because: Because) -> Result<User> {
+        self.write(move |trees| {
+            because.check(trees, Some(id))?;
+            change(trees, id, what)
+        })
+        .await
     }
 
     /// Removes an account with its tokens and bindings; devices that nobody else has go with it.
@@ -264,30 +268,37 @@ mod tests {
     async fn names_are_unique_without_case_and_free_again_after_removal() {
         let (_dir, store) = fresh();
         assert!(store.is_new().unwrap());
-        let root = store.create_user(named("root", Role::Admin)).await.unwrap();
-        let ana = store.create_user(named("Ana", Role::User)).await.unwrap();
+        let root = store.create_user(named("root", Role::Admin), Because::Ourselves).await.unwrap();
+        let ana = store.create_user(named("Ana", Role::User), Because::Ourselves).await.unwrap();
         assert_eq!((root.id, ana.id), (UserId(1), UserId(2)));
-        assert!(matches!(store.create_user(named("aNA", Role::User)).await, Err(StoreError::Taken("username"))));
+        assert!(matches!(
+            store.create_user(named("aNA", Role::User), Because::Ourselves).await,
+            Err(StoreError::Taken("username"))
+        ));
         assert_eq!(store.user_by_name("ANA").unwrap().unwrap(), ana);
         store.delete_user(ana.id).await.unwrap();
         assert_eq!(store.user_by_name("ana").unwrap(), None);
-        assert_eq!(store.create_user(named("ana", Role::User)).await.unwrap().id, UserId(3), "ids are not used again");
+        assert_eq!(
+            store.create_user(named("ana", Role::User), Because::Ourselves).await.unwrap().id,
+            UserId(3),
+            "ids are not used again"
+        );
         assert!(matches!(store.delete_user(ana.id).await, Err(StoreError::Missing("user"))));
     }
 
     #[tokio::test]
     async fn the_last_administrator_stays() {
         let (_dir, store) = fresh();
-        let root = store.create_user(named("root", Role::Admin)).await.unwrap();
+        let root = store.create_user(named("root", Role::Admin), Because::Ourselves).await.unwrap();
         let demote = UserChange { role: Some(Role::User), ..UserChange::default() };
         let disable = UserChange { disabled: Some(true), ..UserChange::default() };
-        assert!(matches!(store.change_user(root.id, demote.clone()).await, Err(StoreError::LastAdmin)));
-        assert!(matches!(store.change_user(root.id, disable.clone()).await, Err(StoreError::LastAdmin)));
+        assert!(matches!(store.change_user(root.id, demote.clone(), Because::Ourselves).await, Err(StoreError::LastAdmin)));
+        assert!(matches!(store.change_user(root.id, disable.clone(), Because::Ourselves).await, Err(StoreError::LastAdmin)));
         assert!(matches!(store.delete_user(root.id).await, Err(StoreError::LastAdmin)));
-        let second = store.create_user(named("second", Role::Admin)).await.unwrap();
-        store.change_user(root.id, disable).await.unwrap();
+        let second = store.create_user(named("second", Role::Admin), Because::Ourselves).await.unwrap();
+        store.change_user(root.id, disable, Because::Ourselves).await.unwrap();
         assert!(
-            matches!(store.change_user(second.id, demote).await, Err(StoreError::LastAdmin)),
+            matches!(store.change_user(second.id, demote, Because::Ourselves).await, Err(StoreError::LastAdmin)),
             "a disabled one does not count"
         );
     }
@@ -296,7 +307,7 @@ mod tests {
     async fn pages_walk_the_whole_list() {
         let (_dir, store) = fresh();
         for n in 0..5 {
-            store.create_user(named(&format!("u{n}"), Role::User)).await.unwrap();
+            store.create_user(named(&format!("u{n}"), Role::User), Because::Ourselves).await.unwrap();
         }
         let first = store.users(UserId(0), 2).unwrap();
         assert_eq!((first.items.len(), first.more), (2, true));
@@ -308,14 +319,17 @@ mod tests {
     #[tokio::test]
     async fn a_new_password_ends_log_ins_but_not_devices() {
         let (_dir, store) = fresh();
-        let user = store.create_user(named("u", Role::User)).await.unwrap();
+        let user = store.create_user(named("u", Role::User), Because::Ourselves).await.unwrap();
         let device = store.create_device(NewDevice { name: "d".into(), ..NewDevice::default() }, user.id, 9).await.unwrap();
         let login = TokenHash::of("a");
         store.create_token(NewToken::login(user.id, login), 9).await.unwrap();
         let bound =
             NewToken { device_id: Some(device.id), kind: TokenKind::Device, ..NewToken::login(user.id, TokenHash::of("b")) };
         store.create_token(bound, 9).await.unwrap();
-        store.change_user(user.id, UserChange { password_hash: Some("y".into()), ..UserChange::default() }).await.unwrap();
+        store
+            .change_user(user.id, UserChange { password_hash: Some("y".into()), ..UserChange::default() }, Because::Ourselves)
+            .await
+            .unwrap();
         assert_eq!(store.token(&login).unwrap(), None);
         assert!(store.token(&TokenHash::of("b")).unwrap().is_some());
         assert_eq!(store.user(user.id).unwrap().unwrap().password_hash, "y");

@@ -9,6 +9,7 @@ pub mod close;
 pub mod frame;
 pub mod inbound;
 pub mod outbound;
+pub mod text;
 pub mod time;
 
 pub use close::CloseCode;

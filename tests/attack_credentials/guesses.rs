@@ -254,7 +254,8 @@ async fn a15_a_device_that_asks_twice_at_once_gets_one_token() {
         let (one, two) = tokio::join!(poll(&server, &device_code), poll(&server, &device_code));
         let mut statuses = [one.status.as_u16(), two.status.as_u16()];
         statuses.sort_unstable();
-        assert_eq!(statuses, [200, 410]);
+        // The other one is too late, or too early to ask again.
+        assert!(statuses[0] == 200 && matches!(statuses[1], 410 | 429), "{statuses:?}");
     }
     let tokens: Value = server.get("/api/auth/tokens", Some(&ana.token)).await.ok();
     assert_eq!(tokens["data"].as_array().unwrap().iter().filter(|t| t["kind"] == "device").count(), 10);

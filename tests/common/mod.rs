@@ -47,6 +47,7 @@ pub fn unlimited() -> Config {
     config.limits.logins_per_minute = 0;
     config.limits.refusals_per_minute = 0;
     config.limits.requests_per_minute = 0;
+    config.limits.trusted_requests_per_minute = 0;
     config.limits.pairings_per_minute = 0;
     config
 }

@@ -85,6 +85,11 @@ try {
   await shown("#devices .bad", "Remove for good?");
   await page.click("#devices .bad");
   await shown("#none", "No device yet");
+  await page.type("[name=current_password]", "wrong-password");
+  await page.type("[name=new_password]", "another-good-one");
+  await page.click("#password-form button");
+  await shown("#notice", "Wrong user name or password");
+  await page.$$eval("#password-form input", (inputs) => inputs.forEach((input) => { input.value = ""; }));
   await page.type("[name=current_password]", PASSWORD);
   await page.type("[name=new_password]", "another-good-one");
   await page.click("#password-form button");

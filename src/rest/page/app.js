@@ -72,7 +72,8 @@ async function act(form, work, notFound) {
   try {
     await work();
   } catch (error) {
-    if (error.status === 401 && me) return show(null);
+    if (error.code === "unauthorized" && me) return show(null);
+    if (error.code === "csrf") return start(); // another tab has logged in anew
     notice(explain(error, notFound), true);
   } finally {
     buttons.forEach((button) => { button.disabled = false; });
@@ -91,6 +92,13 @@ function element(tag, name, text) {
   made.className = name;
   made.textContent = text ?? "";
   return made;
+}
+
+// Each in a box of its own, so that none of them can turn the reading direction of the others.
+function facts(texts) {
+  const line = element("span", "about");
+  texts.forEach((text, n) => line.append(n ? " · " : "", Object.assign(document.createElement("bdi"), { textContent: text })));
+  return line;
 }
 
 function button(text, name, work) {
@@ -127,7 +135,7 @@ function item(device) {
     element("span", device.online ? "dot on" : "dot"),
     element("span", "name", device.name),
     acts,
-    element("span", "about", about.filter(Boolean).join(" · ")),
+    facts(about.filter(Boolean)),
   );
   return row;
 }
@@ -167,7 +175,19 @@ async function show(user) {
 // Shows the list as it is now, unless somebody is about to press one of its buttons.
 function follow() {
   if (!me || document.hidden || $("devices").querySelector("[data-sure], :disabled, :focus")) return;
-  refresh().catch((error) => { if (error.status === 401) show(null); });
+  refresh().catch((error) => { if (error.code === "unauthorized") show(null); });
+}
+
+// Finds out who is logged in, if anybody is.
+async function start() {
+  try {
+    const { data } = await api("GET", "/api/auth/me");
+    csrf = data.csrf ?? "";
+    await show(data);
+  } catch (error) {
+    if (error.code !== "unauthorized") notice(explain(error), true);
+    await show(null);
+  }
 }
 
 onSubmit("login-form", async (form, data) => {
@@ -200,12 +220,5 @@ $("more").addEventListener("click", () => act($("more"), () => { pages += 1; ret
 
 document.documentElement.lang = language;
 document.querySelectorAll("[data-t]").forEach((node) => { node.textContent = t(node.dataset.t); });
-try {
-  const { data } = await api("GET", "/api/auth/me");
-  csrf = data.csrf ?? "";
-  await show(data);
-} catch (error) {
-  if (error.status !== 401) notice(explain(error), true);
-  await show(null);
-}
+await start();
 setInterval(follow, REFRESH_MS);

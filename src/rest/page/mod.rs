@@ -1,11 +1,12 @@
 //! The page for people: log in, claim a device by its code, see one's devices. Files in the binary, nothing from elsewhere.
 
-use salvo::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH};
+use salvo::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use salvo::http::{Request, Response, StatusCode};
 use salvo::{Depot, FlowCtrl, Router, async_trait};
 use sha2::{Digest, Sha256};
 
 /// One file of it.
+#[derive(Clone, Copy)]
 struct File {
     kind: &'static str,
     content: &'static str,
@@ -23,9 +24,9 @@ const PARTS: [(&str, File); 3] = [
 /// The page's routes: its files, and `/` for who asks for HTML. Programs get what [`info`](super::info) says there.
 pub(super) fn routes(mut root: Router) -> Router {
     for (path, file) in PARTS {
-        root = root.push(Router::with_path(path).get(file));
+        root = root.push(Router::with_path(path).get(file).head(file));
     }
-    root.push(Router::new().filter_fn(|req, _| req.uri().path() == "/" && wants_html(req)).get(INDEX))
+    root.push(Router::new().filter_fn(|req, _| req.uri().path() == "/" && wants_html(req)).get(INDEX).head(INDEX))
 }
 
 fn wants_html(req: &Request) -> bool {
@@ -40,6 +41,7 @@ impl salvo::Handler for File {
         let tag = format!("\"{}\"", digest[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>());
         let headers = res.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(VARY, HeaderValue::from_static("accept")); // "/" is something else for programs
         if let Ok(tag) = HeaderValue::from_str(&tag) {
             headers.insert(ETAG, tag);
         }
