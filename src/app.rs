@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::Auth;
 use crate::config::Config;
 use crate::door::Door;
+use crate::handlers::{Handlers, HandlersError};
 use crate::hub::Hub;
 use crate::mailbox::Mailbox;
 use crate::store::{Store, StoreError};
@@ -25,6 +26,8 @@ pub struct App {
     pub door: Door,
     /// Who hears what.
     pub hub: Arc<Hub>,
+    /// What the companion answers.
+    pub handlers: Handlers,
     /// What waits for whom.
     pub mailbox: Mailbox,
     /// Every session's task: stopping waits for them.
@@ -39,12 +42,13 @@ impl App {
     /// Puts the parts together on top of an open store. Blocks: it reads the log.
     ///
     /// # Errors
-    /// When the log can't be read.
-    pub fn new(config: Config, store: Store) -> Result<Arc<Self>, StoreError> {
+    /// When the log can't be read, or upstreams can't be set up.
+    pub fn new(config: Config, store: Store) -> Result<Arc<Self>, HandlersError> {
         let hub = Hub::new(config.limits.group_buffer, config.limits.group_bytes);
         Ok(Arc::new(Self {
             mailbox: Mailbox::open(store.clone(), hub.clone(), &config)?,
-            auth: Auth::new(store.clone(), &config.limits)?,
+            handlers: Handlers::new(&config, store.clone())?,
+            auth: Auth::new(store.clone(), &config.limits).map_err(StoreError::from)?,
             door: Door::new(&config),
             hub,
             sessions: TaskTracker::new(),

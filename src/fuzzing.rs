@@ -9,11 +9,11 @@ use crate::wire::inbound::parse;
 /// A text frame of a client: one outcome, and what is refused names a reason.
 pub fn inbound(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if let Err(rejection) = parse(text, 10_240) {
+    if let Err(rejection) = parse(text, 10_240, &["story".into()]) {
         assert!(!rejection.message.is_empty(), "{text:?}");
     }
     if text.chars().count() > 8 {
-        assert!(parse(text, 8).is_err(), "{text:?}"); // longer than allowed, whatever it says
+        assert!(parse(text, 8, &[]).is_err(), "{text:?}"); // longer than allowed, whatever it says
     }
 }
 

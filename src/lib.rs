@@ -23,7 +23,7 @@
 //! | [`mailbox`] | what waits for whom: append → commit → announce | config, data_dir, hub, store |
 //! | [`door`] | listening sockets, TLS, real addresses, origins, rates, seats | audit, config, ids |
 //! | [`auth`] | credentials, passwords, tickets, pairing, the page's cookie | config, door, store |
-//! | [`handlers`] | what the companion answers | wire |
+//! | [`handlers`] | what the companion answers | config, door, store, wire |
 //! | [`app`] | what all share, in build order | all above |
 //! | [`error`] | the catalogue of REST errors | auth, mailbox, store |
 //! | [`session`] | one connection's life | app, error, handlers |
@@ -96,6 +96,9 @@ pub enum ServeError {
     /// The store can't be opened or closed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The handlers can't be set up.
+    #[error(transparent)]
+    Handlers(#[from] handlers::HandlersError),
     /// The disk failed while serving: what was answered before is safe, and nothing was answered after.
     #[error("the disk failed; restart once it is well")]
     DiskFailed,

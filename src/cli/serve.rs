@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::log;
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::door::listen;
 
 /// Sets the first administrator's password on an empty data directory.
@@ -23,6 +23,7 @@ pub(super) fn run(config: Option<&Path>) -> anyhow::Result<()> {
         Some(path) => Config::load(path)?,
         None => Config::default(),
     };
+    let config = with_secrets(config)?;
     log::start();
     raise_file_limit();
     let password = match std::env::var(ADMIN_PASSWORD) {
@@ -51,6 +52,33 @@ pub(super) fn run(config: Option<&Path>) -> anyhow::Result<()> {
     });
     runtime.shutdown_timeout(Duration::from_millis(100)); // what is left are tasks that were cut off
     outcome
+}
+
+/// Fills in the keys of upstreams that the file does not name: from the environment, or from systemd's credentials.
+fn with_secrets(mut config: Config) -> anyhow::Result<Config> {
+    if config.chat.key.is_none() {
+        config.chat.key = secret("QY_LTY_CHAT_KEY", "chat-key")?;
+    }
+    if let Some(qweather) = &mut config.weather.qweather
+        && qweather.key.reveal().is_empty()
+    {
+        let missing = || anyhow!("weather.qweather.key is missing (or QY_LTY_QWEATHER_KEY, or the credential qweather-key)");
+        qweather.key = secret("QY_LTY_QWEATHER_KEY", "qweather-key")?.ok_or_else(missing)?;
+    }
+    Ok(config)
+}
+
+/// A secret of the environment variable `name`, or of the file `credential` in systemd's directory for them.
+fn secret(name: &str, credential: &str) -> anyhow::Result<Option<Secret>> {
+    if let Some(text) = std::env::var(name).ok().filter(|text| !text.is_empty()) {
+        return Ok(Some(text.into()));
+    }
+    let Some(directory) = std::env::var_os("CREDENTIALS_DIRECTORY") else { return Ok(None) };
+    match std::fs::read_to_string(Path::new(&directory).join(credential)) {
+        Ok(text) => Ok(Some(text.trim_end().to_owned().into())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(anyhow!("the credential {credential} can't be read: {error}")),
+    }
 }
 
 async fn either(interrupt: &mut Signal, terminate: &mut Signal) {

@@ -3,16 +3,20 @@
 //! Everything has a default; an empty file is a valid configuration. What is unknown or impossible is refused with the file,
 //! the line and, for a misspelt key, the nearest right name: a setting that silently does nothing is worse than none.
 
+mod companion;
 mod limits;
 mod network;
+mod secret;
 mod sections;
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+pub use companion::{ChatConfig, HandlerConfig, QWeatherConfig, Responder, WeatherConfig};
 pub use limits::Limits;
 pub use network::Network;
+pub use secret::Secret;
 pub use sections::{
     AuthConfig, ForwardedHeader, HistoryConfig, MailboxConfig, MessagesConfig, Registration, ServerConfig, StorageConfig,
     TlsConfig,
@@ -36,6 +40,12 @@ pub struct Config {
     pub history: HistoryConfig,
     /// The disk.
     pub storage: StorageConfig,
+    /// Who answers `chat_message`.
+    pub chat: ChatConfig,
+    /// Where the weather comes from.
+    pub weather: WeatherConfig,
+    /// Message types of one's own.
+    pub handler: Vec<HandlerConfig>,
     /// Every other bound.
     pub limits: Limits,
 }
@@ -87,6 +97,9 @@ impl Config {
 
     /// The first value that no server could run with: section, key, what is wrong.
     fn impossible(&self) -> Option<(&'static str, &'static str, &'static str)> {
+        if let Some(what) = companion::wrong_handler(&self.handler) {
+            return Some(("handler", "type", what));
+        }
         let l = &self.limits;
         let checks = [
             (l.group_buffer == 0 || l.group_buffer > 1 << 20, "limits", "group_buffer", "must be 1 to 1048576"),
@@ -115,6 +128,16 @@ impl Config {
                 "redirect",
                 "needs a certificate: tls.cert and tls.key, or tls.self_signed",
             ),
+            (
+                self.chat.calls() && self.chat.model.is_empty(),
+                "chat",
+                "model",
+                "must name the model, where responder is \"openai\"",
+            ),
+            (!companion::is_url(&self.chat.url), "chat", "url", "must begin with http:// or https://"),
+            (self.chat.timeout_seconds == 0, "chat", "timeout_seconds", "must be at least 1"),
+            (self.chat.idle_seconds == 0, "chat", "idle_seconds", "must be at least 1"),
+            (self.chat.concurrency == 0, "chat", "concurrency", "must be at least 1"),
             (self.server.data_dir.as_os_str().is_empty(), "server", "data_dir", "must name a directory"),
             (
                 self.server.origins.iter().any(|o| !is_origin(o)),
@@ -142,7 +165,8 @@ fn line_at(text: &str, offset: usize) -> usize {
 /// The line on which `section.key` is set; 1 when it is not in the file.
 fn line_of(text: &str, section: &str, key: &str) -> usize {
     let Ok(table) = toml::de::DeTable::parse(text) else { return 1 };
-    let value = table.get_ref().get(section).and_then(|s| s.get_ref().get(key));
+    let section = table.get_ref().get(section);
+    let value = section.and_then(|s| s.get_ref().get(key)).or(section);
     value.map_or(1, |v| line_at(text, v.span().start))
 }
 
@@ -214,6 +238,21 @@ mod tests {
         assert_eq!(refused("[tls]\n\ncert = \"c.pem\"\n"), "3: tls.cert needs tls.key");
         assert_eq!(refused("[tls]\nkey = \"k.pem\"\n"), "2: tls.key needs tls.cert");
         assert!(refused("[tls]\nredirect = \"0.0.0.0:80\"\n").starts_with("2: tls.redirect needs a certificate"));
+    }
+
+    #[test]
+    fn the_companion() {
+        let text = "[chat]\nresponder = \"openai\"\nmodel = \"qwen\"\nkey = \"s3cret\"\n[weather.qweather]\nhost = \"h\"\nkey = \"k\"\n\
+                    [[handler]]\ntype = \"story\"\nurl = \"http://127.0.0.1:9/\"\n";
+        let config = Config::parse(text).unwrap();
+        assert_eq!((config.handler[0].kind.as_str(), config.handler[0].timeout_seconds), ("story", 10));
+        assert!(!format!("{config:?}").contains("s3cret"));
+        assert!(refused("[chat]\nresponder = \"openai\"\n").contains("chat.model must name the model"));
+        let handler = |kind: &str, url: &str| format!("[[handler]]\ntype = \"{kind}\"\nurl = \"{url}\"\n");
+        assert!(refused(&handler("sing", "http://x")).ends_with("that the program answers itself"));
+        assert!(refused(&handler("a b", "http://x")).contains("letters, digits"));
+        assert!(refused(&handler("a", "ftp://x")).contains("needs a url"));
+        assert!(refused(&(handler("a", "http://x") + &handler("a", "http://y"))).contains("another one has"));
     }
 
     #[test]

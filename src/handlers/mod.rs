@@ -11,6 +11,8 @@ mod sing;
 mod upstream;
 mod weather;
 
+use futures_util::future::BoxFuture;
+
 use crate::config::Config;
 use crate::ids::{DeviceId, UserId};
 use crate::store::{Repertoire, Store};
@@ -40,6 +42,9 @@ pub struct Asked {
     /// The client's own mark.
     pub reference: Option<String>,
 }
+
+/// Takes a piece of an answer that comes in pieces.
+pub type Piece<'a> = &'a (dyn Fn(&str) -> BoxFuture<'static, ()> + Send + Sync);
 
 /// All handlers.
 pub struct Handlers {
@@ -98,7 +103,7 @@ impl Handlers {
     }
 
     /// The answer, however long it takes; pieces of one that comes in pieces go to `piece`.
-    pub async fn answer(&self, asked: &Asked, command: Command, piece: impl AsyncFnMut(&str)) -> Event {
+    pub async fn answer(&self, asked: &Asked, command: Command, piece: Piece<'_>) -> Event {
         let now = Timestamp::now();
         if let Some(event) = self.quick(asked, &command, now) {
             return event;
@@ -106,7 +111,7 @@ impl Handlers {
         match command {
             Command::Chat { text, .. } => self.chat.answer(asked.user, &text, piece).await,
             Command::Weather { city } => self.weather.answer(&city, now).await,
-            Command::Own { kind, message } => self.own.answer(asked, &kind, message.as_deref()).await,
+            Command::Own { kind, message } => self.own.answer(asked, &kind, message.as_ref()).await,
             Command::ChatReset | Command::Sing { .. } | Command::Dance { .. } | Command::Ping => Event::Pong, // answered above
         }
     }

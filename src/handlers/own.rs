@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::Client;
 use serde::Serialize;
-use serde_json::value::RawValue;
 use sha2::Sha256;
 use tokio::sync::Semaphore;
 
@@ -17,7 +16,7 @@ use super::Asked;
 use super::upstream::{Breaker, UpstreamError, read, send};
 use crate::config::HandlerConfig;
 use crate::ids::{DeviceId, UserId};
-use crate::wire::{ErrorCode, Event, Timestamp};
+use crate::wire::{ErrorCode, Event, Raw, Timestamp};
 
 /// One type.
 struct Own {
@@ -37,7 +36,7 @@ pub(super) struct OwnTypes {
 struct Question<'a> {
     #[serde(rename = "type")]
     kind: &'a str,
-    message: Option<&'a RawValue>,
+    message: Option<&'a Raw>,
     user_id: UserId,
     device_id: Option<DeviceId>,
     #[serde(rename = "ref")]
@@ -56,7 +55,7 @@ impl OwnTypes {
     }
 
     /// Asks the program behind `kind`.
-    pub(super) async fn answer(&self, asked: &Asked, kind: &str, message: Option<&RawValue>) -> Event {
+    pub(super) async fn answer(&self, asked: &Asked, kind: &str, message: Option<&Raw>) -> Event {
         let Some((own, client)) = self.types.get(kind).zip(self.client.as_ref()) else {
             return Event::Error { message: format!("Unsupported message type: {kind}"), code: ErrorCode::UnsupportedType };
         };
@@ -71,7 +70,7 @@ impl OwnTypes {
 }
 
 impl Own {
-    async fn ask(&self, client: &Client, asked: &Asked, message: Option<&RawValue>) -> Result<Box<RawValue>, UpstreamError> {
+    async fn ask(&self, client: &Client, asked: &Asked, message: Option<&Raw>) -> Result<Raw, UpstreamError> {
         let _one = self.at_once.try_acquire().map_err(|_| UpstreamError::Busy)?;
         self.breaker.check(Instant::now())?;
         let answer = self.post(client, asked, message).await;
@@ -79,7 +78,7 @@ impl Own {
         answer
     }
 
-    async fn post(&self, client: &Client, asked: &Asked, message: Option<&RawValue>) -> Result<Box<RawValue>, UpstreamError> {
+    async fn post(&self, client: &Client, asked: &Asked, message: Option<&Raw>) -> Result<Raw, UpstreamError> {
         let timestamp = Timestamp::now();
         let question = Question {
             kind: &self.config.kind,

@@ -66,7 +66,8 @@ pub(super) fn client() -> Result<Client, reqwest::Error> {
     // Only the first call sets it; all want the same.
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     let same_host = |attempt: Attempt<'_>| {
-        let first = attempt.previous().first().map(|url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port()));
+        let first =
+            attempt.previous().first().map(|url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port()));
         let to = (attempt.url().scheme().to_owned(), attempt.url().host_str().map(str::to_owned), attempt.url().port());
         if first == Some(to) && attempt.previous().len() <= REDIRECTS { attempt.follow() } else { attempt.stop() }
     };

@@ -15,6 +15,8 @@ impl Access {
     pub const TOKENS: Self = Self(Self::bit(Actor::Device) | Self::PROGRAMS.0);
     /// Users and administrators in person.
     pub const USERS: Self = Self(Self::bit(Actor::User) | Self::ADMINS.0);
+    /// Administrators, service tokens and devices, such as a weather station.
+    pub const STATIONS: Self = Self(Self::bit(Actor::Device) | Self::bit(Actor::Service) | Self::ADMINS.0);
     /// Administrators.
     pub const ADMINS: Self = Self(Self::bit(Actor::Admin));
 
@@ -39,6 +41,7 @@ mod tests {
         assert_eq!(allowed(Access::ANYONE), [true; 5]);
         assert_eq!(allowed(Access::TOKENS), [false, true, true, true, true]);
         assert_eq!(allowed(Access::PROGRAMS), [false, false, true, true, true]);
+        assert_eq!(allowed(Access::STATIONS), [false, true, true, false, true]);
         assert_eq!(allowed(Access::USERS), [false, false, false, true, true]);
         assert_eq!(allowed(Access::ADMINS), [false, false, false, false, true]);
     }

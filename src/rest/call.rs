@@ -31,6 +31,8 @@ pub(super) struct Call {
     pub(super) cookie: Option<String>,
     /// `{id}` of the path.
     pub(super) id: Option<u64>,
+    /// `{name}` of the path, decoded.
+    pub(super) name: Option<String>,
     /// Where from.
     pub(super) address: IpAddr,
     /// Whether it came over HTTPS, up to a proxy of ours at least.

@@ -65,8 +65,9 @@ impl Endpoint {
         let own_origin = self.own_origin(req);
         let (caller, cookie) = who.map_or((None, None), |who| (Some(who.caller), who.cookie));
         let idempotency_key = req.headers().get("idempotency-key").map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
-        let app = self.app.clone();
-        (self.route.run)(Call { app, caller, cookie, id, address, encrypted, own_origin, query, idempotency_key, body }).await
+        let (app, name) = (self.app.clone(), req.param::<String>("name"));
+        (self.route.run)(Call { app, caller, cookie, id, name, address, encrypted, own_origin, query, idempotency_key, body })
+            .await
     }
 
     /// Who calls, when the route's rule lets them.

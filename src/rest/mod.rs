@@ -6,6 +6,7 @@
 mod access;
 mod auth;
 mod call;
+mod companion;
 mod devices;
 mod endpoint;
 mod headers;
@@ -69,7 +70,7 @@ type Run = fn(Call) -> BoxFuture<'static, Result<Reply, ApiError>>;
 pub struct Route {
     /// The method.
     pub verb: Verb,
-    /// The path; `{id}` stands for a decimal id. A trailing slash is optional.
+    /// The path; `{id}` stands for a decimal id, `{name}` for any text. A trailing slash is optional.
     pub path: &'static str,
     /// Who may call it.
     pub access: Access,
@@ -126,6 +127,14 @@ pub static ROUTES: &[Route] = routes! {
     Delete "/api/queue/user/{id}"        USERS    queue::clear_user;
     Get    "/api/queue/device/{id}"      USERS    queue::of_device;
     Delete "/api/queue/device/{id}"      USERS    queue::clear_device;
+
+    Put    "/api/weather/{name}"         STATIONS companion::observe;
+    Get    "/api/catalog/songs"          ADMINS   companion::songs;
+    Put    "/api/catalog/songs"          ADMINS   companion::set_songs;
+    Delete "/api/catalog/songs"          ADMINS   companion::clear_songs;
+    Get    "/api/catalog/dances"         ADMINS   companion::dances;
+    Put    "/api/catalog/dances"         ADMINS   companion::set_dances;
+    Delete "/api/catalog/dances"         ADMINS   companion::clear_dances;
 
     Get    "/api/monitor/connections"    ADMINS   monitor::connections;
 

@@ -1,20 +1,22 @@
-//! What a connection has asked for and does not have yet: answers that another device is to perform, and what became of them.
+//! What a connection has asked for and does not have yet: answers that wait for an upstream, answers that another device is to
+//! perform, and what became of them.
 //!
-//! Each runs as a task of its own, so that waiting for the disk keeps nobody from being heard; all of them end with the
-//! connection. Made when the first is asked, since most connections never do.
+//! Each runs as a task of its own, so that waiting for it keeps nobody from being heard; all of them end with the connection. Made when the first is asked, since most connections never do.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
 
 use crate::app::App;
+use crate::handlers::Asked;
 use crate::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::mailbox::{Fate, MailboxError, Outgoing, Teller};
 use crate::store::{Store, StoreError};
 use crate::wire::inbound::Target;
-use crate::wire::{ErrorCode, Event, Timestamp};
+use crate::wire::{Command, ErrorCode, Event, Request, Timestamp};
 
 /// How many may be under way at once on one connection.
 const AT_ONCE: usize = 16;
@@ -25,6 +27,8 @@ const WATCHED: usize = 256;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asker {
     pub(super) user: UserId,
+    /// What the connection stands for.
+    pub(super) device: Option<DeviceId>,
     /// Where the credential is a device's: the only one it may have perform something.
     pub(super) only: Option<DeviceId>,
 }
@@ -66,38 +70,36 @@ impl Asks {
     }
 
     /// Has the device that `target` names perform `event`.
-    pub(super) fn perform(
+    pub(super) fn start(
         asks: &mut Option<Box<Self>>,
         app: &Arc<App>,
         asker: Asker,
-        target: Target,
-        event: Event,
-        reference: Option<String>,
+        Request { reference, target, command }: Request,
     ) -> Result<(), Refusal> {
-        let device = device(&app.store, asker, target)?;
+        let device = if target == Target::Asker { None } else { Some(device(&app.store, asker, target)?) };
         let asks = asks.get_or_insert_with(Self::new);
         while asks.tasks.try_join_next().is_some() {}
         if asks.tasks.len() >= AT_ONCE {
             return Err(Refusal(ErrorCode::UpstreamError, "too many answers are under way on this connection"));
         }
         let tell = (asks.watched.len() < WATCHED).then(|| asks.tell.clone());
+        let asked = Asked { user: asker.user, device: asker.device, reference };
         let (app, say) = (app.clone(), asks.say.clone());
         asks.tasks.spawn(async move {
-            let said = match send(&app, asker.user, device, &event).await {
-                Ok((id, sent)) => {
-                    let status = if sent { "sent" } else { "queued" };
-                    let event = Event::DeliveryStatus { status, id, device_id: device };
-                    Said { event, reference, watched: tell.is_some().then_some((id, device)) }
+            let pieces = device.is_none() && matches!(command, Command::Chat { stream: true, .. });
+            let piece = |text: &str| -> BoxFuture<'static, ()> {
+                if !pieces {
+                    return Box::pin(std::future::ready(()));
                 }
-                Err(error) => Said { event: explain(error).into(), reference, watched: None },
+                let event = Event::ChatDelta { message: text.to_owned() };
+                let (said, say) = (Said { event, reference: asked.reference.clone(), watched: None }, say.clone());
+                Box::pin(async move { drop(say.send(said).await) })
             };
-            let watched = said.watched;
-            // First how it stands, then its fate: which may be known already.
-            if say.send(said).await.is_ok()
-                && let (Some(tell), Some((id, device))) = (tell, watched)
-                && let Err(error) = app.mailbox.watch(Recipient::Device(device), id, tell)
-            {
-                tracing::error!(%error, "a message can't be watched");
+            let event = app.handlers.answer(&asked, command, &piece).await;
+            match device {
+                // What went wrong is for who asked, not for the device.
+                Some(device) if !matches!(event, Event::Error { .. }) => perform(&app, asked, device, &event, &say, tell).await,
+                _ => drop(say.send(Said { event, reference: asked.reference, watched: None }).await),
             }
         });
         Ok(())
@@ -125,6 +127,27 @@ impl Asks {
                 }
             }
         }
+    }
+}
+
+/// Has `device` perform `event`, and says how that stands; later, through `tell`, what became of it.
+async fn perform(app: &App, asked: Asked, device: DeviceId, event: &Event, say: &Sender<Said>, tell: Option<Teller>) {
+    let reference = asked.reference;
+    let said = match send(app, asked.user, device, event).await {
+        Ok((id, sent)) => {
+            let status = if sent { "sent" } else { "queued" };
+            let event = Event::DeliveryStatus { status, id, device_id: device };
+            Said { event, reference, watched: tell.is_some().then_some((id, device)) }
+        }
+        Err(error) => Said { event: explain(error).into(), reference, watched: None },
+    };
+    let watched = said.watched;
+    // First how it stands, then its fate: which may be known already.
+    if say.send(said).await.is_ok()
+        && let (Some(tell), Some((id, device))) = (tell, watched)
+        && let Err(error) = app.mailbox.watch(Recipient::Device(device), id, tell)
+    {
+        tracing::error!(%error, "a message can't be watched");
     }
 }
 

@@ -16,7 +16,7 @@ use super::window::Window;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::door::rates::SingleRate;
-use crate::handlers;
+use crate::handlers::Asked;
 use crate::hub::presence::Identity;
 use crate::hub::{Announced, Connection, Lagged, Subscription};
 use crate::ids::{DeviceId, MessageId, UserId};
@@ -284,7 +284,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             return Err(End::too_many(wait));
         }
         let request = match incoming {
-            Incoming::Text(text) => parse(&text, self.app.config.limits.max_message_chars),
+            Incoming::Text(text) => parse(&text, self.app.config.limits.max_message_chars, self.app.handlers.own_types()),
             Incoming::Binary(_) | Incoming::Alive | Incoming::Pong(_) => Err(Rejection::binary()),
         };
         let request = match request {
@@ -297,23 +297,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Err(rejection) => Err(rejection),
         };
         match request {
-            Ok(Request { reference, target, command }) => {
-                let answer = handlers::answer(command, now);
-                if target == Target::Asker {
-                    append(out, &answer, reference.as_deref(), now);
-                    return Ok(());
-                }
-                let asker = Asker { user: self.user, only: self.only };
-                let asked = Asks::perform(&mut self.asks, &self.app, asker, target, answer, reference.clone());
-                if let Err(refusal) = asked {
-                    append(out, &refusal.into(), reference.as_deref(), now);
-                }
-            }
+            Ok(request) => self.reply(request, now, out),
             Err(Rejection { code, message, reference }) => {
                 append(out, &Event::Error { message, code }, reference.as_deref(), now);
             }
         }
         Ok(())
+    }
+
+    /// Appends the answer to a request where it takes no time; else has it come later.
+    fn reply(&mut self, request: Request, now: Timestamp, out: &mut Vec<u8>) {
+        let asker = Asker { user: self.user, device: self.device, only: self.only };
+        if request.target == Target::Asker {
+            let asked = Asked { user: self.user, device: self.device, reference: None };
+            if let Some(answer) = self.app.handlers.quick(&asked, &request.command, now) {
+                append(out, &answer, request.reference.as_deref(), now);
+                return;
+            }
+        }
+        let reference = request.reference.clone();
+        if let Err(refusal) = Asks::start(&mut self.asks, &self.app, asker, request) {
+            append(out, &refusal.into(), reference.as_deref(), now);
+        }
     }
 
     /// Writes whole frames; a write that waits hears when the session is told to end.

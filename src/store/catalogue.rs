@@ -26,6 +26,10 @@ pub(super) struct Trees {
     pub(super) devices: Tree,
     /// serial → device.
     pub(super) serials: Tree,
+    /// canonical city name → [`Observation`](super::Observation)
+    pub(super) observations: Tree,
+    /// `s` or `d` ‖ name → [`Piece`](super::Piece)
+    pub(super) repertoire: Tree,
     /// user ‖ device → nothing: which devices a user has.
     pub(super) user_devices: Tree,
     /// device ‖ user → nothing: which users a device has.
@@ -61,6 +65,8 @@ impl Trees {
             user_names: db.open_tree("user_names")?,
             devices: db.open_tree("devices")?,
             serials: db.open_tree("serials")?,
+            observations: db.open_tree("observations")?,
+            repertoire: db.open_tree("repertoire")?,
             user_devices: db.open_tree("user_devices")?,
             device_users: db.open_tree("device_users")?,
             primaries: db.open_tree("primaries")?,

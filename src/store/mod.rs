@@ -12,6 +12,7 @@
 //! - After an I/O error nothing is acknowledged any more: every later write fails.
 
 mod catalogue;
+mod companion;
 mod cursors;
 mod devices;
 mod messages;
@@ -30,6 +31,7 @@ use catalogue::Trees;
 pub use writer::Severity;
 use writer::Writer;
 
+pub use companion::{Observation, Piece, Repertoire};
 pub use cursors::Reader;
 pub use devices::{Device, DeviceChange, NewDevice};
 #[doc(hidden)]

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::outbound::ErrorCode;
+use super::raw::Raw;
 use super::time::is_iso_datetime;
 use crate::ids::{DeviceId, MessageId};
 
@@ -62,7 +63,11 @@ pub enum Command {
     Chat {
         /// What was said.
         text: String,
+        /// Whether the pieces of an answer are wanted as they come (`"stream": true`).
+        stream: bool,
     },
+    /// `chat_reset`: forget what was said.
+    ChatReset,
     /// `weather`: the weather in a city.
     Weather {
         /// 1 to 64 characters.
@@ -87,6 +92,13 @@ pub enum Command {
         duration: String,
         /// Whether to stop instead (`"action": "stop"`).
         stop: bool,
+    },
+    /// A type of the configuration.
+    Own {
+        /// The type.
+        kind: String,
+        /// As it was written.
+        message: Option<Raw>,
     },
     /// `ping`: the application's heartbeat.
     Ping,
@@ -138,18 +150,18 @@ struct Envelope<'a> {
     target: Option<&'a RawValue>,
 }
 
-/// Reads one text frame. `max_chars` bounds its length in Unicode scalar values (guide section 8.3 counts so); 0: no bound.
+/// Reads one text frame. `own` are the types that the configuration adds. `max_chars` bounds its length in Unicode scalar values (guide section 8.3 counts so); 0: no bound.
 ///
 /// # Errors
 /// A [`Rejection`] that says what is wrong, to be sent back; the connection lives on.
-pub fn parse(text: &str, max_chars: usize) -> Result<Inbound, Rejection> {
+pub fn parse(text: &str, max_chars: usize, own: &[String]) -> Result<Inbound, Rejection> {
     // A character has at least one byte, so most texts need no counting.
     if max_chars > 0 && text.len() > max_chars && text.chars().count() > max_chars {
         return Err(Rejection::new(ErrorCode::MessageTooLarge, "Message too large"));
     }
     let envelope = envelope(text)?;
     let reference = reference(envelope.reference)?;
-    match command(&envelope) {
+    match command(&envelope, own) {
         Ok(Said::Command(command, target)) => Ok(Inbound::Ask(Request { reference, target, command })),
         Ok(Said::Ack(id)) => Ok(Inbound::Ack(id)),
         Err(rejection) => Err(Rejection { reference, ..rejection }),
@@ -185,7 +197,7 @@ enum Said {
     Ack(MessageId),
 }
 
-fn command(envelope: &Envelope<'_>) -> Result<Said, Rejection> {
+fn command(envelope: &Envelope<'_>, own: &[String]) -> Result<Said, Rejection> {
     let kind = envelope.kind.and_then(string).ok_or_else(|| Rejection::invalid("type must be a string"))?;
     let read: fn(Option<&RawValue>) -> Result<Command, Rejection> = match kind.as_ref() {
         "ack" => return ack(envelope.message).map(Said::Ack),
@@ -194,6 +206,8 @@ fn command(envelope: &Envelope<'_>) -> Result<Said, Rejection> {
         "sing" => sing,
         "dance" => dance,
         "ping" => |_| Ok(Command::Ping),
+        "chat_reset" => |_| Ok(Command::ChatReset),
+        other if own.iter().any(|kind| kind == other) => |_| Ok(Command::Ping), // read below, with its name
         other => return Err(Rejection::new(ErrorCode::UnsupportedType, format!("Unsupported message type: {other}"))),
     };
     if let Some(raw) = envelope.timestamp
@@ -202,9 +216,12 @@ fn command(envelope: &Envelope<'_>) -> Result<Said, Rejection> {
         return Err(Rejection::invalid("timestamp must be an ISO 8601 date-time"));
     }
     let target = envelope.target.map_or(Ok(Target::Asker), target)?;
-    let command = read(envelope.message)?;
-    if target != Target::Asker && matches!(command, Command::Ping) {
-        return Err(Rejection::invalid("target is not for ping"));
+    let command = match own.iter().find(|own| **own == kind) {
+        Some(kind) => Command::Own { kind: kind.clone(), message: envelope.message.map(Raw::from) },
+        None => read(envelope.message)?,
+    };
+    if target != Target::Asker && matches!(command, Command::Ping | Command::ChatReset) {
+        return Err(Rejection::invalid(format_args!("target is not for {kind}")));
     }
     Ok(Said::Command(command, target))
 }
@@ -259,16 +276,17 @@ fn chat(message: Option<&RawValue>) -> Result<Command, Rejection> {
     struct Body<'a> {
         #[serde(borrow)]
         content: Option<&'a RawValue>,
+        stream: Option<bool>,
     }
     let wrong = || Rejection::invalid("message must be a string or an object with a string \"content\"");
     let raw = message.ok_or_else(wrong)?;
-    let text = if is_object(raw.get()) {
+    let (text, stream) = if is_object(raw.get()) {
         let body: Body<'_> = object(raw)?;
-        body.content.and_then(string).ok_or_else(wrong)?
+        (body.content.and_then(string).ok_or_else(wrong)?, body.stream.unwrap_or(false))
     } else {
-        string(raw).ok_or_else(wrong)?
+        (string(raw).ok_or_else(wrong)?, false)
     };
-    Ok(Command::Chat { text: text.into_owned() })
+    Ok(Command::Chat { text: text.into_owned(), stream })
 }
 
 fn weather(message: Option<&RawValue>) -> Result<Command, Rejection> {
@@ -363,14 +381,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn ok(text: &str) -> Command {
-        match parse(text, 10_240).unwrap() {
+        match parse(text, 10_240, &[]).unwrap() {
             Inbound::Ask(request) => request.command,
             Inbound::Ack(id) => panic!("an ack of {id}"),
         }
     }
 
     fn refused(text: &str) -> (ErrorCode, String) {
-        let rejection = parse(text, 10_240).unwrap_err();
+        let rejection = parse(text, 10_240, &[]).unwrap_err();
         (rejection.code, rejection.message)
     }
 
@@ -382,8 +400,11 @@ mod tests {
 
     #[test]
     fn the_five_types() {
-        assert_eq!(ok(r#"{"type":"chat_message","message":"hi"}"#), Command::Chat { text: "hi".into() });
-        assert_eq!(ok(r#"{"type":"chat_message","message":{"content":"hi","x":null}}"#), Command::Chat { text: "hi".into() });
+        assert_eq!(ok(r#"{"type":"chat_message","message":"hi"}"#), Command::Chat { stream: false, text: "hi".into() });
+        assert_eq!(
+            ok(r#"{"type":"chat_message","message":{"content":"hi","x":null}}"#),
+            Command::Chat { stream: false, text: "hi".into() }
+        );
         assert_eq!(ok(r#"{"type":"weather","message":{"city":null}}"#), Command::Weather { city: "北京".into() });
         assert_eq!(
             ok(r#"{"type":"sing","message":{"song":"a"}}"#),
@@ -399,7 +420,7 @@ mod tests {
 
     #[test]
     fn acknowledgements() {
-        assert_eq!(parse(r#"{"type":"ack","message":{"id":17}}"#, 0), Ok(Inbound::Ack(MessageId(17))));
+        assert_eq!(parse(r#"{"type":"ack","message":{"id":17}}"#, 0, &[]), Ok(Inbound::Ack(MessageId(17))));
         for id in ["null", "-1", "1.0", "\"17\"", "18446744073709551616", "{}"] {
             assert_eq!(
                 invalid(&format!(r#"{{"type":"ack","message":{{"id":{id}}}}}"#)),
@@ -412,7 +433,7 @@ mod tests {
     #[test]
     fn escapes_are_decoded() {
         let text = r#"{"type":"chat_message","message":"a\u0000\n\ud83d\ude00"}"#;
-        assert_eq!(ok(text), Command::Chat { text: "a\0\n😀".into() });
+        assert_eq!(ok(text), Command::Chat { stream: false, text: "a\0\n😀".into() });
     }
 
     #[test]
@@ -442,7 +463,7 @@ mod tests {
 
     #[test]
     fn the_ref_survives_a_refusal() {
-        let rejection = parse(r#"{"ref":"r1","type":"nosuch"}"#, 0).unwrap_err();
+        let rejection = parse(r#"{"ref":"r1","type":"nosuch"}"#, 0, &[]).unwrap_err();
         assert_eq!(rejection.reference.as_deref(), Some("r1"));
         assert_eq!(rejection.message, "Unsupported message type: nosuch");
     }
@@ -458,17 +479,17 @@ mod tests {
     #[test]
     fn length_counts_characters_not_bytes() {
         let text = |n: usize| format!(r#"{{"type":"chat_message","message":"{}"}}"#, "😀".repeat(n - 36));
-        assert!(parse(&text(10_240), 10_240).is_ok());
-        assert_eq!(parse(&text(10_241), 10_240).map(|_| ()).unwrap_err().code, ErrorCode::MessageTooLarge);
-        assert!(parse(&text(20_000), 0).is_ok());
+        assert!(parse(&text(10_240), 10_240, &[]).is_ok());
+        assert_eq!(parse(&text(10_241), 10_240, &[]).map(|_| ()).unwrap_err().code, ErrorCode::MessageTooLarge);
+        assert!(parse(&text(20_000), 0, &[]).is_ok());
     }
 
     #[test]
     fn depth_is_no_danger() {
         let deep = format!(r#"{{"type":"chat_message","message":{}1{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(parse(&deep, 0).unwrap_err().code, ErrorCode::ValidationError);
+        assert_eq!(parse(&deep, 0, &[]).unwrap_err().code, ErrorCode::ValidationError);
         let deep = "[".repeat(1_000_000);
-        assert_eq!(parse(&deep, 0).unwrap_err().code, ErrorCode::InvalidJson);
+        assert_eq!(parse(&deep, 0, &[]).unwrap_err().code, ErrorCode::InvalidJson);
     }
 
     /// Text that is often nearly a message.
@@ -499,12 +520,12 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_has_one_outcome(text in "\\PC*") {
-            let _ = parse(&text, 10_240);
+            let _ = parse(&text, 10_240, &[]);
         }
 
         #[test]
         fn nearly_messages_have_one_outcome(text in nearly_json()) {
-            match parse(&text, 10_240) {
+            match parse(&text, 10_240, &[]) {
                 Ok(_) => prop_assert!(serde_json::from_str::<&RawValue>(&text).is_ok()),
                 Err(rejection) => prop_assert!(!rejection.message.is_empty()),
             }
@@ -513,8 +534,8 @@ mod tests {
         #[test]
         fn any_chat_text_comes_through(said in "\\PC*") {
             let text = serde_json::json!({"type": "chat_message", "message": said}).to_string();
-            let command = Command::Chat { text: said };
-            prop_assert_eq!(parse(&text, 0).unwrap(), Inbound::Ask(Request { reference: None, target: Target::Asker, command }));
+            let command = Command::Chat { text: said, stream: false };
+            prop_assert_eq!(parse(&text, 0, &[]).unwrap(), Inbound::Ask(Request { reference: None, target: Target::Asker, command }));
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod close;
 pub mod frame;
 pub mod inbound;
 pub mod outbound;
+pub mod raw;
 pub mod text;
 pub mod time;
 
@@ -16,4 +17,5 @@ pub use close::CloseCode;
 pub use frame::Frame;
 pub use inbound::{Command, Inbound, Rejection, Request};
 pub use outbound::{ErrorCode, Event, Push};
+pub use raw::Raw;
 pub use time::Timestamp;

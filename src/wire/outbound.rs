@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::close::CloseCode;
 use super::frame::Frame;
+use super::raw::Raw;
 use super::time::Timestamp;
 use crate::ids::{DeviceId, MessageId, UserId};
 
@@ -65,7 +66,17 @@ pub enum Event {
     ChatResponse {
         /// What the responder says.
         message: String,
+        /// `builtin`, where it had to stand in for a model.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        source: Option<&'static str>,
     },
+    /// A piece of the answer to `chat_message`; the whole follows.
+    ChatDelta {
+        /// What is added.
+        message: String,
+    },
+    /// The answer to `chat_reset`.
+    ChatReset {},
     /// The answer to `weather`.
     WeatherResponse {
         /// City, present weather and where the figures come from.
@@ -114,6 +125,15 @@ pub enum Event {
         /// Seconds to wait before coming back.
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_after: Option<f64>,
+    },
+    /// The answer of a program that the configuration names.
+    #[serde(untagged)]
+    Own {
+        /// `{type}_response`.
+        #[serde(rename = "type")]
+        kind: String,
+        /// Its JSON, as it was written.
+        data: Raw,
     },
 }
 
@@ -252,7 +272,7 @@ mod tests {
 
     #[test]
     fn answers() {
-        insta::assert_snapshot!(golden(&Event::ChatResponse { message: "收到消息:你好 \"x\"".into() }), @r#"{"type":"chat_response","message":"收到消息:你好 \"x\"","timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
+        insta::assert_snapshot!(golden(&Event::ChatResponse { message: "收到消息:你好 \"x\"".into(), source: None }), @r#"{"type":"chat_response","message":"收到消息:你好 \"x\"","timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
         let report = WeatherReport {
             city: City { name: "北京".into() },
             weather: Weather {

@@ -8,7 +8,7 @@ use crate::common::hand::{HERE, ask};
 use crate::common::{ADMIN_PASSWORD, Server, User};
 
 pub(crate) fn for_administrators(route: &Route) -> bool {
-    route.access.allows(Actor::Admin) && !route.access.allows(Actor::User)
+    route.access.allows(Actor::Admin) && !route.access.allows(Actor::User) && !route.access.allows(Actor::Device)
 }
 
 pub(crate) fn body_of(verb: Verb) -> Option<&'static str> {

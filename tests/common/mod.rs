@@ -6,6 +6,7 @@ pub mod hand;
 pub mod load;
 pub mod program;
 pub mod raw;
+pub mod stub;
 
 use std::net::SocketAddr;
 use std::time::Duration;

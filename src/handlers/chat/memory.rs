@@ -98,7 +98,7 @@ mod tests {
         let questions = |user, now| memory.recall(user, now).into_iter().map(|t| t.question).collect::<Vec<_>>();
         assert_eq!(questions(UserId(1), now), ["2", "3", "4"]);
         assert!(questions(UserId(2), now).is_empty());
-        memory.remember(UserId(1), turn(9, MOST_BYTES - 5), now);
+        memory.remember(UserId(1), turn(9, MOST_BYTES - 1), now);
         assert_eq!(questions(UserId(1), now), ["9"]);
         assert!(questions(UserId(1), now + FORGET).is_empty());
         memory.forget(UserId(1));

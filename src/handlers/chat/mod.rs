@@ -10,6 +10,7 @@ use reqwest::Client;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::Piece;
 use super::upstream::{Breaker, UpstreamError};
 use crate::config::{ChatConfig, Responder};
 use crate::door::Rate;
@@ -52,7 +53,7 @@ impl Chat {
     }
 
     /// Asks the model; pieces of its answer go to `piece` as they come.
-    pub(super) async fn answer(&self, user: UserId, text: &str, piece: impl AsyncFnMut(&str)) -> Event {
+    pub(super) async fn answer(&self, user: UserId, text: &str, piece: Piece<'_>) -> Event {
         let asked = match &self.client {
             None => Ok(repeat(text)),
             Some(client) => self.ask(client, user, text, piece).await,
@@ -69,13 +70,7 @@ impl Chat {
         }
     }
 
-    async fn ask(
-        &self,
-        client: &Client,
-        user: UserId,
-        text: &str,
-        piece: impl AsyncFnMut(&str),
-    ) -> Result<String, UpstreamError> {
+    async fn ask(&self, client: &Client, user: UserId, text: &str, piece: Piece<'_>) -> Result<String, UpstreamError> {
         self.rate.check(&user).map_err(|_| UpstreamError::Busy)?;
         let patience = Duration::from_secs(self.config.timeout_seconds.into());
         let waiting = timeout(patience, self.at_once.acquire()).await;

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::memory::Turn;
 use crate::config::ChatConfig;
+use crate::handlers::Piece;
 use crate::handlers::upstream::{UpstreamError, read, send};
 
 /// The longest answer, in bytes as it comes over the wire.
@@ -68,7 +69,7 @@ pub(super) async fn complete(
     config: &ChatConfig,
     before: &[Turn],
     question: &str,
-    mut piece: impl AsyncFnMut(&str),
+    piece: Piece<'_>,
 ) -> Result<String, UpstreamError> {
     let mut messages = Vec::with_capacity(before.len() * 2 + 2);
     let mut say = |role, content| messages.push(Message { role, content });
@@ -101,12 +102,7 @@ pub(super) async fn complete(
 }
 
 /// Reads the events until the last one.
-async fn follow(
-    mut response: Response,
-    idle: Duration,
-    end: Instant,
-    mut piece: impl AsyncFnMut(&str),
-) -> Result<String, UpstreamError> {
+async fn follow(mut response: Response, idle: Duration, end: Instant, piece: Piece<'_>) -> Result<String, UpstreamError> {
     let (mut text, mut events, mut taken) = (String::new(), Events::default(), 0);
     loop {
         let deadline = end.min(Instant::now() + idle);

@@ -1,0 +1,169 @@
+//! `[chat]`, `[weather]`, `[[handler]]`: where the companion's answers come from.
+
+use serde::Deserialize;
+
+use super::Secret;
+
+/// `[chat]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChatConfig {
+    /// Who answers.
+    pub responder: Responder,
+    /// Of the OpenAI-compatible API, up to and without `/chat/completions`: `http://127.0.0.1:11434/v1` is Ollama's.
+    pub url: String,
+    /// Its name there.
+    pub model: String,
+    /// The API's key, where it wants one; or in the environment, `QY_LTY_CHAT_KEY`.
+    pub key: Option<Secret>,
+    /// What the model is told before everything else.
+    pub system: String,
+    /// Questions and answers that it is reminded of, for each user; 0: none.
+    pub turns: usize,
+    /// The longest answer, in the model's tokens.
+    pub max_tokens: Option<u32>,
+    /// How freely it chooses its words.
+    pub temperature: Option<f32>,
+    /// Seconds for a whole answer. Can't be 0.
+    pub timeout_seconds: u32,
+    /// Seconds that it may pause in the middle. Can't be 0.
+    pub idle_seconds: u32,
+    /// Answers that are under way at once; more wait. Can't be 0.
+    pub concurrency: usize,
+    /// Questions of one user a minute; 0: any number.
+    pub per_minute: u32,
+    /// Whether the built-in responder answers, marked so, when the model does not.
+    pub fallback: bool,
+}
+
+impl Default for ChatConfig {
+    fn default() -> Self {
+        Self {
+            responder: Responder::Builtin,
+            url: "http://127.0.0.1:11434/v1".into(),
+            model: String::new(),
+            key: None,
+            system: String::new(),
+            turns: 10,
+            max_tokens: None,
+            temperature: None,
+            timeout_seconds: 60,
+            idle_seconds: 20,
+            concurrency: 64,
+            per_minute: 30,
+            fallback: false,
+        }
+    }
+}
+
+impl ChatConfig {
+    /// Whether a model is asked.
+    pub fn calls(&self) -> bool {
+        self.responder == Responder::Openai
+    }
+}
+
+/// Who answers `chat_message`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Responder {
+    /// The guide's, which repeats what it heard.
+    #[default]
+    Builtin,
+    /// A model behind the chat completions API.
+    Openai,
+}
+
+/// `[weather]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WeatherConfig {
+    /// Whether the simulated climate answers where nothing else does.
+    pub simulated: bool,
+    /// Seconds that an observation of a weather station counts.
+    pub stale_seconds: u64,
+    /// `[weather.qweather]`
+    pub qweather: Option<QWeatherConfig>,
+}
+
+impl Default for WeatherConfig {
+    fn default() -> Self {
+        Self { simulated: true, stale_seconds: 7200, qweather: None }
+    }
+}
+
+/// `[weather.qweather]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QWeatherConfig {
+    /// Of the account, for example `abc123.re.qweatherapi.com`.
+    pub host: String,
+    /// Of the account; or in the environment, `QY_LTY_QWEATHER_KEY`.
+    #[serde(default)]
+    pub key: Secret,
+}
+
+/// `[[handler]]`: a message type of one's own.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HandlerConfig {
+    /// The type: 1 to 64 letters, digits, `_`, `-`, `.`; none of the program's own.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Where it is posted.
+    pub url: String,
+    /// Signs what is posted.
+    pub secret: Option<Secret>,
+    /// Seconds for an answer. Can't be 0.
+    #[serde(default = "ten")]
+    pub timeout_seconds: u32,
+    /// Questions that are under way at once; more are refused. Can't be 0.
+    #[serde(default = "sixteen")]
+    pub concurrency: usize,
+    /// The longest answer, in bytes.
+    #[serde(default = "most_bytes")]
+    pub max_bytes: usize,
+}
+
+fn ten() -> u32 {
+    10
+}
+
+fn sixteen() -> usize {
+    16
+}
+
+fn most_bytes() -> usize {
+    65_536
+}
+
+/// Types that no `[[handler]]` can take: the program's own, in both directions.
+const TAKEN: [&str; 7] = ["chat_message", "chat_reset", "weather", "sing", "dance", "ping", "ack"];
+
+/// What is wrong with the handlers, if anything.
+pub(super) fn wrong_handler(handlers: &[HandlerConfig]) -> Option<&'static str> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    for (n, handler) in handlers.iter().enumerate() {
+        if !(1..=56).contains(&handler.kind.len()) || !handler.kind.chars().all(good) {
+            return Some("has a type that is not 1 to 56 letters, digits, _, - or .");
+        }
+        if TAKEN.contains(&handler.kind.as_str()) {
+            return Some("has a type that the program answers itself");
+        }
+        if handlers[..n].iter().any(|earlier| earlier.kind == handler.kind) {
+            return Some("has a type that another one has");
+        }
+        if !is_url(&handler.url) {
+            return Some("needs a url that begins with http:// or https://");
+        }
+        if handler.timeout_seconds == 0 || handler.concurrency == 0 {
+            return Some("needs a timeout_seconds and a concurrency of at least 1");
+        }
+    }
+    None
+}
+
+/// Whether `text` can be called.
+pub(super) fn is_url(text: &str) -> bool {
+    text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).is_some_and(|rest| !rest.is_empty())
+}

@@ -1,0 +1,113 @@
+//! What the companion knows: `/api/weather`, `/api/catalog`.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::call::{Call, Reply};
+use crate::error::ApiError;
+use crate::handlers::canonical;
+use crate::store::{Observation, Piece, Repertoire};
+use crate::wire::Timestamp;
+use crate::wire::text::is_plain;
+
+/// The longest name, in characters.
+const MAX_NAME_CHARS: usize = 100;
+/// The longest list.
+const MAX_PIECES: usize = 1000;
+
+fn check(field: &str, text: &str, least: usize) -> Result<(), ApiError> {
+    if (least..=MAX_NAME_CHARS).contains(&text.chars().count()) && is_plain(text) {
+        return Ok(());
+    }
+    let what = format!("{field} must have {least} to {MAX_NAME_CHARS} characters, no control or invisible ones");
+    Err(ApiError::Invalid(what))
+}
+
+/// `PUT /api/weather/{city} {temp, text?, icon?, at?}`: what a weather station sees.
+pub(super) async fn observe(call: Call) -> Result<Reply, ApiError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Body {
+        temp: Value,
+        text: Option<String>,
+        icon: Option<String>,
+        at: Option<Timestamp>,
+    }
+    let city = call.name.as_deref().unwrap_or_default().trim();
+    check("the city", city, 1)?;
+    let body: Body = call.json()?;
+    let degrees = match &body.temp {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    };
+    let degrees = degrees.filter(|d| (-100.0..=100.0).contains(d));
+    let degrees = degrees.ok_or_else(|| ApiError::Invalid("temp must be degrees Celsius, -100 to 100".into()))?;
+    let (text, icon) = (body.text.unwrap_or_default(), body.icon.unwrap_or_else(|| "999".into()));
+    check("text", &text, 0)?;
+    check("icon", &icon, 1)?;
+    let now = Timestamp::now();
+    let at = body.at.unwrap_or(now);
+    if at > now.plus_seconds(300) {
+        return Err(ApiError::Invalid("at must not lie in the future".into()));
+    }
+    let seen = Observation { temp: format!("{degrees:.0}"), text, icon, at };
+    call.app.store.observe(canonical(city), seen).await?;
+    Ok(Reply::done("observed"))
+}
+
+/// `GET /api/catalog/songs`.
+pub(super) async fn songs(call: Call) -> Result<Reply, ApiError> {
+    list(&call, Repertoire::Songs)
+}
+
+/// `GET /api/catalog/dances`.
+pub(super) async fn dances(call: Call) -> Result<Reply, ApiError> {
+    list(&call, Repertoire::Dances)
+}
+
+fn list(call: &Call, which: Repertoire) -> Result<Reply, ApiError> {
+    Reply::data("ok", &*call.app.handlers.catalog().get(which))
+}
+
+/// `PUT /api/catalog/songs {items: [{name, artist?}]}`: all of them.
+pub(super) async fn set_songs(call: Call) -> Result<Reply, ApiError> {
+    set(&call, Repertoire::Songs).await
+}
+
+/// `PUT /api/catalog/dances {items: [{name, style?}]}`: all of them.
+pub(super) async fn set_dances(call: Call) -> Result<Reply, ApiError> {
+    set(&call, Repertoire::Dances).await
+}
+
+async fn set(call: &Call, which: Repertoire) -> Result<Reply, ApiError> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Body {
+        items: Vec<Piece>,
+    }
+    let items = call.json::<Body>()?.items;
+    if items.len() > MAX_PIECES {
+        return Err(ApiError::Invalid(format!("items must be at most {MAX_PIECES}")));
+    }
+    for (n, piece) in items.iter().enumerate() {
+        check(&format!("items[{n}].name"), &piece.name, 1)?;
+        for (field, text) in [("artist", &piece.artist), ("style", &piece.style)] {
+            text.as_ref().map_or(Ok(()), |text| check(&format!("items[{n}].{field}"), text, 0))?;
+        }
+    }
+    call.app.handlers.catalog().set(which, items).await?;
+    list(call, which)
+}
+
+/// `DELETE /api/catalog/songs`: everything is accepted again.
+pub(super) async fn clear_songs(call: Call) -> Result<Reply, ApiError> {
+    call.app.handlers.catalog().set(Repertoire::Songs, Vec::new()).await?;
+    Ok(Reply::done("every song is accepted"))
+}
+
+/// `DELETE /api/catalog/dances`: everything is accepted again.
+pub(super) async fn clear_dances(call: Call) -> Result<Reply, ApiError> {
+    call.app.handlers.catalog().set(Repertoire::Dances, Vec::new()).await?;
+    Ok(Reply::done("every dance is accepted"))
+}
