@@ -115,6 +115,39 @@ async fn one_that_fails_again_and_again_is_left_alone_and_the_builtin_may_stand_
 }
 
 #[tokio::test]
+async fn a_long_answer_is_whole_and_an_endless_one_is_cut() {
+    let words: Vec<String> = (0..7000).map(|n| (n % 10).to_string()).collect();
+    let stub = Stub::start(move |got| match got.json()["messages"][0]["content"].as_str().unwrap() {
+        "long" => Reply::Events(spoken(&words.iter().map(String::as_str).collect::<Vec<_>>()), Duration::ZERO),
+        "huge" => Reply::Events(spoken(&["x".repeat(20_000).as_str()]), Duration::ZERO),
+        "whole" => Reply::Json(200, json!({"choices": [{"message": {"content": "y".repeat(20_000)}}]}).to_string()),
+        _ => Reply::Events(spoken(&[]), Duration::ZERO),
+    })
+    .await;
+    let server = Server::with(with(stub.url("/v1"))).await;
+    let mut client = server.connect(&server.admin().await).await;
+    for (what, chars) in [("long", 7000), ("huge", 8000), ("whole", 8000)] {
+        let answer = say(&mut client, what).await;
+        assert_eq!(answer["message"].as_str().unwrap().chars().count(), chars, "{what}");
+        client.ask(json!({"type": "chat_reset", "message": {}})).await;
+    }
+    assert!(say(&mut client, "nothing").await["message"].as_str().unwrap().contains("can't be read"));
+}
+
+#[tokio::test]
+async fn what_was_forgotten_is_not_remembered_by_an_answer_under_way() {
+    let stub = Stub::start(|_| Reply::Events(spoken(&["ok"]), Duration::from_millis(100))).await;
+    let server = Server::with(with(stub.url("/v1"))).await;
+    let mut client = server.connect(&server.admin().await).await;
+    client.say(json!({"type": "chat_message", "message": "slow"})).await;
+    eventually("the model is asked", async || stub.got().len() == 1).await;
+    assert_eq!(client.ask(json!({"type": "chat_reset", "message": {}})).await["type"], "chat_reset");
+    assert_eq!(client.json().await["message"], "ok");
+    say(&mut client, "after").await;
+    assert_eq!(stub.got()[1].json()["messages"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn who_leaves_is_not_answered_any_more() {
     let stub = Stub::start(|_| Reply::Hang).await;
     let server = Server::with(with(stub.url("/v1"))).await;
@@ -183,7 +216,7 @@ async fn a_user_has_a_rate_and_a_device_can_be_told() {
     let told = client.ask(json!({"type": "chat_message", "message": "x", "target": {"device_id": device}})).await;
     assert_eq!((&told["type"], &told["status"]), (&json!("delivery_status"), &json!("queued")));
     say(&mut client, "two").await;
-    assert!(say(&mut client, "three").await["message"].as_str().unwrap().contains("busy"));
+    assert!(say(&mut client, "three").await["message"].as_str().unwrap().contains("too many questions, again in"));
     let mut other = server.connect(&server.admin().await).await;
     assert_eq!(say(&mut other, "mine").await["message"], "好");
 }

@@ -70,6 +70,40 @@ async fn qweather_is_asked_once_for_all_who_ask_meanwhile() {
 }
 
 #[tokio::test]
+async fn whatever_qweather_does_wrong_is_told_and_nothing_hangs() {
+    type Case = (fn() -> Reply, &'static str);
+    let no_place = r#"{"error":{"status":400,"type":"https://dev.qweather.com/docs/resource/error-code/#no-such-location","title":"No Such Location"}}"#;
+    let no_place: &'static str = no_place;
+    let cases: [Case; 6] = [
+        (|| Reply::Json(401, "{}".into()), "answered 401"),
+        (|| Reply::Json(200, r#"{"code":"402"}"#.into()), "answered 402"),
+        (|| Reply::Json(200, "<html>".into()), "can't be read"),
+        (|| Reply::Cut(r#"{"code":"#.into()), "broke off"),
+        (|| Reply::Endless, "too large"),
+        (|| Reply::Json(400, "{}".into()), "answered 400"),
+    ];
+    for (reply, why) in cases {
+        let stub = Stub::start(move |_| reply()).await;
+        let mut config = with_qweather(&stub);
+        config.weather.simulated = false;
+        let server = Server::with(config).await;
+        let mut client = server.connect(&server.admin().await).await;
+        let message = weather(&mut client, "Atlantis").await["message"].as_str().unwrap().to_owned();
+        assert!(message.starts_with("Weather query failed: ") && message.contains(why), "{why}: {message}");
+    }
+    let stub = Stub::start(move |_| Reply::Json(400, no_place.into())).await;
+    let mut config = with_qweather(&stub);
+    config.weather.simulated = false;
+    let server = Server::with(config).await;
+    let mut client = server.connect(&server.admin().await).await;
+    for _ in 0..3 {
+        let message = weather(&mut client, "Atlantis").await["message"].as_str().unwrap().to_owned();
+        assert!(message.ends_with("no source knows this city"), "{message}");
+    }
+    assert_eq!(stub.got().len(), 1);
+}
+
+#[tokio::test]
 async fn where_qweather_fails_the_simulation_stands_in_or_the_failure_is_told() {
     let stub = Stub::start(|_| Reply::Json(500, "{}".into())).await;
     let server = Server::with(with_qweather(&stub)).await;
@@ -105,7 +139,11 @@ async fn a_station_of_ones_own_comes_first_while_it_is_fresh() {
     assert_eq!((&data["source"], &data["city"]["name"]), (&json!("observation"), &json!("北京")));
     assert_eq!(data["weather"]["now"], json!({"temp": "-3", "text": "小雪", "icon": "400"}));
     put("%E5%8C%97%E4%BA%AC", &admin, json!({"temp": "5", "at": "2020-01-01T00:00:00Z"})).await.ok();
-    assert_eq!(weather(&mut client, "北京").await["data"]["source"], "simulated", "years old");
+    assert_eq!(weather(&mut client, "北京").await["data"]["weather"]["now"]["temp"], "-3", "an older one changes nothing");
+    put("haerbin", &admin, json!({"temp": -0.4, "at": "2020-01-01T00:00:00Z"})).await.ok();
+    assert_eq!(weather(&mut client, "哈尔滨").await["data"]["source"], "simulated", "years old");
+    put("New%20York", station, json!({"temp": -0.4})).await.ok();
+    assert_eq!(weather(&mut client, "new york").await["data"]["weather"]["now"]["temp"], "0");
     for (body, field) in [
         (json!({"temp": "warm"}), "temp"),
         (json!({"temp": 500}), "temp"),
@@ -144,8 +182,11 @@ async fn with_a_catalogue_only_what_is_known_is_performed() {
     assert_eq!(client.ask(sing("nothing")).await["type"], "error", "the catalogue is kept");
     server.http("DELETE", "/api/catalog/songs", Some(&server.admin().await), None).await.ok();
     assert_eq!(client.ask(sing("nothing")).await["type"], "sing_response");
-    let error = server.http("PUT", "/api/catalog/songs", Some(&admin), Some(r#"{"items":[{"name":""}]}"#)).await.expect(400);
-    assert!(error["message"].as_str().unwrap().starts_with("items[0].name"), "{error}");
+    for items in [r#"[{"name":" "}]"#, r#"[{"name":"A"},{"name":" a "}]"#] {
+        let body = format!(r#"{{"items":{items}}}"#);
+        let error = server.http("PUT", "/api/catalog/songs", Some(&admin), Some(&body)).await.expect(400);
+        assert!(error["message"].as_str().unwrap().contains("].name"), "{error}");
+    }
 }
 
 /// A configuration with the type `story` behind `url`.
@@ -185,10 +226,11 @@ async fn a_type_of_ones_own_is_posted_and_answered() {
     assert_eq!(signature, format!("sha256={}", hmac(&format!("{time}.{}", got.body))));
 
     let told = client.ask(json!({"type": "story", "message": "x", "target": "device"})).await;
-    let mut both = [told, client.json().await];
-    both.sort_by_key(|event| event["type"].to_string());
-    assert_eq!((&both[0]["type"], &both[1]["type"]), (&json!("delivery_status"), &json!("story_response")));
-    assert_eq!(both[0]["id"], both[1]["id"]);
+    assert_eq!((&told["type"], &told["status"]), (&json!("delivery_status"), &json!("queued")));
+    let made = server.post(&format!("/api/devices/{device}/token"), &ana.token, json!({})).await.expect(201);
+    let mut lamp = server.connect(made["data"]["token"].as_str().unwrap()).await;
+    let story = lamp.json().await;
+    assert_eq!((&story["type"], &story["id"], &story["data"]["title"]), (&json!("story_response"), &told["id"], &json!("灯")));
     let unknown = server.connect(&server.admin().await).await.ask(json!({"type": "saga", "message": 1})).await;
     assert_eq!(unknown["code"], "UNSUPPORTED_TYPE");
 }

@@ -56,26 +56,33 @@ pub(super) fn run(config: Option<&Path>) -> anyhow::Result<()> {
 
 /// Fills in the keys of upstreams that the file does not name: from the environment, or from systemd's credentials.
 fn with_secrets(mut config: Config) -> anyhow::Result<Config> {
-    if config.chat.key.is_none() {
+    if config.chat.key.as_ref().is_none_or(Secret::is_empty) {
         config.chat.key = secret("QY_LTY_CHAT_KEY", "chat-key")?;
     }
     if let Some(qweather) = &mut config.weather.qweather
-        && qweather.key.reveal().is_empty()
+        && qweather.key.is_empty()
     {
         let missing = || anyhow!("weather.qweather.key is missing (or QY_LTY_QWEATHER_KEY, or the credential qweather-key)");
         qweather.key = secret("QY_LTY_QWEATHER_KEY", "qweather-key")?.ok_or_else(missing)?;
+    }
+    for handler in config.handler.iter_mut().filter(|handler| handler.secret.is_empty()) {
+        let name = format!("QY_LTY_HANDLER_{}", handler.kind.to_ascii_uppercase().replace(['-', '.'], "_"));
+        let credential = format!("handler-{}", handler.kind);
+        let missing = || anyhow!("the handler of {} needs a secret (or {name}, or the credential {credential})", handler.kind);
+        handler.secret = secret(&name, &credential)?.ok_or_else(missing)?;
     }
     Ok(config)
 }
 
 /// A secret of the environment variable `name`, or of the file `credential` in systemd's directory for them.
 fn secret(name: &str, credential: &str) -> anyhow::Result<Option<Secret>> {
-    if let Some(text) = std::env::var(name).ok().filter(|text| !text.is_empty()) {
-        return Ok(Some(text.into()));
+    let usable = |text: String| Some(text.trim().to_owned()).filter(|text| !text.is_empty()).map(Secret::from);
+    if let Some(secret) = std::env::var(name).ok().and_then(usable) {
+        return Ok(Some(secret));
     }
     let Some(directory) = std::env::var_os("CREDENTIALS_DIRECTORY") else { return Ok(None) };
     match std::fs::read_to_string(Path::new(&directory).join(credential)) {
-        Ok(text) => Ok(Some(text.trim_end().to_owned().into())),
+        Ok(text) => Ok(usable(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(anyhow!("the credential {credential} can't be read: {error}")),
     }

@@ -107,13 +107,14 @@ pub struct QWeatherConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HandlerConfig {
-    /// The type: 1 to 64 letters, digits, `_`, `-`, `.`; none of the program's own.
+    /// The type: 1 to 55 letters, digits, `_`, `-`, `.`; none of the program's own.
     #[serde(rename = "type")]
     pub kind: String,
     /// Where it is posted.
     pub url: String,
-    /// Signs what is posted.
-    pub secret: Option<Secret>,
+    /// Signs what is posted; or in the environment, `QY_LTY_HANDLER_` and the type in capitals.
+    #[serde(default)]
+    pub secret: Secret,
     /// Seconds for an answer. Can't be 0.
     #[serde(default = "ten")]
     pub timeout_seconds: u32,
@@ -137,15 +138,35 @@ fn most_bytes() -> usize {
     65_536
 }
 
-/// Types that no `[[handler]]` can take: the program's own, in both directions.
-const TAKEN: [&str; 7] = ["chat_message", "chat_reset", "weather", "sing", "dance", "ping", "ack"];
+/// Types that no `[[handler]]` can take: what the program answers itself, and what would make an answer look like one of its own.
+const TAKEN: [&str; 15] = [
+    "chat_message",
+    "chat_reset",
+    "weather",
+    "sing",
+    "dance",
+    "ping",
+    "ack",
+    "chat",
+    "chat_delta",
+    "connection_status",
+    "disconnect",
+    "error",
+    "pong",
+    "delivery_status",
+    "presence",
+];
+/// The most answers under way, the longest answer and the longest memory that can be asked for.
+pub(super) const MOST_AT_ONCE: usize = 4096;
+const MOST_BYTES: usize = 1 << 20;
+pub(super) const MOST_TURNS: usize = 100;
 
 /// What is wrong with the handlers, if anything.
 pub(super) fn wrong_handler(handlers: &[HandlerConfig]) -> Option<&'static str> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     for (n, handler) in handlers.iter().enumerate() {
-        if !(1..=56).contains(&handler.kind.len()) || !handler.kind.chars().all(good) {
-            return Some("has a type that is not 1 to 56 letters, digits, _, - or .");
+        if !(1..=55).contains(&handler.kind.len()) || !handler.kind.chars().all(good) {
+            return Some("has a type that is not 1 to 55 letters, digits, _, - or .");
         }
         if TAKEN.contains(&handler.kind.as_str()) {
             return Some("has a type that the program answers itself");
@@ -156,8 +177,8 @@ pub(super) fn wrong_handler(handlers: &[HandlerConfig]) -> Option<&'static str> 
         if !is_url(&handler.url) {
             return Some("needs a url that begins with http:// or https://");
         }
-        if handler.timeout_seconds == 0 || handler.concurrency == 0 {
-            return Some("needs a timeout_seconds and a concurrency of at least 1");
+        if handler.timeout_seconds == 0 || !(1..=MOST_AT_ONCE).contains(&handler.concurrency) || handler.max_bytes > MOST_BYTES {
+            return Some("needs timeout_seconds of at least 1, concurrency of 1 to 4096, max_bytes of at most 1048576");
         }
     }
     None
@@ -165,5 +186,10 @@ pub(super) fn wrong_handler(handlers: &[HandlerConfig]) -> Option<&'static str> 
 
 /// Whether `text` can be called.
 pub(super) fn is_url(text: &str) -> bool {
-    text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).is_some_and(|rest| !rest.is_empty())
+    reqwest::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
+/// Whether `host`, with or without a scheme, can be called.
+pub(super) fn is_host(host: &str) -> bool {
+    is_url(host) || (!host.contains("://") && is_url(&format!("https://{host}")))
 }

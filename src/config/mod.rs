@@ -137,7 +137,14 @@ impl Config {
             (!companion::is_url(&self.chat.url), "chat", "url", "must begin with http:// or https://"),
             (self.chat.timeout_seconds == 0, "chat", "timeout_seconds", "must be at least 1"),
             (self.chat.idle_seconds == 0, "chat", "idle_seconds", "must be at least 1"),
-            (self.chat.concurrency == 0, "chat", "concurrency", "must be at least 1"),
+            (!(1..=companion::MOST_AT_ONCE).contains(&self.chat.concurrency), "chat", "concurrency", "must be 1 to 4096"),
+            (self.chat.turns > companion::MOST_TURNS, "chat", "turns", "must be at most 100"),
+            (
+                self.weather.qweather.as_ref().is_some_and(|q| !companion::is_host(&q.host)),
+                "weather",
+                "qweather",
+                "host must be a host's name",
+            ),
             (self.server.data_dir.as_os_str().is_empty(), "server", "data_dir", "must name a directory"),
             (
                 self.server.origins.iter().any(|o| !is_origin(o)),

@@ -1,10 +1,9 @@
 //! Secrets in a configuration.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
 /// A secret that neither `Debug` nor any log shows.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl std::fmt::Debug for Secret {
@@ -19,9 +18,22 @@ impl From<String> for Secret {
     }
 }
 
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Without serde's own words, which repeat what was given.
+        let text = String::deserialize(deserializer).map_err(|_| de::Error::custom("must be a string"))?;
+        Ok(Self(text))
+    }
+}
+
 impl Secret {
     /// For who needs it.
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }

@@ -2,18 +2,40 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tokio::sync::Mutex;
+
 use crate::store::{Piece, Repertoire, Result, Store, fold_name};
 use crate::wire::{ErrorCode, Event};
 
 /// How alike a name must be to be proposed, 0 to 1, and how many are.
 const ALIKE: f64 = 0.4;
 const PROPOSED: usize = 3;
+/// The longest name that is compared letter by letter: the work grows with the square.
+const COMPARED_CHARS: usize = 40;
+/// The longest name that an error repeats.
+const REPEATED_CHARS: usize = 100;
+
+/// A list, and its names as they are compared.
+#[derive(Default)]
+struct List {
+    pieces: Arc<Vec<Piece>>,
+    folded: Vec<String>,
+}
+
+impl From<Vec<Piece>> for List {
+    fn from(pieces: Vec<Piece>) -> Self {
+        let folded = pieces.iter().map(|piece| fold_name(&piece.name)).collect();
+        Self { pieces: Arc::new(pieces), folded }
+    }
+}
 
 /// The lists, in memory for the look-up.
 pub struct Catalog {
     store: Store,
-    songs: RwLock<Arc<Vec<Piece>>>,
-    dances: RwLock<Arc<Vec<Piece>>>,
+    songs: RwLock<List>,
+    dances: RwLock<List>,
+    /// One change at a time: what is in memory is what is on disk.
+    changing: Mutex<()>,
 }
 
 impl Catalog {
@@ -23,10 +45,10 @@ impl Catalog {
     /// When the store fails.
     pub(super) fn open(store: Store) -> Result<Self> {
         let (songs, dances) = (store.repertoire(Repertoire::Songs)?, store.repertoire(Repertoire::Dances)?);
-        Ok(Self { store, songs: RwLock::new(Arc::new(songs)), dances: RwLock::new(Arc::new(dances)) })
+        Ok(Self { store, songs: RwLock::new(songs.into()), dances: RwLock::new(dances.into()), changing: Mutex::default() })
     }
 
-    fn list(&self, which: Repertoire) -> &RwLock<Arc<Vec<Piece>>> {
+    fn list(&self, which: Repertoire) -> &RwLock<List> {
         match which {
             Repertoire::Songs => &self.songs,
             Repertoire::Dances => &self.dances,
@@ -35,7 +57,7 @@ impl Catalog {
 
     /// All of a list, by name.
     pub fn get(&self, which: Repertoire) -> Arc<Vec<Piece>> {
-        self.list(which).read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.list(which).read().unwrap_or_else(PoisonError::into_inner).pieces.clone()
     }
 
     /// Replaces a list.
@@ -43,29 +65,32 @@ impl Catalog {
     /// # Errors
     /// When the store fails.
     pub async fn set(&self, which: Repertoire, pieces: Vec<Piece>) -> Result<()> {
+        let _one = self.changing.lock().await;
         self.store.set_repertoire(which, pieces).await?;
         let kept = self.store.repertoire(which)?;
-        *self.list(which).write().unwrap_or_else(PoisonError::into_inner) = Arc::new(kept);
+        *self.list(which).write().unwrap_or_else(PoisonError::into_inner) = kept.into();
         Ok(())
     }
 
     /// The error for a `name` that the list does not hold, with those that are like it. An empty name leaves the choice to the
     /// device.
     pub(super) fn refusal(&self, which: Repertoire, name: &str) -> Option<Event> {
-        let list = self.get(which);
+        let list = self.list(which).read().unwrap_or_else(PoisonError::into_inner);
         let wanted = fold_name(name.trim());
-        if list.is_empty() || wanted.is_empty() || list.iter().any(|piece| fold_name(&piece.name) == wanted) {
+        if list.folded.is_empty() || wanted.is_empty() || list.folded.contains(&wanted) {
             return None;
         }
-        let likeness = |piece: &Piece| {
-            let known = fold_name(&piece.name);
-            let within = known.contains(&wanted) || wanted.contains(&known);
-            if within { 1.0 } else { strsim::normalized_damerau_levenshtein(&known, &wanted) }
+        let short = wanted.chars().count() <= COMPARED_CHARS;
+        let likeness = |known: &String| match known.contains(&wanted) || wanted.contains(known.as_str()) {
+            true => 1.0,
+            false if short && known.chars().count() <= COMPARED_CHARS => strsim::normalized_damerau_levenshtein(known, &wanted),
+            false => 0.0,
         };
-        let mut alike: Vec<(f64, &str)> = list.iter().map(|piece| (likeness(piece), piece.name.as_str())).collect();
-        alike.retain(|(likeness, _)| *likeness >= ALIKE);
+        let known = list.folded.iter().map(likeness).zip(list.pieces.iter().map(|piece| piece.name.as_str()));
+        let mut alike: Vec<(f64, &str)> = known.filter(|(likeness, _)| *likeness >= ALIKE).collect();
         alike.sort_by(|a, b| b.0.total_cmp(&a.0));
         let names: Vec<&str> = alike.iter().take(PROPOSED).map(|(_, name)| *name).collect();
+        let name: String = name.chars().take(REPEATED_CHARS).collect();
         let (field, what) = match which {
             Repertoire::Songs => ("song", "song"),
             Repertoire::Dances => ("dance", "dance"),

@@ -16,7 +16,7 @@ use futures_util::future::BoxFuture;
 use crate::config::Config;
 use crate::ids::{DeviceId, UserId};
 use crate::store::{Repertoire, Store};
-use crate::wire::{Command, Event, Timestamp};
+use crate::wire::{Command, ErrorCode, Event, Timestamp};
 
 pub use catalog::Catalog;
 pub(crate) use weather::canonical;
@@ -44,7 +44,7 @@ pub struct Asked {
 }
 
 /// Takes a piece of an answer that comes in pieces.
-pub type Piece<'a> = &'a (dyn Fn(&str) -> BoxFuture<'static, ()> + Send + Sync);
+pub type Chunk<'a> = &'a (dyn Fn(&str) -> BoxFuture<'static, ()> + Send + Sync);
 
 /// All handlers.
 pub struct Handlers {
@@ -103,7 +103,7 @@ impl Handlers {
     }
 
     /// The answer, however long it takes; pieces of one that comes in pieces go to `piece`.
-    pub async fn answer(&self, asked: &Asked, command: Command, piece: Piece<'_>) -> Event {
+    pub async fn answer(&self, asked: &Asked, command: Command, piece: Chunk<'_>) -> Event {
         let now = Timestamp::now();
         if let Some(event) = self.quick(asked, &command, now) {
             return event;
@@ -112,7 +112,10 @@ impl Handlers {
             Command::Chat { text, .. } => self.chat.answer(asked.user, &text, piece).await,
             Command::Weather { city } => self.weather.answer(&city, now).await,
             Command::Own { kind, message } => self.own.answer(asked, &kind, message.as_ref()).await,
-            Command::ChatReset | Command::Sing { .. } | Command::Dance { .. } | Command::Ping => Event::Pong, // answered above
+            Command::ChatReset | Command::Sing { .. } | Command::Dance { .. } | Command::Ping => {
+                tracing::error!("a command that takes no time was not answered");
+                Event::Error { message: "Internal server error".into(), code: ErrorCode::InternalError }
+            }
         }
     }
 

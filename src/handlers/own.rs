@@ -92,9 +92,7 @@ impl Own {
         let seconds = timestamp.unix_micros() / 1_000_000;
         let mut request = client.post(&self.config.url).header("content-type", "application/json");
         request = request.header("X-QY-LTY-Timestamp", seconds.to_string());
-        if let Some(secret) = &self.config.secret {
-            request = request.header("X-QY-LTY-Signature", signature(secret.reveal().as_bytes(), seconds, &body));
-        }
+        request = request.header("X-QY-LTY-Signature", signature(self.config.secret.reveal().as_bytes(), seconds, &body));
         let within = Duration::from_secs(self.config.timeout_seconds.into());
         let end = Instant::now() + within;
         let response = send(request.body(body), within).await?;

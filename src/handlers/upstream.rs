@@ -44,11 +44,19 @@ pub(super) enum UpstreamError {
     /// As many calls as allowed are under way.
     #[error("the source is busy")]
     Busy,
+    /// The asker did not take the answer's pieces.
+    #[error("the answer was not taken in time")]
+    NotTaken,
+    /// The request can't be made: an address or a key that no request can hold.
+    #[error("the source is wrongly configured")]
+    Misconfigured,
 }
 
 impl From<reqwest::Error> for UpstreamError {
     fn from(error: reqwest::Error) -> Self {
-        if error.is_timeout() {
+        if error.is_builder() {
+            Self::Misconfigured
+        } else if error.is_timeout() {
             Self::TooSlow
         } else if error.is_connect() || error.is_redirect() {
             Self::Unreachable
@@ -77,6 +85,12 @@ pub(super) fn client() -> Result<Client, reqwest::Error> {
 
 /// Sends a request; once more where no connection came about. The answer's status is a good one.
 pub(super) async fn send(request: RequestBuilder, within: Duration) -> Result<Response, UpstreamError> {
+    let response = send_any(request, within).await?;
+    if response.status().is_success() { Ok(response) } else { Err(UpstreamError::Status(response.status().as_u16())) }
+}
+
+/// The same, whatever the answer's status.
+pub(super) async fn send_any(request: RequestBuilder, within: Duration) -> Result<Response, UpstreamError> {
     let again = request.try_clone();
     let answered = async {
         match request.send().await {
@@ -87,8 +101,7 @@ pub(super) async fn send(request: RequestBuilder, within: Duration) -> Result<Re
             other => other,
         }
     };
-    let response = timeout(within, answered).await.map_err(|_| UpstreamError::TooSlow)??;
-    if response.status().is_success() { Ok(response) } else { Err(UpstreamError::Status(response.status().as_u16())) }
+    Ok(timeout(within, answered).await.map_err(|_| UpstreamError::TooSlow)??)
 }
 
 /// Reads an answer of at most `most` bytes.
@@ -136,6 +149,7 @@ impl Breaker {
         match outcome {
             // It lives, even where it did not like this one call.
             Ok(_) | Err(UpstreamError::Status(400..=428 | 430..=499)) => *failures = Failures::default(),
+            Err(UpstreamError::Busy | UpstreamError::NotTaken | UpstreamError::OutOfOrder) => {} // says nothing of it
             Err(_) => {
                 failures.in_a_row += 1;
                 if failures.in_a_row >= FAILURES {

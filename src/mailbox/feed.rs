@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use super::Mailbox;
 use crate::hub::Announced;
-use crate::ids::{DeviceId, MessageId};
+use crate::ids::{DeviceId, MessageId, Recipient};
 use crate::store::{Reader, Result, Store, StoreError, Stored, User};
 use crate::wire::Frame;
 
@@ -98,6 +98,11 @@ impl Feed {
     /// Where a user without a cursor begins.
     pub fn joined(&self) -> MessageId {
         self.joined
+    }
+
+    /// Reads `device`'s mailbox no longer.
+    pub fn leave(&mut self, device: DeviceId) {
+        self.starts.retain(|start| start.reader.recipient() != Recipient::Device(device));
     }
 
     /// Stands at `upto` from here on.

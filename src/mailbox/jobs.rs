@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::message::{Accepted, Outgoing};
 use super::state::Effects;
+use super::watch::Fate;
 use super::{MailboxError, Shared};
 use crate::hub::Announced;
 use crate::ids::{MessageId, Recipient};
@@ -74,6 +75,9 @@ pub(super) fn append(shared: &Shared, log: Log<'_>, message: Outgoing) -> Result
         }
     }
     books.state.append(message.recipient, id, expires, length);
+    if let Some(teller) = message.teller {
+        shared.watches.add(message.recipient, id, teller);
+    }
     let frame = Some(Arc::new(Announced { recipient: message.recipient, id: Some(id), frame }));
     Ok(Accepted { id, recipients: 0, repeated: false, frame })
 }
@@ -98,8 +102,9 @@ pub(super) fn take_acks(shared: &Shared, log: Log<'_>) -> Result<(), StoreError>
         if reader.recipient() != Recipient::All {
             log.note_receipt(reader.recipient(), upto, when)?;
         }
-        apply(shared, log, &effects)?;
+        // Before what this lets go of is called expired: it was received.
         shared.watches.received(reader.recipient(), upto);
+        apply(shared, log, &effects)?;
     }
     Ok(())
 }
@@ -122,11 +127,13 @@ pub(super) fn apply(shared: &Shared, log: Log<'_>, effects: &Effects) -> Result<
     for &(recipient, id) in &effects.expired {
         log.note_purged(recipient, id)?; // nobody will get it any more: who asks what is missing must be told
         log.mark_expired(recipient, id)?;
+        shared.watches.tell(recipient, id, Fate::Expired);
     }
     let mut touched: Vec<Recipient> = Vec::new();
     for &(recipient, id) in &effects.purged {
         log.note_purged(recipient, id)?;
         log.remove(recipient, id)?;
+        shared.watches.tell(recipient, id, Fate::Expired);
         if touched.last() != Some(&recipient) {
             touched.push(recipient);
         }

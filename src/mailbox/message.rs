@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::watch::Teller;
 use crate::hub::Announced;
 use crate::ids::{MessageId, Recipient, UserId};
 use crate::store::Head;
@@ -22,6 +23,8 @@ pub struct Outgoing {
     pub ttl: Option<u64>,
     /// The sender's mark, so that a repeated request is sent once.
     pub key: Option<IdempotencyKey>,
+    /// Who is to be told what becomes of it.
+    pub teller: Option<Teller>,
 }
 
 /// An idempotency key: of one sender, for one request.

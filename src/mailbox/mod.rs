@@ -248,25 +248,6 @@ impl Mailbox {
         }
     }
 
-    /// Has `teller` told what becomes of a message to `recipient`: at once, where that is known.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub fn watch(&self, recipient: Recipient, id: MessageId, teller: Teller) -> Result<(), StoreError> {
-        self.shared.watches.add(recipient, id, teller);
-        self.look_after(recipient, id)
-    }
-
-    /// Tells of a watched message that has met its fate already.
-    fn look_after(&self, recipient: Recipient, id: MessageId) -> Result<(), StoreError> {
-        match self.receipt(id)?.map(|receipt| receipt.status) {
-            Some(Status::Acked(_)) => self.shared.watches.tell(recipient, id, Fate::Received),
-            Some(Status::Expired) | None => self.shared.watches.tell(recipient, id, Fate::Expired),
-            Some(Status::Queued | Status::Sent(_)) => {}
-        }
-        Ok(())
-    }
-
     /// Counts an acknowledgement that nobody had asked for.
     pub fn strange_ack(&self) {
         self.shared.counters.strange_acks.fetch_add(1, Ordering::Relaxed);
@@ -297,9 +278,7 @@ impl Mailbox {
             shared.clock.save(log)
         };
         self.store.commit(change, |()| ()).await?;
-        for (recipient, id) in self.shared.watches.open() {
-            self.look_after(recipient, id)?; // those whose lives have ended
-        }
+        self.shared.watches.forget_closed();
         Ok(())
     }
 

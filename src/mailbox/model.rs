@@ -129,7 +129,7 @@ impl World {
         let text = format!("{}-{}", self.serial, "x".repeat(size));
         let open = format!("{{\"message\":\"{text}\"");
         let (recipient, sender) = (self.recipient(to), self.users[0].id);
-        let sent = self.mailbox().send(Outgoing { recipient, sender, text: open, ttl: Some(ttl), key: None }).await;
+        let sent = self.mailbox().send(Outgoing { recipient, sender, text: open, ttl: Some(ttl), key: None, teller: None }).await;
         let waiting = self.waiting(to, if to == 3 { 0 } else { self.cursor(0, to) }).len();
         match sent {
             Ok(accepted) => {
@@ -272,6 +272,7 @@ async fn broadcasts_leave_when_their_room_is_needed_and_all_have_them() {
         text: "{\"message\":1".into(),
         ttl: None,
         key: None,
+        teller: None,
     };
     assert!(matches!(world.mailbox().send(more(&world)).await, Err(MailboxError::Full)));
     for user in &world.users {
@@ -296,6 +297,7 @@ async fn the_last_proof_of_a_removed_user_leaves_no_trace() {
         text: "{\"message\":1".into(),
         ttl: None,
         key: None,
+        teller: None,
     };
     assert!(matches!(world.mailbox().send(gone).await, Err(MailboxError::Store(StoreError::Missing("user")))));
 }

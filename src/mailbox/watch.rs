@@ -44,16 +44,14 @@ impl Watches {
         }
     }
 
-    /// One message has met its fate.
+    /// One message has met its fate; what has been told before is not told again.
     pub(super) fn tell(&self, recipient: Recipient, id: MessageId, fate: Fate) {
         tell(&mut self.lock(), recipient, id, fate);
     }
 
-    /// What is still watched, and by whom it still matters.
-    pub(super) fn open(&self) -> Vec<(Recipient, MessageId)> {
-        let mut watched = self.lock();
-        watched.retain(|_, teller| !teller.is_closed());
-        watched.keys().copied().collect()
+    /// Forgets what nobody wants to know any more.
+    pub(super) fn forget_closed(&self) {
+        self.lock().retain(|_, teller| !teller.is_closed());
     }
 }
 
@@ -83,8 +81,9 @@ mod tests {
             heard.push(fate);
         }
         assert_eq!(heard, [(MessageId(1), Fate::Received), (MessageId(3), Fate::Received), (MessageId(2), Fate::Expired)]);
-        assert_eq!(watches.open(), [(lamp, MessageId(9))]);
+        assert_eq!(watches.lock().keys().collect::<Vec<_>>(), [&(lamp, MessageId(9))]);
         drop(told);
-        assert!(watches.open().is_empty(), "nobody listens any more");
+        watches.forget_closed();
+        assert!(watches.lock().is_empty(), "nobody listens any more");
     }
 }

@@ -1,12 +1,14 @@
 //! What the companion knows: `/api/weather`, `/api/catalog`.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::call::{Call, Reply};
 use crate::error::ApiError;
 use crate::handlers::canonical;
-use crate::store::{Observation, Piece, Repertoire};
+use crate::store::{Observation, Piece, Repertoire, fold_name};
 use crate::wire::Timestamp;
 use crate::wire::text::is_plain;
 
@@ -51,7 +53,8 @@ pub(super) async fn observe(call: Call) -> Result<Reply, ApiError> {
     if at > now.plus_seconds(300) {
         return Err(ApiError::Invalid("at must not lie in the future".into()));
     }
-    let seen = Observation { temp: format!("{degrees:.0}"), text, icon, at };
+    let whole = degrees.round() as i64; // -0.4 is 0, not -0
+    let seen = Observation { temp: whole.to_string(), text, icon, at };
     call.app.store.observe(canonical(city), seen).await?;
     Ok(Reply::done("observed"))
 }
@@ -86,11 +89,16 @@ async fn set(call: &Call, which: Repertoire) -> Result<Reply, ApiError> {
     struct Body {
         items: Vec<Piece>,
     }
-    let items = call.json::<Body>()?.items;
+    let mut items = call.json::<Body>()?.items;
     if items.len() > MAX_PIECES {
         return Err(ApiError::Invalid(format!("items must be at most {MAX_PIECES}")));
     }
-    for (n, piece) in items.iter().enumerate() {
+    let mut names = HashSet::new();
+    for (n, piece) in items.iter_mut().enumerate() {
+        piece.name = piece.name.trim().to_owned();
+        if !names.insert(fold_name(&piece.name)) {
+            return Err(ApiError::Invalid(format!("items[{n}].name stands there twice")));
+        }
         check(&format!("items[{n}].name"), &piece.name, 1)?;
         for (field, text) in [("artist", &piece.artist), ("style", &piece.style)] {
             text.as_ref().map_or(Ok(()), |text| check(&format!("items[{n}].{field}"), text, 0))?;

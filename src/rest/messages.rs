@@ -164,7 +164,7 @@ fn outgoing(call: &Call, recipient: Recipient, push: &Push<'_>, ttl: Option<u64>
     // The same request is the same recipient, type and message; its time is another.
     let request = [&recipient.to_key()[..], push.kind.as_bytes(), b"\0", push.message.get().as_bytes()].concat();
     let key = call.idempotency_key.as_deref().map(|key| IdempotencyKey::new(sender, key, &request));
-    Ok(Outgoing { recipient, sender, text, ttl, key })
+    Ok(Outgoing { recipient, sender, text, ttl, key, teller: None })
 }
 
 /// Whether the caller reaches everybody.

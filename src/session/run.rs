@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 
-use super::asks::{Asker, Asks};
+use super::asks::{Asker, Asks, Order, device};
 use super::heartbeat::Heartbeat;
 use super::socket::{End, Incoming, Progress, Socket};
 use super::window::Window;
@@ -53,6 +53,8 @@ pub(super) struct Session<S> {
     client_acks: bool,
     /// The device, where the credential is a device's own.
     only: Option<DeviceId>,
+    /// The device whose messages come here.
+    reads: Option<DeviceId>,
     asks: Option<Box<Asks>>,
     /// There may be something in the log that no announcement will bring.
     behind: bool,
@@ -77,8 +79,9 @@ where
     let (connection, limits) = (present.connection.clone(), &app.config.limits);
     tracing::info!(conn = %connection.id, user = %caller.user.id, ?device, address = %identity.address, "connected");
     // Groups before the look at the log: what is committed after that look is announced to us.
-    let groups = app.hub.subscribe(caller.user.id, device);
-    let (feed, welcome) = app.mailbox.feed(&caller.user, device, wish.since);
+    let reads = device.filter(|&device| reads(&app, &caller, device));
+    let groups = app.hub.subscribe(caller.user.id, reads);
+    let (feed, welcome) = app.mailbox.feed(&caller.user, reads, wish.since);
     let mut session = Session {
         socket,
         feed,
@@ -86,6 +89,7 @@ where
         window: Window::new(),
         client_acks: wish.client_acks,
         only: caller.token.device_id,
+        reads,
         asks: None,
         behind: welcome.pending > 0 || wish.since.is_some(),
         user: caller.user.id,
@@ -104,7 +108,14 @@ where
     app.auth.seen(caller.hash, device);
     tracing::info!(conn = %connection.id, user = %caller.user.id, ?end, "disconnected");
     drop(present);
+    session.asks = None; // what is under way ends now, not when the last words are out
     session.socket.finish(end).await;
+}
+
+/// Whether `caller`'s connection takes the messages for `device`: its own, or the user's primary one as long as that has no
+/// token of its own. Else an app of the user would take away what waits for the device.
+fn reads(app: &App, caller: &Caller, device: DeviceId) -> bool {
+    caller.token.device_id.is_some() || !app.store.has_own_token(device).unwrap_or(false)
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
@@ -145,7 +156,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 said = Asks::next(&mut self.asks) => {
                     let mut out = Vec::new();
                     append(&mut out, &said.event, said.reference.as_deref(), Timestamp::now());
-                    self.write(&out).await
+                    match self.write(&out).await {
+                        // A model that talks without a pause must not keep the client from being heard.
+                        Ok(()) => match self.socket.try_read() {
+                            Some(incoming) => self.receive(incoming).await,
+                            None => Ok(()),
+                        },
+                        ended => ended,
+                    }
                 }
                 incoming = self.socket.read() => self.receive(incoming).await,
                 // Last, so that a long backlog keeps nobody from being heard.
@@ -306,17 +324,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// Appends the answer to a request where it takes no time; else has it come later.
-    fn reply(&mut self, request: Request, now: Timestamp, out: &mut Vec<u8>) {
-        let asker = Asker { user: self.user, device: self.device, only: self.only };
-        if request.target == Target::Asker {
-            let asked = Asked { user: self.user, device: self.device, reference: None };
-            if let Some(answer) = self.app.handlers.quick(&asked, &request.command, now) {
-                append(out, &answer, request.reference.as_deref(), now);
-                return;
+    fn reply(&mut self, Request { reference, target, command }: Request, now: Timestamp, out: &mut Vec<u8>) {
+        let asked = Asked { user: self.user, device: self.device, reference: reference.clone() };
+        let quick = self.app.handlers.quick(&asked, &command, now);
+        let outcome = if target == Target::Asker {
+            match quick {
+                Some(answer) => return append(out, &answer, reference.as_deref(), now),
+                None => Asks::ask(&mut self.asks, &self.app, asked, command, None),
             }
-        }
-        let reference = request.reference.clone();
-        if let Err(refusal) = Asks::start(&mut self.asks, &self.app, asker, request) {
+        } else {
+            let asker = Asker { user: self.user, only: self.only };
+            device(&self.app.store, asker, target).and_then(|device| {
+                // Who commands a device is not that device: from here on its messages are for itself.
+                let beside = self.reads == Some(device) && self.only.is_none();
+                if beside {
+                    self.feed.leave(device);
+                }
+                let order = Order { asker, device, beside };
+                match quick {
+                    Some(refusal @ Event::Error { .. }) => {
+                        append(out, &refusal, reference.as_deref(), now);
+                        Ok(())
+                    }
+                    Some(answer) => Asks::perform(&mut self.asks, &self.app, order, answer, reference.clone()),
+                    None => Asks::ask(&mut self.asks, &self.app, asked, command, Some(order)),
+                }
+            })
+        };
+        if let Err(refusal) = outcome {
             append(out, &refusal.into(), reference.as_deref(), now);
         }
     }

@@ -1,10 +1,10 @@
 //! What the companion knows: observations of weather stations, and the songs and dances that the devices know.
 
 use serde::{Deserialize, Serialize};
-use sled::Batch;
+use sled::{Batch, Tree};
 
 use super::catalogue::{decode, encode};
-use super::{Result, Store, StoreError};
+use super::{Result, Store};
 use crate::wire::Timestamp;
 
 /// How many cities may be observed.
@@ -55,6 +55,21 @@ pub struct Piece {
     pub style: Option<String>,
 }
 
+/// Lets go of the oldest observation when there are as many as there may be.
+fn make_room(tree: &Tree) -> Result<()> {
+    let mut all = Vec::new();
+    for entry in tree.iter() {
+        let (city, bytes) = entry?;
+        all.push((decode::<Observation>(&bytes, "observations")?.at, city));
+    }
+    if all.len() >= MOST_CITIES
+        && let Some((_, oldest)) = all.into_iter().min()
+    {
+        tree.remove(oldest)?;
+    }
+    Ok(())
+}
+
 impl Store {
     /// What was last observed in `city`.
     ///
@@ -64,15 +79,17 @@ impl Store {
         self.trees.observations.get(city)?.map(|bytes| decode(&bytes, "observations")).transpose()
     }
 
-    /// Keeps the newest observation of `city`.
+    /// Keeps the newest observation of `city`; where there are too many cities, the oldest one makes room.
     ///
     /// # Errors
-    /// [`StoreError::Full`] with too many cities; else when the store fails.
+    /// When the store fails.
     pub async fn observe(&self, city: String, seen: Observation) -> Result<()> {
         self.write(move |trees| {
             let tree = &trees.observations;
-            if !tree.contains_key(&city)? && tree.iter().take(MOST_CITIES).count() >= MOST_CITIES {
-                return Err(StoreError::Full("observed cities"));
+            match tree.get(&city)?.map(|bytes| decode::<Observation>(&bytes, "observations")).transpose()? {
+                Some(kept) if kept.at > seen.at => return Ok(()),
+                Some(_) => {}
+                None => make_room(tree)?,
             }
             tree.insert(&city, encode(&seen)?)?;
             Ok(())
@@ -139,6 +156,15 @@ mod tests {
         let (first, second) = (seen("1"), seen("2"));
         store.observe("北京".into(), first).await.unwrap();
         store.observe("北京".into(), second.clone()).await.unwrap();
+        store
+            .observe("北京".into(), Observation { at: second.at.minus(std::time::Duration::from_secs(1)), ..seen("0") })
+            .await
+            .unwrap();
         assert_eq!(store.observation("北京").unwrap(), Some(second));
+        for n in 0..MOST_CITIES {
+            store.observe(n.to_string(), seen("3")).await.unwrap();
+        }
+        assert_eq!(store.observation("北京").unwrap(), None, "the oldest made room");
+        assert!(store.observation("0").unwrap().is_some());
     }
 }

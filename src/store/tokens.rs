@@ -254,6 +254,21 @@ impl Store {
         self.write(move |trees| create(trees, new, limit)).await
     }
 
+    /// Whether `device` has a token of its own, from any of its users.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn has_own_token(&self, device: DeviceId) -> Result<bool> {
+        let now = Timestamp::now();
+        for user in self.device_users(device)? {
+            let owned = owned_tokens(&self.trees, user)?;
+            if owned.iter().any(|(_, token)| token.device_id == Some(device) && !token.expired(now)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Removes the tokens that `user` has for `device`, and says how many there were.
     ///
     /// # Errors

@@ -27,6 +27,8 @@ impl Turn {
 }
 
 struct Conversation {
+    /// How often it has been forgotten: what was asked before is not remembered after.
+    generation: u64,
     turns: VecDeque<Turn>,
     last: Instant,
 }
@@ -43,15 +45,16 @@ impl Memory {
         Self { turns, users: Mutex::default() }
     }
 
-    /// What `user` has said and heard, oldest first.
-    pub(super) fn recall(&self, user: UserId, now: Instant) -> Vec<Turn> {
+    /// What `user` has said and heard, oldest first, and the generation to remember the answer in.
+    pub(super) fn recall(&self, user: UserId, now: Instant) -> (Vec<Turn>, u64) {
         let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = users.get(&user).map_or(0, |c| c.generation);
         let kept = users.get(&user).filter(|c| now.saturating_duration_since(c.last) < FORGET);
-        kept.map(|c| c.turns.iter().cloned().collect()).unwrap_or_default()
+        (kept.map(|c| c.turns.iter().cloned().collect()).unwrap_or_default(), generation)
     }
 
-    /// Adds a turn.
-    pub(super) fn remember(&self, user: UserId, turn: Turn, now: Instant) {
+    /// Adds a turn, unless everything has been forgotten since `generation` was recalled.
+    pub(super) fn remember(&self, user: UserId, turn: Turn, generation: u64, now: Instant) {
         if self.turns == 0 {
             return;
         }
@@ -64,7 +67,10 @@ impl Memory {
                 users.remove(&oldest);
             }
         }
-        let conversation = users.entry(user).or_insert_with(|| Conversation { turns: VecDeque::new(), last: now });
+        let conversation = users.entry(user).or_insert_with(|| Conversation { generation: 0, turns: VecDeque::new(), last: now });
+        if conversation.generation != generation {
+            return;
+        }
         if now.saturating_duration_since(conversation.last) >= FORGET {
             conversation.turns.clear();
         }
@@ -77,7 +83,13 @@ impl Memory {
 
     /// Forgets what `user` has said.
     pub(super) fn forget(&self, user: UserId) {
-        self.users.lock().unwrap_or_else(PoisonError::into_inner).remove(&user);
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        if users.len() < MOST_USERS || users.contains_key(&user) {
+            let fresh = || Conversation { generation: 0, turns: VecDeque::new(), last: Instant::now() };
+            let conversation = users.entry(user).or_insert_with(fresh);
+            conversation.turns.clear();
+            conversation.generation += 1;
+        }
     }
 }
 
@@ -93,18 +105,20 @@ mod tests {
     fn the_last_turns_of_each_within_bounds() {
         let (memory, now) = (Memory::new(3), Instant::now());
         for n in 0..5 {
-            memory.remember(UserId(1), turn(n, 1), now);
+            memory.remember(UserId(1), turn(n, 1), 0, now);
         }
-        let questions = |user, now| memory.recall(user, now).into_iter().map(|t| t.question).collect::<Vec<_>>();
+        let questions = |user, now| memory.recall(user, now).0.into_iter().map(|t| t.question).collect::<Vec<_>>();
         assert_eq!(questions(UserId(1), now), ["2", "3", "4"]);
         assert!(questions(UserId(2), now).is_empty());
-        memory.remember(UserId(1), turn(9, MOST_BYTES - 1), now);
+        memory.remember(UserId(1), turn(9, MOST_BYTES - 1), 0, now);
         assert_eq!(questions(UserId(1), now), ["9"]);
         assert!(questions(UserId(1), now + FORGET).is_empty());
         memory.forget(UserId(1));
+        memory.remember(UserId(1), turn(7, 1), 0, now);
+        assert!(questions(UserId(1), now).is_empty(), "an answer that comes after");
         assert!(questions(UserId(1), now).is_empty());
         for user in 0..MOST_USERS as u64 + 10 {
-            memory.remember(UserId(user), turn(1, 1), now + Duration::from_secs(user));
+            memory.remember(UserId(user), turn(1, 1), 0, now + Duration::from_secs(user));
         }
         assert_eq!(memory.users.lock().unwrap().len(), MOST_USERS);
     }

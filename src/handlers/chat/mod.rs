@@ -10,7 +10,7 @@ use reqwest::Client;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::Piece;
+use super::Chunk;
 use super::upstream::{Breaker, UpstreamError};
 use crate::config::{ChatConfig, Responder};
 use crate::door::Rate;
@@ -27,6 +27,20 @@ pub(super) struct Chat {
     rate: Rate<UserId>,
     at_once: Semaphore,
     breaker: Breaker,
+}
+
+/// Why there is no answer.
+enum Unanswered {
+    /// The user asks too often; again in so many seconds.
+    TooMany(u64),
+    /// The model's fault.
+    Upstream(UpstreamError),
+}
+
+impl From<UpstreamError> for Unanswered {
+    fn from(error: UpstreamError) -> Self {
+        Self::Upstream(error)
+    }
 }
 
 /// What the guide's responder says.
@@ -53,14 +67,18 @@ impl Chat {
     }
 
     /// Asks the model; pieces of its answer go to `piece` as they come.
-    pub(super) async fn answer(&self, user: UserId, text: &str, piece: Piece<'_>) -> Event {
+    pub(super) async fn answer(&self, user: UserId, text: &str, piece: Chunk<'_>) -> Event {
         let asked = match &self.client {
-            None => Ok(repeat(text)),
+            None => Ok(repeat(text)), // never: it takes no time
             Some(client) => self.ask(client, user, text, piece).await,
         };
         match asked {
             Ok(message) => Event::ChatResponse { message, source: None },
-            Err(why) => {
+            Err(Unanswered::TooMany(seconds)) => {
+                let message = format!("Chat processing error: too many questions, again in {seconds} s");
+                Event::Error { message, code: ErrorCode::UpstreamError }
+            }
+            Err(Unanswered::Upstream(why)) => {
                 tracing::warn!(%user, %why, "the chat model gave no answer");
                 if self.config.fallback {
                     return Event::ChatResponse { message: repeat(text), source: Some("builtin") };
@@ -70,17 +88,18 @@ impl Chat {
         }
     }
 
-    async fn ask(&self, client: &Client, user: UserId, text: &str, piece: Piece<'_>) -> Result<String, UpstreamError> {
-        self.rate.check(&user).map_err(|_| UpstreamError::Busy)?;
+    async fn ask(&self, client: &Client, user: UserId, text: &str, piece: Chunk<'_>) -> Result<String, Unanswered> {
+        self.rate.check(&user).map_err(|wait| Unanswered::TooMany(wait.as_secs() + 1))?;
+        self.breaker.check(Instant::now())?;
         let patience = Duration::from_secs(self.config.timeout_seconds.into());
         let waiting = timeout(patience, self.at_once.acquire()).await;
         let _one = waiting.map_err(|_| UpstreamError::Busy)?.map_err(|_| UpstreamError::Busy)?;
-        self.breaker.check(Instant::now())?;
-        let before = self.memory.recall(user, Instant::now());
+        let (before, generation) = self.memory.recall(user, Instant::now());
         let asked = openai::complete(client, &self.config, &before, text, piece).await;
         self.breaker.note(&asked, Instant::now());
         let answer = asked?;
-        self.memory.remember(user, Turn { question: text.to_owned(), answer: answer.clone() }, Instant::now());
+        let turn = Turn { question: text.to_owned(), answer: answer.clone() };
+        self.memory.remember(user, turn, generation, Instant::now());
         Ok(answer)
     }
 

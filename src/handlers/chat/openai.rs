@@ -13,11 +13,15 @@ use tokio::time::{Instant, timeout_at};
 
 use super::memory::Turn;
 use crate::config::ChatConfig;
-use crate::handlers::Piece;
+use crate::handlers::Chunk;
 use crate::handlers::upstream::{UpstreamError, read, send};
 
-/// The longest answer, in bytes as it comes over the wire.
-const MOST_BYTES: usize = 1 << 20;
+/// The longest answer, in bytes as it comes over the wire: an event takes some 250 for a word, and models think aloud.
+const MOST_BYTES: usize = 16 << 20;
+/// The longest answer that comes in one piece, in bytes.
+const MOST_WHOLE_BYTES: usize = 1 << 20;
+/// The longest line of a stream.
+const MOST_LINE_BYTES: usize = 64 * 1024;
 /// The longest text, in characters; what follows is not asked for any more.
 const MOST_CHARS: usize = 8_000;
 
@@ -69,7 +73,7 @@ pub(super) async fn complete(
     config: &ChatConfig,
     before: &[Turn],
     question: &str,
-    piece: Piece<'_>,
+    piece: Chunk<'_>,
 ) -> Result<String, UpstreamError> {
     let mut messages = Vec::with_capacity(before.len() * 2 + 2);
     let mut say = |role, content| messages.push(Message { role, content });
@@ -85,7 +89,7 @@ pub(super) async fn complete(
     let body = Request { model: &config.model, messages, stream: true, max_tokens, temperature };
     let url = format!("{}/chat/completions", config.url.trim_end_matches('/'));
     let mut request = client.post(url).header("content-type", "application/json");
-    if let Some(key) = &config.key {
+    if let Some(key) = config.key.as_ref().filter(|key| !key.is_empty()) {
         request = request.bearer_auth(key.reveal());
     }
     let within = Duration::from_secs(config.timeout_seconds.into());
@@ -93,18 +97,26 @@ pub(super) async fn complete(
     let response = send(request.body(serde_json::to_vec(&body).map_err(|_| UpstreamError::Unreadable)?), within).await?;
     let streams = response.headers().get("content-type").is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
     if !streams {
-        let whole = read(response, MOST_BYTES, end.saturating_duration_since(Instant::now())).await?;
-        let text = serde_json::from_slice::<Answer>(&whole).map_err(|_| UpstreamError::Unreadable)?.text();
-        piece(&text).await;
+        let whole = read(response, MOST_WHOLE_BYTES, end.saturating_duration_since(Instant::now())).await?;
+        let answer: Answer = serde_json::from_slice(&whole).map_err(|_| UpstreamError::Unreadable)?;
+        let text: String = answer.text().chars().take(MOST_CHARS).collect();
+        if text.is_empty() {
+            return Err(UpstreamError::Unreadable);
+        }
+        timeout_at(end, piece(&text)).await.map_err(|_| UpstreamError::NotTaken)?;
         return Ok(text);
     }
-    follow(response, Duration::from_secs(config.idle_seconds.into()), end, piece).await
+    let text = follow(response, Duration::from_secs(config.idle_seconds.into()), end, piece).await?;
+    if text.is_empty() { Err(UpstreamError::Unreadable) } else { Ok(text) }
 }
 
 /// Reads the events until the last one.
-async fn follow(mut response: Response, idle: Duration, end: Instant, piece: Piece<'_>) -> Result<String, UpstreamError> {
-    let (mut text, mut events, mut taken) = (String::new(), Events::default(), 0);
+async fn follow(mut response: Response, idle: Duration, end: Instant, piece: Chunk<'_>) -> Result<String, UpstreamError> {
+    let (mut text, mut chars, mut events, mut taken) = (String::new(), 0, Events::default(), 0);
     loop {
+        if Instant::now() >= end {
+            return Err(UpstreamError::TooSlow);
+        }
         let deadline = end.min(Instant::now() + idle);
         let chunk = timeout_at(deadline, response.chunk()).await.map_err(|_| UpstreamError::TooSlow)??;
         let Some(chunk) = chunk else {
@@ -115,17 +127,21 @@ async fn follow(mut response: Response, idle: Duration, end: Instant, piece: Pie
             return Err(UpstreamError::TooLarge);
         }
         events.push(&chunk);
+        if events.unfinished() > MOST_LINE_BYTES {
+            return Err(UpstreamError::TooLarge);
+        }
         while let Some(data) = events.next() {
             if data == "[DONE]" {
                 return Ok(text);
             }
             let answer: Answer = serde_json::from_str(&data).map_err(|_| UpstreamError::Unreadable)?;
-            let more = answer.text();
+            let more: String = answer.text().chars().take(MOST_CHARS - chars).collect();
             if !more.is_empty() {
                 text.push_str(&more);
-                piece(&more).await;
+                chars += more.chars().count();
+                timeout_at(end, piece(&more)).await.map_err(|_| UpstreamError::NotTaken)?;
             }
-            if text.chars().count() >= MOST_CHARS {
+            if chars >= MOST_CHARS {
                 return Ok(text);
             }
         }
@@ -136,19 +152,35 @@ async fn follow(mut response: Response, idle: Duration, end: Instant, piece: Pie
 #[derive(Debug, Default)]
 struct Events {
     buffer: Vec<u8>,
+    /// Lines before here have been handed out.
+    start: usize,
+    /// No line ends before here.
+    looked: usize,
 }
 
 impl Events {
     fn push(&mut self, bytes: &[u8]) {
+        self.buffer.drain(..self.start);
+        self.looked -= self.start;
+        self.start = 0;
         self.buffer.extend_from_slice(bytes);
+    }
+
+    /// How much of a line is there whose end is not.
+    fn unfinished(&self) -> usize {
+        self.buffer.iter().rev().take_while(|&&b| b != b'\n').count()
     }
 
     /// The next event's data, once a whole line of it is there. This API never splits one over several lines.
     fn next(&mut self) -> Option<String> {
         loop {
-            let end = self.buffer.iter().position(|&b| b == b'\n')?;
-            let line: Vec<u8> = self.buffer.drain(..=end).collect();
-            let line = String::from_utf8_lossy(&line);
+            let Some(length) = self.buffer[self.looked..].iter().position(|&b| b == b'\n') else {
+                self.looked = self.buffer.len();
+                return None;
+            };
+            let line = &self.buffer[self.start..self.looked + length];
+            (self.start, self.looked) = (self.looked + length + 1, self.looked + length + 1);
+            let line = String::from_utf8_lossy(line);
             if let Some(data) = line.trim_end().strip_prefix("data:") {
                 return Some(data.trim_start().to_owned());
             }

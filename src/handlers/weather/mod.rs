@@ -111,7 +111,7 @@ impl Sources {
     fn cell(&self, name: &str) -> Arc<OnceCell<Found>> {
         let now = Instant::now();
         let good = |kept: &Kept| {
-            let life = if matches!(kept.cell.get(), Some(Ok(None))) { UNKNOWN } else { FRESH };
+            let life = if unknown(kept) { UNKNOWN } else { FRESH };
             now.saturating_duration_since(kept.made) < life
         };
         let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,7 +121,9 @@ impl Sources {
         if all.len() >= MOST_CITIES {
             all.retain(|_, kept| good(kept));
             if all.len() >= MOST_CITIES
-                && let Some(oldest) = all.iter().min_by_key(|(_, kept)| kept.made).map(|(name, _)| name.clone())
+                // Those that nobody knows first: made-up names must not push out the real ones.
+                && let Some(oldest) =
+                    all.iter().min_by_key(|(_, kept)| (!unknown(kept), kept.made)).map(|(name, _)| name.clone())
             {
                 all.remove(&oldest);
             }
@@ -130,6 +132,10 @@ impl Sources {
         all.insert(name.to_owned(), Kept { made: now, cell: cell.clone() });
         cell
     }
+}
+
+fn unknown(kept: &Kept) -> bool {
+    matches!(kept.cell.get(), Some(Ok(None)))
 }
 
 fn report(city: &str, weather: Weather, source: &'static str) -> Event {

@@ -5,17 +5,21 @@
 use std::time::{Duration, Instant};
 
 use reqwest::Client;
+use reqwest::header::HeaderValue;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 
 use super::Found;
 use crate::config::{QWeatherConfig, Secret};
-use crate::handlers::upstream::{Breaker, UpstreamError, read, send};
+use crate::handlers::upstream::{Breaker, UpstreamError, read, send_any};
 use crate::wire::Timestamp;
 use crate::wire::outbound::{Weather, WeatherNow};
 
 /// How long one call may take.
 const WITHIN: Duration = Duration::from_secs(8);
+/// How many cities are asked for at once.
+const AT_ONCE: usize = 16;
 /// The longest answer, unpacked.
 const MOST_BYTES: usize = 64 * 1024;
 
@@ -53,17 +57,25 @@ pub(super) struct QWeather {
     key: Secret,
     client: Client,
     breaker: Breaker,
+    at_once: Semaphore,
 }
 
 impl QWeather {
     pub(super) fn new(config: &QWeatherConfig, client: Client) -> Self {
         let base = if config.host.contains("://") { config.host.clone() } else { format!("https://{}", config.host) };
-        Self { base: base.trim_end_matches('/').to_owned(), key: config.key.clone(), client, breaker: Breaker::default() }
+        Self {
+            base: base.trim_end_matches('/').to_owned(),
+            key: config.key.clone(),
+            client,
+            breaker: Breaker::default(),
+            at_once: Semaphore::new(AT_ONCE),
+        }
     }
 
     /// The weather in `city`.
     pub(super) async fn now(&self, city: &str) -> Found {
         self.breaker.check(Instant::now())?;
+        let _one = self.at_once.try_acquire().map_err(|_| UpstreamError::Busy)?;
         let found = self.ask(city).await;
         self.breaker.note(&found, Instant::now());
         found
@@ -80,7 +92,7 @@ impl QWeather {
         let answer: Now = self.get("/v7/weather/now", &place.id).await?;
         match (answer.code.as_str(), answer.now) {
             ("200", Some(Figures { temp, text, icon })) => {
-                let update_time = answer.update_time.parse().unwrap_or_else(|_| Timestamp::now());
+                let update_time: Timestamp = answer.update_time.parse().map_err(|_| UpstreamError::Unreadable)?;
                 Ok(Some(Weather { now: WeatherNow { temp, text, icon }, update_time }))
             }
             ("204" | "404", _) => Ok(None),
@@ -91,15 +103,42 @@ impl QWeather {
 
     async fn get<T: DeserializeOwned>(&self, path: &str, location: &str) -> Result<T, UpstreamError> {
         let request = self.client.get(format!("{}{path}", self.base)).query(&[("location", location)]);
-        // A city that is unknown is answered 404 by newer hosts, with an object that says the same.
-        let response = send(request.header("X-QW-Api-Key", self.key.reveal()), WITHIN).await;
-        let body = match response {
-            Ok(response) => read(response, MOST_BYTES, WITHIN).await?,
-            Err(UpstreamError::Status(404)) => br#"{"code":"404"}"#.to_vec(),
-            Err(other) => return Err(other),
+        let mut key = HeaderValue::from_str(self.key.reveal()).map_err(|_| UpstreamError::Misconfigured)?;
+        key.set_sensitive(true);
+        let response = send_any(request.header("X-QW-Api-Key", key), WITHIN).await?;
+        let status = response.status().as_u16();
+        let body = match status {
+            200..300 | 400 | 404 => read(response, MOST_BYTES, WITHIN).await?,
+            other => return Err(UpstreamError::Status(other)),
+        };
+        let body = match status {
+            200..300 => body,
+            // Newer hosts say so with a status of HTTP's, and an object that names what is missing.
+            _ if names_no_place(&body) => br#"{"code":"404"}"#.to_vec(),
+            other => return Err(UpstreamError::Status(other)),
         };
         serde_json::from_slice(&body).map_err(|_| UpstreamError::Unreadable)
     }
+}
+
+/// Whether an error says that there is no such place (dev.qweather.com/en/docs/resource/error-code).
+fn names_no_place(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(default)]
+        code: String,
+        error: Option<Details>,
+    }
+    #[derive(Deserialize)]
+    struct Details {
+        #[serde(default)]
+        title: String,
+        #[serde(default, rename = "type")]
+        kind: String,
+    }
+    let Ok(Body { code, error }) = serde_json::from_slice(body) else { return false };
+    let said = error.map(|e| format!("{} {}", e.title, e.kind).to_lowercase().replace(['-', '_'], " ")).unwrap_or_default();
+    code == "404" || said.contains("no such location") || said.contains("not found")
 }
 
 /// Its codes are HTTP's.

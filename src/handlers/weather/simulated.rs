@@ -64,11 +64,30 @@ pub(super) fn answer(city: String, now: Timestamp) -> Event {
     Event::WeatherResponse { data: WeatherReport { city: City { name: city }, weather, source: SOURCE } }
 }
 
-/// The name by which a city is known, whatever the spelling: `Beijing`, `bei jing` and `北京市` are `北京`.
+/// Other spellings of the cities above: full pinyin, and names of their own.
+const ALIASES: [(&str, &str); 12] = [
+    ("haerbin", "哈尔滨"),
+    ("lasa", "拉萨"),
+    ("wulumuqi", "乌鲁木齐"),
+    ("xianggang", "香港"),
+    ("taibei", "台北"),
+    ("臺北", "台北"),
+    ("dongjing", "东京"),
+    ("東京", "东京"),
+    ("lundun", "伦敦"),
+    ("xini", "悉尼"),
+    ("peking", "北京"),
+    ("canton", "广州"),
+];
+
+/// The name by which a city is known, whatever the spelling: `Beijing`, `bei jing` and `北京市` are `北京`. A city that is not
+/// in the list is known by what it was called, without regard to case.
 pub(crate) fn canonical(city: &str) -> String {
     let plain: String = city.chars().filter(|c| !c.is_whitespace() && !"'’-".contains(*c)).flat_map(char::to_lowercase).collect();
     let stem = plain.strip_suffix('市').unwrap_or(&plain);
-    CITIES.iter().find(|c| c.0 == stem || c.1 == stem).map_or(stem, |c| c.0).to_owned()
+    let listed = CITIES.iter().find(|c| c.0 == stem || c.1 == stem).map(|c| c.0);
+    let listed = listed.or_else(|| ALIASES.iter().find(|alias| alias.0 == stem).map(|alias| alias.1));
+    listed.map_or_else(|| city.trim().to_lowercase(), str::to_owned)
 }
 
 /// A known city's climate, or a temperate one that is always the same for the same name.
