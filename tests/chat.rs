@@ -6,10 +6,13 @@ mod common;
 
 use std::time::Duration;
 
+use common::program::{Running, program, raw_post};
 use common::stub::{Reply, Stub, spoken};
 use common::{Client, Server, eventually, unlimited};
+use futures_util::SinkExt;
 use qy_lty::config::{Config, Responder};
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
 
 fn with(url: String) -> Config {
     let mut config = unlimited();
@@ -219,4 +222,46 @@ async fn a_user_has_a_rate_and_a_device_can_be_told() {
     assert!(say(&mut client, "three").await["message"].as_str().unwrap().contains("too many questions, again in"));
     let mut other = server.connect(&server.admin().await).await;
     assert_eq!(say(&mut other, "mine").await["message"], "好");
+}
+
+#[tokio::test]
+async fn keys_come_from_the_environment_or_from_credentials_and_stay_inside() {
+    for credentials in [false, true] {
+        let stub = Stub::start(|_| Reply::Events(spoken(&["ok"]), Duration::ZERO)).await;
+        let dir = tempfile::tempdir().unwrap();
+        let chat = format!("[chat]\nresponder = \"openai\"\nmodel = \"m\"\nurl = \"{}\"\n", stub.url("/v1"));
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\n{chat}[[handler]]\ntype = \"story\"\nurl = \"{}\"\n",
+            stub.url("/story")
+        );
+        std::fs::write(dir.path().join("c.toml"), text).unwrap();
+        let mut command = program(dir.path(), &["serve", "--config", "c.toml"]);
+        command
+            .env("QY_LTY_ADMIN_PASSWORD", common::ADMIN_PASSWORD)
+            .env_remove("QY_LTY_CHAT_KEY")
+            .env_remove("CREDENTIALS_DIRECTORY");
+        if !credentials {
+            let refused = program(dir.path(), &["serve", "--config", "c.toml"]).output().await.unwrap();
+            let said = String::from_utf8(refused.stderr).unwrap();
+            assert!(!refused.status.success() && said.contains("QY_LTY_HANDLER_STORY"), "{said}");
+            command.env("QY_LTY_CHAT_KEY", " k3y\n").env("QY_LTY_HANDLER_STORY", "s3cret");
+        } else {
+            std::fs::write(dir.path().join("chat-key"), "k3y\n").unwrap();
+            std::fs::write(dir.path().join("handler-story"), "s3cret\n").unwrap();
+            command.env("CREDENTIALS_DIRECTORY", dir.path());
+        }
+        let server = Running::spawn(command).await.quiet();
+        let body = json!({"username": "admin", "password": common::ADMIN_PASSWORD}).to_string();
+        let answer = raw_post(&server.address, "/api/auth/login", &body).await;
+        let answer: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        let url = format!("ws://{}/ws/device/?token={}", server.address, answer["token"].as_str().unwrap());
+        let (mut stream, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+        for text in [r#"{"type":"chat_message","message":"x"}"#, r#"{"type":"story","message":"x"}"#] {
+            stream.send(Message::text(text)).await.unwrap();
+        }
+        eventually("both are asked", async || stub.got().len() == 2).await;
+        let got = stub.got();
+        assert!(got.iter().any(|g| g.header("authorization") == Some("Bearer k3y")), "{got:?}");
+        assert!(got.iter().any(|g| g.header("x-qy-lty-signature").is_some_and(|s| s.starts_with("sha256="))), "{got:?}");
+    }
 }
