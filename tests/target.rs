@@ -36,8 +36,12 @@ async fn a_primary_device_that_is_away_gets_it_later_and_the_asker_hears_of_it()
         }
         assert_eq!(status["status"], "queued");
         idle.fence().await;
+        let online =
+            async || server.get(&format!("/api/devices/{device}"), Some(&ana.token)).await.ok()["data"]["online"].clone();
+        assert_eq!(online().await, false, "an app is not the lamp");
         let mut lamp = server.connect(&early.unwrap()).await;
         let song = lamp.json().await;
+        assert_eq!(online().await, true);
         assert_eq!((&song["id"], &song["type"]), (&status["id"], &json!("sing_response")));
         assert_eq!((&song["data"]["action"], &song["message"]), (&json!("start_singing"), &json!("开始播放:童年 - ")));
         lamp.fence().await; // a test's client answers pings only while it reads

@@ -21,6 +21,8 @@ pub struct Identity {
     pub user_id: UserId,
     /// The device it stands for, if any.
     pub device_id: Option<DeviceId>,
+    /// The device whose messages come here: none where the one it stands for has a token of its own.
+    pub hears: Option<DeviceId>,
     /// The credential it came with.
     pub token_id: TokenId,
     /// Where it comes from, as far as the server can tell.
@@ -126,7 +128,7 @@ impl Presence {
         });
         lists.all.insert(connection.id, connection.clone());
         lists.users.entry(identity.user_id).or_default().push(connection.id);
-        if let Some(device) = identity.device_id {
+        if let Some(device) = identity.hears {
             *lists.devices.entry(device).or_default() += 1;
         }
         Present { presence: self, connection }
@@ -142,7 +144,7 @@ impl Presence {
                 lists.users.remove(&user);
             }
         }
-        if let Some(device) = connection.identity.device_id
+        if let Some(device) = connection.identity.hears
             && let Some(count) = lists.devices.get_mut(&device)
         {
             *count -= 1;
@@ -220,6 +222,7 @@ mod tests {
         Identity {
             user_id: UserId(user),
             device_id: device.map(DeviceId),
+            hears: device.map(DeviceId),
             token_id: TokenId(user * 10),
             address: IpAddr::from([127, 0, 0, 1]),
         }

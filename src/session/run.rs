@@ -66,7 +66,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (hub, device) = (app.hub.clone(), identity.device_id);
-    let present = hub.presence().enter(identity);
+    let reads = device.filter(|&device| reads(&app, &caller, device));
+    // Only who hears a device's messages makes it be online.
+    let present = hub.presence().enter(Identity { hears: reads, ..identity });
     // A stop or a revocation between the handshake and this line has not seen this connection: look again, now that it is
     // listed.
     if app.stopping.is_cancelled() {
@@ -79,7 +81,6 @@ where
     let (connection, limits) = (present.connection.clone(), &app.config.limits);
     tracing::info!(conn = %connection.id, user = %caller.user.id, ?device, address = %identity.address, "connected");
     // Groups before the look at the log: what is committed after that look is announced to us.
-    let reads = device.filter(|&device| reads(&app, &caller, device));
     let groups = app.hub.subscribe(caller.user.id, reads);
     let (feed, welcome) = app.mailbox.feed(&caller.user, reads, wish.since);
     let mut session = Session {

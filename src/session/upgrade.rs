@@ -117,7 +117,8 @@ async fn session(app: Arc<App>, upgraded: Upgraded, admitted: Result<Admitted, C
     let socket = Socket::new(TokioIo::new(upgraded), &app.config.limits).await;
     match admitted {
         Ok(Admitted { caller, device, wish, _seats }) => {
-            let identity = Identity { user_id: caller.user.id, device_id: device, token_id: caller.token.id, address };
+            let identity =
+                Identity { user_id: caller.user.id, device_id: device, hears: device, token_id: caller.token.id, address };
             serve(app.clone(), socket, caller, identity, wish).await;
         }
         Err(code) => {
