@@ -104,6 +104,18 @@ async fn whatever_qweather_does_wrong_is_told_and_nothing_hangs() {
 }
 
 #[tokio::test]
+async fn a_qweather_that_says_nothing_is_given_up() {
+    let stub = Stub::start(|_| Reply::Hang).await;
+    let mut config = with_qweather(&stub);
+    config.weather.simulated = false;
+    let server = Server::with(config).await;
+    let mut client = server.connect(&server.admin().await).await;
+    client.say(json!({"type": "weather", "message": {"city": "杭州"}})).await;
+    client.fence().await; // meanwhile the connection goes on
+    assert_eq!(client.json().await["message"], "Weather query failed: the source did not answer in time");
+}
+
+#[tokio::test]
 async fn where_qweather_fails_the_simulation_stands_in_or_the_failure_is_told() {
     let stub = Stub::start(|_| Reply::Json(500, "{}".into())).await;
     let server = Server::with(with_qweather(&stub)).await;
