@@ -186,9 +186,8 @@ async fn a13_a_device_that_is_taken_away_is_cut_off_and_its_owner_asked_to_come_
     ] {
         let ana = server.user(name).await;
         let device = server.device(&ana.token, true).await;
-        let made = server.post(&format!("/api/devices/{device}/token"), &ana.token, json!({})).await.expect(201);
-        let token = made["data"]["token"].as_str().unwrap();
-        let (mut own, mut app) = (server.connect(token).await, server.connect(&ana.token).await);
+        let token = server.device_token(&ana.token, device).await;
+        let (mut own, mut app) = (server.connect(&token).await, server.connect(&ana.token).await);
         let by = if by_admin { &admin } else { &ana.token };
         server.http(method, &format!("/api/devices/{device}"), Some(by), body).await.ok();
         server.post(&format!("/api/messages/device/{device}"), &admin, json!({"message": "after"})).await;

@@ -85,7 +85,7 @@ async fn a10_a_log_in_does_not_tell_which_names_there_are() {
 }
 
 #[tokio::test]
-#[ignore = "long"]
+#[ignore = "long: the reduced form runs every time"]
 async fn a10_the_clock_tells_no_more_than_the_answer() {
     let server = with_names().await;
     let medians = medians(&server, 1000).await;

@@ -94,7 +94,7 @@ async fn a05_pings_are_cut_and_others_do_not_notice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long"]
+#[ignore = "long: the reduced form runs every time"]
 async fn a05_a_million_pings_taken_in() {
     flood_of_pings(167).await;
 }
@@ -209,7 +209,7 @@ async fn a07_slow_heads_and_idle_sockets_are_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long"]
+#[ignore = "long: the reduced form runs every time"]
 async fn a07_five_hundred_slow_heads_and_two_thousand_idle_sockets() {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let all = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };

@@ -153,7 +153,7 @@ async fn a19_slow_readers_are_given_up_and_nobody_else_notices() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long"]
+#[ignore = "long: the reduced form runs every time"]
 async fn a19_fifty_slow_readers() {
     slow_readers(50).await;
 }
@@ -265,7 +265,7 @@ async fn a19_a_full_mailbox_refuses_and_keeps_what_it_took() {
 }
 
 #[tokio::test]
-#[ignore = "long"]
+#[ignore = "long: the reduced form runs every time"]
 async fn a19_twenty_thousand_messages_to_an_absent_device() {
     flood_an_absent_device(20_000).await;
 }

@@ -8,16 +8,14 @@ use std::time::Duration;
 
 use common::program::{Running, program, raw_post};
 use common::stub::{Reply, Stub, spoken};
-use common::{Client, Server, eventually, unlimited};
+use common::{Client, Server, eventually, roomy};
 use futures_util::SinkExt;
 use qy_lty::config::{Config, Responder};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 fn with(url: String) -> Config {
-    let mut config = unlimited();
-    config.limits.messages_per_minute = 0;
-    config.limits.user_messages_per_minute = 0;
+    let mut config = roomy();
     config.limits.connections_per_user = 0;
     config.chat.responder = Responder::Openai;
     (config.chat.url, config.chat.model, config.chat.per_minute) = (url, "test-model".into(), 0);

@@ -5,16 +5,9 @@
 mod common;
 
 use common::stub::{Got, Reply, Stub};
-use common::{Client, Server, unlimited};
+use common::{Client, Server, roomy};
 use qy_lty::config::{Config, HandlerConfig, QWeatherConfig};
 use serde_json::{Value, json};
-
-fn roomy() -> Config {
-    let mut config = unlimited();
-    config.limits.messages_per_minute = 0;
-    config.limits.user_messages_per_minute = 0;
-    config
-}
 
 async fn weather(client: &mut Client, city: &str) -> Value {
     client.ask(json!({"type": "weather", "message": {"city": city}})).await
@@ -139,8 +132,7 @@ async fn a_station_of_ones_own_comes_first_while_it_is_fresh() {
     let server = Server::with(config).await;
     let (ana, admin) = (server.user("ana").await, server.admin().await);
     let device = server.device(&ana.token, false).await;
-    let made = server.post(&format!("/api/devices/{device}/token"), &ana.token, json!({})).await.expect(201);
-    let station = made["data"]["token"].as_str().unwrap();
+    let station = &server.device_token(&ana.token, device).await;
     let put = async |city: &str, token: &str, body: Value| {
         server.http("PUT", &format!("/api/weather/{city}"), Some(token), Some(&body.to_string())).await
     };
@@ -239,8 +231,7 @@ async fn a_type_of_ones_own_is_posted_and_answered() {
 
     let told = client.ask(json!({"type": "story", "message": "x", "target": "device"})).await;
     assert_eq!((&told["type"], &told["status"]), (&json!("delivery_status"), &json!("queued")));
-    let made = server.post(&format!("/api/devices/{device}/token"), &ana.token, json!({})).await.expect(201);
-    let mut lamp = server.connect(made["data"]["token"].as_str().unwrap()).await;
+    let mut lamp = server.connect(&server.device_token(&ana.token, device).await).await;
     let story = lamp.json().await;
     assert_eq!((&story["type"], &story["id"], &story["data"]["title"]), (&json!("story_response"), &told["id"], &json!("灯")));
     let unknown = server.connect(&server.admin().await).await.ask(json!({"type": "saga", "message": 1})).await;

@@ -148,9 +148,8 @@ async fn to_a_device_wherever_it_is_connected_and_to_all() {
     let (admin, ana, bob) = (server.admin().await, server.user("ana").await, server.user("bob").await);
     let device = server.device(&ana.token, true).await;
     let second = server.device(&ana.token, false).await;
-    let made = server.post(&format!("/api/devices/{second}/token"), &ana.token, json!({})).await.expect(201);
     let mut app = server.connect(&ana.token).await; // stands for the primary device
-    let mut lamp = server.connect(made["data"]["token"].as_str().unwrap()).await;
+    let mut lamp = server.connect(&server.device_token(&ana.token, second).await).await;
     let mut other = server.connect(&bob.token).await;
 
     let sent = server.post(&format!("/api/messages/device/{device}/"), &ana.token, json!({"message": 1})).await.ok();

@@ -6,20 +6,11 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Client, DEADLINE, Server, User, eventually, unlimited};
+use common::{Client, DEADLINE, Server, User, eventually, roomy};
 use futures_util::{SinkExt, StreamExt};
-use qy_lty::config::Config;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
-
-/// No limits on anything but what the test is about.
-fn roomy() -> Config {
-    let mut config = unlimited();
-    config.limits.messages_per_minute = 0;
-    config.limits.user_messages_per_minute = 0;
-    config
-}
 
 async fn send(server: &Server, user: &User, message: Value) -> u64 {
     let path = format!("/api/messages/user/{}", user.id);

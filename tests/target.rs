@@ -7,11 +7,6 @@ mod common;
 use common::{Client, Server, unlimited};
 use serde_json::{Value, json};
 
-async fn device_token(server: &Server, user: &str, device: u64) -> String {
-    let made = server.post(&format!("/api/devices/{device}/token"), user, json!({})).await;
-    made.expect(201)["data"]["token"].as_str().unwrap().to_owned()
-}
-
 /// Asks for something that another device is to do; the answer.
 async fn ask(app: &mut Client, kind: &str, target: Value) -> Value {
     app.ask(json!({"type": kind, "message": {"song": "童年", "dance": "圆圈"}, "target": target, "ref": "r1"})).await
@@ -24,7 +19,7 @@ async fn a_primary_device_that_is_away_gets_it_later_and_the_asker_hears_of_it()
     // Whether the device has its token before or after the app comes makes no difference.
     for token_first in [true, false] {
         let device = server.device(&ana.token, true).await;
-        let early = if token_first { Some(device_token(&server, &ana.token, device).await) } else { None };
+        let early = if token_first { Some(server.device_token(&ana.token, device).await) } else { None };
         let (mut app, mut idle) = (server.connect(&ana.token).await, server.connect(&ana.token).await);
         let status = ask(&mut app, "sing", json!("device")).await;
         assert_eq!((&status["type"], &status["ref"]), (&json!("delivery_status"), &json!("r1")), "{status}");
@@ -60,7 +55,7 @@ async fn who_commands_its_own_primary_device_is_not_that_device() {
     let status = ask(&mut app, "sing", json!("device")).await;
     assert_eq!(status["status"], "queued", "nobody else stands for it: {status}");
     app.fence().await;
-    let mut lamp = server.connect(&device_token(&server, &ana.token, device).await).await;
+    let mut lamp = server.connect(&server.device_token(&ana.token, device).await).await;
     assert_eq!(lamp.json().await["id"], status["id"]);
     lamp.fence().await;
     assert_eq!(app.json().await["status"], "acked");
@@ -85,7 +80,7 @@ async fn commands_keep_their_order_and_a_burst_is_no_flood() {
         assert!(id > last);
         last = id;
     }
-    let mut lamp = server.connect(&device_token(&server, &ana.token, device).await).await;
+    let mut lamp = server.connect(&server.device_token(&ana.token, device).await).await;
     for n in 0..90 {
         assert_eq!(lamp.json().await["data"]["song"], n.to_string());
     }
@@ -107,7 +102,7 @@ async fn what_was_never_received_is_never_called_acked() {
     let expired = app.json().await;
     assert_eq!((&expired["status"], &expired["id"]), (&json!("expired"), &first["id"]));
     let second = ask(&mut app, "sing", json!({"device_id": device})).await;
-    let mut lamp = server.connect(&device_token(&server, &ana.token, device).await).await;
+    let mut lamp = server.connect(&server.device_token(&ana.token, device).await).await;
     assert_eq!(lamp.json().await["id"], second["id"]);
     lamp.fence().await;
     let acked = app.json().await;
@@ -120,7 +115,7 @@ async fn one_that_is_there_gets_it_at_once() {
     let ana = server.user("ana").await;
     let mut app = server.connect(&ana.token).await;
     let device = server.device(&ana.token, true).await;
-    let mut lamp = server.connect(&device_token(&server, &ana.token, device).await).await;
+    let mut lamp = server.connect(&server.device_token(&ana.token, device).await).await;
     for (kind, answer) in [("dance", "dance_response"), ("weather", "weather_response")] {
         let status = ask(&mut app, kind, json!("device")).await;
         assert_eq!((&status["status"], &status["device_id"]), (&json!("sent"), &json!(device)));
@@ -150,7 +145,7 @@ async fn nobody_commands_what_is_not_theirs() {
     let error = ask(&mut app, "sing", json!("device")).await;
     assert_eq!(error["code"], "VALIDATION_ERROR", "there is no primary device: {error}");
     // A device's credential reaches that device and no other.
-    let mut lamp = server.connect(&device_token(&server, &ana.token, mine).await).await;
+    let mut lamp = server.connect(&server.device_token(&ana.token, mine).await).await;
     assert_eq!(ask(&mut lamp, "sing", json!({"device_id": second})).await["code"], "FORBIDDEN");
     app.fence().await;
 }

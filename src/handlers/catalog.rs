@@ -91,12 +91,12 @@ impl Catalog {
         alike.sort_by(|a, b| b.0.total_cmp(&a.0));
         let names: Vec<&str> = alike.iter().take(PROPOSED).map(|(_, name)| *name).collect();
         let name: String = name.chars().take(REPEATED_CHARS).collect();
-        let (field, what) = match which {
-            Repertoire::Songs => ("song", "song"),
-            Repertoire::Dances => ("dance", "dance"),
+        let what = match which {
+            Repertoire::Songs => "song",
+            Repertoire::Dances => "dance",
         };
         let hint = if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(", ")) };
-        let message = format!("Message validation error: message.{field}: no device knows the {what} \"{name}\"{hint}");
+        let message = format!("Message validation error: message.{what}: no device knows the {what} \"{name}\"{hint}");
         Some(Event::Error { message, code: ErrorCode::ValidationError })
     }
 }

@@ -83,34 +83,33 @@ impl Handlers {
         &self.catalog
     }
 
-    /// The answer to `command`, asked at `now`, where it takes no time.
-    pub fn quick(&self, asked: &Asked, command: &Command, now: Timestamp) -> Option<Event> {
+    /// The answer to `command` of `user`, asked at `now`.
+    ///
+    /// # Errors
+    /// The command itself where its answer takes time: for [`Handlers::answer`].
+    pub fn quick(&self, user: UserId, command: Command, now: Timestamp) -> Result<Event, Command> {
+        let refusal = |which, name: &str, stop| if stop { None } else { self.catalog.refusal(which, name) };
         match command {
-            Command::Chat { text, .. } => self.chat.quick(text),
-            Command::ChatReset => Some(self.chat.reset(asked.user)),
-            Command::Weather { city } => self.weather.quick(city, now),
+            Command::Chat { text, stream } => self.chat.quick(&text).ok_or(Command::Chat { text, stream }),
+            Command::ChatReset => Ok(self.chat.reset(user)),
+            Command::Weather { city } => self.weather.quick(&city, now).ok_or(Command::Weather { city }),
             Command::Sing { song, artist, stop } => {
-                let refusal = if *stop { None } else { self.catalog.refusal(Repertoire::Songs, song) };
-                Some(refusal.unwrap_or_else(|| sing::answer(song.clone(), artist.clone(), *stop)))
+                Ok(refusal(Repertoire::Songs, &song, stop).unwrap_or_else(|| sing::answer(song, artist, stop)))
             }
             Command::Dance { dance, style, duration, stop } => {
-                let refusal = if *stop { None } else { self.catalog.refusal(Repertoire::Dances, dance) };
-                Some(refusal.unwrap_or_else(|| dance::answer(dance.clone(), style.clone(), duration.clone(), *stop)))
+                Ok(refusal(Repertoire::Dances, &dance, stop).unwrap_or_else(|| dance::answer(dance, style, duration, stop)))
             }
-            Command::Own { .. } => None,
-            Command::Ping => Some(Event::Pong),
+            Command::Own { .. } => Err(command),
+            Command::Ping => Ok(Event::Pong),
         }
     }
 
-    /// The answer, however long it takes; pieces of one that comes in pieces go to `piece`.
+    /// The answer to a command that [`Handlers::quick`] gave back, however long it takes; pieces of one that comes in pieces
+    /// go to `piece`.
     pub async fn answer(&self, asked: &Asked, command: Command, piece: Chunk<'_>) -> Event {
-        let now = Timestamp::now();
-        if let Some(event) = self.quick(asked, &command, now) {
-            return event;
-        }
         match command {
             Command::Chat { text, .. } => self.chat.answer(asked.user, &text, piece).await,
-            Command::Weather { city } => self.weather.answer(&city, now).await,
+            Command::Weather { city } => self.weather.answer(&city, Timestamp::now()).await,
             Command::Own { kind, message } => self.own.answer(asked, &kind, message.as_ref()).await,
             Command::ChatReset | Command::Sing { .. } | Command::Dance { .. } | Command::Ping => {
                 tracing::error!("a command that takes no time was not answered");

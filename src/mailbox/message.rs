@@ -27,6 +27,14 @@ pub struct Outgoing {
     pub teller: Option<Teller>,
 }
 
+impl Outgoing {
+    /// `object`, a JSON object, from `sender` to `recipient`, with the usual life.
+    pub fn new(recipient: Recipient, sender: UserId, mut object: String) -> Self {
+        object.pop(); // the closing brace: the id goes before it
+        Self { recipient, sender, text: object, ttl: None, key: None, teller: None }
+    }
+}
+
 /// An idempotency key: of one sender, for one request.
 #[derive(Debug, Clone, Copy)]
 pub struct IdempotencyKey {

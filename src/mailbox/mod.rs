@@ -14,8 +14,9 @@
 //!   connection and acknowledged by it.
 //! - **Bounded.** A mailbox that is full refuses; nothing is dropped.
 //!
-//! `message` is what goes in and comes out; `jobs` is what runs on the writer thread; `state` holds sizes, cursors and what is due in memory, rebuilt by one scan at the start; `clock` counts lives; `feed`
-//! is one session's place in the log.
+//! `message` is what goes in and comes out; `jobs` is what runs on the writer thread; `state` holds sizes, cursors and what is
+//! due in memory, rebuilt by one scan at the start; `clock` counts lives; `feed` is one session's place in the log; `watch` tells
+//! who wants to know what became of a message.
 
 mod clock;
 mod disk;

@@ -6,24 +6,14 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::call::{Call, Reply};
+use super::devices::check_text;
 use crate::error::ApiError;
 use crate::handlers::canonical;
 use crate::store::{Observation, Piece, Repertoire, fold_name};
 use crate::wire::Timestamp;
-use crate::wire::text::is_plain;
 
-/// The longest name, in characters.
-const MAX_NAME_CHARS: usize = 100;
 /// The longest list.
 const MAX_PIECES: usize = 1000;
-
-fn check(field: &str, text: &str, least: usize) -> Result<(), ApiError> {
-    if (least..=MAX_NAME_CHARS).contains(&text.chars().count()) && is_plain(text) {
-        return Ok(());
-    }
-    let what = format!("{field} must have {least} to {MAX_NAME_CHARS} characters, no control or invisible ones");
-    Err(ApiError::Invalid(what))
-}
 
 /// `PUT /api/weather/{city} {temp, text?, icon?, at?}`: what a weather station sees.
 pub(super) async fn observe(call: Call) -> Result<Reply, ApiError> {
@@ -36,7 +26,7 @@ pub(super) async fn observe(call: Call) -> Result<Reply, ApiError> {
         at: Option<Timestamp>,
     }
     let city = call.name.as_deref().unwrap_or_default().trim();
-    check("the city", city, 1)?;
+    check_text("the city", Some(city), 1)?;
     let body: Body = call.json()?;
     let degrees = match &body.temp {
         Value::Number(number) => number.as_f64(),
@@ -46,8 +36,8 @@ pub(super) async fn observe(call: Call) -> Result<Reply, ApiError> {
     let degrees = degrees.filter(|d| (-100.0..=100.0).contains(d));
     let degrees = degrees.ok_or_else(|| ApiError::Invalid("temp must be degrees Celsius, -100 to 100".into()))?;
     let (text, icon) = (body.text.unwrap_or_default(), body.icon.unwrap_or_else(|| "999".into()));
-    check("text", &text, 0)?;
-    check("icon", &icon, 1)?;
+    check_text("text", Some(&text), 0)?;
+    check_text("icon", Some(&icon), 1)?;
     let now = Timestamp::now();
     let at = body.at.unwrap_or(now);
     if at > now.plus_seconds(300) {
@@ -99,9 +89,9 @@ async fn set(call: &Call, which: Repertoire) -> Result<Reply, ApiError> {
         if !names.insert(fold_name(&piece.name)) {
             return Err(ApiError::Invalid(format!("items[{n}].name stands there twice")));
         }
-        check(&format!("items[{n}].name"), &piece.name, 1)?;
+        check_text(&format!("items[{n}].name"), Some(&piece.name), 1)?;
         for (field, text) in [("artist", &piece.artist), ("style", &piece.style)] {
-            text.as_ref().map_or(Ok(()), |text| check(&format!("items[{n}].{field}"), text, 0))?;
+            check_text(&format!("items[{n}].{field}"), text.as_deref(), 0)?;
         }
     }
     call.app.handlers.catalog().set(which, items).await?;

@@ -13,7 +13,7 @@ use crate::store::{Device, DeviceChange, NewDevice, Role};
 use crate::wire::Timestamp;
 use crate::wire::text::is_plain;
 
-/// The longest name, serial or model, in characters.
+/// The longest name, serial or model, and the longest name of anything else that users name, in characters.
 const MAX_TEXT_CHARS: usize = 100;
 /// How many users can share a device.
 const MAX_USERS: usize = 100;
@@ -64,6 +64,7 @@ fn device(call: &Call) -> Result<Device, ApiError> {
     call.app.store.device(id)?.ok_or(ApiError::NotFound("device"))
 }
 
+/// Refuses a given text that is too short, too long, or not what it looks like.
 pub(super) fn check_text(field: &str, text: Option<&str>, least: usize) -> Result<(), ApiError> {
     match text {
         Some(t) if !(least..=MAX_TEXT_CHARS).contains(&t.chars().count()) || !is_plain(t) => Err(ApiError::Invalid(format!(

@@ -159,12 +159,11 @@ async fn deliver(call: &Call, to: Recipient, kind: &str, body: &Body<'_>, sender
 /// What the mailbox gets.
 fn outgoing(call: &Call, recipient: Recipient, push: &Push<'_>, ttl: Option<u64>) -> Result<Outgoing, ApiError> {
     let sender = call.caller()?.user.id;
-    let mut text = serde_json::to_string(push).map_err(ApiError::internal)?;
-    text.pop(); // the closing brace: the id goes before it
+    let text = serde_json::to_string(push).map_err(ApiError::internal)?;
     // The same request is the same recipient, type and message; its time is another.
     let request = [&recipient.to_key()[..], push.kind.as_bytes(), b"\0", push.message.get().as_bytes()].concat();
     let key = call.idempotency_key.as_deref().map(|key| IdempotencyKey::new(sender, key, &request));
-    Ok(Outgoing { recipient, sender, text, ttl, key, teller: None })
+    Ok(Outgoing { ttl, key, ..Outgoing::new(recipient, sender, text) })
 }
 
 /// Whether the caller reaches everybody.

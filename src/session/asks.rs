@@ -65,6 +65,7 @@ impl From<Refusal> for Event {
 }
 
 const INTERNAL: Refusal = Refusal(ErrorCode::InternalError, "Internal server error");
+const TOO_MANY: Refusal = Refusal(ErrorCode::UpstreamError, "too many answers are under way on this connection");
 const NOT_YOURS: Refusal = Refusal(ErrorCode::Forbidden, "target: no such device of yours");
 
 /// An answer on its way to a device.
@@ -113,7 +114,7 @@ impl Asks {
             }
         }
         if asks.tasks.len() > AT_ONCE {
-            return Err(Refusal(ErrorCode::UpstreamError, "too many answers are under way on this connection"));
+            return Err(TOO_MANY);
         }
         let (app, say, orders) = (app.clone(), asks.say.clone(), asks.orders.clone());
         asks.tasks.spawn(async move {
@@ -148,8 +149,7 @@ impl Asks {
         reference: Option<String>,
     ) -> Result<(), Refusal> {
         let asks = asks.get_or_insert_with(|| Self::new(app));
-        let full = |_| Refusal(ErrorCode::UpstreamError, "too many answers are under way on this connection");
-        asks.orders.try_send(Ordered { order, event, reference }).map_err(full)
+        asks.orders.try_send(Ordered { order, event, reference }).map_err(|_| TOO_MANY)
     }
 
     /// The next event for the asker. Dropping the future loses nothing.
@@ -239,9 +239,8 @@ async fn send(app: &App, order: Order, event: &Event, teller: Option<Teller>) ->
     if most > 0 && frame.payload().len() > most {
         return Err(Refusal(ErrorCode::UpstreamError, "the answer is too large for a message"));
     }
-    let mut text = String::from_utf8_lossy(frame.payload()).into_owned();
-    text.pop(); // the closing brace: the id goes before it
-    let outgoing = Outgoing { recipient: Recipient::Device(device), sender: asker.user, text, ttl: None, key: None, teller };
+    let text = String::from_utf8_lossy(frame.payload()).into_owned();
+    let outgoing = Outgoing { teller, ..Outgoing::new(Recipient::Device(device), asker.user, text) };
     let accepted = app.mailbox.send(outgoing).await.map_err(explain)?;
     Ok((accepted.id, accepted.recipients > usize::from(beside)))
 }

@@ -326,12 +326,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Appends the answer to a request where it takes no time; else has it come later.
     fn reply(&mut self, Request { reference, target, command }: Request, now: Timestamp, out: &mut Vec<u8>) {
-        let asked = Asked { user: self.user, device: self.device, reference: reference.clone() };
-        let quick = self.app.handlers.quick(&asked, &command, now);
+        let quick = self.app.handlers.quick(self.user, command, now);
+        let asked = || Asked { user: self.user, device: self.device, reference: reference.clone() };
         let outcome = if target == Target::Asker {
             match quick {
-                Some(answer) => return append(out, &answer, reference.as_deref(), now),
-                None => Asks::ask(&mut self.asks, &self.app, asked, command, None),
+                Ok(answer) => return append(out, &answer, reference.as_deref(), now),
+                Err(command) => Asks::ask(&mut self.asks, &self.app, asked(), command, None),
             }
         } else {
             let asker = Asker { user: self.user, only: self.only };
@@ -343,12 +343,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 }
                 let order = Order { asker, device, beside };
                 match quick {
-                    Some(refusal @ Event::Error { .. }) => {
+                    Ok(refusal @ Event::Error { .. }) => {
                         append(out, &refusal, reference.as_deref(), now);
                         Ok(())
                     }
-                    Some(answer) => Asks::perform(&mut self.asks, &self.app, order, answer, reference.clone()),
-                    None => Asks::ask(&mut self.asks, &self.app, asked, command, Some(order)),
+                    Ok(answer) => Asks::perform(&mut self.asks, &self.app, order, answer, reference.clone()),
+                    Err(command) => Asks::ask(&mut self.asks, &self.app, asked(), command, Some(order)),
                 }
             })
         };

@@ -28,8 +28,7 @@ async fn world(server: &Server, name: &str) -> World {
     let user = server.user(name).await;
     let body = json!({"name": name, "serial": format!("serial-{name}"), "model": "M", "primary": true});
     let device = server.post("/api/devices", &user.token, body).await.expect(201)["data"]["id"].as_u64().unwrap();
-    let made = server.post(&format!("/api/devices/{device}/token"), &user.token, json!({})).await.expect(201);
-    let device_token = made["data"]["token"].as_str().unwrap().to_owned();
+    let device_token = server.device_token(&user.token, device).await;
     let token = server.post("/api/auth/tokens", &user.token, json!({"label": name})).await.expect(201);
     let token = token["data"]["id"].as_u64().unwrap();
     let send = async |path: String| {

@@ -102,7 +102,7 @@ async fn a12_guesses_from_many_addresses_are_few_and_the_owner_gets_in() {
 }
 
 #[tokio::test]
-#[ignore = "long"]
+#[ignore = "long: the reduced form runs every time"]
 async fn a12_guesses_from_a_hundred_addresses_are_few_and_the_owner_gets_in() {
     owner_gets_in_while_attacked(100, 9).await;
 }

@@ -53,6 +53,14 @@ pub fn unlimited() -> Config {
     config
 }
 
+/// No limits on messages either: only on what the test is about.
+pub fn roomy() -> Config {
+    let mut config = unlimited();
+    config.limits.messages_per_minute = 0;
+    config.limits.user_messages_per_minute = 0;
+    config
+}
+
 impl Server {
     pub async fn start() -> Self {
         Self::with(unlimited()).await
@@ -154,6 +162,12 @@ impl Server {
     pub async fn device(&self, token: &str, primary: bool) -> u64 {
         let made = self.post("/api/devices", token, json!({"name": "lamp", "primary": primary})).await;
         made.expect(201)["data"]["id"].as_u64().unwrap()
+    }
+
+    /// A token of that device's own.
+    pub async fn device_token(&self, user: &str, device: u64) -> String {
+        let made = self.post(&format!("/api/devices/{device}/token"), user, json!({})).await;
+        made.expect(201)["data"]["token"].as_str().unwrap().to_owned()
     }
 
     pub fn url(&self, path: &str) -> String {

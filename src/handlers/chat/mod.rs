@@ -69,7 +69,7 @@ impl Chat {
     /// Asks the model; pieces of its answer go to `piece` as they come.
     pub(super) async fn answer(&self, user: UserId, text: &str, piece: Chunk<'_>) -> Event {
         let asked = match &self.client {
-            None => Ok(repeat(text)), // never: it takes no time
+            None => Ok(repeat(text)),
             Some(client) => self.ask(client, user, text, piece).await,
         };
         match asked {

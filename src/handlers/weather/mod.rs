@@ -69,11 +69,8 @@ impl Sources {
         })
     }
 
-    /// Asks them in turn.
+    /// Asks those that take time, in turn.
     pub(super) async fn answer(&self, city: &str, now: Timestamp) -> Event {
-        if let Some(known) = self.quick(city, now) {
-            return known;
-        }
         match self.look_up(city).await {
             Ok(Some(weather)) => report(city, weather, "qweather"),
             Ok(None) => self.last_resort(city, now, None),
