@@ -18,8 +18,8 @@ pub use limits::Limits;
 pub use network::Network;
 pub use secret::Secret;
 pub use sections::{
-    AuthConfig, ForwardedHeader, HistoryConfig, MailboxConfig, MessagesConfig, Registration, ServerConfig, StorageConfig,
-    TlsConfig,
+    AuthConfig, ForwardedHeader, HistoryConfig, LogConfig, LogFormat, MailboxConfig, MessagesConfig, MetricsConfig, Registration,
+    ServerConfig, StorageConfig, TlsConfig,
 };
 
 /// All settings.
@@ -38,8 +38,12 @@ pub struct Config {
     pub mailbox: MailboxConfig,
     /// What is kept of received messages.
     pub history: HistoryConfig,
-    /// The disk.
+    /// The disk and the memory.
     pub storage: StorageConfig,
+    /// Figures for a collector.
+    pub metrics: MetricsConfig,
+    /// What is logged, and how.
+    pub log: LogConfig,
     /// Who answers `chat_message`.
     pub chat: ChatConfig,
     /// Where the weather comes from.
@@ -145,6 +149,7 @@ impl Config {
                 "qweather",
                 "host must be a host's name",
             ),
+            (self.storage.memory_budget < 48 << 20, "storage", "memory_budget", "must be at least 50331648 (48 MiB)"),
             (self.server.data_dir.as_os_str().is_empty(), "server", "data_dir", "must name a directory"),
             (
                 self.server.origins.iter().any(|o| !is_origin(o)),

@@ -144,10 +144,62 @@ pub struct StorageConfig {
     pub min_free_bytes: u64,
     /// Bytes kept in reserve, so that the store can be opened once more on a full disk; 0: none.
     pub ballast_bytes: u64,
+    /// Bytes of memory that caches and buffers are cut to fit: the store's cache, password hashing, what waits for slow
+    /// readers. Connections come on top. At least 48 MiB.
+    pub memory_budget: u64,
+    /// At the start the store is rewritten when it takes more than so many times the room of what is in it; 0: never.
+    pub compact_ratio: u32,
+    /// A store smaller than so many bytes is never rewritten at the start.
+    pub compact_min_bytes: u64,
 }
 
 impl Default for StorageConfig {
     fn default() -> Self {
-        Self { min_free_bytes: 64 << 20, ballast_bytes: 16 << 20 }
+        Self {
+            min_free_bytes: 64 << 20,
+            ballast_bytes: 16 << 20,
+            memory_budget: 128 << 20,
+            compact_ratio: 20,
+            compact_min_bytes: 256 << 20,
+        }
     }
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Where else to serve `/metrics`, without any log-in: for a collector on this machine or in a network of its own.
+    pub listen: Option<SocketAddr>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// What is logged: a level for each part of the program, as `RUST_LOG`, which comes first, has it.
+    pub filter: String,
+    /// How it is written.
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { filter: "warn,qy_lty=info,audit=info".into(), format: LogFormat::Auto }
+    }
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// To the journal with its fields where systemd started the program, else as text.
+    #[default]
+    Auto,
+    /// Lines for people, on standard error.
+    Text,
+    /// One JSON object a line, on standard error.
+    Json,
+    /// To systemd's journal, each value a field of its own.
+    Journald,
 }
