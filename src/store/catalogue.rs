@@ -14,98 +14,96 @@ use sled::transaction::{ConflictableTransactionError, TransactionError};
 use super::{Result, StoreError};
 use crate::ids::{DeviceId, TokenId, UserId};
 
-/// The open trees.
-pub(super) struct Trees {
+macro_rules! trees {
+    ($($(#[$doc:meta])* $name:ident;)*) => {
+        /// The open trees.
+        pub(super) struct Trees {
+            $($(#[$doc])* pub(super) $name: Tree,)*
+        }
+
+        impl Trees {
+            /// Their names, which are also the names of the fields.
+            pub(super) const NAMES: &[&str] = &[$(stringify!($name)),*];
+
+            /// Opens all of them.
+            pub(super) fn open(db: &sled::Db) -> Result<Self> {
+                Ok(Self { $($name: db.open_tree(stringify!($name))?,)* })
+            }
+
+            /// All of them, in the order of their names.
+            pub(super) fn all(&self) -> Vec<&Tree> {
+                vec![$(&self.$name),*]
+            }
+        }
+    };
+}
+
+trees! {
     /// `schema` → u64; `epoch` → text; `next_user`, `next_device`, `next_token` and the mailbox's numbers → u64.
-    pub(super) meta: Tree,
+    meta;
     /// user → [`User`](super::User) as JSON.
-    pub(super) users: Tree,
+    users;
     /// user name in lower case → user.
-    pub(super) user_names: Tree,
+    user_names;
     /// device → [`Device`](super::Device) as JSON.
-    pub(super) devices: Tree,
+    devices;
     /// serial → device.
-    pub(super) serials: Tree,
+    serials;
     /// canonical city name → [`Observation`](super::Observation)
-    pub(super) observations: Tree,
+    observations;
     /// `s` or `d` ‖ name → [`Piece`](super::Piece)
-    pub(super) repertoire: Tree,
+    repertoire;
     /// user ‖ device → nothing: which devices a user has.
-    pub(super) user_devices: Tree,
+    user_devices;
     /// device ‖ user → nothing: which users a device has.
-    pub(super) device_users: Tree,
+    device_users;
     /// user → device: a user has at most one primary, since a key has one value.
-    pub(super) primaries: Tree,
+    primaries;
     /// SHA-256 of the secret → [`Token`](super::Token) as JSON.
-    pub(super) tokens: Tree,
+    tokens;
     /// user ‖ token → SHA-256 of the secret.
-    pub(super) user_tokens: Tree,
+    user_tokens;
+    /// token → SHA-256 of the secret. Since layout 2.
+    token_ids;
     /// recipient ‖ message → head and, where it is short, payload: see [`messages`](super::messages).
-    pub(super) mailbox: Tree,
+    mailbox;
     /// message ‖ n → the nth piece of a long payload.
-    pub(super) pieces: Tree,
+    pieces;
     /// message → recipient.
-    pub(super) message_ids: Tree,
+    message_ids;
     /// reader → the last message received.
-    pub(super) cursors: Tree,
+    cursors;
     /// recipient ‖ message → when everything up to it had been received.
-    pub(super) receipts: Tree,
+    receipts;
     /// recipient → the newest message that is no longer there.
-    pub(super) purged: Tree,
+    purged;
     /// SHA-256 of sender and idempotency key → message, end, digest of the request.
-    pub(super) idempotency: Tree,
+    idempotency;
 }
 
 impl Trees {
-    /// Opens all of them.
-    pub(super) fn open(db: &sled::Db) -> Result<Self> {
-        Ok(Self {
-            meta: db.open_tree("meta")?,
-            users: db.open_tree("users")?,
-            user_names: db.open_tree("user_names")?,
-            devices: db.open_tree("devices")?,
-            serials: db.open_tree("serials")?,
-            observations: db.open_tree("observations")?,
-            repertoire: db.open_tree("repertoire")?,
-            user_devices: db.open_tree("user_devices")?,
-            device_users: db.open_tree("device_users")?,
-            primaries: db.open_tree("primaries")?,
-            tokens: db.open_tree("tokens")?,
-            user_tokens: db.open_tree("user_tokens")?,
-            mailbox: db.open_tree("mailbox")?,
-            pieces: db.open_tree("pieces")?,
-            message_ids: db.open_tree("message_ids")?,
-            cursors: db.open_tree("cursors")?,
-            receipts: db.open_tree("receipts")?,
-            purged: db.open_tree("purged")?,
-            idempotency: db.open_tree("idempotency")?,
-        })
-    }
-
     /// The epoch of a store that has one: of any but a new one.
     pub(super) fn epoch(&self) -> Result<Option<String>> {
         let text = self.meta.get("epoch")?.map(|bytes| String::from_utf8(bytes.to_vec()));
         text.transpose().map_err(|_| StoreError::Damaged { tree: "meta" })
     }
 
-    /// Checks the layout, marks a new store, and returns its epoch: `known`, or a fresh one.
-    pub(super) fn prepare(&self, known: Option<String>, schema: u64) -> Result<String> {
-        if let Some(found) = self.meta.get("schema")? {
-            let found = number(&found, "meta")?;
-            if found > schema {
-                return Err(StoreError::Newer { found, known: schema });
-            }
-        }
-        if let Some(epoch) = known {
-            return Ok(epoch);
-        }
+    /// The layout of what is there: `None` in a new store.
+    pub(super) fn schema(&self) -> Result<Option<u64>> {
+        self.meta.get("schema")?.map(|bytes| number(&bytes, "meta")).transpose()
+    }
+
+    /// Marks what is there as of layout `schema`.
+    pub(super) fn set_schema(&self, schema: u64) -> Result<()> {
+        self.meta.insert("schema", &schema.to_be_bytes())?;
+        Ok(())
+    }
+
+    /// Begins a new epoch, and returns it.
+    pub(super) fn new_epoch(&self) -> Result<String> {
         let mut bytes = [0u8; 8];
         rand::rngs::SysRng.try_fill_bytes(&mut bytes).map_err(|e| StoreError::Unreadable(e.to_string()))?;
-        let mut epoch = String::with_capacity(16);
-        for byte in bytes {
-            let _ = write!(epoch, "{byte:02x}"); // a String takes everything
-        }
-        self.meta.insert("schema", &schema.to_be_bytes())?;
+        let epoch = hex(&bytes);
         self.meta.insert("epoch", epoch.as_bytes())?;
         Ok(epoch)
     }
@@ -116,6 +114,15 @@ impl Trees {
         self.meta.insert(counter, &(last + 1).to_be_bytes())?;
         Ok(last + 1)
     }
+}
+
+/// Bytes as people write them.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}"); // a String takes everything
+    }
+    text
 }
 
 /// user ‖ device.

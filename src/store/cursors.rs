@@ -38,7 +38,7 @@ impl Reader {
         }
     }
 
-    fn from_key(key: &[u8]) -> Option<Self> {
+    pub(super) fn from_key(key: &[u8]) -> Option<Self> {
         if key.first() == Some(&b'b') {
             return UserId::from_key(&key[1..]).map(Self::Broadcasts);
         }

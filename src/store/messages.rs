@@ -60,6 +60,11 @@ impl Head {
         bytes
     }
 
+    /// The head of a record, and the payload where it is short enough to be in it.
+    pub(super) fn read(id: MessageId, record: &[u8]) -> Option<(Self, &[u8])> {
+        Some((Self::decode(id, record)?, record.get(HEAD_BYTES..)?))
+    }
+
     fn decode(id: MessageId, bytes: &[u8]) -> Option<Self> {
         let head: &[u8; HEAD_BYTES] = bytes.first_chunk()?;
         let long = |at: usize| head[at..at + 8].try_into().map(u64::from_be_bytes).ok();
@@ -85,7 +90,7 @@ pub(super) fn record_key(recipient: Recipient, id: MessageId) -> [u8; 17] {
 }
 
 /// The parts of a [`record_key`].
-fn read_key(key: &[u8]) -> Option<(Recipient, MessageId)> {
+pub(super) fn read_key(key: &[u8]) -> Option<(Recipient, MessageId)> {
     let (recipient, id) = key.split_at_checked(9)?;
     Some((Recipient::from_key(recipient)?, MessageId::from_key(id)?))
 }
@@ -105,6 +110,15 @@ fn piece_key(id: MessageId, n: u16) -> [u8; 10] {
     key[..8].copy_from_slice(&id.to_key());
     key[8..].copy_from_slice(&n.to_be_bytes());
     key
+}
+
+/// The payload that was cut into pieces.
+pub(super) fn piece_bytes(trees: &Trees, id: MessageId) -> Result<Vec<u8>> {
+    let mut payload = Vec::new();
+    for piece in trees.pieces.scan_prefix(id.to_key()).values() {
+        payload.extend_from_slice(&piece?);
+    }
+    Ok(payload)
 }
 
 fn damaged() -> StoreError {
@@ -147,13 +161,8 @@ impl Log<'_> {
 
     /// The whole message of a record. `None` when it is being removed at this moment: its pieces go after its record.
     fn load(&self, recipient: Recipient, id: MessageId, record: &[u8]) -> Result<Option<Stored>> {
-        let head = Head::decode(id, record).ok_or_else(damaged)?;
-        let mut payload = record[HEAD_BYTES..].to_vec();
-        if payload.is_empty() {
-            for piece in self.0.pieces.scan_prefix(id.to_key()).values() {
-                payload.extend_from_slice(&piece?);
-            }
-        }
+        let (head, inline) = Head::read(id, record).ok_or_else(damaged)?;
+        let payload = if inline.is_empty() { piece_bytes(self.0, id)? } else { inline.to_vec() };
         if payload.len() == head.length as usize {
             return Ok(Some(Stored { head, payload }));
         }
@@ -341,7 +350,7 @@ impl Earlier {
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
         let wrong = || StoreError::Damaged { tree: "idempotency" };
         let long = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_be_bytes).ok_or_else(wrong);
         Ok(Self { id: MessageId(long(0)?), until: long(8)?, digest: long(16)? })

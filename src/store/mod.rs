@@ -11,17 +11,23 @@
 //! - What belongs together changes in one sled transaction, so a crash leaves both or neither.
 //! - After an I/O error nothing is acknowledged any more: every later write fails.
 
+mod backup;
+mod capture;
 mod catalogue;
+mod check;
+mod compact;
 mod companion;
 mod cursors;
 mod devices;
+mod draft;
+mod dump;
 mod messages;
+mod migrate;
 mod sightings;
 mod tokens;
 mod users;
 mod writer;
 
-use std::fs::{self, File};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,9 +37,13 @@ use catalogue::Trees;
 pub use writer::Severity;
 use writer::Writer;
 
+pub use backup::{RestoreReport, restore};
+pub use check::{Finding, Findings, check, repair};
+pub use compact::{Compacted, compact};
 pub use companion::{Observation, Piece, Repertoire};
 pub use cursors::Reader;
 pub use devices::{Device, DeviceChange, NewDevice};
+pub use dump::{Amount, BackupError, Header};
 #[doc(hidden)]
 pub use messages::fuzz_key;
 pub use messages::{Earlier, Head, Log, Stored};
@@ -43,14 +53,14 @@ pub use users::{NewUser, Role, User, UserChange, fold_name};
 /// Segment size of sled's log. With 1 MiB no value of ours is large enough for sled's `blobs/`, which are never synced.
 /// Fixed when the store is created.
 const SEGMENT_BYTES: usize = 1 << 20;
-/// sled's page cache; it takes about 2.8 times this in memory when full.
+/// sled's page cache unless another size is asked for; it takes about 2.8 times this in memory when full.
 const CACHE_BYTES: u64 = 16 << 20;
 /// How long to wait for the one before us, which may still be letting go of its lock.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Beside sled's files: written once the store is on disk for the first time.
 const NOTE: &str = "epoch";
-/// The layout of trees and records; a newer store is refused, an older one will be migrated.
-const SCHEMA: u64 = 1;
+/// The layout of trees and records; a newer store is refused, an older one brought up to date.
+const SCHEMA: u64 = 2;
 
 /// What can go wrong in the store.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +76,9 @@ pub enum StoreError {
         /// The layout this version writes.
         known: u64,
     },
+    /// It was made by an earlier version, and this needs it to be of today's.
+    #[error("the data was written by an older version; start the server once, which brings it up to date")]
+    Older,
     /// It can't be read at all.
     #[error("the data can't be opened: {0}")]
     Unreadable(String),
@@ -110,49 +123,71 @@ pub struct Store {
     trees: Arc<Trees>,
     writer: Arc<Writer>,
     epoch: Arc<str>,
+    path: Arc<Path>,
+}
+
+/// Opens sled's database at `path`, waiting a moment for another process to let go of it.
+fn engine(path: &Path, cache: u64) -> Result<sled::Db> {
+    let config = sled::Config::new()
+        .path(path)
+        .segment_size(SEGMENT_BYTES)
+        .cache_capacity(cache)
+        // Nothing may be written behind the writer's back: it alone flushes, then syncs.
+        .flush_every_ms(None);
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        // A damaged log can make sled panic while opening; that is an answer, not a reason to die with a trace.
+        match catch_unwind(AssertUnwindSafe(|| config.open())) {
+            Ok(Ok(db)) => return Ok(db),
+            Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
+                if Instant::now() >= patience {
+                    return Err(StoreError::Locked(path.into()));
+                }
+                std::thread::sleep(PATIENCE / 50);
+            }
+            Ok(Err(error)) => return Err(StoreError::Unreadable(error.to_string())),
+            Err(_) => return Err(StoreError::Unreadable("its log is damaged".into())),
+        }
+    }
 }
 
 impl Store {
-    /// Opens the store in directory `path`, creating it where there is none. Blocks; call it before serving.
+    /// Opens the store in directory `path`, creating it where there is none, with the usual cache. Blocks; call it before
+    /// serving.
     ///
     /// # Errors
     /// [`StoreError::Locked`], [`StoreError::Newer`], [`StoreError::Unreadable`] or what the disk says.
     pub fn open(path: &Path) -> Result<Self> {
-        let config = sled::Config::new()
-            .path(path)
-            .segment_size(SEGMENT_BYTES)
-            .cache_capacity(CACHE_BYTES)
-            // Nothing may be written behind the writer's back: it alone flushes, then syncs.
-            .flush_every_ms(None);
-        let patience = Instant::now() + PATIENCE;
-        let db = loop {
-            // A damaged log can make sled panic while opening; that is an answer, not a reason to die with a trace.
-            match catch_unwind(AssertUnwindSafe(|| config.open())) {
-                Ok(Ok(db)) => break db,
-                Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
-                    if Instant::now() >= patience {
-                        return Err(StoreError::Locked(path.into()));
-                    }
-                    std::thread::sleep(PATIENCE / 50);
-                }
-                Ok(Err(error)) => return Err(StoreError::Unreadable(error.to_string())),
-                Err(_) => return Err(StoreError::Unreadable("its log is damaged".into())),
-            }
-        };
+        Self::open_with(path, CACHE_BYTES)
+    }
+
+    /// The same with a page cache of `cache` bytes, which takes about 2.8 times as many when full.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(path: &Path, cache: u64) -> Result<Self> {
+        let turn = draft::turn(path)?;
+        draft::settle(path)?;
+        let db = engine(path, cache)?;
+        drop(turn); // sled's own lock holds from here on
         let trees = Arc::new(Trees::open(&db)?);
         // sled takes a log that it can't read at all for an empty one, so the store's existence is noted beside it.
-        let (note, known) = (path.join(NOTE), trees.epoch()?);
-        if known.is_none() && note.exists() {
+        let (noted, known) = (path.join(NOTE).exists(), trees.epoch()?);
+        if known.is_none() && noted {
             return Err(StoreError::Unreadable("its log is damaged from the start".into()));
         }
-        let epoch = trees.prepare(known, SCHEMA)?;
-        let writer = Writer::start(db, trees.clone(), path)?;
-        if !note.exists() {
-            fs::write(&note, &epoch)?;
-            File::open(&note)?.sync_all()?;
-            File::open(path)?.sync_all()?;
+        match trees.schema()? {
+            Some(found) if found > SCHEMA => return Err(StoreError::Newer { found, known: SCHEMA }),
+            Some(SCHEMA) => {}
+            Some(found) => migrate::run(&trees, found, path)?,
+            None => trees.set_schema(SCHEMA)?,
         }
-        Ok(Self { trees, writer: Arc::new(writer), epoch: epoch.into() })
+        let epoch = known.map_or_else(|| trees.new_epoch(), Ok)?;
+        let writer = Writer::start(db, trees.clone(), path)?;
+        if !noted {
+            draft::write_note(path, &epoch)?;
+        }
+        Ok(Self { trees, writer: Arc::new(writer), epoch: epoch.into(), path: path.into() })
     }
 
     /// Changes when the data directory is wiped or restored: clients that remember message ids then start over.
@@ -168,6 +203,29 @@ impl Store {
     /// Ready once the disk has failed: nothing is written any more, and the process should end.
     pub async fn failed(&self) {
         self.writer.failed().await;
+    }
+
+    /// Bytes that the store takes on the disk.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn disk_bytes(&self) -> std::io::Result<u64> {
+        draft::disk_bytes(&self.path)
+    }
+
+    /// Bytes of keys and values in it. Reads all of them: blocks, for about a second a million.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn live_bytes(&self) -> Result<u64> {
+        let mut bytes = 0;
+        for tree in self.trees.all() {
+            for entry in tree {
+                let (key, value) = entry?;
+                bytes += (key.len() + value.len()) as u64;
+            }
+        }
+        Ok(bytes)
     }
 
     /// Lets what is under way finish, flushes, syncs and stops the writer thread. Blocks for a moment.
@@ -201,6 +259,7 @@ impl<T> Page<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     /// A store in a fresh directory, which lives as long as the guard.
     pub(super) fn fresh() -> (tempfile::TempDir, Store) {

@@ -163,9 +163,10 @@ pub(super) fn owned_tokens(trees: &Trees, user: UserId) -> Result<Vec<(TokenHash
 }
 
 pub(super) fn remove(trees: &Trees, hash: &TokenHash, token: &Token) -> Result<()> {
-    committed((&trees.tokens, &trees.user_tokens).transaction(|(tokens, owned)| {
+    committed((&trees.tokens, &trees.user_tokens, &trees.token_ids).transaction(|(tokens, owned, ids)| {
         tokens.remove(hash.as_bytes())?;
         owned.remove(&token.owner_key())?;
+        ids.remove(&token.id.to_key())?;
         Ok::<(), TxError>(())
     }))
 }
@@ -216,9 +217,10 @@ fn create(trees: &Trees, new: NewToken, limit: usize) -> Result<(Token, Option<T
         expires_at: new.expires_at,
     };
     let record = encode(&token)?;
-    committed((&trees.tokens, &trees.user_tokens).transaction(|(tokens, owned)| {
+    committed((&trees.tokens, &trees.user_tokens, &trees.token_ids).transaction(|(tokens, owned, ids)| {
         tokens.insert(new.hash.as_bytes(), record.clone())?;
         owned.insert(&token.owner_key(), new.hash.as_bytes())?;
+        ids.insert(&token.id.to_key(), new.hash.as_bytes())?;
         Ok::<(), TxError>(())
     }))?;
     Ok((token, retired))
@@ -231,6 +233,14 @@ impl Store {
     /// When the store fails.
     pub fn token(&self, hash: &TokenHash) -> Result<Option<Token>> {
         get(&self.trees, hash.as_bytes())
+    }
+
+    /// The token `id`, whosever it is.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn token_by_id(&self, id: TokenId) -> Result<Option<Token>> {
+        self.trees.token_ids.get(id.to_key())?.map_or(Ok(None), |hash| get(&self.trees, &hash))
     }
 
     /// Up to `limit` tokens of `user` with an id above `after`.

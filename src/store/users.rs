@@ -77,7 +77,7 @@ pub struct UserChange {
 }
 
 /// The key under which a name is unique.
-fn name_key(username: &str) -> Vec<u8> {
+pub(super) fn name_key(username: &str) -> Vec<u8> {
     fold_name(username).into_bytes()
 }
 
@@ -145,11 +145,13 @@ fn change(trees: &Trees, id: UserId, change: UserChange) -> Result<User> {
         ended.retain(|(_, token)| token.kind == TokenKind::User);
     }
     let record = encode(&user)?;
-    committed((&trees.users, &trees.tokens, &trees.user_tokens).transaction(|(users, tokens, owned)| {
+    let all = (&trees.users, &trees.tokens, &trees.user_tokens, &trees.token_ids);
+    committed(all.transaction(|(users, tokens, owned, ids)| {
         users.insert(&id.to_key(), record.clone())?;
         for (hash, token) in &ended {
             tokens.remove(hash.as_bytes())?;
             owned.remove(&token.owner_key())?;
+            ids.remove(&token.id.to_key())?;
         }
         Ok::<(), TxError>(())
     }))?;
@@ -167,11 +169,12 @@ fn delete(trees: &Trees, id: UserId) -> Result<()> {
         devices::unbind(trees, id, DeviceId(device))?;
     }
     let (ended, name) = (owned_tokens(trees, id)?, name_key(&user.username));
-    let all = (&trees.users, &trees.user_names, &trees.tokens, &trees.user_tokens);
-    committed(all.transaction(|(users, names, tokens, owned)| {
+    let all = (&trees.users, &trees.user_names, &trees.tokens, &trees.user_tokens, &trees.token_ids);
+    committed(all.transaction(|(users, names, tokens, owned, ids)| {
         for (hash, token) in &ended {
             tokens.remove(hash.as_bytes())?;
             owned.remove(&token.owner_key())?;
+            ids.remove(&token.id.to_key())?;
         }
         names.remove(name.clone())?;
         users.remove(&id.to_key())?;

@@ -1,0 +1,314 @@
+//! Backup while serving, and the way back.
+//!
+//! A backup is a scan of every tree, in whatever state each key is when it is read, followed by everything that changed
+//! meanwhile ([`capture`](super::capture)). Read in order that is exactly the store as it was when the scan ended: every change
+//! sets or removes a key, whatever it was before. Nobody waits for a backup but for the moments at which it begins and ends.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::capture::{Capture, Changes};
+use super::catalogue::Trees;
+use super::draft::{Draft, draft_path, remove, swap, turn};
+use super::dump::{Amount, BackupError, DumpReader, DumpWriter, Header, Record};
+use super::writer::Severity;
+use super::{SCHEMA, Store};
+use crate::data_dir::{self, BESIDES};
+
+impl Severity for BackupError {
+    fn fatal(&self) -> bool {
+        matches!(self, Self::Store(error) if error.fatal())
+    }
+}
+
+/// What was restored.
+#[derive(Debug, Serialize)]
+pub struct RestoreReport {
+    /// Of the backup.
+    #[serde(flatten)]
+    pub header: Header,
+    /// How much there was.
+    #[serde(flatten)]
+    pub amount: Amount,
+    /// Of the store that has come of it.
+    pub new_epoch: String,
+}
+
+impl Store {
+    /// Writes the store to `sink`, with what lies beside it in the data directory. Others go on reading and writing. Once begun
+    /// it must be driven to its end, which comes soon when `sink` fails: run it as a task of its own.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub async fn backup<W: Write + Send + 'static>(&self, sink: W) -> Result<(W, Amount), BackupError> {
+        let data = self.path.parent().unwrap_or(Path::new(".")).to_owned();
+        let place = data.clone();
+        let capture = self.writer.run_then(move |trees| Capture::begin(trees, &place), |_| ()).await?;
+        let (trees, header) = (self.trees.clone(), Header::new(SCHEMA, &self.epoch));
+        let scanned = tokio::task::spawn_blocking(move || {
+            let mut dump = DumpWriter::begin(sink, &header)?;
+            for name in BESIDES {
+                match fs::read(data.join(name)) {
+                    Ok(content) => dump.file(name, &content)?,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(BackupError::Io(error)),
+                }
+            }
+            scan(&trees, &mut dump)?;
+            Ok(dump)
+        });
+        let scanned = scanned.await;
+        // Whatever became of the scan: the capture ends where it began.
+        let changes = self.writer.run_then(move |_| capture.end(), |_| ()).await?;
+        let dump = scanned.map_err(io::Error::other)??;
+        let finish = move || append(dump, changes);
+        tokio::task::spawn_blocking(finish).await.map_err(io::Error::other)?
+    }
+}
+
+/// Writes every record of every tree.
+fn scan<W: Write>(trees: &Trees, dump: &mut DumpWriter<W>) -> Result<(), BackupError> {
+    for (n, tree) in (0u8..).zip(trees.all()) {
+        for entry in tree {
+            let (key, value) = entry?;
+            dump.put(n, &key, &value)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes what has changed, and the end.
+fn append<W: Write>(mut dump: DumpWriter<W>, changes: Changes) -> Result<(W, Amount), BackupError> {
+    for change in changes {
+        match change? {
+            Record::Put { tree, key, value } => dump.put(tree, &key, &value)?,
+            Record::Remove { tree, key } => dump.remove(tree, &key)?,
+            Record::File { .. } => {} // none is ever captured
+        }
+    }
+    Ok(dump.finish()?)
+}
+
+/// Writes a store that nobody else uses.
+pub(super) fn write_all<W: Write>(trees: &Trees, header: &Header, sink: W) -> Result<W, BackupError> {
+    let mut dump = DumpWriter::begin(sink, header)?;
+    scan(trees, &mut dump)?;
+    Ok(dump.finish()?.0)
+}
+
+/// Makes a store from a backup, in the data directory `data`, which is empty or is made: all of it or nothing. The store gets a
+/// new epoch, so that clients who remember ids start over. Blocks.
+///
+/// # Errors
+/// [`BackupError`].
+pub fn restore(source: impl Read, data: &Path) -> Result<RestoreReport, BackupError> {
+    let data = data_dir::prepare(data).map_err(|error| BackupError::Io(io::Error::other(error)))?;
+    let path = data.join(data_dir::STORE);
+    let turn = turn(&path)?;
+    let kept = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".") || name == "lost+found";
+    for entry in fs::read_dir(&data)? {
+        let name = entry?.file_name();
+        // What is left of an attempt that was cut off is no reason to refuse another.
+        if !kept(&name) && draft_path(&path).file_name() != Some(&name) {
+            return Err(BackupError::NotEmpty(data));
+        }
+    }
+    let outcome = fill(source, &path);
+    let (report, files) = match outcome {
+        Ok(done) => done,
+        Err(error) => {
+            let _ = remove(&draft_path(&path)); // the next attempt tries again
+            return Err(error);
+        }
+    };
+    for (name, content) in files {
+        write_private(&data.join(name), &content)?;
+    }
+    swap(&path)?; // last: without it the directory holds no store
+    drop(turn);
+    Ok(report)
+}
+
+type Files = Vec<(PathBuf, Vec<u8>)>;
+
+/// Reads a backup into a draft of the store at `path`; gives back what belongs beside it.
+fn fill(source: impl Read, path: &Path) -> Result<(RestoreReport, Files), BackupError> {
+    let (mut dump, header) = DumpReader::begin(source, SCHEMA)?;
+    let mut draft = Draft::begin(path)?;
+    let trees = header.trees.iter().map(|name| draft.tree(name)).collect::<Result<Vec<_>, _>>()?;
+    let of = |n: u8| trees.get(usize::from(n)).ok_or(BackupError::Damaged("a record is of no tree"));
+    let mut files = Files::new();
+    while let Some(record) = dump.next()? {
+        match record {
+            Record::Put { tree, key, value } => draft.put(of(tree)?, &key, &value)?,
+            Record::Remove { tree, key } => drop(of(tree)?.remove(key)?),
+            // Names that are not ours could lead anywhere.
+            Record::File { name, content } if BESIDES.contains(&name.as_str()) => files.push((name.into(), content)),
+            Record::File { .. } => return Err(BackupError::Damaged("it holds a file that is unknown")),
+        }
+    }
+    if draft.trees.schema()? != Some(header.schema) {
+        return Err(BackupError::Damaged("its layout is not what it says"));
+    }
+    let (new_epoch, amount) = (draft.trees.new_epoch()?, dump.amount());
+    drop(trees); // else the draft stays open
+    draft.complete()?;
+    Ok((RestoreReport { header, amount, new_epoch }, files))
+}
+
+/// Writes a file that we alone may read.
+fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+    }
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{MessageId, Recipient, UserId};
+    use crate::store::{Because, NewUser, Role};
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    type All = BTreeMap<(usize, Vec<u8>), Vec<u8>>;
+
+    fn all(trees: &Trees) -> All {
+        let mut found = All::new();
+        for (n, tree) in trees.all().into_iter().enumerate() {
+            for entry in tree {
+                let (key, value) = entry.unwrap();
+                found.insert((n, key.to_vec()), value.to_vec());
+            }
+        }
+        found
+    }
+
+    /// A sink that lets others in between.
+    struct Slow(Vec<u8>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            self.0.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    async fn filled() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("data/store")).unwrap_or_else(|_| {
+            fs::create_dir(dir.path().join("data")).unwrap();
+            Store::open(&dir.path().join("data/store")).unwrap()
+        });
+        for n in 0..50 {
+            let new = NewUser { username: format!("user{n}"), role: Role::User, password_hash: "x".into() };
+            store.create_user(new, Because::Ourselves).await.unwrap();
+        }
+        (dir, store)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_backup_under_load_is_one_moment() {
+        let (dir, store) = filled().await;
+        for n in 0..3000u64 {
+            store.trees.purged.insert(Recipient::User(UserId(n)).to_key(), &[7; 200][..]).unwrap();
+        }
+        // Every change keeps the sum of two numbers in two trees, and touches keys that come early and late in the scan.
+        let over = Arc::new(AtomicBool::new(false));
+        let (busy, told) = (store.clone(), over.clone());
+        let load = tokio::spawn(async move {
+            let mut n = 0u64;
+            while !told.load(Ordering::Relaxed) {
+                n += 1;
+                let change = move |trees: &Trees| {
+                    trees.meta.insert("a_number", &n.to_be_bytes())?;
+                    trees.idempotency.insert("its twin", &n.to_be_bytes())?;
+                    trees.purged.remove(Recipient::User(UserId(n)).to_key())?;
+                    trees.receipts.insert(n.to_be_bytes(), &[1])?;
+                    Ok(())
+                };
+                busy.write(change).await.unwrap();
+            }
+            n
+        });
+        let (sink, amount) = store.backup(Slow(Vec::new())).await.unwrap();
+        let at_the_end = tokio::task::spawn_blocking({
+            let store = store.clone();
+            move || store.log().number("a_number")
+        });
+        let after = at_the_end.await.unwrap().unwrap();
+        over.store(true, Ordering::Relaxed);
+        let changes = load.await.unwrap();
+        assert!(changes > 0 && amount.records > 3000);
+
+        let target = dir.path().join("target");
+        let report = restore(&sink.0[..], &target).unwrap();
+        assert_eq!((report.header.epoch.as_str(), report.amount), (store.epoch(), amount));
+        let restored = Store::open(&target.join("store")).unwrap();
+        assert_eq!(restored.epoch(), report.new_epoch);
+        assert_ne!(restored.epoch(), store.epoch());
+        let found = all(&restored.trees);
+        let number = restored.log().number("a_number").unwrap();
+        assert!(number <= after);
+        let twin =
+            restored.trees.idempotency.get("its twin").unwrap().map_or(0, |v| u64::from_be_bytes(v[..].try_into().unwrap()));
+        assert_eq!(number, twin);
+        assert_eq!(restored.trees.receipts.len() as u64, number);
+        assert_eq!(restored.trees.purged.len() as u64, 3000 - number.min(2999));
+        assert_eq!(found.iter().filter(|((n, _), _)| *n == 1).count(), 50);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_lies_beside_the_store_comes_along_and_nothing_is_half_restored() {
+        let (dir, store) = filled().await;
+        write_private(&dir.path().join("data/tls/cert.pem"), b"certificate").unwrap();
+        let (bytes, _) = store.backup(Vec::new()).await.unwrap();
+        let target = dir.path().join("target");
+        let mut cut = bytes.clone();
+        cut.truncate(bytes.len() / 2);
+        assert!(matches!(restore(&cut[..], &target), Err(BackupError::Damaged(_))));
+        assert_eq!(fs::read_dir(&target).unwrap().count(), 0, "nothing is left of what failed");
+        restore(&bytes[..], &target).unwrap();
+        assert_eq!(fs::read(target.join("tls/cert.pem")).unwrap(), b"certificate");
+        assert!(matches!(restore(&bytes[..], &target), Err(BackupError::NotEmpty(_))));
+        let restored = Store::open(&target.join("store")).unwrap();
+        let mut expected = all(&store.trees);
+        let mut found = all(&restored.trees);
+        for both in [&mut expected, &mut found] {
+            both.remove(&(0, b"epoch".to_vec()));
+        }
+        assert_eq!(found, expected);
+        assert_eq!(restored.log().newest().unwrap(), MessageId(0));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_sink_that_fails_leaves_a_store_that_goes_on() {
+        struct Broken;
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::Error::other("gone"))
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (_dir, store) = filled().await;
+        assert!(matches!(store.backup(Broken).await, Err(BackupError::Io(_))));
+        for n in 0..3000u64 {
+            // More than the channels would hold, were they still there.
+            store.write(move |trees| Ok(drop(trees.receipts.insert(n.to_be_bytes(), &[1])?))).await.unwrap();
+        }
+    }
+}
