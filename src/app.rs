@@ -1,6 +1,8 @@
 //! What all parts share, in build order.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
@@ -8,11 +10,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::auth::Auth;
 use crate::config::Config;
+use crate::data_dir::{self, DataDirError};
 use crate::door::Door;
 use crate::handlers::{Handlers, HandlersError};
 use crate::hub::Hub;
 use crate::mailbox::Mailbox;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, compact};
 
 /// The shared state of one running server.
 pub struct App {
@@ -36,9 +39,59 @@ pub struct App {
     pub stopping: CancellationToken,
     /// For the uptime.
     pub started: Instant,
+    /// Where it listens, once it does: a command line that works on the data directory itself never does.
+    pub address: OnceLock<SocketAddr>,
+}
+
+/// Why there is nothing to share.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The data directory can't be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The store can't be opened or closed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The handlers can't be set up.
+    #[error(transparent)]
+    Handlers(#[from] HandlersError),
 }
 
 impl App {
+    /// Opens what is in the data directory `data`, as [`data_dir::prepare`] returned it, and puts the parts together on top of it.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(config: Config, data: &Path) -> Result<Arc<Self>, OpenError> {
+        data_dir::drop_ballast_where_tight(data);
+        let (path, cache) = (data.join(data_dir::STORE), config.storage.cache_bytes());
+        let mut store = Store::open_with(&path, cache)?;
+        if wasteful(&store, &config)? {
+            store.close()?;
+            drop(store); // else it is still open
+            let done = compact(&path)?;
+            tracing::info!(before = done.before, after = done.after, records = done.records, "the store was written anew");
+            store = Store::open_with(&path, cache)?;
+        }
+        data_dir::keep_ballast(data, config.storage.ballast_bytes, config.storage.min_free_bytes);
+        Ok(Self::new(config, store)?)
+    }
+
+    /// Writes what is still only in memory, and closes the store.
+    ///
+    /// # Errors
+    /// When the last flush fails.
+    pub async fn close(self: Arc<Self>) -> Result<(), StoreError> {
+        if let Err(error) = self.auth.sweep().await {
+            tracing::warn!(%error, "the last sightings were not written");
+        }
+        if let Err(error) = self.mailbox.sweep(true).await {
+            tracing::warn!(%error, "the last acknowledgements were not written");
+        }
+        tokio::task::spawn_blocking(move || self.store.close()).await.map_err(std::io::Error::other)?
+    }
+
     /// Puts the parts together on top of an open store. Blocks: it reads the log.
     ///
     /// # Errors
@@ -48,14 +101,26 @@ impl App {
         Ok(Arc::new(Self {
             mailbox: Mailbox::open(store.clone(), hub.clone(), &config)?,
             handlers: Handlers::new(&config, store.clone())?,
-            auth: Auth::new(store.clone(), &config.limits).map_err(StoreError::from)?,
+            auth: Auth::new(store.clone(), &config.limits, config.storage.hashers()).map_err(StoreError::from)?,
             door: Door::new(&config),
             hub,
             sessions: TaskTracker::new(),
             stopping: CancellationToken::new(),
             started: Instant::now(),
+            address: OnceLock::new(),
             store,
             config,
         }))
     }
+}
+
+/// Whether the store takes far more room than what is in it.
+fn wasteful(store: &Store, config: &Config) -> Result<bool, StoreError> {
+    let (disk, settings) = (store.disk_bytes()?, &config.storage);
+    if settings.compact_ratio == 0 || disk < settings.compact_min_bytes {
+        return Ok(false);
+    }
+    let live = store.live_bytes()?;
+    tracing::info!(disk, live, "bytes in the store");
+    Ok(disk > live.saturating_mul(settings.compact_ratio.into()))
 }

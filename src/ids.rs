@@ -78,6 +78,11 @@ id! {
     MessageId
 }
 
+impl UserId {
+    /// No account: the owner of the data directory, who speaks through its socket.
+    pub const CONSOLE: Self = Self(0);
+}
+
 /// Whom a message is for: a mailbox on disk, and a group of connections in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Recipient {

@@ -71,14 +71,15 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
-use app::App;
+use app::{App, OpenError};
 use auth::AuthError;
 use config::Config;
-use data_dir::DataDirError;
 use door::guard::Policy;
+use door::listen::ConsolePath;
 use door::tls::{Tls, TlsError};
-use store::{Store, StoreError};
+use store::StoreError;
 use wire::CloseCode;
 
 /// How long the head of a request may be, and an HTTP connection's read buffer, before it is answered 431. What comes with the
@@ -90,15 +91,12 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(4);
 /// Why the server could not start or did not end well. Prints as one plain sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The data directory can't be used.
+    /// The data directory, or what is in it, can't be used.
     #[error(transparent)]
-    DataDir(#[from] DataDirError),
-    /// The store can't be opened or closed.
+    Open(#[from] OpenError),
+    /// The store can't be closed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The handlers can't be set up.
-    #[error(transparent)]
-    Handlers(#[from] handlers::HandlersError),
     /// The disk failed while serving: what was answered before is safe, and nothing was answered after.
     #[error("the disk failed; restart once it is well")]
     DiskFailed,
@@ -133,16 +131,9 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
-    let data = data_dir::prepare(&config.server.data_dir)?;
-    let path = data.join(data_dir::STORE);
-    let (storage, place) = (config.storage.clone(), data.clone());
-    let open = move || {
-        data_dir::drop_ballast_where_tight(&place);
-        let store = Store::open(&path)?;
-        data_dir::keep_ballast(&place, storage.ballast_bytes, storage.min_free_bytes);
-        App::new(config, store)
-    };
-    let app = tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??;
+    let data = data_dir::prepare(&config.server.data_dir).map_err(OpenError::from)?;
+    let place = data.clone();
+    let app = tokio::task::spawn_blocking(move || App::open(config, &place)).await.map_err(io::Error::other)??;
     door::listen::tune(&listener)?;
     let address = listener.local_addr()?;
     let tls = open_tls(&app.config, &data, address).await?;
@@ -159,6 +150,14 @@ pub async fn serve(
             let acceptor = RustlsAcceptor::new(plain, tls.current(), CancellationToken::new());
             helpers.spawn(tls.follow());
             server(acceptor, &app, rest::service(&app))
+        }
+    };
+    let _ = app.address.set(address);
+    let console = match Console::serve(&app, &data).await {
+        Ok(console) => Some(console),
+        Err(error) => {
+            tracing::warn!(%error, "the command line can't reach this server: no socket in the data directory");
+            None
         }
     };
     let mut serving = tokio::spawn(serving);
@@ -178,13 +177,10 @@ pub async fn serve(
     stop_sessions(&app).await;
     let served = timeout(STOP_TIMEOUT, serving).await;
     helpers.shutdown().await;
-    if let Err(error) = app.auth.sweep().await {
-        tracing::warn!(%error, "the last sightings were not written");
+    if let Some(console) = console {
+        console.stop().await;
     }
-    if let Err(error) = app.mailbox.sweep(true).await {
-        tracing::warn!(%error, "the last acknowledgements were not written");
-    }
-    let closed = tokio::task::spawn_blocking(move || app.store.close()).await.map_err(io::Error::other)?;
+    let closed = app.close().await;
     if disk_failed {
         return Err(ServeError::DiskFailed); // the cause is in the log
     }
@@ -205,6 +201,33 @@ async fn open_tls(config: &Config, data: &Path, listen: SocketAddr) -> Result<Op
     let opened = tokio::task::spawn_blocking(move || Tls::open(&tls, &data, listen)).await.map_err(io::Error::other)??;
     tracing::info!(fingerprint = opened.fingerprint(), self_signed = config.tls.self_signed, "TLS certificate (SHA-256)");
     Ok(Some(opened))
+}
+
+/// The console on its socket.
+pub struct Console {
+    path: ConsolePath,
+    handle: ServerHandle,
+    serving: AbortOnDropHandle<io::Result<()>>,
+}
+
+impl Console {
+    /// Serves the command line, through the socket in the data directory `data`.
+    ///
+    /// # Errors
+    /// When the socket can't be made.
+    pub async fn serve(app: &Arc<App>, data: &Path) -> io::Result<Self> {
+        let path = ConsolePath::of(data)?;
+        let server = Server::new(path.bind().await?);
+        let handle = server.handle();
+        Ok(Self { path, handle, serving: AbortOnDropHandle::new(tokio::spawn(server.try_serve(rest::console(app)))) })
+    }
+
+    /// Lets what is under way finish, but not for ever.
+    pub async fn stop(mut self) {
+        self.path.remove();
+        self.handle.stop_graceful(STOP_TIMEOUT);
+        let _ = timeout(STOP_TIMEOUT, &mut self.serving).await; // aborted when it is dropped
+    }
 }
 
 /// Serves `service` to whom `acceptor` brings, within the door's seats and deadlines.

@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::config::Limits;
-use crate::ids::{DeviceId, TokenId};
+use crate::ids::{DeviceId, MessageId, TokenId, UserId};
 use crate::store::{Because, NewToken, NewUser, Role, Store, StoreError, Token, TokenHash, TokenKind, User};
 use crate::wire::Timestamp;
 
@@ -54,6 +54,46 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// The owner of the data directory, at the command line: an administrator without an account or a token.
+    pub fn console() -> Self {
+        let (now, hash) = (Timestamp::now(), TokenHash::of(""));
+        let user = User {
+            id: UserId::CONSOLE,
+            username: "console".into(),
+            role: Role::Admin,
+            disabled: false,
+            password_hash: String::new(),
+            created_at: now,
+            joined: MessageId(0),
+        };
+        let token = Token {
+            id: TokenId(0),
+            user_id: user.id,
+            device_id: None,
+            kind: TokenKind::User,
+            label: String::new(),
+            created_at: now,
+            last_used_at: None,
+            expires_at: None,
+        };
+        Self { user, token, hash }
+    }
+
+    /// Whether this is the [`console`](Self::console).
+    pub fn is_console(&self) -> bool {
+        self.user.id == UserId::CONSOLE
+    }
+
+    /// By what right the caller changes what is its own.
+    pub fn right(&self) -> Because {
+        if self.is_console() { Because::Ourselves } else { Because::Token(self.hash) }
+    }
+
+    /// By what right an administrator changes what is others'.
+    pub fn office(&self) -> Because {
+        if self.is_console() { Because::Ourselves } else { Because::Office(self.hash) }
+    }
+
     /// What kind of caller this is.
     pub fn actor(&self) -> Actor {
         match (self.token.kind, self.user.role) {
@@ -115,14 +155,14 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// A service on top of `store`.
+    /// A service on top of `store`, which looks at up to `hashers` passwords at once.
     ///
     /// # Errors
     /// When the system gives no thread for passwords.
-    pub fn new(store: Store, limits: &Limits) -> std::io::Result<Self> {
+    pub fn new(store: Store, limits: &Limits, hashers: usize) -> std::io::Result<Self> {
         Ok(Self {
             store,
-            passwords: password::Passwords::start()?,
+            passwords: password::Passwords::start(hashers)?,
             throttle: throttle::LoginThrottle::new(limits.logins_per_minute),
             tickets: tickets::Tickets::default(),
             pairings: pairing::Pairings::default(),

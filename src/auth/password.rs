@@ -16,8 +16,6 @@ use super::AuthError;
 pub const MAX_PASSWORD_BYTES: usize = 128;
 /// The shortest new password, in characters (NIST SP 800-63B section 5.1.1.1).
 pub const MIN_PASSWORD_CHARS: usize = 8;
-/// How many hashes run at once. Each takes 19 MiB and some 25 ms of a core.
-const AT_ONCE: usize = 2;
 /// How many more may wait, about a quarter of a second's work; who comes then is told to come back.
 const WAITING: usize = 16;
 
@@ -56,10 +54,10 @@ impl Passwords {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(super) fn start() -> io::Result<Self> {
+    pub(super) fn start(threads: usize) -> io::Result<Self> {
         let (sender, receiver) = sync_channel::<Job>(WAITING);
         let receiver = Arc::new(Mutex::new(receiver));
-        for _ in 0..AT_ONCE {
+        for _ in 0..threads {
             let receiver = receiver.clone();
             std::thread::Builder::new().name("password".into()).spawn(move || {
                 loop {
@@ -147,7 +145,7 @@ mod tests {
 
     #[tokio::test]
     async fn hashes_verify_and_bounds_hold() {
-        let passwords = Passwords::start().unwrap();
+        let passwords = Passwords::start(2).unwrap();
         let hash = passwords.hash("correct horse").await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
         assert!(passwords.verify("correct horse", Some(hash.clone())).await.unwrap());
@@ -171,7 +169,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_costs_what_a_user_costs() {
-        let passwords = Passwords::start().unwrap();
+        let passwords = Passwords::start(2).unwrap();
         assert!(!passwords.verify("anything", None).await.unwrap());
         let (nobody, real) = (PasswordHash::new(NOBODY).unwrap(), passwords.hash("correct horse").await.unwrap());
         let real = PasswordHash::new(&real).unwrap();
@@ -184,9 +182,9 @@ mod tests {
 
     #[tokio::test]
     async fn callers_that_go_away_free_no_place_before_the_work_is_done() {
-        let passwords = Passwords::start().unwrap();
+        let passwords = Passwords::start(2).unwrap();
         let mut busy = 0;
-        for _ in 0..AT_ONCE + WAITING + 5 {
+        for _ in 0..2 + WAITING + 5 {
             // Polled once: the work is in the queue. Then dropped.
             let mut going = std::pin::pin!(passwords.verify("x", None));
             busy += usize::from(matches!(futures_util::poll!(going.as_mut()), std::task::Poll::Ready(Err(AuthError::Busy))));
@@ -196,7 +194,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_crowd_is_sent_away_and_the_next_is_served() {
-        let passwords = Arc::new(Passwords::start().unwrap());
+        let passwords = Arc::new(Passwords::start(2).unwrap());
         let tasks = (0..60).map(|_| {
             let passwords = passwords.clone();
             tokio::spawn(async move { passwords.verify("x", None).await })

@@ -1,11 +1,24 @@
 //! The command line.
 
+mod accounts;
+mod care;
+mod console;
+mod devices;
 mod log;
+mod messages;
+mod print;
 mod serve;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Parser, Subcommand};
+use anyhow::Context;
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::config::Config;
+
+/// Where a package puts its configuration.
+const PACKAGED: &str = "/etc/qy-lty/config.toml";
 
 /// Companion devices, apps and web pages talk to each other in real time.
 #[derive(Debug, Parser)]
@@ -14,6 +27,10 @@ pub struct Cli {
     /// The configuration file (TOML); without one, the defaults
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    json: bool,
 
     #[command(subcommand)]
     command: Option<Command>,
@@ -24,6 +41,37 @@ pub struct Cli {
 enum Command {
     /// Run the server (also what happens without a command)
     Serve,
+    /// Accounts
+    #[command(subcommand)]
+    User(accounts::User),
+    /// Tokens: what programs and devices log in with
+    #[command(subcommand)]
+    Token(accounts::Token),
+    /// Devices
+    #[command(subcommand)]
+    Device(devices::Device),
+    /// Send a message
+    Send(messages::Send),
+    /// What waits for whom
+    #[command(subcommand)]
+    Queue(messages::Queue),
+    /// Follow what is sent, live
+    Tail(messages::Tail),
+    /// How the server is
+    Status,
+    /// Write everything to a file
+    Backup(care::Backup),
+    /// Make an empty data directory into what a backup holds
+    Restore(care::Restore),
+    /// Look whether everything in the store can be read
+    Check(care::Check),
+    /// Give room on the disk back
+    Compact,
+    /// Print what makes a shell complete these commands
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
 }
 
 /// Reads the arguments and does what they say. Ends the process itself for `--help`, `--version` and wrong arguments.
@@ -32,15 +80,50 @@ enum Command {
 /// Whatever kept the command from doing its work; prints as one plain sentence.
 pub fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
+    let out = print::Printer::new(cli.json);
+    let settings = || settings(cli.config.as_deref());
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(cli.config.as_deref()),
+        Command::User(what) => console::run(settings()?, out, async |console, out| what.run(console, out).await),
+        Command::Token(what) => console::run(settings()?, out, async |console, out| what.run(console, out).await),
+        Command::Device(what) => console::run(settings()?, out, async |console, out| what.run(console, out).await),
+        Command::Send(what) => console::run(settings()?, out, async |console, out| what.run(console, out).await),
+        Command::Queue(what) => console::run(settings()?, out, async |console, out| what.run(console, out).await),
+        Command::Tail(what) => console::run(settings()?, out, async |console, out| what.run(console, out).await),
+        Command::Status => console::run(settings()?, out, care::status),
+        Command::Backup(what) => what.run(settings()?, out),
+        Command::Restore(what) => what.run(&settings()?, out),
+        Command::Check(what) => what.run(settings()?, out),
+        Command::Compact => care::compact(&settings()?, out),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "qy-lty", &mut std::io::stdout());
+            Ok(())
+        }
     }
+}
+
+/// The configuration of the server that the commands are for. Where none is named and there is no data directory here, that of
+/// an installed package.
+fn settings(named: Option<&Path>) -> anyhow::Result<Config> {
+    let usual = Config::default();
+    let packaged = (named.is_none() && !usual.server.data_dir.exists()).then_some(Path::new(PACKAGED)).filter(|p| p.exists());
+    match named.or(packaged) {
+        Some(path) => Ok(Config::load(path)?),
+        None => Ok(usual),
+    }
+}
+
+/// Runs `job` on a runtime of its own.
+fn block_on<T>(job: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime could not start")?;
+    let outcome = runtime.block_on(job);
+    runtime.shutdown_timeout(std::time::Duration::from_millis(100));
+    outcome
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_holds_together() {
@@ -48,5 +131,9 @@ mod tests {
         let cli = Cli::parse_from(["qy-lty", "serve", "--config", "x.toml"]);
         assert_eq!(cli.config, Some(PathBuf::from("x.toml")));
         assert!(Cli::parse_from(["qy-lty"]).command.is_none());
+        let cli = Cli::parse_from(["qy-lty", "user", "list", "--json"]);
+        assert!(cli.json);
+        assert!(Cli::try_parse_from(["qy-lty", "send", "ana", "--device", "3", "{}"]).is_err(), "one recipient");
+        assert!(Cli::try_parse_from(["qy-lty", "send", "--all", "{}"]).is_ok());
     }
 }

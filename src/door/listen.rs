@@ -1,7 +1,13 @@
 //! Listening sockets.
 
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use salvo::conn::unix::{UnixAcceptor, UnixListener};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpListener;
@@ -20,6 +26,52 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
+}
+
+/// The console's socket, in the data directory.
+const CONSOLE: &str = "admin.sock";
+
+/// Where the console's socket is.
+pub struct ConsolePath {
+    path: PathBuf,
+    /// The path leads through this directory's number.
+    _directory: File,
+}
+
+impl ConsolePath {
+    /// In the data directory `data`. However long its path is: a socket's address has room for some hundred bytes only.
+    ///
+    /// # Errors
+    /// When the directory can't be opened.
+    pub fn of(data: &Path) -> io::Result<Self> {
+        let directory = File::open(data)?;
+        let path = if cfg!(target_os = "linux") {
+            format!("/proc/self/fd/{}/{CONSOLE}", directory.as_raw_fd()).into()
+        } else {
+            data.join(CONSOLE)
+        };
+        Ok(Self { path, _directory: directory })
+    }
+
+    /// To connect to.
+    pub fn as_path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Listens there; what an earlier run has left goes. The directory is ours alone, and so is the socket.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn bind(&self) -> io::Result<UnixAcceptor> {
+        self.remove();
+        let listener = UnixListener::new(self.path.clone()).permissions(Permissions::from_mode(0o600));
+        salvo::conn::Listener::try_bind(listener).await.map_err(io::Error::other)
+    }
+
+    /// Removes the socket, where it is there.
+    pub fn remove(&self) {
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 /// How much the kernel takes of one connection beyond what is on its way. Without a bound it grows to megabytes for each slow

@@ -12,7 +12,7 @@
 pub mod presence;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -44,7 +44,39 @@ pub struct Hub {
     buffer: usize,
     bytes: usize,
     lagged: AtomicU64,
+    /// Hears whatever is published to anybody; of no group, and counted by none.
+    taps: Sender<Arc<Announced>>,
+    tapped: AtomicUsize,
     presence: Presence,
+}
+
+/// How many announcements a tap may fall behind.
+const TAP_BUFFER: usize = 1024;
+
+/// Hears what is published to anybody.
+pub struct Tap {
+    hub: Arc<Hub>,
+    receiver: Receiver<Arc<Announced>>,
+}
+
+impl Tap {
+    /// Waits for the next; an error says how many were missed.
+    ///
+    /// # Errors
+    /// [`Lagged`] when more was published than the tap's channel holds.
+    pub async fn next(&mut self) -> Result<Arc<Announced>, Lagged> {
+        match self.receiver.recv().await {
+            Ok(announced) => Ok(announced),
+            Err(RecvError::Lagged(_)) => Err(Lagged),
+            Err(RecvError::Closed) => std::future::pending().await, // the hub keeps the sender
+        }
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        self.hub.tapped.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Hub {
@@ -55,6 +87,8 @@ impl Hub {
             buffer: buffer.max(1),
             bytes,
             lagged: AtomicU64::new(0),
+            taps: Sender::new(TAP_BUFFER),
+            tapped: AtomicUsize::new(0),
             presence: Presence::default(),
         })
     }
@@ -79,8 +113,17 @@ impl Hub {
         Member { hub: self.clone(), group, receiver: sender.subscribe() }
     }
 
+    /// Listens to everything.
+    pub fn tap(self: &Arc<Self>) -> Tap {
+        self.tapped.fetch_add(1, Ordering::Relaxed);
+        Tap { hub: self.clone(), receiver: self.taps.subscribe() }
+    }
+
     /// Hands `announced` to every member of its group and returns how many there are.
     pub fn publish(&self, announced: Arc<Announced>) -> usize {
+        if self.tapped.load(Ordering::Relaxed) > 0 {
+            let _ = self.taps.send(announced.clone()); // the last tap may have gone this moment
+        }
         // The sender is cloned so that waking a large group happens outside the lock.
         let sender = self.groups.lock().unwrap_or_else(PoisonError::into_inner).get(&announced.recipient).cloned();
         sender.map_or(0, |sender| sender.send(announced).unwrap_or(0))

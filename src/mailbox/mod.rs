@@ -351,6 +351,11 @@ impl Mailbox {
         self.shared.books().state.total()
     }
 
+    /// The sizes of up to `limit` mailboxes with something in them, behind `after` in the order of recipients.
+    pub fn sizes(&self, after: Option<Recipient>, limit: usize) -> Vec<(Recipient, Size)> {
+        self.shared.books().state.sizes(after, limit)
+    }
+
     /// When a message that waits was taken.
     ///
     /// # Errors

@@ -307,6 +307,14 @@ impl State {
         total
     }
 
+    /// The sizes of up to `limit` mailboxes with something in them, from `after` on.
+    pub(super) fn sizes(&self, after: Option<Recipient>, limit: usize) -> Vec<(Recipient, Size)> {
+        let mut waiting = self.waiting_recipients();
+        waiting.retain(|&recipient| after.is_none_or(|after| recipient > after));
+        waiting.sort_unstable();
+        waiting.into_iter().take(limit).map(|recipient| (recipient, self.size(recipient))).collect()
+    }
+
     /// The mailboxes with something in them.
     pub(super) fn waiting_recipients(&self) -> Vec<Recipient> {
         self.queues.iter().filter(|(_, q)| !q.pending.is_empty()).map(|(&r, _)| r).collect()

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use salvo::http::header::{HeaderValue, SET_COOKIE};
-use salvo::http::{Response, StatusCode};
+use salvo::http::header::{CONTENT_TYPE, HeaderValue, SET_COOKIE};
+use salvo::http::{ResBody, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -55,7 +55,8 @@ impl Call {
 
     /// Writes the audit trail.
     pub(super) fn audit(&self, act: Act<'_>) {
-        audit::note(act, self.caller.as_ref().map(|caller| caller.user.id), Some(self.address));
+        let console = self.caller.as_ref().is_some_and(Caller::is_console); // which comes from no address
+        audit::note(act, self.caller.as_ref().map(|caller| caller.user.id), (!console).then_some(self.address));
     }
 
     /// The same for a refusal, of which one address can make any number.
@@ -168,6 +169,9 @@ pub(super) struct Reply {
     /// A `Set-Cookie` header.
     #[serde(skip)]
     cookie: Option<String>,
+    /// Something else than JSON, which is sent instead.
+    #[serde(skip)]
+    body: Option<(&'static str, ResBody)>,
     status: &'static str,
     message: String,
     /// At the top for clients of the guide's system, which look for it there.
@@ -184,7 +188,12 @@ impl Reply {
     /// 200 without data.
     pub(super) fn done(message: impl Into<String>) -> Self {
         let (status, message) = ("success", message.into());
-        Self { code: StatusCode::OK, cookie: None, status, message, token: None, data: None, next: None }
+        Self { code: StatusCode::OK, cookie: None, body: None, status, message, token: None, data: None, next: None }
+    }
+
+    /// 200 with something else than JSON, as its media type says.
+    pub(super) fn other(media_type: &'static str, body: ResBody) -> Self {
+        Self { body: Some((media_type, body)), ..Self::done("") }
     }
 
     /// 200 with data.
@@ -219,11 +228,17 @@ impl Reply {
     }
 
     /// Writes the answer.
-    pub(super) fn render(&self, res: &mut Response) {
+    pub(super) fn render(self, res: &mut Response) {
+        if let Some((media_type, body)) = self.body {
+            res.status_code(self.code);
+            res.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+            res.replace_body(body);
+            return;
+        }
         if let Some(cookie) = self.cookie.as_ref().and_then(|cookie| HeaderValue::from_str(cookie).ok()) {
             res.headers_mut().insert(SET_COOKIE, cookie);
         }
-        write_json(res, self.code, self);
+        write_json(res, self.code, &self);
     }
 }
 

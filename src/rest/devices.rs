@@ -74,6 +74,14 @@ pub(super) fn check_text(field: &str, text: Option<&str>, least: usize) -> Resul
     }
 }
 
+/// The user that is meant: the caller, or, for administrators, whom they name.
+pub(super) fn owner(call: &Call, named: Option<BodyUserId>) -> Result<UserId, ApiError> {
+    let caller = &call.caller()?.user;
+    let owner = named.map_or(caller.id, |id| id.0);
+    let allowed = owner == caller.id || caller.role == Role::Admin;
+    if allowed && call.app.store.user(owner)?.is_some() { Ok(owner) } else { Err(ApiError::NotFound("user")) }
+}
+
 /// `GET /api/devices`; administrators see all, or those of `?user_id=`.
 pub(super) async fn list(call: Call) -> Result<Reply, ApiError> {
     let (after, limit) = call.page()?;
@@ -111,11 +119,7 @@ pub(super) async fn create(call: Call) -> Result<Reply, ApiError> {
     check_text("name", Some(&body.name), 1)?;
     check_text("serial", body.serial.as_deref(), 1)?;
     check_text("model", body.model.as_deref(), 0)?;
-    let caller = &call.caller()?.user;
-    let owner = body.user_id.map_or(caller.id, |id| id.0);
-    if owner != caller.id && caller.role != Role::Admin {
-        return Err(ApiError::NotFound("user"));
-    }
+    let owner = owner(&call, body.user_id)?;
     let new = NewDevice { name: body.name, serial: body.serial, model: body.model, primary: body.primary };
     let device = call.app.store.create_device(new, owner, call.app.config.limits.devices_per_user).await?;
     Reply::created("device created", &view(&call.app, device, owner)?)
@@ -220,11 +224,7 @@ pub(super) async fn make_primary(call: Call) -> Result<Reply, ApiError> {
         user_id: Option<BodyUserId>,
     }
     let (device, body): (Device, Body) = (device(&call)?, call.json_or_empty()?);
-    let caller = &call.caller()?.user;
-    let user = body.user_id.map_or(caller.id, |id| id.0);
-    if user != caller.id && caller.role != Role::Admin {
-        return Err(ApiError::NotFound("user"));
-    }
+    let user = owner(&call, body.user_id)?;
     call.app.store.set_primary(user, device.id, true).await?;
     Reply::data("primary device set", &view(&call.app, device, user)?)
 }

@@ -7,6 +7,7 @@ mod access;
 mod auth;
 mod call;
 mod companion;
+mod console;
 mod devices;
 mod endpoint;
 mod headers;
@@ -79,9 +80,11 @@ pub struct Route {
 
 macro_rules! routes {
     ($($verb:ident $path:literal $access:ident $run:path;)*) => {
-        &[$(Route { verb: Verb::$verb, path: $path, access: Access::$access, run: |call| Box::pin($run(call)) }),*]
+        &[$(Route { verb: $crate::rest::Verb::$verb, path: $path, access: $crate::rest::Access::$access, run: |call| Box::pin($run(call)) }),*]
     };
 }
+
+use routes;
 
 /// The URL map.
 pub static ROUTES: &[Route] = routes! {
@@ -153,6 +156,35 @@ pub fn fuzz_body(body: &[u8]) {
 /// The paths of the WebSocket (PROTOCOL section 2); all of them answer GET with an upgrade.
 pub const WEBSOCKET_PATHS: [&str; 3] = ["/ws/device", "/ws/device/token/{token}", "/ws/device/{user_id:num}"];
 
+/// Adds the routes of a table.
+fn mount(mut root: Router, app: &Arc<App>, table: &'static [Route], console: bool) -> Router {
+    let mut paths: Vec<&str> = table.iter().map(|r| r.path).collect();
+    paths.dedup();
+    for path in paths {
+        // Salvo wants no path for the root; a router without filters matches where the path has ended.
+        let mut router = if path == "/" { Router::new() } else { Router::with_path(path) };
+        for route in table.iter().filter(|r| r.path == path) {
+            let endpoint = || Endpoint { app: app.clone(), route, console };
+            router = match route.verb {
+                Verb::Get => router.get(endpoint()).head(endpoint()),
+                Verb::Post => router.post(endpoint()),
+                Verb::Put => router.put(endpoint()),
+                Verb::Patch => router.patch(endpoint()),
+                Verb::Delete => router.delete(endpoint()),
+            };
+        }
+        root = root.push(router);
+    }
+    root
+}
+
+/// What the command line speaks to, through a socket in the data directory: the table above, every caller being its owner, and
+/// the console's own. Never to be served on a network.
+pub fn console(app: &Arc<App>) -> Service {
+    let root = mount(mount(Router::new(), app, ROUTES, true), app, console::ROUTES, true);
+    Service::new(root).catcher(Catcher::default().hoop(AsJson))
+}
+
 /// Builds the service: the table above, the WebSocket, and JSON for everything else.
 pub fn service(app: &Arc<App>) -> Service {
     let mut root = Router::new();
@@ -164,23 +196,7 @@ pub fn service(app: &Arc<App>) -> Service {
         root = root.push(Router::with_path(crate::session::ECHO_PATH).get(crate::session::Echo(app.clone())));
     }
     root = page::routes(root);
-    let mut paths: Vec<&str> = ROUTES.iter().map(|r| r.path).collect();
-    paths.dedup();
-    for path in paths {
-        // Salvo wants no path for the root; a router without filters matches where the path has ended.
-        let mut router = if path == "/" { Router::new() } else { Router::with_path(path) };
-        for route in ROUTES.iter().filter(|r| r.path == path) {
-            let endpoint = || Endpoint { app: app.clone(), route };
-            router = match route.verb {
-                Verb::Get => router.get(endpoint()).head(endpoint()),
-                Verb::Post => router.post(endpoint()),
-                Verb::Put => router.put(endpoint()),
-                Verb::Patch => router.patch(endpoint()),
-                Verb::Delete => router.delete(endpoint()),
-            };
-        }
-        root = root.push(router);
-    }
+    root = mount(root, app, ROUTES, false);
     let https_only = app.config.tls.cert.is_some();
     let mut service = Service::new(root).catcher(Catcher::default().hoop(AsJson)).hoop(Headers { https_only });
     let origins = &app.config.server.origins;

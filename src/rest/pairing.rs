@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::call::{Call, Reply};
-use super::devices::{DeviceView, check_text, view};
+use super::call::{BodyUserId, Call, Reply};
+use super::devices::{DeviceView, check_text, owner, view};
 use super::revoke::close_stale;
 use crate::audit::{self, Act};
 use crate::auth::pairing::{About, PAIRING_SECONDS, POLL_SECONDS, PairingError, Polled};
@@ -121,7 +121,8 @@ async fn token(call: &Call, user: UserId, device: DeviceId) -> Result<(crate::au
     Ok((issued.secret, record))
 }
 
-/// `POST /api/devices/claim {code, name?, primary?}`: the device that shows the code becomes the caller's.
+/// `POST /api/devices/claim {code, name?, primary?, user_id? (administrators)}`: the device that shows the code becomes the
+/// caller's, or that user's.
 pub(super) async fn claim(call: Call) -> Result<Reply, ApiError> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -130,26 +131,27 @@ pub(super) async fn claim(call: Call) -> Result<Reply, ApiError> {
         name: Option<String>,
         #[serde(default)]
         primary: bool,
+        user_id: Option<BodyUserId>,
     }
     let body: Body = call.json()?;
     check_text("name", body.name.as_deref(), 1)?;
-    let user = call.caller()?.user.id;
-    let claim = call.app.auth.pairings.claim(&body.code, user, Instant::now()).map_err(|error| {
+    let user = owner(&call, body.user_id)?;
+    let claim = call.app.auth.pairings.claim(&body.code, call.caller()?.user.id, Instant::now()).map_err(|error| {
         call.audit_refusal(Act::PairingFailed);
         match error {
             PairingError::Unknown => ApiError::NotFound("code"),
             other => other.into(),
         }
     })?;
-    let device = adopt(&call, claim.about(), body.name, body.primary).await?;
+    let device = adopt(&call, claim.about(), user, body.name, body.primary).await?;
     claim.succeed(user, device.id);
     call.audit(Act::PairingClaimed(device.id));
     Reply::created("device claimed", &view(&call.app, device, user)?)
 }
 
-/// The device's record: the one that the caller has of it, by its serial, or a new one.
-async fn adopt(call: &Call, about: &About, name: Option<String>, primary: bool) -> Result<Device, ApiError> {
-    let (store, user) = (&call.app.store, call.caller()?.user.id);
+/// The device's record: the one that `user` has of it, by its serial, or a new one.
+async fn adopt(call: &Call, about: &About, user: UserId, name: Option<String>, primary: bool) -> Result<Device, ApiError> {
+    let store = &call.app.store;
     let known = match &about.serial {
         Some(serial) => store.device_by_serial(serial)?,
         None => None,

@@ -7,7 +7,7 @@ use super::revoke::close_stale;
 use crate::audit::{Act, Changed};
 use crate::error::ApiError;
 use crate::ids::{DeviceId, Recipient, UserId};
-use crate::store::{Because, Role, User, UserChange};
+use crate::store::{Role, User, UserChange};
 use crate::wire::Timestamp;
 use crate::wire::text::is_plain;
 
@@ -42,9 +42,13 @@ pub(super) fn check_username(name: &str) -> Result<(), ApiError> {
     Err(ApiError::Invalid(what))
 }
 
-/// `GET /api/users`.
+/// `GET /api/users`; with `?username=`, that one.
 pub(super) async fn list(call: Call) -> Result<Reply, ApiError> {
     let (after, limit) = call.page()?;
+    if let Some(name) = call.parameter("username") {
+        let user = call.app.store.user_by_name(name)?;
+        return Reply::page(&user.iter().map(UserView::from).collect::<Vec<_>>(), None, false);
+    }
     let page = call.blocking(move |app| Ok(app.store.users(UserId(after), limit)?)).await?;
     let views: Vec<UserView<'_>> = page.items.iter().map(Into::into).collect();
     Reply::page(&views, page.items.last().map(|u| u.id.0), page.more)
@@ -61,7 +65,7 @@ pub(super) async fn create(call: Call) -> Result<Reply, ApiError> {
     }
     let body: Body = call.json()?;
     check_username(&body.username)?;
-    let (role, because) = (body.role.unwrap_or(Role::User), Because::Office(call.caller()?.hash));
+    let (role, because) = (body.role.unwrap_or(Role::User), call.caller()?.office());
     let user = call.app.auth.create_user(&body.username, &body.password, role, because).await?;
     call.audit(Act::UserCreated(user.id, role.name()));
     Reply::created("user created", &UserView::from(&user))
@@ -92,7 +96,7 @@ pub(super) async fn change(call: Call) -> Result<Reply, ApiError> {
         None => None,
     };
     let change = UserChange { disabled: body.disabled, role: body.role, password_hash };
-    let user = call.app.store.change_user(id, change, Because::Office(call.caller()?.hash)).await?;
+    let user = call.app.store.change_user(id, change, call.caller()?.office()).await?;
     close_stale(&call.app, id)?;
     let role = body.role.map(|_| user.role.name());
     call.audit(Act::UserChanged(id, Changed { role, disabled: body.disabled, password: new_password }));

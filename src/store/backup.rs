@@ -100,21 +100,30 @@ pub(super) fn write_all<W: Write>(trees: &Trees, header: &Header, sink: W) -> Re
     Ok(dump.finish()?.0)
 }
 
-/// Makes a store from a backup, in the data directory `data`, which is empty or is made: all of it or nothing. The store gets a
-/// new epoch, so that clients who remember ids start over. Blocks.
+/// Reads a backup from end to end, and tells what is in it. Blocks.
+///
+/// # Errors
+/// [`BackupError`] when it is damaged, or none.
+pub fn verify(source: impl Read) -> Result<(Header, Amount), BackupError> {
+    let (mut dump, header) = DumpReader::begin(source, SCHEMA)?;
+    while dump.next()?.is_some() {}
+    Ok((header, dump.amount()))
+}
+
+/// Makes a store from a backup, in the data directory `data`, as [`data_dir::prepare`] returned it, which must be empty: all of
+/// it or nothing. The store gets a new epoch, so that clients who remember ids start over. Blocks.
 ///
 /// # Errors
 /// [`BackupError`].
 pub fn restore(source: impl Read, data: &Path) -> Result<RestoreReport, BackupError> {
-    let data = data_dir::prepare(data).map_err(|error| BackupError::Io(io::Error::other(error)))?;
     let path = data.join(data_dir::STORE);
-    let turn = turn(&path)?;
+    let _turn = turn(&path)?;
     let kept = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".") || name == "lost+found";
-    for entry in fs::read_dir(&data)? {
+    for entry in fs::read_dir(data)? {
         let name = entry?.file_name();
         // What is left of an attempt that was cut off is no reason to refuse another.
         if !kept(&name) && draft_path(&path).file_name() != Some(&name) {
-            return Err(BackupError::NotEmpty(data));
+            return Err(BackupError::NotEmpty(data.into()));
         }
     }
     let outcome = fill(source, &path);
@@ -129,7 +138,6 @@ pub fn restore(source: impl Read, data: &Path) -> Result<RestoreReport, BackupEr
         write_private(&data.join(name), &content)?;
     }
     swap(&path)?; // last: without it the directory holds no store
-    drop(turn);
     Ok(report)
 }
 
@@ -254,7 +262,7 @@ mod tests {
         assert!(changes > 0 && amount.records > 3000);
 
         let target = dir.path().join("target");
-        let report = restore(&sink.0[..], &target).unwrap();
+        let report = restore(&sink.0[..], &data_dir::prepare(&target).unwrap()).unwrap();
         assert_eq!((report.header.epoch.as_str(), report.amount), (store.epoch(), amount));
         let restored = Store::open(&target.join("store")).unwrap();
         assert_eq!(restored.epoch(), report.new_epoch);
@@ -275,7 +283,7 @@ mod tests {
         let (dir, store) = filled().await;
         write_private(&dir.path().join("data/tls/cert.pem"), b"certificate").unwrap();
         let (bytes, _) = store.backup(Vec::new()).await.unwrap();
-        let target = dir.path().join("target");
+        let target = data_dir::prepare(&dir.path().join("target")).unwrap();
         let mut cut = bytes.clone();
         cut.truncate(bytes.len() / 2);
         assert!(matches!(restore(&cut[..], &target), Err(BackupError::Damaged(_))));
@@ -308,7 +316,13 @@ mod tests {
         assert!(matches!(store.backup(Broken).await, Err(BackupError::Io(_))));
         for n in 0..3000u64 {
             // More than the channels would hold, were they still there.
-            store.write(move |trees| Ok(drop(trees.receipts.insert(n.to_be_bytes(), &[1])?))).await.unwrap();
+            store
+                .write(move |trees| {
+                    let _: () = drop(trees.receipts.insert(n.to_be_bytes(), &[1])?);
+                    Ok(())
+                })
+                .await
+                .unwrap();
         }
     }
 }

@@ -81,7 +81,7 @@ mod tests {
         }
         let kept: Vec<_> = std::fs::read_dir(dir.path().join(DIRECTORY)).unwrap().map(|e| e.unwrap().path()).collect();
         assert_eq!(kept.len(), 1);
-        let before = dir.path().join("before");
+        let before = crate::data_dir::prepare(&dir.path().join("before")).unwrap();
         let restored = backup::restore(File::open(&kept[0]).unwrap(), &before).unwrap();
         assert_eq!(restored.header.schema, 1);
         drop(Store::open(&path).unwrap()); // up to date: no further backup

@@ -37,7 +37,7 @@ use catalogue::Trees;
 pub use writer::Severity;
 use writer::Writer;
 
-pub use backup::{RestoreReport, restore};
+pub use backup::{RestoreReport, restore, verify};
 pub use check::{Finding, Findings, check, repair};
 pub use compact::{Compacted, compact};
 pub use companion::{Observation, Piece, Repertoire};

@@ -1,0 +1,188 @@
+//! `qy-lty status`, `backup`, `restore`, `check`, `compact`: looking after a server.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::console::{self, Console, Keeper, is_served, open_file};
+use super::print::{Column, Printer, bytes};
+use crate::config::Config;
+use crate::data_dir::{self, STORE};
+use crate::store;
+
+const STATUS: [Column; 15] = [
+    ("server", "state"),
+    ("version", "version"),
+    ("process", "pid"),
+    ("up for seconds", "uptime_seconds"),
+    ("listens on", "listen"),
+    ("data directory", "data_dir"),
+    ("epoch", "epoch"),
+    ("room on the disk", "disk_ok"),
+    ("connections", "connections"),
+    ("mailboxes in use", "mailboxes"),
+    ("messages waiting", "messages"),
+    ("oldest of them", "oldest"),
+    ("their bytes", "bytes"),
+    ("store", "store_bytes"),
+    ("free on the disk", "free_bytes"),
+];
+
+/// How the server is.
+pub(super) async fn status(console: &Console, out: Printer) -> anyhow::Result<()> {
+    let mut status = console.get("/console/status").await?;
+    if !out.is_json() {
+        for field in ["store_bytes", "free_bytes", "bytes"] {
+            status[field] = bytes(status[field].as_u64().unwrap_or(0)).into();
+        }
+        status["state"] = if status["running"] == true { "runs" } else { "does not run" }.into();
+        if status["running"] != true {
+            status["pid"] = Value::Null;
+            status["uptime_seconds"] = Value::Null;
+        }
+    }
+    out.fields(&status, &STATUS)
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Backup {
+    /// To be written; - is standard output
+    file: PathBuf,
+}
+
+impl Backup {
+    /// Works while the server serves, and when none runs.
+    pub(super) fn run(self, config: Config, out: Printer) -> anyhow::Result<()> {
+        let standard = self.file == Path::new("-");
+        let draft = draft(&self.file);
+        // As whoever calls, before anything else: the server needs no access to it.
+        let sink: Box<dyn Write> = if standard { Box::new(io::stdout()) } else { Box::new(create(&draft)?) };
+        let taken = console::run(config, out, async |console, _| take(console, sink).await);
+        if standard {
+            return taken;
+        }
+        let finished = taken.and_then(|()| {
+            File::open(&draft)?.sync_all()?;
+            let (header, amount) = store::verify(open_file(&draft)?).context("what was written is not what was sent")?;
+            fs::rename(&draft, &self.file)?;
+            let directory = self.file.parent().filter(|place| !place.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(directory)?.sync_all()?;
+            let size = fs::metadata(&self.file)?.len();
+            let data = json!({"file": self.file, "size": size, "records": amount.records, "epoch": header.epoch});
+            let text = format!("{}: {} records, {}, verified", self.file.display(), amount.records, bytes(size));
+            out.done(&data, &text)
+        });
+        finished.inspect_err(|_| drop(fs::remove_file(&draft)))
+    }
+}
+
+/// Where a backup is written before it is whole.
+fn draft(file: &Path) -> PathBuf {
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    file.with_file_name(name)
+}
+
+fn create(path: &Path) -> anyhow::Result<File> {
+    let mut how = OpenOptions::new();
+    how.write(true).create(true).truncate(true).mode(0o600); // it holds everything
+    how.open(path).with_context(|| format!("can't write {}", path.display()))
+}
+
+async fn take(console: &Console, mut sink: Box<dyn Write>) -> anyhow::Result<()> {
+    let mut stream = console.stream("/console/backup").await?;
+    while let Some(piece) = stream.chunk().await.map_err(|_| anyhow!("the backup broke off; the server's log tells why"))? {
+        sink.write_all(&piece)?;
+    }
+    Ok(sink.flush()?)
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Restore {
+    /// A backup; - is standard input
+    file: PathBuf,
+}
+
+impl Restore {
+    /// Into the data directory of the configuration, which must be empty.
+    pub(super) fn run(self, config: &Config, out: Printer) -> anyhow::Result<()> {
+        let data = &config.server.data_dir;
+        let source: Box<dyn io::Read> =
+            if self.file == Path::new("-") { Box::new(io::stdin()) } else { Box::new(open_file(&self.file)?) };
+        let keeper = Keeper::of(data);
+        let place = if data.exists() && keeper.is_some() { fs::canonicalize(data)? } else { data_dir::prepare(data)? };
+        let report = store::restore(io::BufReader::new(source), &place)?;
+        drop(keeper);
+        let text = format!(
+            "{} records of {} restored into {}; clients that remember ids start over (epoch {})",
+            report.amount.records,
+            report.header.created_at,
+            place.display(),
+            report.new_epoch
+        );
+        out.done(&serde_json::to_value(&report)?, &text)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// Write the store anew from what can be read; the server must not run
+    #[arg(long)]
+    repair: bool,
+}
+
+const FINDINGS: [Column; 3] = [("TREE", "tree"), ("RECORD", "key"), ("WHAT", "what")];
+
+impl Check {
+    pub(super) fn run(self, config: Config, out: Printer) -> anyhow::Result<()> {
+        let data = config.server.data_dir.clone();
+        let found = match self.repair {
+            false if is_served(&data) => console::run(config, out, async |console, _| console.get("/console/check").await)?,
+            false => json!(offline(&data, "check", store::check)?),
+            true => json!(offline(&data, "repair", store::repair)?),
+        };
+        report(&found, out)?;
+        match (found["wrong"].as_u64().unwrap_or(0), self.repair) {
+            (0, _) | (_, true) => Ok(()),
+            (wrong, false) => Err(anyhow!("{wrong} findings; `qy-lty check --repair` keeps what can be read")),
+        }
+    }
+}
+
+fn report(found: &Value, out: Printer) -> anyhow::Result<()> {
+    if out.is_json() {
+        return out.line(&found.to_string());
+    }
+    let rows = found["findings"].as_array().cloned().unwrap_or_default();
+    out.table(&rows, &FINDINGS, "nothing is wrong")?;
+    out.line(&format!("{} records looked at, {} findings", found["records"], found["wrong"]))?;
+    match found["quarantine"].as_str() {
+        Some(place) => out.line(&format!("written anew from what can be read; what was there before is in {place}")),
+        None => Ok(()),
+    }
+}
+
+/// Does something with a store that no server has open.
+fn offline<T>(data: &Path, what: &str, job: impl FnOnce(&Path) -> store::Result<T>) -> anyhow::Result<T> {
+    let path = data.join(STORE);
+    if !path.exists() {
+        bail!("there is no data in {}: no server has run there (--config names another configuration)", data.display());
+    }
+    if is_served(data) {
+        bail!("a server runs on {}: stop it before this {what}", data.display());
+    }
+    let _keeper = Keeper::of(data);
+    Ok(job(&path)?)
+}
+
+/// Gives room on the disk back.
+pub(super) fn compact(config: &Config, out: Printer) -> anyhow::Result<()> {
+    let done = offline(&config.server.data_dir, "compaction", store::compact)?;
+    let text = format!("{} records; {} before, {} now", done.records, bytes(done.before), bytes(done.after));
+    out.done(&serde_json::to_value(done)?, &text)
+}

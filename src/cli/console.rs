@@ -1,0 +1,240 @@
+//! How commands reach a server: through the socket in its data directory where one runs, and else by opening the directory and
+//! serving the same console from this process. So a command does the same and prints the same, whether a server runs or not.
+
+use std::fs::{self, File};
+use std::io::{IsTerminal, Read};
+use std::os::unix::fs::{MetadataExt, lchown};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, bail};
+use reqwest::{Client, Method, Response};
+use serde_json::{Value, json};
+
+use super::block_on;
+use super::print::Printer;
+use crate::Console as Served;
+use crate::app::App;
+use crate::config::Config;
+use crate::data_dir;
+use crate::door::listen::ConsolePath;
+
+/// A list is fetched in pages of so many.
+const PAGE: usize = 1000;
+
+/// A way to the console.
+pub(super) struct Console {
+    client: Client,
+    path: ConsolePath,
+    /// Where no server runs.
+    own: Option<(Arc<App>, Served)>,
+}
+
+/// Runs `job` with a console of the server that `config` describes.
+pub(super) fn run<T>(
+    config: Config,
+    out: Printer,
+    job: impl AsyncFnOnce(&Console, Printer) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let data = config.server.data_dir.clone();
+    if !data.join(data_dir::STORE).exists() {
+        bail!("there is no data in {}: no server has run there (--config names another configuration)", data.display());
+    }
+    let keeper = Keeper::of(&data);
+    let outcome = block_on(async move {
+        let console = Console::open(config, &data, keeper.is_some()).await?;
+        let outcome = job(&console, out).await;
+        console.close().await?;
+        drop(keeper);
+        outcome
+    });
+    outcome
+}
+
+/// Whether a server listens to the console of the data directory `data`.
+pub(super) fn is_served(data: &Path) -> bool {
+    ConsolePath::of(data).is_ok_and(|path| UnixStream::connect(path.as_path()).is_ok())
+}
+
+impl Console {
+    async fn open(config: Config, data: &Path, as_root: bool) -> anyhow::Result<Self> {
+        let mut own = None;
+        if !is_served(data) {
+            let data = if as_root { fs::canonicalize(data)? } else { data_dir::prepare(data)? };
+            let place = data.clone();
+            let app = tokio::task::spawn_blocking(move || App::open(config, &place)).await??;
+            let served = Served::serve(&app, &data).await.context("the console could not be served")?;
+            own = Some((app, served));
+        }
+        let path = ConsolePath::of(data)?;
+        // Nothing is ever encrypted here, but the client wants to know with what it would be.
+        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder().unix_socket(path.as_path()).no_proxy().build()?;
+        Ok(Self { client, path, own })
+    }
+
+    async fn close(self) -> anyhow::Result<()> {
+        drop((self.client, self.path));
+        if let Some((app, served)) = self.own {
+            app.stopping.cancel();
+            app.sessions.close();
+            served.stop().await;
+            app.sessions.wait().await; // a backup under way ends when nobody takes it
+            app.close().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a server runs.
+    pub(super) fn is_live(&self) -> bool {
+        self.own.is_none()
+    }
+
+    async fn request(&self, method: Method, path: &str, body: Option<String>) -> anyhow::Result<Response> {
+        let request = self.client.request(method, format!("http://console{path}"));
+        let request = match body {
+            Some(body) => request.header("content-type", "application/json").body(body),
+            None => request,
+        };
+        let response = request.send().await.map_err(|_| anyhow!("the server did not answer; its log may tell why"))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let answer = response.bytes().await.unwrap_or_default();
+        let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+        Err(anyhow!("{}", answer["message"].as_str().unwrap_or("the server refused")))
+    }
+
+    async fn answer(&self, method: Method, path: &str, body: Option<String>) -> anyhow::Result<Value> {
+        let answer = self.request(method, path, body).await?.bytes().await?;
+        Ok(serde_json::from_slice(&answer)?)
+    }
+
+    /// The `data` of an answer.
+    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        Ok(self.answer(Method::GET, path, None).await?["data"].take())
+    }
+
+    /// What comes as it comes.
+    pub(super) async fn stream(&self, path: &str) -> anyhow::Result<Response> {
+        self.request(Method::GET, path, None).await
+    }
+
+    /// The `data` of the answer to a body.
+    pub(super) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.post_raw(path, body.to_string()).await
+    }
+
+    /// The same for a body that has been written already.
+    pub(super) async fn post_raw(&self, path: &str, body: String) -> anyhow::Result<Value> {
+        Ok(self.answer(Method::POST, path, Some(body)).await?["data"].take())
+    }
+
+    /// The same.
+    pub(super) async fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        Ok(self.answer(Method::PATCH, path, Some(body.to_string())).await?["data"].take())
+    }
+
+    /// The `data` of the answer to a removal.
+    pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        Ok(self.answer(Method::DELETE, path, None).await?["data"].take())
+    }
+
+    /// All of a list; `path` may have a query.
+    pub(super) async fn list(&self, path: &str) -> anyhow::Result<Vec<Value>> {
+        let (mut all, mut after) = (Vec::new(), 0);
+        let joint = if path.contains('?') { '&' } else { '?' };
+        loop {
+            let mut page = self.answer(Method::GET, &format!("{path}{joint}limit={PAGE}&after={after}"), None).await?;
+            if let Value::Array(items) = page["data"].take() {
+                all.extend(items);
+            }
+            match page["next"].as_u64() {
+                Some(next) => after = next,
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// The account that is meant by a name, or by `id:` and a number.
+    pub(super) async fn user(&self, named: &str) -> anyhow::Result<Value> {
+        if let Some(id) = named.strip_prefix("id:") {
+            let id: u64 = id.parse().map_err(|_| anyhow!("{named}: after id: comes a number"))?;
+            return self.get(&format!("/api/users/{id}")).await;
+        }
+        let query: String = named.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let found = self.get(&format!("/api/users?username={query}")).await?;
+        found.get(0).cloned().ok_or_else(|| anyhow!("there is no user {named}"))
+    }
+
+    /// The id of that account.
+    pub(super) async fn user_id(&self, named: &str) -> anyhow::Result<u64> {
+        self.user(named).await?["id"].as_u64().context("the server's answer has no id")
+    }
+}
+
+/// A password: asked for twice at a terminal, else the first line of standard input. Never an argument, which everybody on the
+/// machine can read.
+pub(super) fn read_password() -> anyhow::Result<String> {
+    if std::io::stdin().is_terminal() {
+        let first = rpassword::prompt_password("Password: ")?;
+        if rpassword::prompt_password("Again: ")? != first {
+            bail!("the two are not the same");
+        }
+        return Ok(first);
+    }
+    let mut text = String::new();
+    std::io::stdin().take(4096).read_to_string(&mut text).context("the password on standard input")?;
+    let line = text.lines().next().unwrap_or_default();
+    if line.is_empty() { Err(anyhow!("no password on standard input")) } else { Ok(line.to_owned()) }
+}
+
+/// Of root's work on somebody else's data directory: hands what it has made there to the owner when it is dropped.
+pub(super) struct Keeper {
+    data: PathBuf,
+    owner: (u32, u32),
+}
+
+impl Keeper {
+    /// Of the data directory `data`, or, where it is not there yet, of the one that it will be in. `None` where we own it.
+    pub(super) fn of(data: &Path) -> Option<Self> {
+        let meta = data
+            .ancestors()
+            .find_map(|place| fs::metadata(if place.as_os_str().is_empty() { Path::new(".") } else { place }).ok())?;
+        let root = rustix::process::geteuid().is_root();
+        (root && meta.uid() != 0).then(|| Self { data: data.into(), owner: (meta.uid(), meta.gid()) })
+    }
+
+    fn hand_over(&self, path: &Path) -> std::io::Result<()> {
+        let meta = fs::symlink_metadata(path)?;
+        if meta.uid() == 0 {
+            lchown(path, Some(self.owner.0), Some(self.owner.1))?;
+        }
+        if meta.is_dir() {
+            for entry in fs::read_dir(path)? {
+                self.hand_over(&entry?.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if let Err(error) = self.hand_over(&self.data) {
+            eprintln!("qy-lty: {} could not be given back to its owner: {error}", self.data.display());
+        }
+    }
+}
+
+/// Opens a file for a backup to be read from, before anything is changed.
+pub(super) fn open_file(path: &Path) -> anyhow::Result<File> {
+    File::open(path).with_context(|| format!("can't read {}", path.display()))
+}
+
+/// `{name: value}` of what is given.
+pub(super) fn object(fields: &[(&str, Option<Value>)]) -> Value {
+    let given = fields.iter().filter_map(|(name, value)| Some(((*name).to_owned(), value.clone()?)));
+    json!(given.collect::<serde_json::Map<_, _>>())
+}
