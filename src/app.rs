@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::{ArcSwap, Guard};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -16,8 +17,6 @@ use crate::store::{Store, StoreError};
 
 /// The shared state of one running server.
 pub struct App {
-    /// The settings.
-    pub config: Config,
     /// What outlives the process.
     pub store: Store,
     /// Who is who.
@@ -26,8 +25,6 @@ pub struct App {
     pub door: Door,
     /// Who hears what.
     pub hub: Arc<Hub>,
-    /// What the companion answers.
-    pub handlers: Handlers,
     /// What waits for whom.
     pub mailbox: Mailbox,
     /// Every session's task: stopping waits for them.
@@ -36,6 +33,8 @@ pub struct App {
     pub stopping: CancellationToken,
     /// For the uptime.
     pub started: Instant,
+    config: ArcSwap<Config>,
+    handlers: ArcSwap<Handlers>,
 }
 
 impl App {
@@ -47,7 +46,7 @@ impl App {
         let hub = Hub::new(config.limits.group_buffer, config.limits.group_bytes);
         Ok(Arc::new(Self {
             mailbox: Mailbox::open(store.clone(), hub.clone(), &config)?,
-            handlers: Handlers::new(&config, store.clone())?,
+            handlers: ArcSwap::from_pointee(Handlers::new(&config, store.clone())?),
             auth: Auth::new(store.clone(), &config.limits).map_err(StoreError::from)?,
             door: Door::new(&config),
             hub,
@@ -55,7 +54,27 @@ impl App {
             stopping: CancellationToken::new(),
             started: Instant::now(),
             store,
-            config,
+            config: ArcSwap::from_pointee(config),
         }))
+    }
+
+    /// The settings in force. For a look; who needs them for longer clones the `Arc`, and keeps what has been.
+    pub fn config(&self) -> Guard<Arc<Config>> {
+        self.config.load()
+    }
+
+    /// What the companion answers. For a look; a call that waits for an upstream clones the `Arc`, and ends on it.
+    pub fn handlers(&self) -> Guard<Arc<Handlers>> {
+        self.handlers.load()
+    }
+
+    /// Takes up `config` and the `handlers` made for it: everybody goes by them from the next look on.
+    pub fn reload(&self, config: Config, handlers: Handlers) {
+        self.door.reload(&config);
+        self.auth.reload(&config.limits);
+        self.hub.reload(config.limits.group_buffer, config.limits.group_bytes);
+        self.mailbox.reload(&config);
+        self.handlers.store(Arc::new(handlers));
+        self.config.store(Arc::new(config));
     }
 }

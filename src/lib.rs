@@ -28,7 +28,7 @@
 //! | [`error`] | the catalogue of REST errors | auth, mailbox, store |
 //! | [`session`] | one connection's life | app, error, handlers |
 //! | [`rest`] | the URL map, its resources, the page | app, audit, error, session |
-//! | [`ops`] | first start, sweeps | app |
+//! | [`ops`] | first start, sweeps, reloads | app |
 //! | [`cli`] | the command line | [`serve`] |
 //! | [`fuzzing`] | what fuzzers call | parsers |
 //!
@@ -68,6 +68,7 @@ use salvo::conn::tcp::TcpAcceptor;
 use salvo::server::ServerHandle;
 use salvo::{Server, Service};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -78,6 +79,7 @@ use config::Config;
 use data_dir::DataDirError;
 use door::guard::Policy;
 use door::tls::{Tls, TlsError};
+use ops::reload::Reload;
 use store::{Store, StoreError};
 use wire::CloseCode;
 
@@ -123,7 +125,7 @@ pub enum ServeError {
 
 /// Runs the server on `listener` until `shutdown` is ready, then stops it in order: nobody new, 1001 to every session,
 /// drained, flushed. `admin_password` is the first administrator's on an empty data directory; without one a random password
-/// is made and printed.
+/// is made and printed. What comes through `reloads` is taken up while serving.
 ///
 /// # Errors
 /// [`ServeError`], before anything is served or when the end was not clean.
@@ -131,6 +133,7 @@ pub async fn serve(
     config: Config,
     admin_password: Option<String>,
     listener: TcpListener,
+    reloads: mpsc::Receiver<Reload>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     let data = data_dir::prepare(&config.server.data_dir)?;
@@ -145,19 +148,22 @@ pub async fn serve(
     let app = tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??;
     door::listen::tune(&listener)?;
     let address = listener.local_addr()?;
-    let tls = open_tls(&app.config, &data, address).await?;
-    let redirect = app.config.tls.redirect.map(|at| door::listen::bind(at).map_err(|source| ServeError::Redirect { at, source }));
+    let tls = open_tls(&app.config(), &data, address).await?;
+    let redirect =
+        app.config().tls.redirect.map(|at| door::listen::bind(at).map_err(|source| ServeError::Redirect { at, source }));
     let redirect = redirect.transpose()?;
     ops::first_start::ensure_admin(&app, admin_password, address, tls.as_ref().map(Tls::fingerprint).as_deref()).await?;
     let mut helpers = JoinSet::new(); // ends what it holds when it is dropped
     helpers.spawn(ops::sweep::run(app.clone()));
 
     let plain = TcpAcceptor::try_from(listener)?;
+    let (look, looks) = mpsc::channel(1);
+    helpers.spawn(ops::reload::run(app.clone(), tls.is_some().then_some(look), reloads));
     let (handle, serving) = match tls {
         None => server(plain, &app, rest::service(&app)),
         Some(tls) => {
             let acceptor = RustlsAcceptor::new(plain, tls.current(), CancellationToken::new());
-            helpers.spawn(tls.follow());
+            helpers.spawn(tls.follow(looks));
             server(acceptor, &app, rest::service(&app))
         }
     };

@@ -1,9 +1,9 @@
 //! The command line.
 
+mod config;
 mod log;
+mod reload;
 mod serve;
-
-use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
@@ -11,9 +11,12 @@ use clap::{Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(name = "qy-lty", version, about)]
 pub struct Cli {
-    /// The configuration file (TOML); without one, the defaults
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: config::Settings,
+
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    json: bool,
 
     #[command(subcommand)]
     command: Option<Command>,
@@ -24,6 +27,9 @@ pub struct Cli {
 enum Command {
     /// Run the server (also what happens without a command)
     Serve,
+    /// Check, show or begin a configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
 }
 
 /// Reads the arguments and does what they say. Ends the process itself for `--help`, `--version` and wrong arguments.
@@ -33,7 +39,8 @@ enum Command {
 pub fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve::run(cli.config.as_deref()),
+        Command::Serve => serve::run(cli.settings.layers()?),
+        Command::Config(command) => config::run(command, cli.settings, cli.json),
     }
 }
 
@@ -41,12 +48,13 @@ pub fn run() -> anyhow::Result<()> {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+    use std::path::PathBuf;
 
     #[test]
     fn the_definition_holds_together() {
         Cli::command().debug_assert();
         let cli = Cli::parse_from(["qy-lty", "serve", "--config", "x.toml"]);
-        assert_eq!(cli.config, Some(PathBuf::from("x.toml")));
+        assert_eq!(cli.settings.config, Some(PathBuf::from("x.toml")));
         assert!(Cli::parse_from(["qy-lty"]).command.is_none());
     }
 }

@@ -93,6 +93,18 @@ impl State {
         Self { limits, history, queues: HashMap::new(), broadcasts: HashMap::new(), due: BTreeSet::new() }
     }
 
+    /// Takes up other numbers, and has every mailbox looked at by them at `now`.
+    pub(super) fn reload(&mut self, limits: MailboxConfig, history: HistoryConfig, now: u64) {
+        self.limits = limits;
+        if self.history == history {
+            return;
+        }
+        self.history = history;
+        for recipient in self.queues.iter().filter(|(_, queue)| !queue.kept.is_empty()).map(|(&r, _)| r).collect::<Vec<_>>() {
+            self.schedule(recipient, now);
+        }
+    }
+
     /// Takes in a cursor found on disk; all of them before any message.
     pub(super) fn load_cursor(&mut self, reader: Reader, upto: MessageId) {
         match reader {
