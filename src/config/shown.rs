@@ -60,7 +60,7 @@ impl Loaded {
 }
 
 /// The settings of the default file in its order, those that have no default included: `section.key`.
-fn documented() -> Vec<String> {
+pub(super) fn documented() -> Vec<String> {
     let (mut section, mut found) = ("", Vec::new());
     for line in DEFAULT.lines() {
         let line = line.strip_prefix("# ").unwrap_or(line);
@@ -74,7 +74,7 @@ fn documented() -> Vec<String> {
 }
 
 /// The key that a line without its `# ` sets.
-fn key_of(line: &str) -> Option<&str> {
+pub(super) fn key_of(line: &str) -> Option<&str> {
     let (key, _) = line.split_once(" = ")?;
     key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_').then_some(key)
 }
