@@ -29,7 +29,7 @@
 //! | [`session`] | one connection's life | app, error, handlers |
 //! | [`rest`] | the URL map, its resources, the page | app, audit, error, session |
 //! | [`ops`] | first start, sweeps, reloads | app |
-//! | [`cli`] | the command line | [`serve`] |
+//! | [`cli`] | the command line, the log | config, door, [`serve`] |
 //! | [`fuzzing`] | what fuzzers call | parsers |
 //!
 //! No arrow goes back up: nothing imports `rest` or `ops` but this file.
@@ -73,13 +73,14 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+pub use ops::reload::Reload;
+
 use app::App;
 use auth::AuthError;
 use config::Config;
 use data_dir::DataDirError;
 use door::guard::Policy;
 use door::tls::{Tls, TlsError};
-use ops::reload::Reload;
 use store::{Store, StoreError};
 use wire::CloseCode;
 

@@ -13,12 +13,9 @@ use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
+use super::journal::Journal;
 use crate::config::{LogConfig, LogFormat};
 use crate::wire::text::unseen;
-
-/// What the journal calls us, and what it puts before the names of our fields.
-const IDENTIFIER: &str = "qy-lty";
-const FIELDS: &str = "QY_LTY";
 
 /// A filter that can be changed, and whatever writes what it lets through.
 type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
@@ -27,6 +24,8 @@ type Output = Box<dyn Layer<Filtered> + Send + Sync>;
 /// The running log.
 pub(super) struct Log {
     filter: reload::Handle<EnvFilter, Registry>,
+    /// What the configuration says.
+    configured: String,
     /// `RUST_LOG` says what is logged, whatever the configuration says.
     asked: bool,
 }
@@ -47,14 +46,19 @@ pub(super) fn start(config: &LogConfig) -> anyhow::Result<Log> {
     if let Some(error) = trouble {
         tracing::warn!(%error, "the journal can't be reached; the log goes to standard error");
     }
-    Ok(Log { filter: handle, asked: obeyed })
+    Ok(Log { filter: handle, configured: config.filter.clone(), asked: obeyed })
 }
 
 impl Log {
     /// From now on logs what `filter` says.
-    pub(super) fn filter(&self, filter: &str) -> anyhow::Result<()> {
+    pub(super) fn filter(&mut self, filter: &str) -> anyhow::Result<()> {
+        if self.configured == filter {
+            return Ok(());
+        }
+        filter.clone_into(&mut self.configured);
         if self.asked {
-            return Ok(()); // RUST_LOG came first, and still does
+            tracing::warn!("RUST_LOG comes before log.filter, and stays");
+            return Ok(());
         }
         Ok(self.filter.reload(configured(filter)?)?)
     }
@@ -87,10 +91,9 @@ fn json() -> Output {
     Box::new(lines.with_writer(|| Plain(io::stderr())))
 }
 
-/// Entries of systemd's journal: `MESSAGE`, `PRIORITY` after the level, `TARGET`, and the fields as `QY_LTY_…`.
+/// Entries of systemd's journal.
 fn journal() -> io::Result<Output> {
-    let layer = tracing_journald::layer()?.with_syslog_identifier(IDENTIFIER.into());
-    Ok(Box::new(layer.with_field_prefix(Some(FIELDS.into()))))
+    Ok(Box::new(Journal::open()?))
 }
 
 /// Whether `stream`, as systemd gives it in `JOURNAL_STREAM`, is standard error: device and inode of what it has connected there.
@@ -139,7 +142,7 @@ fn fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
 }
 
 /// Escapes what could end the line, command the terminal, or turn the reading direction.
-struct Escaped<'a, W>(&'a mut W);
+pub(super) struct Escaped<'a, W>(pub(super) &'a mut W);
 
 impl<W: fmt::Write> fmt::Write for Escaped<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {

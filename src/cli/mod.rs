@@ -1,6 +1,7 @@
 //! The command line.
 
 mod config;
+mod journal;
 mod log;
 mod reload;
 mod serve;

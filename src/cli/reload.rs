@@ -6,21 +6,21 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 
 use super::log::Log;
+use crate::Reload;
 use crate::config::Layers;
-use crate::ops::reload::Reload;
 
 /// Reads `layers` whenever `hangup` comes, until the server is gone. What can't be used is logged and changes nothing.
-pub(super) async fn follow(mut hangup: Signal, layers: Layers, log: Log, server: mpsc::Sender<Reload>) {
+pub(super) async fn follow(mut hangup: Signal, layers: Layers, mut log: Log, server: mpsc::Sender<Reload>) {
     let layers = Arc::new(layers);
     while hangup.recv().await.is_some() {
         if server.is_closed() {
             return;
         }
-        once(&layers, &log, &server).await;
+        once(&layers, &mut log, &server).await;
     }
 }
 
-async fn once(layers: &Arc<Layers>, log: &Log, server: &mpsc::Sender<Reload>) {
+async fn once(layers: &Arc<Layers>, log: &mut Log, server: &mpsc::Sender<Reload>) {
     let again = layers.clone();
     let config = match tokio::task::spawn_blocking(move || again.read()).await {
         Ok(Ok(loaded)) => loaded.config,
