@@ -193,6 +193,19 @@ impl Served {
         Ok(client)
     }
 
+    /// The status and the body of a call with a token.
+    async fn post(&self, path: &str, token: &str, body: Value) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.running.address).await.unwrap();
+        let (address, body) = (&self.running.address, body.to_string());
+        let head = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAuthorization: Token {token}\r\n");
+        let rest = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        stream.write_all((head + &rest).as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(DEADLINE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
     async fn get(&self, path: &str, origin: &str) -> String {
         let mut stream = TcpStream::connect(&self.running.address).await.unwrap();
         let head =
@@ -247,6 +260,44 @@ async fn a_running_server_takes_up_what_can_change() {
     assert!(server.reload("", READ).await.contains("limits.connects_per_minute"));
     let logged = server.reload("", "changed=\"nothing\"").await;
     assert_eq!(logged.lines().count(), 1, "{logged}");
+}
+
+#[tokio::test]
+async fn rules_mailboxes_handlers_and_conversations_follow_the_file() {
+    let model = Stub::start(|_| Reply::Events(spoken(&["yes"]), Duration::ZERO)).await;
+    let story = Stub::start(|_| Reply::Json(200, r#"{"once":"upon a time"}"#.into())).await;
+    let chat = |system: &str| {
+        let url = model.url("/v1");
+        format!("[chat]\nresponder = \"openai\"\nmodel = \"m\"\nurl = \"{url}\"\nsystem = \"{system}\"\n")
+    };
+    let server = Served::start(&chat("first")).await;
+    let token = server.token().await;
+    let mut client = server.try_connect(&token, "http://localhost").await.unwrap();
+    let ask = |text: &str| json!({"type": "chat_message", "message": text});
+    assert_eq!(client.ask(ask("one")).await["message"], "yes");
+    assert_eq!(client.ask(json!({"type": "story", "message": {}})).await["code"], "UNSUPPORTED_TYPE");
+    let account = json!({"username": "ana", "password": "long-enough"});
+    assert_eq!(server.post("/api/auth/register", "", account.clone()).await.0, 403);
+    let device = server.post("/api/devices", &token, json!({"name": "lamp"})).await.1;
+    let device = serde_json::from_str::<Value>(&device).unwrap()["data"]["id"].clone();
+    let send = async || server.post(&format!("/api/messages/device/{device}"), &token, json!({"message": "x"})).await.0;
+    assert_eq!([send().await, send().await], [200, 200]);
+
+    let handler = format!("[[handler]]\ntype = \"story\"\nurl = \"{}\"\nsecret = \"s\"\n", story.url("/"));
+    let text = format!("{}{handler}[auth]\nregistration = \"open\"\n[mailbox]\nmessages = 2\n", chat("second"));
+    let logged = server.reload(&text, READ).await;
+    assert!(logged.contains("changed=\"auth.registration, chat.system, handler, mailbox.messages\""), "{logged}");
+    assert_eq!(client.ask(json!({"type": "story", "message": {}})).await["data"]["once"], "upon a time");
+    assert_eq!(client.ask(ask("two")).await["message"], "yes");
+    let said = model.got().last().unwrap().json()["messages"].clone();
+    let said: Vec<&str> = said.as_array().unwrap().iter().map(|message| message["content"].as_str().unwrap()).collect();
+    assert_eq!(said, ["second", "one", "yes", "two"], "the conversation goes on");
+    assert_eq!(server.post("/api/auth/register", "", account).await.0, 201);
+    assert_eq!(send().await, 507);
+
+    server.reload("", READ).await;
+    assert_eq!(client.ask(json!({"type": "story", "message": {}})).await["code"], "UNSUPPORTED_TYPE");
+    assert_eq!(send().await, 200);
 }
 
 #[tokio::test]

@@ -15,6 +15,9 @@ const PREFIX: &str = "QY_LTY__";
 /// Names the file where no flag does.
 const FILE: &str = "QY_LTY_CONFIG";
 
+/// How deep settings lie: `weather.qweather.host`. What is deeper is not even looked for: it would be, by recursion.
+const DEPTH: usize = 3;
+
 /// Where a value comes from. Prints as what one would look for: `config.toml:7`, a variable, a flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
@@ -173,6 +176,9 @@ fn setting(by: Source, path: Vec<String>, text: &str, literal: bool) -> Result<S
     let refused = |what: String| ConfigError::Setting { by: by.to_string(), what };
     if path.first().is_some_and(|section| section == "handler") {
         return Err(refused("handlers stand in the file only, as [[handler]]".into()));
+    }
+    if path.len() > DEPTH {
+        return Err(refused("is no setting: the longest names have three parts, such as weather.qweather.host".into()));
     }
     let fits = |value: &Value| {
         let mut table = Table::new();

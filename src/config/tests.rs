@@ -141,7 +141,7 @@ fn values_are_what_their_keys_want() {
 #[test]
 fn what_is_wrong_names_its_layer() {
     let variable = |name, value| layered("", &[(name, value)], &[]).unwrap_err();
-    let set = |text| layered("", &[], &[text]).unwrap_err();
+    let set = |text: &str| layered("", &[], &[text]).unwrap_err();
     let name = "QY_LTY__LIMITS__PNG_SECONDS";
     assert_eq!(variable(name, "5"), format!("{name}: unknown key \"png_seconds\"; did you mean \"ping_seconds\"?"));
     assert_eq!(set("limit.ping_seconds=5"), "--set limit.ping_seconds: unknown key \"limit\"; did you mean \"limits\"?");
@@ -152,6 +152,7 @@ fn what_is_wrong_names_its_layer() {
     assert!(variable("QY_LTY__LIMITS", "{ ping_seconds = 5 }").contains("is a section"));
     assert!(variable("QY_LTY__", "5").contains("unknown key \"\""));
     assert!(variable("QY_LTY__LIMITS__PING_SECONDS__X", "5").contains("invalid type: map"));
+    assert!(set(&format!("{}=5", "a.".repeat(100_000))).contains("is no setting"));
     assert!(set("handler.url=http://x").ends_with("handlers stand in the file only, as [[handler]]"));
     assert!(set("ping_seconds").ends_with("must be SECTION.KEY=VALUE, such as limits.ping_seconds=20"));
     assert_eq!(layered("[limits]\nx = 1\n", &[], &[]).unwrap_err(), "c.toml:2: unknown key \"x\"");

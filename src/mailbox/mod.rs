@@ -177,8 +177,8 @@ impl Mailbox {
         Ok(Self { store, hub, shared: Arc::new(shared), disk })
     }
 
-    /// Takes up other numbers. What waits and is kept already is measured by them, too: what is too much for them goes with
-    /// the next sweep, except for what waits, which leaves as it would have.
+    /// Takes up other numbers. What is kept already is measured by them, too, and goes with the next sweep where it is too
+    /// much. What waits stays until the end of its life.
     pub fn reload(&self, config: &Config) {
         self.shared.ttl.store(config.mailbox.ttl, Ordering::Relaxed);
         let now = self.shared.clock.now();

@@ -369,6 +369,22 @@ mod tests {
     }
 
     #[test]
+    fn other_numbers_hold_for_what_is_there() {
+        let mut s = state(3, 10);
+        for id in 1..=3 {
+            s.append(ME, MessageId(id), 1000, 1);
+        }
+        assert!(s.receive(READER, MessageId(2), START, 50).is_some());
+        assert!(s.sweep(60).purged.is_empty(), "kept for 100");
+        let limits = MailboxConfig { messages: 1, ..MailboxConfig::default() };
+        s.reload(limits, HistoryConfig { retain: 20, messages: 10 }, 65);
+        assert_eq!(s.room(ME, 1), Err(Full));
+        assert!(s.sweep(65).purged.is_empty());
+        assert_eq!(ids(&s.sweep(70).purged), [1, 2]);
+        assert_eq!(s.size(ME).messages, 1, "what waits stays");
+    }
+
+    #[test]
     fn cursors_move_forward_only_and_only_over_something() {
         let mut s = state(10, 10);
         for id in [3, 5, 9] {
