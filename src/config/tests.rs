@@ -318,3 +318,34 @@ fn changes_are_told_apart() {
     assert_eq!(old.changes(&Config::parse("[chat]\nkey = \"a\"\n").unwrap()).restart, ["tls.cert", "tls.key"]);
     assert_eq!(old.changes(&old), Changes::default());
 }
+
+/// The program's own text but for this room: every `.rs` file below `directory`.
+fn sources(directory: &std::path::Path, text: &mut String) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("src/config") {
+            sources(&path, text);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            let code = std::fs::read_to_string(&path).unwrap();
+            let code = code.split("#[cfg(test)]\nmod tests {").next().unwrap(); // a test that reads it is no use of it
+            text.extend(code.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| line.to_owned() + "\n"));
+        }
+    }
+}
+
+#[test]
+fn every_setting_is_used() {
+    let mut text = String::new();
+    sources(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src"), &mut text);
+    let ends = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    let used =
+        |field: &str| text.match_indices(field).any(|(at, _)| text[..at].ends_with('.') && ends(&text[at + field.len()..]));
+    let idle: Vec<String> = settings()
+        .into_iter()
+        .filter(|name| {
+            let field = name.rsplit_once('.').unwrap().1;
+            !used(if name == "handler.type" { "kind" } else { field })
+        })
+        .collect();
+    assert!(idle.is_empty(), "nothing reads {idle:?}");
+}
