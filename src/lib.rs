@@ -28,8 +28,8 @@
 //! | [`error`] | the catalogue of REST errors | auth, mailbox, store |
 //! | [`session`] | one connection's life | app, error, handlers |
 //! | [`rest`] | the URL map, its resources, the page | app, audit, error, session |
-//! | [`ops`] | first start, sweeps | app |
-//! | [`cli`] | the command line | [`serve`] |
+//! | [`ops`] | first start, sweeps, reloads | app |
+//! | [`cli`] | the command line, the log | config, door, [`serve`] |
 //! | [`fuzzing`] | what fuzzers call | parsers |
 //!
 //! No arrow goes back up: nothing imports `rest` or `ops` but this file.
@@ -68,12 +68,14 @@ use salvo::conn::tcp::TcpAcceptor;
 use salvo::server::ServerHandle;
 use salvo::{Server, Service};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use app::{App, OpenError};
+pub use ops::reload::Reload;
 use auth::AuthError;
 use config::Config;
 use door::guard::Policy;
@@ -121,7 +123,7 @@ pub enum ServeError {
 
 /// Runs the server on `listener` until `shutdown` is ready, then stops it in order: nobody new, 1001 to every session,
 /// drained, flushed. `admin_password` is the first administrator's on an empty data directory; without one a random password
-/// is made and printed.
+/// is made and printed. What comes through `reloads` is taken up while serving.
 ///
 /// # Errors
 /// [`ServeError`], before anything is served or when the end was not clean.
@@ -129,6 +131,7 @@ pub async fn serve(
     config: Config,
     admin_password: Option<String>,
     listener: TcpListener,
+    reloads: mpsc::Receiver<Reload>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     let data = data_dir::prepare(&config.server.data_dir).map_err(OpenError::from)?;
@@ -136,19 +139,22 @@ pub async fn serve(
     let app = tokio::task::spawn_blocking(move || App::open(config, &place)).await.map_err(io::Error::other)??;
     door::listen::tune(&listener)?;
     let address = listener.local_addr()?;
-    let tls = open_tls(&app.config, &data, address).await?;
-    let redirect = app.config.tls.redirect.map(|at| door::listen::bind(at).map_err(|source| ServeError::Redirect { at, source }));
+    let tls = open_tls(&app.config(), &data, address).await?;
+    let redirect =
+        app.config().tls.redirect.map(|at| door::listen::bind(at).map_err(|source| ServeError::Redirect { at, source }));
     let redirect = redirect.transpose()?;
     ops::first_start::ensure_admin(&app, admin_password, address, tls.as_ref().map(Tls::fingerprint).as_deref()).await?;
     let mut helpers = JoinSet::new(); // ends what it holds when it is dropped
     helpers.spawn(ops::sweep::run(app.clone()));
 
     let plain = TcpAcceptor::try_from(listener)?;
+    let (look, looks) = mpsc::channel(1);
+    helpers.spawn(ops::reload::run(app.clone(), tls.is_some().then_some(look), reloads));
     let (handle, serving) = match tls {
         None => server(plain, &app, rest::service(&app)),
         Some(tls) => {
             let acceptor = RustlsAcceptor::new(plain, tls.current(), CancellationToken::new());
-            helpers.spawn(tls.follow());
+            helpers.spawn(tls.follow(looks));
             server(acceptor, &app, rest::service(&app))
         }
     };

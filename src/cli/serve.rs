@@ -1,15 +1,16 @@
 //! `qy-lty serve`.
 
 use std::env::VarError;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::log;
-use crate::config::{Config, Secret};
+use super::{log, reload};
+use crate::config::Layers;
 use crate::door::listen;
 
 /// Sets the first administrator's password on an empty data directory.
@@ -18,13 +19,9 @@ const ADMIN_PASSWORD: &str = "QY_LTY_ADMIN_PASSWORD";
 const INTERRUPTED: i32 = 130;
 
 /// Runs the server until a signal comes.
-pub(super) fn run(config: Option<&Path>) -> anyhow::Result<()> {
-    let config = match config {
-        Some(path) => Config::load(path)?,
-        None => Config::default(),
-    };
-    let config = with_secrets(config)?;
-    log::start();
+pub(super) fn run(layers: Layers) -> anyhow::Result<()> {
+    let config = layers.read()?.config;
+    let log = log::start(&config.log)?;
     raise_file_limit();
     let password = match std::env::var(ADMIN_PASSWORD) {
         Ok(password) => Some(password).filter(|p| !p.is_empty()),
@@ -34,6 +31,7 @@ pub(super) fn run(config: Option<&Path>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime could not start")?;
     let outcome = runtime.block_on(async {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let hangup = signal(SignalKind::hangup())?;
         let address = config.server.listen;
         let listener = listen::bind(address).map_err(|error| match error.kind() {
             std::io::ErrorKind::AddrInUse => {
@@ -48,44 +46,14 @@ pub(super) fn run(config: Option<&Path>) -> anyhow::Result<()> {
                 std::process::exit(INTERRUPTED);
             });
         };
-        Ok(crate::serve(config, password, listener, shutdown).await?)
+        let (to_server, reloads) = mpsc::channel(1);
+        let reloading = AbortOnDropHandle::new(tokio::spawn(reload::follow(hangup, layers, log, to_server)));
+        let outcome = crate::serve(config, password, listener, reloads, shutdown).await;
+        drop(reloading);
+        Ok(outcome?)
     });
     runtime.shutdown_timeout(Duration::from_millis(100)); // what is left are tasks that were cut off
     outcome
-}
-
-/// Fills in the keys of upstreams that the file does not name: from the environment, or from systemd's credentials.
-fn with_secrets(mut config: Config) -> anyhow::Result<Config> {
-    if config.chat.key.as_ref().is_none_or(Secret::is_empty) {
-        config.chat.key = secret("QY_LTY_CHAT_KEY", "chat-key")?;
-    }
-    if let Some(qweather) = &mut config.weather.qweather
-        && qweather.key.is_empty()
-    {
-        let missing = || anyhow!("weather.qweather.key is missing (or QY_LTY_QWEATHER_KEY, or the credential qweather-key)");
-        qweather.key = secret("QY_LTY_QWEATHER_KEY", "qweather-key")?.ok_or_else(missing)?;
-    }
-    for handler in config.handler.iter_mut().filter(|handler| handler.secret.is_empty()) {
-        let name = format!("QY_LTY_HANDLER_{}", handler.kind.to_ascii_uppercase().replace(['-', '.'], "_"));
-        let credential = format!("handler-{}", handler.kind);
-        let missing = || anyhow!("the handler of {} needs a secret (or {name}, or the credential {credential})", handler.kind);
-        handler.secret = secret(&name, &credential)?.ok_or_else(missing)?;
-    }
-    Ok(config)
-}
-
-/// A secret of the environment variable `name`, or of the file `credential` in systemd's directory for them.
-fn secret(name: &str, credential: &str) -> anyhow::Result<Option<Secret>> {
-    let usable = |text: String| Some(text.trim().to_owned()).filter(|text| !text.is_empty()).map(Secret::from);
-    if let Some(secret) = std::env::var(name).ok().and_then(usable) {
-        return Ok(Some(secret));
-    }
-    let Some(directory) = std::env::var_os("CREDENTIALS_DIRECTORY") else { return Ok(None) };
-    match std::fs::read_to_string(Path::new(&directory).join(credential)) {
-        Ok(text) => Ok(usable(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(anyhow!("the credential {credential} can't be read: {error}")),
-    }
 }
 
 async fn either(interrupt: &mut Signal, terminate: &mut Signal) {

@@ -1,4 +1,5 @@
-//! What looks on: the first start, periodic cleaning.
+//! What looks on: the first start, periodic cleaning, other settings.
 
 pub mod first_start;
+pub mod reload;
 pub mod sweep;
