@@ -15,6 +15,7 @@ use super::address::NetKey;
 use super::client::Proxies;
 use super::seats::{Seat, Seats};
 use crate::config::{Config, Limits};
+use crate::metrics::{Metrics, Refused};
 
 /// How long an HTTP connection may be idle between bytes, or its reader slow.
 const STALL: Duration = Duration::from_secs(75);
@@ -27,17 +28,19 @@ pub struct Guard {
     by_address: Seats<NetKey>,
     proxies: Arc<Proxies>,
     deadlines: FuseConfig,
+    metrics: Arc<Metrics>,
 }
 
 impl Guard {
     /// As configured.
-    pub fn new(config: &Config, proxies: Arc<Proxies>) -> Self {
+    pub fn new(config: &Config, proxies: Arc<Proxies>, metrics: Arc<Metrics>) -> Self {
         let Limits { sockets, head_seconds, body_seconds, .. } = config.limits;
         let seconds = |n: u32| Duration::from_secs(n.into());
         Self {
             all: (sockets > 0).then(|| Arc::new(Semaphore::new(sockets as usize))),
             by_address: Seats::new(config.limits.sockets_per_address()),
             proxies,
+            metrics,
             deadlines: FuseConfig::default()
                 .with_tls_handshake_timeout(HANDSHAKE)
                 .with_http1_header_timeout(seconds(head_seconds))
@@ -75,6 +78,7 @@ impl FusePolicy for Policy {
         let counted = peer.filter(|&address| !self.guard.proxies.trusts(address));
         let one_of_address = match counted.map(|address| self.guard.by_address.take(address.into())) {
             Some(None) => {
+                self.guard.metrics.refused.inc(Refused::SocketsOfAddress);
                 tracing::debug!(peer = ?info.remote_addr, "refused: too many HTTP connections of this address");
                 return FuseAction::Reject;
             }
@@ -129,7 +133,7 @@ mod tests {
         let mut config = Config::default();
         change(&mut config);
         let proxies = Arc::new(Proxies::new(&config.server));
-        Policy::new(Arc::new(Guard::new(&config, proxies)))
+        Policy::new(Arc::new(Guard::new(&config, proxies, Metrics::new(Arc::default()))))
     }
 
     async fn come(policy: &Policy, address: [u8; 4]) -> Option<(ArcConnObserver, ConnCtrl)> {

@@ -11,10 +11,13 @@ mod sing;
 mod upstream;
 mod weather;
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 
 use crate::config::Config;
 use crate::ids::{DeviceId, UserId};
+use crate::metrics::Metrics;
 use crate::store::{Repertoire, Store};
 use crate::wire::{Command, ErrorCode, Event, Timestamp};
 
@@ -61,13 +64,13 @@ impl Handlers {
     ///
     /// # Errors
     /// [`HandlersError`].
-    pub fn new(config: &Config, store: Store) -> Result<Self, HandlersError> {
+    pub fn new(config: &Config, store: Store, metrics: &Arc<Metrics>) -> Result<Self, HandlersError> {
         let calls = config.chat.calls() || config.weather.qweather.is_some() || !config.handler.is_empty();
         let client = calls.then(upstream::client).transpose()?;
         Ok(Self {
-            chat: chat::Chat::new(&config.chat, client.clone()),
-            weather: weather::Sources::new(&config.weather, store.clone(), client.as_ref()),
-            own: own::OwnTypes::new(&config.handler, client),
+            chat: chat::Chat::new(&config.chat, client.clone(), metrics.clone()),
+            weather: weather::Sources::new(&config.weather, store.clone(), client.as_ref(), metrics),
+            own: own::OwnTypes::new(&config.handler, client, metrics),
             own_types: config.handler.iter().map(|handler| handler.kind.clone()).collect(),
             catalog: Catalog::open(store)?,
         })

@@ -9,6 +9,8 @@ use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, RequestBuilder, Response};
 use tokio::time::timeout;
 
+use crate::metrics::{Metrics, Outcome, Upstream};
+
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Redirects that are followed, on the same host.
@@ -50,6 +52,28 @@ pub(super) enum UpstreamError {
     /// The request can't be made: an address or a key that no request can hold.
     #[error("the source is wrongly configured")]
     Misconfigured,
+}
+
+impl UpstreamError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Unreachable => Outcome::Unreachable,
+            Self::TooSlow => Outcome::TooSlow,
+            Self::Status(_) => Outcome::Status,
+            Self::TooLarge => Outcome::TooLarge,
+            Self::BrokeOff => Outcome::BrokeOff,
+            Self::Unreadable => Outcome::Unreadable,
+            Self::OutOfOrder => Outcome::OutOfOrder,
+            Self::Busy => Outcome::Busy,
+            Self::NotTaken => Outcome::NotTaken,
+            Self::Misconfigured => Outcome::Misconfigured,
+        }
+    }
+}
+
+/// Counts a call of `upstream` that began at `began` and has just ended, or was not made at all.
+pub(super) fn count<T>(metrics: &Metrics, upstream: Upstream, outcome: &Result<T, UpstreamError>, began: Instant) {
+    metrics.called(upstream, outcome.as_ref().map_or_else(UpstreamError::outcome, |_| Outcome::Ok), began);
 }
 
 impl From<reqwest::Error> for UpstreamError {

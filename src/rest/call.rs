@@ -2,10 +2,9 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use salvo::http::header::{HeaderValue, SET_COOKIE};
+use salvo::http::header::{CONTENT_TYPE, HeaderValue, SET_COOKIE};
 use salvo::http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -62,7 +61,7 @@ impl Call {
     pub(super) fn audit_refusal(&self, act: Act<'_>) {
         match self.app.door.refusal_lines.check(&self.address.into()) {
             Ok(()) => self.audit(act),
-            Err(_) => drop(self.app.door.lines_left_out.fetch_add(1, Ordering::Relaxed)),
+            Err(_) => self.app.metrics.audit_left_out.inc(),
         }
     }
 
@@ -178,13 +177,16 @@ pub(super) struct Reply {
     /// The `after` of the next page, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<u64>,
+    /// Instead of all this: a page for programs that read no JSON, with its content type.
+    #[serde(skip)]
+    text: Option<(&'static str, String)>,
 }
 
 impl Reply {
     /// 200 without data.
     pub(super) fn done(message: impl Into<String>) -> Self {
         let (status, message) = ("success", message.into());
-        Self { code: StatusCode::OK, cookie: None, status, message, token: None, data: None, next: None }
+        Self { code: StatusCode::OK, cookie: None, status, message, token: None, data: None, next: None, text: None }
     }
 
     /// 200 with data.
@@ -196,6 +198,11 @@ impl Reply {
     /// 201 with data.
     pub(super) fn created(message: impl Into<String>, data: &impl Serialize) -> Result<Self, ApiError> {
         Ok(Self { code: StatusCode::CREATED, ..Self::data(message, data)? })
+    }
+
+    /// 200 with a text that is no JSON.
+    pub(super) fn text(content_type: &'static str, text: String) -> Self {
+        Self { text: Some((content_type, text)), ..Self::done("ok") }
     }
 
     /// The same with 201.
@@ -223,7 +230,14 @@ impl Reply {
         if let Some(cookie) = self.cookie.as_ref().and_then(|cookie| HeaderValue::from_str(cookie).ok()) {
             res.headers_mut().insert(SET_COOKIE, cookie);
         }
-        write_json(res, self.code, self);
+        match &self.text {
+            Some((content_type, text)) => {
+                res.status_code(self.code);
+                res.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+                res.replace_body(text.clone().into_bytes().into());
+            }
+            None => write_json(res, self.code, self),
+        }
     }
 }
 

@@ -7,11 +7,13 @@ mod access;
 mod auth;
 mod call;
 mod companion;
+mod count;
 mod devices;
 mod endpoint;
 mod headers;
 mod info;
 mod messages;
+mod metrics;
 mod monitor;
 mod page;
 mod pairing;
@@ -34,6 +36,7 @@ pub use access::Access;
 use call::{Call, Reply};
 use endpoint::{AsJson, Endpoint};
 use headers::{CORS_METHODS, CORS_READS, CORS_SENDS, Headers};
+pub use metrics::collector;
 
 /// The HTTP methods in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,6 +140,8 @@ pub static ROUTES: &[Route] = routes! {
     Delete "/api/catalog/dances"         ADMINS   companion::clear_dances;
 
     Get    "/api/monitor/connections"    ADMINS   monitor::connections;
+    Get    "/api/monitor/performance"    ADMINS   monitor::performance;
+    Get    "/metrics"                    WATCHERS metrics::metrics;
 
     Get    "/healthz"                    ANYONE   info::health;
     Get    "/readyz"                     ANYONE   info::ready;
@@ -182,7 +187,10 @@ pub fn service(app: &Arc<App>) -> Service {
         root = root.push(router);
     }
     let https_only = app.config.tls.cert.is_some();
-    let mut service = Service::new(root).catcher(Catcher::default().hoop(AsJson)).hoop(Headers { https_only });
+    let mut service = Service::new(root)
+        .catcher(Catcher::default().hoop(AsJson))
+        .hoop(count::Count(app.metrics.clone()))
+        .hoop(Headers { https_only });
     let origins = &app.config.server.origins;
     if !origins.is_empty() {
         // Without credentials: another origin's page brings a token of its own, never our page's cookie.

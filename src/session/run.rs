@@ -3,7 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Instant as Began;
 
 use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -21,6 +21,7 @@ use crate::hub::presence::Identity;
 use crate::hub::{Announced, Connection, Lagged, Subscription};
 use crate::ids::{DeviceId, MessageId, UserId};
 use crate::mailbox::{Feed, Welcome};
+use crate::metrics::{Asked as Measured, Ended, Metrics, Received, Refused, Sent};
 use crate::store::TokenHash;
 use crate::wire::inbound::{Rejection, Request, Target, parse};
 use crate::wire::{CloseCode, ErrorCode, Event, Frame, Inbound, Timestamp};
@@ -69,6 +70,7 @@ where
     let reads = device.filter(|&device| reads(&app, &caller, device));
     // Only who hears a device's messages makes it be online.
     let present = hub.presence().enter(Identity { hears: reads, ..identity });
+    app.metrics.sessions.started.inc();
     // A stop or a revocation between the handshake and this line has not seen this connection: look again, now that it is
     // listed.
     if app.stopping.is_cancelled() {
@@ -107,10 +109,23 @@ where
         CloseCode::Internal.into()
     });
     app.auth.seen(caller.hash, device);
+    count_end(&app.metrics, end);
     tracing::info!(conn = %connection.id, user = %caller.user.id, ?end, "disconnected");
     drop(present);
     session.asks = None; // what is under way ends now, not when the last words are out
     session.socket.finish(end).await;
+}
+
+/// Notes why a session has ended.
+fn count_end(metrics: &Metrics, end: End) {
+    let End::Close(code, _) = end else { return metrics.sessions.ended.inc(Ended::Client) };
+    metrics.sessions.ended.inc(code.into());
+    if code == CloseCode::TooBig {
+        metrics.refused.inc(Refused::FrameTooLarge);
+    }
+    if code.announced() {
+        metrics.traffic.sent.inc(Sent::Disconnect);
+    }
 }
 
 /// Whether `caller`'s connection takes the messages for `device`: its own, or the user's primary one as long as that has no
@@ -132,7 +147,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             recovered: self.welcome.recovered,
         };
         let mut out = Vec::new();
-        append(&mut out, &hello, None, Timestamp::now());
+        append(&self.app.metrics, &mut out, &hello, None, Timestamp::now());
         let mut outcome = self.write(&out).await;
         drop(out);
         // These three outlive a turn of the loop: making them anew for each message costs more than answering it.
@@ -156,7 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 }
                 said = Asks::next(&mut self.asks) => {
                     let mut out = Vec::new();
-                    append(&mut out, &said.event, said.reference.as_deref(), Timestamp::now());
+                    append(&self.app.metrics, &mut out, &said.event, said.reference.as_deref(), Timestamp::now());
                     match self.write(&out).await {
                         // A model that talks without a pause must not keep the client from being heard.
                         Ok(()) => match self.socket.try_read() {
@@ -180,7 +195,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Ok(heard) => self.write_announced(heard).await?,
             Err(Lagged) => {
                 // What was queued is in the log. What was live is gone, at most once being its promise; the hub counts it.
-                self.app.mailbox.counters().rereads.fetch_add(1, Ordering::Relaxed);
+                self.app.metrics.traffic.rereads.inc();
                 self.behind = true;
             }
         }
@@ -195,10 +210,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if let [one] = &heard[..]
             && one.id.is_none()
         {
+            self.app.metrics.traffic.sent.inc(Sent::Live);
             return self.write(one.frame.as_bytes()).await;
         }
         heard.sort_by_key(|a| a.id); // stable: what is live comes first, in its own order
-        let (mut out, mut newest, mut messages) = (Vec::new(), None, 0);
+        let (mut out, mut newest, mut messages, mut live) = (Vec::new(), None, 0, 0);
         for announced in heard {
             if !self.feed.wants(&announced) {
                 continue;
@@ -211,13 +227,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 }
                 messages += 1;
                 newest = announced.id;
-            } else if !out.is_empty() && out.len() + frame.len() > BATCH_BYTES {
-                // What waits for a slow reader waits where all share it; only so much is copied for this one.
-                self.write(&out).await?;
-                out.clear();
+            } else {
+                if !out.is_empty() && out.len() + frame.len() > BATCH_BYTES {
+                    // What waits for a slow reader waits where all share it; only so much is copied for this one.
+                    self.write(&out).await?;
+                    out.clear();
+                }
+                live += 1;
             }
             out.extend_from_slice(frame);
         }
+        self.app.metrics.traffic.sent.of(Sent::Live).add(live);
         match newest {
             Some(newest) => self.write_queued(out, messages, newest).await,
             None if out.is_empty() => Ok(()),
@@ -246,6 +266,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Writes queued messages up to `upto` and, behind them, the ping whose pong will prove that they were received.
     async fn write_queued(&mut self, mut bytes: Vec<u8>, messages: usize, upto: MessageId) -> Result<(), End> {
         self.window.sent(upto, messages, bytes.len());
+        self.app.metrics.traffic.sent.of(Sent::Queued).add(messages as u64);
         if !self.client_acks {
             self.socket.pinged();
             bytes.extend_from_slice(Frame::ping(&self.window.watermark(upto)).as_bytes());
@@ -270,6 +291,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let (mut out, mut next) = (Vec::new(), Some(first));
         let mut outcome = Ok(());
         while let Some(incoming) = next.take() {
+            let incoming = incoming.inspect_err(|end| {
+                if matches!(end, End::Close(CloseCode::RateLimited, _)) {
+                    self.app.metrics.refused.inc(Refused::Flood);
+                }
+            });
             outcome = incoming.and_then(|incoming| self.answer(incoming, now, &mut out));
             if outcome.is_ok() && out.len() < BATCH_BYTES {
                 next = self.socket.try_read();
@@ -277,7 +303,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
         self.connection.heard(std::time::Instant::now());
         if matches!(outcome, Err(End::Close(CloseCode::RateLimited, _))) {
-            append(&mut out, &Event::Error { message: "Rate limit exceeded".into(), code: ErrorCode::RateLimited }, None, now);
+            append(
+                &self.app.metrics,
+                &mut out,
+                &Event::Error { message: "Rate limit exceeded".into(), code: ErrorCode::RateLimited },
+                None,
+                now,
+            );
         }
         if !out.is_empty() {
             self.write(&out).await?; // what was asked before an end is still answered
@@ -299,7 +331,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             }
             Incoming::Text(_) | Incoming::Binary(_) => {}
         }
-        if let Err(wait) = self.rate.check().and_then(|()| self.app.door.messages.check(&self.user)) {
+        let metrics = &self.app.metrics;
+        let of_user = || self.app.door.messages.check(&self.user).map_err(|wait| (Refused::UserMessagesRate, wait));
+        let checked = self.rate.check().map_err(|wait| (Refused::MessagesRate, wait)).and_then(|()| of_user());
+        if let Err((why, wait)) = checked {
+            metrics.refused.inc(why);
             return Err(End::too_many(wait));
         }
         let request = match incoming {
@@ -309,6 +345,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let request = match request {
             Ok(Inbound::Ask(request)) => Ok(request),
             Ok(Inbound::Ack(id)) if self.client_acks => {
+                metrics.traffic.received.inc(Received::Ack);
                 self.acknowledged(Some(id));
                 return Ok(());
             }
@@ -318,7 +355,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         match request {
             Ok(request) => self.reply(request, now, out),
             Err(Rejection { code, message, reference }) => {
-                append(out, &Event::Error { message, code }, reference.as_deref(), now);
+                metrics.traffic.received.inc(Received::Rejected);
+                if code == ErrorCode::MessageTooLarge {
+                    metrics.refused.inc(Refused::MessageTooLarge);
+                }
+                append(metrics, out, &Event::Error { message, code }, reference.as_deref(), now);
             }
         }
         Ok(())
@@ -326,11 +367,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Appends the answer to a request where it takes no time; else has it come later.
     fn reply(&mut self, Request { reference, target, command }: Request, now: Timestamp, out: &mut Vec<u8>) {
+        self.app.metrics.traffic.received.inc((&command).into());
+        let (measured, began) = (Measured::from(&command), Began::now());
         let quick = self.app.handlers.quick(self.user, command, now);
+        if let Ok(answer) = &quick {
+            self.app.metrics.handled(&measured, answer, began, now);
+        }
         let asked = || Asked { user: self.user, device: self.device, reference: reference.clone() };
         let outcome = if target == Target::Asker {
             match quick {
-                Ok(answer) => return append(out, &answer, reference.as_deref(), now),
+                Ok(answer) => return append(&self.app.metrics, out, &answer, reference.as_deref(), now),
                 Err(command) => Asks::ask(&mut self.asks, &self.app, asked(), command, None),
             }
         } else {
@@ -344,7 +390,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 let order = Order { asker, device, beside };
                 match quick {
                     Ok(refusal @ Event::Error { .. }) => {
-                        append(out, &refusal, reference.as_deref(), now);
+                        append(&self.app.metrics, out, &refusal, reference.as_deref(), now);
                         Ok(())
                     }
                     Ok(answer) => Asks::perform(&mut self.asks, &self.app, order, answer, reference.clone()),
@@ -353,7 +399,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             })
         };
         if let Err(refusal) = outcome {
-            append(out, &refusal.into(), reference.as_deref(), now);
+            append(&self.app.metrics, out, &refusal.into(), reference.as_deref(), now);
         }
     }
 
@@ -390,10 +436,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 }
 
-/// Appends `event` as a frame.
-fn append(out: &mut Vec<u8>, event: &Event, reference: Option<&str>, now: Timestamp) {
+/// Appends `event` as a frame, and counts it.
+fn append(metrics: &Metrics, out: &mut Vec<u8>, event: &Event, reference: Option<&str>, now: Timestamp) {
     match event.frame(reference, now) {
-        Ok(frame) => out.extend_from_slice(frame.as_bytes()),
+        Ok(frame) => {
+            metrics.traffic.says(event);
+            out.extend_from_slice(frame.as_bytes());
+        }
         Err(error) => tracing::error!(%error, "an event could not be encoded"),
     }
 }

@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::metrics::Commits;
 use catalogue::Trees;
 pub use writer::Severity;
 use writer::Writer;
@@ -109,6 +110,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 pub struct Store {
     trees: Arc<Trees>,
     writer: Arc<Writer>,
+    commits: Arc<Commits>,
     epoch: Arc<str>,
 }
 
@@ -146,18 +148,24 @@ impl Store {
             return Err(StoreError::Unreadable("its log is damaged from the start".into()));
         }
         let epoch = trees.prepare(known, SCHEMA)?;
-        let writer = Writer::start(db, trees.clone(), path)?;
+        let commits = Arc::new(Commits::default());
+        let writer = Writer::start(db, trees.clone(), path, commits.clone())?;
         if !note.exists() {
             fs::write(&note, &epoch)?;
             File::open(&note)?.sync_all()?;
             File::open(path)?.sync_all()?;
         }
-        Ok(Self { trees, writer: Arc::new(writer), epoch: epoch.into() })
+        Ok(Self { trees, writer: Arc::new(writer), commits, epoch: epoch.into() })
     }
 
     /// Changes when the data directory is wiped or restored: clients that remember message ids then start over.
     pub fn epoch(&self) -> &str {
         &self.epoch
+    }
+
+    /// What the writer thread counts.
+    pub fn commits(&self) -> &Arc<Commits> {
+        &self.commits
     }
 
     /// Runs `change` on the writer thread and waits until its effect is on disk.

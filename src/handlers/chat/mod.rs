@@ -4,6 +4,7 @@
 mod memory;
 mod openai;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::Client;
@@ -11,10 +12,11 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::Chunk;
-use super::upstream::{Breaker, UpstreamError};
+use super::upstream::{Breaker, UpstreamError, count};
 use crate::config::{ChatConfig, Responder};
 use crate::door::Rate;
 use crate::ids::UserId;
+use crate::metrics::{Metrics, Refused, Upstream};
 use crate::wire::{ErrorCode, Event};
 use memory::{Memory, Turn};
 
@@ -27,6 +29,7 @@ pub(super) struct Chat {
     rate: Rate<UserId>,
     at_once: Semaphore,
     breaker: Breaker,
+    metrics: Arc<Metrics>,
 }
 
 /// Why there is no answer.
@@ -50,13 +53,14 @@ fn repeat(text: &str) -> String {
 
 impl Chat {
     /// As configured; `client` for the model.
-    pub(super) fn new(config: &ChatConfig, client: Option<Client>) -> Self {
+    pub(super) fn new(config: &ChatConfig, client: Option<Client>, metrics: Arc<Metrics>) -> Self {
         Self {
             client: client.filter(|_| config.responder == Responder::Openai),
             memory: Memory::new(config.turns),
             rate: Rate::per_minute(config.per_minute),
             at_once: Semaphore::new(config.concurrency),
             breaker: Breaker::default(),
+            metrics,
             config: config.clone(),
         }
     }
@@ -89,7 +93,17 @@ impl Chat {
     }
 
     async fn ask(&self, client: &Client, user: UserId, text: &str, piece: Chunk<'_>) -> Result<String, Unanswered> {
-        self.rate.check(&user).map_err(|wait| Unanswered::TooMany(wait.as_secs() + 1))?;
+        self.rate.check(&user).map_err(|wait| {
+            self.metrics.refused.inc(Refused::ChatRate);
+            Unanswered::TooMany(wait.as_secs() + 1)
+        })?;
+        let began = Instant::now();
+        let answer = self.call(client, user, text, piece).await;
+        count(&self.metrics, Upstream::Chat, &answer, began);
+        Ok(answer?)
+    }
+
+    async fn call(&self, client: &Client, user: UserId, text: &str, piece: Chunk<'_>) -> Result<String, UpstreamError> {
         self.breaker.check(Instant::now())?;
         let patience = Duration::from_secs(self.config.timeout_seconds.into());
         let waiting = timeout(patience, self.at_once.acquire()).await;
