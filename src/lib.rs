@@ -239,7 +239,8 @@ fn collect(app: &Arc<App>, listener: TcpListener) -> io::Result<impl Future<Outp
     tracing::info!(address = %listener.local_addr()?, "metrics for anyone");
     let guard = Guard::new(&app.config, app.door.proxies.clone(), app.metrics.clone());
     let policy = Policy::new(Arc::new(guard));
-    let server = Server::new(TcpAcceptor::try_from(listener)?).fuse_policy(policy);
+    let mut server = Server::new(TcpAcceptor::try_from(listener)?).fuse_policy(policy);
+    server.http1_mut().max_buf_size(HEAD_BYTES);
     let service = rest::collector(app);
     Ok(async move { drop(server.try_serve(service).await) })
 }
