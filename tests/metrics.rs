@@ -63,7 +63,7 @@ async fn every_family_moves_or_is_rightly_at_rest() {
     let (admin, ana) = (server.admin().await, server.user("ana").await);
     let device = server.device(&ana.token, true).await;
     let mut client = server.connect(&ana.token).await;
-    for kind in ["ping", "sing", "dance", "chat_reset", "dice", "weather", "chat_message", "nonsense"] {
+    for kind in ["ping", "sing", "dance", "chat_reset", "dice", "weather", "chat_message", "chat_message", "nonsense"] {
         let message = json!({"song": "歌", "dance": "舞", "city": "上海", "content": "你好"});
         let message = if kind == "chat_message" { json!("你好") } else { message };
         let event = client.ask(json!({"type": kind, "message": message})).await;

@@ -1,6 +1,7 @@
 //! Every reason for which something is refused is counted under its own name.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use futures_util::SinkExt;
 use qy_lty::config::{Config, Registration, Responder};
@@ -72,7 +73,7 @@ async fn at_the_handshake() {
 async fn on_a_connection() {
     let (server, admin) = limited(|c| {
         (c.limits.messages_per_minute, c.limits.user_messages_per_minute) = (3, 4);
-        (c.limits.frames_per_minute, c.limits.max_message_chars, c.limits.max_frame_bytes) = (10, 50, 1024);
+        (c.limits.frames_per_minute, c.limits.max_message_chars, c.limits.max_frame_bytes) = (10, 200, 1024);
         c.chat.responder = Responder::Openai;
         (c.chat.url, c.chat.model, c.chat.per_minute) = ("http://127.0.0.1:9".into(), "m".into(), 1);
         c.mailbox.messages = 1;
@@ -80,7 +81,7 @@ async fn on_a_connection() {
     .await;
     let (ana, bob) = (server.user("ana").await, server.user("bob").await);
     let mut client = server.connect(&ana.token).await;
-    client.send("x".repeat(100)).await;
+    client.send("x".repeat(201)).await;
     counted(&server, &admin, "message_too_large").await;
     for _ in 0..3 {
         client.say(json!({"type": "ping"})).await;
@@ -161,10 +162,16 @@ async fn over_rest() {
 
     let mut slow = TcpStream::connect(server.address).await.unwrap();
     let head = format!(
-        "POST /api/auth/ticket HTTP/1.1\r\nhost: x\r\nauthorization: Token {admin}\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n"
+        "POST /api/auth/ticket HTTP/1.1\r\nhost: x\r\nauthorization: Token {admin}\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n"
     );
     slow.write_all(head.as_bytes()).await.unwrap();
+    let trickling = tokio::spawn(async move {
+        while slow.write_all(b" ").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
     counted(&server, &admin, "body_too_slow").await;
+    trickling.abort();
 
     let (server, admin) = limited(|c| (c.limits.logins_per_minute, c.limits.sockets_per_address) = (2, Some(5))).await;
     for _ in 0..3 {
