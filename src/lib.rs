@@ -15,11 +15,11 @@
 //! | --- | --- | --- |
 //! | [`ids`] | newtypes for every id | nothing |
 //! | [`wire`] | the bytes: inbound, outbound, frames, close codes, timestamps | ids |
-//! | [`metrics`] | what is counted and measured; all below count in it | wire |
+//! | [`metrics`] | what is counted and measured; every room below may count | wire |
 //! | [`audit`] | the trail of who got in and who changed rights | ids |
 //! | [`config`] | the settings | nothing |
 //! | [`data_dir`] | the directory that holds everything | nothing |
-//! | [`store`] | what outlives the process | ids, metrics, wire |
+//! | [`store`] | what outlives the process | ids, wire |
 //! | [`hub`] | groups and presence | ids, wire |
 //! | [`mailbox`] | what waits for whom: append → commit → announce | config, data_dir, hub, store |
 //! | [`door`] | listening sockets, TLS, real addresses, origins, rates, seats | audit, config, ids |

@@ -106,7 +106,7 @@ impl Door {
         self.pairings.sweep();
         self.refusal_lines.sweep();
         let left_out = self.metrics.audit_left_out.get();
-        match left_out - self.left_out_before.swap(left_out, Ordering::Relaxed) {
+        match left_out.saturating_sub(self.left_out_before.swap(left_out, Ordering::Relaxed)) {
             0 => {}
             count => tracing::info!(target: crate::audit::TARGET, event = "left_out", count),
         }

@@ -19,7 +19,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::broadcast::{Receiver, Sender};
 
 use crate::ids::{DeviceId, MessageId, Recipient, UserId};
-use crate::metrics::Group as GroupSizes;
+use crate::metrics::Group;
 use crate::wire::Frame;
 pub use presence::{Connection, Presence};
 
@@ -94,8 +94,8 @@ impl Hub {
 
     /// The groups of users, those of devices, and the one of all: how many, and with how many members. Holds publishers up while
     /// it counts, a few microseconds for a hundred groups.
-    pub fn group_sizes(&self) -> [GroupSizes; 3] {
-        let mut sizes = [GroupSizes::default(); 3];
+    pub fn group_sizes(&self) -> [Group; 3] {
+        let mut sizes = [Group::default(); 3];
         for (group, sender) in self.groups.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let kind = match group {
                 Recipient::User(_) => &mut sizes[0],
@@ -277,6 +277,8 @@ mod tests {
         let first = hub.subscribe(UserId(1), None);
         let second = hub.subscribe(UserId(1), Some(DeviceId(1)));
         assert_eq!(hub.group_count(), 3);
+        let sizes = hub.group_sizes().map(|kind| (kind.count, kind.members, kind.largest));
+        assert_eq!(sizes, [(1, 2, 2), (1, 1, 1), (1, 2, 2)]);
         drop(second);
         assert_eq!(hub.group_count(), 2);
         drop(first);

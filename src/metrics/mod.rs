@@ -7,12 +7,13 @@
 //! - Nothing is counted twice: what a room knows anyway (connections, groups, what waits) is asked for at the moment of a look
 //!   ([`Look`]).
 //!
-//! `instrument` is counters and histograms, `labels` their labels, `timed` how long things take, `process` what the system says,
+//! `instrument` is counters and histograms, `labels` their labels, `of` what counts for which, `timed` how long things take, `process` what the system says,
 //! `expose` the page that a collector reads, in the format of `text`.
 
 mod expose;
 mod instrument;
 mod labels;
+mod of;
 pub mod process;
 mod text;
 mod timed;

@@ -226,17 +226,17 @@ impl Reply {
     }
 
     /// Writes the answer.
-    pub(super) fn render(&self, res: &mut Response) {
+    pub(super) fn render(mut self, res: &mut Response) {
         if let Some(cookie) = self.cookie.as_ref().and_then(|cookie| HeaderValue::from_str(cookie).ok()) {
             res.headers_mut().insert(SET_COOKIE, cookie);
         }
-        match &self.text {
+        match self.text.take() {
             Some((content_type, text)) => {
                 res.status_code(self.code);
                 res.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-                res.replace_body(text.clone().into_bytes().into());
+                res.replace_body(text.into_bytes().into());
             }
-            None => write_json(res, self.code, self),
+            None => write_json(res, self.code, &self),
         }
     }
 }

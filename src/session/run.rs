@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 
 use super::asks::{Asker, Asks, Order, device};
+use super::count::{self, append};
 use super::heartbeat::Heartbeat;
 use super::socket::{End, Incoming, Progress, Socket};
 use super::window::Window;
@@ -21,7 +22,7 @@ use crate::hub::presence::Identity;
 use crate::hub::{Announced, Connection, Lagged, Subscription};
 use crate::ids::{DeviceId, MessageId, UserId};
 use crate::mailbox::{Feed, Welcome};
-use crate::metrics::{Asked as Measured, Ended, Metrics, Received, Refused, Sent};
+use crate::metrics::{Asked as Measured, Received, Refused, Sent};
 use crate::store::TokenHash;
 use crate::wire::inbound::{Rejection, Request, Target, parse};
 use crate::wire::{CloseCode, ErrorCode, Event, Frame, Inbound, Timestamp};
@@ -109,23 +110,11 @@ where
         CloseCode::Internal.into()
     });
     app.auth.seen(caller.hash, device);
-    count_end(&app.metrics, end);
+    count::ended(&app.metrics, end);
     tracing::info!(conn = %connection.id, user = %caller.user.id, ?end, "disconnected");
     drop(present);
     session.asks = None; // what is under way ends now, not when the last words are out
     session.socket.finish(end).await;
-}
-
-/// Notes why a session has ended.
-fn count_end(metrics: &Metrics, end: End) {
-    let End::Close(code, _) = end else { return metrics.sessions.ended.inc(Ended::Client) };
-    metrics.sessions.ended.inc(code.into());
-    if code == CloseCode::TooBig {
-        metrics.refused.inc(Refused::FrameTooLarge);
-    }
-    if code.announced() {
-        metrics.traffic.sent.inc(Sent::Disconnect);
-    }
 }
 
 /// Whether `caller`'s connection takes the messages for `device`: its own, or the user's primary one as long as that has no
@@ -291,11 +280,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let (mut out, mut next) = (Vec::new(), Some(first));
         let mut outcome = Ok(());
         while let Some(incoming) = next.take() {
-            let incoming = incoming.inspect_err(|end| {
-                if matches!(end, End::Close(CloseCode::RateLimited, _)) {
-                    self.app.metrics.refused.inc(Refused::Flood);
-                }
-            });
+            let incoming = incoming.inspect_err(|&end| count::hung_up_on(&self.app.metrics, end));
             outcome = incoming.and_then(|incoming| self.answer(incoming, now, &mut out));
             if outcome.is_ok() && out.len() < BATCH_BYTES {
                 next = self.socket.try_read();
@@ -303,13 +288,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
         self.connection.heard(std::time::Instant::now());
         if matches!(outcome, Err(End::Close(CloseCode::RateLimited, _))) {
-            append(
-                &self.app.metrics,
-                &mut out,
-                &Event::Error { message: "Rate limit exceeded".into(), code: ErrorCode::RateLimited },
-                None,
-                now,
-            );
+            let error = Event::Error { message: "Rate limit exceeded".into(), code: ErrorCode::RateLimited };
+            append(&self.app.metrics, &mut out, &error, None, now);
         }
         if !out.is_empty() {
             self.write(&out).await?; // what was asked before an end is still answered
@@ -355,10 +335,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         match request {
             Ok(request) => self.reply(request, now, out),
             Err(Rejection { code, message, reference }) => {
-                metrics.traffic.received.inc(Received::Rejected);
-                if code == ErrorCode::MessageTooLarge {
-                    metrics.refused.inc(Refused::MessageTooLarge);
-                }
+                count::rejected(metrics, code);
                 append(metrics, out, &Event::Error { message, code }, reference.as_deref(), now);
             }
         }
@@ -433,16 +410,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             self.write(Frame::ping(mark.as_ref().map_or(&[][..], |mark| mark)).as_bytes()).await?;
         }
         Ok(())
-    }
-}
-
-/// Appends `event` as a frame, and counts it.
-fn append(metrics: &Metrics, out: &mut Vec<u8>, event: &Event, reference: Option<&str>, now: Timestamp) {
-    match event.frame(reference, now) {
-        Ok(frame) => {
-            metrics.traffic.says(event);
-            out.extend_from_slice(frame.as_bytes());
-        }
-        Err(error) => tracing::error!(%error, "an event could not be encoded"),
     }
 }

@@ -19,6 +19,7 @@ use sha1::{Digest, Sha1};
 
 use tokio::time::timeout;
 
+use super::count;
 use super::run::{Wish, serve};
 use super::socket::{End, Socket};
 use crate::app::App;
@@ -28,7 +29,7 @@ use crate::door::{NetKey, Seat};
 use crate::error::ApiError;
 use crate::hub::presence::Identity;
 use crate::ids::{DeviceId, MessageId, UserId};
-use crate::metrics::{Refused, Sent};
+use crate::metrics::Refused;
 use crate::store::TokenKind;
 use crate::wire::CloseCode;
 
@@ -125,10 +126,7 @@ async fn session(app: Arc<App>, upgraded: Upgraded, admitted: Result<Admitted, C
         }
         Err(code) => {
             tracing::info!(%address, code = code.code(), "refused");
-            app.metrics.sessions.ended.inc(code.into());
-            if code.announced() {
-                app.metrics.traffic.sent.inc(Sent::Disconnect);
-            }
+            count::ended(&app.metrics, code.into());
             socket.finish(End::from(code)).await;
         }
     }
