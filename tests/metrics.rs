@@ -238,6 +238,22 @@ async fn the_last_hundred_of_each_operation() {
 }
 
 #[tokio::test]
+async fn a_source_that_hangs_shows_even_when_nobody_waits_for_it() {
+    let stub = Stub::start(|_| Reply::Hang).await;
+    let mut config = roomy();
+    config.chat.responder = Responder::Openai;
+    (config.chat.url, config.chat.model) = (stub.url("/v1"), "m".into());
+    let server = Server::with(config).await;
+    let admin = server.admin().await;
+    let mut client = server.connect(&admin).await;
+    client.say(json!({"type": "chat_message", "message": "?"})).await;
+    eventually("it is asked", async || stub.got().len() == 1).await;
+    drop(client);
+    let left = "upstream_calls_total{upstream=\"chat\",outcome=\"abandoned\"}";
+    eventually("it is counted", async || page(&server, &admin).await.get(left) == 1.0).await;
+}
+
+#[tokio::test]
 async fn what_takes_longer_than_a_second_is_in_the_log() {
     let stub = Stub::start(|_| Reply::Events(spoken(&["一", "二"]), Duration::from_millis(500))).await;
     let dir = tempfile::tempdir().unwrap();

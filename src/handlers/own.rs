@@ -14,7 +14,7 @@ use sha2::Sha256;
 use tokio::sync::Semaphore;
 
 use super::Asked;
-use super::upstream::{Breaker, UpstreamError, count, read, send};
+use super::upstream::{Breaker, UpstreamError, counted, read, send};
 use crate::config::HandlerConfig;
 use crate::ids::{DeviceId, UserId};
 use crate::metrics::{Metrics, Upstream};
@@ -62,10 +62,7 @@ impl OwnTypes {
         let Some((own, client)) = self.types.get(kind).zip(self.client.as_ref()) else {
             return Event::Error { message: format!("Unsupported message type: {kind}"), code: ErrorCode::UnsupportedType };
         };
-        let began = Instant::now();
-        let answer = own.ask(client, asked, message).await;
-        count(&own.metrics, Upstream::Own, &answer, began);
-        match answer {
+        match counted(&own.metrics, Upstream::Own, own.ask(client, asked, message)).await {
             Ok(data) => Event::Own { kind: format!("{kind}_response"), data },
             Err(why) => {
                 tracing::warn!(kind, %why, "a handler gave no answer");

@@ -2,6 +2,7 @@
 //!
 //! Only what the configuration names is ever called: no proxy of the environment, and no redirect to another host.
 
+use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -71,9 +72,30 @@ impl UpstreamError {
     }
 }
 
-/// Counts a call of `upstream` that began at `began` and has just ended, or was not made at all.
-pub(super) fn count<T>(metrics: &Metrics, upstream: Upstream, outcome: &Result<T, UpstreamError>, began: Instant) {
-    metrics.called(upstream, outcome.as_ref().map_or_else(UpstreamError::outcome, |_| Outcome::Ok), began);
+/// Counts a call however it ends, also when its asker goes first: else a source that hangs would never show.
+struct Calling<'a> {
+    metrics: &'a Metrics,
+    upstream: Upstream,
+    outcome: Outcome,
+    began: Instant,
+}
+
+impl Drop for Calling<'_> {
+    fn drop(&mut self) {
+        self.metrics.called(self.upstream, self.outcome, self.began);
+    }
+}
+
+/// Runs `call`, a call of `upstream`, and counts it.
+pub(super) async fn counted<T>(
+    metrics: &Metrics,
+    upstream: Upstream,
+    call: impl Future<Output = Result<T, UpstreamError>>,
+) -> Result<T, UpstreamError> {
+    let mut calling = Calling { metrics, upstream, outcome: Outcome::Abandoned, began: Instant::now() };
+    let answer = call.await;
+    calling.outcome = answer.as_ref().map_or_else(UpstreamError::outcome, |_| Outcome::Ok);
+    answer
 }
 
 impl From<reqwest::Error> for UpstreamError {

@@ -247,6 +247,8 @@ labels! {
         NotTaken "not_taken",
         /// The request can't be made.
         Misconfigured "misconfigured",
+        /// Nobody waited for the end: the asker had gone.
+        Abandoned "abandoned",
     }
 
     /// What is measured: see [`Timed`](super::Timed).

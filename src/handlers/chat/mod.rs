@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::Chunk;
-use super::upstream::{Breaker, UpstreamError, count};
+use super::upstream::{Breaker, UpstreamError, counted};
 use crate::config::{ChatConfig, Responder};
 use crate::door::Rate;
 use crate::ids::UserId;
@@ -97,10 +97,7 @@ impl Chat {
             self.metrics.refused.inc(Refused::ChatRate);
             Unanswered::TooMany(wait.as_secs() + 1)
         })?;
-        let began = Instant::now();
-        let answer = self.call(client, user, text, piece).await;
-        count(&self.metrics, Upstream::Chat, &answer, began);
-        Ok(answer?)
+        Ok(counted(&self.metrics, Upstream::Chat, self.call(client, user, text, piece)).await?)
     }
 
     async fn call(&self, client: &Client, user: UserId, text: &str, piece: Chunk<'_>) -> Result<String, UpstreamError> {

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::Found;
 use crate::config::{QWeatherConfig, Secret};
-use crate::handlers::upstream::{Breaker, UpstreamError, count, read, send_any};
+use crate::handlers::upstream::{Breaker, UpstreamError, counted, read, send_any};
 use crate::metrics::{Metrics, Upstream};
 use crate::wire::Timestamp;
 use crate::wire::outbound::{Weather, WeatherNow};
@@ -78,10 +78,7 @@ impl QWeather {
 
     /// The weather in `city`.
     pub(super) async fn now(&self, city: &str) -> Found {
-        let began = Instant::now();
-        let found = self.call(city).await;
-        count(&self.metrics, Upstream::Weather, &found, began);
-        found
+        counted(&self.metrics, Upstream::Weather, self.call(city)).await
     }
 
     async fn call(&self, city: &str) -> Found {
