@@ -16,10 +16,13 @@ use crate::door::Door;
 use crate::handlers::{Handlers, HandlersError};
 use crate::hub::Hub;
 use crate::mailbox::Mailbox;
+use crate::metrics::Metrics;
 use crate::store::{Store, StoreError, compact};
 
 /// The shared state of one running server.
 pub struct App {
+    /// What is counted and measured.
+    pub metrics: Arc<Metrics>,
     /// What outlives the process.
     pub store: Store,
     /// Who is who.
@@ -97,12 +100,14 @@ impl App {
     /// When the log can't be read, or upstreams can't be set up.
     pub fn new(config: Config, store: Store) -> Result<Arc<Self>, HandlersError> {
         let hub = Hub::new(config.limits.group_buffer, config.limits.group_bytes);
+        let metrics = Metrics::new(store.commits().clone());
         Ok(Arc::new(Self {
-            mailbox: Mailbox::open(store.clone(), hub.clone(), &config)?,
-            handlers: ArcSwap::from_pointee(Handlers::new(&config, store.clone())?),
+            mailbox: Mailbox::open(store.clone(), hub.clone(), &config, metrics.clone())?,
+            handlers: ArcSwap::from_pointee(Handlers::new(&config, store.clone(), &metrics)?),
             auth: Auth::new(store.clone(), &config.limits, config.storage.hashers()).map_err(StoreError::from)?,
-            door: Door::new(&config),
+            door: Door::new(&config, metrics.clone()),
             hub,
+            metrics,
             sessions: TaskTracker::new(),
             stopping: CancellationToken::new(),
             started: Instant::now(),

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::auth::pairing::PairingError;
 use crate::auth::{AuthError, PasswordError};
 use crate::mailbox::MailboxError;
+use crate::metrics::Refused;
 use crate::store::StoreError;
 
 /// What a REST call can fail with.
@@ -75,9 +76,9 @@ pub enum ApiError {
     /// 426: an ordinary request to a WebSocket route.
     #[error("this is a WebSocket endpoint")]
     UpgradeRequired,
-    /// 429: come back after so long.
+    /// 429: one more than which rate allows; come back after so long.
     #[error("too many requests")]
-    TooMany(Duration),
+    TooMany(Refused, Duration),
     /// 500: the cause is in the log, under this id.
     #[error("internal server error (log id {0})")]
     Internal(String),
@@ -93,9 +94,9 @@ pub enum ApiError {
     /// 503: not able to serve.
     #[error("not ready: {0}")]
     NotReady(&'static str),
-    /// 503: come back in a moment.
+    /// 503: come back in a moment, when there is less of this.
     #[error("busy, try again")]
-    Busy,
+    Busy(Refused),
 }
 
 impl ApiError {
@@ -129,13 +130,45 @@ impl ApiError {
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
             Self::UpgradeRequired => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
-            Self::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
+            Self::TooMany(..) => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
             Self::KeyReused => (StatusCode::CONFLICT, "idempotency_key_reused"),
             Self::MailboxFull => (StatusCode::INSUFFICIENT_STORAGE, "mailbox_full"),
             Self::DiskLow => (StatusCode::INSUFFICIENT_STORAGE, "disk_low"),
             Self::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
-            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            Self::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+        }
+    }
+
+    /// Which limit, rule or shortage refused it; `None` where the request itself is at fault, something failed, or it has been
+    /// counted where it was noticed.
+    pub fn refused(&self) -> Option<Refused> {
+        match self {
+            Self::Unauthorized => Some(Refused::Unauthorized),
+            Self::Forbidden => Some(Refused::Forbidden),
+            Self::RegistrationClosed => Some(Refused::RegistrationClosed),
+            Self::ForeignOrigin => Some(Refused::Origin),
+            Self::Csrf => Some(Refused::Csrf),
+            Self::Full(_) => Some(Refused::Quota),
+            Self::BodyTooSlow => Some(Refused::BodyTooSlow),
+            Self::TooLarge(_) => Some(Refused::BodyTooLarge),
+            Self::TooMany(why, _) | Self::Busy(why) => Some(*why),
+            // Counted by the mailbox, which refuses sessions, too; and among log-ins.
+            Self::MailboxFull | Self::DiskLow | Self::WrongPassword => None,
+            Self::InvalidJson(_)
+            | Self::Invalid(_)
+            | Self::MissingParameter(_)
+            | Self::ReservedType(_)
+            | Self::PairingOver
+            | Self::NotFound(_)
+            | Self::MethodNotAllowed
+            | Self::Taken(_)
+            | Self::LastAdmin
+            | Self::NotJson
+            | Self::UpgradeRequired
+            | Self::Internal(_)
+            | Self::KeyReused
+            | Self::NotReady(_) => None,
         }
     }
 
@@ -157,8 +190,8 @@ impl ApiError {
         }
         let (status, code) = self.status();
         let retry_after = match self {
-            Self::TooMany(wait) => Some(whole_seconds(*wait)),
-            Self::Busy => Some(1),
+            Self::TooMany(_, wait) => Some(whole_seconds(*wait)),
+            Self::Busy(_) => Some(1),
             _ => None,
         };
         let data = match self {
@@ -231,10 +264,10 @@ impl From<MailboxError> for ApiError {
 impl From<PairingError> for ApiError {
     fn from(error: PairingError) -> Self {
         match error {
-            PairingError::Full => Self::Busy,
+            PairingError::Full => Self::Busy(Refused::Busy),
             PairingError::NoRandom => Self::internal(error),
             PairingError::Unknown => Self::PairingOver,
-            PairingError::TooMany(wait) => Self::TooMany(wait),
+            PairingError::TooMany(wait) => Self::TooMany(Refused::PairingCodes, wait),
         }
     }
 }
@@ -244,8 +277,8 @@ impl From<AuthError> for ApiError {
         match error {
             AuthError::Refused => Self::Unauthorized,
             AuthError::WrongPassword => Self::WrongPassword,
-            AuthError::Throttled(wait) => Self::TooMany(wait),
-            AuthError::Busy => Self::Busy,
+            AuthError::Throttled(wait) => Self::TooMany(Refused::LoginsRate, wait),
+            AuthError::Busy => Self::Busy(Refused::Busy),
             AuthError::Password(why @ (PasswordError::TooShort | PasswordError::TooLong)) => Self::Invalid(why.to_string()),
             AuthError::Store(error) => error.into(),
             other => Self::internal(other),

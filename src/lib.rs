@@ -15,6 +15,7 @@
 //! | --- | --- | --- |
 //! | [`ids`] | newtypes for every id | nothing |
 //! | [`wire`] | the bytes: inbound, outbound, frames, close codes, timestamps | ids |
+//! | [`metrics`] | what is counted and measured; every room below may count | wire |
 //! | [`audit`] | the trail of who got in and who changed rights | ids |
 //! | [`config`] | the settings | nothing |
 //! | [`data_dir`] | the directory that holds everything | nothing |
@@ -48,6 +49,7 @@ pub mod handlers;
 pub mod hub;
 pub mod ids;
 pub mod mailbox;
+pub mod metrics;
 pub mod ops;
 pub mod rest;
 pub mod session;
@@ -75,12 +77,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use app::{App, OpenError};
-pub use ops::reload::Reload;
 use auth::AuthError;
 use config::Config;
-use door::guard::Policy;
+use door::guard::{Guard, Policy};
 use door::listen::ConsolePath;
 use door::tls::{Tls, TlsError};
+pub use ops::reload::Reload;
 use store::StoreError;
 use wire::CloseCode;
 
@@ -116,6 +118,14 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
+    /// The address for collectors can't be had.
+    #[error("can't listen on {at} (metrics.listen): {source}")]
+    Metrics {
+        /// As configured.
+        at: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The socket failed.
     #[error("listening failed: {0}")]
     Listen(#[from] io::Error),
@@ -143,6 +153,9 @@ pub async fn serve(
     let redirect =
         app.config().tls.redirect.map(|at| door::listen::bind(at).map_err(|source| ServeError::Redirect { at, source }));
     let redirect = redirect.transpose()?;
+    let collected =
+        app.config().metrics.listen.map(|at| door::listen::bind(at).map_err(|source| ServeError::Metrics { at, source }));
+    let collected = collected.transpose()?;
     ops::first_start::ensure_admin(&app, admin_password, address, tls.as_ref().map(Tls::fingerprint).as_deref()).await?;
     let mut helpers = JoinSet::new(); // ends what it holds when it is dropped
     helpers.spawn(ops::sweep::run(app.clone()));
@@ -170,6 +183,9 @@ pub async fn serve(
     if let Some(from) = redirect {
         let (_, redirecting) = server(TcpAcceptor::try_from(from)?, &app, door::redirect::service(address.port()));
         helpers.spawn(async move { drop(redirecting.await) });
+    }
+    if let Some(from) = collected {
+        helpers.spawn(collect(&app, from)?);
     }
     tracing::info!(%address, data = %data.display(), version = env!("CARGO_PKG_VERSION"), "serving");
 
@@ -245,6 +261,17 @@ where
     server.http1_mut().max_buf_size(HEAD_BYTES);
     let handle = server.handle();
     (handle, Box::pin(server.try_serve(service)))
+}
+
+/// Serves `/metrics` alone, without log-in. With seats of its own: a flood at the main listener is what must be seen from afar.
+fn collect(app: &Arc<App>, listener: TcpListener) -> io::Result<impl Future<Output = ()> + use<>> {
+    tracing::info!(address = %listener.local_addr()?, "metrics for anyone");
+    let guard = Guard::new(&app.config(), app.door.proxies.clone(), app.metrics.clone());
+    let policy = Policy::new(Arc::new(guard));
+    let mut server = Server::new(TcpAcceptor::try_from(listener)?).fuse_policy(policy);
+    server.http1_mut().max_buf_size(HEAD_BYTES);
+    let service = rest::collector(app);
+    Ok(async move { drop(server.try_serve(service).await) })
 }
 
 /// Ends every session with 1001 and waits until they have drained, or the deadline.

@@ -79,6 +79,7 @@ async fn walk(at: &Path, n: &str) {
     json(at, &["send", &format!("id:{id}"), "\"again\""]).await;
     assert!(refused(at, &["send", &ana, "{oops"]).await.contains("the message is no JSON"));
     assert!(refused(at, &["send", "{}"]).await.contains("for whom?"));
+    assert!(refused(at, &["send", &ana, "--device", &lamp, "{}"]).await.contains("one recipient"));
     assert!(refused(at, &["send", "nobody", "{}"]).await.contains("there is no user nobody"));
     let waiting = json(at, &["queue", "list"]).await;
     let of = |name: String| waiting.as_array().unwrap().iter().find(|row| row["recipient"] == name).unwrap()["messages"].clone();

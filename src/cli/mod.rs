@@ -141,7 +141,7 @@ mod tests {
         assert!(Cli::parse_from(["qy-lty"]).command.is_none());
         let cli = Cli::parse_from(["qy-lty", "user", "list", "--json"]);
         assert!(cli.json);
-        assert!(Cli::try_parse_from(["qy-lty", "send", "ana", "--device", "3", "{}"]).is_err(), "one recipient");
+        assert!(Cli::try_parse_from(["qy-lty", "send", "--all", "--device", "3", "{}"]).is_err(), "one recipient");
         assert!(Cli::try_parse_from(["qy-lty", "send", "--all", "{}"]).is_ok());
     }
 }

@@ -15,6 +15,7 @@ use super::address::NetKey;
 use super::client::Proxies;
 use super::seats::{Gate, Pass, Seat, Seats};
 use crate::config::{Config, Limits};
+use crate::metrics::{Metrics, Refused};
 
 /// How long an HTTP connection may be idle between bytes, or its reader slow.
 const STALL: Duration = Duration::from_secs(75);
@@ -27,16 +28,18 @@ pub struct Guard {
     by_address: Seats<NetKey>,
     proxies: Arc<ArcSwap<Proxies>>,
     deadlines: ArcSwap<FuseConfig>,
+    metrics: Arc<Metrics>,
 }
 
 impl Guard {
     /// As configured.
-    pub fn new(config: &Config, proxies: Arc<ArcSwap<Proxies>>) -> Self {
+    pub fn new(config: &Config, proxies: Arc<ArcSwap<Proxies>>, metrics: Arc<Metrics>) -> Self {
         Self {
             all: Gate::new(config.limits.sockets),
             by_address: Seats::new(config.limits.sockets_per_address()),
             proxies,
             deadlines: ArcSwap::from_pointee(deadlines(&config.limits)),
+            metrics,
         }
     }
 
@@ -85,6 +88,7 @@ impl FusePolicy for Policy {
         let counted = peer.filter(|&address| !self.guard.proxies.load().trusts(address));
         let one_of_address = match counted.map(|address| self.guard.by_address.take(address.into())) {
             Some(None) => {
+                self.guard.metrics.refused.inc(Refused::SocketsOfAddress);
                 tracing::debug!(peer = ?info.remote_addr, "refused: too many HTTP connections of this address");
                 return FuseAction::Reject;
             }
@@ -136,7 +140,7 @@ mod tests {
         let mut config = Config::default();
         change(&mut config);
         let proxies = Arc::new(ArcSwap::from_pointee(Proxies::new(&config.server)));
-        Policy::new(Arc::new(Guard::new(&config, proxies)))
+        Policy::new(Arc::new(Guard::new(&config, proxies, Metrics::new(Arc::default()))))
     }
 
     async fn come(policy: &Policy, address: [u8; 4]) -> Option<(ArcConnObserver, ConnCtrl)> {

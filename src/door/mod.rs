@@ -21,6 +21,7 @@ use salvo::http::uri::Scheme;
 
 use crate::config::{Config, Limits};
 use crate::ids::{TokenId, UserId};
+use crate::metrics::Metrics;
 
 pub use address::NetKey;
 pub use rates::{Penalty, Rate};
@@ -51,18 +52,20 @@ pub struct Door {
     pub pairings: Rate<NetKey>,
     /// Lines about refusals in the audit trail, by address: who is refused must not fill the disk by it.
     pub refusal_lines: Rate<NetKey>,
-    /// How many more there would have been since the last sweep.
-    pub lines_left_out: AtomicU64,
+    /// Where what they leave out is counted, and how many that were at the last sweep.
+    metrics: Arc<Metrics>,
+    left_out_before: AtomicU64,
+    /// Allowed web origins.
     origins: ArcSwap<origin::Origins>,
     /// Whose word about a client's address is taken.
-    proxies: Arc<ArcSwap<client::Proxies>>,
+    pub proxies: Arc<ArcSwap<client::Proxies>>,
     /// Plain HTTP connections.
     pub guard: Arc<guard::Guard>,
 }
 
 impl Door {
     /// A door with the configured limits.
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Self {
         let proxies = Arc::new(ArcSwap::from_pointee(client::Proxies::new(&config.server)));
         let Limits { connections, connections_per_address, connections_per_user, .. } = config.limits;
         Self {
@@ -76,8 +79,9 @@ impl Door {
             trusted_requests: Rate::per_minute(config.limits.trusted_requests_per_minute),
             pairings: Rate::per_minute(config.limits.pairings_per_minute),
             refusal_lines: Rate::per_minute(REFUSAL_LINES),
-            lines_left_out: AtomicU64::new(0),
-            guard: Arc::new(guard::Guard::new(config, proxies.clone())),
+            left_out_before: AtomicU64::new(0),
+            guard: Arc::new(guard::Guard::new(config, proxies.clone(), metrics.clone())),
+            metrics,
             proxies,
             origins: ArcSwap::from_pointee(origins(config)),
         }
@@ -125,7 +129,8 @@ impl Door {
         self.trusted_requests.sweep();
         self.pairings.sweep();
         self.refusal_lines.sweep();
-        match self.lines_left_out.swap(0, Ordering::Relaxed) {
+        let left_out = self.metrics.audit_left_out.get();
+        match left_out.saturating_sub(self.left_out_before.swap(left_out, Ordering::Relaxed)) {
             0 => {}
             count => tracing::info!(target: crate::audit::TARGET, event = "left_out", count),
         }

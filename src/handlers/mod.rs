@@ -17,6 +17,7 @@ use futures_util::future::BoxFuture;
 
 use crate::config::Config;
 use crate::ids::{DeviceId, UserId};
+use crate::metrics::Metrics;
 use crate::store::{Repertoire, Store};
 use crate::wire::{Command, ErrorCode, Event, Timestamp};
 
@@ -57,6 +58,7 @@ pub struct Handlers {
     own_types: Vec<String>,
     catalog: Arc<Catalog>,
     store: Store,
+    metrics: Arc<Metrics>,
 }
 
 impl Handlers {
@@ -64,15 +66,16 @@ impl Handlers {
     ///
     /// # Errors
     /// [`HandlersError`].
-    pub fn new(config: &Config, store: Store) -> Result<Self, HandlersError> {
+    pub fn new(config: &Config, store: Store, metrics: &Arc<Metrics>) -> Result<Self, HandlersError> {
         let client = client(config)?;
         Ok(Self {
-            chat: Arc::new(chat::Chat::new(&config.chat, client.clone())),
-            weather: Arc::new(weather::Sources::new(&config.weather, store.clone(), client.as_ref())),
-            own: Arc::new(own::OwnTypes::new(&config.handler, client)),
+            chat: Arc::new(chat::Chat::new(&config.chat, client.clone(), metrics.clone())),
+            weather: Arc::new(weather::Sources::new(&config.weather, store.clone(), client.as_ref(), metrics)),
+            own: Arc::new(own::OwnTypes::new(&config.handler, client, metrics)),
             own_types: own_types(config),
             catalog: Arc::new(Catalog::open(store.clone())?),
             store,
+            metrics: metrics.clone(),
         })
     }
 
@@ -85,18 +88,19 @@ impl Handlers {
         let same = old.chat == new.chat && old.weather == new.weather && old.handler == new.handler;
         let client = if same { None } else { client(new)? };
         let chat = || self.chat.changed(&new.chat, client.clone());
-        let weather = || weather::Sources::new(&new.weather, self.store.clone(), client.as_ref());
+        let weather = || weather::Sources::new(&new.weather, self.store.clone(), client.as_ref(), &self.metrics);
         Ok(Self {
             chat: if old.chat == new.chat { self.chat.clone() } else { Arc::new(chat()) },
             weather: if old.weather == new.weather { self.weather.clone() } else { Arc::new(weather()) },
             own: if old.handler == new.handler {
                 self.own.clone()
             } else {
-                Arc::new(own::OwnTypes::new(&new.handler, client.clone()))
+                Arc::new(own::OwnTypes::new(&new.handler, client.clone(), &self.metrics))
             },
             own_types: own_types(new),
             catalog: self.catalog.clone(),
             store: self.store.clone(),
+            metrics: self.metrics.clone(),
         })
     }
 

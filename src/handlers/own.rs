@@ -4,6 +4,7 @@
 //! seconds in `X-QY-LTY-Timestamp`: who checks both can tell our requests from others', and old ones from new.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -13,9 +14,10 @@ use sha2::Sha256;
 use tokio::sync::Semaphore;
 
 use super::Asked;
-use super::upstream::{Breaker, UpstreamError, read, send};
+use super::upstream::{Breaker, UpstreamError, counted, read, send};
 use crate::config::HandlerConfig;
 use crate::ids::{DeviceId, UserId};
+use crate::metrics::{Metrics, Upstream};
 use crate::wire::{ErrorCode, Event, Raw, Timestamp};
 
 /// One type.
@@ -23,6 +25,7 @@ struct Own {
     config: HandlerConfig,
     at_once: Semaphore,
     breaker: Breaker,
+    metrics: Arc<Metrics>,
 }
 
 /// All of them, by type.
@@ -46,10 +49,10 @@ struct Question<'a> {
 
 impl OwnTypes {
     /// As configured.
-    pub(super) fn new(config: &[HandlerConfig], client: Option<Client>) -> Self {
+    pub(super) fn new(config: &[HandlerConfig], client: Option<Client>, metrics: &Arc<Metrics>) -> Self {
         let own = |config: &HandlerConfig| {
             let at_once = Semaphore::new(config.concurrency);
-            (config.kind.clone(), Own { config: config.clone(), at_once, breaker: Breaker::default() })
+            (config.kind.clone(), Own { config: config.clone(), at_once, breaker: Breaker::default(), metrics: metrics.clone() })
         };
         Self { types: config.iter().map(own).collect(), client }
     }
@@ -59,7 +62,7 @@ impl OwnTypes {
         let Some((own, client)) = self.types.get(kind).zip(self.client.as_ref()) else {
             return Event::Error { message: format!("Unsupported message type: {kind}"), code: ErrorCode::UnsupportedType };
         };
-        match own.ask(client, asked, message).await {
+        match counted(&own.metrics, Upstream::Own, own.ask(client, asked, message)).await {
             Ok(data) => Event::Own { kind: format!("{kind}_response"), data },
             Err(why) => {
                 tracing::warn!(kind, %why, "a handler gave no answer");

@@ -2,12 +2,15 @@
 //!
 //! Only what the configuration names is ever called: no proxy of the environment, and no redirect to another host.
 
+use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, RequestBuilder, Response};
 use tokio::time::timeout;
+
+use crate::metrics::{Metrics, Outcome, Upstream};
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -50,6 +53,49 @@ pub(super) enum UpstreamError {
     /// The request can't be made: an address or a key that no request can hold.
     #[error("the source is wrongly configured")]
     Misconfigured,
+}
+
+impl UpstreamError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Unreachable => Outcome::Unreachable,
+            Self::TooSlow => Outcome::TooSlow,
+            Self::Status(_) => Outcome::Status,
+            Self::TooLarge => Outcome::TooLarge,
+            Self::BrokeOff => Outcome::BrokeOff,
+            Self::Unreadable => Outcome::Unreadable,
+            Self::OutOfOrder => Outcome::OutOfOrder,
+            Self::Busy => Outcome::Busy,
+            Self::NotTaken => Outcome::NotTaken,
+            Self::Misconfigured => Outcome::Misconfigured,
+        }
+    }
+}
+
+/// Counts a call however it ends, also when its asker goes first: else a source that hangs would never show.
+struct Calling<'a> {
+    metrics: &'a Metrics,
+    upstream: Upstream,
+    outcome: Outcome,
+    began: Instant,
+}
+
+impl Drop for Calling<'_> {
+    fn drop(&mut self) {
+        self.metrics.called(self.upstream, self.outcome, self.began);
+    }
+}
+
+/// Runs `call`, a call of `upstream`, and counts it.
+pub(super) async fn counted<T>(
+    metrics: &Metrics,
+    upstream: Upstream,
+    call: impl Future<Output = Result<T, UpstreamError>>,
+) -> Result<T, UpstreamError> {
+    let mut calling = Calling { metrics, upstream, outcome: Outcome::Abandoned, began: Instant::now() };
+    let answer = call.await;
+    calling.outcome = answer.as_ref().map_or_else(UpstreamError::outcome, |_| Outcome::Ok);
+    answer
 }
 
 impl From<reqwest::Error> for UpstreamError {

@@ -19,6 +19,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::broadcast::{Receiver, Sender};
 
 use crate::ids::{DeviceId, MessageId, Recipient, UserId};
+use crate::metrics::Group;
 use crate::wire::Frame;
 pub use presence::{Connection, Presence};
 
@@ -138,6 +139,24 @@ impl Hub {
     /// How many groups there are.
     pub fn group_count(&self) -> usize {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// The groups of users, those of devices, and the one of all: how many, and with how many members. Holds publishers up while
+    /// it counts, a few microseconds for a hundred groups.
+    pub fn group_sizes(&self) -> [Group; 3] {
+        let mut sizes = [Group::default(); 3];
+        for (group, sender) in self.groups.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let kind = match group {
+                Recipient::User(_) => &mut sizes[0],
+                Recipient::Device(_) => &mut sizes[1],
+                Recipient::All => &mut sizes[2],
+            };
+            let members = sender.receiver_count();
+            kind.count += 1;
+            kind.members += members;
+            kind.largest = kind.largest.max(members);
+        }
+        sizes
     }
 
     /// How often a member has fallen behind since the start.
@@ -307,6 +326,8 @@ mod tests {
         let first = hub.subscribe(UserId(1), None);
         let second = hub.subscribe(UserId(1), Some(DeviceId(1)));
         assert_eq!(hub.group_count(), 3);
+        let sizes = hub.group_sizes().map(|kind| (kind.count, kind.members, kind.largest));
+        assert_eq!(sizes, [(1, 2, 2), (1, 1, 1), (1, 2, 2)]);
         drop(second);
         assert_eq!(hub.group_count(), 2);
         drop(first);

@@ -97,7 +97,8 @@ pub(super) fn take_acks(shared: &Shared, log: Log<'_>) -> Result<(), StoreError>
             continue;
         }
         let moved = shared.books().state.receive(reader, upto, joined, now);
-        let Some(effects) = moved else { continue };
+        let Some((received, effects)) = moved else { continue };
+        shared.metrics.mailbox.delivered.add(received as u64);
         log.set_cursor(reader, upto)?;
         if reader.recipient() != Recipient::All {
             log.note_receipt(reader.recipient(), upto, when)?;
@@ -124,6 +125,7 @@ pub(super) fn free_broadcasts(shared: &Shared, log: Log<'_>) -> Result<(), Store
 
 /// Makes the log agree with the books. On the writer thread.
 pub(super) fn apply(shared: &Shared, log: Log<'_>, effects: &Effects) -> Result<(), StoreError> {
+    shared.metrics.mailbox.expired.add(effects.expired.len() as u64);
     for &(recipient, id) in &effects.expired {
         log.note_purged(recipient, id)?; // nobody will get it any more: who asks what is missing must be told
         log.mark_expired(recipient, id)?;

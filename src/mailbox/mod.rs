@@ -35,6 +35,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::config::Config;
 use crate::hub::Hub;
 use crate::ids::{MessageId, Recipient, UserId};
+use crate::metrics::{Metrics, Refused};
 use crate::store::{Log, Reader, Severity, Store, StoreError, Stored, User};
 use crate::wire::Timestamp;
 use clock::ServiceClock;
@@ -65,21 +66,6 @@ pub enum MailboxError {
     Store(#[from] StoreError),
 }
 
-/// What is counted.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Messages taken.
-    pub accepted: AtomicU64,
-    /// Refused because a mailbox was full.
-    pub refused_full: AtomicU64,
-    /// Refused because the disk was nearly full.
-    pub refused_disk: AtomicU64,
-    /// Pongs and acks that nobody had asked for.
-    pub strange_acks: AtomicU64,
-    /// Times a session went back to the log.
-    pub rereads: AtomicU64,
-}
-
 impl Severity for MailboxError {
     fn fatal(&self) -> bool {
         matches!(self, Self::Store(error) if error.fatal())
@@ -104,7 +90,7 @@ struct Shared {
     /// Acknowledgements on their way to the writer thread: the highest for each reader.
     acks: Mutex<HashMap<Reader, (MessageId, MessageId)>>,
     acks_submitted: AtomicBool,
-    counters: Counters,
+    metrics: Arc<Metrics>,
     watches: Watches,
     /// Seconds that a message waits when its sender does not say.
     ttl: AtomicU64,
@@ -129,7 +115,7 @@ impl Mailbox {
     ///
     /// # Errors
     /// When the store fails, or holds a record that can't be read.
-    pub fn open(store: Store, hub: Arc<Hub>, config: &Config) -> Result<Self, StoreError> {
+    pub fn open(store: Store, hub: Arc<Hub>, config: &Config, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
         let log = store.log();
         log.sweep_leftovers()?;
         let clock = ServiceClock::open(log, Timestamp::now())?;
@@ -164,7 +150,7 @@ impl Mailbox {
             committed,
             acks: Mutex::default(),
             acks_submitted: AtomicBool::new(false),
-            counters: Counters::default(),
+            metrics,
             watches: Watches::default(),
             ttl: AtomicU64::new(config.mailbox.ttl),
         };
@@ -185,11 +171,6 @@ impl Mailbox {
         self.shared.books().state.reload(config.mailbox.clone(), config.history.clone(), now);
     }
 
-    /// What has been counted since the start.
-    pub fn counters(&self) -> &Counters {
-        &self.shared.counters
-    }
-
     /// Whether the disk has room enough to take messages.
     pub fn disk_ok(&self) -> bool {
         self.disk.ok()
@@ -203,7 +184,7 @@ impl Mailbox {
         // A look costs a microsecond, and a fast writer fills a small disk within the second between two sweeps.
         self.disk.look();
         if !self.disk.ok() {
-            self.shared.counters.refused_disk.fetch_add(1, Ordering::Relaxed);
+            self.shared.metrics.refused.inc(Refused::DiskLow);
             return Err(MailboxError::DiskLow);
         }
         let (shared, hub) = (self.shared.clone(), self.hub.clone());
@@ -215,13 +196,13 @@ impl Mailbox {
                     // Committed before it is announced: who hears of it can read it.
                     announcer.committed.fetch_max(accepted.id.0, Ordering::AcqRel);
                     accepted.recipients = hub.publish(frame);
-                    announcer.counters.accepted.fetch_add(1, Ordering::Relaxed);
+                    announcer.metrics.mailbox.accepted.inc();
                 }
             },
         );
         let outcome = sent.await;
         if matches!(outcome, Err(MailboxError::Full)) {
-            self.shared.counters.refused_full.fetch_add(1, Ordering::Relaxed);
+            self.shared.metrics.refused.inc(Refused::MailboxFull);
         }
         outcome
     }
@@ -260,7 +241,7 @@ impl Mailbox {
 
     /// Counts an acknowledgement that nobody had asked for.
     pub fn strange_ack(&self) {
-        self.shared.counters.strange_acks.fetch_add(1, Ordering::Relaxed);
+        self.shared.metrics.mailbox.strange_acks.inc();
     }
 
     /// Ends lives, lets go of history, saves the clock. Call it every second; `thorough` every minute and at the end.

@@ -93,7 +93,7 @@ impl World {
         config.mailbox.ttl = 1000;
         config.storage.min_free_bytes = 0;
         config.history.messages = 3;
-        self.mailbox = Some(Mailbox::open(store, Hub::new(4, 1 << 20), &config).unwrap());
+        self.mailbox = Some(Mailbox::open(store, Hub::new(4, 1 << 20), &config, Metrics::new(Arc::default())).unwrap());
     }
 
     fn mailbox(&self) -> &Mailbox {

@@ -166,24 +166,26 @@ impl State {
         self.queues.get(&reader.recipient()).map_or(0, |q| q.pending.range(above(cursor)..).count())
     }
 
-    /// Moves the cursor of `reader` to `upto`; `None` when nothing waits below it, or it has been there.
-    pub(super) fn receive(&mut self, reader: Reader, upto: MessageId, joined: MessageId, now: u64) -> Option<Effects> {
+    /// Moves the cursor of `reader` to `upto`, and says over how many messages; `None` when nothing waits below it, or it has
+    /// been there.
+    pub(super) fn receive(&mut self, reader: Reader, upto: MessageId, joined: MessageId, now: u64) -> Option<(usize, Effects)> {
         let cursor = self.cursor(reader, joined);
         let recipient = reader.recipient();
         let queue = self.queues.get_mut(&recipient)?;
-        if upto <= cursor || queue.pending.range(above(cursor)..=upto).next().is_none() {
+        let received = if upto > cursor { queue.pending.range(above(cursor)..=upto).count() } else { 0 };
+        if received == 0 {
             return None;
         }
         if let Reader::Broadcasts(user) = reader {
             self.broadcasts.insert(user, upto);
-            return Some(Effects::default());
+            return Some((received, Effects::default()));
         }
         queue.cursor = upto;
         queue.keep_upto(upto, now);
         let mut effects = Effects::default();
         self.trim(recipient, &mut effects);
         self.schedule(recipient, now + self.history.retain);
-        Some(effects)
+        Some((received, effects))
     }
 
     /// Lets go of what is kept beyond the number that is to be kept.
@@ -369,7 +371,7 @@ mod tests {
         s.append(ME, MessageId(2), 50, 10);
         assert_eq!(s.room(ME, 0), Err(Full));
         assert_eq!(s.room(Recipient::All, 0), Ok(()));
-        assert_eq!(s.receive(READER, MessageId(1), START, 5), Some(Effects::default()));
+        assert_eq!(s.receive(READER, MessageId(1), START, 5), Some((1, Effects::default())));
         assert_eq!(s.room(ME, 10), Ok(()));
         let large = usize::try_from(MailboxConfig::default().bytes).unwrap();
         assert_eq!(s.room(ME, large), Err(Full));
@@ -413,7 +415,7 @@ mod tests {
         for id in 1..=4 {
             s.append(ME, MessageId(id), 1000, 1);
         }
-        assert_eq!(ids(&s.receive(READER, MessageId(3), START, 10).unwrap().purged), [1]);
+        assert_eq!(ids(&s.receive(READER, MessageId(3), START, 10).unwrap().1.purged), [1]);
         assert_eq!(s.sweep(109), Effects::default());
         assert_eq!(ids(&s.sweep(110).purged), [2, 3]);
         assert_eq!(s.oldest_kept(ME), Some(MessageId(4)));

@@ -17,6 +17,8 @@ impl Access {
     pub const USERS: Self = Self(Self::bit(Actor::User) | Self::ADMINS.0);
     /// Administrators, service tokens and devices, such as a weather station.
     pub const STATIONS: Self = Self(Self::bit(Actor::Device) | Self::bit(Actor::Service) | Self::ADMINS.0);
+    /// Administrators and service tokens: who watches the server, such as a collector of metrics.
+    pub const WATCHERS: Self = Self(Self::bit(Actor::Service) | Self::ADMINS.0);
     /// Administrators.
     pub const ADMINS: Self = Self(Self::bit(Actor::Admin));
 
@@ -42,6 +44,7 @@ mod tests {
         assert_eq!(allowed(Access::TOKENS), [false, true, true, true, true]);
         assert_eq!(allowed(Access::PROGRAMS), [false, false, true, true, true]);
         assert_eq!(allowed(Access::STATIONS), [false, true, true, false, true]);
+        assert_eq!(allowed(Access::WATCHERS), [false, false, true, false, true]);
         assert_eq!(allowed(Access::USERS), [false, false, false, true, true]);
         assert_eq!(allowed(Access::ADMINS), [false, false, false, false, true]);
     }

@@ -1,5 +1,7 @@
 //! `/api/auth`: getting in, getting out, one's own credentials.
 
+use std::time::Instant;
+
 use serde::{Deserialize, Serialize};
 
 use super::call::{Call, Reply, parse};
@@ -12,6 +14,7 @@ use crate::auth::{AuthError, Caller, Issued, TICKET_SECONDS};
 use crate::config::Registration;
 use crate::error::ApiError;
 use crate::ids::{DeviceId, TokenId, UserId};
+use crate::metrics::{LogIn, Operation};
 use crate::store::{Because, NewToken, Role, StoreError, Token, TokenKind, User, UserChange};
 use crate::wire::Timestamp;
 use crate::wire::text::is_plain;
@@ -104,13 +107,29 @@ fn retire(call: &Call, issued: &Issued) -> Result<(), ApiError> {
     close_stale(&call.app, issued.token.user_id)
 }
 
+/// Notes what a log-in came to.
+fn count(app: &App, outcome: &Result<User, AuthError>, began: Instant) {
+    let result = match outcome {
+        Ok(_) => LogIn::Ok,
+        Err(AuthError::WrongPassword) => LogIn::Wrong,
+        Err(AuthError::Throttled(_)) => LogIn::Throttled,
+        Err(AuthError::Busy) => LogIn::Busy,
+        Err(_) => LogIn::Failed,
+    };
+    app.metrics.logins.inc(result);
+    app.metrics.timed(Operation::LogIn).note(began.elapsed(), outcome.is_ok(), Timestamp::now());
+}
+
 /// `POST /api/auth/login {username, password, cookie?}`.
 pub(super) async fn login(call: Call) -> Result<Reply, ApiError> {
     let given = Credentials::read(&call)?;
     if given.cookie && !call.own_origin {
         return Err(ApiError::ForeignOrigin); // nobody else's page logs a browser in
     }
-    let user = call.app.auth.login(&given.username, &given.password, call.address).await.inspect_err(|error| match error {
+    let began = Instant::now();
+    let outcome = call.app.auth.login(&given.username, &given.password, call.address).await;
+    count(&call.app, &outcome, began);
+    let user = outcome.inspect_err(|error| match error {
         AuthError::WrongPassword => call.audit_refusal(Act::LogInFailed(named(&call, &given.username))),
         AuthError::Throttled(_) => call.audit_refusal(Act::LogInThrottled(named(&call, &given.username))),
         _ => {}

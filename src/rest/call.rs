@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use salvo::http::header::{CONTENT_TYPE, HeaderValue, SET_COOKIE};
@@ -63,7 +62,7 @@ impl Call {
     pub(super) fn audit_refusal(&self, act: Act<'_>) {
         match self.app.door.refusal_lines.check(&self.address.into()) {
             Ok(()) => self.audit(act),
-            Err(_) => drop(self.app.door.lines_left_out.fetch_add(1, Ordering::Relaxed)),
+            Err(_) => self.app.metrics.audit_left_out.inc(),
         }
     }
 

@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::auth::credential::bearer;
 use crate::auth::{Actor, Caller, browser};
 use crate::error::ApiError;
+use crate::metrics::Refused;
 
 /// Carries what a page of ours must know to change anything.
 const CSRF: HeaderName = HeaderName::from_static("x-csrf-token");
@@ -32,7 +33,10 @@ impl salvo::Handler for Endpoint {
     async fn handle(&self, req: &mut Request, _: &mut Depot, res: &mut Response, _: &mut FlowCtrl) {
         match self.answer(req).await {
             Ok(reply) => reply.render(res),
-            Err(error) => error.render(res),
+            Err(error) => {
+                error.refused().inspect(|&why| self.app.metrics.refused.inc(why));
+                error.render(res);
+            }
         }
     }
 }
@@ -119,7 +123,7 @@ impl Endpoint {
             Actor::Admin | Actor::Service => &self.app.door.trusted_requests,
             Actor::User | Actor::Device | Actor::Anonymous => &self.app.door.requests,
         };
-        rate.check(&caller.token.id).map_err(ApiError::TooMany)
+        rate.check(&caller.token.id).map_err(|wait| ApiError::TooMany(Refused::RequestsRate, wait))
     }
 
     /// The body: JSON, not longer than allowed.

@@ -1,6 +1,7 @@
 //! `/api/messages`: sending (guide sections 4.1 and 5.1).
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,6 +13,7 @@ use crate::error::ApiError;
 use crate::hub::Announced;
 use crate::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::mailbox::{IdempotencyKey, Outgoing};
+use crate::metrics::Operation;
 use crate::wire::outbound::RESERVED_TYPES;
 use crate::wire::{Frame, Push, Timestamp};
 
@@ -143,16 +145,22 @@ async fn deliver(call: &Call, to: Recipient, kind: &str, body: &Body<'_>, sender
     let (message, timestamp) = (body.message()?, Timestamp::now());
     let push = Push { kind, message, sender, timestamp };
     let delivery = body.delivery.unwrap_or(Delivery::Queued);
+    let began = Instant::now();
     let (id, recipients) = match delivery {
         Delivery::Live => {
             let frame = Frame::json(&push).map_err(ApiError::internal)?;
             (None, call.app.hub.publish(Arc::new(Announced { recipient: to, id: None, frame })))
         }
         Delivery::Queued => {
-            let accepted = call.app.mailbox.send(outgoing(call, to, &push, body.ttl)?).await?;
+            let sent = call.app.mailbox.send(outgoing(call, to, &push, body.ttl)?).await;
+            if sent.is_err() {
+                call.app.metrics.timed(Operation::Send).note(began.elapsed(), false, Timestamp::now());
+            }
+            let accepted = sent?;
             (Some(accepted.id), accepted.recipients)
         }
     };
+    call.app.metrics.timed(Operation::Send).note(began.elapsed(), true, Timestamp::now());
     Reply::data(SENT, &Sent { kind, message, timestamp, id, delivery, recipients })
 }
 

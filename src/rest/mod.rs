@@ -8,12 +8,14 @@ mod auth;
 mod call;
 mod companion;
 mod console;
+mod count;
 mod cross_origin;
 mod devices;
 mod endpoint;
 mod headers;
 mod info;
 mod messages;
+mod metrics;
 mod monitor;
 mod page;
 mod pairing;
@@ -36,6 +38,7 @@ use call::{Call, Reply};
 use cross_origin::CrossOrigin;
 use endpoint::{AsJson, Endpoint};
 use headers::Headers;
+pub use metrics::collector;
 
 /// The HTTP methods in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,6 +144,8 @@ pub static ROUTES: &[Route] = routes! {
     Delete "/api/catalog/dances"         ADMINS   companion::clear_dances;
 
     Get    "/api/monitor/connections"    ADMINS   monitor::connections;
+    Get    "/api/monitor/performance"    ADMINS   monitor::performance;
+    Get    "/metrics"                    WATCHERS metrics::metrics;
 
     Get    "/healthz"                    ANYONE   info::health;
     Get    "/readyz"                     ANYONE   info::ready;
@@ -199,6 +204,9 @@ pub fn service(app: &Arc<App>) -> Service {
     root = page::routes(root);
     root = mount(root, app, ROUTES, false);
     let https_only = app.config().tls.cert.is_some();
-    let service = Service::new(root).catcher(Catcher::default().hoop(AsJson)).hoop(Headers { https_only });
+    let service = Service::new(root)
+        .catcher(Catcher::default().hoop(AsJson))
+        .hoop(count::Count(app.metrics.clone()))
+        .hoop(Headers { https_only });
     service.hoop(CrossOrigin::new(app.clone()))
 }

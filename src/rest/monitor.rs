@@ -1,12 +1,11 @@
-//! Who is connected (guide section 7.1).
-
-use std::sync::atomic::{AtomicU64, Ordering};
+//! Who is connected, and how long things take (guide section 7).
 
 use serde::Serialize;
 
 use super::call::{Call, Reply};
 use crate::error::ApiError;
 use crate::ids::{ConnId, DeviceId, UserId};
+use crate::metrics::{Label, Refused, Timed};
 use crate::wire::Timestamp;
 
 /// One live connection.
@@ -20,7 +19,7 @@ struct ConnectionView {
     last_activity: Timestamp,
 }
 
-/// `GET /api/monitor/connections`: their number, and a page of them.
+/// `GET /api/monitor/connections`: their number, a page of them, and what was counted since the start.
 pub(super) async fn connections(call: Call) -> Result<Reply, ApiError> {
     #[derive(Serialize)]
     struct Stats {
@@ -28,27 +27,42 @@ pub(super) async fn connections(call: Call) -> Result<Reply, ApiError> {
         groups: usize,
         lagged: u64,
         mailbox: MailboxStats,
+        sessions: SessionStats,
+        messages: MessageStats,
+        refused: u64,
         connections: Vec<ConnectionView>,
         #[serde(skip_serializing_if = "Option::is_none")]
         next: Option<ConnId>,
     }
-    /// Since the start.
     #[derive(Serialize)]
     struct MailboxStats {
         accepted: u64,
+        delivered: u64,
+        expired: u64,
         refused_full: u64,
         refused_disk: u64,
         strange_acks: u64,
         rereads: u64,
     }
-    let counters = call.app.mailbox.counters();
-    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    #[derive(Serialize)]
+    struct SessionStats {
+        started: u64,
+        ended: u64,
+    }
+    #[derive(Serialize)]
+    struct MessageStats {
+        received: u64,
+        sent: u64,
+    }
+    let metrics = &call.app.metrics;
     let mailbox = MailboxStats {
-        accepted: read(&counters.accepted),
-        refused_full: read(&counters.refused_full),
-        refused_disk: read(&counters.refused_disk),
-        strange_acks: read(&counters.strange_acks),
-        rereads: read(&counters.rereads),
+        accepted: metrics.mailbox.accepted.get(),
+        delivered: metrics.mailbox.delivered.get(),
+        expired: metrics.mailbox.expired.get(),
+        refused_full: metrics.refused.of(Refused::MailboxFull).get(),
+        refused_disk: metrics.refused.of(Refused::DiskLow).get(),
+        strange_acks: metrics.mailbox.strange_acks.get(),
+        rereads: metrics.traffic.rereads.get(),
     };
     let (after, limit) = call.page()?;
     let hub = &call.app.hub;
@@ -67,8 +81,55 @@ pub(super) async fn connections(call: Call) -> Result<Reply, ApiError> {
         groups: hub.group_count(),
         lagged: hub.lagged_count(),
         mailbox,
+        sessions: SessionStats { started: metrics.sessions.started.get(), ended: metrics.sessions.ended.sum() },
+        messages: MessageStats { received: metrics.traffic.received.sum(), sent: metrics.traffic.sent.sum() },
+        refused: metrics.refused.sum(),
         connections: page.iter().map(|c| view(c)).collect(),
         next,
     };
     Reply::data("ok", &stats)
+}
+
+/// One operation: how many there were since the start, and the last hundred.
+#[derive(Serialize)]
+struct OperationView {
+    operation: &'static str,
+    total: u64,
+    /// How many of the total took longer than a second.
+    slow: u64,
+    /// At most a hundred; the rest of the fields are about these.
+    count: usize,
+    success: usize,
+    failure: usize,
+    p50_seconds: f64,
+    p99_seconds: f64,
+    max_seconds: f64,
+    last: Option<Timestamp>,
+}
+
+impl From<&Timed> for OperationView {
+    fn from(timed: &Timed) -> Self {
+        let recent = timed.recent();
+        Self {
+            operation: timed.operation().name(),
+            total: timed.total(),
+            slow: timed.slow.get(),
+            count: recent.count,
+            success: recent.success,
+            failure: recent.count - recent.success,
+            p50_seconds: recent.p50.as_secs_f64(),
+            p99_seconds: recent.p99.as_secs_f64(),
+            max_seconds: recent.max.as_secs_f64(),
+            last: recent.last,
+        }
+    }
+}
+
+/// `GET /api/monitor/performance`: the last hundred of each operation.
+pub(super) async fn performance(call: Call) -> Result<Reply, ApiError> {
+    #[derive(Serialize)]
+    struct Performance {
+        operations: Vec<OperationView>,
+    }
+    Reply::data("ok", &Performance { operations: call.app.metrics.operations().map(Into::into).collect() })
 }

@@ -12,6 +12,7 @@ use crate::audit::{self, Act};
 use crate::auth::pairing::{About, PAIRING_SECONDS, POLL_SECONDS, PairingError, Polled};
 use crate::error::ApiError;
 use crate::ids::{DeviceId, UserId};
+use crate::metrics::Refused;
 use crate::store::{Because, Device, DeviceChange, NewDevice, NewToken, TokenKind};
 
 /// `POST /api/devices/pair {name?, serial?, model?}` begins; `{device_code}` asks how it stands.
@@ -46,7 +47,8 @@ fn begin(call: &Call, about: About) -> Result<Reply, ApiError> {
     check_text("name", about.name.as_deref(), 1)?;
     check_text("serial", about.serial.as_deref(), 1)?;
     check_text("model", about.model.as_deref(), 0)?;
-    call.app.door.pairings.check(&call.address.into()).map_err(ApiError::TooMany)?;
+    let too_many = |wait| ApiError::TooMany(Refused::PairingsRate, wait);
+    call.app.door.pairings.check(&call.address.into()).map_err(too_many)?;
     let begun = call.app.auth.pairings.begin(about, Instant::now())?;
     call.audit(Act::PairingBegun);
     let (device_code, code) = (begun.device_code.reveal(), begun.code.as_str());
@@ -71,7 +73,8 @@ async fn ask(call: &Call, device_code: &str) -> Result<Reply, ApiError> {
     // A device code can't be guessed; who tries all the same is counted like who shows a wrong credential.
     let polled = call.app.auth.pairings.poll(device_code, Instant::now());
     if matches!(polled, Err(PairingError::Unknown)) {
-        call.app.door.refusals.check(&call.address.into(), Instant::now()).map_err(ApiError::TooMany)?;
+        let too_many = |wait| ApiError::TooMany(Refused::RefusalsRate, wait);
+        call.app.door.refusals.check(&call.address.into(), Instant::now()).map_err(too_many)?;
     }
     let handout = match polled? {
         Polled::Pending(left) => {

@@ -8,6 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -17,6 +18,7 @@ use crate::app::App;
 use crate::handlers::Asked;
 use crate::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::mailbox::{Fate, MailboxError, Outgoing, Teller};
+use crate::metrics::{Asked as Measured, Refused};
 use crate::store::{Store, StoreError};
 use crate::wire::inbound::Target;
 use crate::wire::{Command, ErrorCode, Event, Timestamp};
@@ -114,6 +116,7 @@ impl Asks {
             }
         }
         if asks.tasks.len() > AT_ONCE {
+            app.metrics.refused.inc(Refused::Answers);
             return Err(TOO_MANY);
         }
         let (app, say, orders) = (app.clone(), asks.say.clone(), asks.orders.clone());
@@ -127,8 +130,10 @@ impl Asks {
                 let (said, say) = (Said { event, reference: asked.reference.clone(), watched: None }, say.clone());
                 Box::pin(async move { drop(say.send(said).await) })
             };
+            let (measured, began) = (Measured::from(&command), Instant::now());
             let handlers = Arc::clone(&app.handlers()); // a change meanwhile does not disturb the answer
             let event = handlers.answer(&asked, command, &piece).await;
+            app.metrics.handled(&measured, &event, began, Timestamp::now());
             let reference = asked.reference.clone();
             match order {
                 // What went wrong is for who asked, not for the device.
@@ -150,7 +155,10 @@ impl Asks {
         reference: Option<String>,
     ) -> Result<(), Refusal> {
         let asks = asks.get_or_insert_with(|| Self::new(app));
-        asks.orders.try_send(Ordered { order, event, reference }).map_err(|_| TOO_MANY)
+        asks.orders.try_send(Ordered { order, event, reference }).map_err(|_| {
+            app.metrics.refused.inc(Refused::Answers);
+            TOO_MANY
+        })
     }
 
     /// The next event for the asker. Dropping the future loses nothing.

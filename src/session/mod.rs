@@ -3,7 +3,7 @@
 //! `upgrade` answers the handshake and decides whether the connection may live; `run` is the one task with the one
 //! `select!` that is the connection; `socket` is the stream below it, with its deadlines; `meter` counts what
 //! comes in below the level of messages; `window` is what is in flight; `asks` is what was asked for and
-//! takes its time.
+//! takes its time; `count` is what is counted on the way.
 //!
 //! # Invariants
 //! - The handshake is completed before a credential is refused, so that the client can read the close code. Only overload
@@ -14,6 +14,7 @@
 //!   than the write deadline.
 
 mod asks;
+mod count;
 #[cfg(feature = "echo")]
 mod echo;
 mod heartbeat;

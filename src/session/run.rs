@@ -3,13 +3,14 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Instant as Began;
 
 use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 
 use super::asks::{Asker, Asks, Order, device};
+use super::count::{self, append};
 use super::heartbeat::Heartbeat;
 use super::socket::{End, Incoming, Progress, Socket};
 use super::window::Window;
@@ -21,6 +22,7 @@ use crate::hub::presence::Identity;
 use crate::hub::{Announced, Connection, Lagged, Subscription};
 use crate::ids::{DeviceId, MessageId, UserId};
 use crate::mailbox::{Feed, Welcome};
+use crate::metrics::{Asked as Measured, Received, Refused, Sent};
 use crate::store::TokenHash;
 use crate::wire::inbound::{Rejection, Request, Target, parse};
 use crate::wire::{CloseCode, ErrorCode, Event, Frame, Inbound, Timestamp};
@@ -69,6 +71,7 @@ where
     let reads = device.filter(|&device| reads(&app, &caller, device));
     // Only who hears a device's messages makes it be online.
     let present = hub.presence().enter(Identity { hears: reads, ..identity });
+    app.metrics.sessions.started.inc();
     // A stop or a revocation between the handshake and this line has not seen this connection: look again, now that it is
     // listed.
     if app.stopping.is_cancelled() {
@@ -112,6 +115,7 @@ where
         CloseCode::Internal.into()
     });
     app.auth.seen(caller.hash, device);
+    count::ended(&app.metrics, end);
     tracing::info!(conn = %connection.id, user = %caller.user.id, ?end, "disconnected");
     drop(present);
     session.asks = None; // what is under way ends now, not when the last words are out
@@ -137,7 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             recovered: self.welcome.recovered,
         };
         let mut out = Vec::new();
-        append(&mut out, &hello, None, Timestamp::now());
+        append(&self.app.metrics, &mut out, &hello, None, Timestamp::now());
         let mut outcome = self.write(&out).await;
         drop(out);
         // These three outlive a turn of the loop: making them anew for each message costs more than answering it.
@@ -161,7 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 }
                 said = Asks::next(&mut self.asks) => {
                     let mut out = Vec::new();
-                    append(&mut out, &said.event, said.reference.as_deref(), Timestamp::now());
+                    append(&self.app.metrics, &mut out, &said.event, said.reference.as_deref(), Timestamp::now());
                     match self.write(&out).await {
                         // A model that talks without a pause must not keep the client from being heard.
                         Ok(()) => match self.socket.try_read() {
@@ -185,7 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Ok(heard) => self.write_announced(heard).await?,
             Err(Lagged) => {
                 // What was queued is in the log. What was live is gone, at most once being its promise; the hub counts it.
-                self.app.mailbox.counters().rereads.fetch_add(1, Ordering::Relaxed);
+                self.app.metrics.traffic.rereads.inc();
                 self.behind = true;
             }
         }
@@ -200,10 +204,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if let [one] = &heard[..]
             && one.id.is_none()
         {
+            self.app.metrics.traffic.sent.inc(Sent::Live);
             return self.write(one.frame.as_bytes()).await;
         }
         heard.sort_by_key(|a| a.id); // stable: what is live comes first, in its own order
-        let (mut out, mut newest, mut messages) = (Vec::new(), None, 0);
+        let (mut out, mut newest, mut messages, mut live) = (Vec::new(), None, 0, 0);
         for announced in heard {
             if !self.feed.wants(&announced) {
                 continue;
@@ -216,13 +221,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 }
                 messages += 1;
                 newest = announced.id;
-            } else if !out.is_empty() && out.len() + frame.len() > BATCH_BYTES {
-                // What waits for a slow reader waits where all share it; only so much is copied for this one.
-                self.write(&out).await?;
-                out.clear();
+            } else {
+                if !out.is_empty() && out.len() + frame.len() > BATCH_BYTES {
+                    // What waits for a slow reader waits where all share it; only so much is copied for this one.
+                    self.write(&out).await?;
+                    out.clear();
+                }
+                live += 1;
             }
             out.extend_from_slice(frame);
         }
+        self.app.metrics.traffic.sent.of(Sent::Live).add(live);
         match newest {
             Some(newest) => self.write_queued(out, messages, newest).await,
             None if out.is_empty() => Ok(()),
@@ -251,6 +260,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Writes queued messages up to `upto` and, behind them, the ping whose pong will prove that they were received.
     async fn write_queued(&mut self, mut bytes: Vec<u8>, messages: usize, upto: MessageId) -> Result<(), End> {
         self.window.sent(upto, messages, bytes.len());
+        self.app.metrics.traffic.sent.of(Sent::Queued).add(messages as u64);
         if !self.client_acks {
             self.socket.pinged();
             bytes.extend_from_slice(Frame::ping(&self.window.watermark(upto)).as_bytes());
@@ -275,6 +285,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let (mut out, mut next) = (Vec::new(), Some(first));
         let mut outcome = Ok(());
         while let Some(incoming) = next.take() {
+            let incoming = incoming.inspect_err(|&end| count::hung_up_on(&self.app.metrics, end));
             outcome = incoming.and_then(|incoming| self.answer(incoming, now, &mut out));
             if outcome.is_ok() && out.len() < BATCH_BYTES {
                 next = self.socket.try_read();
@@ -282,7 +293,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
         self.connection.heard(std::time::Instant::now());
         if matches!(outcome, Err(End::Close(CloseCode::RateLimited, _))) {
-            append(&mut out, &Event::Error { message: "Rate limit exceeded".into(), code: ErrorCode::RateLimited }, None, now);
+            let error = Event::Error { message: "Rate limit exceeded".into(), code: ErrorCode::RateLimited };
+            append(&self.app.metrics, &mut out, &error, None, now);
         }
         if !out.is_empty() {
             self.write(&out).await?; // what was asked before an end is still answered
@@ -304,7 +316,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             }
             Incoming::Text(_) | Incoming::Binary(_) => {}
         }
-        if let Err(wait) = self.rate.check().and_then(|()| self.app.door.messages.check(&self.user)) {
+        let metrics = &self.app.metrics;
+        let of_user = || self.app.door.messages.check(&self.user).map_err(|wait| (Refused::UserMessagesRate, wait));
+        let checked = self.rate.check().map_err(|wait| (Refused::MessagesRate, wait)).and_then(|()| of_user());
+        if let Err((why, wait)) = checked {
+            metrics.refused.inc(why);
             return Err(End::too_many(wait));
         }
         let request = match incoming {
@@ -314,6 +330,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let request = match request {
             Ok(Inbound::Ask(request)) => Ok(request),
             Ok(Inbound::Ack(id)) if self.client_acks => {
+                metrics.traffic.received.inc(Received::Ack);
                 self.acknowledged(Some(id));
                 return Ok(());
             }
@@ -323,7 +340,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         match request {
             Ok(request) => self.reply(request, now, out),
             Err(Rejection { code, message, reference }) => {
-                append(out, &Event::Error { message, code }, reference.as_deref(), now);
+                count::rejected(metrics, code);
+                append(metrics, out, &Event::Error { message, code }, reference.as_deref(), now);
             }
         }
         Ok(())
@@ -331,11 +349,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Appends the answer to a request where it takes no time; else has it come later.
     fn reply(&mut self, Request { reference, target, command }: Request, now: Timestamp, out: &mut Vec<u8>) {
+        self.app.metrics.traffic.received.inc((&command).into());
+        let (measured, began) = (Measured::from(&command), Began::now());
         let quick = self.app.handlers().quick(self.user, command, now);
+        if let Ok(answer) = &quick {
+            self.app.metrics.handled(&measured, answer, began, now);
+        }
         let asked = || Asked { user: self.user, device: self.device, reference: reference.clone() };
         let outcome = if target == Target::Asker {
             match quick {
-                Ok(answer) => return append(out, &answer, reference.as_deref(), now),
+                Ok(answer) => return append(&self.app.metrics, out, &answer, reference.as_deref(), now),
                 Err(command) => Asks::ask(&mut self.asks, &self.app, asked(), command, None),
             }
         } else {
@@ -349,7 +372,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 let order = Order { asker, device, beside };
                 match quick {
                     Ok(refusal @ Event::Error { .. }) => {
-                        append(out, &refusal, reference.as_deref(), now);
+                        append(&self.app.metrics, out, &refusal, reference.as_deref(), now);
                         Ok(())
                     }
                     Ok(answer) => Asks::perform(&mut self.asks, &self.app, order, answer, reference.clone()),
@@ -358,7 +381,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             })
         };
         if let Err(refusal) = outcome {
-            append(out, &refusal.into(), reference.as_deref(), now);
+            append(&self.app.metrics, out, &refusal.into(), reference.as_deref(), now);
         }
     }
 
@@ -392,13 +415,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             self.write(Frame::ping(mark.as_ref().map_or(&[][..], |mark| mark)).as_bytes()).await?;
         }
         Ok(())
-    }
-}
-
-/// Appends `event` as a frame.
-fn append(out: &mut Vec<u8>, event: &Event, reference: Option<&str>, now: Timestamp) {
-    match event.frame(reference, now) {
-        Ok(frame) => out.extend_from_slice(frame.as_bytes()),
-        Err(error) => tracing::error!(%error, "an event could not be encoded"),
     }
 }

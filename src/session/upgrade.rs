@@ -19,6 +19,7 @@ use sha1::{Digest, Sha1};
 
 use tokio::time::timeout;
 
+use super::count;
 use super::run::{Wish, serve};
 use super::socket::{End, Socket};
 use crate::app::App;
@@ -28,6 +29,7 @@ use crate::door::{NetKey, Seat};
 use crate::error::ApiError;
 use crate::hub::presence::Identity;
 use crate::ids::{DeviceId, MessageId, UserId};
+use crate::metrics::Refused;
 use crate::store::TokenKind;
 use crate::wire::CloseCode;
 
@@ -44,6 +46,7 @@ pub struct Connect(pub Arc<App>);
 impl salvo::Handler for Connect {
     async fn handle(&self, req: &mut Request, _: &mut Depot, res: &mut Response, _: &mut FlowCtrl) {
         if let Err(error) = connect(&self.0, req, res) {
+            error.refused().inspect(|&why| self.0.metrics.refused.inc(why));
             error.render(res);
         }
     }
@@ -61,7 +64,7 @@ struct Admitted {
 fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), ApiError> {
     let accept = accept_key(req.headers())?;
     if app.stopping.is_cancelled() {
-        return Err(ApiError::Busy);
+        return Err(ApiError::Busy(Refused::Stopping));
     }
     // An origin that can't be read, or two of them, are none that is listed; only its absence lets a program through.
     let origin = match req.headers().get_all(ORIGIN).iter().collect::<Vec<_>>()[..] {
@@ -73,8 +76,8 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
         return Err(ApiError::ForeignOrigin);
     }
     let address = app.door.client(req);
-    app.door.connects.check(&address.into()).map_err(ApiError::TooMany)?;
-    let seat = app.door.total.take(()).ok_or(ApiError::Busy)?;
+    app.door.connects.check(&address.into()).map_err(|wait| ApiError::TooMany(Refused::ConnectsRate, wait))?;
+    let seat = app.door.total.take(()).ok_or(ApiError::Busy(Refused::Connections))?;
     let path_user = match req.param::<String>("user_id") {
         Some(text) => Some(text.parse::<UserId>().map_err(|_| ApiError::NotFound("page"))?),
         None => None,
@@ -123,6 +126,7 @@ async fn session(app: Arc<App>, upgraded: Upgraded, admitted: Result<Admitted, C
         }
         Err(code) => {
             tracing::info!(%address, code = code.code(), "refused");
+            count::ended(&app.metrics, code.into());
             socket.finish(End::from(code)).await;
         }
     }
@@ -135,14 +139,25 @@ fn admit(app: &App, req: &Request, path_user: Option<UserId>, address: IpAddr) -
         Err(code) => {
             // Beyond so many a minute, a client that takes `onopen` for success would come back for ever: no more handshakes.
             if matches!(code, CloseCode::Unauthorized | CloseCode::WrongUser) {
-                app.door.refusals.check(&address.into(), Instant::now()).map_err(ApiError::TooMany)?;
+                let too_many = |wait| ApiError::TooMany(Refused::RefusalsRate, wait);
+                app.door.refusals.check(&address.into(), Instant::now()).map_err(too_many)?;
+            }
+            match code {
+                CloseCode::Unauthorized => app.metrics.refused.inc(Refused::Unauthorized),
+                CloseCode::WrongUser => app.metrics.refused.inc(Refused::WrongUser),
+                CloseCode::NoDevice => app.metrics.refused.inc(Refused::NoDevice),
+                _ => {} // a failure of ours
             }
             return Ok(Err(code));
         }
     };
-    let seats = app.door.by_address.take(address.into()).zip(app.door.by_user.take(caller.user.id));
-    let wish = wish(req);
-    Ok(seats.map(|seats| Admitted { caller, device, wish, _seats: seats }).ok_or(CloseCode::ConnectionLimit))
+    let full = |which| {
+        app.metrics.refused.inc(which);
+        Ok(Err(CloseCode::ConnectionLimit))
+    };
+    let Some(of_address) = app.door.by_address.take(address.into()) else { return full(Refused::ConnectionsOfAddress) };
+    let Some(of_user) = app.door.by_user.take(caller.user.id) else { return full(Refused::ConnectionsOfUser) };
+    Ok(Ok(Admitted { caller, device, wish: wish(req), _seats: (of_address, of_user) }))
 }
 
 /// The caller and the device it stands for, or the close code that says why not.

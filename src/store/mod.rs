@@ -33,6 +33,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::metrics::Commits;
 use catalogue::Trees;
 pub use writer::Severity;
 use writer::Writer;
@@ -122,6 +123,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 pub struct Store {
     trees: Arc<Trees>,
     writer: Arc<Writer>,
+    commits: Arc<Commits>,
     epoch: Arc<str>,
     path: Arc<Path>,
 }
@@ -183,16 +185,22 @@ impl Store {
             None => trees.set_schema(SCHEMA)?,
         }
         let epoch = known.map_or_else(|| trees.new_epoch(), Ok)?;
-        let writer = Writer::start(db, trees.clone(), path)?;
+        let commits = Arc::new(Commits::default());
+        let writer = Writer::start(db, trees.clone(), path, commits.clone())?;
         if !noted {
             draft::write_note(path, &epoch)?;
         }
-        Ok(Self { trees, writer: Arc::new(writer), epoch: epoch.into(), path: path.into() })
+        Ok(Self { trees, writer: Arc::new(writer), commits, epoch: epoch.into(), path: path.into() })
     }
 
     /// Changes when the data directory is wiped or restored: clients that remember message ids then start over.
     pub fn epoch(&self) -> &str {
         &self.epoch
+    }
+
+    /// What the writer thread counts.
+    pub fn commits(&self) -> &Arc<Commits> {
+        &self.commits
     }
 
     /// Runs `change` on the writer thread and waits until its effect is on disk.

@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::catalogue::Trees;
 use super::{Result, StoreError};
+use crate::metrics::Commits;
+use crate::wire::Timestamp;
 
 /// How many changes may wait; a caller beyond that waits its turn without blocking the runtime.
 const WAITING: usize = 1024;
@@ -78,9 +80,9 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread for the database in directory `path`, after making what `open` wrote durable.
-    pub(super) fn start(db: sled::Db, trees: Arc<Trees>, path: &Path) -> Result<Self> {
-        let disk = Disk { file: File::open(path.join("db"))?, db };
-        disk.commit()?;
+    pub(super) fn start(db: sled::Db, trees: Arc<Trees>, path: &Path, commits: Arc<Commits>) -> Result<Self> {
+        let disk = Disk { file: File::open(path.join("db"))?, db, commits };
+        disk.commit(0)?;
         // A new file's directory entry is durable only once its directory is synced.
         File::open(path)?.sync_all()?;
         if let Some(parent) = path.parent() {
@@ -184,11 +186,20 @@ impl Drop for Writer {
 struct Disk {
     db: sled::Db,
     file: File,
+    commits: Arc<Commits>,
 }
 
 impl Disk {
-    /// Makes everything written so far durable.
-    fn commit(&self) -> Result<()> {
+    /// Makes everything written so far durable; `waited_for` changes of it have somebody waiting.
+    fn commit(&self, waited_for: usize) -> Result<()> {
+        let began = Instant::now();
+        let outcome = self.flush();
+        self.commits.timed.note(began.elapsed(), outcome.is_ok(), Timestamp::now());
+        self.commits.batch.observe(waited_for as u64);
+        outcome
+    }
+
+    fn flush(&self) -> Result<()> {
         self.db.flush()?;
         self.file.sync_data()?; // sled stops at sync_file_range: no metadata, no device cache
         Ok(())
@@ -221,10 +232,10 @@ fn serve(jobs: &Receiver<Job>, trees: &Trees, disk: &Disk) -> Result<()> {
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return disk.commit(),
+            Err(RecvTimeoutError::Disconnected) => return disk.commit(0),
         }
         later = None;
-        let outcome = disk.commit();
+        let outcome = disk.commit(answers.len());
         for answer in answers.drain(..) {
             answer(outcome.is_ok());
         }

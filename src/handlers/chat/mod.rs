@@ -12,10 +12,11 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::Chunk;
-use super::upstream::{Breaker, UpstreamError};
+use super::upstream::{Breaker, UpstreamError, counted};
 use crate::config::{ChatConfig, Responder};
 use crate::door::Rate;
 use crate::ids::UserId;
+use crate::metrics::{Metrics, Refused, Upstream};
 use crate::wire::{ErrorCode, Event};
 use memory::{Memory, Turn};
 
@@ -28,6 +29,7 @@ pub(super) struct Chat {
     rate: Arc<Rate<UserId>>,
     at_once: Semaphore,
     breaker: Breaker,
+    metrics: Arc<Metrics>,
 }
 
 /// Why there is no answer.
@@ -51,20 +53,21 @@ fn repeat(text: &str) -> String {
 
 impl Chat {
     /// As configured; `client` for the model.
-    pub(super) fn new(config: &ChatConfig, client: Option<Client>) -> Self {
+    pub(super) fn new(config: &ChatConfig, client: Option<Client>, metrics: Arc<Metrics>) -> Self {
         Self {
             client: client.filter(|_| config.responder == Responder::Openai),
             memory: Arc::default(),
             rate: Arc::new(Rate::per_minute(config.per_minute)),
             at_once: Semaphore::new(config.concurrency),
             breaker: Breaker::default(),
+            metrics,
             config: config.clone(),
         }
     }
 
     /// The same for another configuration, with what was said before.
     pub(super) fn changed(&self, config: &ChatConfig, client: Option<Client>) -> Self {
-        let new = Self { memory: self.memory.clone(), ..Self::new(config, client) };
+        let new = Self { memory: self.memory.clone(), ..Self::new(config, client, self.metrics.clone()) };
         if config.per_minute == self.config.per_minute { Self { rate: self.rate.clone(), ..new } } else { new }
     }
 
@@ -96,7 +99,14 @@ impl Chat {
     }
 
     async fn ask(&self, client: &Client, user: UserId, text: &str, piece: Chunk<'_>) -> Result<String, Unanswered> {
-        self.rate.check(&user).map_err(|wait| Unanswered::TooMany(wait.as_secs() + 1))?;
+        self.rate.check(&user).map_err(|wait| {
+            self.metrics.refused.inc(Refused::ChatRate);
+            Unanswered::TooMany(wait.as_secs() + 1)
+        })?;
+        Ok(counted(&self.metrics, Upstream::Chat, self.call(client, user, text, piece)).await?)
+    }
+
+    async fn call(&self, client: &Client, user: UserId, text: &str, piece: Chunk<'_>) -> Result<String, UpstreamError> {
         self.breaker.check(Instant::now())?;
         let patience = Duration::from_secs(self.config.timeout_seconds.into());
         let waiting = timeout(patience, self.at_once.acquire()).await;

@@ -12,6 +12,7 @@ use tokio::sync::OnceCell;
 
 use super::upstream::UpstreamError;
 use crate::config::WeatherConfig;
+use crate::metrics::Metrics;
 use crate::store::{Observation, Store};
 use crate::wire::outbound::{City, Weather, WeatherNow, WeatherReport};
 use crate::wire::{ErrorCode, Event, Timestamp};
@@ -44,8 +45,9 @@ pub(super) struct Sources {
 
 impl Sources {
     /// As configured; `client` for QWeather.
-    pub(super) fn new(config: &WeatherConfig, store: Store, client: Option<&Client>) -> Self {
-        let qweather = config.qweather.as_ref().zip(client).map(|(config, client)| QWeather::new(config, client.clone()));
+    pub(super) fn new(config: &WeatherConfig, store: Store, client: Option<&Client>, metrics: &Arc<Metrics>) -> Self {
+        let qweather =
+            config.qweather.as_ref().zip(client).map(|(config, client)| QWeather::new(config, client.clone(), metrics.clone()));
         let stale = Duration::from_secs(config.stale_seconds);
         Self { store, stale, qweather, simulated: config.simulated, kept: Mutex::default() }
     }

@@ -2,6 +2,7 @@
 //! (dev.qweather.com/en/docs/api/weather/weather-now). Its answers carry a `code` of their own: `200` is good, `204` and `404`
 //! mean that there is no such city.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::Client;
@@ -12,7 +13,8 @@ use tokio::sync::Semaphore;
 
 use super::Found;
 use crate::config::{QWeatherConfig, Secret};
-use crate::handlers::upstream::{Breaker, UpstreamError, read, send_any};
+use crate::handlers::upstream::{Breaker, UpstreamError, counted, read, send_any};
+use crate::metrics::{Metrics, Upstream};
 use crate::wire::Timestamp;
 use crate::wire::outbound::{Weather, WeatherNow};
 
@@ -58,10 +60,11 @@ pub(super) struct QWeather {
     client: Client,
     breaker: Breaker,
     at_once: Semaphore,
+    metrics: Arc<Metrics>,
 }
 
 impl QWeather {
-    pub(super) fn new(config: &QWeatherConfig, client: Client) -> Self {
+    pub(super) fn new(config: &QWeatherConfig, client: Client, metrics: Arc<Metrics>) -> Self {
         let base = if config.host.contains("://") { config.host.clone() } else { format!("https://{}", config.host) };
         Self {
             base: base.trim_end_matches('/').to_owned(),
@@ -69,11 +72,16 @@ impl QWeather {
             client,
             breaker: Breaker::default(),
             at_once: Semaphore::new(AT_ONCE),
+            metrics,
         }
     }
 
     /// The weather in `city`.
     pub(super) async fn now(&self, city: &str) -> Found {
+        counted(&self.metrics, Upstream::Weather, self.call(city)).await
+    }
+
+    async fn call(&self, city: &str) -> Found {
         self.breaker.check(Instant::now())?;
         let _one = self.at_once.try_acquire().map_err(|_| UpstreamError::Busy)?;
         let found = self.ask(city).await;
