@@ -99,7 +99,7 @@ impl App {
     /// # Errors
     /// When the log can't be read, or upstreams can't be set up.
     pub fn new(config: Config, store: Store) -> Result<Arc<Self>, HandlersError> {
-        let hub = Hub::new(config.limits.group_buffer, config.limits.group_bytes);
+        let hub = Hub::new(config.limits.group_buffer, config.group_bytes());
         let metrics = Metrics::new(store.commits().clone());
         Ok(Arc::new(Self {
             mailbox: Mailbox::open(store.clone(), hub.clone(), &config, metrics.clone())?,
@@ -131,7 +131,7 @@ impl App {
     pub fn reload(&self, config: Config, handlers: Handlers) {
         self.door.reload(&config);
         self.auth.reload(&config.limits);
-        self.hub.reload(config.limits.group_buffer, config.limits.group_bytes);
+        self.hub.reload(config.limits.group_buffer, config.group_bytes());
         self.mailbox.reload(&config);
         self.handlers.store(Arc::new(handlers));
         self.config.store(Arc::new(config));

@@ -9,17 +9,19 @@
 //!                                 ▼                            │
 //!                               store ◄── mailbox ──────────► hub
 //!                          (sled, and nobody else names it)   (tokio broadcast: user_, device_, all)
+//!
+//!  command line ──socket in the data directory──► rest (the console: every caller owns the directory)
 //! ```
 //!
 //! | room | what it does | may know of |
 //! | --- | --- | --- |
 //! | [`ids`] | newtypes for every id | nothing |
 //! | [`wire`] | the bytes: inbound, outbound, frames, close codes, timestamps | ids |
-//! | [`metrics`] | what is counted and measured; every room below may count | wire |
+//! | [`metrics`] | what is counted and measured; all below may count | wire |
 //! | [`audit`] | the trail of who got in and who changed rights | ids |
 //! | [`config`] | the settings | nothing |
 //! | [`data_dir`] | the directory that holds everything | nothing |
-//! | [`store`] | what outlives the process | ids, wire |
+//! | [`store`] | what outlives the process; backup, restore, check, compact, migrate | data_dir, ids, wire |
 //! | [`hub`] | groups and presence | ids, wire |
 //! | [`mailbox`] | what waits for whom: append → commit → announce | config, data_dir, hub, store |
 //! | [`door`] | listening sockets, TLS, real addresses, origins, rates, seats | audit, config, ids |
@@ -28,9 +30,9 @@
 //! | [`app`] | what all share, in build order | all above |
 //! | [`error`] | the catalogue of REST errors | auth, mailbox, store |
 //! | [`session`] | one connection's life | app, error, handlers |
-//! | [`rest`] | the URL map, its resources, the page | app, audit, error, session |
+//! | [`rest`] | the URL map, its resources, the page, the console | app, audit, error, session |
 //! | [`ops`] | first start, sweeps, reloads | app |
-//! | [`cli`] | the command line, the log | config, door, [`serve`] |
+//! | [`cli`] | the command line, the log | app, config, door, store, [`serve`], [`Console`] |
 //! | [`fuzzing`] | what fuzzers call | parsers |
 //!
 //! No arrow goes back up: nothing imports `rest` or `ops` but this file.

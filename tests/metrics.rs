@@ -58,7 +58,7 @@ async fn sources() -> (Stub, Config) {
 #[tokio::test]
 async fn every_family_moves_or_is_rightly_at_rest() {
     let (_stub, mut config) = sources().await;
-    config.limits.group_bytes = 1; // two announcements at once are one too many
+    config.limits.group_bytes = Some(1); // two announcements at once are one too many
     let server = Server::with(config).await;
     let (admin, ana) = (server.admin().await, server.user("ana").await);
     let device = server.device(&ana.token, true).await;

@@ -56,8 +56,9 @@ pub struct Limits {
     pub push_bytes: usize,
     /// Live messages that a connection may fall behind, a group; a power of two fits best. Can't be 0.
     pub group_buffer: usize,
-    /// Bytes of messages that a connection may fall behind, all its groups together. Can't be 0.
-    pub group_bytes: usize,
+    /// Bytes of messages that a connection may fall behind, all its groups together. Absent: a 32nd of the memory budget. Can't
+    /// be 0.
+    pub group_bytes: Option<usize>,
     /// Tokens of one user; a log-in beyond that retires the one unused for longest. Can't be 0.
     pub tokens_per_user: usize,
     /// Devices of one user.
@@ -91,7 +92,7 @@ impl Default for Limits {
             body_seconds: 30,
             push_bytes: 262_144,
             group_buffer: 64,
-            group_bytes: 4 << 20,
+            group_bytes: None,
             tokens_per_user: 100,
             devices_per_user: 100,
         }

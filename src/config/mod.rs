@@ -113,6 +113,12 @@ impl fmt::Display for Complaint {
 }
 
 impl Config {
+    /// Bytes of announcements that a connection may fall behind, all its groups together: where it is not set, a 32nd of the
+    /// memory budget.
+    pub fn group_bytes(&self) -> usize {
+        self.limits.group_bytes.unwrap_or(usize::try_from(self.storage.memory_budget / 32).unwrap_or(usize::MAX))
+    }
+
     /// Reads TOML text; an error is the line and what is wrong there.
     pub(crate) fn parse(text: &str) -> Result<Self, (usize, String)> {
         let config = typed(text)?;
@@ -130,7 +136,7 @@ impl Config {
         let l = &self.limits;
         let checks = [
             (l.group_buffer == 0 || l.group_buffer > 1 << 20, "limits", "group_buffer", "must be 1 to 1048576"),
-            (l.group_bytes == 0, "limits", "group_bytes", "must be at least 1"),
+            (l.group_bytes == Some(0), "limits", "group_bytes", "must be at least 1"),
             (self.mailbox.ttl == 0, "mailbox", "ttl", "must be at least 1"),
             (self.mailbox.max_ttl < self.mailbox.ttl, "mailbox", "max_ttl", "must be at least mailbox.ttl"),
             (self.mailbox.max_ttl > u64::from(u32::MAX) / 2, "mailbox", "max_ttl", "must be at most 2147483647"),
