@@ -357,7 +357,8 @@ mod tests {
             // gzip's own header says nothing of the content: time, system and the like.
             prop_assume!(cut || at >= 10);
             if cut { bytes.truncate(at) } else { bytes[at] ^= flip }
-            prop_assert!(read(&bytes).is_err());
+            // The last bits of a compressed stream mean nothing: a change there changes nothing.
+            prop_assert!(read(&bytes).map_or(true, |found| !cut && found == some()));
         }
 
         #[test]
