@@ -10,6 +10,7 @@ use crate::auth::Auth;
 use crate::config::Config;
 use crate::door::Door;
 use crate::handlers::{Handlers, HandlersError};
+use crate::health::{Health, Prober};
 use crate::hub::Hub;
 use crate::mailbox::Mailbox;
 use crate::store::{Store, StoreError};
@@ -30,6 +31,8 @@ pub struct App {
     pub handlers: Handlers,
     /// What waits for whom.
     pub mailbox: Mailbox,
+    /// Looks whether all of it works; ask [`App::health`].
+    prober: Prober,
     /// Every session's task: stopping waits for them.
     pub sessions: TaskTracker,
     /// Cancelled when the server stops: nobody new gets in.
@@ -46,6 +49,7 @@ impl App {
     pub fn new(config: Config, store: Store) -> Result<Arc<Self>, HandlersError> {
         let hub = Hub::new(config.limits.group_buffer, config.limits.group_bytes);
         Ok(Arc::new(Self {
+            prober: Prober::new(store.clone(), hub.clone()),
             mailbox: Mailbox::open(store.clone(), hub.clone(), &config)?,
             handlers: Handlers::new(&config, store.clone())?,
             auth: Auth::new(store.clone(), &config.limits).map_err(StoreError::from)?,
@@ -57,5 +61,10 @@ impl App {
             store,
             config,
         }))
+    }
+
+    /// How the server does: looked at anew at most once a second, whoever asks.
+    pub async fn health(&self) -> Health {
+        self.prober.look(!self.stopping.is_cancelled(), self.mailbox.disk_ok()).await
     }
 }

@@ -24,11 +24,12 @@
 //! | [`door`] | listening sockets, TLS, real addresses, origins, rates, seats | audit, config, ids |
 //! | [`auth`] | credentials, passwords, tickets, pairing, the page's cookie | config, door, store |
 //! | [`handlers`] | what the companion answers | config, door, store, wire |
+//! | [`health`] | whether the server does its work | hub, store |
 //! | [`app`] | what all share, in build order | all above |
 //! | [`error`] | the catalogue of REST errors | auth, mailbox, store |
 //! | [`session`] | one connection's life | app, error, handlers |
 //! | [`rest`] | the URL map, its resources, the page | app, audit, error, session |
-//! | [`ops`] | first start, sweeps | app |
+//! | [`ops`] | first start, sweeps, systemd | app |
 //! | [`cli`] | the command line | [`serve`] |
 //! | [`fuzzing`] | what fuzzers call | parsers |
 //!
@@ -45,6 +46,7 @@ pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod handlers;
+pub mod health;
 pub mod hub;
 pub mod ids;
 pub mod mailbox;

@@ -16,7 +16,7 @@ use crate::ids::{DeviceId, TokenId, UserId};
 
 /// The open trees.
 pub(super) struct Trees {
-    /// `schema` → u64; `epoch` → text; `next_user`, `next_device`, `next_token` and the mailbox's numbers → u64.
+    /// `schema` → u64; `epoch` → text; `next_user`, `next_device`, `next_token`, `proofs` and the mailbox's numbers → u64.
     pub(super) meta: Tree,
     /// user → [`User`](super::User) as JSON.
     pub(super) users: Tree,
