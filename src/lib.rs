@@ -69,7 +69,6 @@ use salvo::conn::rustls::RustlsAcceptor;
 use salvo::conn::tcp::TcpAcceptor;
 use salvo::server::ServerHandle;
 use salvo::{Server, Service};
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -79,6 +78,7 @@ use auth::AuthError;
 use config::Config;
 use data_dir::DataDirError;
 use door::guard::Policy;
+use door::listen::Listeners;
 use door::tls::{Tls, TlsError};
 use store::{Store, StoreError};
 use wire::CloseCode;
@@ -123,7 +123,7 @@ pub enum ServeError {
     Listen(#[from] io::Error),
 }
 
-/// Runs the server on `listener` until `shutdown` is ready, then stops it in order: nobody new, 1001 to every session,
+/// Runs the server on `listeners` (one [`TcpListener`](tokio::net::TcpListener) will do) until `shutdown` is ready, then stops it in order: nobody new, 1001 to every session,
 /// drained, flushed. `admin_password` is the first administrator's on an empty data directory; without one a random password
 /// is made and printed.
 ///
@@ -132,7 +132,7 @@ pub enum ServeError {
 pub async fn serve(
     config: Config,
     admin_password: Option<String>,
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     let data = data_dir::prepare(&config.server.data_dir)?;
@@ -144,14 +144,19 @@ pub async fn serve(
         data_dir::keep_ballast(&place, storage.ballast_bytes, storage.min_free_bytes);
         App::new(config, store)
     };
+    let mut helpers = JoinSet::new(); // ends what it holds when it is dropped
+    let patience = helpers.spawn(ops::systemd::starting());
     let app = tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??;
+    patience.abort();
+    let Listeners { http: listener, redirect: redirect_on, .. } = listeners.into();
     door::listen::tune(&listener)?;
     let address = listener.local_addr()?;
     let tls = open_tls(&app.config, &data, address).await?;
-    let redirect = app.config.tls.redirect.map(|at| door::listen::bind(at).map_err(|source| ServeError::Redirect { at, source }));
-    let redirect = redirect.transpose()?;
+    let redirect = match (redirect_on, app.config.tls.redirect) {
+        (None, Some(at)) => Some(door::listen::bind(at).map_err(|source| ServeError::Redirect { at, source })?),
+        (given, _) => given.filter(|_| tls.is_some()),
+    };
     ops::first_start::ensure_admin(&app, admin_password, address, tls.as_ref().map(Tls::fingerprint).as_deref()).await?;
-    let mut helpers = JoinSet::new(); // ends what it holds when it is dropped
     helpers.spawn(ops::sweep::run(app.clone()));
 
     let plain = TcpAcceptor::try_from(listener)?;
@@ -169,12 +174,15 @@ pub async fn serve(
         helpers.spawn(async move { drop(redirecting.await) });
     }
     tracing::info!(%address, data = %data.display(), version = env!("CARGO_PKG_VERSION"), "serving");
+    ops::systemd::ready(address);
+    helpers.spawn(ops::systemd::watch(app.clone(), address));
 
     let disk_failed = tokio::select! {
         () = shutdown => false,
         () = app.store.failed() => true,
         ended = &mut serving => return Err(ServeError::Listen(io::Error::other(format!("the server ended: {ended:?}")))),
     };
+    ops::systemd::stopping();
     tracing::info!(connections = app.hub.presence().count(), "stopping");
     handle.stop_graceful(STOP_TIMEOUT);
     stop_sessions(&app).await;

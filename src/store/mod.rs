@@ -28,8 +28,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use catalogue::Trees;
-pub use writer::{Pulse, Severity};
 use writer::Writer;
+pub use writer::{Pulse, Severity};
 
 pub use companion::{Observation, Piece, Repertoire};
 pub use cursors::Reader;
