@@ -1,0 +1,103 @@
+# Runs inside the container: see run.sh.
+set -euo pipefail
+trap 'echo "FAILED at line $LINENO"; journalctl -b --no-pager -u "qy-lty*" -o cat | tail -40' ERR
+step() { printf -- '- %s\n' "$*"; }
+show() { systemctl show --value -p "$1" "${2:-qy-lty.service}"; }
+ask() { "$PYTHON" /given/knock.py once "$@"; }
+# Nothing that comes in has any of these words.
+none() { if grep -iE "$@"; then return 1; fi; }
+# Waits until a command succeeds, or fails after a while.
+wait_for() {
+    local tries
+    for tries in $(seq 1 150); do "$@" && return; sleep 0.2; done
+    echo "waited in vain: $*"
+    return 1
+}
+# It is active again, as another process than $1.
+another() { [ "$(show ActiveState)" = active ] && [ "$(show MainPID)" != "$1" ]; }
+
+install -m 755 /given/qy-lty /usr/bin/qy-lty
+install -m 644 /given/units/qy-lty.{service,socket} /etc/systemd/system/
+install -Dm 644 /given/units/config.toml /etc/qy-lty/config.toml
+mkdir -p /etc/systemd/system/qy-lty.service.d
+printf '[Service]\nWatchdogSec=4s\n' >/etc/systemd/system/qy-lty.service.d/short.conf
+rm -rf /var/lib/qy-lty /var/lib/private/qy-lty
+systemctl daemon-reload
+
+step "the units have no faults, and their exposure is at most 1.2"
+systemd-analyze verify qy-lty.service qy-lty.socket 2>&1 | none qy-lty
+systemd-analyze security qy-lty.service --no-pager | tail -1
+systemd-analyze security qy-lty.service --no-pager --threshold=12 >/dev/null
+
+step "start: active means ready, also without any credential, as nobody in particular"
+systemctl start qy-lty.service
+[ "$(show ActiveState)" = active ]
+ask /readyz | grep -q '^200 .*"commit":"ok","hub":"ok"'
+[ "$(stat -c %U "/proc/$(show MainPID)")" != root ]
+[ "$(stat -L -c %a /var/lib/qy-lty/data)" = 700 ]
+wait_for eval 'show StatusText | grep -q "serving on 127.0.0.1:8000; 0 connected"'
+
+step "the journal holds no password, and nothing that was denied"
+journalctl -b --no-pager -u qy-lty -o cat | none '"password"|password  |could not|permission denied|not permitted'
+journalctl -b --no-pager -u qy-lty -o cat | grep -q 'qy-lty user passwd admin'
+
+step "the watchdog ends a process that does nothing, and another takes its place"
+old=$(show MainPID)
+kill -STOP "$old"
+wait_for another "$old"
+journalctl -b --no-pager | grep -q 'qy-lty.service: Watchdog timeout'
+ask /readyz | grep -q ^200
+
+step "nor does it end one that works"
+old=$(show MainPID)
+sleep 9
+[ "$(show MainPID)" = "$old" ]
+
+step "after kill -9 another takes its place"
+kill -KILL "$old"
+wait_for another "$old"
+ask /readyz | grep -q ^200
+
+step "reload keeps the process"
+old=$(show MainPID)
+systemctl reload qy-lty.service
+wait_for eval '[ "$(show ActiveState)" = active ]'
+[ "$(show MainPID)" = "$old" ]
+ask /readyz | grep -q ^200
+
+step "stop is in order"
+systemctl stop qy-lty.service
+[ "$(show ActiveState) $(show Result) $(show ExecMainStatus)" = "inactive success 0" ]
+
+step "a credential sets the first administrator's password"
+rm -rf /var/lib/private/qy-lty/data
+install -d -m 700 /etc/qy-lty/credentials
+(umask 077 && echo a-given-password >/etc/qy-lty/credentials/admin-password)
+systemctl start qy-lty.service
+ask /api/auth/login '{"username":"admin","password":"a-given-password"}' | grep -q '^200 .*"token":"qlt_'
+
+step "what it can't start with never counts as active"
+systemctl stop qy-lty.service
+printf '[tls]\ncert = "/nowhere"\nkey = "/nowhere"\n' >>/etc/qy-lty/config.toml
+if systemctl start qy-lty.service 2>/dev/null; then false; fi
+[ "$(show ActiveState)" != active ]
+install -m 644 /given/units/config.toml /etc/qy-lty/config.toml
+wait_for eval '[ "$(show ActiveState)" = active ]' # tried again by itself
+systemctl stop qy-lty.service
+
+step "with the socket the first who knocks starts it, and nobody is refused across restarts"
+systemctl start qy-lty.socket
+[ "$(show ActiveState)" = inactive ]
+ask /readyz | grep -q ^200
+[ "$(show ActiveState)" = active ]
+journalctl -b --no-pager -u qy-lty -o cat | grep -q "listening on systemd's socket"
+"$PYTHON" /given/knock.py until /tmp/enough &
+knocking=$!
+for _ in 1 2 3; do sleep 0.5; systemctl restart qy-lty.service; done
+kill -KILL "$(show MainPID)" # whom this one has just let in is lost, but nobody is refused
+sleep 4
+touch /tmp/enough
+wait "$knocking" || status=$?
+[ "${status:-0}" = 0 ]
+systemctl stop qy-lty.service qy-lty.socket
+echo "all passed"
