@@ -167,6 +167,18 @@ mod tests {
         assert!(prober.look(true, true).await.commit);
     }
 
+    #[tokio::test]
+    async fn asking_often_writes_nothing() {
+        let (_dir, prober) = prober();
+        prober.store.prove(true).await.unwrap();
+        let before = prober.store.pulse().committed;
+        for _ in 0..100 {
+            prober.seen.lock().await.last = None;
+            assert!(prober.look(true, true).await.alive());
+        }
+        assert_eq!(prober.store.pulse().committed, before);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_is_late_is_asked_once() {
         let mut asked = None;

@@ -182,6 +182,7 @@ pub async fn serve(
         () = app.store.failed() => true,
         ended = &mut serving => return Err(ServeError::Listen(io::Error::other(format!("the server ended: {ended:?}")))),
     };
+    app.stopping.cancel(); // a session that is just starting looks at this once it is listed
     ops::systemd::stopping();
     tracing::info!(connections = app.hub.presence().count(), "stopping");
     handle.stop_graceful(STOP_TIMEOUT);
@@ -230,7 +231,6 @@ where
 
 /// Ends every session with 1001 and waits until they have drained, or the deadline.
 async fn stop_sessions(app: &Arc<App>) {
-    app.stopping.cancel(); // a session that is just starting looks at this once it is listed
     app.hub.presence().close_where(CloseCode::GoingAway, |_| true);
     app.sessions.close();
     if timeout(STOP_TIMEOUT, app.sessions.wait()).await.is_err() {

@@ -53,7 +53,8 @@ pub(super) fn run(config: Option<&Path>) -> anyhow::Result<()> {
 /// The sockets that systemd holds for us, or else one bound to `server.listen`. From here on that setting is what is listened on.
 fn listeners(config: &mut Config) -> anyhow::Result<Listeners> {
     let address = config.server.listen;
-    if let Some(given) = listen::inherited().context("the sockets given by systemd can't be used")? {
+    let given = listen::inherited().map_err(|error| anyhow!("the sockets given by systemd can't be used: {error}"))?;
+    if let Some(given) = given {
         config.server.listen = given.http.local_addr()?;
         if given.redirect.is_some() && !config.tls.on() {
             return Err(anyhow!("the socket to redirect needs a certificate: tls.cert and tls.key, or tls.self_signed"));

@@ -64,7 +64,7 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("stopping"), more_time()]);
 }
 
-/// Keeps systemd informed until its task is aborted: the status line, and, where the unit has a watchdog, a sign of life at
+/// Keeps systemd informed until the server stops: the status line, and, where the unit has a watchdog, a sign of life at
 /// half its time, but only while commits and the hub are well. Who stays silent is restarted.
 pub async fn watch(app: Arc<App>, address: SocketAddr) {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
@@ -73,7 +73,7 @@ pub async fn watch(app: Arc<App>, address: SocketAddr) {
     let watchdog = sd_notify::watchdog_enabled().filter(|whole| !whole.is_zero()).map(|whole| whole / 2);
     let every = watchdog.unwrap_or(STATUS_EVERY);
     let mut well = true;
-    loop {
+    while !app.stopping.is_cancelled() {
         let health = app.health().await;
         if well && !health.alive() {
             tracing::error!(trouble = health.trouble(), "not well; under a watchdog that lasts, this process will be ended");
@@ -82,11 +82,15 @@ pub async fn watch(app: Arc<App>, address: SocketAddr) {
         let trouble = health.trouble().map(|trouble| format!("; not ready: {trouble}")).unwrap_or_default();
         let status = format!("serving on {address}; {} connected{trouble}", app.hub.presence().count());
         let status = NotifyState::Status(&status);
+        if app.stopping.is_cancelled() {
+            return;
+        }
         if well && watchdog.is_some() {
             tell(&[NotifyState::Watchdog, status]);
         } else {
             tell(&[status]);
         }
-        sleep(if well { every } else { AGAIN.min(every) }).await;
+        let pause = sleep(if well { every } else { AGAIN.min(every) });
+        tokio::select! { () = pause => {}, () = app.stopping.cancelled() => {} }
     }
 }

@@ -23,7 +23,7 @@ mount -t overlay overlay -o "lowerdir=/,upperdir=$place/upper,workdir=$place/wor
 root=$place/root
 
 # This machine's own services are not wanted, nor its identity.
-rm -rf "$root"/etc/systemd/system "$root/walk"
+rm -rf "$root"/etc/systemd/system "$root/walk" "$root/usr/sbin/policy-rc.d" 
 mkdir -p "$root"/etc/systemd/system "$root/walk"
 : >"$root/etc/machine-id"
 cat >"$root/etc/systemd/system/walk.target" <<'UNIT'
