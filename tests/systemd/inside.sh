@@ -76,6 +76,16 @@ install -d -m 700 /etc/qy-lty/credentials
 systemctl start qy-lty.service
 ask /api/auth/login '{"username":"admin","password":"a-given-password"}' | grep -q '^200 .*"token":"qlt_'
 
+step "a certificate comes as a credential"
+systemctl stop qy-lty.service
+printf '[tls]\nself_signed = true\n' >>/etc/qy-lty/config.toml
+systemctl restart qy-lty.service
+(umask 077 && cp /var/lib/qy-lty/data/tls/{cert,key}.pem /etc/qy-lty/credentials)
+sed 's/^# \(\[tls\]\|cert = \|key = \)/\1/' /given/units/config.toml >/etc/qy-lty/config.toml
+systemctl restart qy-lty.service
+journalctl -b --no-pager -u qy-lty -o cat | grep 'TLS certificate.*self_signed=false' >/dev/null
+install -m 644 /given/units/config.toml /etc/qy-lty/config.toml
+
 step "what it can't start with never counts as active"
 systemctl stop qy-lty.service
 printf '[tls]\ncert = "/nowhere"\nkey = "/nowhere"\n' >>/etc/qy-lty/config.toml
