@@ -14,7 +14,11 @@ wait_for() {
     return 1
 }
 # It is active again, as another process than $1.
-another() { [ "$(show ActiveState)" = active ] && [ "$(show MainPID)" != "$1" ]; }
+another() {
+    local now
+    now=$(systemctl show -p ActiveState -p MainPID qy-lty.service) # both at the same moment
+    [[ "$now" == *ActiveState=active* && "$now" =~ MainPID=([1-9][0-9]*) && "${BASH_REMATCH[1]}" != "$1" ]]
+}
 
 install -m 755 /given/qy-lty /usr/bin/qy-lty
 install -m 644 /given/units/qy-lty.{service,socket} /etc/systemd/system/
@@ -109,5 +113,32 @@ sleep 4
 touch /tmp/enough
 wait "$knocking" || status=$?
 [ "${status:-0}" = 0 ]
-systemctl stop qy-lty.service qy-lty.socket
+
+step "who knocks while it can't start waits until it can"
+printf '[tls]\ncert = "/nowhere"\nkey = "/nowhere"\n' >>/etc/qy-lty/config.toml
+if systemctl restart qy-lty.service 2>/dev/null; then false; fi
+ask /readyz >/tmp/patient &
+patient=$!
+sleep 5
+install -m 644 /given/units/config.toml /etc/qy-lty/config.toml
+wait "$patient"
+grep ^200 /tmp/patient >/dev/null
+
+step "another address, and a socket that only redirects"
+mkdir -p /etc/systemd/system/qy-lty.socket.d
+printf '[Socket]\nListenStream=\nListenStream=443\n' >/etc/systemd/system/qy-lty.socket.d/address.conf
+cat >/etc/systemd/system/qy-lty-redirect.socket <<'UNIT'
+[Socket]
+ListenStream=127.0.0.1:8000
+FileDescriptorName=redirect
+Service=qy-lty.service
+UNIT
+printf '[tls]\nself_signed = true\n' >>/etc/qy-lty/config.toml
+systemctl daemon-reload
+systemctl stop qy-lty.service
+systemctl restart qy-lty.socket qy-lty-redirect.socket
+systemctl start qy-lty.service
+ask /readyz | grep ^308 >/dev/null
+wait_for eval 'show StatusText | grep -q "serving on \[::\]:443"'
+systemctl stop qy-lty.service qy-lty.socket qy-lty-redirect.socket
 echo "all passed"
