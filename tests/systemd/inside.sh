@@ -62,12 +62,19 @@ kill -KILL "$old"
 wait_for another "$old"
 ask /readyz | grep -q ^200
 
-step "reload keeps the process"
+step "reload keeps the process, and takes up what the file says, unless it is wrong"
 old=$(show MainPID)
+stranger='{"username":"stranger","password":"a-stranger"}'
+ask /api/auth/register "$stranger" | grep ^403 >/dev/null
+printf '[auth]\nregistration = "open"\n' >>/etc/qy-lty/config.toml
+systemctl reload qy-lty.service
+wait_for eval 'ask /api/auth/register "$stranger" | grep ^201 >/dev/null'
+echo nonsense >>/etc/qy-lty/config.toml
 systemctl reload qy-lty.service
 wait_for eval '[ "$(show ActiveState)" = active ]'
 [ "$(show MainPID)" = "$old" ]
-ask /readyz | grep -q ^200
+ask /readyz | grep ^200 >/dev/null
+install -m 644 /given/units/config.toml /etc/qy-lty/config.toml
 
 step "stop is in order"
 systemctl stop qy-lty.service
@@ -135,7 +142,7 @@ Service=qy-lty.service
 UNIT
 printf '[tls]\nself_signed = true\n' >>/etc/qy-lty/config.toml
 systemctl daemon-reload
-systemctl stop qy-lty.service
+systemctl stop qy-lty.service 2>/dev/null
 systemctl restart qy-lty.socket qy-lty-redirect.socket
 systemctl start qy-lty.service
 ask /readyz | grep ^308 >/dev/null
