@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::data_dir::{self, DataDirError};
 use crate::door::Door;
 use crate::handlers::{Handlers, HandlersError};
+use crate::health::{Health, Prober};
 use crate::hub::Hub;
 use crate::mailbox::Mailbox;
 use crate::store::{Store, StoreError, compact};
@@ -33,6 +34,8 @@ pub struct App {
     pub handlers: Handlers,
     /// What waits for whom.
     pub mailbox: Mailbox,
+    /// Looks whether all of it works; ask [`App::health`].
+    prober: Prober,
     /// Every session's task: stopping waits for them.
     pub sessions: TaskTracker,
     /// Cancelled when the server stops: nobody new gets in.
@@ -99,6 +102,7 @@ impl App {
     pub fn new(config: Config, store: Store) -> Result<Arc<Self>, HandlersError> {
         let hub = Hub::new(config.limits.group_buffer, config.limits.group_bytes);
         Ok(Arc::new(Self {
+            prober: Prober::new(store.clone(), hub.clone()),
             mailbox: Mailbox::open(store.clone(), hub.clone(), &config)?,
             handlers: Handlers::new(&config, store.clone())?,
             auth: Auth::new(store.clone(), &config.limits, config.storage.hashers()).map_err(StoreError::from)?,
@@ -111,6 +115,11 @@ impl App {
             store,
             config,
         }))
+    }
+
+    /// How the server does: looked at anew at most once a second, whoever asks.
+    pub async fn health(&self) -> Health {
+        self.prober.look(!self.stopping.is_cancelled(), self.mailbox.disk_ok()).await
     }
 }
 

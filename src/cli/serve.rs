@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::log;
 use crate::config::{Config, Secret};
-use crate::door::listen;
+use crate::door::listen::{self, Listeners};
 
 /// Sets the first administrator's password on an empty data directory.
 const ADMIN_PASSWORD: &str = "QY_LTY_ADMIN_PASSWORD";
@@ -23,24 +23,20 @@ pub(super) fn run(config: Option<&Path>) -> anyhow::Result<()> {
         Some(path) => Config::load(path)?,
         None => Config::default(),
     };
-    let config = with_secrets(config)?;
+    let mut config = with_secrets(config)?;
     log::start();
     raise_file_limit();
     let password = match std::env::var(ADMIN_PASSWORD) {
-        Ok(password) => Some(password).filter(|p| !p.is_empty()),
-        Err(VarError::NotPresent) => None,
+        Ok(password) if !password.is_empty() => Some(password),
+        Ok(_) | Err(VarError::NotPresent) => {
+            credential("admin-password")?.map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+        }
         Err(VarError::NotUnicode(_)) => return Err(anyhow!("{ADMIN_PASSWORD} is not UTF-8")),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime could not start")?;
     let outcome = runtime.block_on(async {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let address = config.server.listen;
-        let listener = listen::bind(address).map_err(|error| match error.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                anyhow!("{address} is in use: another program, or another qy-lty, listens there (server.listen chooses another)")
-            }
-            _ => anyhow!("can't listen on {address}: {error}"),
-        })?;
+        let listeners = listeners(&mut config)?;
         let shutdown = async {
             either(&mut interrupt, &mut terminate).await;
             tokio::spawn(async move {
@@ -48,10 +44,31 @@ pub(super) fn run(config: Option<&Path>) -> anyhow::Result<()> {
                 std::process::exit(INTERRUPTED);
             });
         };
-        Ok(crate::serve(config, password, listener, shutdown).await?)
+        Ok(crate::serve(config, password, listeners, shutdown).await?)
     });
     runtime.shutdown_timeout(Duration::from_millis(100)); // what is left are tasks that were cut off
     outcome
+}
+
+/// The sockets that systemd holds for us, or else one bound to `server.listen`. From here on that setting is what is listened on.
+fn listeners(config: &mut Config) -> anyhow::Result<Listeners> {
+    let address = config.server.listen;
+    let given = listen::inherited().map_err(|error| anyhow!("the sockets given by systemd can't be used: {error}"))?;
+    if let Some(given) = given {
+        config.server.listen = given.http.local_addr()?;
+        if given.redirect.is_some() && !config.tls.on() {
+            return Err(anyhow!("the socket to redirect needs a certificate: tls.cert and tls.key, or tls.self_signed"));
+        }
+        tracing::info!(address = %config.server.listen, "listening on systemd's socket; server.listen is not used");
+        return Ok(given);
+    }
+    let listener = listen::bind(address).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            anyhow!("{address} is in use: another program, or another qy-lty, listens there (server.listen chooses another)")
+        }
+        _ => anyhow!("can't listen on {address}: {error}"),
+    })?;
+    Ok(listener.into())
 }
 
 /// Fills in the keys of upstreams that the file does not name: from the environment, or from systemd's credentials.
@@ -74,17 +91,22 @@ fn with_secrets(mut config: Config) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// A secret of the environment variable `name`, or of the file `credential` in systemd's directory for them.
-fn secret(name: &str, credential: &str) -> anyhow::Result<Option<Secret>> {
+/// A secret of the environment variable `name`, or of systemd's credential `file`.
+fn secret(name: &str, file: &str) -> anyhow::Result<Option<Secret>> {
     let usable = |text: String| Some(text.trim().to_owned()).filter(|text| !text.is_empty()).map(Secret::from);
     if let Some(secret) = std::env::var(name).ok().and_then(usable) {
         return Ok(Some(secret));
     }
+    Ok(credential(file)?.and_then(usable))
+}
+
+/// What `file` holds in systemd's directory of credentials; `None` where there is none, or nothing in it.
+fn credential(file: &str) -> anyhow::Result<Option<String>> {
     let Some(directory) = std::env::var_os("CREDENTIALS_DIRECTORY") else { return Ok(None) };
-    match std::fs::read_to_string(Path::new(&directory).join(credential)) {
-        Ok(text) => Ok(usable(text)),
+    match std::fs::read_to_string(Path::new(&directory).join(file)) {
+        Ok(text) => Ok(Some(text).filter(|text| !text.trim().is_empty())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(anyhow!("the credential {credential} can't be read: {error}")),
+        Err(error) => Err(anyhow!("the credential {file} can't be read: {error}")),
     }
 }
 
