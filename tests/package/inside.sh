@@ -3,7 +3,7 @@ set -euo pipefail
 given=${1:-/given}
 work=$(mktemp -d)
 systemd() { [ -d /run/systemd/system ]; }
-console() { qy-lty --config /etc/qy-lty/config.toml "$@"; }
+console() { (cd "$work" && qy-lty "$@"); }
 failed() {
     echo "FAILED at line $1"
     if systemd; then journalctl -b --no-pager -u "qy-lty*" -o cat | tail -40; else cat "$work/log"; fi
@@ -58,7 +58,8 @@ fi
 [ "$(stat -c %a /etc/qy-lty/credentials)" = 700 ]
 qy-lty --version
 
-step "user add, token create, send"
+step "the first administrator gets a password; user add, token create, send"
+echo "a password of mine" | console user passwd admin
 echo "a password of hers" | console user add ana
 token=$(console token create ana)
 [[ "$token" == qlt_* ]]
@@ -94,7 +95,7 @@ start
 
 step "the message that waited arrives"
 "$PYTHON" "$given/receive.py" message 127.0.0.1 8000 "$token" | tee "$work/message"
-grep '"type": *"notice"' "$work/message" | grep "kept over a purge" >/dev/null
+grep '"type":"notice"' "$work/message" | grep "kept over a purge" >/dev/null
 
 step "purge again: nothing is left"
 purge
