@@ -120,9 +120,9 @@ pub enum ServeError {
     Listen(#[from] io::Error),
 }
 
-/// Runs the server on `listeners` (one [`TcpListener`](tokio::net::TcpListener) will do) until `shutdown` is ready, then stops it in order: nobody new, 1001 to every session,
-/// drained, flushed. `admin_password` is the first administrator's on an empty data directory; without one a random password
-/// is made and printed.
+/// Runs the server on `listeners`, of which the main one alone will do, until `shutdown` is ready, then stops it in order: nobody
+/// new, 1001 to every session, drained, flushed. `admin_password` is the first administrator's on an empty data directory; without
+/// one a random password is made and printed.
 ///
 /// # Errors
 /// [`ServeError`], before anything is served or when the end was not clean.

@@ -1,11 +1,12 @@
 //! What systemd is told, where it started us (`Type=notify`): nothing happens elsewhere.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, sleep};
 
 use crate::app::App;
 
@@ -26,14 +27,15 @@ fn tell(states: &[NotifyState<'_>]) {
     }
 }
 
-/// The store is being opened: asks for more time as long as it takes, an hour at most. Ends when its task is aborted.
-pub async fn starting() {
-    tell(&[NotifyState::Status("opening the store")]);
-    let mut tick = interval(ASK_EVERY);
-    let end = Instant::now() + ASK_UNTIL;
-    while Instant::now() < end {
-        tick.tick().await;
-        tell(&[more_time()]);
+/// The store is being opened: says so at once, and asks for more time as long as the future is polled, an hour at most.
+pub fn starting() -> impl Future<Output = ()> + Send {
+    tell(&[NotifyState::Status("opening the store"), more_time()]);
+    async {
+        let end = Instant::now() + ASK_UNTIL;
+        while Instant::now() < end {
+            sleep(ASK_EVERY).await;
+            tell(&[more_time()]);
+        }
     }
 }
 
