@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use arc_swap::{ArcSwap, Guard};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,8 +21,6 @@ use crate::store::{Store, StoreError, compact};
 
 /// The shared state of one running server.
 pub struct App {
-    /// The settings.
-    pub config: Config,
     /// What outlives the process.
     pub store: Store,
     /// Who is who.
@@ -30,8 +29,6 @@ pub struct App {
     pub door: Door,
     /// Who hears what.
     pub hub: Arc<Hub>,
-    /// What the companion answers.
-    pub handlers: Handlers,
     /// What waits for whom.
     pub mailbox: Mailbox,
     /// Looks whether all of it works; ask [`App::health`].
@@ -44,6 +41,8 @@ pub struct App {
     pub started: Instant,
     /// Where it listens, once it does: a command line that works on the data directory itself never does.
     pub address: OnceLock<SocketAddr>,
+    config: ArcSwap<Config>,
+    handlers: ArcSwap<Handlers>,
 }
 
 /// Why there is nothing to share.
@@ -104,7 +103,7 @@ impl App {
         Ok(Arc::new(Self {
             prober: Prober::new(store.clone(), hub.clone()),
             mailbox: Mailbox::open(store.clone(), hub.clone(), &config)?,
-            handlers: Handlers::new(&config, store.clone())?,
+            handlers: ArcSwap::from_pointee(Handlers::new(&config, store.clone())?),
             auth: Auth::new(store.clone(), &config.limits, config.storage.hashers()).map_err(StoreError::from)?,
             door: Door::new(&config),
             hub,
@@ -113,13 +112,33 @@ impl App {
             started: Instant::now(),
             address: OnceLock::new(),
             store,
-            config,
+            config: ArcSwap::from_pointee(config),
         }))
     }
 
     /// How the server does: looked at anew at most once a second, whoever asks.
     pub async fn health(&self) -> Health {
         self.prober.look(!self.stopping.is_cancelled(), self.mailbox.disk_ok()).await
+    }
+
+    /// The settings in force. For a look; who needs them for longer clones the `Arc`, and keeps what has been.
+    pub fn config(&self) -> Guard<Arc<Config>> {
+        self.config.load()
+    }
+
+    /// What the companion answers. For a look; a call that waits for an upstream clones the `Arc`, and ends on it.
+    pub fn handlers(&self) -> Guard<Arc<Handlers>> {
+        self.handlers.load()
+    }
+
+    /// Takes up `config` and the `handlers` made for it: everybody goes by them from the next look on.
+    pub fn reload(&self, config: Config, handlers: Handlers) {
+        self.door.reload(&config);
+        self.auth.reload(&config.limits);
+        self.hub.reload(config.limits.group_buffer, config.limits.group_bytes);
+        self.mailbox.reload(&config);
+        self.handlers.store(Arc::new(handlers));
+        self.config.store(Arc::new(config));
     }
 }
 

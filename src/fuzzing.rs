@@ -3,7 +3,7 @@
 
 use crate::auth::credential::{Places, bearer, offers_subprotocol};
 use crate::auth::{Credential, browser};
-use crate::config::Config;
+use crate::config::{Config, Flag, Layers};
 use crate::wire::inbound::parse;
 
 /// A text frame of a client: one outcome, and what is refused names a reason.
@@ -35,10 +35,16 @@ pub fn credential(bytes: &[u8]) {
     assert!(browser::csrf_fits(text, &browser::csrf(text)));
 }
 
-/// A configuration file: an error names a line that the file has.
+/// A configuration file: an error names a line that the file has. And the same as a `--set`.
 pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Err((line, what)) = Config::parse(text) {
         assert!(line >= 1 && line <= text.lines().count().max(1) + 1 && !what.is_empty(), "{line}: {what}");
+    }
+    if let Ok(flag) = Flag::set(text)
+        && let Err(error) = Layers::new(None, std::iter::empty(), vec![flag]).read()
+    {
+        let said = error.to_string();
+        assert!(said.starts_with("--set ") || said.contains(" is missing"), "{said}");
     }
 }

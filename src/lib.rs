@@ -29,8 +29,8 @@
 //! | [`error`] | the catalogue of REST errors | auth, mailbox, store |
 //! | [`session`] | one connection's life | app, error, handlers |
 //! | [`rest`] | the URL map, its resources, the page | app, audit, error, session |
-//! | [`ops`] | first start, sweeps, systemd | app |
-//! | [`cli`] | the command line | [`serve`] |
+//! | [`ops`] | first start, sweeps, reloads, systemd | app |
+//! | [`cli`] | the command line, the log | config, door, [`serve`] |
 //! | [`fuzzing`] | what fuzzers call | parsers |
 //!
 //! No arrow goes back up: nothing imports `rest` or `ops` but this file.
@@ -69,6 +69,7 @@ use salvo::conn::rustls::RustlsAcceptor;
 use salvo::conn::tcp::TcpAcceptor;
 use salvo::server::ServerHandle;
 use salvo::{Server, Service};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -80,6 +81,8 @@ use config::Config;
 use door::guard::Policy;
 use door::listen::{ConsolePath, Listeners};
 use door::tls::{Tls, TlsError};
+pub use ops::reload::Reload;
+pub use ops::systemd::{reloaded, reloading};
 use store::StoreError;
 use wire::CloseCode;
 
@@ -122,7 +125,7 @@ pub enum ServeError {
 
 /// Runs the server on `listeners`, of which the main one alone will do, until `shutdown` is ready, then stops it in order: nobody
 /// new, 1001 to every session, drained, flushed. `admin_password` is the first administrator's on an empty data directory; without
-/// one a random password is made and printed.
+/// one a random password is made and printed. What comes through `reloads` is taken up while serving.
 ///
 /// # Errors
 /// [`ServeError`], before anything is served or when the end was not clean.
@@ -130,6 +133,7 @@ pub async fn serve(
     config: Config,
     admin_password: Option<String>,
     listeners: impl Into<Listeners>,
+    reloads: mpsc::Receiver<Reload>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     let data = data_dir::prepare(&config.server.data_dir).map_err(OpenError::from)?;
@@ -141,8 +145,8 @@ pub async fn serve(
     let Listeners { http: listener, redirect: redirect_on, .. } = listeners.into();
     door::listen::tune(&listener)?;
     let address = listener.local_addr()?;
-    let tls = open_tls(&app.config, &data, address).await?;
-    let redirect = match (redirect_on, app.config.tls.redirect) {
+    let tls = open_tls(&app.config(), &data, address).await?;
+    let redirect = match (redirect_on, app.config().tls.redirect) {
         (None, Some(at)) => Some(door::listen::bind(at).map_err(|source| ServeError::Redirect { at, source })?),
         (given, _) => given.filter(|_| tls.is_some()),
     };
@@ -150,11 +154,13 @@ pub async fn serve(
     helpers.spawn(ops::sweep::run(app.clone()));
 
     let plain = TcpAcceptor::try_from(listener)?;
+    let (look, looks) = mpsc::channel(1);
+    helpers.spawn(ops::reload::run(app.clone(), tls.is_some().then_some(look), reloads));
     let (handle, serving) = match tls {
         None => server(plain, &app, rest::service(&app)),
         Some(tls) => {
             let acceptor = RustlsAcceptor::new(plain, tls.current(), CancellationToken::new());
-            helpers.spawn(tls.follow());
+            helpers.spawn(tls.follow(looks));
             server(acceptor, &app, rest::service(&app))
         }
     };

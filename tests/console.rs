@@ -143,7 +143,7 @@ async fn a_backup_of_a_running_server_becomes_another_one() {
     std::fs::rename(at.join("data"), at.join("before")).unwrap();
     let good = std::fs::read(at.join("b")).unwrap();
     let mut bad = good.clone();
-    *bad.iter_mut().nth(good.len() / 2).unwrap() ^= 1;
+    *bad.get_mut(good.len() / 2).unwrap() ^= 1;
     std::fs::write(at.join("bad"), bad).unwrap();
     assert!(refused(at, &["restore", "bad"]).await.contains("damaged"));
     assert!(refused(at, &["restore", "c.toml"]).await.contains("no backup of qy-lty"));

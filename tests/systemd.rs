@@ -31,6 +31,10 @@ async fn systemd_is_told_of_each_stage() {
     let serving = format!("STATUS=serving on {}", server.address);
     eventually("it feeds the watchdog", async || manager.count("WATCHDOG=1") > 3).await;
     assert!(manager.count(&format!("{serving}; 0 connected")) > 3);
+    server.signal("HUP");
+    eventually("it has read the settings again", async || manager.count("READY=1") == 2).await;
+    let reloads = manager.heard().into_iter().filter(|text| text.contains("RELOADING=1")).collect::<Vec<_>>();
+    assert!(reloads.len() == 1 && reloads[0].contains("MONOTONIC_USEC="), "{reloads:?}");
     server.signal("TERM");
     assert_eq!(server.ended().await.code(), Some(0));
     eventually("its end is heard", async || manager.count("STOPPING=1") == 1).await;

@@ -15,6 +15,7 @@ mod throttle;
 mod tickets;
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::config::Limits;
@@ -151,7 +152,7 @@ pub struct Auth {
     /// Devices that want in.
     pub pairings: pairing::Pairings,
     sightings: sightings::Sightings,
-    tokens_per_user: usize,
+    tokens_per_user: AtomicUsize,
 }
 
 impl Auth {
@@ -167,8 +168,14 @@ impl Auth {
             tickets: tickets::Tickets::default(),
             pairings: pairing::Pairings::default(),
             sightings: sightings::Sightings::default(),
-            tokens_per_user: limits.tokens_per_user,
+            tokens_per_user: AtomicUsize::new(limits.tokens_per_user),
         })
+    }
+
+    /// Takes up other limits.
+    pub fn reload(&self, limits: &Limits) {
+        self.throttle.set(limits.logins_per_minute);
+        self.tokens_per_user.store(limits.tokens_per_user, Ordering::Relaxed);
     }
 
     /// Whose token `secret` is.
@@ -278,7 +285,7 @@ impl Auth {
     /// [`StoreError::Full`], [`StoreError::Missing`], [`AuthError::NoRandom`], or when the store fails.
     pub async fn issue(&self, new: impl FnOnce(TokenHash) -> NewToken) -> Result<Issued, AuthError> {
         let secret = Secret::token().ok_or(AuthError::NoRandom)?;
-        let (token, retired) = self.store.create_token(new(secret.hash()), self.tokens_per_user).await?;
+        let (token, retired) = self.store.create_token(new(secret.hash()), self.tokens_per_user.load(Ordering::Relaxed)).await?;
         Ok(Issued { secret, token, retired })
     }
 

@@ -29,6 +29,13 @@ impl LoginThrottle {
         }
     }
 
+    /// From now on `per_minute` attempts.
+    pub(super) fn set(&self, per_minute: u32) {
+        self.address.set(per_minute);
+        self.name.set(per_minute.saturating_mul(NAME_FACTOR));
+        self.pair.set(per_minute.min(UNDER_ATTACK));
+    }
+
     /// Counts an attempt on `name` from `address`; an error is the time to wait.
     pub(super) fn check(&self, address: IpAddr, name: &str) -> Result<(), Duration> {
         let address = NetKey::from(address);

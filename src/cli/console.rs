@@ -42,14 +42,14 @@ pub(super) fn run<T>(
         bail!("there is no data in {}: no server has run there (--config names another configuration)", data.display());
     }
     let keeper = Keeper::of(&data);
-    let outcome = block_on(async move {
+
+    block_on(async move {
         let console = Console::open(config, &data, keeper.is_some()).await?;
         let outcome = job(&console, out).await;
         console.close().await?;
         drop(keeper);
         outcome
-    });
-    outcome
+    })
 }
 
 /// Whether a server listens to the console of the data directory `data`.

@@ -2,14 +2,17 @@
 
 mod accounts;
 mod care;
+mod config;
 mod console;
 mod devices;
+mod journal;
 mod log;
 mod messages;
 mod print;
+mod reload;
 mod serve;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -24,9 +27,8 @@ const PACKAGED: &str = "/etc/qy-lty/config.toml";
 #[derive(Debug, Parser)]
 #[command(name = "qy-lty", version, about)]
 pub struct Cli {
-    /// The configuration file (TOML); without one, the defaults
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: config::Settings,
 
     /// Answer in JSON
     #[arg(long, global = true)]
@@ -72,6 +74,9 @@ enum Command {
         /// For which shell
         shell: Shell,
     },
+    /// Check, show or begin a configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
 }
 
 /// Reads the arguments and does what they say. Ends the process itself for `--help`, `--version` and wrong arguments.
@@ -81,20 +86,21 @@ enum Command {
 pub fn run() -> anyhow::Result<()> {
     let cli = Cli::parse();
     let out = print::Printer::new(cli.json);
-    let settings = || settings(cli.config.as_deref());
+    let flags = cli.settings;
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve::run(cli.config.as_deref()),
-        Command::User(what) => console::run(settings()?, out, async |console, out| what.run(console, out).await),
-        Command::Token(what) => console::run(settings()?, out, async |console, out| what.run(console, out).await),
-        Command::Device(what) => console::run(settings()?, out, async |console, out| what.run(console, out).await),
-        Command::Send(what) => console::run(settings()?, out, async |console, out| what.run(console, out).await),
-        Command::Queue(what) => console::run(settings()?, out, async |console, out| what.run(console, out).await),
-        Command::Tail(what) => console::run(settings()?, out, async |console, out| what.run(console, out).await),
-        Command::Status => console::run(settings()?, out, care::status),
-        Command::Backup(what) => what.run(settings()?, out),
-        Command::Restore(what) => what.run(&settings()?, out),
-        Command::Check(what) => what.run(settings()?, out),
-        Command::Compact => care::compact(&settings()?, out),
+        Command::Serve => serve::run(flags.layers()?),
+        Command::Config(command) => config::run(command, flags, cli.json),
+        Command::User(what) => console::run(settings(flags)?, out, async |console, out| what.run(console, out).await),
+        Command::Token(what) => console::run(settings(flags)?, out, async |console, out| what.run(console, out).await),
+        Command::Device(what) => console::run(settings(flags)?, out, async |console, out| what.run(console, out).await),
+        Command::Send(what) => console::run(settings(flags)?, out, async |console, out| what.run(console, out).await),
+        Command::Queue(what) => console::run(settings(flags)?, out, async |console, out| what.run(console, out).await),
+        Command::Tail(what) => console::run(settings(flags)?, out, async |console, out| what.run(console, out).await),
+        Command::Status => console::run(settings(flags)?, out, care::status),
+        Command::Backup(what) => what.run(settings(flags)?, out),
+        Command::Restore(what) => what.run(&settings(flags)?, out),
+        Command::Check(what) => what.run(settings(flags)?, out),
+        Command::Compact => care::compact(&settings(flags)?, out),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "qy-lty", &mut std::io::stdout());
             Ok(())
@@ -104,13 +110,14 @@ pub fn run() -> anyhow::Result<()> {
 
 /// The configuration of the server that the commands are for. Where none is named and there is no data directory here, that of
 /// an installed package.
-fn settings(named: Option<&Path>) -> anyhow::Result<Config> {
-    let usual = Config::default();
-    let packaged = (named.is_none() && !usual.server.data_dir.exists()).then_some(Path::new(PACKAGED)).filter(|p| p.exists());
-    match named.or(packaged) {
-        Some(path) => Ok(Config::load(path)?),
-        None => Ok(usual),
+fn settings(flags: config::Settings) -> anyhow::Result<Config> {
+    let layers = flags.layers()?;
+    let config = layers.read_for_commands()?;
+    let packaged = Path::new(PACKAGED);
+    if layers.file().is_some() || config.server.data_dir.exists() || !packaged.exists() {
+        return Ok(config);
     }
+    Ok(layers.or_file(packaged).read_for_commands()?)
 }
 
 /// Runs `job` on a runtime of its own.
@@ -124,12 +131,13 @@ fn block_on<T>(job: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     #[test]
     fn the_definition_holds_together() {
         Cli::command().debug_assert();
         let cli = Cli::parse_from(["qy-lty", "serve", "--config", "x.toml"]);
-        assert_eq!(cli.config, Some(PathBuf::from("x.toml")));
+        assert_eq!(cli.settings.config, Some(PathBuf::from("x.toml")));
         assert!(Cli::parse_from(["qy-lty"]).command.is_none());
         let cli = Cli::parse_from(["qy-lty", "user", "list", "--json"]);
         assert!(cli.json);

@@ -7,9 +7,11 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::log;
-use crate::config::{Config, Secret};
+use super::{log, reload};
+use crate::config::{Config, Layers};
 use crate::door::listen::{self, Listeners};
 
 /// Sets the first administrator's password on an empty data directory.
@@ -18,13 +20,9 @@ const ADMIN_PASSWORD: &str = "QY_LTY_ADMIN_PASSWORD";
 const INTERRUPTED: i32 = 130;
 
 /// Runs the server until a signal comes.
-pub(super) fn run(config: Option<&Path>) -> anyhow::Result<()> {
-    let config = match config {
-        Some(path) => Config::load(path)?,
-        None => Config::default(),
-    };
-    let mut config = with_secrets(config)?;
-    log::start();
+pub(super) fn run(layers: Layers) -> anyhow::Result<()> {
+    let mut config = layers.read()?.config;
+    let log = log::start(&config.log)?;
     raise_file_limit();
     let password = match std::env::var(ADMIN_PASSWORD) {
         Ok(password) if !password.is_empty() => Some(password),
@@ -36,7 +34,10 @@ pub(super) fn run(config: Option<&Path>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime could not start")?;
     let outcome = runtime.block_on(async {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let hangup = signal(SignalKind::hangup())?;
+        let configured = config.server.listen;
         let listeners = listeners(&mut config)?;
+        let given = Some(config.server.listen).filter(|&listen| listen != configured);
         let shutdown = async {
             either(&mut interrupt, &mut terminate).await;
             tokio::spawn(async move {
@@ -44,7 +45,11 @@ pub(super) fn run(config: Option<&Path>) -> anyhow::Result<()> {
                 std::process::exit(INTERRUPTED);
             });
         };
-        Ok(crate::serve(config, password, listeners, shutdown).await?)
+        let (to_server, reloads) = mpsc::channel(1);
+        let reloading = AbortOnDropHandle::new(tokio::spawn(reload::follow(hangup, layers, log, given, to_server)));
+        let outcome = crate::serve(config, password, listeners, reloads, shutdown).await;
+        drop(reloading);
+        Ok(outcome?)
     });
     runtime.shutdown_timeout(Duration::from_millis(100)); // what is left are tasks that were cut off
     outcome
@@ -69,35 +74,6 @@ fn listeners(config: &mut Config) -> anyhow::Result<Listeners> {
         _ => anyhow!("can't listen on {address}: {error}"),
     })?;
     Ok(listener.into())
-}
-
-/// Fills in the keys of upstreams that the file does not name: from the environment, or from systemd's credentials.
-fn with_secrets(mut config: Config) -> anyhow::Result<Config> {
-    if config.chat.key.as_ref().is_none_or(Secret::is_empty) {
-        config.chat.key = secret("QY_LTY_CHAT_KEY", "chat-key")?;
-    }
-    if let Some(qweather) = &mut config.weather.qweather
-        && qweather.key.is_empty()
-    {
-        let missing = || anyhow!("weather.qweather.key is missing (or QY_LTY_QWEATHER_KEY, or the credential qweather-key)");
-        qweather.key = secret("QY_LTY_QWEATHER_KEY", "qweather-key")?.ok_or_else(missing)?;
-    }
-    for handler in config.handler.iter_mut().filter(|handler| handler.secret.is_empty()) {
-        let name = format!("QY_LTY_HANDLER_{}", handler.kind.to_ascii_uppercase().replace(['-', '.'], "_"));
-        let credential = format!("handler-{}", handler.kind);
-        let missing = || anyhow!("the handler of {} needs a secret (or {name}, or the credential {credential})", handler.kind);
-        handler.secret = secret(&name, &credential)?.ok_or_else(missing)?;
-    }
-    Ok(config)
-}
-
-/// A secret of the environment variable `name`, or of systemd's credential `file`.
-fn secret(name: &str, file: &str) -> anyhow::Result<Option<Secret>> {
-    let usable = |text: String| Some(text.trim().to_owned()).filter(|text| !text.is_empty()).map(Secret::from);
-    if let Some(secret) = std::env::var(name).ok().and_then(usable) {
-        return Ok(Some(secret));
-    }
-    Ok(credential(file)?.and_then(usable))
 }
 
 /// What `file` holds in systemd's directory of credentials; `None` where there is none, or nothing in it.

@@ -1,11 +1,11 @@
 //! `[chat]`, `[weather]`, `[[handler]]`: where the companion's answers come from.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Secret;
 
 /// `[chat]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChatConfig {
     /// Who answers.
@@ -23,7 +23,7 @@ pub struct ChatConfig {
     /// The longest answer, in the model's tokens.
     pub max_tokens: Option<u32>,
     /// How freely it chooses its words.
-    pub temperature: Option<f32>,
+    pub temperature: Option<f64>,
     /// Seconds for a whole answer. Can't be 0.
     pub timeout_seconds: u32,
     /// Seconds that it may pause in the middle. Can't be 0.
@@ -64,7 +64,7 @@ impl ChatConfig {
 }
 
 /// Who answers `chat_message`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Responder {
     /// The guide's, which repeats what it heard.
@@ -75,7 +75,7 @@ pub enum Responder {
 }
 
 /// `[weather]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WeatherConfig {
     /// Whether the simulated climate answers where nothing else does.
@@ -93,10 +93,11 @@ impl Default for WeatherConfig {
 }
 
 /// `[weather.qweather]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct QWeatherConfig {
-    /// Of the account, for example `abc123.re.qweatherapi.com`.
+    /// Of the account, for example `abc123.re.qweatherapi.com`. Can't be empty.
+    #[serde(default)]
     pub host: String,
     /// Of the account; or in the environment, `QY_LTY_QWEATHER_KEY`.
     #[serde(default)]
@@ -104,7 +105,7 @@ pub struct QWeatherConfig {
 }
 
 /// `[[handler]]`: a message type of one's own.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct HandlerConfig {
     /// The type: 1 to 55 letters, digits, `_`, `-`, `.`; none of the program's own.

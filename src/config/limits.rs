@@ -1,9 +1,9 @@
 //! `[limits]`: every bound on what others may do.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// `[limits]`: 0 switches a limit off, except where noted.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Messages a minute on one connection, all at once if it likes (guide section 8.3). Text and binary frames count.

@@ -1,19 +1,28 @@
-//! The settings: one documented tree, read from TOML.
+//! The settings: one documented tree, in layers: defaults, TOML file, environment, flags.
 //!
-//! Everything has a default; an empty file is a valid configuration. What is unknown or impossible is refused with the file,
-//! the line and, for a misspelt key, the nearest right name: a setting that silently does nothing is worse than none.
+//! Everything has a default; an empty file is a valid configuration. What is unknown or impossible is refused with its place
+//! and, for a misspelt key, the nearest right name: a setting that silently does nothing is worse than none.
 
+mod changes;
 mod companion;
+mod credentials;
+mod layers;
 mod limits;
 mod network;
 mod secret;
 mod sections;
+mod shown;
+#[cfg(test)]
+mod tests;
 
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+pub use changes::Changes;
 pub use companion::{ChatConfig, HandlerConfig, QWeatherConfig, Responder, WeatherConfig};
+pub use layers::{Flag, Layers, Loaded, Source};
 pub use limits::Limits;
 pub use network::Network;
 pub use secret::Secret;
@@ -21,9 +30,10 @@ pub use sections::{
     AuthConfig, ForwardedHeader, HistoryConfig, LogConfig, LogFormat, MailboxConfig, MessagesConfig, MetricsConfig, Registration,
     ServerConfig, StorageConfig, TlsConfig,
 };
+pub use shown::DEFAULT;
 
 /// All settings.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where to listen and where to keep things.
@@ -75,34 +85,47 @@ pub enum ConfigError {
         /// What is wrong and, where possible, what would be right.
         what: String,
     },
+    /// A variable of the environment or a flag can't be used.
+    #[error("{by}: {what}")]
+    Setting {
+        /// The variable or the flag.
+        by: String,
+        /// What is wrong and, where possible, what would be right.
+        what: String,
+    },
+    /// A secret is missing or can't be read.
+    #[error("{0}")]
+    Secret(String),
+}
+
+/// A value that no server could run with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Complaint {
+    section: &'static str,
+    key: &'static str,
+    what: &'static str,
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{} {}", self.section, self.key, self.what)
+    }
 }
 
 impl Config {
-    /// Reads `path`.
-    ///
-    /// # Errors
-    /// When the file can't be read, is no TOML, holds an unknown key, a value of the wrong type or an impossible one.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
-        Self::parse(&text).map_err(|(line, what)| ConfigError::Refused { path: path.into(), line, what })
-    }
-
     /// Reads TOML text; an error is the line and what is wrong there.
     pub(crate) fn parse(text: &str) -> Result<Self, (usize, String)> {
-        let config: Self = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| line_at(text, span.start));
-            (line, explain(error.message(), key_on(text, line)))
-        })?;
+        let config = typed(text)?;
         match config.impossible() {
             None => Ok(config),
-            Some((section, key, what)) => Err((line_of(text, section, key), format!("{section}.{key} {what}"))),
+            Some(complaint) => Err((line_of(text, complaint.section, complaint.key), complaint.to_string())),
         }
     }
 
-    /// The first value that no server could run with: section, key, what is wrong.
-    fn impossible(&self) -> Option<(&'static str, &'static str, &'static str)> {
+    /// The first value that no server could run with.
+    fn impossible(&self) -> Option<Complaint> {
         if let Some(what) = companion::wrong_handler(&self.handler) {
-            return Some(("handler", "type", what));
+            return Some(Complaint { section: "handler", key: "type", what });
         }
         let l = &self.limits;
         let checks = [
@@ -149,6 +172,7 @@ impl Config {
                 "qweather",
                 "host must be a host's name",
             ),
+            (!is_filter(&self.log.filter), "log", "filter", "must be levels such as \"info\" or \"warn,qy_lty=debug\""),
             (self.storage.memory_budget < 48 << 20, "storage", "memory_budget", "must be at least 50331648 (48 MiB)"),
             (self.server.data_dir.as_os_str().is_empty(), "server", "data_dir", "must name a directory"),
             (
@@ -158,7 +182,7 @@ impl Config {
                 "must hold origins such as \"https://app.example.com\": scheme, host, port if unusual, nothing after",
             ),
         ];
-        checks.into_iter().find(|c| c.0).map(|(_, section, key, what)| (section, key, what))
+        checks.into_iter().find(|c| c.0).map(|(_, section, key, what)| Complaint { section, key, what })
     }
 }
 
@@ -167,6 +191,19 @@ fn is_origin(text: &str) -> bool {
     let clean = |host: &str| host.bytes().all(|b| b.is_ascii_graphic()) && !host.contains(['/', '?', '#', '@', '*']);
     let parts = |(scheme, host): (&str, &str)| !scheme.is_empty() && scheme.is_ascii() && clean(host);
     matches!(text, "null" | "file://") || text.split_once("://").is_some_and(|p| parts(p) && !p.1.is_empty())
+}
+
+/// Whether `text` says what to log.
+fn is_filter(text: &str) -> bool {
+    tracing_subscriber::EnvFilter::builder().parse(text).is_ok()
+}
+
+/// Reads TOML text without asking whether its values are possible together; an error is the line and what is wrong there.
+fn typed(text: &str) -> Result<Config, (usize, String)> {
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| line_at(text, span.start));
+        (line, explain(error.message(), key_on(text, line)))
+    })
 }
 
 /// The line, from 1, that holds byte `offset`.
@@ -203,93 +240,5 @@ fn explain(message: &str, key: Option<&str>) -> String {
         Some((_, name)) => format!("unknown key \"{unknown}\"; did you mean \"{name}\"?"),
         None if rest.contains("`server`") => format!("unknown key \"{unknown}\"; keys belong into a section, such as [server]"),
         None => format!("unknown key \"{unknown}\""),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn refused(text: &str) -> String {
-        let (line, what) = Config::parse(text).unwrap_err();
-        format!("{line}: {what}")
-    }
-
-    #[test]
-    fn nothing_is_needed() {
-        assert_eq!(Config::parse("").unwrap(), Config::default());
-        assert!(Config::default().impossible().is_none());
-    }
-
-    #[test]
-    fn values_are_read() {
-        let text = "[server]\nlisten = \"0.0.0.0:9\"\norigins = [\"https://a.b\"]\n[auth]\nregistration = \"open\"\n[limits]\nconnections = 0";
-        let config = Config::parse(text).unwrap();
-        assert_eq!(config.server.listen.to_string(), "0.0.0.0:9");
-        assert_eq!(config.auth.registration, Registration::Open);
-        assert_eq!(config.limits.connections, 0);
-        assert_eq!(config.limits.idle_seconds, 75);
-    }
-
-    #[test]
-    fn unknown_keys_name_the_nearest() {
-        let text = "[server]\n\n[limits]\nmessages_per_minut = 5\n";
-        assert_eq!(refused(text), "4: unknown key \"messages_per_minut\"; did you mean \"messages_per_minute\"?");
-        assert_eq!(refused("[limit]\n"), "1: unknown key \"limit\"; did you mean \"limits\"?");
-        assert_eq!(refused("[server]\nzzzzzzzzzzzzzz = 1\n"), "2: unknown key \"zzzzzzzzzzzzzz\"");
-    }
-
-    #[test]
-    fn proxies_and_certificates() {
-        let text =
-            "[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\nforwarded_header = \"forwarded\"\n[tls]\nself_signed = true";
-        let config = Config::parse(text).unwrap();
-        assert!(config.server.trusted_proxies[0].contains("10.1.2.3".parse().unwrap()) && config.tls.on());
-        assert_eq!(config.server.forwarded_header, ForwardedHeader::Forwarded);
-        assert!(refused("[server]\ntrusted_proxies = [\"proxy\"]\n").starts_with("2: trusted_proxies: "));
-        assert_eq!(refused("[tls]\n\ncert = \"c.pem\"\n"), "3: tls.cert needs tls.key");
-        assert_eq!(refused("[tls]\nkey = \"k.pem\"\n"), "2: tls.key needs tls.cert");
-        assert!(refused("[tls]\nredirect = \"0.0.0.0:80\"\n").starts_with("2: tls.redirect needs a certificate"));
-    }
-
-    #[test]
-    fn the_companion() {
-        let text = "[chat]\nresponder = \"openai\"\nmodel = \"qwen\"\nkey = \"s3cret\"\n[weather.qweather]\nhost = \"h\"\nkey = \"k\"\n\
-                    [[handler]]\ntype = \"story\"\nurl = \"http://127.0.0.1:9/\"\n";
-        let config = Config::parse(text).unwrap();
-        assert_eq!((config.handler[0].kind.as_str(), config.handler[0].timeout_seconds), ("story", 10));
-        assert!(!format!("{config:?}").contains("s3cret"));
-        assert!(refused("[chat]\nresponder = \"openai\"\n").contains("chat.model must name the model"));
-        let handler = |kind: &str, url: &str| format!("[[handler]]\ntype = \"{kind}\"\nurl = \"{url}\"\n");
-        assert!(refused(&handler("sing", "http://x")).ends_with("that the program answers itself"));
-        assert!(refused(&handler("a b", "http://x")).contains("letters, digits"));
-        assert!(refused(&handler("a", "ftp://x")).contains("needs a url"));
-        assert!(refused(&(handler("a", "http://x") + &handler("a", "http://y"))).contains("another one has"));
-    }
-
-    #[test]
-    fn bounds_that_follow_from_others() {
-        let limits = |text: &str| Config::parse(&format!("[limits]\n{text}")).unwrap().limits;
-        assert_eq!((limits("").bytes_per_minute(), limits("").sockets_per_address()), (6_553_600, 200));
-        assert_eq!(limits("messages_per_minute = 0").bytes_per_minute(), 0);
-        assert_eq!(limits("bytes_per_minute = 5").bytes_per_minute(), 5);
-        assert_eq!(limits("connections_per_address = 0").sockets_per_address(), 0);
-        assert_eq!(limits("connections_per_address = 3").sockets_per_address(), 50);
-    }
-
-    #[test]
-    fn impossible_values_are_refused_on_their_line() {
-        assert!(refused("[limits]\n\nidle_seconds = 30\n").starts_with("3: limits.idle_seconds must be more than"));
-        assert!(refused("[limits]\nping_seconds = 0\n").starts_with("1: limits.idle_seconds must be more than"));
-        assert!(refused("[limits]\nping_seconds = \"30\"\n").starts_with("2: ping_seconds: invalid type: string"));
-        assert!(refused("[limits]\nconnections = -1\n").starts_with("2: connections: invalid value: integer `-1`"));
-        assert!(refused("[server]\norigins = [\"app.example.com\"]\n").starts_with("2: server.origins must hold"));
-        assert!(refused("[server]\norigins = [\"https://b\u{fc}cher.example\"]\n").starts_with("2: server.origins must hold"));
-        assert!(refused("[server]\nlisten = \"nowhere\"\n").starts_with("2: listen: "));
-        assert!(refused("listen = \"[::]:1\"\n").ends_with("keys belong into a section, such as [server]"));
-        let apps = "[server]\norigins = [\"null\", \"file://\", \"capacitor://localhost\", \"chrome-extension://abc\"]";
-        assert!(Config::parse(apps).is_ok());
-        assert!(refused("[server\n").starts_with("1: "));
-        assert_eq!(refused("[limits]\ngroup_buffer = 0\n"), "2: limits.group_buffer must be 1 to 1048576");
     }
 }

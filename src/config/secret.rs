@@ -1,8 +1,11 @@
 //! Secrets in a configuration.
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A secret that neither `Debug` nor any log shows.
+/// What stands for one wherever settings are shown.
+const HIDDEN: &str = "(hidden)";
+
+/// A secret that neither `Debug` nor any log nor any listing shows.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -23,6 +26,12 @@ impl<'de> Deserialize<'de> for Secret {
         // Without serde's own words, which repeat what was given.
         let text = String::deserialize(deserializer).map_err(|_| de::Error::custom("must be a string"))?;
         Ok(Self(text))
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if self.is_empty() { "" } else { HIDDEN })
     }
 }
 

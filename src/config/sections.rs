@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Network;
 
 /// `[server]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerConfig {
     /// Address and port; loopback only unless asked for. Port 0 takes a free one.
@@ -40,7 +40,7 @@ impl Default for ServerConfig {
 }
 
 /// How trusted proxies name the client.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ForwardedHeader {
     /// `X-Forwarded-For` and `X-Forwarded-Proto`: nginx, HAProxy, Traefik, Apache.
@@ -51,7 +51,7 @@ pub enum ForwardedHeader {
 }
 
 /// `[tls]`: off unless `cert` and `key`, or `self_signed`, are set.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsConfig {
     /// The certificate chain, PEM; read anew when it changes.
@@ -74,7 +74,7 @@ impl TlsConfig {
 }
 
 /// `[auth]`
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthConfig {
     /// Whether strangers may create their own account.
@@ -82,7 +82,7 @@ pub struct AuthConfig {
 }
 
 /// Who may create an account.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Registration {
     /// Administrators only.
@@ -93,7 +93,7 @@ pub enum Registration {
 }
 
 /// `[messages]`
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MessagesConfig {
     /// Whether users may send to other users (administrators and service tokens always may).
@@ -101,7 +101,7 @@ pub struct MessagesConfig {
 }
 
 /// `[mailbox]`: 0 switches a limit off, except where noted.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MailboxConfig {
     /// Messages that wait in one mailbox; more are refused with 507.
@@ -121,7 +121,7 @@ impl Default for MailboxConfig {
 }
 
 /// `[history]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HistoryConfig {
     /// Seconds that received messages are kept for replays; 0: not at all.
@@ -137,7 +137,7 @@ impl Default for HistoryConfig {
 }
 
 /// `[storage]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StorageConfig {
     /// Below so many free bytes on the disk, messages are refused with 507; 0: never.
@@ -178,7 +178,7 @@ impl StorageConfig {
 }
 
 /// `[metrics]`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MetricsConfig {
     /// Where else to serve `/metrics`, without any log-in: for a collector on this machine or in a network of its own.
@@ -186,7 +186,7 @@ pub struct MetricsConfig {
 }
 
 /// `[log]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
     /// What is logged: a level for each part of the program, as `RUST_LOG`, which comes first, has it.
@@ -202,7 +202,7 @@ impl Default for LogConfig {
 }
 
 /// How logs are written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// To the journal with its fields where systemd started the program, else as text.

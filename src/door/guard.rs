@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use salvo::async_trait;
 use salvo::conn::ConnCtrl;
 use salvo::fuse::{ArcConnObserver, ConnObserver, FuseAction, FuseConfig, FuseInfo, FusePolicy};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::address::NetKey;
 use super::client::Proxies;
-use super::seats::{Seat, Seats};
+use super::seats::{Gate, Pass, Seat, Seats};
 use crate::config::{Config, Limits};
 
 /// How long an HTTP connection may be idle between bytes, or its reader slow.
@@ -23,34 +23,44 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// The seats and the deadlines; one for all listeners.
 pub struct Guard {
-    all: Option<Arc<Semaphore>>,
+    all: Arc<Gate>,
     by_address: Seats<NetKey>,
-    proxies: Arc<Proxies>,
-    deadlines: FuseConfig,
+    proxies: Arc<ArcSwap<Proxies>>,
+    deadlines: ArcSwap<FuseConfig>,
 }
 
 impl Guard {
     /// As configured.
-    pub fn new(config: &Config, proxies: Arc<Proxies>) -> Self {
-        let Limits { sockets, head_seconds, body_seconds, .. } = config.limits;
-        let seconds = |n: u32| Duration::from_secs(n.into());
+    pub fn new(config: &Config, proxies: Arc<ArcSwap<Proxies>>) -> Self {
         Self {
-            all: (sockets > 0).then(|| Arc::new(Semaphore::new(sockets as usize))),
+            all: Gate::new(config.limits.sockets),
             by_address: Seats::new(config.limits.sockets_per_address()),
             proxies,
-            deadlines: FuseConfig::default()
-                .with_tls_handshake_timeout(HANDSHAKE)
-                .with_http1_header_timeout(seconds(head_seconds))
-                .with_request_body_timeout(seconds(body_seconds))
-                .with_connection_idle_timeout(STALL)
-                .with_write_stall_timeout(STALL),
+            deadlines: ArcSwap::from_pointee(deadlines(&config.limits)),
         }
     }
+
+    /// Takes up other limits; connections that are there keep their deadlines.
+    pub(super) fn reload(&self, limits: &Limits) {
+        self.all.set(limits.sockets);
+        self.by_address.set(limits.sockets_per_address());
+        self.deadlines.store(Arc::new(deadlines(limits)));
+    }
+}
+
+fn deadlines(limits: &Limits) -> FuseConfig {
+    let seconds = |n: u32| Duration::from_secs(n.into());
+    FuseConfig::default()
+        .with_tls_handshake_timeout(HANDSHAKE)
+        .with_http1_header_timeout(seconds(limits.head_seconds))
+        .with_request_body_timeout(seconds(limits.body_seconds))
+        .with_connection_idle_timeout(STALL)
+        .with_write_stall_timeout(STALL)
 }
 
 /// What one plain HTTP connection holds.
 struct Held {
-    _one_of_all: Option<OwnedSemaphorePermit>,
+    _one_of_all: Pass,
     _one_of_address: Option<Seat<NetKey>>,
 }
 
@@ -72,7 +82,7 @@ impl FusePolicy for Policy {
     async fn decide(&self, info: &FuseInfo) -> FuseAction {
         let peer = info.remote_addr.ip();
         // A proxy brings many clients; they are counted one by one where they become WebSockets.
-        let counted = peer.filter(|&address| !self.guard.proxies.trusts(address));
+        let counted = peer.filter(|&address| !self.guard.proxies.load().trusts(address));
         let one_of_address = match counted.map(|address| self.guard.by_address.take(address.into())) {
             Some(None) => {
                 tracing::debug!(peer = ?info.remote_addr, "refused: too many HTTP connections of this address");
@@ -82,13 +92,10 @@ impl FusePolicy for Policy {
             None => None,
         };
         // All taken: who comes now waits in the listener's queue until a deadline frees a seat.
-        let one_of_all = match &self.guard.all {
-            Some(all) => all.clone().acquire_owned().await.ok(),
-            None => None,
-        };
+        let one_of_all = self.guard.all.enter().await;
         let held = Held { _one_of_all: one_of_all, _one_of_address: one_of_address };
         *self.judged.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
-        FuseAction::Accept(self.guard.deadlines)
+        FuseAction::Accept(**self.guard.deadlines.load())
     }
 
     fn observe(&self, _: &FuseInfo, ctrl: &ConnCtrl) -> Option<ArcConnObserver> {
@@ -128,7 +135,7 @@ mod tests {
     fn policy(change: impl FnOnce(&mut Config)) -> Policy {
         let mut config = Config::default();
         change(&mut config);
-        let proxies = Arc::new(Proxies::new(&config.server));
+        let proxies = Arc::new(ArcSwap::from_pointee(Proxies::new(&config.server)));
         Policy::new(Arc::new(Guard::new(&config, proxies)))
     }
 

@@ -15,6 +15,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::{ArcSwap, Guard};
 use salvo::http::Request;
 use salvo::http::uri::Scheme;
 
@@ -52,10 +53,9 @@ pub struct Door {
     pub refusal_lines: Rate<NetKey>,
     /// How many more there would have been since the last sweep.
     pub lines_left_out: AtomicU64,
-    /// Allowed web origins.
-    pub origins: origin::Origins,
+    origins: ArcSwap<origin::Origins>,
     /// Whose word about a client's address is taken.
-    pub proxies: Arc<client::Proxies>,
+    proxies: Arc<ArcSwap<client::Proxies>>,
     /// Plain HTTP connections.
     pub guard: Arc<guard::Guard>,
 }
@@ -63,7 +63,7 @@ pub struct Door {
 impl Door {
     /// A door with the configured limits.
     pub fn new(config: &Config) -> Self {
-        let proxies = Arc::new(client::Proxies::new(&config.server));
+        let proxies = Arc::new(ArcSwap::from_pointee(client::Proxies::new(&config.server)));
         let Limits { connections, connections_per_address, connections_per_user, .. } = config.limits;
         Self {
             total: Seats::new(connections),
@@ -79,18 +79,41 @@ impl Door {
             lines_left_out: AtomicU64::new(0),
             guard: Arc::new(guard::Guard::new(config, proxies.clone())),
             proxies,
-            origins: origin::Origins::new(&config.server.origins, config.server.listen.ip().is_loopback()),
+            origins: ArcSwap::from_pointee(origins(config)),
         }
+    }
+
+    /// Takes up other limits, origins and proxies. Who is inside stays inside, and counts; a rate that has another number
+    /// begins anew.
+    pub fn reload(&self, config: &Config) {
+        let limits = &config.limits;
+        self.total.set(limits.connections);
+        self.by_address.set(limits.connections_per_address);
+        self.by_user.set(limits.connections_per_user);
+        self.connects.set(limits.connects_per_minute);
+        self.refusals.set(limits.refusals_per_minute);
+        self.messages.set(limits.user_messages_per_minute);
+        self.requests.set(limits.requests_per_minute);
+        self.trusted_requests.set(limits.trusted_requests_per_minute);
+        self.pairings.set(limits.pairings_per_minute);
+        self.guard.reload(limits);
+        self.proxies.store(Arc::new(client::Proxies::new(&config.server)));
+        self.origins.store(Arc::new(origins(config)));
+    }
+
+    /// Allowed web origins.
+    pub fn origins(&self) -> Guard<Arc<origin::Origins>> {
+        self.origins.load()
     }
 
     /// Where `request` comes from.
     pub fn client(&self, request: &Request) -> IpAddr {
-        self.proxies.client(peer(request), request.headers())
+        self.proxies.load().client(peer(request), request.headers())
     }
 
     /// Whether the client of `request` speaks HTTPS, with us or with a proxy of ours.
     pub fn encrypted(&self, request: &Request) -> bool {
-        *request.scheme() == Scheme::HTTPS || self.proxies.https(peer(request), request.headers())
+        *request.scheme() == Scheme::HTTPS || self.proxies.load().https(peer(request), request.headers())
     }
 
     /// Forgets who has not come for a while; call it every minute.
@@ -107,6 +130,10 @@ impl Door {
             count => tracing::info!(target: crate::audit::TARGET, event = "left_out", count),
         }
     }
+}
+
+fn origins(config: &Config) -> origin::Origins {
+    origin::Origins::new(&config.server.origins, config.server.listen.ip().is_loopback())
 }
 
 /// The other end of the connection.

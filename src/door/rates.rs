@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 
@@ -15,12 +17,26 @@ fn quota(per_minute: u32) -> Option<Quota> {
 }
 
 /// A rate for each key; none where the configured number is 0.
-pub struct Rate<K: Hash + Eq + Clone>(Option<DefaultKeyedRateLimiter<K>>);
+pub struct Rate<K: Hash + Eq + Clone> {
+    limiter: ArcSwapOption<DefaultKeyedRateLimiter<K>>,
+    number: AtomicU32,
+}
 
 impl<K: Hash + Eq + Clone> Rate<K> {
     /// `n` a minute for each key; 0: any number.
     pub fn per_minute(n: u32) -> Self {
-        Self(quota(n).map(RateLimiter::keyed))
+        Self { limiter: ArcSwapOption::new(Self::limiter(n)), number: AtomicU32::new(n) }
+    }
+
+    fn limiter(n: u32) -> Option<Arc<DefaultKeyedRateLimiter<K>>> {
+        quota(n).map(|quota| Arc::new(RateLimiter::keyed(quota)))
+    }
+
+    /// From now on `n` a minute; where that is another number, everybody begins anew.
+    pub fn set(&self, n: u32) {
+        if self.number.swap(n, Ordering::AcqRel) != n {
+            self.limiter.store(Self::limiter(n));
+        }
     }
 
     /// Counts one.
@@ -28,13 +44,14 @@ impl<K: Hash + Eq + Clone> Rate<K> {
     /// # Errors
     /// The time to wait, when it is one too many.
     pub fn check(&self, key: &K) -> Result<(), Duration> {
-        let Some(limiter) = &self.0 else { return Ok(()) };
+        let limiter = self.limiter.load();
+        let Some(limiter) = &*limiter else { return Ok(()) };
         limiter.check_key(key).map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
     }
 
     /// Forgets keys that have their full allowance again: governor never does so by itself.
     pub fn sweep(&self) {
-        if let Some(limiter) = &self.0 {
+        if let Some(limiter) = &*self.limiter.load() {
             limiter.retain_recent();
             limiter.shrink_to_fit();
         }
@@ -55,6 +72,11 @@ impl<K: Hash + Eq + Clone> Penalty<K> {
     /// `n` a minute for each key; 0: any number.
     pub fn per_minute(n: u32) -> Self {
         Self { rate: Rate::per_minute(n), barred: Mutex::default() }
+    }
+
+    /// From now on `n` a minute; who is barred stays barred.
+    pub fn set(&self, n: u32) {
+        self.rate.set(n);
     }
 
     /// Counts one at `now`.
@@ -148,6 +170,18 @@ mod tests {
         assert!(rate.check_many(n(60)).is_err(), "all or nothing");
         assert!(rate.check_many(n(40)).is_ok());
         assert!(SingleRate::per_minute(100).check_many(n(1000)).is_ok(), "one that is larger than the minute");
+    }
+
+    #[test]
+    fn another_number_counts_anew_and_the_same_one_goes_on() {
+        let rate = Rate::per_minute(1);
+        assert!(rate.check(&1).is_ok() && rate.check(&1).is_err());
+        rate.set(1);
+        assert!(rate.check(&1).is_err());
+        rate.set(2);
+        assert!(rate.check(&1).is_ok() && rate.check(&1).is_ok() && rate.check(&1).is_err());
+        rate.set(0);
+        assert!((0..100).all(|_| rate.check(&1).is_ok()));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use sha2::{Digest, Sha256};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
@@ -64,6 +65,14 @@ pub enum TlsError {
 /// What new connections are served with.
 pub type Current = Arc<ArcSwapOption<TlsAcceptor>>;
 
+/// Asks who follows the files to look at once, and perhaps elsewhere.
+pub struct Look {
+    /// Certificate and key, where they are others than before.
+    pub files: Option<(PathBuf, PathBuf)>,
+    /// Told when it is done; an error where other files can't be used, and nothing has changed.
+    pub done: oneshot::Sender<Result<(), TlsError>>,
+}
+
 /// The certificate in use and where it comes from.
 pub struct Tls {
     cert: PathBuf,
@@ -85,8 +94,8 @@ impl Tls {
             (Some(cert), Some(key)) => (cert.clone(), key.clone()),
             _ => self_signed::ensure(data, &config.names, listen)?,
         };
-        if !config.self_signed && fs::metadata(&key).is_ok_and(|meta| meta.mode() & 0o004 != 0) {
-            tracing::warn!(key = %key.display(), "everybody on this machine can read the private key");
+        if !config.self_signed {
+            warn_of(&key);
         }
         let stamp = Stamp::of(&cert, &key);
         let (acceptor, fingerprint) = read(&cert, &key)?;
@@ -103,14 +112,32 @@ impl Tls {
         self.fingerprint.map(|byte| format!("{byte:02X}")).join(":")
     }
 
-    /// Follows the files until its task is aborted. A pair that can't be used is said once and changes nothing.
-    pub async fn follow(mut self) {
+    /// Whether the files that `config` names can be used. Blocks.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn check(config: &TlsConfig) -> Result<(), TlsError> {
+        match (&config.cert, &config.key) {
+            (Some(cert), Some(key)) => read(cert, key).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Follows the files until its task is aborted, and looks when it is asked to. A pair that can't be used is said once and
+    /// changes nothing.
+    pub async fn follow(mut self, mut looks: mpsc::Receiver<Look>) {
         let mut tick = interval(EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tick.tick().await;
+            let asked = tokio::select! {
+                _ = tick.tick() => None,
+                Some(look) = looks.recv() => Some(look),
+            };
             let looked = tokio::task::spawn_blocking(move || {
-                self.look();
+                match asked {
+                    None => self.look(),
+                    Some(Look { files, done }) => drop(done.send(self.turn_to(files))),
+                }
                 self
             });
             match looked.await {
@@ -120,6 +147,26 @@ impl Tls {
         }
     }
 
+    /// Goes on with other files, where they can be used.
+    fn turn_to(&mut self, files: Option<(PathBuf, PathBuf)>) -> Result<(), TlsError> {
+        let Some((cert, key)) = files.filter(|(cert, key)| (cert, key) != (&self.cert, &self.key)) else {
+            self.look();
+            return Ok(());
+        };
+        let stamp = Stamp::of(&cert, &key);
+        let pair = read(&cert, &key)?;
+        warn_of(&key);
+        (self.cert, self.key, self.stamp) = (cert, key, stamp);
+        self.take(pair);
+        Ok(())
+    }
+
+    fn take(&mut self, (acceptor, fingerprint): (TlsAcceptor, [u8; 32])) {
+        self.current.store(Some(Arc::new(acceptor)));
+        self.fingerprint = fingerprint;
+        tracing::info!(fingerprint = self.fingerprint(), "a new certificate is in use");
+    }
+
     fn look(&mut self) {
         let stamp = Stamp::of(&self.cert, &self.key);
         if stamp == self.stamp {
@@ -127,13 +174,15 @@ impl Tls {
         }
         self.stamp = stamp;
         match read(&self.cert, &self.key) {
-            Ok((acceptor, fingerprint)) => {
-                self.current.store(Some(Arc::new(acceptor)));
-                self.fingerprint = fingerprint;
-                tracing::info!(fingerprint = self.fingerprint(), "a new certificate is in use");
-            }
+            Ok(pair) => self.take(pair),
             Err(error) => tracing::error!(%error, "the new certificate can't be used; the old one stays"),
         }
+    }
+}
+
+fn warn_of(key: &Path) {
+    if fs::metadata(key).is_ok_and(|meta| meta.mode() & 0o004 != 0) {
+        tracing::warn!(key = %key.display(), "everybody on this machine can read the private key");
     }
 }
 
@@ -192,6 +241,19 @@ mod tests {
         fs::remove_file(&tls.cert).unwrap();
         tls.look();
         assert!(tls.current.load().is_some());
+    }
+
+    #[test]
+    fn other_files_are_turned_to_where_they_can_be_used() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (mut tls, other) = (own(here.path()), own(there.path()));
+        let first = tls.fingerprint();
+        assert!(tls.turn_to(Some((other.cert.clone(), tls.key.clone()))).is_err());
+        assert_eq!(tls.fingerprint(), first);
+        tls.turn_to(Some((other.cert.clone(), other.key.clone()))).unwrap();
+        assert_eq!((tls.fingerprint(), &tls.cert), (other.fingerprint(), &other.cert));
+        tls.turn_to(None).unwrap();
+        assert_eq!(tls.fingerprint(), other.fingerprint());
     }
 
     #[test]

@@ -11,6 +11,8 @@ mod sing;
 mod upstream;
 mod weather;
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 
 use crate::config::Config;
@@ -48,12 +50,13 @@ pub type Chunk<'a> = &'a (dyn Fn(&str) -> BoxFuture<'static, ()> + Send + Sync);
 
 /// All handlers.
 pub struct Handlers {
-    chat: chat::Chat,
-    weather: weather::Sources,
-    own: own::OwnTypes,
+    chat: Arc<chat::Chat>,
+    weather: Arc<weather::Sources>,
+    own: Arc<own::OwnTypes>,
     /// The types in the configuration.
     own_types: Vec<String>,
-    catalog: Catalog,
+    catalog: Arc<Catalog>,
+    store: Store,
 }
 
 impl Handlers {
@@ -62,14 +65,38 @@ impl Handlers {
     /// # Errors
     /// [`HandlersError`].
     pub fn new(config: &Config, store: Store) -> Result<Self, HandlersError> {
-        let calls = config.chat.calls() || config.weather.qweather.is_some() || !config.handler.is_empty();
-        let client = calls.then(upstream::client).transpose()?;
+        let client = client(config)?;
         Ok(Self {
-            chat: chat::Chat::new(&config.chat, client.clone()),
-            weather: weather::Sources::new(&config.weather, store.clone(), client.as_ref()),
-            own: own::OwnTypes::new(&config.handler, client),
-            own_types: config.handler.iter().map(|handler| handler.kind.clone()).collect(),
-            catalog: Catalog::open(store)?,
+            chat: Arc::new(chat::Chat::new(&config.chat, client.clone())),
+            weather: Arc::new(weather::Sources::new(&config.weather, store.clone(), client.as_ref())),
+            own: Arc::new(own::OwnTypes::new(&config.handler, client)),
+            own_types: own_types(config),
+            catalog: Arc::new(Catalog::open(store.clone())?),
+            store,
+        })
+    }
+
+    /// The handlers for `new`, these having been made for `old`. What is configured as before is the same as before, with
+    /// all that it remembers; conversations outlive any change.
+    ///
+    /// # Errors
+    /// [`HandlersError`].
+    pub fn changed(&self, old: &Config, new: &Config) -> Result<Self, HandlersError> {
+        let same = old.chat == new.chat && old.weather == new.weather && old.handler == new.handler;
+        let client = if same { None } else { client(new)? };
+        let chat = || self.chat.changed(&new.chat, client.clone());
+        let weather = || weather::Sources::new(&new.weather, self.store.clone(), client.as_ref());
+        Ok(Self {
+            chat: if old.chat == new.chat { self.chat.clone() } else { Arc::new(chat()) },
+            weather: if old.weather == new.weather { self.weather.clone() } else { Arc::new(weather()) },
+            own: if old.handler == new.handler {
+                self.own.clone()
+            } else {
+                Arc::new(own::OwnTypes::new(&new.handler, client.clone()))
+            },
+            own_types: own_types(new),
+            catalog: self.catalog.clone(),
+            store: self.store.clone(),
         })
     }
 
@@ -122,4 +149,14 @@ impl Handlers {
     pub fn sweep(&self) {
         self.chat.sweep();
     }
+}
+
+/// The client for upstreams, where there are any.
+fn client(config: &Config) -> Result<Option<reqwest::Client>, HandlersError> {
+    let calls = config.chat.calls() || config.weather.qweather.is_some() || !config.handler.is_empty();
+    Ok(calls.then(upstream::client).transpose()?)
+}
+
+fn own_types(config: &Config) -> Vec<String> {
+    config.handler.iter().map(|handler| handler.kind.clone()).collect()
 }

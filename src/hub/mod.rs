@@ -44,8 +44,8 @@ const NOBODY: Recipient = Recipient::User(UserId(0));
 /// The groups and the live connections.
 pub struct Hub {
     groups: Mutex<HashMap<Recipient, Sender<Arc<Announced>>>>,
-    buffer: usize,
-    bytes: usize,
+    buffer: AtomicUsize,
+    bytes: AtomicUsize,
     lagged: AtomicU64,
     /// Hears whatever is published to anybody; of no group, and counted by none.
     taps: Sender<Arc<Announced>>,
@@ -87,13 +87,19 @@ impl Hub {
     pub fn new(buffer: usize, bytes: usize) -> Arc<Self> {
         Arc::new(Self {
             groups: Mutex::default(),
-            buffer: buffer.max(1),
-            bytes,
+            buffer: AtomicUsize::new(buffer.max(1)),
+            bytes: AtomicUsize::new(bytes),
             lagged: AtomicU64::new(0),
             taps: Sender::new(TAP_BUFFER),
             tapped: AtomicUsize::new(0),
             presence: Presence::default(),
         })
+    }
+
+    /// From now on channels hold `buffer` messages, those that are there excepted, and members take `bytes` at once.
+    pub fn reload(&self, buffer: usize, bytes: usize) {
+        self.buffer.store(buffer.max(1), Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// The live connections.
@@ -112,7 +118,7 @@ impl Hub {
 
     fn join(self: &Arc<Self>, group: Recipient) -> Member {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        let sender = groups.entry(group).or_insert_with(|| Sender::new(self.buffer));
+        let sender = groups.entry(group).or_insert_with(|| Sender::new(self.buffer.load(Ordering::Relaxed)));
         Member { hub: self.clone(), group, receiver: sender.subscribe() }
     }
 
@@ -226,7 +232,7 @@ impl Subscription {
         while let Some(more) = self.try_next()? {
             // Whoever is gathered for keeps these messages alive: a slow reader must not own many that nobody shares any more.
             bytes += more.frame.as_bytes().len();
-            if heard.len() == GATHER || bytes > self.user.hub.bytes {
+            if heard.len() == GATHER || bytes > self.user.hub.bytes.load(Ordering::Relaxed) {
                 return Err(self.user.behind());
             }
             heard.push(more);

@@ -59,7 +59,7 @@ pub(super) fn append(shared: &Shared, log: Log<'_>, message: Outgoing) -> Result
 
     let frame = Frame::object_with_id(&message.text, id.0);
     let payload = frame.payload().to_vec();
-    let expires = now + message.ttl.unwrap_or(shared.limits.ttl);
+    let expires = now + message.ttl.unwrap_or_else(|| shared.ttl.load(Ordering::Relaxed));
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
     let head = Head { id, sender: message.sender, expires, expired: false, created: Timestamp::now(), length };
     let until = now + REMEMBER;

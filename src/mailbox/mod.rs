@@ -32,7 +32,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::config::{Config, MailboxConfig};
+use crate::config::Config;
 use crate::hub::Hub;
 use crate::ids::{MessageId, Recipient, UserId};
 use crate::store::{Log, Reader, Severity, Store, StoreError, Stored, User};
@@ -106,7 +106,8 @@ struct Shared {
     acks_submitted: AtomicBool,
     counters: Counters,
     watches: Watches,
-    limits: MailboxConfig,
+    /// Seconds that a message waits when its sender does not say.
+    ttl: AtomicU64,
 }
 
 /// The mailbox service.
@@ -165,7 +166,7 @@ impl Mailbox {
             acks_submitted: AtomicBool::new(false),
             counters: Counters::default(),
             watches: Watches::default(),
-            limits: config.mailbox.clone(),
+            ttl: AtomicU64::new(config.mailbox.ttl),
         };
         for recipient in orphans {
             let effects = shared.books().state.forget(recipient);
@@ -174,6 +175,14 @@ impl Mailbox {
         }
         let disk = DiskSpace::new(&config.server.data_dir, config.storage.min_free_bytes);
         Ok(Self { store, hub, shared: Arc::new(shared), disk })
+    }
+
+    /// Takes up other numbers. What is kept already is measured by them, too, and goes with the next sweep where it is too
+    /// much. What waits stays until the end of its life.
+    pub fn reload(&self, config: &Config) {
+        self.shared.ttl.store(config.mailbox.ttl, Ordering::Relaxed);
+        let now = self.shared.clock.now();
+        self.shared.books().state.reload(config.mailbox.clone(), config.history.clone(), now);
     }
 
     /// What has been counted since the start.

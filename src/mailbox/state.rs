@@ -93,6 +93,18 @@ impl State {
         Self { limits, history, queues: HashMap::new(), broadcasts: HashMap::new(), due: BTreeSet::new() }
     }
 
+    /// Takes up other numbers, and has every mailbox looked at by them at `now`.
+    pub(super) fn reload(&mut self, limits: MailboxConfig, history: HistoryConfig, now: u64) {
+        self.limits = limits;
+        if self.history == history {
+            return;
+        }
+        self.history = history;
+        for recipient in self.queues.iter().filter(|(_, queue)| !queue.kept.is_empty()).map(|(&r, _)| r).collect::<Vec<_>>() {
+            self.schedule(recipient, now);
+        }
+    }
+
     /// Takes in a cursor found on disk; all of them before any message.
     pub(super) fn load_cursor(&mut self, reader: Reader, upto: MessageId) {
         match reader {
@@ -362,6 +374,22 @@ mod tests {
         let large = usize::try_from(MailboxConfig::default().bytes).unwrap();
         assert_eq!(s.room(ME, large), Err(Full));
         assert_eq!(s.size(ME), Size { messages: 1, bytes: 10, oldest: Some(MessageId(2)) });
+    }
+
+    #[test]
+    fn other_numbers_hold_for_what_is_there() {
+        let mut s = state(3, 10);
+        for id in 1..=3 {
+            s.append(ME, MessageId(id), 1000, 1);
+        }
+        assert!(s.receive(READER, MessageId(2), START, 50).is_some());
+        assert!(s.sweep(60).purged.is_empty(), "kept for 100");
+        let limits = MailboxConfig { messages: 1, ..MailboxConfig::default() };
+        s.reload(limits, HistoryConfig { retain: 20, messages: 10 }, 65);
+        assert_eq!(s.room(ME, 1), Err(Full));
+        assert!(s.sweep(65).purged.is_empty());
+        assert_eq!(ids(&s.sweep(70).purged), [1, 2]);
+        assert_eq!(s.size(ME).messages, 1, "what waits stays");
     }
 
     #[test]

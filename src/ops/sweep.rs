@@ -24,7 +24,7 @@ pub async fn run(app: Arc<App>) {
         }
         if thorough {
             app.door.sweep();
-            app.handlers.sweep();
+            app.handlers().sweep();
             if let Err(error) = app.auth.sweep().await {
                 tracing::warn!(%error, "sightings were not written");
             }

@@ -123,7 +123,7 @@ pub(super) async fn login(call: Call) -> Result<Reply, ApiError> {
 
 /// `POST /api/auth/register {username, password}`, where the configuration allows it.
 pub(super) async fn register(call: Call) -> Result<Reply, ApiError> {
-    if call.app.config.auth.registration == Registration::Closed {
+    if call.app.config().auth.registration == Registration::Closed {
         return Err(ApiError::RegistrationClosed);
     }
     let given = Credentials::read(&call)?;

@@ -60,7 +60,7 @@ pub(super) async fn dances(call: Call) -> Result<Reply, ApiError> {
 }
 
 fn list(call: &Call, which: Repertoire) -> Result<Reply, ApiError> {
-    Reply::data("ok", &*call.app.handlers.catalog().get(which))
+    Reply::data("ok", &*call.app.handlers().catalog().get(which))
 }
 
 /// `PUT /api/catalog/songs {items: [{name, artist?}]}`: all of them.
@@ -94,18 +94,18 @@ async fn set(call: &Call, which: Repertoire) -> Result<Reply, ApiError> {
             check_text(&format!("items[{n}].{field}"), text.as_deref(), 0)?;
         }
     }
-    call.app.handlers.catalog().set(which, items).await?;
+    call.app.handlers().catalog().set(which, items).await?;
     list(call, which)
 }
 
 /// `DELETE /api/catalog/songs`: everything is accepted again.
 pub(super) async fn clear_songs(call: Call) -> Result<Reply, ApiError> {
-    call.app.handlers.catalog().set(Repertoire::Songs, Vec::new()).await?;
+    call.app.handlers().catalog().set(Repertoire::Songs, Vec::new()).await?;
     Ok(Reply::done("every song is accepted"))
 }
 
 /// `DELETE /api/catalog/dances`: everything is accepted again.
 pub(super) async fn clear_dances(call: Call) -> Result<Reply, ApiError> {
-    call.app.handlers.catalog().set(Repertoire::Dances, Vec::new()).await?;
+    call.app.handlers().catalog().set(Repertoire::Dances, Vec::new()).await?;
     Ok(Reply::done("every dance is accepted"))
 }

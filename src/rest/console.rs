@@ -71,7 +71,7 @@ async fn status(call: Call) -> Result<Reply, ApiError> {
     }
     let status = call.blocking(|app| {
         let (mailboxes, size) = app.mailbox.total();
-        let data = &app.config.server.data_dir;
+        let data = &app.config().server.data_dir.clone();
         Ok(Status {
             running: app.address.get().is_some(),
             version: env!("CARGO_PKG_VERSION"),

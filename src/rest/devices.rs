@@ -121,7 +121,7 @@ pub(super) async fn create(call: Call) -> Result<Reply, ApiError> {
     check_text("model", body.model.as_deref(), 0)?;
     let owner = owner(&call, body.user_id)?;
     let new = NewDevice { name: body.name, serial: body.serial, model: body.model, primary: body.primary };
-    let device = call.app.store.create_device(new, owner, call.app.config.limits.devices_per_user).await?;
+    let device = call.app.store.create_device(new, owner, call.app.config().limits.devices_per_user).await?;
     Reply::created("device created", &view(&call.app, device, owner)?)
 }
 

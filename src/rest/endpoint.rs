@@ -55,7 +55,7 @@ impl Endpoint {
         let body = match self.route.verb {
             Verb::Get | Verb::Delete => Bytes::new(),
             Verb::Post | Verb::Put | Verb::Patch => {
-                let deadline = Duration::from_secs(self.app.config.limits.body_seconds.into());
+                let deadline = Duration::from_secs(self.app.config().limits.body_seconds.into());
                 let body = timeout(deadline, self.body(req)).await.map_err(|_| ApiError::BodyTooSlow)??;
                 // Again: a body can take its time, and the caller may have lost every right meanwhile.
                 who = self.authorise(req)?;
@@ -109,7 +109,7 @@ impl Endpoint {
         let header = |name: HeaderName| req.headers().get(name).and_then(|v| v.to_str().ok());
         let several = req.headers().get_all(ORIGIN).iter().count() > 1;
         let origin = req.headers().get(ORIGIN).map(|v| v.to_str().unwrap_or_default());
-        !several && self.app.door.origins.own(origin, header(HOST), self.app.door.encrypted(req))
+        !several && self.app.door.origins().own(origin, header(HOST), self.app.door.encrypted(req))
     }
 
     /// Counts a call with a token.
@@ -124,7 +124,7 @@ impl Endpoint {
 
     /// The body: JSON, not longer than allowed.
     async fn body(&self, req: &mut Request) -> Result<Bytes, ApiError> {
-        let limit = match self.app.config.limits.push_bytes {
+        let limit = match self.app.config().limits.push_bytes {
             0 => usize::MAX,
             n => n,
         };

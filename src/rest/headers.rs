@@ -4,7 +4,7 @@ use salvo::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use salvo::http::{Method, Request, Response, StatusCode};
+use salvo::http::{Request, Response, StatusCode};
 use salvo::{Depot, FlowCtrl, async_trait};
 
 /// Scripts, styles, pictures and connections of our own only; none of it inline.
@@ -12,12 +12,6 @@ const POLICY: &str = "default-src 'self'; base-uri 'none'; object-src 'none'; fo
 /// HTTPS only for a year: said only with a certificate that others vouch for, since a browser that has heard it offers no way
 /// around one that it does not know.
 const HTTPS_ONLY: &str = "max-age=31536000";
-/// Further headers that scripts of listed origins may send and read.
-pub(super) const CORS_SENDS: [&str; 3] = ["authorization", "content-type", "idempotency-key"];
-/// See above.
-pub(super) const CORS_READS: [&str; 1] = ["retry-after"];
-/// The methods that they may use.
-pub(super) const CORS_METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
 /// Goes around every request.
 pub(super) struct Headers {

@@ -50,7 +50,7 @@ enum Delivery {
 impl<'a> Body<'a> {
     fn read(call: &'a Call) -> Result<Self, ApiError> {
         let body: Self = call.json()?;
-        let max_ttl = call.app.config.mailbox.max_ttl;
+        let max_ttl = call.app.config().mailbox.max_ttl;
         if body.ttl.is_some_and(|ttl| ttl == 0 || ttl > max_ttl) {
             return Err(ApiError::Invalid(format!("ttl must be 1 to {max_ttl} seconds")));
         }
@@ -174,7 +174,7 @@ fn reaches_all(caller: &Caller) -> bool {
 /// Refuses users one may not send to as if they did not exist: who may not send shall not learn who is there.
 fn may_send_to(call: &Call, user: UserId) -> Result<(), ApiError> {
     let caller = call.caller()?;
-    let allowed = user == caller.user.id || reaches_all(caller) || call.app.config.messages.cross_user;
+    let allowed = user == caller.user.id || reaches_all(caller) || call.app.config().messages.cross_user;
     if allowed && call.app.store.user(user)?.is_some() { Ok(()) } else { Err(ApiError::NotFound("user")) }
 }
 

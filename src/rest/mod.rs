@@ -8,6 +8,7 @@ mod auth;
 mod call;
 mod companion;
 mod console;
+mod cross_origin;
 mod devices;
 mod endpoint;
 mod headers;
@@ -25,7 +26,6 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use salvo::catcher::Catcher;
-use salvo::cors::Cors;
 use salvo::{Router, Service};
 
 use crate::app::App;
@@ -33,8 +33,9 @@ use crate::error::ApiError;
 use crate::session::Connect;
 pub use access::Access;
 use call::{Call, Reply};
+use cross_origin::CrossOrigin;
 use endpoint::{AsJson, Endpoint};
-use headers::{CORS_METHODS, CORS_READS, CORS_SENDS, Headers};
+use headers::Headers;
 
 /// The HTTP methods in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -197,13 +198,7 @@ pub fn service(app: &Arc<App>) -> Service {
     }
     root = page::routes(root);
     root = mount(root, app, ROUTES, false);
-    let https_only = app.config.tls.cert.is_some();
-    let mut service = Service::new(root).catcher(Catcher::default().hoop(AsJson)).hoop(Headers { https_only });
-    let origins = &app.config.server.origins;
-    if !origins.is_empty() {
-        // Without credentials: another origin's page brings a token of its own, never our page's cookie.
-        let cors = Cors::new().allow_origin(origins).allow_methods(CORS_METHODS.to_vec()).allow_headers(CORS_SENDS.to_vec());
-        service = service.hoop(cors.expose_headers(CORS_READS.to_vec()).max_age(600).into_handler());
-    }
-    service
+    let https_only = app.config().tls.cert.is_some();
+    let service = Service::new(root).catcher(Catcher::default().hoop(AsJson)).hoop(Headers { https_only });
+    service.hoop(CrossOrigin::new(app.clone()))
 }

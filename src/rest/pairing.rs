@@ -168,7 +168,7 @@ async fn adopt(call: &Call, about: &About, user: UserId, name: Option<String>, p
         _ => {
             let name = name.or_else(|| about.name.clone()).unwrap_or_else(|| "device".into());
             let new = NewDevice { name, serial: about.serial.clone(), model: about.model.clone(), primary };
-            Ok(store.create_device(new, user, call.app.config.limits.devices_per_user).await?)
+            Ok(store.create_device(new, user, call.app.config().limits.devices_per_user).await?)
         }
     }
 }

@@ -127,7 +127,8 @@ impl Asks {
                 let (said, say) = (Said { event, reference: asked.reference.clone(), watched: None }, say.clone());
                 Box::pin(async move { drop(say.send(said).await) })
             };
-            let event = app.handlers.answer(&asked, command, &piece).await;
+            let handlers = Arc::clone(&app.handlers()); // a change meanwhile does not disturb the answer
+            let event = handlers.answer(&asked, command, &piece).await;
             let reference = asked.reference.clone();
             match order {
                 // What went wrong is for who asked, not for the device.
@@ -235,7 +236,7 @@ async fn send(app: &App, order: Order, event: &Event, teller: Option<Teller>) ->
     let Order { asker, device, beside } = order;
     check(&app.store, asker, device)?; // again: an upstream takes its time, and the device may be somebody else's by now
     let frame = event.frame(None, Timestamp::now()).map_err(|_| INTERNAL)?;
-    let most = app.config.limits.push_bytes;
+    let most = app.config().limits.push_bytes;
     if most > 0 && frame.payload().len() > most {
         return Err(Refusal(ErrorCode::UpstreamError, "the answer is too large for a message"));
     }

@@ -34,7 +34,7 @@ impl Echo {
         let (app, upgrade) = (self.0.clone(), switch(req, res, accept)?);
         self.0.sessions.spawn(async move {
             let Ok(upgraded) = upgrade.await else { return };
-            let mut socket = Socket::new(TokioIo::new(upgraded), &app.config.limits).await;
+            let mut socket = Socket::new(TokioIo::new(upgraded), &app.config().limits).await;
             let end = loop {
                 let frame = match socket.read().await {
                     Ok(Incoming::Text(text)) => Frame::text(text.as_bytes()),

@@ -78,7 +78,12 @@ where
     } else if device.is_some_and(|device| !app.store.owns(caller.user.id, device).unwrap_or(false)) {
         present.connection.close(CloseCode::GoingAway); // its device has been taken away: it belongs to other groups
     }
-    let (connection, limits) = (present.connection.clone(), &app.config.limits);
+    let connection = present.connection.clone();
+    let (rate, clock) = {
+        let limits = &app.config().limits;
+        let expires = caller.token.expires_at.map(Timestamp::from_now);
+        (SingleRate::per_minute(limits.messages_per_minute), Heartbeat::new(limits.ping_seconds, limits.idle_seconds, expires))
+    };
     tracing::info!(conn = %connection.id, user = %caller.user.id, ?device, address = %identity.address, "connected");
     // Groups before the look at the log: what is committed after that look is announced to us.
     let groups = app.hub.subscribe(caller.user.id, reads);
@@ -96,8 +101,8 @@ where
         user: caller.user.id,
         token: caller.hash,
         device,
-        rate: SingleRate::per_minute(limits.messages_per_minute),
-        clock: Heartbeat::new(limits.ping_seconds, limits.idle_seconds, caller.token.expires_at.map(Timestamp::from_now)),
+        rate,
+        clock,
         connection: connection.clone(),
         app: app.clone(),
     };
@@ -303,7 +308,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             return Err(End::too_many(wait));
         }
         let request = match incoming {
-            Incoming::Text(text) => parse(&text, self.app.config.limits.max_message_chars, self.app.handlers.own_types()),
+            Incoming::Text(text) => parse(&text, self.app.config().limits.max_message_chars, self.app.handlers().own_types()),
             Incoming::Binary(_) | Incoming::Alive | Incoming::Pong(_) => Err(Rejection::binary()),
         };
         let request = match request {
@@ -326,7 +331,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Appends the answer to a request where it takes no time; else has it come later.
     fn reply(&mut self, Request { reference, target, command }: Request, now: Timestamp, out: &mut Vec<u8>) {
-        let quick = self.app.handlers.quick(self.user, command, now);
+        let quick = self.app.handlers().quick(self.user, command, now);
         let asked = || Asked { user: self.user, device: self.device, reference: reference.clone() };
         let outcome = if target == Target::Asker {
             match quick {

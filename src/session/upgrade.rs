@@ -69,7 +69,7 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
         [one] => Some(one.to_str().unwrap_or_default()),
         _ => Some(""),
     };
-    if !app.door.origins.allow(origin, header(req, HOST)) {
+    if !app.door.origins().allow(origin, header(req, HOST)) {
         return Err(ApiError::ForeignOrigin);
     }
     let address = app.door.client(req);
@@ -114,7 +114,7 @@ pub(super) fn switch(req: &mut Request, res: &mut Response, accept: HeaderValue)
 
 /// Runs an upgraded connection to its end, or says at once why it may not live.
 async fn session(app: Arc<App>, upgraded: Upgraded, admitted: Result<Admitted, CloseCode>, address: IpAddr) {
-    let socket = Socket::new(TokioIo::new(upgraded), &app.config.limits).await;
+    let socket = Socket::new(TokioIo::new(upgraded), &app.config().limits).await;
     match admitted {
         Ok(Admitted { caller, device, wish, _seats }) => {
             let identity =
@@ -175,7 +175,7 @@ fn recognise(app: &App, req: &Request, path_user: Option<UserId>) -> Result<(Cal
         TokenKind::User | TokenKind::Service => app.store.primary_device(caller.user.id).map_err(|e| internal(&e))?,
     };
     if device.is_none() {
-        if app.config.server.require_device {
+        if app.config().server.require_device {
             return Err(CloseCode::NoDevice);
         }
         tracing::warn!(user = %caller.user.id, "connected without a device"); // as the guide does

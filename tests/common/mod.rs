@@ -76,10 +76,11 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
+        let (_, reloads) = tokio::sync::mpsc::channel(1);
         let shutdown = async {
             let _ = stopped.await;
         };
-        let running = tokio::spawn(qy_lty::serve(config.clone(), Some(ADMIN_PASSWORD.into()), listener, shutdown));
+        let running = tokio::spawn(qy_lty::serve(config.clone(), Some(ADMIN_PASSWORD.into()), listener, reloads, shutdown));
         let server = Self { address, data, stop: Some(stop), running, config };
         server.get("/healthz", None).await; // the socket listens already; this waits for the first answer
         server

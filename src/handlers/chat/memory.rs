@@ -34,17 +34,12 @@ struct Conversation {
 }
 
 /// The conversations.
+#[derive(Default)]
 pub(super) struct Memory {
-    turns: usize,
     users: Mutex<HashMap<UserId, Conversation>>,
 }
 
 impl Memory {
-    /// Keeps `turns` of each user.
-    pub(super) fn new(turns: usize) -> Self {
-        Self { turns, users: Mutex::default() }
-    }
-
     /// What `user` has said and heard, oldest first, and the generation to remember the answer in.
     pub(super) fn recall(&self, user: UserId, now: Instant) -> (Vec<Turn>, u64) {
         let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,9 +48,9 @@ impl Memory {
         (kept.map(|c| c.turns.iter().cloned().collect()).unwrap_or_default(), generation)
     }
 
-    /// Adds a turn, unless everything has been forgotten since `generation` was recalled.
-    pub(super) fn remember(&self, user: UserId, turn: Turn, generation: u64, now: Instant) {
-        if self.turns == 0 {
+    /// Adds a turn, unless everything has been forgotten since `generation` was recalled, and keeps the last `turns`.
+    pub(super) fn remember(&self, user: UserId, turn: Turn, turns: usize, generation: u64, now: Instant) {
+        if turns == 0 {
             return;
         }
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,7 +71,7 @@ impl Memory {
         }
         conversation.last = now;
         conversation.turns.push_back(turn);
-        while conversation.turns.len() > self.turns || conversation.turns.iter().map(Turn::bytes).sum::<usize>() > MOST_BYTES {
+        while conversation.turns.len() > turns || conversation.turns.iter().map(Turn::bytes).sum::<usize>() > MOST_BYTES {
             conversation.turns.pop_front();
         }
     }
@@ -103,22 +98,22 @@ mod tests {
 
     #[test]
     fn the_last_turns_of_each_within_bounds() {
-        let (memory, now) = (Memory::new(3), Instant::now());
+        let (memory, now) = (Memory::default(), Instant::now());
         for n in 0..5 {
-            memory.remember(UserId(1), turn(n, 1), 0, now);
+            memory.remember(UserId(1), turn(n, 1), 3, 0, now);
         }
         let questions = |user, now| memory.recall(user, now).0.into_iter().map(|t| t.question).collect::<Vec<_>>();
         assert_eq!(questions(UserId(1), now), ["2", "3", "4"]);
         assert!(questions(UserId(2), now).is_empty());
-        memory.remember(UserId(1), turn(9, MOST_BYTES - 1), 0, now);
+        memory.remember(UserId(1), turn(9, MOST_BYTES - 1), 3, 0, now);
         assert_eq!(questions(UserId(1), now), ["9"]);
         assert!(questions(UserId(1), now + FORGET).is_empty());
         memory.forget(UserId(1));
-        memory.remember(UserId(1), turn(7, 1), 0, now);
+        memory.remember(UserId(1), turn(7, 1), 3, 0, now);
         assert!(questions(UserId(1), now).is_empty(), "an answer that comes after");
         assert!(questions(UserId(1), now).is_empty());
         for user in 0..MOST_USERS as u64 + 10 {
-            memory.remember(UserId(user), turn(1, 1), 0, now + Duration::from_secs(user));
+            memory.remember(UserId(user), turn(1, 1), 3, 0, now + Duration::from_secs(user));
         }
         assert_eq!(memory.users.lock().unwrap().len(), MOST_USERS);
     }

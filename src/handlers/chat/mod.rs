@@ -4,6 +4,7 @@
 mod memory;
 mod openai;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::Client;
@@ -23,8 +24,8 @@ pub(super) struct Chat {
     config: ChatConfig,
     /// Only with a model.
     client: Option<Client>,
-    memory: Memory,
-    rate: Rate<UserId>,
+    memory: Arc<Memory>,
+    rate: Arc<Rate<UserId>>,
     at_once: Semaphore,
     breaker: Breaker,
 }
@@ -53,12 +54,18 @@ impl Chat {
     pub(super) fn new(config: &ChatConfig, client: Option<Client>) -> Self {
         Self {
             client: client.filter(|_| config.responder == Responder::Openai),
-            memory: Memory::new(config.turns),
-            rate: Rate::per_minute(config.per_minute),
+            memory: Arc::default(),
+            rate: Arc::new(Rate::per_minute(config.per_minute)),
             at_once: Semaphore::new(config.concurrency),
             breaker: Breaker::default(),
             config: config.clone(),
         }
+    }
+
+    /// The same for another configuration, with what was said before.
+    pub(super) fn changed(&self, config: &ChatConfig, client: Option<Client>) -> Self {
+        let new = Self { memory: self.memory.clone(), ..Self::new(config, client) };
+        if config.per_minute == self.config.per_minute { Self { rate: self.rate.clone(), ..new } } else { new }
     }
 
     /// The answer, where it takes no time.
@@ -99,7 +106,7 @@ impl Chat {
         self.breaker.note(&asked, Instant::now());
         let answer = asked?;
         let turn = Turn { question: text.to_owned(), answer: answer.clone() };
-        self.memory.remember(user, turn, generation, Instant::now());
+        self.memory.remember(user, turn, self.config.turns, generation, Instant::now());
         Ok(answer)
     }
 

@@ -1,0 +1,52 @@
+//! Secrets of upstreams that no layer names: from variables of their own, or from systemd's credentials.
+
+use std::path::Path;
+
+use super::layers::{Layers, Loaded, Source};
+use super::{ConfigError, Secret};
+
+/// Names the directory of systemd's credentials.
+pub(super) const DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
+
+/// Fills in what is missing.
+pub(super) fn fill(loaded: &mut Loaded, layers: &Layers) -> Result<(), ConfigError> {
+    let Loaded { config, sources } = loaded;
+    if config.chat.key.as_ref().is_none_or(Secret::is_empty) {
+        config.chat.key = None;
+        if let Some((secret, source)) = secret(layers, "QY_LTY_CHAT_KEY", "chat-key")? {
+            config.chat.key = Some(secret);
+            sources.insert("chat.key".into(), source);
+        }
+    }
+    if let Some(qweather) = &mut config.weather.qweather
+        && qweather.key.is_empty()
+    {
+        let missing = "weather.qweather.key is missing (or QY_LTY_QWEATHER_KEY, or the credential qweather-key)";
+        let found = secret(layers, "QY_LTY_QWEATHER_KEY", "qweather-key")?;
+        let (secret, source) = found.ok_or_else(|| ConfigError::Secret(missing.into()))?;
+        qweather.key = secret;
+        sources.insert("weather.qweather.key".into(), source);
+    }
+    for handler in config.handler.iter_mut().filter(|handler| handler.secret.is_empty()) {
+        let name = format!("QY_LTY_HANDLER_{}", handler.kind.to_ascii_uppercase().replace(['-', '.'], "_"));
+        let credential = format!("handler-{}", handler.kind);
+        let missing = || format!("the handler of {} needs a secret (or {name}, or the credential {credential})", handler.kind);
+        let found = secret(layers, &name, &credential)?;
+        handler.secret = found.ok_or_else(|| ConfigError::Secret(missing()))?.0;
+    }
+    Ok(())
+}
+
+/// A secret of the environment variable `name`, or of the file `credential` in systemd's directory for them.
+fn secret(layers: &Layers, name: &str, credential: &str) -> Result<Option<(Secret, Source)>, ConfigError> {
+    let usable = |text: &str| Some(text.trim()).filter(|text| !text.is_empty()).map(|text| Secret::from(text.to_owned()));
+    if let Some(secret) = layers.variable(name).and_then(|text| usable(text.to_str()?)) {
+        return Ok(Some((secret, Source::Variable(name.into()))));
+    }
+    let Some(directory) = layers.variable(DIRECTORY) else { return Ok(None) };
+    match std::fs::read_to_string(Path::new(directory).join(credential)) {
+        Ok(text) => Ok(usable(&text).map(|secret| (secret, Source::Credential(credential.into())))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ConfigError::Secret(format!("the credential {credential} can't be read: {error}"))),
+    }
+}
