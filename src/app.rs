@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::data_dir::{self, DataDirError};
 use crate::door::Door;
 use crate::handlers::{Handlers, HandlersError};
+use crate::health::{Health, Prober};
 use crate::hub::Hub;
 use crate::mailbox::Mailbox;
 use crate::metrics::Metrics;
@@ -33,6 +34,8 @@ pub struct App {
     pub hub: Arc<Hub>,
     /// What waits for whom.
     pub mailbox: Mailbox,
+    /// Looks whether all of it works; ask [`App::health`].
+    prober: Prober,
     /// Every session's task: stopping waits for them.
     pub sessions: TaskTracker,
     /// Cancelled when the server stops: nobody new gets in.
@@ -102,6 +105,7 @@ impl App {
         let hub = Hub::new(config.limits.group_buffer, config.group_bytes());
         let metrics = Metrics::new(store.commits().clone());
         Ok(Arc::new(Self {
+            prober: Prober::new(store.clone(), hub.clone()),
             mailbox: Mailbox::open(store.clone(), hub.clone(), &config, metrics.clone())?,
             handlers: ArcSwap::from_pointee(Handlers::new(&config, store.clone(), &metrics)?),
             auth: Auth::new(store.clone(), &config.limits, config.storage.hashers()).map_err(StoreError::from)?,
@@ -115,6 +119,11 @@ impl App {
             store,
             config: ArcSwap::from_pointee(config),
         }))
+    }
+
+    /// How the server does: looked at anew at most once a second, whoever asks.
+    pub async fn health(&self) -> Health {
+        self.prober.look(!self.stopping.is_cancelled(), self.mailbox.disk_ok()).await
     }
 
     /// The settings in force. For a look; who needs them for longer clones the `Arc`, and keeps what has been.

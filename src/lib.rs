@@ -27,11 +27,12 @@
 //! | [`door`] | listening sockets, TLS, real addresses, origins, rates, seats | audit, config, ids |
 //! | [`auth`] | credentials, passwords, tickets, pairing, the page's cookie | config, door, store |
 //! | [`handlers`] | what the companion answers | config, door, store, wire |
+//! | [`health`] | whether the server does its work | hub, store |
 //! | [`app`] | what all share, in build order | all above |
 //! | [`error`] | the catalogue of REST errors | auth, mailbox, store |
 //! | [`session`] | one connection's life | app, error, handlers |
 //! | [`rest`] | the URL map, its resources, the page, the console | app, audit, error, session |
-//! | [`ops`] | first start, sweeps, reloads | app |
+//! | [`ops`] | first start, sweeps, reloads, systemd | app |
 //! | [`cli`] | the command line, the log | app, config, door, store, [`serve`], [`Console`] |
 //! | [`fuzzing`] | what fuzzers call | parsers |
 //!
@@ -48,6 +49,7 @@ pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod handlers;
+pub mod health;
 pub mod hub;
 pub mod ids;
 pub mod mailbox;
@@ -82,9 +84,10 @@ use app::{App, OpenError};
 use auth::AuthError;
 use config::Config;
 use door::guard::{Guard, Policy};
-use door::listen::ConsolePath;
+use door::listen::{ConsolePath, Listeners};
 use door::tls::{Tls, TlsError};
 pub use ops::reload::Reload;
+pub use ops::systemd::{reloaded, reloading};
 use store::StoreError;
 use wire::CloseCode;
 
@@ -133,33 +136,38 @@ pub enum ServeError {
     Listen(#[from] io::Error),
 }
 
-/// Runs the server on `listener` until `shutdown` is ready, then stops it in order: nobody new, 1001 to every session,
-/// drained, flushed. `admin_password` is the first administrator's on an empty data directory; without one a random password
-/// is made and printed. What comes through `reloads` is taken up while serving.
+/// Runs the server on `listeners`, of which the main one alone will do, until `shutdown` is ready, then stops it in order: nobody
+/// new, 1001 to every session, drained, flushed. `admin_password` is the first administrator's on an empty data directory; without
+/// one a random password is made and printed. What comes through `reloads` is taken up while serving.
 ///
 /// # Errors
 /// [`ServeError`], before anything is served or when the end was not clean.
 pub async fn serve(
     config: Config,
     admin_password: Option<String>,
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     reloads: mpsc::Receiver<Reload>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     let data = data_dir::prepare(&config.server.data_dir).map_err(OpenError::from)?;
     let place = data.clone();
+    let mut helpers = JoinSet::new(); // ends what it holds when it is dropped
+    let patience = helpers.spawn(ops::systemd::starting());
     let app = tokio::task::spawn_blocking(move || App::open(config, &place)).await.map_err(io::Error::other)??;
+    patience.abort();
+    let Listeners { http: listener, redirect: redirect_on, metrics: collected_on } = listeners.into();
     door::listen::tune(&listener)?;
     let address = listener.local_addr()?;
     let tls = open_tls(&app.config(), &data, address).await?;
-    let redirect =
-        app.config().tls.redirect.map(|at| door::listen::bind(at).map_err(|source| ServeError::Redirect { at, source }));
-    let redirect = redirect.transpose()?;
-    let collected =
-        app.config().metrics.listen.map(|at| door::listen::bind(at).map_err(|source| ServeError::Metrics { at, source }));
-    let collected = collected.transpose()?;
+    let redirect = match (redirect_on, app.config().tls.redirect) {
+        (None, Some(at)) => Some(door::listen::bind(at).map_err(|source| ServeError::Redirect { at, source })?),
+        (given, _) => given.filter(|_| tls.is_some()),
+    };
+    let collected = match (collected_on, app.config().metrics.listen) {
+        (None, Some(at)) => Some(door::listen::bind(at).map_err(|source| ServeError::Metrics { at, source })?),
+        (given, _) => given,
+    };
     ops::first_start::ensure_admin(&app, admin_password, address, tls.as_ref().map(Tls::fingerprint).as_deref()).await?;
-    let mut helpers = JoinSet::new(); // ends what it holds when it is dropped
     helpers.spawn(ops::sweep::run(app.clone()));
 
     let plain = TcpAcceptor::try_from(listener)?;
@@ -190,12 +198,16 @@ pub async fn serve(
         helpers.spawn(collect(&app, from)?);
     }
     tracing::info!(%address, data = %data.display(), version = env!("CARGO_PKG_VERSION"), "serving");
+    ops::systemd::ready(address);
+    helpers.spawn(ops::systemd::watch(app.clone(), address));
 
     let disk_failed = tokio::select! {
         () = shutdown => false,
         () = app.store.failed() => true,
         ended = &mut serving => return Err(ServeError::Listen(io::Error::other(format!("the server ended: {ended:?}")))),
     };
+    app.stopping.cancel(); // a session that is just starting looks at this once it is listed
+    ops::systemd::stopping();
     tracing::info!(connections = app.hub.presence().count(), "stopping");
     handle.stop_graceful(STOP_TIMEOUT);
     stop_sessions(&app).await;
@@ -278,7 +290,6 @@ fn collect(app: &Arc<App>, listener: TcpListener) -> io::Result<impl Future<Outp
 
 /// Ends every session with 1001 and waits until they have drained, or the deadline.
 async fn stop_sessions(app: &Arc<App>) {
-    app.stopping.cancel(); // a session that is just starting looks at this once it is listed
     app.hub.presence().close_where(CloseCode::GoingAway, |_| true);
     app.sessions.close();
     if timeout(STOP_TIMEOUT, app.sessions.wait()).await.is_err() {

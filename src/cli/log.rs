@@ -11,19 +11,23 @@ use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{self, Writer};
 use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::{Layer, Registry, reload};
 
 use super::journal::Journal;
 use crate::config::{LogConfig, LogFormat};
 use crate::wire::text::unseen;
 
+/// Says what is logged, over the configuration.
+const ASKED: &str = "RUST_LOG";
+
 /// A filter that can be changed, and whatever writes what it lets through.
-type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+type Filtered = Layered<reload::Layer<Targets, Registry>, Registry>;
 type Output = Box<dyn Layer<Filtered> + Send + Sync>;
 
 /// The running log.
 pub(super) struct Log {
-    filter: reload::Handle<EnvFilter, Registry>,
+    filter: reload::Handle<Targets, Registry>,
     /// What the configuration says.
     configured: String,
     /// `RUST_LOG` says what is logged, whatever the configuration says.
@@ -32,8 +36,8 @@ pub(super) struct Log {
 
 /// Starts it.
 pub(super) fn start(config: &LogConfig) -> anyhow::Result<Log> {
-    let asked = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|text| !text.is_empty());
-    let filter = asked.as_deref().map(EnvFilter::try_new);
+    let asked = std::env::var(ASKED).ok().filter(|text| !text.is_empty());
+    let filter = asked.as_deref().map(str::parse::<Targets>);
     let wrong = matches!(filter, Some(Err(_)));
     let asked_for = filter.and_then(Result::ok);
     let obeyed = asked_for.is_some();
@@ -64,8 +68,8 @@ impl Log {
     }
 }
 
-fn configured(filter: &str) -> anyhow::Result<EnvFilter> {
-    EnvFilter::builder().parse(filter).map_err(|error| anyhow!("log.filter: {error}"))
+fn configured(filter: &str) -> anyhow::Result<Targets> {
+    filter.parse().map_err(|error| anyhow!("log.filter: {error}"))
 }
 
 /// Who writes; and why it is not the journal, where it should have been.

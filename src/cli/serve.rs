@@ -1,6 +1,7 @@
 //! `qy-lty serve`.
 
 use std::env::VarError;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -10,8 +11,8 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{log, reload};
-use crate::config::Layers;
-use crate::door::listen;
+use crate::config::{Config, Layers};
+use crate::door::listen::{self, Listeners};
 
 /// Sets the first administrator's password on an empty data directory.
 const ADMIN_PASSWORD: &str = "QY_LTY_ADMIN_PASSWORD";
@@ -20,25 +21,23 @@ const INTERRUPTED: i32 = 130;
 
 /// Runs the server until a signal comes.
 pub(super) fn run(layers: Layers) -> anyhow::Result<()> {
-    let config = layers.read()?.config;
+    let mut config = layers.read()?.config;
     let log = log::start(&config.log)?;
     raise_file_limit();
     let password = match std::env::var(ADMIN_PASSWORD) {
-        Ok(password) => Some(password).filter(|p| !p.is_empty()),
-        Err(VarError::NotPresent) => None,
+        Ok(password) if !password.is_empty() => Some(password),
+        Ok(_) | Err(VarError::NotPresent) => {
+            credential("admin-password")?.map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+        }
         Err(VarError::NotUnicode(_)) => return Err(anyhow!("{ADMIN_PASSWORD} is not UTF-8")),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime could not start")?;
     let outcome = runtime.block_on(async {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let hangup = signal(SignalKind::hangup())?;
-        let address = config.server.listen;
-        let listener = listen::bind(address).map_err(|error| match error.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                anyhow!("{address} is in use: another program, or another qy-lty, listens there (server.listen chooses another)")
-            }
-            _ => anyhow!("can't listen on {address}: {error}"),
-        })?;
+        let configured = config.server.listen;
+        let listeners = listeners(&mut config)?;
+        let given = Some(config.server.listen).filter(|&listen| listen != configured);
         let shutdown = async {
             either(&mut interrupt, &mut terminate).await;
             tokio::spawn(async move {
@@ -47,13 +46,44 @@ pub(super) fn run(layers: Layers) -> anyhow::Result<()> {
             });
         };
         let (to_server, reloads) = mpsc::channel(1);
-        let reloading = AbortOnDropHandle::new(tokio::spawn(reload::follow(hangup, layers, log, to_server)));
-        let outcome = crate::serve(config, password, listener, reloads, shutdown).await;
+        let reloading = AbortOnDropHandle::new(tokio::spawn(reload::follow(hangup, layers, log, given, to_server)));
+        let outcome = crate::serve(config, password, listeners, reloads, shutdown).await;
         drop(reloading);
         Ok(outcome?)
     });
     runtime.shutdown_timeout(Duration::from_millis(100)); // what is left are tasks that were cut off
     outcome
+}
+
+/// The sockets that systemd holds for us, or else one bound to `server.listen`. From here on that setting is what is listened on.
+fn listeners(config: &mut Config) -> anyhow::Result<Listeners> {
+    let address = config.server.listen;
+    let given = listen::inherited().map_err(|error| anyhow!("the sockets given by systemd can't be used: {error}"))?;
+    if let Some(given) = given {
+        config.server.listen = given.http.local_addr()?;
+        if given.redirect.is_some() && !config.tls.on() {
+            return Err(anyhow!("the socket to redirect needs a certificate: tls.cert and tls.key, or tls.self_signed"));
+        }
+        tracing::info!(address = %config.server.listen, "listening on systemd's socket; server.listen is not used");
+        return Ok(given);
+    }
+    let listener = listen::bind(address).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            anyhow!("{address} is in use: another program, or another qy-lty, listens there (server.listen chooses another)")
+        }
+        _ => anyhow!("can't listen on {address}: {error}"),
+    })?;
+    Ok(listener.into())
+}
+
+/// What `file` holds in systemd's directory of credentials; `None` where there is none, or nothing in it.
+fn credential(file: &str) -> anyhow::Result<Option<String>> {
+    let Some(directory) = std::env::var_os("CREDENTIALS_DIRECTORY") else { return Ok(None) };
+    match std::fs::read_to_string(Path::new(&directory).join(file)) {
+        Ok(text) => Ok(Some(text).filter(|text| !text.trim().is_empty())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(anyhow!("the credential {file} can't be read: {error}")),
+    }
 }
 
 async fn either(interrupt: &mut Signal, terminate: &mut Signal) {

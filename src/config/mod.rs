@@ -201,7 +201,7 @@ fn is_origin(text: &str) -> bool {
 
 /// Whether `text` says what to log.
 fn is_filter(text: &str) -> bool {
-    tracing_subscriber::EnvFilter::builder().parse(text).is_ok()
+    text.parse::<tracing_subscriber::filter::Targets>().is_ok()
 }
 
 /// Reads TOML text without asking whether its values are possible together; an error is the line and what is wrong there.

@@ -1,4 +1,4 @@
-//! Listening sockets.
+//! Listening sockets: our own, or those that systemd holds for us (socket activation).
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -9,11 +9,58 @@ use std::path::{Path, PathBuf};
 
 use salvo::conn::unix::{UnixAcceptor, UnixListener};
 
+use listenfd::ListenFd;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpListener;
 
 /// How many connections the kernel may hold that we have not accepted yet: a restart of ten thousand devices is a burst.
 const BACKLOG: i32 = 4096;
+
+/// What is listened on. Made from the main listener alone, or from what systemd hands over.
+#[derive(Debug)]
+pub struct Listeners {
+    /// REST, WebSockets and the page.
+    pub http: TcpListener,
+    /// Answers plain HTTP with the way to HTTPS; `None`: as configured.
+    pub redirect: Option<TcpListener>,
+    /// Figures for a collector; `None`: as configured.
+    pub metrics: Option<TcpListener>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(http: TcpListener) -> Self {
+        Self { http, redirect: None, metrics: None }
+    }
+}
+
+/// Takes over the sockets that systemd listens on for us (`LISTEN_FDS`), so that nobody is refused across a restart; `None`
+/// where there are none. `FileDescriptorName=` tells what each is for: `redirect`, `metrics`; any other name is the main one.
+/// Must be called inside a tokio runtime, once.
+///
+/// # Errors
+/// A socket that is no TCP listener, two for the same purpose, or none for the main one.
+pub fn inherited() -> io::Result<Option<Listeners>> {
+    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut sockets = ListenFd::from_env();
+    let (mut http, mut redirect, mut metrics) = (None, None, None);
+    for (n, name) in (0..sockets.len()).zip(names.split(':').chain(std::iter::repeat(""))) {
+        let Some(socket) = sockets.take_tcp_listener(n)? else { continue };
+        socket.set_nonblocking(true)?;
+        let (place, what) = match name {
+            "redirect" => (&mut redirect, "to redirect"),
+            "metrics" => (&mut metrics, "for metrics"),
+            _ => (&mut http, "to serve on"),
+        };
+        if place.replace(TcpListener::from_std(socket)?).is_some() {
+            return Err(io::Error::other(format!("more than one socket {what}; one on [::] takes IPv4 as well")));
+        }
+    }
+    match http {
+        Some(http) => Ok(Some(Listeners { http, redirect, metrics })),
+        None if sockets.len() == 0 => Ok(None),
+        None => Err(io::Error::other("there are sockets, but none to serve on")),
+    }
+}
 
 /// Binds `address`. Must be called inside a tokio runtime.
 ///

@@ -39,6 +39,9 @@ pub struct Announced {
 #[error("fell behind the group's channel")]
 pub struct Lagged;
 
+/// A group of nobody's, for [`Hub::round_trip`]: ids count from 1.
+const NOBODY: Recipient = Recipient::User(UserId(0));
+
 /// The groups and the live connections.
 pub struct Hub {
     groups: Mutex<HashMap<Recipient, Sender<Arc<Announced>>>>,
@@ -138,7 +141,17 @@ impl Hub {
 
     /// How many groups there are.
     pub fn group_count(&self) -> usize {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner).len()
+        let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.len() - usize::from(groups.contains_key(&NOBODY))
+    }
+
+    /// Publishes to a group that only we are in, on the way that all messages take, and tells whether it was heard. Takes as
+    /// long as that takes.
+    pub async fn round_trip(self: Arc<Self>) -> bool {
+        let Ok(frame) = Frame::json(&"probe") else { return false };
+        let mut member = self.join(NOBODY);
+        self.publish(Arc::new(Announced { recipient: NOBODY, id: None, frame }));
+        member.next().await.is_ok_and(|heard| heard.recipient == NOBODY)
     }
 
     /// The groups of users, those of devices, and the one of all: how many, and with how many members. Holds publishers up while
@@ -332,6 +345,16 @@ mod tests {
         assert_eq!(hub.group_count(), 2);
         drop(first);
         assert_eq!(hub.group_count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_round_trip_is_heard_and_leaves_nothing() {
+        let hub = Hub::new(4, 1 << 20);
+        let member = hub.join(NOBODY);
+        assert_eq!(hub.group_count(), 0, "nobody's group does not count");
+        assert!(hub.clone().round_trip().await);
+        drop(member);
+        assert!(hub.groups.lock().unwrap().is_empty());
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 
 use crate::app::App;
 use crate::audit::{self, Act};
@@ -13,7 +14,8 @@ pub const ADMIN: &str = "admin";
 
 /// On a store without accounts, creates [`ADMIN`] with `given` or with a random password; the latter is printed on standard
 /// output, this once, with what can be pasted to try the server at `address`, and the `fingerprint` of its certificate where it
-/// has one.
+/// has one. Where standard output is systemd's journal, which keeps everything and shows it to others, it is told to nobody:
+/// root sets another one with `qy-lty user passwd admin`.
 ///
 /// # Errors
 /// When the given password can't be used, there are no random numbers, or the store fails.
@@ -35,6 +37,10 @@ pub async fn ensure_admin(
     tracing::info!(user = %admin.id, "created the first administrator");
     audit::note(Act::UserCreated(admin.id, Role::Admin.name()), None, None);
     if let Some(password) = made {
+        if in_journal(std::io::stdout(), std::env::var("JOURNAL_STREAM").ok().as_deref()) {
+            tracing::warn!("the first administrator has no password that anybody knows; set one: qy-lty user passwd {ADMIN}");
+            return Ok(());
+        }
         let text = welcome(address, fingerprint, &password, admin.id.0);
         // To standard output only: the log never holds the secret.
         let mut out = std::io::stdout().lock();
@@ -45,6 +51,12 @@ pub async fn ensure_admin(
         }
     }
     Ok(())
+}
+
+/// Whether `out` is the stream to systemd's journal that `stream` names: `DEVICE:INODE`, as systemd has it in `JOURNAL_STREAM`.
+fn in_journal(out: impl AsFd, stream: Option<&str>) -> bool {
+    let Some((device, inode)) = stream.and_then(|text| text.split_once(':')) else { return false };
+    rustix::fs::fstat(out).is_ok_and(|stat| device.parse() == Ok(stat.st_dev) && inode.parse() == Ok(stat.st_ino))
 }
 
 /// An address to type: a server that listens everywhere is reached here by loopback.
@@ -82,6 +94,16 @@ Try it: log in, listen, and from a second terminal (log in there too) push a mes
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_journal_is_known_by_its_stream() {
+        let file = tempfile::tempfile().unwrap();
+        let stat = rustix::fs::fstat(&file).unwrap();
+        assert!(in_journal(&file, Some(&format!("{}:{}", stat.st_dev, stat.st_ino))));
+        for other in [None, Some(""), Some("8:1"), Some("a:b"), Some("18446744073709551616:1")] {
+            assert!(!in_journal(&file, other), "{other:?}");
+        }
+    }
 
     #[test]
     fn the_lines_can_be_pasted() {

@@ -15,15 +15,13 @@ pub(super) async fn health(call: Call) -> Result<Reply, ApiError> {
     Reply::data("alive", &Health { version: env!("CARGO_PKG_VERSION"), uptime_seconds: call.app.started.elapsed().as_secs() })
 }
 
-/// `GET /readyz`: able to take messages. 503 while the disk has too little room.
+/// `GET /readyz`: able to take messages; else 503 and the first reason why not.
 pub(super) async fn ready(call: Call) -> Result<Reply, ApiError> {
-    if call.app.stopping.is_cancelled() {
-        return Err(ApiError::NotReady("stopping"));
+    let health = call.app.health().await;
+    match health.trouble() {
+        Some(trouble) => Err(ApiError::NotReady(trouble)),
+        None => Reply::data("ready", &health),
     }
-    if !call.app.mailbox.disk_ok() {
-        return Err(ApiError::NotReady("the disk is nearly full"));
-    }
-    Ok(Reply::done("ready"))
 }
 
 /// `GET /`: what this is, for whoever follows the printed URL.

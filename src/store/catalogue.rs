@@ -39,7 +39,7 @@ macro_rules! trees {
 }
 
 trees! {
-    /// `schema` → u64; `epoch` → text; `next_user`, `next_device`, `next_token` and the mailbox's numbers → u64.
+    /// `schema` → u64; `epoch` → text; `next_user`, `next_device`, `next_token`, `proofs` and the mailbox's numbers → u64.
     meta;
     /// user → [`User`](super::User) as JSON.
     users;

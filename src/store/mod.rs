@@ -35,8 +35,8 @@ use std::time::{Duration, Instant};
 
 use crate::metrics::Commits;
 use catalogue::Trees;
-pub use writer::Severity;
 use writer::Writer;
+pub use writer::{Pulse, Severity};
 
 pub use backup::{RestoreReport, restore, verify};
 pub use check::{Finding, Findings, check, repair};
@@ -206,6 +206,19 @@ impl Store {
     /// Runs `change` on the writer thread and waits until its effect is on disk.
     async fn write<T: Send + 'static>(&self, change: impl FnOnce(&Trees) -> Result<T> + Send + 'static) -> Result<T> {
         self.writer.run(change).await
+    }
+
+    /// How the writer does: when it last made something durable, and whether it is at it.
+    pub fn pulse(&self) -> Pulse {
+        self.writer.pulse()
+    }
+
+    /// Has the writer make a tiny change durable, or, without `change`, only what has been written already.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn prove(&self, change: bool) -> Result<()> {
+        self.write(move |trees| if change { trees.next("proofs").map(drop) } else { Ok(()) }).await
     }
 
     /// Ready once the disk has failed: nothing is written any more, and the process should end.

@@ -70,18 +70,29 @@ type Ran = (Answer, bool);
 /// Announces and tells the caller, once it is known whether the batch reached the disk.
 type Answer = Box<dyn FnOnce(bool) + Send>;
 
+/// How the writer does.
+#[derive(Debug, Clone, Copy)]
+pub struct Pulse {
+    /// When something was last made durable.
+    pub committed: Instant,
+    /// Since when it has been at what it is at; `None` while nothing is to be written.
+    pub busy: Option<Instant>,
+}
+
 /// The writer thread's handle.
 pub(super) struct Writer {
     /// `None` once stopped.
     sender: Mutex<Option<SyncSender<Job>>>,
     thread: Mutex<Option<JoinHandle<Result<()>>>>,
     failed: CancellationToken,
+    pulse: Arc<Mutex<Pulse>>,
 }
 
 impl Writer {
     /// Starts the thread for the database in directory `path`, after making what `open` wrote durable.
     pub(super) fn start(db: sled::Db, trees: Arc<Trees>, path: &Path, commits: Arc<Commits>) -> Result<Self> {
-        let disk = Disk { file: File::open(path.join("db"))?, db, commits };
+        let pulse = Arc::new(Mutex::new(Pulse { committed: Instant::now(), busy: None }));
+        let disk = Disk { file: File::open(path.join("db"))?, db, commits, pulse: pulse.clone() };
         disk.commit(0)?;
         // A new file's directory entry is durable only once its directory is synced.
         File::open(path)?.sync_all()?;
@@ -101,7 +112,12 @@ impl Writer {
             alarm.calm = outcome.is_ok();
             outcome
         })?;
-        Ok(Self { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), failed })
+        Ok(Self { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), failed, pulse })
+    }
+
+    /// How the thread does.
+    pub(super) fn pulse(&self) -> Pulse {
+        *self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ready once the thread has given up.
@@ -187,6 +203,7 @@ struct Disk {
     db: sled::Db,
     file: File,
     commits: Arc<Commits>,
+    pulse: Arc<Mutex<Pulse>>,
 }
 
 impl Disk {
@@ -202,7 +219,13 @@ impl Disk {
     fn flush(&self) -> Result<()> {
         self.db.flush()?;
         self.file.sync_data()?; // sled stops at sync_file_range: no metadata, no device cache
+        *self.pulse.lock().unwrap_or_else(PoisonError::into_inner) = Pulse { committed: Instant::now(), busy: None };
         Ok(())
+    }
+
+    /// Notes that work begins, or that there is none.
+    fn busy(&self, busy: bool) {
+        self.pulse.lock().unwrap_or_else(PoisonError::into_inner).busy = busy.then(Instant::now);
     }
 }
 
@@ -216,6 +239,7 @@ fn serve(jobs: &Receiver<Job>, trees: &Trees, disk: &Disk) -> Result<()> {
             None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(due) => jobs.recv_timeout(due.saturating_duration_since(Instant::now())),
         };
+        disk.busy(true);
         match first {
             Ok(job) => {
                 let mut taken = take(job, trees, &mut answers, &mut later);
@@ -228,6 +252,7 @@ fn serve(jobs: &Receiver<Job>, trees: &Trees, disk: &Disk) -> Result<()> {
                     return taken;
                 }
                 if answers.is_empty() && later.is_some_and(|due| Instant::now() < due) {
+                    disk.busy(false);
                     continue;
                 }
             }

@@ -4,6 +4,7 @@
 
 pub mod hand;
 pub mod load;
+pub mod notify;
 pub mod program;
 pub mod raw;
 pub mod stub;

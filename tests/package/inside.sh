@@ -1,0 +1,102 @@
+# The walk itself; see run.sh. Under systemd the units do what the server needs; elsewhere it is started by hand.
+set -euo pipefail
+given=${1:-/given}
+work=$(mktemp -d)
+systemd() { [ -d /run/systemd/system ]; }
+console() { (cd "$work" && qy-lty "$@"); }
+failed() {
+    echo "FAILED at line $1"
+    if systemd; then journalctl -b --no-pager -u "qy-lty*" -o cat | tail -40; else cat "$work/log"; fi
+}
+trap 'failed $LINENO' ERR
+step() { printf -- '- %s\n' "$*"; }
+install_it() { DEBIAN_FRONTEND=noninteractive dpkg -i --force-confold "$given/qy-lty.deb" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; false; }; }
+answers() { "$PYTHON" "$given/receive.py" ready 127.0.0.1 8000 2>/dev/null; }
+up() {
+    for _ in $(seq 1 100); do answers && return; sleep 0.2; done
+    echo "it does not answer"
+    return 1
+}
+start() {
+    if systemd; then
+        systemctl start qy-lty.socket qy-lty.service
+    else
+        mkdir -p -m 700 /var/lib/qy-lty
+        qy-lty serve --config /etc/qy-lty/config.toml >>"$work/log" 2>&1 &
+        server=$!
+    fi
+    up
+}
+stop() {
+    if systemd; then
+        systemctl stop qy-lty.socket qy-lty.service
+    else
+        kill "$server"
+        wait "$server"
+    fi
+}
+# Whatever bears our name, where packages and services leave things.
+ours() { find /etc /usr /var /run -xdev -name '*qy-lty*' -not -path '*/doc/*' 2>/dev/null | sort; }
+purge() {
+    systemd || { kill "$server" && wait "$server"; }
+    dpkg --purge qy-lty >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; false; }
+    ours >"$work/after"
+    diff "$work/before" "$work/after"
+    [ ! -e /usr/share/doc/qy-lty ]
+}
+
+ours >"$work/before"
+step "install: it is enabled and serves"
+install_it
+if systemd; then
+    systemctl is-active qy-lty.socket qy-lty.service >/dev/null
+    systemctl is-enabled qy-lty.socket qy-lty.service >/dev/null
+    up
+else
+    start
+fi
+[ "$(stat -c %a /etc/qy-lty/credentials)" = 700 ]
+qy-lty --version
+
+step "the first administrator gets a password; user add, token create, send"
+echo "a password of mine" | console user passwd admin
+echo "a password of hers" | console user add ana
+token=$(console token create ana)
+[[ "$token" == qlt_* ]]
+console send ana '{"text":"kept over a purge"}' --type notice
+
+step "upgrade: another process serves, with the settings that were changed"
+echo "# changed here" >>/etc/qy-lty/config.toml
+if systemd; then
+    old=$(systemctl show --value -p MainPID qy-lty.service)
+    install_it
+    systemctl is-active qy-lty.socket qy-lty.service >/dev/null
+    [ "$(systemctl show --value -p MainPID qy-lty.service)" != "$old" ]
+    up
+else
+    install_it
+fi
+grep "# changed here" /etc/qy-lty/config.toml >/dev/null
+
+step "backup, while it serves"
+console backup "$work/backup"
+
+step "purge: nothing is left"
+purge
+
+step "install again, restore"
+install_it
+if systemd; then
+    systemctl stop qy-lty.socket qy-lty.service
+    find /var/lib/qy-lty/data -mindepth 1 -delete
+fi
+console restore "$work/backup"
+start
+
+step "the message that waited arrives"
+"$PYTHON" "$given/receive.py" message 127.0.0.1 8000 "$token" | tee "$work/message"
+grep '"type":"notice"' "$work/message" | grep "kept over a purge" >/dev/null
+
+step "purge again: nothing is left"
+purge
+echo "all passed"
