@@ -43,6 +43,12 @@ async fn refused(at: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
+/// Ends a server as a power cut would, and waits until it is gone.
+async fn kill(mut server: Running) {
+    server.signal("KILL");
+    server.ended().await;
+}
+
 async fn add_user(at: &Path, name: &str) -> Value {
     let output = run_with(at, &["user", "add", name, "--json"], "correct horse\n").await;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -139,7 +145,7 @@ async fn a_backup_of_a_running_server_becomes_another_one() {
     assert_eq!(json(at, &["backup", "b"]).await["epoch"], epoch);
     assert_eq!(std::fs::metadata(at.join("b")).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(refused(at, &["restore", "b"]).await.contains("is not empty"), "not over a server's data");
-    drop(server);
+    kill(server).await;
 
     std::fs::rename(at.join("data"), at.join("before")).unwrap();
     let good = std::fs::read(at.join("b")).unwrap();
@@ -196,7 +202,7 @@ async fn tail_follows_what_is_sent() {
             break;
         }
     }
-    drop(server); // killed: what follows it ends
+    kill(server).await; // what follows it ends
     assert!(!timeout(DEADLINE, tail.wait()).await.unwrap().unwrap().success());
 }
 
@@ -204,7 +210,7 @@ async fn tail_follows_what_is_sent() {
 async fn a_damaged_record_is_found_and_left_behind() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
-    drop(Running::configured(at, "").await);
+    kill(Running::configured(at, "").await.quiet()).await;
     add_user(at, "ana").await;
     {
         let db = sled::Config::new().path(at.join("data/store")).segment_size(1 << 20).open().unwrap();
@@ -231,7 +237,7 @@ async fn what_root_does_to_anothers_directory_stays_the_others() {
     }
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
-    drop(Running::configured(at, "").await);
+    kill(Running::configured(at, "").await.quiet()).await;
     let owner = |path: &Path| std::fs::symlink_metadata(path).unwrap().uid();
     let own = std::process::Command::new("chown").args(["-R", "65534:65534"]).arg(at.join("data")).status();
     assert!(own.unwrap().success());

@@ -9,7 +9,8 @@ use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::console::{self, Console, Keeper, is_served, open_file};
+use super::console::{self, Console, is_served, open_file};
+use super::owner::AsOwner;
 use super::print::{Column, Printer, bytes};
 use crate::config::Config;
 use crate::data_dir::{self, STORE};
@@ -59,7 +60,8 @@ impl Backup {
     /// Works while the server serves, and when none runs.
     pub(super) fn run(self, config: Config, out: Printer) -> anyhow::Result<()> {
         let standard = self.file == Path::new("-");
-        let draft = draft(&self.file);
+        let file = std::path::absolute(&self.file)?; // the directory to work in may change
+        let draft = draft(&file);
         // As whoever calls, before anything else: the server needs no access to it.
         let sink: Box<dyn Write> = if standard { Box::new(io::stdout()) } else { Box::new(create(&draft)?) };
         let taken = console::run(config, out, async |console, _| take(console, sink).await);
@@ -69,12 +71,12 @@ impl Backup {
         let finished = taken.and_then(|()| {
             File::open(&draft)?.sync_all()?;
             let (header, amount) = store::verify(open_file(&draft)?).context("what was written is not what was sent")?;
-            fs::rename(&draft, &self.file)?;
-            let directory = self.file.parent().filter(|place| !place.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            fs::rename(&draft, &file)?;
+            let directory = file.parent().filter(|place| !place.as_os_str().is_empty()).unwrap_or(Path::new("."));
             File::open(directory)?.sync_all()?;
-            let size = fs::metadata(&self.file)?.len();
-            let data = json!({"file": self.file, "size": size, "records": amount.records, "epoch": header.epoch});
-            let text = format!("{}: {} records, {}, verified", self.file.display(), amount.records, bytes(size));
+            let size = fs::metadata(&file)?.len();
+            let data = json!({"file": file, "size": size, "records": amount.records, "epoch": header.epoch});
+            let text = format!("{}: {} records, {}, verified", file.display(), amount.records, bytes(size));
             out.done(&data, &text)
         });
         finished.inspect_err(|_| drop(fs::remove_file(&draft)))
@@ -110,19 +112,20 @@ pub(super) struct Restore {
 
 impl Restore {
     /// Into the data directory of the configuration, which must be empty.
-    pub(super) fn run(self, config: &Config, out: Printer) -> anyhow::Result<()> {
-        let data = &config.server.data_dir;
+    pub(super) fn run(self, mut config: Config, out: Printer) -> anyhow::Result<()> {
         let source: Box<dyn io::Read> =
             if self.file == Path::new("-") { Box::new(io::stdin()) } else { Box::new(open_file(&self.file)?) };
-        let keeper = Keeper::of(data);
-        let place = if data.exists() && keeper.is_some() { fs::canonicalize(data)? } else { data_dir::prepare(data)? };
-        let report = store::restore(io::BufReader::new(source), &place)?;
-        drop(keeper);
+        let shown = std::path::absolute(&config.server.data_dir)?;
+        let owner = AsOwner::of(&mut config)?;
+        let data = config.server.data_dir;
+        data_dir::prepare(&data)?;
+        let report = store::restore(io::BufReader::new(source), &data)?;
+        drop(owner);
         let text = format!(
             "{} records of {} restored into {}; clients that remember ids start over (epoch {})",
             report.amount.records,
             report.header.created_at,
-            place.display(),
+            shown.display(),
             report.new_epoch
         );
         out.done(&serde_json::to_value(&report)?, &text)
@@ -143,8 +146,8 @@ impl Check {
         let data = config.server.data_dir.clone();
         let found = match self.repair {
             false if is_served(&data) => console::run(config, out, async |console, _| console.get("/console/check").await)?,
-            false => json!(offline(&data, "check", store::check)?),
-            true => json!(offline(&data, "repair", store::repair)?),
+            false => json!(offline(config, "check", store::check)?),
+            true => json!(offline(config, "repair", store::repair)?),
         };
         report(&found, out)?;
         match (found["wrong"].as_u64().unwrap_or(0), self.repair) {
@@ -162,27 +165,30 @@ fn report(found: &Value, out: Printer) -> anyhow::Result<()> {
     out.table(&rows, &FINDINGS, "nothing is wrong")?;
     out.line(&format!("{} records looked at, {} findings", found["records"], found["wrong"]))?;
     match found["quarantine"].as_str() {
-        Some(place) => out.line(&format!("written anew from what can be read; what was there before is in {place}")),
+        Some(place) => {
+            let place = std::path::absolute(place)?;
+            out.line(&format!("written anew from what can be read; what was there before is in {}", place.display()))
+        }
         None => Ok(()),
     }
 }
 
 /// Does something with a store that no server has open.
-fn offline<T>(data: &Path, what: &str, job: impl FnOnce(&Path) -> store::Result<T>) -> anyhow::Result<T> {
-    let path = data.join(STORE);
-    if !path.exists() {
+fn offline<T>(mut config: Config, what: &str, job: impl FnOnce(&Path) -> store::Result<T>) -> anyhow::Result<T> {
+    let data = &config.server.data_dir;
+    if !data.join(STORE).exists() {
         bail!("there is no data in {}: no server has run there (--config names another configuration)", data.display());
     }
     if is_served(data) {
         bail!("a server runs on {}: stop it before this {what}", data.display());
     }
-    let _keeper = Keeper::of(data);
-    Ok(job(&path)?)
+    let _owner = AsOwner::of(&mut config)?;
+    Ok(job(&config.server.data_dir.join(STORE))?)
 }
 
 /// Gives room on the disk back.
-pub(super) fn compact(config: &Config, out: Printer) -> anyhow::Result<()> {
-    let done = offline(&config.server.data_dir, "compaction", store::compact)?;
+pub(super) fn compact(config: Config, out: Printer) -> anyhow::Result<()> {
+    let done = offline(config, "compaction", store::compact)?;
     let text = format!("{} records; {} before, {} now", done.records, bytes(done.before), bytes(done.after));
     out.done(&serde_json::to_value(done)?, &text)
 }

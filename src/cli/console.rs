@@ -1,11 +1,10 @@
 //! How commands reach a server: through the socket in its data directory where one runs, and else by opening the directory and
 //! serving the same console from this process. So a command does the same and prints the same, whether a server runs or not.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{IsTerminal, Read};
-use std::os::unix::fs::{MetadataExt, lchown};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
@@ -13,6 +12,7 @@ use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
 
 use super::block_on;
+use super::owner::AsOwner;
 use super::print::Printer;
 use crate::Console as Served;
 use crate::app::App;
@@ -33,7 +33,7 @@ pub(super) struct Console {
 
 /// Runs `job` with a console of the server that `config` describes.
 pub(super) fn run<T>(
-    config: Config,
+    mut config: Config,
     out: Printer,
     job: impl AsyncFnOnce(&Console, Printer) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
@@ -41,13 +41,13 @@ pub(super) fn run<T>(
     if !data.join(data_dir::STORE).exists() {
         bail!("there is no data in {}: no server has run there (--config names another configuration)", data.display());
     }
-    let keeper = Keeper::of(&data);
+    let served = is_served(&data);
+    let _owner = if served { None } else { AsOwner::of(&mut config)? };
 
     block_on(async move {
-        let console = Console::open(config, &data, keeper.is_some()).await?;
+        let console = Console::open(config, served).await?;
         let outcome = job(&console, out).await;
         console.close().await?;
-        drop(keeper);
         outcome
     })
 }
@@ -58,16 +58,17 @@ pub(super) fn is_served(data: &Path) -> bool {
 }
 
 impl Console {
-    async fn open(config: Config, data: &Path, as_root: bool) -> anyhow::Result<Self> {
+    async fn open(config: Config, served: bool) -> anyhow::Result<Self> {
+        let data = config.server.data_dir.clone();
         let mut own = None;
-        if !is_served(data) {
-            let data = if as_root { fs::canonicalize(data)? } else { data_dir::prepare(data)? };
+        if !served {
+            data_dir::prepare(&data)?;
             let place = data.clone();
             let app = tokio::task::spawn_blocking(move || App::open(config, &place)).await??;
             let served = Served::serve(&app, &data).await.context("the console could not be served")?;
             own = Some((app, served));
         }
-        let path = ConsolePath::of(data)?;
+        let path = ConsolePath::of(&data)?;
         // Nothing is ever encrypted here, but the client wants to know with what it would be.
         let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().unix_socket(path.as_path()).no_proxy().build()?;
@@ -188,44 +189,6 @@ pub(super) fn read_password() -> anyhow::Result<String> {
     std::io::stdin().take(4096).read_to_string(&mut text).context("the password on standard input")?;
     let line = text.lines().next().unwrap_or_default();
     if line.is_empty() { Err(anyhow!("no password on standard input")) } else { Ok(line.to_owned()) }
-}
-
-/// Of root's work on somebody else's data directory: hands what it has made there to the owner when it is dropped.
-pub(super) struct Keeper {
-    data: PathBuf,
-    owner: (u32, u32),
-}
-
-impl Keeper {
-    /// Of the data directory `data`, or, where it is not there yet, of the one that it will be in. `None` where we own it.
-    pub(super) fn of(data: &Path) -> Option<Self> {
-        let meta = data
-            .ancestors()
-            .find_map(|place| fs::metadata(if place.as_os_str().is_empty() { Path::new(".") } else { place }).ok())?;
-        let root = rustix::process::geteuid().is_root();
-        (root && meta.uid() != 0).then(|| Self { data: data.into(), owner: (meta.uid(), meta.gid()) })
-    }
-
-    fn hand_over(&self, path: &Path) -> std::io::Result<()> {
-        let meta = fs::symlink_metadata(path)?;
-        if meta.uid() == 0 {
-            lchown(path, Some(self.owner.0), Some(self.owner.1))?;
-        }
-        if meta.is_dir() {
-            for entry in fs::read_dir(path)? {
-                self.hand_over(&entry?.path())?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        if let Err(error) = self.hand_over(&self.data) {
-            eprintln!("qy-lty: {} could not be given back to its owner: {error}", self.data.display());
-        }
-    }
 }
 
 /// Opens a file for a backup to be read from, before anything is changed.

@@ -8,6 +8,7 @@ mod devices;
 mod journal;
 mod log;
 mod messages;
+mod owner;
 mod print;
 mod reload;
 mod serve;
@@ -98,9 +99,9 @@ pub fn run() -> anyhow::Result<()> {
         Command::Tail(what) => console::run(settings(flags)?, out, async |console, out| what.run(console, out).await),
         Command::Status => console::run(settings(flags)?, out, care::status),
         Command::Backup(what) => what.run(settings(flags)?, out),
-        Command::Restore(what) => what.run(&settings(flags)?, out),
+        Command::Restore(what) => what.run(settings(flags)?, out),
         Command::Check(what) => what.run(settings(flags)?, out),
-        Command::Compact => care::compact(&settings(flags)?, out),
+        Command::Compact => care::compact(settings(flags)?, out),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "qy-lty", &mut std::io::stdout());
             Ok(())
