@@ -44,24 +44,8 @@ pub struct Cli {
 enum Command {
     /// Run the server (also what happens without a command)
     Serve,
-    /// Accounts
-    #[command(subcommand)]
-    User(accounts::User),
-    /// Tokens: what programs and devices log in with
-    #[command(subcommand)]
-    Token(accounts::Token),
-    /// Devices
-    #[command(subcommand)]
-    Device(devices::Device),
-    /// Send a message
-    Send(messages::Send),
-    /// What waits for whom
-    #[command(subcommand)]
-    Queue(messages::Queue),
-    /// Follow what is sent, live
-    Tail(messages::Tail),
-    /// How the server is
-    Status,
+    #[command(flatten)]
+    Console(OnConsole),
     /// Write everything to a file
     Backup(care::Backup),
     /// Make an empty data directory into what a backup holds
@@ -80,6 +64,43 @@ enum Command {
     Config(config::ConfigCommand),
 }
 
+/// What the console does, a server's or our own.
+#[derive(Debug, Subcommand)]
+enum OnConsole {
+    /// Accounts
+    #[command(subcommand)]
+    User(accounts::User),
+    /// Tokens: what programs and devices log in with
+    #[command(subcommand)]
+    Token(accounts::Token),
+    /// Devices
+    #[command(subcommand)]
+    Device(devices::Device),
+    /// Send a message
+    Send(messages::Send),
+    /// What waits for whom
+    #[command(subcommand)]
+    Queue(messages::Queue),
+    /// Follow what is sent, live
+    Tail(messages::Tail),
+    /// How the server is
+    Status,
+}
+
+impl OnConsole {
+    async fn run(self, console: &console::Console, out: print::Printer) -> anyhow::Result<()> {
+        match self {
+            Self::User(what) => what.run(console, out).await,
+            Self::Token(what) => what.run(console, out).await,
+            Self::Device(what) => what.run(console, out).await,
+            Self::Send(what) => what.run(console, out).await,
+            Self::Queue(what) => what.run(console, out).await,
+            Self::Tail(what) => what.run(console, out).await,
+            Self::Status => care::status(console, out).await,
+        }
+    }
+}
+
 /// Reads the arguments and does what they say. Ends the process itself for `--help`, `--version` and wrong arguments.
 ///
 /// # Errors
@@ -91,13 +112,7 @@ pub fn run() -> anyhow::Result<()> {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(flags.layers()?),
         Command::Config(command) => config::run(command, flags, cli.json),
-        Command::User(what) => console::run(settings(flags)?, out, async |console, out| what.run(console, out).await),
-        Command::Token(what) => console::run(settings(flags)?, out, async |console, out| what.run(console, out).await),
-        Command::Device(what) => console::run(settings(flags)?, out, async |console, out| what.run(console, out).await),
-        Command::Send(what) => console::run(settings(flags)?, out, async |console, out| what.run(console, out).await),
-        Command::Queue(what) => console::run(settings(flags)?, out, async |console, out| what.run(console, out).await),
-        Command::Tail(what) => console::run(settings(flags)?, out, async |console, out| what.run(console, out).await),
-        Command::Status => console::run(settings(flags)?, out, care::status),
+        Command::Console(what) => console::run(settings(flags)?, out, async |console, out| what.run(console, out).await),
         Command::Backup(what) => what.run(settings(flags)?, out),
         Command::Restore(what) => what.run(settings(flags)?, out),
         Command::Check(what) => what.run(settings(flags)?, out),

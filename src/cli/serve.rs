@@ -96,6 +96,9 @@ async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
 /// Every connection is a file; the usual soft limit of 1024 is for programs that use `select`.
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return; // nothing to raise, and a sandbox may not even let us ask
+    }
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
         tracing::warn!(%error, "the limit of open files could not be raised");
     }

@@ -40,7 +40,7 @@ pub struct Announced {
 pub struct Lagged;
 
 /// A group of nobody's, for [`Hub::round_trip`]: ids count from 1.
-const NOBODY: Recipient = Recipient::User(UserId(0));
+const NOBODY: Recipient = Recipient::User(UserId::CONSOLE);
 
 /// The groups and the live connections.
 pub struct Hub {
@@ -131,7 +131,7 @@ impl Hub {
 
     /// Hands `announced` to every member of its group and returns how many there are.
     pub fn publish(&self, announced: Arc<Announced>) -> usize {
-        if self.tapped.load(Ordering::Relaxed) > 0 {
+        if self.tapped.load(Ordering::Relaxed) > 0 && announced.recipient != NOBODY {
             let _ = self.taps.send(announced.clone()); // the last tap may have gone this moment
         }
         // The sender is cloned so that waking a large group happens outside the lock.
@@ -158,7 +158,8 @@ impl Hub {
     /// it counts, a few microseconds for a hundred groups.
     pub fn group_sizes(&self) -> [Group; 3] {
         let mut sizes = [Group::default(); 3];
-        for (group, sender) in self.groups.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        for (group, sender) in groups.iter().filter(|(group, _)| **group != NOBODY) {
             let kind = match group {
                 Recipient::User(_) => &mut sizes[0],
                 Recipient::Device(_) => &mut sizes[1],

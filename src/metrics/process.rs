@@ -39,18 +39,6 @@ fn resident() -> Option<u64> {
     Some(pages * rustix::param::page_size() as u64)
 }
 
-/// Bytes that the files in directory `path` and below take on the disk; what goes away meanwhile does not count. Blocks.
-pub fn bytes_below(path: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(entries) = fs::read_dir(path) else { return 0 };
-    let size = |entry: fs::DirEntry| match entry.metadata() {
-        Ok(meta) if meta.is_dir() => bytes_below(&entry.path()),
-        Ok(meta) => meta.blocks() * 512, // what is taken, not what is said: sparse files are smaller than they look
-        Err(_) => 0,
-    };
-    entries.filter_map(Result::ok).map(size).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,16 +47,5 @@ mod tests {
     fn this_process_has_memory_and_files() {
         let process = Process::look();
         assert!(process.resident > 100_000 && process.open_fds >= 3 && process.max_fds > 3, "{process:?}");
-    }
-
-    #[test]
-    fn directories_are_added_up() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("a")).unwrap();
-        for name in ["x", "a/y"] {
-            fs::write(dir.path().join(name), vec![1; 10_000]).unwrap();
-        }
-        assert!((20_000..40_000).contains(&bytes_below(dir.path())), "{}", bytes_below(dir.path()));
-        assert_eq!(bytes_below(&dir.path().join("none")), 0);
     }
 }

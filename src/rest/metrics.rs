@@ -10,9 +10,9 @@ use super::call::{Call, Reply};
 use super::endpoint::AsJson;
 use super::headers::Headers;
 use crate::app::App;
-use crate::data_dir::{STORE, free_bytes};
+use crate::data_dir::free_bytes;
 use crate::error::ApiError;
-use crate::metrics::process::{Process, bytes_below};
+use crate::metrics::process::Process;
 use crate::metrics::{CONTENT_TYPE, Look};
 use crate::wire::Timestamp;
 
@@ -42,19 +42,20 @@ impl salvo::Handler for Collect {
 
 async fn page(app: Arc<App>) -> Result<Reply, ApiError> {
     // Beside the sessions: this reads directories and waits for locks.
-    let text = tokio::task::spawn_blocking(move || app.metrics.expose(&look(&app))).await.map_err(ApiError::internal)?;
+    let ready = app.health().await.trouble().is_none();
+    let text = tokio::task::spawn_blocking(move || app.metrics.expose(&look(&app, ready))).await.map_err(ApiError::internal)?;
     Ok(Reply::other(CONTENT_TYPE, text.into_bytes().into()))
 }
 
 /// Asks everybody for what they know. Blocks.
-fn look(app: &App) -> Look {
+fn look(app: &App, ready: bool) -> Look {
     let config = &app.config();
     let data = &config.server.data_dir;
     let (mailboxes, waiting) = app.mailbox.total();
     let taken = waiting.oldest.and_then(|id| app.mailbox.taken_at(id).ok().flatten());
     let age = taken.map_or(0, |taken| Timestamp::now().unix_micros().saturating_sub(taken.unix_micros()).max(0));
     Look {
-        ready: app.mailbox.disk_ok() && !app.stopping.is_cancelled(),
+        ready,
         connections: app.hub.presence().count(),
         connections_limit: config.limits.connections,
         groups: app.hub.group_sizes(),
@@ -63,7 +64,7 @@ fn look(app: &App) -> Look {
         messages: waiting.messages,
         bytes: waiting.bytes,
         oldest_seconds: age as f64 / 1e6,
-        store_bytes: bytes_below(&data.join(STORE)),
+        store_bytes: app.store.disk_bytes().unwrap_or(0),
         free_bytes: free_bytes(data).unwrap_or(0),
         min_free_bytes: config.storage.min_free_bytes,
         memory_budget: config.storage.memory_budget,

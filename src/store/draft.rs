@@ -7,6 +7,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use std::time::Instant;
@@ -158,16 +159,20 @@ fn sync(directory: Option<&Path>) -> Result<()> {
     }
 }
 
-/// Bytes of the files in a store's directory.
+/// Bytes that the files in a directory, and below it, take on the disk; what goes away meanwhile does not count. Blocks.
 ///
 /// # Errors
 /// What the system says.
-pub(super) fn disk_bytes(store: &Path) -> io::Result<u64> {
+pub(super) fn disk_bytes(directory: &Path) -> io::Result<u64> {
     let mut bytes = 0;
-    for entry in fs::read_dir(store)? {
+    for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        let meta = entry.metadata()?;
-        bytes += if meta.is_dir() { disk_bytes(&entry.path())? } else { meta.len() };
+        bytes += match entry.metadata() {
+            Ok(meta) if meta.is_dir() => disk_bytes(&entry.path())?,
+            Ok(meta) => meta.blocks() * 512, // what is taken, not what is said: sparse files are smaller than they look
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
+        };
     }
     Ok(bytes)
 }
@@ -206,5 +211,17 @@ mod tests {
             assert_eq!(store.epoch(), epoch, "moment {moment}");
             assert!(!draft_path(&path).exists() && !old_path(&path).exists(), "moment {moment}");
         }
+    }
+
+    #[test]
+    fn directories_are_added_up() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("a")).unwrap();
+        for name in ["x", "a/y"] {
+            fs::write(dir.path().join(name), vec![1; 10_000]).unwrap();
+        }
+        let bytes = disk_bytes(dir.path()).unwrap();
+        assert!((20_000..40_000).contains(&bytes), "{bytes}");
+        assert!(disk_bytes(&dir.path().join("none")).is_err());
     }
 }

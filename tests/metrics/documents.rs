@@ -9,7 +9,7 @@ use crate::page::page;
 
 const DASHBOARD: &str = include_str!("../../docs/monitoring/grafana.json");
 const ALERTS: &str = include_str!("../../docs/monitoring/alerts.yml");
-const EXPLAINED: &str = include_str!("../../docs/monitoring/alerts.md");
+const EXPLAINED: &str = include_str!("../../docs/operations.md");
 
 /// Every name of ours in `text`.
 fn names(text: &str) -> BTreeSet<&str> {
@@ -38,9 +38,9 @@ async fn every_name_exists_and_every_family_is_explained() {
     }
     let explained = names(EXPLAINED);
     let missing: Vec<_> = page.kinds.keys().filter(|name| !explained.contains(name.as_str())).collect();
-    assert!(missing.is_empty(), "alerts.md does not explain {missing:?}");
+    assert!(missing.is_empty(), "operations.md does not explain {missing:?}");
     let invented: Vec<_> = explained.iter().filter(|name| !exists.contains(*name) && !page.kinds.contains_key(**name)).collect();
-    assert!(invented.is_empty(), "alerts.md explains {invented:?}");
+    assert!(invented.is_empty(), "operations.md explains {invented:?}");
     // Labels in the rules and panels stand for values that there are.
     for text in [DASHBOARD.replace("\\\"", "\""), ALERTS.to_owned()] {
         for (label, values) in [("reason", 31), ("result", 5), ("outcome", 12)] {
@@ -91,7 +91,7 @@ fn every_alert_is_explained() {
     let alerts = alerts();
     assert!(alerts.len() >= 12, "{alerts:?}");
     for alert in &alerts {
-        assert!(EXPLAINED.contains(&format!("### {alert}\n")), "alerts.md does not explain {alert}");
+        assert!(EXPLAINED.contains(&format!("### {alert}\n")), "operations.md does not explain {alert}");
     }
     let explained = EXPLAINED.lines().filter_map(|line| line.strip_prefix("### ")).count();
     assert_eq!(explained, alerts.len(), "an alert that is no more");
