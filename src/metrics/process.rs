@@ -1,7 +1,6 @@
 //! What the system says of this process. Everything is looked up when it is asked for; what can't be found out is 0.
 
 use std::fs;
-use std::path::Path;
 
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
