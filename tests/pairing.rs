@@ -201,9 +201,10 @@ async fn what_is_no_pairing_is_refused() {
     ] {
         pair(&server, body).await.expect(400);
     }
-    for body in [json!({}), json!({"code": 5}), json!({"code": "ABCDEF", "name": ""}), json!({"code": "ABCDEF", "user_id": 1})] {
+    for body in [json!({}), json!({"code": 5}), json!({"code": "ABCDEF", "name": ""}), json!({"code": "ABCDEF", "user": 1})] {
         server.post("/api/devices/claim", &ana.token, body).await.expect(400);
     }
+    server.post("/api/devices/claim", &ana.token, json!({"code": "ABCDEF", "user_id": 1})).await.expect(404); // not for others
     for code in ["", "ABCDEF", "ABCDEFG", "\u{0}", "ＡＢＣ"] {
         claim(&server, &ana.token, code).await.expect(404);
     }
@@ -217,4 +218,15 @@ async fn what_is_no_pairing_is_refused() {
     let answer = pair(&server, json!({})).await;
     assert!(answer.headers.contains_key("retry-after"));
     answer.expect(429);
+}
+
+#[tokio::test]
+async fn an_administrator_claims_for_others() {
+    let server = Server::start().await;
+    let (ana, admin) = (server.user("ana").await, server.admin().await);
+    let (device_code, code) = begin(&server, json!({"name": "lamp"})).await;
+    let body = json!({"code": code, "user_id": ana.id});
+    let device = server.post("/api/devices/claim", &admin, body).await.expect(201)["data"].clone();
+    assert_eq!(device["user_ids"], json!([ana.id]));
+    assert_eq!(poll(&server, &device_code).await.ok()["data"]["user_id"], json!(ana.id));
 }
