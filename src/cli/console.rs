@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 use super::block_on;
 use super::owner::AsOwner;
 use super::print::Printer;
-use crate::Console as Served;
 use crate::app::App;
 use crate::config::Config;
 use crate::data_dir;
 use crate::door::listen::ConsolePath;
+use crate::serve::Console as Served;
 
 /// A list is fetched in pages of so many.
 const PAGE: usize = 1000;
