@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - Counting never waits: relaxed atomics only, no lock, no allocation. So it may stand where every message passes.
-//! - Every label's values are enumerated ([`labels`]), and all of them are there at 0 from the start: a client can't make up new
+//! - Every label's values are enumerated (`labels`), and all of them are there at 0 from the start: a client can't make up new
 //!   ones, and an alert on a rate sees the first event.
 //! - Nothing is counted twice: what a room knows anyway (connections, groups, what waits) is asked for at the moment of a look
 //!   ([`Look`]).
