@@ -11,6 +11,9 @@ const PRIVATE: u32 = 0o700;
 /// Where the store is, in the data directory.
 pub const STORE: &str = "store";
 
+/// Where that is.
+pub const BESIDES_DIRECTORY: &str = "tls";
+
 /// What lies beside the store and belongs to it: the certificate that we have made.
 pub const BESIDES: [&str; 3] = ["tls/cert.pem", "tls/key.pem", "tls/names"];
 

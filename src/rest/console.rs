@@ -41,7 +41,7 @@ pub(super) static ROUTES: &[Route] = routes! {
 };
 
 /// How long the taker of a backup may take for one piece of it.
-const TAKE: Duration = Duration::from_secs(60);
+const TAKE: Duration = Duration::from_secs(30);
 /// Bytes in one piece, and how many pieces wait for the taker.
 const PIECE: usize = 64 * 1024;
 const PIECES: usize = 4;
@@ -102,7 +102,8 @@ async fn backup(call: Call) -> Result<Reply, ApiError> {
     call.app.sessions.spawn(async move {
         let failed = pieces.clone();
         let sink = Pieces { pieces, gathered: Vec::with_capacity(PIECE), app: app.clone(), runtime: Handle::current() };
-        match app.store.backup(sink).await {
+        let floor = app.config().storage.min_free_bytes;
+        match app.store.backup(sink, floor).await {
             Ok((_, amount)) => tracing::info!(records = amount.records, bytes = amount.bytes, "backup made"),
             Err(error) => {
                 tracing::error!(%error, "the backup failed");

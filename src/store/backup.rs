@@ -7,7 +7,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -17,7 +17,7 @@ use super::draft::{Draft, draft_path, remove, swap, turn};
 use super::dump::{Amount, BackupError, DumpReader, DumpWriter, Header, Record};
 use super::writer::Severity;
 use super::{SCHEMA, Store};
-use crate::data_dir::{self, BESIDES};
+use crate::data_dir::{self, BESIDES, BESIDES_DIRECTORY};
 
 impl Severity for BackupError {
     fn fatal(&self) -> bool {
@@ -40,14 +40,18 @@ pub struct RestoreReport {
 
 impl Store {
     /// Writes the store to `sink`, with what lies beside it in the data directory. Others go on reading and writing. Once begun
-    /// it must be driven to its end, which comes soon when `sink` fails: run it as a task of its own.
+    /// it must be driven to its end, which comes soon when `sink` fails: run it as a task of its own. Gives up where less than
+    /// `floor` bytes would stay free on the disk: what changes meanwhile is kept there.
     ///
     /// # Errors
     /// [`BackupError`].
-    pub async fn backup<W: Write + Send + 'static>(&self, sink: W) -> Result<(W, Amount), BackupError> {
+    pub async fn backup<W: Write + Send + 'static>(&self, sink: W, floor: u64) -> Result<(W, Amount), BackupError> {
+        // One at a time: each holds threads, and room on the disk.
+        let _turn = self.backups.try_lock().map_err(|_| BackupError::Busy)?;
         let data = self.path.parent().unwrap_or(Path::new(".")).to_owned();
         let place = data.clone();
-        let capture = self.writer.run_then(move |trees| Capture::begin(trees, &place), |_| ()).await?;
+        let capture = self.writer.run_then(move |trees| Capture::begin(trees, &place, floor), |_| ()).await?;
+        let watch = capture.watch();
         let (trees, header) = (self.trees.clone(), Header::new(SCHEMA, &self.epoch));
         let scanned = tokio::task::spawn_blocking(move || {
             let mut dump = DumpWriter::begin(sink, &header)?;
@@ -58,23 +62,26 @@ impl Store {
                     Err(error) => return Err(BackupError::Io(error)),
                 }
             }
-            scan(&trees, &mut dump)?;
+            scan(&trees, &mut dump, || watch.failed())?;
             Ok(dump)
         });
         let scanned = scanned.await;
         // Whatever became of the scan: the capture ends where it began.
-        let changes = self.writer.run_then(move |_| capture.end(), |_| ()).await?;
-        let dump = scanned.map_err(io::Error::other)??;
+        let changes = self.writer.run_then(move |trees| capture.end(trees), |_| ()).await;
+        let (changes, dump) = (changes?, scanned.map_err(io::Error::other)??);
         let finish = move || append(dump, changes);
         tokio::task::spawn_blocking(finish).await.map_err(io::Error::other)?
     }
 }
 
-/// Writes every record of every tree.
-fn scan<W: Write>(trees: &Trees, dump: &mut DumpWriter<W>) -> Result<(), BackupError> {
+/// Writes every record of every tree, unless it is `over` before.
+fn scan<W: Write>(trees: &Trees, dump: &mut DumpWriter<W>, over: impl Fn() -> bool) -> Result<(), BackupError> {
     for (n, tree) in (0u8..).zip(trees.all()) {
         for entry in tree {
             let (key, value) = entry?;
+            if over() {
+                return Err(BackupError::TooMuchChanged);
+            }
             dump.put(n, &key, &value)?;
         }
     }
@@ -96,7 +103,7 @@ fn append<W: Write>(mut dump: DumpWriter<W>, changes: Changes) -> Result<(W, Amo
 /// Writes a store that nobody else uses.
 pub(super) fn write_all<W: Write>(trees: &Trees, header: &Header, sink: W) -> Result<W, BackupError> {
     let mut dump = DumpWriter::begin(sink, header)?;
-    scan(trees, &mut dump)?;
+    scan(trees, &mut dump, || false)?;
     Ok(dump.finish()?.0)
 }
 
@@ -118,44 +125,36 @@ pub fn verify(source: impl Read) -> Result<(Header, Amount), BackupError> {
 pub fn restore(source: impl Read, data: &Path) -> Result<RestoreReport, BackupError> {
     let path = data.join(data_dir::STORE);
     let _turn = turn(&path)?;
-    let kept = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".") || name == "lost+found";
+    // What is left of an attempt that was cut off is no reason to refuse another.
+    let again = draft_path(&path).exists();
     for entry in fs::read_dir(data)? {
         let name = entry?.file_name();
-        // What is left of an attempt that was cut off is no reason to refuse another.
-        if !kept(&name) && draft_path(&path).file_name() != Some(&name) {
+        let kept = name.as_encoded_bytes().starts_with(b".") || name == "lost+found";
+        let left = again && (Some(&*name) == draft_path(&path).file_name() || name == BESIDES_DIRECTORY);
+        if !kept && !left {
             return Err(BackupError::NotEmpty(data.into()));
         }
     }
-    let outcome = fill(source, &path);
-    let (report, files) = match outcome {
-        Ok(done) => done,
-        Err(error) => {
-            let _ = remove(&draft_path(&path)); // the next attempt tries again
-            return Err(error);
-        }
-    };
-    for (name, content) in files {
-        write_private(&data.join(name), &content)?;
-    }
-    swap(&path)?; // last: without it the directory holds no store
-    Ok(report)
+    fill(source, &path).and_then(|report| Ok(swap(&path, None).map(|_| report)?)).inspect_err(|_| {
+        let _ = remove(&data.join(BESIDES_DIRECTORY)); // the next attempt tries again
+        let _ = remove(&draft_path(&path));
+    })
 }
 
-type Files = Vec<(PathBuf, Vec<u8>)>;
-
-/// Reads a backup into a draft of the store at `path`; gives back what belongs beside it.
-fn fill(source: impl Read, path: &Path) -> Result<(RestoreReport, Files), BackupError> {
+/// Reads a backup into a draft of the store at `path`, and writes what belongs beside it.
+fn fill(source: impl Read, path: &Path) -> Result<RestoreReport, BackupError> {
     let (mut dump, header) = DumpReader::begin(source, SCHEMA)?;
     let mut draft = Draft::begin(path)?;
     let trees = header.trees.iter().map(|name| draft.tree(name)).collect::<Result<Vec<_>, _>>()?;
     let of = |n: u8| trees.get(usize::from(n)).ok_or(BackupError::Damaged("a record is of no tree"));
-    let mut files = Files::new();
     while let Some(record) = dump.next()? {
         match record {
             Record::Put { tree, key, value } => draft.put(of(tree)?, &key, &value)?,
             Record::Remove { tree, key } => drop(of(tree)?.remove(key)?),
             // Names that are not ours could lead anywhere.
-            Record::File { name, content } if BESIDES.contains(&name.as_str()) => files.push((name.into(), content)),
+            Record::File { name, content } if BESIDES.contains(&name.as_str()) => {
+                write_private(&path.with_file_name(name), &content)?;
+            }
             Record::File { .. } => return Err(BackupError::Damaged("it holds a file that is unknown")),
         }
     }
@@ -164,8 +163,8 @@ fn fill(source: impl Read, path: &Path) -> Result<(RestoreReport, Files), Backup
     }
     let (new_epoch, amount) = (draft.trees.new_epoch()?, dump.amount());
     drop(trees); // else the draft stays open
-    draft.complete()?;
-    Ok((RestoreReport { header, amount, new_epoch }, files))
+    draft.complete()?; // last: from here on it is a store
+    Ok(RestoreReport { header, amount, new_epoch })
 }
 
 /// Writes a file that we alone may read.
@@ -251,7 +250,7 @@ mod tests {
             }
             n
         });
-        let (sink, amount) = store.backup(Slow(Vec::new())).await.unwrap();
+        let (sink, amount) = store.backup(Slow(Vec::new()), 0).await.unwrap();
         let at_the_end = tokio::task::spawn_blocking({
             let store = store.clone();
             move || store.log().number("a_number")
@@ -282,7 +281,7 @@ mod tests {
     async fn what_lies_beside_the_store_comes_along_and_nothing_is_half_restored() {
         let (dir, store) = filled().await;
         write_private(&dir.path().join("data/tls/cert.pem"), b"certificate").unwrap();
-        let (bytes, _) = store.backup(Vec::new()).await.unwrap();
+        let (bytes, _) = store.backup(Vec::new(), 0).await.unwrap();
         let target = data_dir::prepare(&dir.path().join("target")).unwrap();
         let mut cut = bytes.clone();
         cut.truncate(bytes.len() / 2);
@@ -313,7 +312,7 @@ mod tests {
             }
         }
         let (_dir, store) = filled().await;
-        assert!(matches!(store.backup(Broken).await, Err(BackupError::Io(_))));
+        assert!(matches!(store.backup(Broken, 0).await, Err(BackupError::Io(_))));
         for n in 0..3000u64 {
             // More than the channels would hold, were they still there.
             store
@@ -324,5 +323,28 @@ mod tests {
                 .await
                 .unwrap();
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn changes_that_change_nothing_hide_nothing_and_hold_nobody_up() {
+        let (dir, store) = filled().await;
+        let place = dir.path().join("data");
+        // As a backup begins and ends, without the scan: what is captured is what there is to see.
+        let capture = store.writer.run_then(move |trees| Capture::begin(trees, &place, 0), |_| ()).await.unwrap();
+        store.write(|trees| Ok(trees.receipts.remove("not there").map(drop)?)).await.unwrap();
+        store.write(|trees| Ok(trees.receipts.insert("kept", "x").map(drop)?)).await.unwrap();
+        store.write(|trees| Ok(trees.receipts.insert("kept", "x").map(drop)?)).await.unwrap();
+        let many = store.write(|trees| Ok((0..3000u64).try_for_each(|n| trees.receipts.insert(n.to_be_bytes(), "x").map(drop))?));
+        tokio::time::timeout(std::time::Duration::from_secs(20), many).await.expect("nobody waits for ever").unwrap();
+        let changes = store.writer.run_then(move |trees| capture.end(trees), |_| ()).await.unwrap();
+        let keys: Vec<Vec<u8>> = changes
+            .map(|change| match change.unwrap() {
+                Record::Put { key, .. } => key,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!((keys.len(), keys[0].as_slice()), (3001, &b"kept"[..]));
+        let (bytes, _) = store.backup(Vec::new(), u64::MAX).await.unwrap();
+        verify(&bytes[..]).unwrap();
     }
 }

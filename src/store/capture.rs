@@ -1,7 +1,7 @@
 //! What changes while a backup reads.
 //!
-//! sled tells of every change by channels of 1,024 places, and a writer waits where one is full. So a thread of its own moves
-//! what they bring into a file without a name, for as long as the backup takes.
+//! sled tells of every change by channels of 1,024 places, one for each tree, and a writer waits where one is full. So threads
+//! of their own move what they bring into a file without a name, for as long as the backup takes.
 //!
 //! # Invariants
 //! - It begins and ends on the writer thread, so between two changes: what it has seen is everything from one moment to another.
@@ -10,67 +10,119 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use sled::{Event, Subscriber};
 
 use super::SCHEMA;
 use super::catalogue::Trees;
 use super::dump::{BackupError, DumpReader, DumpWriter, Header, Record};
+use crate::data_dir::free_bytes;
 
-/// How much may change while one backup is made, in bytes before compression.
+/// How much may change while one backup is made, in bytes.
 const MOST_BYTES: u64 = 4 << 30;
-/// How long to wait where nothing changes. The channels hold what comes meanwhile.
-const PAUSE: Duration = Duration::from_millis(1);
+/// After so many bytes the disk is looked at: what is noted must not take the room that messages need.
+const LOOK_BYTES: u64 = 1 << 20;
+/// The stack of a thread that only hands on.
+const STACK: usize = 256 << 10;
+
+/// Tells a channel's thread that it has seen everything. No tree has a key like it, and none is given one.
+const OVER: &[u8] = b"\0capture over";
+
+/// Where changes of all trees go.
+struct Notes {
+    changes: Mutex<Result<DumpWriter<BufWriter<File>>, BackupError>>,
+    /// For who need not go on when they can't be noted any more.
+    failed: AtomicBool,
+    /// Where the file is, and how many bytes must stay free there.
+    place: (PathBuf, u64),
+}
+
+impl Notes {
+    /// Notes a change. After a failure it does nothing: the channels are emptied all the same, so that nobody waits for room in
+    /// them.
+    fn add(&self, tree: u8, event: &Event) {
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ok(writer) = &mut *changes else { return };
+        let before = writer.bytes();
+        let written = match event {
+            Event::Insert { key, value } => writer.put(tree, key, value),
+            Event::Remove { key } => writer.remove(tree, key),
+        };
+        let after = writer.bytes();
+        let looks = before / LOOK_BYTES != after / LOOK_BYTES;
+        let (directory, floor) = &self.place;
+        let error = match written {
+            Err(error) => error.into(),
+            Ok(()) if after > MOST_BYTES => BackupError::TooMuchChanged,
+            Ok(()) if looks && free_bytes(directory).is_ok_and(|free| free < *floor) => BackupError::TooMuchChanged,
+            Ok(()) => return,
+        };
+        *changes = Err(error);
+        self.failed.store(true, Ordering::Relaxed);
+    }
+}
 
 /// The running capture.
 pub(super) struct Capture {
-    over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Captured>>,
+    notes: Arc<Notes>,
+    threads: Vec<JoinHandle<Subscriber>>,
 }
 
-/// The channels, and the file.
-type Captured = (Vec<Subscriber>, Result<File, BackupError>);
+/// Tells whether a capture has failed.
+#[derive(Clone)]
+pub(super) struct Watch(Arc<Notes>);
+
+impl Watch {
+    pub(super) fn failed(&self) -> bool {
+        self.0.failed.load(Ordering::Relaxed)
+    }
+}
 
 impl Capture {
-    /// Begins. On the writer thread. The file is in `directory`.
-    pub(super) fn begin(trees: &Trees, directory: &Path) -> Result<Self, BackupError> {
-        let file = rustix::fs::openat(
-            rustix::fs::CWD,
-            directory,
-            rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
-            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
-        );
-        let file = File::from(file.map_err(io::Error::from)?);
-        let changes = DumpWriter::begin(BufWriter::new(file), &Header::new(SCHEMA, ""))?;
-        let channels: Vec<Subscriber> = trees.all().into_iter().map(|tree| tree.watch_prefix([])).collect();
-        let over = Arc::new(AtomicBool::new(false));
-        let told = over.clone();
-        let thread = std::thread::Builder::new().name("capture".into()).spawn(move || follow(channels, changes, &told))?;
-        Ok(Self { over, thread: Some(thread) })
+    /// Begins. On the writer thread. The file is in `directory`, where `floor` bytes must stay free.
+    pub(super) fn begin(trees: &Trees, directory: &Path, floor: u64) -> Result<Self, BackupError> {
+        let changes = DumpWriter::begin(BufWriter::new(tempfile::tempfile_in(directory)?), &Header::new(SCHEMA, ""))?;
+        let place = (directory.to_owned(), floor);
+        let notes = Arc::new(Notes { changes: Mutex::new(Ok(changes)), failed: AtomicBool::new(false), place });
+        let mut this = Self { notes, threads: Vec::new() };
+        for (n, tree) in (0u8..).zip(trees.all()) {
+            let (channel, notes) = (tree.watch_prefix([]), this.notes.clone());
+            let thread = std::thread::Builder::new().name("capture".into()).stack_size(STACK);
+            match thread.spawn(move || follow(n, channel, &notes)) {
+                Ok(thread) => this.threads.push(thread),
+                Err(error) => {
+                    this.end(trees)?;
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(this)
+    }
+
+    /// For who wants to know whether it goes on.
+    pub(super) fn watch(&self) -> Watch {
+        Watch(self.notes.clone())
     }
 
     /// Ends. On the writer thread. The changes, in their order.
-    pub(super) fn end(mut self) -> Result<Changes, BackupError> {
-        self.over.store(true, Ordering::Release);
-        let Some(Ok((channels, file))) = self.thread.take().map(JoinHandle::join) else {
-            return Err(BackupError::Io(io::Error::other("the capture ended early")));
-        };
-        drop(channels);
-        let mut file = file?;
+    pub(super) fn end(mut self, trees: &Trees) -> Result<Changes, BackupError> {
+        for tree in trees.all() {
+            // Told of as a removal, changes nothing.
+            let _ = tree.compare_and_swap(OVER, None::<&[u8]>, None::<&[u8]>)?;
+        }
+        for thread in self.threads.drain(..) {
+            drop(thread.join().map_err(|_| io::Error::other("the capture ended early"))?);
+        }
+        let mut changes = self.notes.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let notes = std::mem::replace(&mut *changes, Err(BackupError::TooMuchChanged));
+        drop(changes);
+        let mut file = notes?.finish()?.0.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.rewind()?;
         Ok(Changes(DumpReader::begin(file, SCHEMA)?.0))
-    }
-}
-
-impl Drop for Capture {
-    /// Where the writer thread is no more, and so nobody who could wait.
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Release);
     }
 }
 
@@ -85,34 +137,14 @@ impl Iterator for Changes {
     }
 }
 
-/// Moves what the channels bring until it is told that it is over, and then what they still hold.
-fn follow(mut channels: Vec<Subscriber>, changes: DumpWriter<BufWriter<File>>, over: &AtomicBool) -> Captured {
-    let mut written = Ok(changes);
-    loop {
-        let last = over.load(Ordering::Acquire);
-        let mut any = false;
-        for (tree, channel) in (0u8..).zip(&mut channels) {
-            while let Ok(event) = channel.next_timeout(Duration::ZERO) {
-                any = true;
-                // After a failure the channels are emptied all the same: nobody shall wait for room in them.
-                written = written.and_then(|changes| note(changes, tree, &event));
-            }
-        }
-        if last && !any {
+/// Notes what a channel brings until it is told that it is over. Waits by the iterator: alone that passes over what sled
+/// announces and then does not do (a change that changes nothing, or one that it tries again).
+fn follow(tree: u8, mut channel: Subscriber, notes: &Notes) -> Subscriber {
+    for event in channel.by_ref() {
+        if event.key() == OVER {
             break;
         }
-        if !any {
-            std::thread::sleep(PAUSE);
-        }
+        notes.add(tree, &event);
     }
-    let file = written.and_then(|changes| Ok(changes.finish()?.0.into_inner().map_err(io::IntoInnerError::into_error)?));
-    (channels, file)
-}
-
-fn note(mut changes: DumpWriter<BufWriter<File>>, tree: u8, event: &Event) -> Result<DumpWriter<BufWriter<File>>, BackupError> {
-    match event {
-        Event::Insert { key, value } => changes.put(tree, key, value)?,
-        Event::Remove { key } => changes.remove(tree, key)?,
-    }
-    if changes.bytes() > MOST_BYTES { Err(BackupError::TooMuchChanged) } else { Ok(changes) }
+    channel
 }

@@ -70,8 +70,10 @@ type Verdict = std::result::Result<(), String>;
 fn judge(trees: &Trees, name: &str, key: &[u8], value: &[u8]) -> Result<Verdict> {
     let readable = |good: bool| if good { Ok(()) } else { Err("can't be read".to_owned()) };
     let long = |bytes: &[u8]| bytes.len() == 8;
-    let user = |key: &[u8]| Ok::<_, StoreError>(key.get(..8).map_or(Ok(false), |id| trees.users.contains_key(id))?);
-    let bound = |key: &[u8]| if key.len() == 16 { Ok(trees.user_devices.contains_key(key)?) } else { Ok::<_, StoreError>(false) };
+    // What is referred to must be good itself: what can't be read will not be there after a repair.
+    let user = |id: &[u8]| good(trees, "users", &trees.users, id);
+    let device = |id: &[u8]| good(trees, "devices", &trees.devices, id);
+    let bound = |key: &[u8]| good(trees, "user_devices", &trees.user_devices, key);
     Ok(match name {
         "meta" if key == b"epoch" => readable(std::str::from_utf8(value).is_ok()),
         "meta" => readable(long(value)),
@@ -79,12 +81,9 @@ fn judge(trees: &Trees, name: &str, key: &[u8], value: &[u8]) -> Result<Verdict>
         "devices" => readable(decode::<Device>(value, "devices").is_ok_and(|device| device.id.to_key() == key)),
         "observations" => readable(std::str::from_utf8(key).is_ok() && decode::<Observation>(value, "observations").is_ok()),
         "repertoire" => readable(decode::<Piece>(value, "repertoire").is_ok()),
-        "user_devices" => match second(key) {
-            Some(device) if key.len() == 16 => {
-                let there = user(key)? && trees.devices.contains_key(DeviceId(device).to_key())?;
-                if there { Ok(()) } else { Err("binds somebody or something that is not there".into()) }
-            }
-            _ => readable(false),
+        "user_devices" if key.len() == 16 => match user(&key[..8])? && device(&key[8..])? {
+            true => Ok(()),
+            false => Err("binds somebody or something that is not there".into()),
         },
         "primaries" => match bound(&[key, value].concat())? {
             true => Ok(()),
@@ -108,6 +107,11 @@ fn judge(trees: &Trees, name: &str, key: &[u8], value: &[u8]) -> Result<Verdict>
         "idempotency" => readable(key.len() == 32 && Earlier::decode(value).is_ok()),
         _ => readable(false),
     })
+}
+
+/// Whether a tree has a good record under that key.
+fn good(trees: &Trees, name: &str, tree: &Tree, key: &[u8]) -> Result<bool> {
+    tree.get(key)?.map_or(Ok(false), |record| Ok(judge(trees, name, key, &record)?.is_ok()))
 }
 
 /// The highest id that can have been given.
@@ -196,12 +200,14 @@ fn walk(
         for (key, value) in entries {
             found.records += 1;
             if DERIVED.contains(&name) {
-                if let Some(what) = stray(trees, name, &key, &value)? {
+                if let Some(what) = stray(trees, name, &key, &value).unwrap_or(Some("lists what can't be read")) {
                     found.add(name, &key, what);
                 }
                 continue;
             }
-            match judge(trees, name, &key, &value)? {
+            // Damage further down is a finding, too, and no reason to stop.
+            let verdict = judge(trees, name, &key, &value);
+            match verdict.unwrap_or_else(|error| Err(format!("hangs on what can't be read: {error}"))) {
                 Ok(()) => keep(name, &key, &value)?,
                 Err(what) => {
                     lose(name, &key, &value, &what)?;
@@ -210,7 +216,7 @@ fn walk(
                 }
             }
             for listed in derived(trees, name, &key, &value) {
-                if listed.tree.get(&listed.key)?.is_none_or(|is| is != listed.value) {
+                if listed.tree.get(&listed.key).ok().flatten().is_none_or(|is| is != listed.value) {
                     found.add(name, &key, format!("is not listed in {}", listed.name));
                 }
             }
@@ -346,7 +352,7 @@ pub fn repair(path: &Path) -> Result<Findings> {
     draft.complete()?;
     drop(trees);
     drop(db);
-    fs::rename(swap(path)?, place.join("store"))?;
+    swap(path, Some(&place.join("store")))?;
     found.quarantine = Some(place);
     Ok(found)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::catalogue::Trees;
-use super::draft::{CACHE_BYTES, Draft, disk_bytes, remove, settle, swap, turn};
+use super::draft::{CACHE_BYTES, Draft, disk_bytes, draft_path, remove, settle, swap, turn};
 use super::{Result, SCHEMA, StoreError, engine};
 
 /// What compacting brought.
@@ -32,6 +32,16 @@ pub fn compact(path: &Path) -> Result<Compacted> {
     if trees.schema()? != Some(SCHEMA) {
         return Err(StoreError::Older);
     }
+    let copied = copy(&trees, path).inspect_err(|_| drop(remove(&draft_path(path)))); // it would hold room that is short
+    drop(trees);
+    drop(db);
+    let records = copied?;
+    swap(path, None)?;
+    Ok(Compacted { before, after: disk_bytes(path)?, records })
+}
+
+/// Writes a complete draft of the store at `path`; returns how many records there are.
+fn copy(trees: &Trees, path: &Path) -> Result<u64> {
     let mut draft = Draft::begin(path)?;
     let mut records = 0;
     for (tree, name) in trees.all().into_iter().zip(Trees::NAMES) {
@@ -43,10 +53,7 @@ pub fn compact(path: &Path) -> Result<Compacted> {
         }
     }
     draft.complete()?;
-    drop(trees);
-    drop(db);
-    remove(&swap(path)?)?;
-    Ok(Compacted { before, after: disk_bytes(path)?, records })
+    Ok(records)
 }
 
 #[cfg(test)]

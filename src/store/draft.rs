@@ -113,16 +113,19 @@ pub(super) fn write_note(store: &Path, epoch: &str) -> Result<()> {
     sync(Some(store))
 }
 
-/// Puts the complete draft in the place of the store at `path`, which is closed by now; returns where that is.
-pub(super) fn swap(path: &Path) -> Result<PathBuf> {
-    let old = old_path(path);
-    remove(&old)?;
+/// Puts the complete draft in the place of the store at `path`, which is closed by now and goes to `keep`, or, where that is
+/// not asked for, away.
+pub(super) fn swap(path: &Path, keep: Option<&Path>) -> Result<()> {
+    let old = keep.map_or_else(|| old_path(path), Path::to_owned);
+    if keep.is_none() {
+        remove(&old)?;
+    }
     if path.exists() {
         fs::rename(path, &old)?;
     }
     fs::rename(draft_path(path), path)?;
     sync(path.parent())?;
-    Ok(old)
+    if keep.is_none() { remove(&old) } else { sync(old.parent()) }
 }
 
 /// Before the store at `path` is opened: finishes, or takes back, what a crash may have left of a [`swap`].

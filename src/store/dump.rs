@@ -12,10 +12,11 @@
 //!
 //! Read in order, later records win: a backup of a running server holds a scan and then what changed during it.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 use flate2::Compression;
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -48,9 +49,9 @@ pub enum BackupError {
     /// There is something where it was to be restored.
     #[error("{0} is not empty: a backup is restored into an empty data directory only")]
     NotEmpty(std::path::PathBuf),
-    /// Whoever was to take it did not, for too long.
-    #[error("the backup was not taken in time")]
-    NotTaken,
+    /// Another backup is under way.
+    #[error("another backup is being made")]
+    Busy,
     /// More changed while it was made than there is room to remember.
     #[error("too much changed while the backup was made; try again when there is less to do")]
     TooMuchChanged,
@@ -188,7 +189,7 @@ fn length(bytes: &[u8]) -> io::Result<[u8; 4]> {
 
 /// Reads one.
 pub(super) struct DumpReader<R: Read> {
-    source: BufReader<GzDecoder<R>>,
+    source: BufReader<MultiGzDecoder<R>>,
     digest: Sha256,
     amount: Amount,
     trees: u8,
@@ -197,7 +198,7 @@ pub(super) struct DumpReader<R: Read> {
 impl<R: Read> DumpReader<R> {
     /// Reads the header, and refuses what this program can't know the meaning of.
     pub(super) fn begin(source: R, schema: u64) -> Result<(Self, Header), BackupError> {
-        let mut source = BufReader::new(GzDecoder::new(source));
+        let mut source = BufReader::new(MultiGzDecoder::new(source));
         let mut line = Vec::new();
         let read = source.by_ref().take(MAX_HEADER).read_until(b'\n', &mut line);
         let header: serde_json::Value =
@@ -210,8 +211,9 @@ impl<R: Read> DumpReader<R> {
         }
         let header: Header = serde_json::from_value(header).map_err(|_| BackupError::Damaged("its header can't be read"))?;
         let known = |name: &String| super::catalogue::Trees::NAMES.contains(&name.as_str());
-        if !header.trees.iter().all(known) {
-            return Err(BackupError::Damaged("it names trees that are unknown"));
+        let named: BTreeSet<&String> = header.trees.iter().collect();
+        if !header.trees.iter().all(known) || named.len() < header.trees.len() || header.schema == 0 {
+            return Err(BackupError::Damaged("its header makes no sense"));
         }
         let digest = Sha256::new_with_prefix(&line);
         let trees = u8::try_from(header.trees.len()).map_err(|_| BackupError::Damaged("it names too many trees"))?;
@@ -262,7 +264,7 @@ impl<R: Read> DumpReader<R> {
             return Err(BackupError::Damaged("its checksum is wrong"));
         }
         self.amount = amount; // the checksum is of what it is not part of
-        // Only the end of the stream makes the decoder look at its own checksum.
+        // Only the end of the stream makes the decoder look at its own checksum, and at whatever may follow.
         match self.source.read(&mut [0]) {
             Ok(0) => Ok(()),
             _ => Err(BackupError::Damaged("there is something behind its end")),
@@ -338,6 +340,14 @@ mod tests {
     fn what_is_written_comes_back() {
         assert_eq!(read(&written(&some())).unwrap(), some());
         assert_eq!(read(&written(&[])).unwrap(), []);
+    }
+
+    #[test]
+    fn nothing_may_follow() {
+        for more in [vec![0], vec![7; 20], written(&[])] {
+            let bytes = [written(&some()), more].concat();
+            assert!(matches!(read(&bytes), Err(BackupError::Damaged(_))));
+        }
     }
 
     #[test]

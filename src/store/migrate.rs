@@ -1,8 +1,10 @@
 //! Bringing an older layout up to date, after a backup of it.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
 
 use super::catalogue::{Trees, decode};
 use super::dump::Header;
@@ -39,19 +41,21 @@ pub(super) fn run(trees: &Trees, found: u64, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes the backup.
+/// Makes the backup; nothing is left of one that fails.
 fn keep(trees: &Trees, found: u64, path: &Path) -> Result<PathBuf> {
     let directory = path.parent().unwrap_or(Path::new(".")).join(DIRECTORY);
     DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-    let file = directory.join(format!("layout-{found}-{}.backup", Timestamp::now().unix_seconds()));
-    let sink = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file)?;
+    let file = directory.join(format!("layout-{found}-{}.backup", Timestamp::now().unix_micros()));
     let epoch = trees.epoch()?.unwrap_or_default();
-    let written = backup::write_all(trees, &Header::new(found, &epoch), sink).and_then(|sink| Ok(sink.sync_all()?));
-    written.and_then(|()| Ok(File::open(&directory)?.sync_all()?)).map_err(|error| match error {
+    let draft = NamedTempFile::new_in(&directory)?; // mode 0600
+    let draft = backup::write_all(trees, &Header::new(found, &epoch), draft).map_err(|error| match error {
         BackupError::Store(error) => error,
         BackupError::Io(error) => StoreError::Disk(error),
         other => StoreError::Unreadable(other.to_string()),
     })?;
+    draft.as_file().sync_all()?;
+    draft.persist(&file).map_err(|error| error.error)?;
+    File::open(&directory)?.sync_all()?;
     Ok(file)
 }
 

@@ -126,6 +126,8 @@ pub struct Store {
     commits: Arc<Commits>,
     epoch: Arc<str>,
     path: Arc<Path>,
+    /// Held by who makes a backup.
+    backups: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Opens sled's database at `path`, waiting a moment for another process to let go of it.
@@ -190,7 +192,7 @@ impl Store {
         if !noted {
             draft::write_note(path, &epoch)?;
         }
-        Ok(Self { trees, writer: Arc::new(writer), commits, epoch: epoch.into(), path: path.into() })
+        Ok(Self { trees, writer: Arc::new(writer), commits, epoch: epoch.into(), path: path.into(), backups: Arc::default() })
     }
 
     /// Changes when the data directory is wiped or restored: clients that remember message ids then start over.
