@@ -72,11 +72,13 @@ impl App {
         data_dir::drop_ballast_where_tight(data);
         let (path, cache) = (data.join(data_dir::STORE), config.storage.cache_bytes());
         let mut store = Store::open_with(&path, cache)?;
-        if wasteful(&store, &config)? {
+        if wasteful(&store, &config, data)? {
             store.close()?;
             drop(store); // else it is still open
-            let done = compact(&path)?;
-            tracing::info!(before = done.before, after = done.after, records = done.records, "the store was written anew");
+            match compact(&path) {
+                Ok(done) => tracing::info!(before = done.before, after = done.after, "the store was written anew"),
+                Err(error) => tracing::warn!(%error, "the store could not be written anew; it goes on as it was"),
+            }
             store = Store::open_with(&path, cache)?;
         }
         data_dir::keep_ballast(data, config.storage.ballast_bytes, config.storage.min_free_bytes);
@@ -147,13 +149,17 @@ impl App {
     }
 }
 
-/// Whether the store takes far more room than what is in it.
-fn wasteful(store: &Store, config: &Config) -> Result<bool, StoreError> {
+/// A store that has just been written takes no more than so many times what is in it.
+const FRESH: u64 = 10;
+
+/// Whether the store takes far more room than what is in it, and there is room for another one beside it.
+fn wasteful(store: &Store, config: &Config, data: &Path) -> Result<bool, StoreError> {
     let (disk, settings) = (store.disk_bytes()?, &config.storage);
     if settings.compact_ratio == 0 || disk < settings.compact_min_bytes {
         return Ok(false);
     }
-    let live = store.live_bytes()?;
-    tracing::info!(disk, live, "bytes in the store");
-    Ok(disk > live.saturating_mul(settings.compact_ratio.into()))
+    let (live, free) = (store.live_bytes()?, data_dir::free_bytes(data)?);
+    tracing::info!(disk, live, free, "bytes in the store and on the disk");
+    let room = free > live.saturating_mul(FRESH).saturating_add(settings.min_free_bytes);
+    Ok(room && disk > live.saturating_mul(settings.compact_ratio.into()))
 }

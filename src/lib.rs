@@ -63,5 +63,4 @@ pub mod store;
 pub mod wire;
 
 pub use ops::reload::Reload;
-pub use ops::systemd::{reloaded, reloading};
 pub use serve::{ServeError, serve};

@@ -6,7 +6,13 @@ fn main() -> ExitCode {
     match qy_lty::cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("qy-lty: {error}"); // our errors name their causes themselves
+            // Our errors name their causes themselves; what only says what was being done does not.
+            let (said, cause) = (error.to_string(), error.root_cause().to_string());
+            if said.contains(&cause) {
+                eprintln!("qy-lty: {said}")
+            } else {
+                eprintln!("qy-lty: {said}: {cause}")
+            }
             ExitCode::FAILURE
         }
     }

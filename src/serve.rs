@@ -15,7 +15,7 @@ use salvo::server::ServerHandle;
 use salvo::{Server, Service};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -112,7 +112,7 @@ struct Serving {
     app: Arc<App>,
     /// To stop who listens at the main address.
     handle: ServerHandle,
-    main: JoinHandle<io::Result<()>>,
+    main: AbortOnDropHandle<io::Result<()>>,
     helpers: JoinSet<()>,
     console: Option<Console>,
 }
@@ -143,7 +143,7 @@ impl Serving {
         first_start::ensure_admin(&app, admin_password, address, tls.as_ref().map(Tls::fingerprint).as_deref()).await?;
         helpers.spawn(sweep::run(app.clone()));
         let (look, looks) = mpsc::channel(1);
-        helpers.spawn(reload::run(app.clone(), tls.is_some().then_some(look), reloads));
+        let look = tls.is_some().then_some(look);
         let _ = app.address.set(address);
         let console = console(&app, data).await;
         let plain = TcpAcceptor::try_from(http)?;
@@ -155,7 +155,7 @@ impl Serving {
                 server(acceptor, &app, rest::service(&app))
             }
         };
-        let main = tokio::spawn(main);
+        let main = AbortOnDropHandle::new(tokio::spawn(main));
         if let Some(from) = redirect {
             let (_, redirecting) = server(TcpAcceptor::try_from(from)?, &app, door::redirect::service(address.port()));
             helpers.spawn(async move { drop(redirecting.await) });
@@ -166,6 +166,7 @@ impl Serving {
         tracing::info!(%address, data = %data.display(), version = env!("CARGO_PKG_VERSION"), "serving");
         systemd::ready(address);
         helpers.spawn(systemd::watch(app.clone(), address));
+        helpers.spawn(reload::run(app.clone(), look, reloads)); // not before systemd has heard that all is up
         Ok(Self { app, handle, main, helpers, console })
     }
 
@@ -175,12 +176,14 @@ impl Serving {
         systemd::stopping();
         tracing::info!(connections = self.app.hub.presence().count(), "stopping");
         self.handle.stop_graceful(STOP_TIMEOUT);
-        stop_sessions(&self.app).await;
-        let served = timeout(STOP_TIMEOUT, self.main).await;
+        // All at once: whatever hangs, the end comes after one such time.
+        let console = async {
+            if let Some(console) = self.console {
+                console.stop().await;
+            }
+        };
+        let ((), (), served) = tokio::join!(stop_sessions(&self.app), console, timeout(STOP_TIMEOUT, self.main));
         self.helpers.shutdown().await;
-        if let Some(console) = self.console {
-            console.stop().await;
-        }
         let closed = self.app.close().await;
         if disk_failed {
             return Err(ServeError::DiskFailed); // the cause is in the log

@@ -145,6 +145,12 @@ async fn a_backup_of_a_running_server_becomes_another_one() {
     assert_eq!(json(at, &["backup", "b"]).await["epoch"], epoch);
     assert_eq!(std::fs::metadata(at.join("b")).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(refused(at, &["restore", "b"]).await.contains("is not empty"), "not over a server's data");
+    for (to, why) in [("data", "it is there, and no file"), ("nowhere/b", "No such file or directory")] {
+        let said = refused(at, &["backup", to]).await;
+        assert!(said.contains(&format!("can't write {to}: ")) && said.contains(why), "{said}");
+    }
+    std::os::unix::fs::symlink("b", at.join("link")).unwrap();
+    assert!(refused(at, &["backup", "link"]).await.contains("no file"), "what a link leads to is not overwritten");
     kill(server).await;
 
     std::fs::rename(at.join("data"), at.join("before")).unwrap();
@@ -253,6 +259,32 @@ async fn what_root_does_to_anothers_directory_stays_the_others() {
         }
     }
     assert!(looked > 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_wait_for_each_other_and_nobody_has_to_read_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    kill(Running::configured(at, "").await.quiet()).await;
+    add_user(at, "ana").await;
+    let sends: Vec<_> = (0..6)
+        .map(|n| {
+            tokio::spawn({
+                let at = at.to_owned();
+                async move { json(&at, &["send", "ana", &n.to_string()]).await["id"].as_u64().unwrap() }
+            })
+        })
+        .collect();
+    let mut ids = std::collections::BTreeSet::new();
+    for send in sends {
+        assert!(ids.insert(send.await.unwrap()));
+    }
+    assert_eq!(json(at, &["queue", "list", "ana"]).await["messages"], 6);
+    // A reader that goes before it has read.
+    let mut child = program(at, &["--config", "c.toml", "user", "list"]).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(timeout(DEADLINE, child.wait()).await.unwrap().unwrap().success());
+    assert!(!at.join("data/admin.sock").exists(), "it tidied up all the same");
 }
 
 #[tokio::test]

@@ -1,11 +1,10 @@
 //! `qy-lty status`, `backup`, `restore`, `check`, `compact`: looking after a server.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{anyhow, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -59,47 +58,36 @@ pub(super) struct Backup {
 impl Backup {
     /// Works while the server serves, and when none runs.
     pub(super) fn run(self, config: Config, out: Printer) -> anyhow::Result<()> {
-        let standard = self.file == Path::new("-");
-        let file = std::path::absolute(&self.file)?; // the directory to work in may change
-        let draft = draft(&file);
-        // As whoever calls, before anything else: the server needs no access to it.
-        let sink: Box<dyn Write> = if standard { Box::new(io::stdout()) } else { Box::new(create(&draft)?) };
-        let taken = console::run(config, out, async |console, _| take(console, sink).await);
-        if standard {
-            return taken;
+        if self.file == Path::new("-") {
+            let sink = Box::new(io::stdout());
+            return console::run(config, out, async |console, _| take(console, sink).await);
         }
-        let finished = taken.and_then(|()| {
-            File::open(&draft)?.sync_all()?;
-            let (header, amount) = store::verify(open_file(&draft)?).context("what was written is not what was sent")?;
-            fs::rename(&draft, &file)?;
-            let directory = file.parent().filter(|place| !place.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            File::open(directory)?.sync_all()?;
-            let size = fs::metadata(&file)?.len();
-            let data = json!({"file": file, "size": size, "records": amount.records, "epoch": header.epoch});
-            let text = format!("{}: {} records, {}, verified", file.display(), amount.records, bytes(size));
-            out.done(&data, &text)
-        });
-        finished.inspect_err(|_| drop(fs::remove_file(&draft)))
+        let file = std::path::absolute(&self.file)?; // the directory to work in may change
+        let cant = |error: &dyn std::fmt::Display| anyhow!("can't write {}: {error}", self.file.display());
+        if fs::symlink_metadata(&file).is_ok_and(|meta| !meta.is_file()) {
+            bail!("can't write {}: it is there, and no file", self.file.display());
+        }
+        let directory = file.parent().unwrap_or(Path::new("/"));
+        // As whoever calls, before anything else: the server needs no access to it. For its owner's eyes only, and gone again
+        // unless it becomes the backup.
+        let draft = tempfile::Builder::new().prefix(".qy-lty-backup-").tempfile_in(directory).map_err(|error| cant(&error))?;
+        let sink = Box::new(draft.as_file().try_clone()?);
+        console::run(config, out, async |console, _| take(console, sink).await)?;
+        draft.as_file().sync_all().map_err(|error| cant(&error))?;
+        let (header, amount) = store::verify(io::BufReader::new(draft.reopen()?)).map_err(|error| cant(&error))?;
+        let size = draft.as_file().metadata()?.len();
+        draft.persist(&file).map_err(|error| cant(&error.error))?;
+        File::open(directory)?.sync_all()?;
+        let data = json!({"file": file, "size": size, "records": amount.records, "epoch": header.epoch});
+        let text = format!("{}: {} records, {}, verified", file.display(), amount.records, bytes(size));
+        out.done(&data, &text)
     }
-}
-
-/// Where a backup is written before it is whole.
-fn draft(file: &Path) -> PathBuf {
-    let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    file.with_file_name(name)
-}
-
-fn create(path: &Path) -> anyhow::Result<File> {
-    let mut how = OpenOptions::new();
-    how.write(true).create(true).truncate(true).mode(0o600); // it holds everything
-    how.open(path).with_context(|| format!("can't write {}", path.display()))
 }
 
 async fn take(console: &Console, mut sink: Box<dyn Write>) -> anyhow::Result<()> {
     let mut stream = console.stream("/console/backup").await?;
     while let Some(piece) = stream.chunk().await.map_err(|_| anyhow!("the backup broke off; the server's log tells why"))? {
-        sink.write_all(&piece)?;
+        sink.write_all(&piece).map_err(|error| anyhow!("the backup can't be written: {error}"))?;
     }
     Ok(sink.flush()?)
 }
@@ -176,9 +164,7 @@ fn report(found: &Value, out: Printer) -> anyhow::Result<()> {
 /// Does something with a store that no server has open.
 fn offline<T>(mut config: Config, what: &str, job: impl FnOnce(&Path) -> store::Result<T>) -> anyhow::Result<T> {
     let data = &config.server.data_dir;
-    if !data.join(STORE).exists() {
-        bail!("there is no data in {}: no server has run there (--config names another configuration)", data.display());
-    }
+    console::look_for_data(data)?;
     if is_served(data) {
         bail!("a server runs on {}: stop it before this {what}", data.display());
     }

@@ -56,16 +56,21 @@ pub(super) fn run(command: ConfigCommand, settings: Settings, json: bool) -> any
         }
         ConfigCommand::Default => DEFAULT.to_owned(),
         ConfigCommand::Check => {
-            let layers = settings.layers()?;
-            Tls::check(&layers.read()?.config.tls)?;
+            let layers = super::layers(settings)?;
+            let (loaded, missing) = layers.look()?;
+            Tls::check(&loaded.config.tls)?;
             let file = layers.file().map(|path| path.display().to_string());
             match json {
-                true => pretty(&serde_json::json!({"usable": true, "file": file}))?,
-                false => format!("{} can be used\n", file.as_deref().unwrap_or("the configuration")),
+                true => pretty(&serde_json::json!({"usable": true, "file": file, "missing": missing}))?,
+                false => {
+                    let used = file.as_deref().unwrap_or("the configuration (of no file)");
+                    let missing = missing.iter().map(|what| format!("when it is served: {what}\n"));
+                    std::iter::once(format!("{used} can be used\n")).chain(missing).collect()
+                }
             }
         }
         ConfigCommand::Show => {
-            let loaded = settings.layers()?.read()?;
+            let (loaded, _) = super::layers(settings)?.look()?;
             if json { pretty(&loaded.to_json())? } else { loaded.to_toml() }
         }
     };

@@ -6,6 +6,7 @@ use std::io::{IsTerminal, Read};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 use reqwest::{Client, Method, Response};
@@ -14,11 +15,16 @@ use serde_json::{Value, json};
 use super::block_on;
 use super::owner::AsOwner;
 use super::print::Printer;
-use crate::app::App;
+use crate::app::{App, OpenError};
 use crate::config::Config;
 use crate::data_dir;
 use crate::door::listen::ConsolePath;
 use crate::serve::Console as Served;
+use crate::store::StoreError;
+
+/// How long to wait for who has the store, and how soon to look again.
+const PATIENCE: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// A list is fetched in pages of so many.
 const PAGE: usize = 1000;
@@ -37,37 +43,56 @@ pub(super) fn run<T>(
     out: Printer,
     job: impl AsyncFnOnce(&Console, Printer) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let data = config.server.data_dir.clone();
-    if !data.join(data_dir::STORE).exists() {
-        bail!("there is no data in {}: no server has run there (--config names another configuration)", data.display());
-    }
-    let served = is_served(&data);
-    let _owner = if served { None } else { AsOwner::of(&mut config)? };
+    look_for_data(&config.server.data_dir)?;
+    // Only a server has the time to write its store anew.
+    config.storage.compact_ratio = 0;
+    let _owner = if is_served(&config.server.data_dir) { None } else { AsOwner::of(&mut config)? };
 
     block_on(async move {
-        let console = Console::open(config, served).await?;
+        let console = Console::open(config).await?;
         let outcome = job(&console, out).await;
         console.close().await?;
         outcome
     })
 }
 
-/// Whether a server listens to the console of the data directory `data`.
+/// Refuses a directory without a store.
+pub(super) fn look_for_data(data: &Path) -> anyhow::Result<()> {
+    match data.join(data_dir::STORE).try_exists() {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            bail!("there is no data in {}: no server has run there (--config names another configuration)", data.display())
+        }
+        Err(error) => bail!("can't look into {}: {error}", data.display()),
+    }
+}
+
+/// Whether a server, or another command, listens to the console of the data directory `data`.
 pub(super) fn is_served(data: &Path) -> bool {
     ConsolePath::of(data).is_ok_and(|path| UnixStream::connect(path.as_path()).is_ok())
 }
 
 impl Console {
-    async fn open(config: Config, served: bool) -> anyhow::Result<Self> {
+    async fn open(config: Config) -> anyhow::Result<Self> {
         let data = config.server.data_dir.clone();
-        let mut own = None;
-        if !served {
+        let patience = Instant::now() + PATIENCE;
+        let own = loop {
+            if is_served(&data) {
+                break None;
+            }
             data_dir::prepare(&data)?;
-            let place = data.clone();
-            let app = tokio::task::spawn_blocking(move || App::open(config, &place)).await??;
-            let served = Served::serve(&app, &data).await.context("the console could not be served")?;
-            own = Some((app, served));
-        }
+            let (config, place) = (config.clone(), data.clone());
+            match tokio::task::spawn_blocking(move || App::open(config, &place)).await? {
+                Ok(app) => {
+                    let served = Served::serve(&app, &data).await;
+                    let served = served.map_err(|error| anyhow!("no socket in {}: {error}", data.display()))?;
+                    break Some((app, served));
+                }
+                // A server that starts or stops, or another command: it will be there in a moment, or gone.
+                Err(OpenError::Store(StoreError::Locked(_))) if Instant::now() < patience => tokio::time::sleep(AGAIN).await,
+                Err(error) => return Err(error.into()),
+            }
+        };
         let path = ConsolePath::of(&data)?;
         // Nothing is ever encrypted here, but the client wants to know with what it would be.
         let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
@@ -87,9 +112,9 @@ impl Console {
         Ok(())
     }
 
-    /// Whether a server runs.
-    pub(super) fn is_live(&self) -> bool {
-        self.own.is_none()
+    /// Refuses where no server runs, for what only a server knows; `why` says what that is.
+    pub(super) async fn needs_server(&self, why: &str) -> anyhow::Result<()> {
+        if self.get("/console/status").await?["running"] == true { Ok(()) } else { Err(anyhow!("no server runs: {why}")) }
     }
 
     async fn request(&self, method: Method, path: &str, body: Option<String>) -> anyhow::Result<Response> {
@@ -186,14 +211,15 @@ pub(super) fn read_password() -> anyhow::Result<String> {
         return Ok(first);
     }
     let mut text = String::new();
-    std::io::stdin().take(4096).read_to_string(&mut text).context("the password on standard input")?;
+    let read = std::io::stdin().take(4096).read_to_string(&mut text);
+    read.map_err(|error| anyhow!("the password on standard input can't be read: {error}"))?;
     let line = text.lines().next().unwrap_or_default();
     if line.is_empty() { Err(anyhow!("no password on standard input")) } else { Ok(line.to_owned()) }
 }
 
 /// Opens a file for a backup to be read from, before anything is changed.
 pub(super) fn open_file(path: &Path) -> anyhow::Result<File> {
-    File::open(path).with_context(|| format!("can't read {}", path.display()))
+    File::open(path).map_err(|error| anyhow!("can't read {}: {error}", path.display()))
 }
 
 /// `{name: value}` of what is given.

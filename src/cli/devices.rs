@@ -123,18 +123,8 @@ impl Device {
                 .await
             }
             Self::Pair { code, user, name, primary } => {
-                if !console.is_live() {
-                    bail!("no server runs: what a device shows is known to the server that it asked");
-                }
-                let user = console.user_id(&user).await?;
-                let fields = [
-                    ("code", Some(json!(code))),
-                    ("user_id", Some(json!(user))),
-                    ("name", name.map(Value::from)),
-                    ("primary", Some(json!(primary))),
-                ];
-                let device = console.post("/api/devices/claim", &object(&fields)).await?;
-                out.done(&device, &format!("device {} paired, id {}", device["name"], device["id"]))
+                let fields = [("code", Some(json!(code))), ("name", name.map(Value::from)), ("primary", Some(json!(primary)))];
+                pair(console, out, &user, &fields).await
             }
             Self::Remove { id } => {
                 console.delete(&format!("/api/devices/{id}")).await?;
@@ -142,6 +132,15 @@ impl Device {
             }
         }
     }
+}
+
+/// Claims a code for a user.
+async fn pair(console: &Console, out: Printer, user: &str, fields: &[(&str, Option<Value>)]) -> anyhow::Result<()> {
+    console.needs_server("what a device shows is known to the server that it asked").await?;
+    let mut body = object(fields);
+    body["user_id"] = console.user_id(user).await?.into();
+    let device = console.post("/api/devices/claim", &body).await?;
+    out.done(&device, &format!("device {} paired, id {}", device["name"], device["id"]))
 }
 
 /// Changes whom a device is bound to.

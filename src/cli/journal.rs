@@ -6,6 +6,7 @@ use std::fmt::{self, Write as _};
 use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tracing::field::{Field, Visit};
@@ -25,14 +26,20 @@ const LONGEST_NAME: usize = 64;
 /// A larger entry may not fit into a datagram: it is cut to the beginning of its message.
 const MOST_BYTES: usize = 64 * 1024;
 const CUT: usize = 16 * 1024;
-/// How long an entry waits for a journal that does not take it; then it is lost. The server must not stand still for its log.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long an entry waits for a journal that does not take it. Only the first: after that, entries are lost, and counted, until
+/// one is taken again. The server must not stand still for its log.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Writes to the journal.
 pub(super) struct Journal {
-    socket: UnixDatagram,
+    /// Waits.
+    patient: UnixDatagram,
+    /// Does not.
+    quick: UnixDatagram,
     /// Named for each entry: a journal that is restarted listens on a new one there.
     at: PathBuf,
+    /// How many entries were lost since one was taken.
+    lost: AtomicU64,
 }
 
 impl Journal {
@@ -42,10 +49,26 @@ impl Journal {
     }
 
     fn at(path: &Path) -> io::Result<Self> {
-        let socket = UnixDatagram::unbound()?;
-        socket.set_write_timeout(Some(PATIENCE))?;
-        socket.send_to(b"", path)?; // says nothing, but fails where nobody listens
-        Ok(Self { socket, at: path.into() })
+        let (patient, quick) = (UnixDatagram::unbound()?, UnixDatagram::unbound()?);
+        patient.set_write_timeout(Some(PATIENCE))?;
+        quick.set_nonblocking(true)?;
+        patient.send_to(b"", path)?; // says nothing, but fails where nobody listens
+        Ok(Self { patient, quick, at: path.into(), lost: AtomicU64::new(0) })
+    }
+
+    fn send(&self, entry: &[u8]) {
+        let lost = self.lost.load(Ordering::Relaxed);
+        let socket = if lost == 0 { &self.patient } else { &self.quick };
+        if socket.send_to(entry, &self.at).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        } else if lost > 0 {
+            let lost = self.lost.swap(0, Ordering::Relaxed);
+            let mut entry = Vec::new();
+            put(&mut entry, "MESSAGE", &format!("{lost} lines before this one were lost: the journal did not take them"));
+            put(&mut entry, "PRIORITY", priority(Level::WARN));
+            put(&mut entry, "SYSLOG_IDENTIFIER", IDENTIFIER);
+            let _ = self.quick.send_to(&entry, &self.at);
+        }
     }
 }
 
@@ -53,7 +76,7 @@ impl<S: Subscriber> Layer<S> for Journal {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut entry = Entry::default();
         event.record(&mut entry);
-        let _ = self.socket.send_to(&entry.finish(event), &self.at); // there is nowhere to say that it failed
+        self.send(&entry.finish(event));
     }
 }
 
@@ -183,5 +206,26 @@ mod tests {
         assert_eq!(first.len(), 8);
         assert_eq!((second["MESSAGE"].as_str(), second["PRIORITY"].as_str()), (format!("gone: {plain} conn=7").as_str(), "6"));
         assert!(third["MESSAGE"].starts_with("long long=\"é") && third["MESSAGE"].len() <= CUT && third.len() == 4);
+    }
+
+    #[test]
+    fn a_journal_that_takes_nothing_holds_nobody_up_for_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = UnixDatagram::bind(&path).unwrap();
+        let journal = Journal::at(&path).unwrap();
+        let began = std::time::Instant::now();
+        for _ in 0..20_000 {
+            journal.send(b"MESSAGE=x\n"); // more than any queue holds
+        }
+        let lost = journal.lost.load(Ordering::Relaxed);
+        assert!(lost > 0 && began.elapsed() < 5 * PATIENCE, "{lost} lost in {:?}", began.elapsed());
+        listener.set_nonblocking(true).unwrap();
+        let mut buffer = [0; 1000];
+        while listener.recv(&mut buffer).is_ok() {}
+        journal.send(b"MESSAGE=again\n");
+        assert!(listener.recv(&mut buffer).is_ok());
+        let length = listener.recv(&mut buffer).unwrap();
+        assert!(String::from_utf8_lossy(&buffer[..length]).starts_with(&format!("MESSAGE={lost} lines before")));
     }
 }

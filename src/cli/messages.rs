@@ -1,6 +1,6 @@
 //! `qy-lty send`, `qy-lty queue`, `qy-lty tail`.
 
-use anyhow::{Context, bail};
+use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -52,7 +52,7 @@ impl Send {
         };
         // Sent on as it is written: numbers keep their digits, keys their order.
         let message: Box<RawValue> = serde_json::from_str(message)
-            .with_context(|| format!("the message is no JSON (a text is written '\"like this\"'): {message}"))?;
+            .map_err(|error| anyhow!("the message is no JSON, {error} (a text is written '\"like this\"')"))?;
         #[derive(serde::Serialize)]
         struct Body<'a> {
             #[serde(rename = "type")]
@@ -141,9 +141,7 @@ pub(super) struct Tail {
 
 impl Tail {
     pub(super) async fn run(self, console: &Console, out: Printer) -> anyhow::Result<()> {
-        if !console.is_live() {
-            bail!("no server runs: there is nothing to follow");
-        }
+        console.needs_server("there is nothing to follow").await?;
         let query = match (&self.whom.user, self.whom.device) {
             (Some(user), _) => format!("?user={}", console.user_id(user).await?),
             (None, Some(id)) => format!("?device={id}"),
@@ -151,7 +149,7 @@ impl Tail {
         };
         let mut stream = console.stream(&format!("/console/tail{query}")).await?;
         let mut rest = Vec::new();
-        while let Some(piece) = stream.chunk().await.context("the server has ended")? {
+        while let Some(piece) = stream.chunk().await.map_err(|_| anyhow!("the server has ended"))? {
             rest.extend_from_slice(&piece);
             while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = rest.drain(..=end).collect();

@@ -19,7 +19,8 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::config::Config;
+use crate::config::{Config, Layers};
+use crate::data_dir::STORE;
 
 /// Where a package puts its configuration.
 const PACKAGED: &str = "/etc/qy-lty/config.toml";
@@ -106,7 +107,13 @@ impl OnConsole {
 /// # Errors
 /// Whatever kept the command from doing its work; prints as one plain sentence.
 pub fn run() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+    match act(Cli::parse()) {
+        Err(error) if error.is::<print::Enough>() => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn act(cli: Cli) -> anyhow::Result<()> {
     let out = print::Printer::new(cli.json);
     let flags = cli.settings;
     match cli.command.unwrap_or(Command::Serve) {
@@ -124,16 +131,20 @@ pub fn run() -> anyhow::Result<()> {
     }
 }
 
-/// The configuration of the server that the commands are for. Where none is named and there is no data directory here, that of
+/// The settings of the server that the commands are for. Where none are named and there is no data directory here, those of
 /// an installed package.
-fn settings(flags: config::Settings) -> anyhow::Result<Config> {
+fn layers(flags: config::Settings) -> anyhow::Result<Layers> {
     let layers = flags.layers()?;
-    let config = layers.read_for_commands()?;
     let packaged = Path::new(PACKAGED);
-    if layers.file().is_some() || config.server.data_dir.exists() || !packaged.exists() {
-        return Ok(config);
+    if layers.file().is_some() || !packaged.exists() || layers.read_for_commands()?.server.data_dir.join(STORE).exists() {
+        return Ok(layers);
     }
-    Ok(layers.or_file(packaged).read_for_commands()?)
+    Ok(layers.or_file(packaged))
+}
+
+/// What they come to.
+fn settings(flags: config::Settings) -> anyhow::Result<Config> {
+    Ok(layers(flags)?.read_for_commands()?)
 }
 
 /// Runs `job` on a runtime of its own.

@@ -10,6 +10,11 @@ pub(super) struct Printer {
     json: bool,
 }
 
+/// Whoever reads what is printed has read enough, as `head` does: an end, and no failure.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads any more")]
+pub(super) struct Enough;
+
 /// A column of a table: its title, and the field that it shows.
 pub(super) type Column = (&'static str, &'static str);
 
@@ -66,8 +71,7 @@ impl Printer {
     /// One line, as it is.
     pub(super) fn line(self, line: &str) -> anyhow::Result<()> {
         match writeln!(io::stdout().lock(), "{line}") {
-            // Whoever reads has read enough, as `head` does.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Enough.into()),
             other => Ok(other?),
         }
     }

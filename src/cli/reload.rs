@@ -24,9 +24,7 @@ pub(super) async fn follow(
         if server.is_closed() {
             return;
         }
-        crate::reloading();
         once(&layers, &mut log, listen, &server).await;
-        crate::reloaded("the settings were read again; the log says what became of it");
     }
 }
 

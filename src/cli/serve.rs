@@ -1,6 +1,7 @@
 //! `qy-lty serve`.
 
 use std::env::VarError;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -35,9 +36,7 @@ pub(super) fn run(layers: Layers) -> anyhow::Result<()> {
     let outcome = runtime.block_on(async {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let hangup = signal(SignalKind::hangup())?;
-        let configured = config.server.listen;
-        let listeners = listeners(&mut config)?;
-        let given = Some(config.server.listen).filter(|&listen| listen != configured);
+        let (listeners, given) = listeners(&mut config)?;
         let shutdown = async {
             either(&mut interrupt, &mut terminate).await;
             tokio::spawn(async move {
@@ -55,8 +54,9 @@ pub(super) fn run(layers: Layers) -> anyhow::Result<()> {
     outcome
 }
 
-/// The sockets that systemd holds for us, or else one bound to `server.listen`. From here on that setting is what is listened on.
-fn listeners(config: &mut Config) -> anyhow::Result<Listeners> {
+/// The sockets that systemd holds for us, and their address, or else one bound to `server.listen`. From here on that setting is
+/// what is listened on.
+fn listeners(config: &mut Config) -> anyhow::Result<(Listeners, Option<SocketAddr>)> {
     let address = config.server.listen;
     let given = listen::inherited().map_err(|error| anyhow!("the sockets given by systemd can't be used: {error}"))?;
     if let Some(given) = given {
@@ -65,7 +65,7 @@ fn listeners(config: &mut Config) -> anyhow::Result<Listeners> {
             return Err(anyhow!("the socket to redirect needs a certificate: tls.cert and tls.key, or tls.self_signed"));
         }
         tracing::info!(address = %config.server.listen, "listening on systemd's socket; server.listen is not used");
-        return Ok(given);
+        return Ok((given, Some(config.server.listen)));
     }
     let listener = listen::bind(address).map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => {
@@ -73,7 +73,7 @@ fn listeners(config: &mut Config) -> anyhow::Result<Listeners> {
         }
         _ => anyhow!("can't listen on {address}: {error}"),
     })?;
-    Ok(listener.into())
+    Ok((listener.into(), None))
 }
 
 /// What `file` holds in systemd's directory of credentials; `None` where there is none, or nothing in it.

@@ -8,9 +8,10 @@ use super::{ConfigError, Secret};
 /// Names the directory of systemd's credentials.
 pub(super) const DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 
-/// Fills in what is missing.
-pub(super) fn fill(loaded: &mut Loaded, layers: &Layers) -> Result<(), ConfigError> {
+/// Fills in what is missing; returns what can't be found.
+pub(super) fn fill(loaded: &mut Loaded, layers: &Layers) -> Result<Vec<String>, ConfigError> {
     let Loaded { config, sources } = loaded;
+    let mut nowhere = Vec::new();
     if config.chat.key.as_ref().is_none_or(Secret::is_empty) {
         config.chat.key = None;
         if let Some((secret, source)) = secret(layers, "QY_LTY_CHAT_KEY", "chat-key")? {
@@ -22,19 +23,24 @@ pub(super) fn fill(loaded: &mut Loaded, layers: &Layers) -> Result<(), ConfigErr
         && qweather.key.is_empty()
     {
         let missing = "weather.qweather.key is missing (or QY_LTY_QWEATHER_KEY, or the credential qweather-key)";
-        let found = secret(layers, "QY_LTY_QWEATHER_KEY", "qweather-key")?;
-        let (secret, source) = found.ok_or_else(|| ConfigError::Secret(missing.into()))?;
-        qweather.key = secret;
-        sources.insert("weather.qweather.key".into(), source);
+        match secret(layers, "QY_LTY_QWEATHER_KEY", "qweather-key")? {
+            Some((secret, source)) => {
+                qweather.key = secret;
+                sources.insert("weather.qweather.key".into(), source);
+            }
+            None => nowhere.push(missing.into()),
+        }
     }
     for handler in config.handler.iter_mut().filter(|handler| handler.secret.is_empty()) {
         let name = format!("QY_LTY_HANDLER_{}", handler.kind.to_ascii_uppercase().replace(['-', '.'], "_"));
         let credential = format!("handler-{}", handler.kind);
         let missing = || format!("the handler of {} needs a secret (or {name}, or the credential {credential})", handler.kind);
-        let found = secret(layers, &name, &credential)?;
-        handler.secret = found.ok_or_else(|| ConfigError::Secret(missing()))?.0;
+        match secret(layers, &name, &credential)? {
+            Some((secret, _)) => handler.secret = secret,
+            None => nowhere.push(missing()),
+        }
     }
-    Ok(())
+    Ok(nowhere)
 }
 
 /// A secret of the environment variable `name`, or of the file `credential` in systemd's directory for them.

@@ -131,9 +131,22 @@ impl Layers {
     /// # Errors
     /// The first thing that is wrong, with its place.
     pub fn read(&self) -> Result<Loaded, ConfigError> {
+        let (loaded, missing) = self.look()?;
+        match missing.into_iter().next() {
+            None => Ok(loaded),
+            Some(what) => Err(ConfigError::Secret(what)),
+        }
+    }
+
+    /// The same where it is only looked at: also tells which secrets are missing. Those of a service are often not to be had
+    /// where a person looks.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn look(&self) -> Result<(Loaded, Vec<String>), ConfigError> {
         let mut loaded = self.merge()?;
-        credentials::fill(&mut loaded, self)?;
-        Ok(loaded)
+        let missing = credentials::fill(&mut loaded, self)?;
+        Ok((loaded, missing))
     }
 
     /// The same without upstreams, whose secrets are often not to be had where a command is run, and which commands never call.

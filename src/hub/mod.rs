@@ -64,7 +64,7 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// Waits for the next; an error says how many were missed.
+    /// Waits for the next.
     ///
     /// # Errors
     /// [`Lagged`] when more was published than the tap's channel holds.

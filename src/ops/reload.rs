@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::systemd;
 use crate::app::App;
 use crate::config::{Changes, Config};
 use crate::door::tls::{Look, TlsError};
@@ -32,7 +33,9 @@ enum ReloadError {
 /// Takes up what comes, one after another, until its task is aborted; `tls` is who follows the certificate, if anybody.
 pub async fn run(app: Arc<App>, tls: Option<mpsc::Sender<Look>>, mut reloads: mpsc::Receiver<Reload>) {
     while let Some(Reload { config, done }) = reloads.recv().await {
+        systemd::reloading();
         let taken = take_up(&app, tls.as_ref(), config).await;
+        systemd::reloaded("the settings were read again; the log says what became of it");
         match &taken {
             Ok(Changes { live, restart }) => {
                 for setting in restart {
