@@ -93,7 +93,7 @@ impl Http {
 async fn start(dir: &Path) -> Outcome<(Child, String)> {
     let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
     let config = format!(
-        "[server]\nlisten = \"{address}\"\ndata_dir = \"{}\"\n[mailbox]\nmessages = 0\nbytes = 0\n[limits]\nlogins_per_minute = 0\ntrusted_requests_per_minute = 0\n",
+        "[server]\nlisten = \"{address}\"\ndata_dir = \"{}\"\n[mailbox]\nmessages = 0\nbytes = 0\n[limits]\nlogins_per_minute = 0\ntrusted_requests_per_minute = 0\nconnections_per_address = 0\n",
         dir.join("data").display()
     );
     std::fs::write(dir.join("c.toml"), config)?;

@@ -70,7 +70,7 @@ printf '[auth]\nregistration = "open"\n' >>/etc/qy-lty/config.toml
 systemctl reload qy-lty.service
 wait_for eval 'ask /api/auth/register "$stranger" | grep ^201 >/dev/null'
 echo nonsense >>/etc/qy-lty/config.toml
-systemctl reload qy-lty.service
+if systemctl reload qy-lty.service 2>/dev/null; then echo "a broken file was taken for a good one"; exit 1; fi
 wait_for eval '[ "$(show ActiveState)" = active ]'
 [ "$(show MainPID)" = "$old" ]
 ask /readyz | grep ^200 >/dev/null
@@ -142,9 +142,8 @@ Service=qy-lty.service
 UNIT
 printf '[tls]\nself_signed = true\n' >>/etc/qy-lty/config.toml
 systemctl daemon-reload
-systemctl stop qy-lty.service 2>/dev/null
-systemctl restart qy-lty.socket qy-lty-redirect.socket
-systemctl start qy-lty.service
+systemctl stop qy-lty.socket qy-lty.service # both at once: a socket that is left would start the service again
+systemctl start qy-lty.socket qy-lty-redirect.socket qy-lty.service
 ask /readyz | grep ^308 >/dev/null
 wait_for eval 'show StatusText | grep -q "serving on \[::\]:443"'
 systemctl stop qy-lty.service qy-lty.socket qy-lty-redirect.socket
