@@ -39,7 +39,10 @@ async fn the_default_file_is_printed_checked_and_shown() {
     let (code, said, _) = outcome(program(at, &["config", "check", "--config", "c.toml"])).await;
     assert_eq!((code, said.as_str()), (Some(0), "c.toml can be used\n"));
     let (code, said, _) = outcome(program(at, &["config", "check", "--json"])).await;
-    assert_eq!((code, serde_json::from_str::<Value>(&said).unwrap()), (Some(0), json!({"usable": true, "file": null, "missing": []})));
+    assert_eq!(
+        (code, serde_json::from_str::<Value>(&said).unwrap()),
+        (Some(0), json!({"usable": true, "file": null, "missing": []}))
+    );
     let (_, shown, _) = outcome(program(at, &["config", "show"])).await;
     assert!(shown.starts_with("[server]\nlisten = \"127.0.0.1:8000\"\ndata_dir = \"data\"\n"), "{shown}");
     assert!(!shown.contains('#'), "nothing is set: {shown}");

@@ -9,10 +9,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::console::{self, Console, is_served, open_file};
-use super::owner::AsOwner;
+use super::owner::{self, AsOwner};
 use super::print::{Column, Printer, bytes};
 use crate::config::Config;
-use crate::data_dir::{self, STORE};
+use crate::data_dir::STORE;
 use crate::store;
 
 const STATUS: [Column; 15] = [
@@ -41,6 +41,10 @@ pub(super) async fn status(console: &Console, out: Printer) -> anyhow::Result<()
             status[field] = bytes(status[field].as_u64().unwrap_or(0)).into();
         }
         status["state"] = if status["running"] == true { "runs" } else { "does not run" }.into();
+        if status["disk_ok"] == false {
+            let floor = bytes(status["min_free_bytes"].as_u64().unwrap_or(0));
+            status["disk_ok"] = format!("no: messages are refused where less than {floor} are free").into();
+        }
         if status["running"] != true {
             status["pid"] = Value::Null;
             status["uptime_seconds"] = Value::Null;
@@ -106,7 +110,7 @@ impl Restore {
         let shown = std::path::absolute(&config.server.data_dir)?;
         let owner = AsOwner::of(&mut config)?;
         let data = config.server.data_dir;
-        data_dir::prepare(&data)?;
+        owner::prepare(&data)?;
         let report = store::restore(io::BufReader::new(source), &data)?;
         drop(owner);
         let text = format!(
@@ -131,12 +135,16 @@ const FINDINGS: [Column; 3] = [("TREE", "tree"), ("RECORD", "key"), ("WHAT", "wh
 
 impl Check {
     pub(super) fn run(self, config: Config, out: Printer) -> anyhow::Result<()> {
-        let data = config.server.data_dir.clone();
-        let found = match self.repair {
+        let data = std::path::absolute(&config.server.data_dir)?;
+        let mut found = match self.repair {
             false if is_served(&data) => console::run(config, out, async |console, _| console.get("/console/check").await)?,
             false => json!(offline(config, "check", store::check)?),
             true => json!(offline(config, "repair", store::repair)?),
         };
+        // By the name that whoever calls knows it by.
+        if let Some(place) = found["quarantine"].as_str().and_then(|place| Path::new(place).file_name()) {
+            found["quarantine"] = data.join(store::QUARANTINE).join(place).to_string_lossy().into();
+        }
         report(&found, out)?;
         match (found["wrong"].as_u64().unwrap_or(0), self.repair) {
             (0, _) | (_, true) => Ok(()),
@@ -153,10 +161,7 @@ fn report(found: &Value, out: Printer) -> anyhow::Result<()> {
     out.table(&rows, &FINDINGS, "nothing is wrong")?;
     out.line(&format!("{} records looked at, {} findings", found["records"], found["wrong"]))?;
     match found["quarantine"].as_str() {
-        Some(place) => {
-            let place = std::path::absolute(place)?;
-            out.line(&format!("written anew from what can be read; what was there before is in {}", place.display()))
-        }
+        Some(place) => out.line(&format!("written anew from what can be read; what was there before is in {place}")),
         None => Ok(()),
     }
 }

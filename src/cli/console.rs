@@ -13,7 +13,7 @@ use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
 
 use super::block_on;
-use super::owner::AsOwner;
+use super::owner::{self, AsOwner};
 use super::print::Printer;
 use crate::app::{App, OpenError};
 use crate::config::Config;
@@ -80,7 +80,7 @@ impl Console {
             if is_served(&data) {
                 break None;
             }
-            data_dir::prepare(&data)?;
+            owner::prepare(&data)?;
             let (config, place) = (config.clone(), data.clone());
             match tokio::task::spawn_blocking(move || App::open(config, &place)).await? {
                 Ok(app) => {

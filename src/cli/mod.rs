@@ -125,8 +125,11 @@ fn act(cli: Cli) -> anyhow::Result<()> {
         Command::Check(what) => what.run(settings(flags)?, out),
         Command::Compact => care::compact(settings(flags)?, out),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "qy-lty", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "qy-lty", &mut script);
+            // It names states after the program and forgets that this one has a hyphen: bash would know the first word only.
+            let script = String::from_utf8(script)?.replace("qy__subcmd__lty", "qy__lty");
+            out.line(script.trim_end())
         }
     }
 }

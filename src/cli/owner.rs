@@ -10,6 +10,10 @@ use rustix::process::{Gid, Uid, geteuid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::config::Config;
+use crate::data_dir;
+
+/// The directory that we work in, by a path that leads through no other: sled makes relative ones absolute.
+const HERE: &str = "/proc/self/cwd";
 
 /// As long as it lives, this thread and those that it starts are the owner of the data directory, and work in it.
 pub(super) struct AsOwner(());
@@ -23,7 +27,7 @@ impl AsOwner {
         let there = |place: &Path| Some((place.to_owned(), fs::metadata(place).ok()?));
         let named = |place: &Path| if place.as_os_str().is_empty() { PathBuf::from(".") } else { place.to_owned() };
         let Some((place, meta)) = data.ancestors().find_map(|place| there(&named(place))) else { return Ok(None) };
-        if !geteuid().is_root() || meta.uid() == 0 {
+        if !cfg!(target_os = "linux") || !geteuid().is_root() || meta.uid() == 0 {
             return Ok(None);
         }
         let rest = if place == Path::new(".") { data.clone() } else { data.strip_prefix(&place)?.to_owned() };
@@ -41,9 +45,18 @@ impl AsOwner {
             DirBuilder::new().recursive(true).mode(0o700).create(&rest)?;
             std::env::set_current_dir(&rest)?;
         }
-        config.server.data_dir = ".".into();
+        data_dir::prepare(Path::new("."))?;
+        config.server.data_dir = HERE.into();
         Ok(Some(this))
     }
+}
+
+/// Makes the data directory ready to be used: ours, by now, whoever runs this.
+pub(super) fn prepare(data: &Path) -> anyhow::Result<()> {
+    if data != Path::new(HERE) {
+        data_dir::prepare(data)?;
+    }
+    Ok(())
 }
 
 impl Drop for AsOwner {

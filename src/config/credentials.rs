@@ -3,48 +3,54 @@
 use std::path::Path;
 
 use super::layers::{Layers, Loaded, Source};
-use super::{ConfigError, Secret};
+use super::Secret;
 
 /// Names the directory of systemd's credentials.
 pub(super) const DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 
-/// Fills in what is missing; returns what can't be found.
-pub(super) fn fill(loaded: &mut Loaded, layers: &Layers) -> Result<Vec<String>, ConfigError> {
+/// Fills in what is missing; returns what can't be found, or not be read.
+pub(super) fn fill(loaded: &mut Loaded, layers: &Layers) -> Vec<String> {
     let Loaded { config, sources } = loaded;
     let mut nowhere = Vec::new();
     if config.chat.key.as_ref().is_none_or(Secret::is_empty) {
         config.chat.key = None;
-        if let Some((secret, source)) = secret(layers, "QY_LTY_CHAT_KEY", "chat-key")? {
-            config.chat.key = Some(secret);
-            sources.insert("chat.key".into(), source);
+        match secret(layers, "QY_LTY_CHAT_KEY", "chat-key") {
+            Ok(Some((secret, source))) => {
+                config.chat.key = Some(secret);
+                sources.insert("chat.key".into(), source);
+            }
+            Ok(None) => {}
+            Err(unreadable) => nowhere.push(unreadable),
         }
     }
     if let Some(qweather) = &mut config.weather.qweather
         && qweather.key.is_empty()
     {
         let missing = "weather.qweather.key is missing (or QY_LTY_QWEATHER_KEY, or the credential qweather-key)";
-        match secret(layers, "QY_LTY_QWEATHER_KEY", "qweather-key")? {
-            Some((secret, source)) => {
+        match secret(layers, "QY_LTY_QWEATHER_KEY", "qweather-key") {
+            Ok(Some((secret, source))) => {
                 qweather.key = secret;
                 sources.insert("weather.qweather.key".into(), source);
             }
-            None => nowhere.push(missing.into()),
+            Ok(None) => nowhere.push(missing.into()),
+            Err(unreadable) => nowhere.push(unreadable),
         }
     }
     for handler in config.handler.iter_mut().filter(|handler| handler.secret.is_empty()) {
         let name = format!("QY_LTY_HANDLER_{}", handler.kind.to_ascii_uppercase().replace(['-', '.'], "_"));
         let credential = format!("handler-{}", handler.kind);
         let missing = || format!("the handler of {} needs a secret (or {name}, or the credential {credential})", handler.kind);
-        match secret(layers, &name, &credential)? {
-            Some((secret, _)) => handler.secret = secret,
-            None => nowhere.push(missing()),
+        match secret(layers, &name, &credential) {
+            Ok(Some((secret, _))) => handler.secret = secret,
+            Ok(None) => nowhere.push(missing()),
+            Err(unreadable) => nowhere.push(unreadable),
         }
     }
-    Ok(nowhere)
+    nowhere
 }
 
 /// A secret of the environment variable `name`, or of the file `credential` in systemd's directory for them.
-fn secret(layers: &Layers, name: &str, credential: &str) -> Result<Option<(Secret, Source)>, ConfigError> {
+fn secret(layers: &Layers, name: &str, credential: &str) -> Result<Option<(Secret, Source)>, String> {
     let usable = |text: &str| Some(text.trim()).filter(|text| !text.is_empty()).map(|text| Secret::from(text.to_owned()));
     if let Some(secret) = layers.variable(name).and_then(|text| usable(text.to_str()?)) {
         return Ok(Some((secret, Source::Variable(name.into()))));
@@ -53,6 +59,6 @@ fn secret(layers: &Layers, name: &str, credential: &str) -> Result<Option<(Secre
     match std::fs::read_to_string(Path::new(directory).join(credential)) {
         Ok(text) => Ok(usable(&text).map(|secret| (secret, Source::Credential(credential.into())))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(ConfigError::Secret(format!("the credential {credential} can't be read: {error}"))),
+        Err(error) => Err(format!("the credential {credential} can't be read: {error}")),
     }
 }

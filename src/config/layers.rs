@@ -145,7 +145,7 @@ impl Layers {
     /// As [`read`](Self::read).
     pub fn look(&self) -> Result<(Loaded, Vec<String>), ConfigError> {
         let mut loaded = self.merge()?;
-        let missing = credentials::fill(&mut loaded, self)?;
+        let missing = credentials::fill(&mut loaded, self);
         Ok((loaded, missing))
     }
 

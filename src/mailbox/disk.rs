@@ -26,19 +26,14 @@ impl DiskSpace {
         if self.floor == 0 {
             return;
         }
-        let free = match free_bytes(&self.path) {
-            Ok(free) => free,
-            Err(error) => {
-                tracing::warn!(%error, "the free space could not be read");
-                return;
-            }
-        };
-        let low = free < self.floor;
+        let free = free_bytes(&self.path);
+        // A directory that is gone, with its disk maybe, keeps nothing.
+        let low = free.as_ref().map_or(true, |&free| free < self.floor);
         if self.low.swap(low, Ordering::Relaxed) != low {
-            if low {
-                tracing::error!(free, floor = self.floor, "the disk is nearly full: messages are refused");
-            } else {
-                tracing::info!(free, "the disk has room again");
+            match free {
+                Err(error) => tracing::error!(%error, "the data directory can't be reached: messages are refused"),
+                Ok(free) if low => tracing::error!(free, floor = self.floor, "the disk is nearly full: messages are refused"),
+                Ok(free) => tracing::info!(free, "the disk has room again"),
             }
         }
     }
@@ -59,6 +54,11 @@ mod tests {
         assert!(DiskSpace::new(dir.path(), 1).ok());
         assert!(!DiskSpace::new(dir.path(), u64::MAX).ok());
         assert!(DiskSpace::new(dir.path(), 0).ok());
-        assert!(DiskSpace::new(Path::new("/no/such/place"), u64::MAX).ok());
+        let gone = tempfile::tempdir().unwrap();
+        let space = DiskSpace::new(gone.path(), 1);
+        assert!(space.ok());
+        drop(gone);
+        space.look();
+        assert!(!space.ok(), "what is gone has no room");
     }
 }

@@ -2,6 +2,7 @@
 //! where, everybody's tokens, and a look at messages as they go.
 
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +69,7 @@ async fn status(call: Call) -> Result<Reply, ApiError> {
         oldest: Option<Timestamp>,
         store_bytes: u64,
         free_bytes: u64,
+        min_free_bytes: u64,
     }
     let status = call.blocking(|app| {
         let (mailboxes, size) = app.mailbox.total();
@@ -78,7 +80,7 @@ async fn status(call: Call) -> Result<Reply, ApiError> {
             pid: std::process::id(),
             uptime_seconds: app.started.elapsed().as_secs(),
             listen: app.address.get().map(ToString::to_string),
-            data_dir: std::path::absolute(data).unwrap_or_else(|_| data.clone()).display().to_string(),
+            data_dir: shown(data).display().to_string(),
             epoch: app.store.epoch().to_owned(),
             disk_ok: app.mailbox.disk_ok(),
             connections: app.hub.presence().count(),
@@ -88,10 +90,16 @@ async fn status(call: Call) -> Result<Reply, ApiError> {
             bytes: size.bytes,
             oldest: size.oldest.map_or(Ok(None), |id| app.mailbox.taken_at(id))?,
             store_bytes: app.store.disk_bytes().map_err(ApiError::internal)?,
-            free_bytes: crate::data_dir::free_bytes(data).map_err(ApiError::internal)?,
+            free_bytes: crate::data_dir::free_bytes(data).unwrap_or(0),
+            min_free_bytes: app.config().storage.min_free_bytes,
         })
     });
     Reply::data("ok", &status.await?)
+}
+
+/// A path as people know it, also where it is one of the system's ways to name a directory.
+fn shown(data: &Path) -> PathBuf {
+    std::fs::read_link(data).or_else(|_| std::path::absolute(data)).unwrap_or_else(|_| data.to_owned())
 }
 
 /// Everything, as a file: see [`Store::backup`](crate::store::Store::backup).

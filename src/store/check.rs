@@ -25,7 +25,7 @@ use crate::wire::Timestamp;
 /// How many findings are told one by one.
 const MOST_TOLD: usize = 1000;
 /// Where what could not be read is put, in the data directory.
-const QUARANTINE: &str = "quarantine";
+pub const QUARANTINE: &str = "quarantine";
 /// The trees that say nothing of their own.
 const DERIVED: [&str; 6] = ["user_names", "serials", "device_users", "user_tokens", "token_ids", "message_ids"];
 

@@ -28,6 +28,7 @@ mod tokens;
 mod users;
 mod writer;
 
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,11 +36,12 @@ use std::time::{Duration, Instant};
 
 use crate::metrics::Commits;
 use catalogue::Trees;
+use rustix::fs::{FlockOperation, flock};
 use writer::Writer;
 pub use writer::{Pulse, Severity};
 
 pub use backup::{RestoreReport, restore, verify};
-pub use check::{Finding, Findings, check, repair};
+pub use check::{Finding, Findings, QUARANTINE, check, repair};
 pub use compact::{Compacted, compact};
 pub use companion::{Observation, Piece, Repertoire};
 pub use cursors::Reader;
@@ -80,8 +82,11 @@ pub enum StoreError {
     /// It was made by an earlier version, and this needs it to be of today's.
     #[error("the data was written by an older version; start the server once, which brings it up to date")]
     Older,
+    /// The disk is full: the store writes while it opens.
+    #[error("the disk is full: make room, and start again")]
+    NoRoom,
     /// It can't be read at all.
-    #[error("the data can't be opened: {0}")]
+    #[error("the data can't be opened: {0}; `qy-lty check --repair` keeps what can be read, `qy-lty restore` a backup")]
     Unreadable(String),
     /// A record that can't be decoded.
     #[error("damaged record in {tree}")]
@@ -130,6 +135,22 @@ pub struct Store {
     backups: Arc<tokio::sync::Mutex<()>>,
 }
 
+/// Removes the summaries of its log that sled was writing when it was cut off, by a full disk or a power cut: it can't be opened
+/// beside one. Does nothing while another process has the store open.
+fn forget_unfinished(path: &Path) {
+    let Ok(file) = File::open(path.join("db")) else { return };
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return;
+    }
+    let unfinished = |name: &std::ffi::OsStr| name.to_str().is_some_and(|n| n.starts_with("snap.") && n.ends_with(".generating"));
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten().filter(|entry| unfinished(&entry.file_name())) {
+        match std::fs::remove_file(entry.path()) {
+            Ok(()) => tracing::info!(file = %entry.path().display(), "left by an earlier run, unfinished: removed"),
+            Err(error) => tracing::warn!(%error, file = %entry.path().display(), "can't be removed"),
+        }
+    }
+}
+
 /// Opens sled's database at `path`, waiting a moment for another process to let go of it.
 fn engine(path: &Path, cache: u64) -> Result<sled::Db> {
     let config = sled::Config::new()
@@ -139,6 +160,7 @@ fn engine(path: &Path, cache: u64) -> Result<sled::Db> {
         // Nothing may be written behind the writer's back: it alone flushes, then syncs.
         .flush_every_ms(None);
     let patience = Instant::now() + PATIENCE;
+    forget_unfinished(path);
     loop {
         // A damaged log can make sled panic while opening; that is an answer, not a reason to die with a trace.
         match catch_unwind(AssertUnwindSafe(|| config.open())) {
@@ -149,6 +171,8 @@ fn engine(path: &Path, cache: u64) -> Result<sled::Db> {
                 }
                 std::thread::sleep(PATIENCE / 50);
             }
+            Ok(Err(sled::Error::Io(error))) if error.kind() == std::io::ErrorKind::StorageFull => return Err(StoreError::NoRoom),
+            Ok(Err(sled::Error::Corruption { .. })) => return Err(StoreError::Unreadable("its log is damaged".into())),
             Ok(Err(error)) => return Err(StoreError::Unreadable(error.to_string())),
             Err(_) => return Err(StoreError::Unreadable("its log is damaged".into())),
         }
@@ -326,5 +350,21 @@ mod tests {
             let again = Store::open(&dir.path().join("store")).err();
             assert!(matches!(again, Some(StoreError::Unreadable(_))), "{file}: {again:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_sled_has_left_unfinished_keeps_nobody_out() {
+        let (dir, store) = fresh();
+        let path = dir.path().join("store");
+        store.write(|trees| Ok(trees.receipts.insert("a", "b").map(drop)?)).await.unwrap();
+        let unfinished = path.join("snap.0000000000009999.generating");
+        fs::write(&unfinished, "").unwrap();
+        assert!(matches!(Store::open(&path), Err(StoreError::Locked(_))));
+        assert!(unfinished.exists(), "who has it open may be writing it");
+        store.close().unwrap();
+        drop(store);
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.trees.receipts.get("a").unwrap().unwrap(), "b");
+        assert!(!unfinished.exists());
     }
 }
