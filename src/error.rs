@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::auth::pairing::PairingError;
 use crate::auth::{AuthError, PasswordError};
+use crate::health::Health;
 use crate::mailbox::MailboxError;
 use crate::metrics::Refused;
 use crate::store::StoreError;
@@ -91,9 +92,9 @@ pub enum ApiError {
     /// 507: the disk has too little room left.
     #[error("the server's disk is nearly full")]
     DiskLow,
-    /// 503: not able to serve.
+    /// 503: not able to serve; the answer has what was looked at in `data`.
     #[error("not ready: {0}")]
-    NotReady(&'static str),
+    NotReady(&'static str, Health),
     /// 503: come back in a moment, when there is less of this.
     #[error("busy, try again")]
     Busy(Refused),
@@ -135,7 +136,7 @@ impl ApiError {
             Self::KeyReused => (StatusCode::CONFLICT, "idempotency_key_reused"),
             Self::MailboxFull => (StatusCode::INSUFFICIENT_STORAGE, "mailbox_full"),
             Self::DiskLow => (StatusCode::INSUFFICIENT_STORAGE, "disk_low"),
-            Self::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+            Self::NotReady(..) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
             Self::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
         }
     }
@@ -168,15 +169,17 @@ impl ApiError {
             | Self::UpgradeRequired
             | Self::Internal(_)
             | Self::KeyReused
-            | Self::NotReady(_) => None,
+            | Self::NotReady(..) => None,
         }
     }
 
     /// Writes the answer.
     pub fn render(&self, res: &mut Response) {
         #[derive(Serialize)]
-        struct Field {
-            field: &'static str,
+        #[serde(untagged)]
+        enum Data {
+            Field { field: &'static str },
+            Health(Health),
         }
         #[derive(Serialize)]
         struct Body<'a> {
@@ -184,7 +187,7 @@ impl ApiError {
             message: &'a str,
             code: &'static str,
             #[serde(skip_serializing_if = "Option::is_none")]
-            data: Option<Field>,
+            data: Option<Data>,
             #[serde(skip_serializing_if = "Option::is_none")]
             retry_after: Option<u64>,
         }
@@ -195,7 +198,8 @@ impl ApiError {
             _ => None,
         };
         let data = match self {
-            Self::MissingParameter(field) => Some(Field { field }),
+            Self::MissingParameter(field) => Some(Data::Field { field }),
+            Self::NotReady(_, health) => Some(Data::Health(*health)),
             _ => None,
         };
         let headers = res.headers_mut();

@@ -29,7 +29,7 @@
 //! | [`handlers`] | what the companion answers | config, door, store, wire |
 //! | [`health`] | whether the server does its work | hub, store |
 //! | [`app`] | what all share, in build order | all above |
-//! | [`error`] | the catalogue of REST errors | auth, mailbox, store |
+//! | [`error`] | the catalogue of REST errors | auth, health, mailbox, store |
 //! | [`session`] | one connection's life | app, error, handlers |
 //! | [`rest`] | the URL map, its resources, the page, the console | app, audit, error, session |
 //! | [`ops`] | first start, sweeps, reloads, systemd | app |

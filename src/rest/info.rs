@@ -19,7 +19,7 @@ pub(super) async fn health(call: Call) -> Result<Reply, ApiError> {
 pub(super) async fn ready(call: Call) -> Result<Reply, ApiError> {
     let health = call.app.health().await;
     match health.trouble() {
-        Some(trouble) => Err(ApiError::NotReady(trouble)),
+        Some(trouble) => Err(ApiError::NotReady(trouble, health)),
         None => Reply::data("ready", &health),
     }
 }
