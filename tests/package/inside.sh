@@ -91,6 +91,16 @@ if systemd; then
     find /var/lib/qy-lty/data -mindepth 1 -delete
 fi
 console restore "$work/backup"
+
+step "the commands work on the directory itself, and leave it to its owner"
+console status | grep "does not run" >/dev/null
+console check
+console compact
+console queue list ana
+if systemd; then
+    owner=$(stat -c %u /var/lib/qy-lty/data/)
+    [ "$owner" != 0 ] && [ -z "$(find /var/lib/qy-lty/data/ ! -uid "$owner")" ]
+fi
 start
 
 step "the message that waited arrives"
