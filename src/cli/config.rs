@@ -12,17 +12,18 @@ use crate::door::tls::Tls;
 /// Where settings come from besides the environment; for every command.
 #[derive(Debug, Default, Args)]
 pub(super) struct Settings {
-    /// The configuration file (TOML); without one that of the environment's QY_LTY_CONFIG, else the defaults
-    #[arg(long, global = true, value_name = "FILE")]
+    /// The configuration file (TOML); without one that of the environment's QY_LTY_CONFIG, else the defaults; commands for a
+    /// server take /etc/qy-lty/config.toml where there is no data directory here
+    #[arg(long, global = true, help_heading = "Everywhere", value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// A setting, over those of file and environment, such as limits.ping_seconds=20
-    #[arg(long, global = true, value_name = "SECTION.KEY=VALUE")]
+    #[arg(long, global = true, help_heading = "Everywhere", value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
     /// Address and port: server.listen
-    #[arg(long, global = true, value_name = "ADDRESS")]
+    #[arg(long, global = true, help_heading = "Everywhere", value_name = "ADDRESS")]
     listen: Option<String>,
     /// The data directory: server.data_dir
-    #[arg(long, global = true, value_name = "DIRECTORY")]
+    #[arg(long, global = true, help_heading = "Everywhere", value_name = "DIRECTORY")]
     data_dir: Option<String>,
 }
 

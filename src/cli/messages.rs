@@ -115,7 +115,7 @@ impl Queue {
                     None => bail!("whose queue? A user, --device or --all"),
                 };
                 let cleared = console.delete(&path).await?;
-                out.done(&cleared, &format!("{} messages let go", cleared["messages"]))
+                out.done(&cleared, &format!("messages let go: {}", cleared["messages"]))
             }
         }
     }

@@ -32,8 +32,8 @@ pub struct Cli {
     #[command(flatten)]
     settings: config::Settings,
 
-    /// Answer in JSON
-    #[arg(long, global = true)]
+    /// Answer in JSON (the log has log.format)
+    #[arg(long, global = true, help_heading = "Everywhere")]
     json: bool,
 
     #[command(subcommand)]
@@ -78,6 +78,7 @@ enum OnConsole {
     #[command(subcommand)]
     Device(devices::Device),
     /// Send a message
+    #[command(override_usage = "qy-lty send [OPTIONS] <USER|--device ID|--all> <JSON>")]
     Send(messages::Send),
     /// What waits for whom
     #[command(subcommand)]

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::layers::{Layers, Loaded, Source};
 use super::Secret;
+use super::layers::{Layers, Loaded, Source};
 
 /// Names the directory of systemd's credentials.
 pub(super) const DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
