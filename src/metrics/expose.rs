@@ -15,6 +15,10 @@ pub struct Look {
     pub connections: usize,
     /// How many there may be; 0: any number.
     pub connections_limit: u32,
+    /// Open HTTP connections that are no WebSocket (yet).
+    pub http_connections: u32,
+    /// How many there may be; 0: any number.
+    pub http_connections_limit: u32,
     /// Groups of users, of devices, and the one of all.
     pub groups: [Group; 3],
     /// How often a connection has fallen behind its groups.
@@ -100,6 +104,9 @@ impl Metrics {
     fn connections(&self, page: &mut Page, look: &Look) {
         page.gauge("connections", "Live WebSockets.", look.connections);
         page.gauge("connections_limit", "How many there may be; 0: any number (limits.connections).", look.connections_limit);
+        let (open, most) = (look.http_connections, look.http_connections_limit);
+        page.gauge("http_connections", "Open HTTP connections that are no WebSocket (yet).", open);
+        page.gauge("http_connections_limit", "How many there may be, others wait; 0: any number (limits.sockets).", most);
         page.counter("sessions_started_total", "WebSockets that were let in.", self.sessions.started.get());
         let ended = "WebSockets that ended, by the close code that we sent; client: it closed or vanished.";
         page.counters("sessions_ended_total", ended, "code", self.sessions.ended.all());
