@@ -22,7 +22,7 @@ pub struct ChatConfig {
     pub turns: usize,
     /// The longest answer, in the model's tokens.
     pub max_tokens: Option<u32>,
-    /// How freely it chooses its words.
+    /// How freely it chooses its words, 0 to 2.
     pub temperature: Option<f64>,
     /// Seconds for a whole answer. Can't be 0.
     pub timeout_seconds: u32,
