@@ -188,7 +188,8 @@ async fn a_listener_of_its_own_has_nothing_else_and_ends_with_the_server() {
     config.limits.sockets = 1; // those of the main listener are all taken
     let server = Server::with(config.clone()).await;
     let _idle = TcpStream::connect(server.address).await.unwrap();
-    eventually("the full gate is seen", async || ask(at, "GET", "/metrics").await.contains("\nqy_lty_http_connections 1\n")).await;
+    eventually("the full gate is seen", async || ask(at, "GET", "/metrics").await.contains("\nqy_lty_http_connections 1\n"))
+        .await;
     let answer = ask(at, "GET", "/metrics").await;
     assert!(answer.contains("\nqy_lty_http_connections_limit 1\n"), "{answer}");
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");

@@ -121,8 +121,8 @@ impl Metrics {
     fn traffic(&self, page: &mut Page, look: &Look) {
         let traffic = &self.traffic;
         page.counters("messages_received_total", "Messages of clients.", "type", traffic.received.all());
-        page.counters("messages_sent_total", "Answers and pushes written to clients.", "type", traffic.sent.all());
-        page.counters("errors_sent_total", "Error events written to clients.", "code", traffic.faults.all());
+        page.counters("messages_sent_total", "Answers and pushes handed to clients' sockets.", "type", traffic.sent.all());
+        page.counters("errors_sent_total", "Error events handed to clients' sockets.", "code", traffic.faults.all());
         page.counter("lagged_total", "Times a connection fell behind its groups: what was live is lost to it.", look.lagged);
         page.counter("log_rereads_total", "Times a connection that fell behind went back to the log.", traffic.rereads.get());
     }
