@@ -102,6 +102,7 @@ fn configure(dir: &Path, address: &str, budget: u64) -> std::io::Result<()> {
 fn program(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_qy-lty"));
     command.arg("--config").arg(dir.join("c.toml")).args(args).env("QY_LTY_ADMIN_PASSWORD", PASSWORD).env("RUST_LOG", "warn");
+    command.env_remove("QY_LTY_CHURN_SENDS").env_remove("QY_LTY_CHURN_BUDGET"); // ours, and unknown to it
     command
 }
 

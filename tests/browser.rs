@@ -226,7 +226,7 @@ async fn without_listed_origins_nothing_is_said_to_other_pages() {
 #[tokio::test]
 async fn listed_origins_may_bring_a_token_but_never_the_cookie() {
     let mut config = unlimited();
-    config.server.origins = vec![APP.into()];
+    config.server.origins = vec!["HTTPS://App.Example.com:443".into()];
     let server = Server::with(config).await;
     let ana = server.user("ana").await;
     let answer = preflight(&server, APP, "authorization, content-type, idempotency-key").await;

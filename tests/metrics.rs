@@ -156,6 +156,8 @@ async fn figures_are_those_of_what_happened() {
     let now = page(&server, &admin).await;
     assert_eq!((now.get("queue_messages"), now.get("queue_oldest_seconds")), (0.0, 0.0));
     assert_eq!((now.get("connections"), now.get("sessions_started_total")), (1.0, 1.0));
+    assert!(now.get("http_connections") >= 1.0, "who asks");
+    assert_eq!(now.get("http_connections_limit"), 2000.0);
     assert_eq!((now.get("groups{kind=\"user\"}"), now.get("group_members_max{kind=\"all\"}")), (1.0, 1.0));
     assert_eq!((now.get("messages_received_total{type=\"ping\"}"), now.get("messages_sent_total{type=\"pong\"}")), (1.0, 1.0));
     assert_eq!(now.get("handler_duration_seconds_count{command=\"ping\"}"), 1.0);
@@ -186,7 +188,10 @@ async fn a_listener_of_its_own_has_nothing_else_and_ends_with_the_server() {
     config.limits.sockets = 1; // those of the main listener are all taken
     let server = Server::with(config.clone()).await;
     let _idle = TcpStream::connect(server.address).await.unwrap();
+    eventually("the full gate is seen", async || ask(at, "GET", "/metrics").await.contains("\nqy_lty_http_connections 1\n"))
+        .await;
     let answer = ask(at, "GET", "/metrics").await;
+    assert!(answer.contains("\nqy_lty_http_connections_limit 1\n"), "{answer}");
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");
     assert_eq!(ask(at, "GET", "/metrics/").await[..13], answer[..13]);
     for path in ["/", "/api/monitor/connections", "/api/users", "/ws/device/", "/metrics/x"] {

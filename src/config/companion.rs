@@ -22,7 +22,7 @@ pub struct ChatConfig {
     pub turns: usize,
     /// The longest answer, in the model's tokens.
     pub max_tokens: Option<u32>,
-    /// How freely it chooses its words.
+    /// How freely it chooses its words, 0 to 2.
     pub temperature: Option<f64>,
     /// Seconds for a whole answer. Can't be 0.
     pub timeout_seconds: u32,
@@ -162,27 +162,48 @@ pub(super) const MOST_AT_ONCE: usize = 4096;
 const MOST_BYTES: usize = 1 << 20;
 pub(super) const MOST_TURNS: usize = 100;
 
-/// What is wrong with the handlers, if anything.
-pub(super) fn wrong_handler(handlers: &[HandlerConfig]) -> Option<&'static str> {
+/// What is wrong with the handlers, if anything: with which, counted from 0, with which key, and what.
+pub(super) fn wrong_handler(handlers: &[HandlerConfig]) -> Option<(usize, &'static str, &'static str)> {
+    let taken = |n: usize| handlers[..n].iter().any(|earlier| earlier.kind == handlers[n].kind);
+    let wrong = |n: usize| wrong_type(&handlers[n].kind, taken(n)).or_else(|| wrong_call(&handlers[n]));
+    (0..handlers.len()).find_map(|n| wrong(n).map(|(key, what)| (n, key, what)))
+}
+
+fn wrong_type(kind: &str, taken: bool) -> Option<(&'static str, &'static str)> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    for (n, handler) in handlers.iter().enumerate() {
-        if !(1..=55).contains(&handler.kind.len()) || !handler.kind.chars().all(good) {
-            return Some("has a type that is not 1 to 55 letters, digits, _, - or .");
-        }
-        if TAKEN.contains(&handler.kind.as_str()) {
-            return Some("has a type that the program answers itself");
-        }
-        if handlers[..n].iter().any(|earlier| earlier.kind == handler.kind) {
-            return Some("has a type that another one has");
-        }
-        if !is_url(&handler.url) {
-            return Some("needs a url that begins with http:// or https://");
-        }
-        if handler.timeout_seconds == 0 || !(1..=MOST_AT_ONCE).contains(&handler.concurrency) || handler.max_bytes > MOST_BYTES {
-            return Some("needs timeout_seconds of at least 1, concurrency of 1 to 4096, max_bytes of at most 1048576");
-        }
-    }
-    None
+    let what = if !(1..=55).contains(&kind.len()) || !kind.chars().all(good) {
+        "must be 1 to 55 letters, digits, _, - or ."
+    } else if TAKEN.contains(&kind) {
+        "must be none that the program answers itself"
+    } else if taken {
+        "must be another one in each block"
+    } else {
+        return None;
+    };
+    Some(("type", what))
+}
+
+fn wrong_call(handler: &HandlerConfig) -> Option<(&'static str, &'static str)> {
+    let checks = [
+        (is_url(&handler.url), "url", "must begin with http:// or https://"),
+        (
+            !names_somebody(&handler.url),
+            "url",
+            "must hold no name and no password: what is posted is signed with the block's secret",
+        ),
+        (handler.timeout_seconds > 0, "timeout_seconds", "must be at least 1"),
+        ((1..=MOST_AT_ONCE).contains(&handler.concurrency), "concurrency", "must be 1 to 4096"),
+        (handler.max_bytes <= MOST_BYTES, "max_bytes", "must be at most 1048576"),
+    ];
+    checks.into_iter().find(|check| !check.0).map(|(_, key, what)| (key, what))
+}
+
+/// Whether `text`, a URL or a host, holds a name or a password, as `http://name:password@host` does: these are secrets that
+/// listings of the settings would show.
+pub(super) fn names_somebody(text: &str) -> bool {
+    let url = reqwest::Url::parse(text).ok().filter(reqwest::Url::has_host);
+    let url = url.or_else(|| reqwest::Url::parse(&format!("https://{text}")).ok());
+    url.is_some_and(|url| !url.username().is_empty() || url.password().is_some())
 }
 
 /// Whether `text` can be called.

@@ -3,17 +3,24 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::{Complaint, Config, ConfigError, credentials, explain, line_at, line_of, typed};
+use super::checks::Complaint;
+use super::words::explain;
+use super::{Config, ConfigError, credentials, line_at, line_near, line_of, typed, variables};
 
 /// What names of settings in the environment begin with; behind it stand section and key, with `__` between them.
-const PREFIX: &str = "QY_LTY__";
+pub(super) const PREFIX: &str = "QY_LTY__";
 /// Names the file where no flag does.
-const FILE: &str = "QY_LTY_CONFIG";
+pub(super) const FILE: &str = "QY_LTY_CONFIG";
+/// How large the file may be, in bytes; the default one, which says everything, has some 10,000.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// How deep settings lie: `weather.qweather.host`. What is deeper is not even looked for: it would be, by recursion.
 const DEPTH: usize = 3;
@@ -105,7 +112,7 @@ impl Layers {
 
     /// The same with another environment.
     pub fn new(file: Option<PathBuf>, variables: impl Iterator<Item = (String, OsString)>, flags: Vec<Flag>) -> Self {
-        let ours = |name: &str| name.starts_with("QY_LTY_") || name == credentials::DIRECTORY;
+        let ours = |name: &str| variables::looks_like_ours(name) || name == credentials::DIRECTORY;
         let variables: BTreeMap<_, _> = variables.filter(|(name, _)| ours(name)).collect();
         let file = file.or_else(|| variables.get(FILE).filter(|path| !path.is_empty()).map(PathBuf::from));
         Self { file, variables, flags }
@@ -160,9 +167,7 @@ impl Layers {
 
     fn merge(&self) -> Result<Loaded, ConfigError> {
         let (text, path) = match &self.file {
-            Some(path) => {
-                (std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.clone(), source })?, path)
-            }
+            Some(path) => (text_of(path).map_err(|source| ConfigError::Read { path: path.clone(), source })?, path),
             None => (String::new(), &PathBuf::new()),
         };
         let refused = |(line, what)| ConfigError::Refused { path: path.clone(), line, what };
@@ -178,8 +183,14 @@ impl Layers {
         let config: Config = table.try_into().map_err(|error: toml::de::Error| refused((1, explain(error.message(), None))))?;
         if let Some(complaint) = config.impossible() {
             return Err(match blame(file, settings, &complaint) {
-                Some(by) => ConfigError::Setting { by: by.to_string(), what: complaint.to_string() },
-                None => refused((line_of(&text, complaint.section, complaint.key), complaint.to_string())),
+                Some(Setting { by, path, .. }) => {
+                    let (_, what) = complaint.to(|place| path.join(".") == place.to_string());
+                    ConfigError::Setting { by: by.to_string(), what }
+                }
+                None => {
+                    let (place, what) = complaint.to(|place| line_of(&text, place).is_some());
+                    refused((line_near(&text, place), what))
+                }
             });
         }
         Ok(Loaded { config, sources })
@@ -189,7 +200,10 @@ impl Layers {
     fn settings(&self) -> Result<Vec<Setting>, ConfigError> {
         let mut settings = Vec::new();
         for (name, value) in &self.variables {
-            let Some(key) = name.strip_prefix(PREFIX) else { continue };
+            let Some(key) = name.strip_prefix(PREFIX) else {
+                variables::known(name).map_err(|what| ConfigError::Setting { by: name.clone(), what })?;
+                continue;
+            };
             let not_text = || ConfigError::Setting { by: name.clone(), what: "is not UTF-8".into() };
             let path = key.to_ascii_lowercase().split("__").map(str::to_owned).collect();
             settings.push(setting(Source::Variable(name.clone()), path, value.to_str().ok_or_else(not_text)?, false)?);
@@ -200,6 +214,22 @@ impl Layers {
         }
         Ok(settings)
     }
+}
+
+/// The text of a file. What is none, such as a pipe to which nobody writes, or has no end, is not waited for.
+fn text_of(path: &Path) -> io::Result<String> {
+    let wrong = |what: String| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    let no_wait = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(no_wait).open(path)?;
+    if !file.metadata()?.is_file() {
+        return wrong("it is no regular file".into());
+    }
+    let mut bytes = Vec::new();
+    file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return wrong(format!("it has more than {MOST_BYTES} bytes, and can be no configuration"));
+    }
+    String::from_utf8(bytes).or_else(|_| wrong("it is not UTF-8".into()))
 }
 
 /// Reads a value as TOML where it is some and the key wants it so, else as plain text.
@@ -246,17 +276,17 @@ fn insert(table: &mut Table, path: &[String], value: Value) {
 }
 
 /// The setting since which `complaint` is true; `None`: it is the file's.
-fn blame(mut table: Table, settings: Vec<Setting>, complaint: &Complaint) -> Option<Source> {
+fn blame(mut table: Table, settings: Vec<Setting>, complaint: &Complaint) -> Option<Setting> {
     let wrong = |table: &Table| {
         let config: Option<Config> = table.clone().try_into().ok();
         config.and_then(|config| config.impossible()).as_ref() == Some(complaint)
     };
     let (mut since, mut was) = (None, wrong(&table));
     for setting in settings {
-        insert(&mut table, &setting.path, setting.value);
+        insert(&mut table, &setting.path, setting.value.clone());
         let is = wrong(&table);
         if is && !was {
-            since = Some(setting.by);
+            since = Some(setting);
         }
         was = is;
     }

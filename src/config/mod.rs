@@ -4,18 +4,21 @@
 //! and, for a misspelt key, the nearest right name: a setting that silently does nothing is worse than none.
 
 mod changes;
+mod checks;
 mod companion;
 mod credentials;
 mod layers;
 mod limits;
+mod log_filter;
 mod network;
 mod secret;
 mod sections;
 mod shown;
 #[cfg(test)]
 mod tests;
+mod variables;
+mod words;
 
-use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +27,7 @@ pub use changes::Changes;
 pub use companion::{ChatConfig, HandlerConfig, QWeatherConfig, Responder, WeatherConfig};
 pub use layers::{Flag, Layers, Loaded, Source};
 pub use limits::Limits;
+pub use log_filter::{FilterError, log_filter};
 pub use network::Network;
 pub use secret::Secret;
 pub use sections::{
@@ -31,6 +35,9 @@ pub use sections::{
     ServerConfig, StorageConfig, TlsConfig,
 };
 pub use shown::DEFAULT;
+
+use checks::Place;
+use words::explain;
 
 /// All settings.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
@@ -98,20 +105,6 @@ pub enum ConfigError {
     Secret(String),
 }
 
-/// A value that no server could run with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Complaint {
-    section: &'static str,
-    key: &'static str,
-    what: &'static str,
-}
-
-impl fmt::Display for Complaint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{} {}", self.section, self.key, self.what)
-    }
-}
-
 impl Config {
     /// Bytes of announcements that a connection may fall behind, all its groups together: where it is not set, a 32nd of the
     /// memory budget.
@@ -124,84 +117,12 @@ impl Config {
         let config = typed(text)?;
         match config.impossible() {
             None => Ok(config),
-            Some(complaint) => Err((line_of(text, complaint.section, complaint.key), complaint.to_string())),
+            Some(complaint) => {
+                let (place, what) = complaint.to(|place| line_of(text, place).is_some());
+                Err((line_near(text, place), what))
+            }
         }
     }
-
-    /// The first value that no server could run with.
-    fn impossible(&self) -> Option<Complaint> {
-        if let Some(what) = companion::wrong_handler(&self.handler) {
-            return Some(Complaint { section: "handler", key: "type", what });
-        }
-        let l = &self.limits;
-        let checks = [
-            (l.group_buffer == 0 || l.group_buffer > 1 << 20, "limits", "group_buffer", "must be 1 to 1048576"),
-            (l.group_bytes == Some(0), "limits", "group_bytes", "must be at least 1"),
-            (self.mailbox.ttl == 0, "mailbox", "ttl", "must be at least 1"),
-            (self.mailbox.max_ttl < self.mailbox.ttl, "mailbox", "max_ttl", "must be at least mailbox.ttl"),
-            (self.mailbox.max_ttl > u64::from(u32::MAX) / 2, "mailbox", "max_ttl", "must be at most 2147483647"),
-            (l.tokens_per_user == 0, "limits", "tokens_per_user", "must be at least 1"),
-            (l.max_frame_bytes != 0 && l.max_frame_bytes < 1024, "limits", "max_frame_bytes", "must be 0 or at least 1024"),
-            (l.head_seconds == 0, "limits", "head_seconds", "must be at least 1"),
-            (l.body_seconds == 0, "limits", "body_seconds", "must be at least 1"),
-            (l.push_bytes != 0 && l.push_bytes < 1024, "limits", "push_bytes", "must be 0 or at least 1024"),
-            (
-                l.idle_seconds != 0 && (l.ping_seconds == 0 || l.idle_seconds <= l.ping_seconds),
-                "limits",
-                "idle_seconds",
-                "must be more than limits.ping_seconds, or every quiet connection would be cut (or 0: never)",
-            ),
-            (self.tls.cert.is_some() && self.tls.key.is_none(), "tls", "cert", "needs tls.key"),
-            (self.tls.key.is_some() && self.tls.cert.is_none(), "tls", "key", "needs tls.cert"),
-            (self.tls.cert.is_some() && self.tls.self_signed, "tls", "self_signed", "and tls.cert exclude each other"),
-            (!self.tls.names.is_empty() && !self.tls.self_signed, "tls", "names", "are for tls.self_signed"),
-            (
-                self.tls.redirect.is_some() && !self.tls.on(),
-                "tls",
-                "redirect",
-                "needs a certificate: tls.cert and tls.key, or tls.self_signed",
-            ),
-            (
-                self.chat.calls() && self.chat.model.is_empty(),
-                "chat",
-                "model",
-                "must name the model, where responder is \"openai\"",
-            ),
-            (!companion::is_url(&self.chat.url), "chat", "url", "must begin with http:// or https://"),
-            (self.chat.timeout_seconds == 0, "chat", "timeout_seconds", "must be at least 1"),
-            (self.chat.idle_seconds == 0, "chat", "idle_seconds", "must be at least 1"),
-            (!(1..=companion::MOST_AT_ONCE).contains(&self.chat.concurrency), "chat", "concurrency", "must be 1 to 4096"),
-            (self.chat.turns > companion::MOST_TURNS, "chat", "turns", "must be at most 100"),
-            (
-                self.weather.qweather.as_ref().is_some_and(|q| !companion::is_host(&q.host)),
-                "weather",
-                "qweather",
-                "host must be a host's name",
-            ),
-            (!is_filter(&self.log.filter), "log", "filter", "must be levels such as \"info\" or \"warn,qy_lty=debug\""),
-            (self.storage.memory_budget < 48 << 20, "storage", "memory_budget", "must be at least 50331648 (48 MiB)"),
-            (self.server.data_dir.as_os_str().is_empty(), "server", "data_dir", "must name a directory"),
-            (
-                self.server.origins.iter().any(|o| !is_origin(o)),
-                "server",
-                "origins",
-                "must hold origins such as \"https://app.example.com\": scheme, host, port if unusual, nothing after",
-            ),
-        ];
-        checks.into_iter().find(|c| c.0).map(|(_, section, key, what)| Complaint { section, key, what })
-    }
-}
-
-/// Whether `text` has the form of an origin (RFC 6454 section 6.1), those of packaged apps and of files included.
-fn is_origin(text: &str) -> bool {
-    let clean = |host: &str| host.bytes().all(|b| b.is_ascii_graphic()) && !host.contains(['/', '?', '#', '@', '*']);
-    let parts = |(scheme, host): (&str, &str)| !scheme.is_empty() && scheme.is_ascii() && clean(host);
-    matches!(text, "null" | "file://") || text.split_once("://").is_some_and(|p| parts(p) && !p.1.is_empty())
-}
-
-/// Whether `text` says what to log.
-fn is_filter(text: &str) -> bool {
-    text.parse::<tracing_subscriber::filter::Targets>().is_ok()
 }
 
 /// Reads TOML text without asking whether its values are possible together; an error is the line and what is wrong there.
@@ -217,34 +138,32 @@ fn line_at(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|&b| b == b'\n').count() + 1
 }
 
-/// The line on which `section.key` is set; 1 when it is not in the file.
-fn line_of(text: &str, section: &str, key: &str) -> usize {
-    let Ok(table) = toml::de::DeTable::parse(text) else { return 1 };
-    let section = table.get_ref().get(section);
-    let value = section.and_then(|s| s.get_ref().get(key)).or(section);
-    value.map_or(1, |v| line_at(text, v.span().start))
+/// The line on which something is set; `None` when it is not in the file.
+fn line_of(text: &str, place: Place) -> Option<usize> {
+    let table = toml::de::DeTable::parse(text).ok()?;
+    let value = section_of(&table, place)?.get_ref().get(place.key)?;
+    Some(line_at(text, value.span().start))
+}
+
+/// The same, or where its section is; 1 when that is not in the file either.
+fn line_near(text: &str, place: Place) -> usize {
+    let section = || {
+        let table = toml::de::DeTable::parse(text).ok()?;
+        Some(line_at(text, section_of(&table, place)?.span().start))
+    };
+    line_of(text, place).or_else(section).unwrap_or(1)
+}
+
+type Found<'t, 'i> = &'t toml::Spanned<toml::de::DeValue<'i>>;
+
+fn section_of<'t, 'i>(table: &'t toml::Spanned<toml::de::DeTable<'i>>, place: Place) -> Option<Found<'t, 'i>> {
+    let mut keys = place.section.split('.');
+    let first = table.get_ref().get(keys.next()?)?;
+    let found = keys.try_fold(first, |at, key| at.get_ref().get(key))?;
+    if found.get_ref().is_array() { found.get_ref().get(place.block) } else { Some(found) }
 }
 
 /// The key that is set on a line, where one is.
 fn key_on(text: &str, line: usize) -> Option<&str> {
     text.lines().nth(line - 1)?.split_once('=').map(|(key, _)| key.trim())
-}
-
-/// Turns serde's words into ours: names the key, and for an unknown one the nearest right name.
-fn explain(message: &str, key: Option<&str>) -> String {
-    let message = message.trim().lines().collect::<Vec<_>>().join("; ");
-    let Some(rest) = message.strip_prefix("unknown field `") else {
-        return key.map_or(message.clone(), |key| format!("{key}: {message}"));
-    };
-    let mut names = rest.split('`').step_by(2);
-    let unknown = names.next().unwrap_or_default();
-    let nearest = names
-        .map(|name| (strsim::damerau_levenshtein(unknown, name), name))
-        .min()
-        .filter(|&(distance, name)| distance <= name.len().max(unknown.len()) / 2);
-    match nearest {
-        Some((_, name)) => format!("unknown key \"{unknown}\"; did you mean \"{name}\"?"),
-        None if rest.contains("`server`") => format!("unknown key \"{unknown}\"; keys belong into a section, such as [server]"),
-        None => format!("unknown key \"{unknown}\""),
-    }
 }

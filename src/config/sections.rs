@@ -147,7 +147,8 @@ pub struct StorageConfig {
     /// Bytes of memory that caches and buffers are cut to fit: the store's cache, password hashing, what waits for slow
     /// readers. Connections come on top. At least 48 MiB.
     pub memory_budget: u64,
-    /// At the start the store is rewritten when it takes more than so many times the room of what is in it; 0: never.
+    /// At the start the store is rewritten when it takes more than so many times the room of what is in it; 0: never. At
+    /// least 12: a fresh one takes up to ten times that.
     pub compact_ratio: u32,
     /// A store smaller than so many bytes is never rewritten at the start.
     pub compact_min_bytes: u64,

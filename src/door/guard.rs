@@ -43,6 +43,11 @@ impl Guard {
         }
     }
 
+    /// Open connections that are no WebSocket (yet). When they are as many as there may be, others wait unheard.
+    pub fn connections(&self) -> u32 {
+        self.all.taken()
+    }
+
     /// Takes up other limits; connections that are there keep their deadlines.
     pub(super) fn reload(&self, limits: &Limits) {
         self.all.set(limits.sockets);
@@ -174,8 +179,10 @@ mod tests {
         let first = come(&policy, [192, 0, 2, 1]).await.unwrap();
         let mut next = std::pin::pin!(come(&policy, [192, 0, 2, 2]));
         assert!(futures_util::poll!(next.as_mut()).is_pending());
+        assert_eq!(policy.guard.connections(), 1);
         drop(first);
         assert!(next.await.is_some());
+        assert_eq!(policy.guard.connections(), 0);
     }
 
     #[tokio::test]

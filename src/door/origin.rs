@@ -12,7 +12,17 @@ pub struct Origins {
 impl Origins {
     /// Allows `listed`, the server's own pages, and, where `loopback`, pages from localhost.
     pub fn new(listed: &[String], loopback: bool) -> Self {
-        Self { listed: listed.iter().map(|o| o.to_ascii_lowercase()).collect(), loopback }
+        Self { listed: listed.iter().map(|origin| normal(origin)).collect(), loopback }
+    }
+
+    /// Whether none is listed.
+    pub fn lists_none(&self) -> bool {
+        self.listed.is_empty()
+    }
+
+    /// Whether `origin` is listed.
+    pub fn lists(&self, origin: &str) -> bool {
+        self.listed.contains(&normal(origin))
     }
 
     /// Whether `origin` is a page of the server at `host` itself. Programs send none and are let through. Over HTTPS
@@ -28,16 +38,27 @@ impl Origins {
     /// could write anything there.
     pub fn allow(&self, origin: Option<&str>, host: Option<&str>) -> bool {
         let Some(origin) = origin else { return true };
-        let origin = origin.to_ascii_lowercase();
-        if self.listed.contains(&origin) {
+        if self.lists(origin) {
             return true;
         }
+        let origin = origin.to_ascii_lowercase();
         let Some((scheme, authority)) = origin.split_once("://") else { return false };
         if !matches!(scheme, "http" | "https") {
             return false;
         }
         host.is_some_and(|host| host.eq_ignore_ascii_case(authority)) || (self.loopback && is_loopback(authority))
     }
+}
+
+/// An origin as browsers write it: in small letters, without the port that its scheme has anyway.
+fn normal(origin: &str) -> String {
+    let mut origin = origin.to_ascii_lowercase();
+    for (scheme, port) in [("http://", ":80"), ("https://", ":443")] {
+        if origin.starts_with(scheme) && origin.ends_with(port) {
+            origin.truncate(origin.len() - port.len());
+        }
+    }
+    origin
 }
 
 /// Whether `host[:port]` is this machine by name.
@@ -82,6 +103,9 @@ mod tests {
         for origin in ["https://app.example.com", "http://localhost:5173", "null", "ftp://10.0.0.5:8000", "http://10.0.0.5"] {
             assert!(!origins.own(Some(origin), host, false), "{origin}");
         }
+        let usual = Origins::new(&["https://a.example:443".into(), "HTTP://b:80".into(), "http://c:443".into()], false);
+        assert!(usual.lists("https://a.example") && usual.lists("http://B") && usual.lists("http://c:443"));
+        assert!(!usual.lists("http://c") && !usual.lists("https://b") && !usual.lists("http://localhost"));
         assert!(!Origins::new(&[], false).allow(Some("http://localhost:5173"), host));
         assert!(!origins.allow(Some("http://x"), None));
     }

@@ -32,11 +32,13 @@ impl<K: Hash + Eq + Clone> Rate<K> {
         quota(n).map(|quota| Arc::new(RateLimiter::keyed(quota)))
     }
 
-    /// From now on `n` a minute; where that is another number, everybody begins anew.
-    pub fn set(&self, n: u32) {
-        if self.number.swap(n, Ordering::AcqRel) != n {
+    /// From now on `n` a minute; where that is another number, everybody begins anew. Whether it is.
+    pub fn set(&self, n: u32) -> bool {
+        let another = self.number.swap(n, Ordering::AcqRel) != n;
+        if another {
             self.limiter.store(Self::limiter(n));
         }
+        another
     }
 
     /// Counts one.
@@ -74,9 +76,11 @@ impl<K: Hash + Eq + Clone> Penalty<K> {
         Self { rate: Rate::per_minute(n), barred: Mutex::default() }
     }
 
-    /// From now on `n` a minute; who is barred stays barred.
+    /// From now on `n` a minute; where that is another number, everybody begins anew, who is barred included.
     pub fn set(&self, n: u32) {
-        self.rate.set(n);
+        if self.rate.set(n) {
+            self.barred.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
     }
 
     /// Counts one at `now`.
@@ -84,6 +88,9 @@ impl<K: Hash + Eq + Clone> Penalty<K> {
     /// # Errors
     /// The time to wait, when it is one too many or follows one too soon.
     pub fn check(&self, key: &K, now: Instant) -> Result<(), Duration> {
+        if self.rate.number.load(Ordering::Acquire) == 0 {
+            return Ok(()); // even to who was barred a moment before the number changed
+        }
         let mut barred = self.barred.lock().unwrap_or_else(PoisonError::into_inner);
         if barred.get(key).is_some_and(|&end| end > now) || self.rate.check(key).is_err() {
             barred.insert(key.clone(), now + BARRED);
@@ -161,6 +168,19 @@ mod tests {
         assert!(penalty.check(&2, at(62)).is_ok());
         penalty.barred.lock().unwrap().remove(&1);
         assert!(penalty.check(&1, at(62)).is_err(), "the rate counts by the real clock");
+    }
+
+    #[test]
+    fn another_number_pardons_and_the_same_one_does_not() {
+        let (penalty, now) = (Penalty::per_minute(1), Instant::now());
+        assert!(penalty.check(&1, now).is_ok() && penalty.check(&1, now).is_err());
+        penalty.set(1);
+        assert!(penalty.check(&1, now).is_err());
+        penalty.set(5);
+        assert!((0..5).all(|_| penalty.check(&1, now).is_ok()) && penalty.check(&1, now).is_err());
+        penalty.set(0);
+        penalty.barred.lock().unwrap().insert(1, now + BARRED); // by somebody who was just looking
+        assert!((0..100).all(|_| penalty.check(&1, now).is_ok()));
     }
 
     #[test]

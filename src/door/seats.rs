@@ -77,6 +77,11 @@ impl Gate {
         self.freed.notify_waiters();
     }
 
+    /// How many are taken.
+    pub fn taken(&self) -> u32 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
     /// Takes a seat, once one is free.
     pub async fn enter(self: &Arc<Self>) -> Pass {
         loop {

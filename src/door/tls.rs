@@ -69,7 +69,7 @@ pub type Current = Arc<ArcSwapOption<TlsAcceptor>>;
 pub struct Look {
     /// Certificate and key, where they are others than before.
     pub files: Option<(PathBuf, PathBuf)>,
-    /// Told when it is done; an error where other files can't be used, and nothing has changed.
+    /// Told when it is done; an error where the files can't be used, and nothing has changed.
     pub done: oneshot::Sender<Result<(), TlsError>>,
 }
 
@@ -147,24 +147,29 @@ impl Tls {
         }
     }
 
-    /// Goes on with other files, where they can be used.
+    /// Reads these files, or the same as before, whether they look changed or not, and goes on with them where they can be used.
     fn turn_to(&mut self, files: Option<(PathBuf, PathBuf)>) -> Result<(), TlsError> {
-        let Some((cert, key)) = files.filter(|(cert, key)| (cert, key) != (&self.cert, &self.key)) else {
-            self.look();
-            return Ok(());
-        };
+        let same = (self.cert.clone(), self.key.clone());
+        let (cert, key) = files.unwrap_or_else(|| same.clone());
+        let others = (&cert, &key) != (&same.0, &same.1);
         let stamp = Stamp::of(&cert, &key);
-        let pair = read(&cert, &key)?;
-        warn_of(&key);
-        (self.cert, self.key, self.stamp) = (cert, key, stamp);
-        self.take(pair);
+        let pair = read(&cert, &key);
+        if !others {
+            self.stamp = stamp; // who asked hears what is wrong; it need not be said again
+        } else if pair.is_ok() {
+            warn_of(&key);
+            (self.cert, self.key, self.stamp) = (cert, key, stamp);
+        }
+        self.take(pair?);
         Ok(())
     }
 
     fn take(&mut self, (acceptor, fingerprint): (TlsAcceptor, [u8; 32])) {
         self.current.store(Some(Arc::new(acceptor)));
-        self.fingerprint = fingerprint;
-        tracing::info!(fingerprint = self.fingerprint(), "a new certificate is in use");
+        if self.fingerprint != fingerprint {
+            self.fingerprint = fingerprint;
+            tracing::info!(fingerprint = self.fingerprint(), "a new certificate is in use");
+        }
     }
 
     fn look(&mut self) {
@@ -253,6 +258,27 @@ mod tests {
         tls.turn_to(Some((other.cert.clone(), other.key.clone()))).unwrap();
         assert_eq!((tls.fingerprint(), &tls.cert), (other.fingerprint(), &other.cert));
         tls.turn_to(None).unwrap();
+        assert_eq!(tls.fingerprint(), other.fingerprint());
+    }
+
+    #[test]
+    fn who_asks_hears_of_a_broken_pair_however_often() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (mut tls, other) = (own(here.path()), own(there.path()));
+        let (first, whole) = (tls.fingerprint(), fs::read(&tls.cert).unwrap());
+        let named = Some((tls.cert.clone(), tls.key.clone()));
+        fs::write(&tls.cert, "nothing").unwrap();
+        tls.look(); // has seen it
+        for files in [named.clone(), None, named.clone()] {
+            assert!(tls.turn_to(files).unwrap_err().to_string().contains("holds no certificate"));
+        }
+        assert!(tls.current.load().is_some() && tls.fingerprint() == first);
+        fs::write(&tls.cert, whole).unwrap();
+        tls.turn_to(named.clone()).unwrap();
+        for (from, to) in [(&other.cert, &tls.cert), (&other.key, &tls.key)] {
+            fs::copy(from, to).unwrap();
+        }
+        tls.turn_to(named).unwrap();
         assert_eq!(tls.fingerprint(), other.fingerprint());
     }
 

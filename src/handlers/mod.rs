@@ -79,8 +79,8 @@ impl Handlers {
         })
     }
 
-    /// The handlers for `new`, these having been made for `old`. What is configured as before is the same as before, with
-    /// all that it remembers; conversations outlive any change.
+    /// The handlers for `new`, these having been made for `old`. What is configured as before, each `[[handler]]` by itself,
+    /// is the same as before, with all that it remembers; conversations outlive any change.
     ///
     /// # Errors
     /// [`HandlersError`].
@@ -95,7 +95,7 @@ impl Handlers {
             own: if old.handler == new.handler {
                 self.own.clone()
             } else {
-                Arc::new(own::OwnTypes::new(&new.handler, client.clone(), &self.metrics))
+                Arc::new(self.own.changed(&new.handler, client.clone(), &self.metrics))
             },
             own_types: own_types(new),
             catalog: self.catalog.clone(),

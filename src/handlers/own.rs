@@ -30,7 +30,7 @@ struct Own {
 
 /// All of them, by type.
 pub(super) struct OwnTypes {
-    types: HashMap<String, Own>,
+    types: HashMap<String, Arc<Own>>,
     client: Option<Client>,
 }
 
@@ -50,10 +50,26 @@ struct Question<'a> {
 impl OwnTypes {
     /// As configured.
     pub(super) fn new(config: &[HandlerConfig], client: Option<Client>, metrics: &Arc<Metrics>) -> Self {
-        let own = |config: &HandlerConfig| {
+        Self::with(config, client, metrics, |_| None)
+    }
+
+    /// As configured now: a type whose block is as before goes on, with what is under way and what is known of its program.
+    pub(super) fn changed(&self, config: &[HandlerConfig], client: Option<Client>, metrics: &Arc<Metrics>) -> Self {
+        let before = |new: &HandlerConfig| self.types.get(&new.kind).filter(|own| own.config == *new).cloned();
+        Self::with(config, client, metrics, before)
+    }
+
+    fn with(
+        config: &[HandlerConfig],
+        client: Option<Client>,
+        metrics: &Arc<Metrics>,
+        before: impl Fn(&HandlerConfig) -> Option<Arc<Own>>,
+    ) -> Self {
+        let new = |config: &HandlerConfig| {
             let at_once = Semaphore::new(config.concurrency);
-            (config.kind.clone(), Own { config: config.clone(), at_once, breaker: Breaker::default(), metrics: metrics.clone() })
+            Arc::new(Own { config: config.clone(), at_once, breaker: Breaker::default(), metrics: metrics.clone() })
         };
+        let own = |config: &HandlerConfig| (config.kind.clone(), before(config).unwrap_or_else(|| new(config)));
         Self { types: config.iter().map(own).collect(), client }
     }
 
@@ -116,6 +132,19 @@ fn signature(secret: &[u8], seconds: i64, body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unchanged_block_goes_on() {
+        let block = |kind: &str, url: &str| {
+            toml::from_str::<HandlerConfig>(&format!("type = \"{kind}\"\nurl = \"http://{url}\"\nsecret = \"s\"")).unwrap()
+        };
+        let metrics = Metrics::new(Arc::default());
+        let before = OwnTypes::new(&[block("a", "x"), block("b", "x")], None, &metrics);
+        let after = before.changed(&[block("b", "y"), block("c", "x"), block("a", "x")], None, &metrics);
+        assert!(Arc::ptr_eq(&before.types["a"], &after.types["a"]), "with its breaker");
+        assert!(!Arc::ptr_eq(&before.types["b"], &after.types["b"]));
+        assert_eq!((after.types["b"].config.url.as_str(), after.types.len()), ("http://y", 3));
+    }
 
     #[test]
     fn the_signature_is_what_others_compute() {

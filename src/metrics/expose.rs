@@ -15,6 +15,10 @@ pub struct Look {
     pub connections: usize,
     /// How many there may be; 0: any number.
     pub connections_limit: u32,
+    /// Open HTTP connections that are no WebSocket (yet).
+    pub http_connections: u32,
+    /// How many there may be; 0: any number.
+    pub http_connections_limit: u32,
     /// Groups of users, of devices, and the one of all.
     pub groups: [Group; 3],
     /// How often a connection has fallen behind its groups.
@@ -100,6 +104,9 @@ impl Metrics {
     fn connections(&self, page: &mut Page, look: &Look) {
         page.gauge("connections", "Live WebSockets.", look.connections);
         page.gauge("connections_limit", "How many there may be; 0: any number (limits.connections).", look.connections_limit);
+        let (open, most) = (look.http_connections, look.http_connections_limit);
+        page.gauge("http_connections", "Open HTTP connections that are no WebSocket (yet).", open);
+        page.gauge("http_connections_limit", "How many there may be, others wait; 0: any number (limits.sockets).", most);
         page.counter("sessions_started_total", "WebSockets that were let in.", self.sessions.started.get());
         let ended = "WebSockets that ended, by the close code that we sent; client: it closed or vanished.";
         page.counters("sessions_ended_total", ended, "code", self.sessions.ended.all());
@@ -114,8 +121,8 @@ impl Metrics {
     fn traffic(&self, page: &mut Page, look: &Look) {
         let traffic = &self.traffic;
         page.counters("messages_received_total", "Messages of clients.", "type", traffic.received.all());
-        page.counters("messages_sent_total", "Answers and pushes written to clients.", "type", traffic.sent.all());
-        page.counters("errors_sent_total", "Error events written to clients.", "code", traffic.faults.all());
+        page.counters("messages_sent_total", "Answers and pushes handed to clients' sockets.", "type", traffic.sent.all());
+        page.counters("errors_sent_total", "Error events handed to clients' sockets.", "code", traffic.faults.all());
         page.counter("lagged_total", "Times a connection fell behind its groups: what was live is lost to it.", look.lagged);
         page.counter("log_rereads_total", "Times a connection that fell behind went back to the log.", traffic.rereads.get());
     }

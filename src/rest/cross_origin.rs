@@ -26,8 +26,7 @@ impl CrossOrigin {
     pub(super) fn new(app: Arc<App>) -> Self {
         let ours = app.clone();
         let listed = AllowOrigin::dynamic(move |origin, _, _| {
-            let config = ours.config();
-            origin.filter(|origin| config.server.origins.iter().any(|listed| listed.as_bytes() == origin.as_bytes())).cloned()
+            origin.filter(|origin| origin.to_str().is_ok_and(|origin| ours.door.origins().lists(origin))).cloned()
         });
         // Without credentials: another origin's page brings a token of its own, never our page's cookie.
         let cors = Cors::new().allow_origin(listed).allow_methods(METHODS.to_vec()).allow_headers(SENDS.to_vec());
@@ -38,7 +37,7 @@ impl CrossOrigin {
 #[async_trait]
 impl salvo::Handler for CrossOrigin {
     async fn handle(&self, req: &mut Request, depot: &mut Depot, res: &mut Response, ctrl: &mut FlowCtrl) {
-        if !self.app.config().server.origins.is_empty() {
+        if !self.app.door.origins().lists_none() {
             self.cors.handle(req, depot, res, ctrl).await;
         }
     }

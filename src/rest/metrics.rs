@@ -58,6 +58,8 @@ fn look(app: &App, ready: bool) -> Look {
         ready,
         connections: app.hub.presence().count(),
         connections_limit: config.limits.connections,
+        http_connections: app.door.guard.connections(),
+        http_connections_limit: config.limits.sockets,
         groups: app.hub.group_sizes(),
         lagged: app.hub.lagged_count(),
         mailboxes,

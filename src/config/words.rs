@@ -1,0 +1,58 @@
+//! What serde and the TOML reader say, in words for people.
+
+/// The name among `names` that `given` is nearest to, where it is near at all.
+pub(super) fn nearest<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let near = names.into_iter().map(|name| (strsim::damerau_levenshtein(given, name), name)).min();
+    near.filter(|&(distance, name)| distance <= name.len().max(given.len()) / 2).map(|(_, name)| name)
+}
+
+/// Turns serde's words into ours: names the key, and for an unknown one the nearest right name.
+pub(super) fn explain(message: &str, key: Option<&str>) -> String {
+    let message = message.trim().lines().collect::<Vec<_>>().join("; ");
+    let Some(rest) = message.strip_prefix("unknown field `") else {
+        let said = plain(&message).unwrap_or(message);
+        return key.map_or(said.clone(), |key| format!("{key}: {said}"));
+    };
+    let mut names = rest.split('`').step_by(2);
+    let unknown = names.next().unwrap_or_default();
+    match nearest(unknown, names) {
+        Some(name) => format!("unknown key \"{unknown}\"; did you mean \"{name}\"?"),
+        None if rest.contains("`server`") => format!("unknown key \"{unknown}\"; keys belong into a section, such as [server]"),
+        None => format!("unknown key \"{unknown}\""),
+    }
+}
+
+/// What is wanted, in place of the types and the parsers that serde names; `None` where it says nothing of these.
+fn plain(message: &str) -> Option<String> {
+    if message == "invalid socket address syntax" {
+        return Some("must be an address and port, such as 127.0.0.1:8000".into());
+    }
+    if let Some(rest) = message.strip_prefix("unknown variant `") {
+        let (given, known) = rest.rsplit_once("`, expected ")?;
+        let known: Vec<_> = known.split('`').skip(1).step_by(2).collect();
+        let near = nearest(given, known.iter().copied()).map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default();
+        return Some(format!("must be \"{}\", not \"{given}\"{near}", known.join("\" or \"")));
+    }
+    let rest = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "))?;
+    let (given, wanted) = rest.rsplit_once(", expected ")?;
+    let wanted = match wanted {
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number from 0",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a string" | "path string" | "string or table" => "a string",
+        "a sequence" => "a list, such as [\"a\", \"b\"]",
+        "socket address" => "an address and port, such as \"127.0.0.1:8000\"",
+        other if other.starts_with("struct ") || other == "a map" => "a section",
+        _ => return None,
+    };
+    let given = given.replace('`', "");
+    let article = if given.starts_with("integer") { "the" } else { "a" };
+    Some(match given.split_once(' ') {
+        Some(("string" | "integer" | "boolean", _)) => format!("must be {wanted}, not the {given}"),
+        _ if given == "map" => format!("must be {wanted}, not a section"),
+        _ => format!("must be {wanted}, not {article} {given}"),
+    })
+}
