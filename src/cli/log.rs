@@ -15,7 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
 use super::journal::Journal;
-use crate::config::{LogConfig, LogFormat};
+use crate::config::{LogConfig, LogFormat, log_filter};
 use crate::wire::text::unseen;
 
 /// Says what is logged, over the configuration.
@@ -37,15 +37,17 @@ pub(super) struct Log {
 /// Starts it.
 pub(super) fn start(config: &LogConfig) -> anyhow::Result<Log> {
     let asked = std::env::var(ASKED).ok().filter(|text| !text.is_empty());
-    let filter = asked.as_deref().map(str::parse::<Targets>);
-    let wrong = matches!(filter, Some(Err(_)));
-    let asked_for = filter.and_then(Result::ok);
+    let (asked_for, wrong) = match asked.as_deref().map(log_filter) {
+        None => (None, None),
+        Some(Ok(filter)) => (Some(filter), None),
+        Some(Err(error)) => (None, Some(error)),
+    };
     let obeyed = asked_for.is_some();
     let (filter, handle) = reload::Layer::new(asked_for.map_or_else(|| configured(&config.filter), Ok)?);
     let (output, trouble) = output(config.format)?;
     tracing_subscriber::registry().with(filter).with(output).try_init().context("the log could not be started")?;
-    if wrong {
-        tracing::warn!(RUST_LOG = asked, usual = config.filter, "RUST_LOG can't be read; the usual is logged");
+    if let Some(error) = wrong {
+        tracing::warn!(%error, usual = config.filter, "RUST_LOG can't be read; the usual is logged");
     }
     if let Some(error) = trouble {
         tracing::warn!(%error, "the journal can't be reached; the log goes to standard error");
@@ -69,7 +71,7 @@ impl Log {
 }
 
 fn configured(filter: &str) -> anyhow::Result<Targets> {
-    filter.parse().map_err(|error| anyhow!("log.filter: {error}"))
+    log_filter(filter).map_err(|error| anyhow!("log.filter {error}"))
 }
 
 /// Who writes; and why it is not the journal, where it should have been.
