@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use super::call::{Call, Reply};
 use crate::error::ApiError;
+use crate::hub::Connection;
 use crate::ids::{ConnId, DeviceId, UserId};
-use crate::metrics::{Label, Refused, Timed};
+use crate::metrics::{Label, Metrics, Refused, Timed};
 use crate::wire::Timestamp;
 
 /// One live connection.
@@ -17,6 +18,45 @@ struct ConnectionView {
     address: String,
     connected_at: Timestamp,
     last_activity: Timestamp,
+}
+
+/// What the mailboxes have counted since the start.
+#[derive(Serialize)]
+struct MailboxStats {
+    accepted: u64,
+    delivered: u64,
+    expired: u64,
+    refused_full: u64,
+    refused_disk: u64,
+    strange_acks: u64,
+    rereads: u64,
+}
+
+impl From<&Metrics> for MailboxStats {
+    fn from(metrics: &Metrics) -> Self {
+        Self {
+            accepted: metrics.mailbox.accepted.get(),
+            delivered: metrics.mailbox.delivered.get(),
+            expired: metrics.mailbox.expired.get(),
+            refused_full: metrics.refused.of(Refused::MailboxFull).get(),
+            refused_disk: metrics.refused.of(Refused::DiskLow).get(),
+            strange_acks: metrics.mailbox.strange_acks.get(),
+            rereads: metrics.traffic.rereads.get(),
+        }
+    }
+}
+
+impl From<&Connection> for ConnectionView {
+    fn from(connection: &Connection) -> Self {
+        Self {
+            id: connection.id,
+            user_id: connection.identity.user_id,
+            device_id: connection.identity.device_id,
+            address: connection.identity.address.to_string(),
+            connected_at: connection.since,
+            last_activity: connection.last_activity(),
+        }
+    }
 }
 
 /// `GET /api/monitor/connections`: their number, a page of them, and what was counted since the start.
@@ -35,16 +75,6 @@ pub(super) async fn connections(call: Call) -> Result<Reply, ApiError> {
         next: Option<ConnId>,
     }
     #[derive(Serialize)]
-    struct MailboxStats {
-        accepted: u64,
-        delivered: u64,
-        expired: u64,
-        refused_full: u64,
-        refused_disk: u64,
-        strange_acks: u64,
-        rereads: u64,
-    }
-    #[derive(Serialize)]
     struct SessionStats {
         started: u64,
         ended: u64,
@@ -54,38 +84,19 @@ pub(super) async fn connections(call: Call) -> Result<Reply, ApiError> {
         received: u64,
         sent: u64,
     }
-    let metrics = &call.app.metrics;
-    let mailbox = MailboxStats {
-        accepted: metrics.mailbox.accepted.get(),
-        delivered: metrics.mailbox.delivered.get(),
-        expired: metrics.mailbox.expired.get(),
-        refused_full: metrics.refused.of(Refused::MailboxFull).get(),
-        refused_disk: metrics.refused.of(Refused::DiskLow).get(),
-        strange_acks: metrics.mailbox.strange_acks.get(),
-        rereads: metrics.traffic.rereads.get(),
-    };
     let (after, limit) = call.page()?;
-    let hub = &call.app.hub;
+    let (hub, metrics) = (&call.app.hub, &*call.app.metrics);
     let (page, more) = hub.presence().connections(ConnId(after), limit);
-    let next = page.last().map(|c| c.id).filter(|_| more);
-    let view = |c: &crate::hub::Connection| ConnectionView {
-        id: c.id,
-        user_id: c.identity.user_id,
-        device_id: c.identity.device_id,
-        address: c.identity.address.to_string(),
-        connected_at: c.since,
-        last_activity: c.last_activity(),
-    };
     let stats = Stats {
         total_connections: hub.presence().count(),
         groups: hub.group_count(),
         lagged: hub.lagged_count(),
-        mailbox,
+        mailbox: metrics.into(),
         sessions: SessionStats { started: metrics.sessions.started.get(), ended: metrics.sessions.ended.sum() },
         messages: MessageStats { received: metrics.traffic.received.sum(), sent: metrics.traffic.sent.sum() },
         refused: metrics.refused.sum(),
-        connections: page.iter().map(|c| view(c)).collect(),
-        next,
+        next: page.last().map(|connection| connection.id).filter(|_| more),
+        connections: page.iter().map(|connection| (&**connection).into()).collect(),
     };
     Reply::data("ok", &stats)
 }
