@@ -1,8 +1,8 @@
 //! The directory that holds everything: made private, refused when it is not ours alone.
 
-use std::fs::{self, DirBuilder, Permissions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Only we read, write and enter.
@@ -85,6 +85,18 @@ pub fn prepare(path: &Path) -> Result<PathBuf, DataDirError> {
         return Err(DataDirError::Symlink(store));
     }
     fs::canonicalize(path).map_err(io_error)
+}
+
+/// Writes a file for our eyes only, whole or not at all. Its directory is to be synced by who needs that.
+///
+/// # Errors
+/// What the system says.
+pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let part = path.with_extension("part");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(part, path)
 }
 
 /// The ballast's file, in the data directory.

@@ -24,7 +24,7 @@
 //! | [`store`] | what outlives the process; backup, restore, check, compact, migrate | data_dir, ids, wire |
 //! | [`hub`] | groups and presence | ids, wire |
 //! | [`mailbox`] | what waits for whom: append → commit → announce | config, data_dir, hub, store |
-//! | [`door`] | listening sockets, TLS, real addresses, origins, rates, seats | audit, config, ids |
+//! | [`door`] | listening sockets, TLS, real addresses, origins, rates, seats | audit, config, data_dir, ids |
 //! | [`auth`] | credentials, passwords, tickets, pairing, the page's cookie | config, door, store |
 //! | [`handlers`] | what the companion answers | config, door, store, wire |
 //! | [`health`] | whether the server does its work | hub, store |

@@ -19,6 +19,7 @@ use crate::app::{App, OpenError};
 use crate::config::Config;
 use crate::data_dir;
 use crate::door::listen::ConsolePath;
+use crate::door::tls;
 use crate::serve::Console as Served;
 use crate::store::StoreError;
 
@@ -95,7 +96,7 @@ impl Console {
         };
         let path = ConsolePath::of(&data)?;
         // Nothing is ever encrypted here, but the client wants to know with what it would be.
-        let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+        tls::provide();
         let client = Client::builder().unix_socket(path.as_path()).no_proxy().build()?;
         Ok(Self { client, path, own })
     }

@@ -2,7 +2,6 @@
 
 use std::env::VarError;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -28,7 +27,7 @@ pub(super) fn run(layers: Layers) -> anyhow::Result<()> {
     let password = match std::env::var(ADMIN_PASSWORD) {
         Ok(password) if !password.is_empty() => Some(password),
         Ok(_) | Err(VarError::NotPresent) => {
-            credential("admin-password")?.map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+            layers.credential("admin-password")?.map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
         }
         Err(VarError::NotUnicode(_)) => return Err(anyhow!("{ADMIN_PASSWORD} is not UTF-8")),
     };
@@ -74,16 +73,6 @@ fn listeners(config: &mut Config) -> anyhow::Result<(Listeners, Option<SocketAdd
         _ => anyhow!("can't listen on {address}: {error}"),
     })?;
     Ok((listener.into(), None))
-}
-
-/// What `file` holds in systemd's directory of credentials; `None` where there is none, or nothing in it.
-fn credential(file: &str) -> anyhow::Result<Option<String>> {
-    let Some(directory) = std::env::var_os("CREDENTIALS_DIRECTORY") else { return Ok(None) };
-    match std::fs::read_to_string(Path::new(&directory).join(file)) {
-        Ok(text) => Ok(Some(text).filter(|text| !text.trim().is_empty())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(anyhow!("the credential {file} can't be read: {error}")),
-    }
 }
 
 async fn either(interrupt: &mut Signal, terminate: &mut Signal) {

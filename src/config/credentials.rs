@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::Secret;
 use super::layers::{Layers, Loaded, Source};
+use super::{ConfigError, Secret};
 
 /// Names the directory of systemd's credentials.
 pub(super) const DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
@@ -55,10 +55,21 @@ fn secret(layers: &Layers, name: &str, credential: &str) -> Result<Option<(Secre
     if let Some(secret) = layers.variable(name).and_then(|text| usable(text.to_str()?)) {
         return Ok(Some((secret, Source::Variable(name.into()))));
     }
-    let Some(directory) = layers.variable(DIRECTORY) else { return Ok(None) };
-    match std::fs::read_to_string(Path::new(directory).join(credential)) {
-        Ok(text) => Ok(usable(&text).map(|secret| (secret, Source::Credential(credential.into())))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("the credential {credential} can't be read: {error}")),
+    let found = layers.credential(credential).map_err(|error| error.to_string())?;
+    Ok(found.and_then(|text| usable(&text)).map(|secret| (secret, Source::Credential(credential.into()))))
+}
+
+impl Layers {
+    /// What `file` holds in systemd's directory of credentials; `None` where there is none, or nothing in it.
+    ///
+    /// # Errors
+    /// [`ConfigError::Secret`] where it is there and can't be read.
+    pub fn credential(&self, file: &str) -> Result<Option<String>, ConfigError> {
+        let Some(directory) = self.variable(DIRECTORY) else { return Ok(None) };
+        match std::fs::read_to_string(Path::new(directory).join(file)) {
+            Ok(text) => Ok(Some(text).filter(|text| !text.trim().is_empty())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ConfigError::Secret(format!("the credential {file} can't be read: {error}"))),
+        }
     }
 }

@@ -4,13 +4,15 @@
 //! beginning before any clock could be: a box without a battery starts in the past, and a pinned certificate that changes
 //! would lock its devices out.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, date_time_ymd};
+
+use crate::data_dir::{BESIDES_DIRECTORY, write_private};
 
 /// Why there is no certificate of our own. Prints as one plain sentence.
 #[derive(Debug, thiserror::Error)]
@@ -28,8 +30,6 @@ pub enum SelfSignedError {
     Unmakeable(String),
 }
 
-/// Where it is, in the data directory.
-const DIRECTORY: &str = "tls";
 /// What it was made for, beside it.
 const NAMES: &str = "names";
 
@@ -39,7 +39,7 @@ const NAMES: &str = "names";
 /// # Errors
 /// [`SelfSignedError`]: the disk's, or a name that can't be in a certificate.
 pub(super) fn ensure(data: &Path, names: &[String], listen: SocketAddr) -> Result<(PathBuf, PathBuf), SelfSignedError> {
-    let at = data.join(DIRECTORY);
+    let at = data.join(BESIDES_DIRECTORY);
     let (cert, key) = (at.join("cert.pem"), at.join("key.pem"));
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -58,10 +58,10 @@ pub(super) fn ensure(data: &Path, names: &[String], listen: SocketAddr) -> Resul
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&at).map_err(failed(&at))?;
     let made = KeyPair::generate().and_then(|pair| Ok((parameters(names, listen)?.self_signed(&pair)?, pair)));
     let (certificate, pair) = made.map_err(|error| SelfSignedError::Unmakeable(error.to_string()))?;
-    write(&at.join(NAMES), said.as_bytes()).map_err(failed(&at))?;
+    write_private(&at.join(NAMES), said.as_bytes()).map_err(failed(&at))?;
     // The certificate last: it stands for both being there.
-    write(&key, pair.serialize_pem().as_bytes()).map_err(failed(&key))?;
-    write(&cert, certificate.pem().as_bytes()).map_err(failed(&cert))?;
+    write_private(&key, pair.serialize_pem().as_bytes()).map_err(failed(&key))?;
+    write_private(&cert, certificate.pem().as_bytes()).map_err(failed(&cert))?;
     File::open(&at).and_then(|directory| directory.sync_all()).map_err(failed(&at))?;
     Ok((cert, key))
 }
@@ -93,15 +93,6 @@ fn host_name() -> Option<String> {
     let name = rustix::system::uname().nodename().to_str().ok()?.to_ascii_lowercase();
     let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
     (!name.is_empty() && name != "localhost" && name.chars().all(good) && name.parse::<IpAddr>().is_err()).then_some(name)
-}
-
-/// Writes a file for our eyes only, whole or not at all.
-fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    let part = path.with_extension("part");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(part, path)
 }
 
 #[cfg(test)]

@@ -62,6 +62,11 @@ pub enum TlsError {
     SelfSigned(#[from] self_signed::SelfSignedError),
 }
 
+/// Has clients of ours use the same TLS as the server. Only the first call sets it; all want the same.
+pub fn provide() {
+    let _ = ring::default_provider().install_default();
+}
+
 /// What new connections are served with.
 pub type Current = Arc<ArcSwapOption<TlsAcceptor>>;
 

@@ -10,6 +10,7 @@ use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, RequestBuilder, Response};
 use tokio::time::timeout;
 
+use crate::door::tls;
 use crate::metrics::{Metrics, Outcome, Upstream};
 
 /// How long connecting may take.
@@ -117,8 +118,7 @@ impl From<reqwest::Error> for UpstreamError {
 /// # Errors
 /// When TLS can't be set up.
 pub(super) fn client() -> Result<Client, reqwest::Error> {
-    // Only the first call sets it; all want the same.
-    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+    tls::provide();
     let same_host = |attempt: Attempt<'_>| {
         let first =
             attempt.previous().first().map(|url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port()));

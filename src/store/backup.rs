@@ -4,9 +4,9 @@
 //! meanwhile ([`capture`](super::capture)). Read in order that is exactly the store as it was when the scan ended: every change
 //! sets or removes a key, whatever it was before. Nobody waits for a backup but for the moments at which it begins and ends.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use serde::Serialize;
@@ -17,7 +17,7 @@ use super::draft::{Draft, draft_path, remove, swap, turn};
 use super::dump::{Amount, BackupError, DumpReader, DumpWriter, Header, Record};
 use super::writer::Severity;
 use super::{SCHEMA, Store};
-use crate::data_dir::{self, BESIDES, BESIDES_DIRECTORY};
+use crate::data_dir::{self, BESIDES, BESIDES_DIRECTORY, write_private};
 
 impl Severity for BackupError {
     fn fatal(&self) -> bool {
@@ -153,7 +153,7 @@ fn fill(source: impl Read, path: &Path) -> Result<RestoreReport, BackupError> {
             Record::Remove { tree, key } => drop(of(tree)?.remove(key)?),
             // Names that are not ours could lead anywhere.
             Record::File { name, content } if BESIDES.contains(&name.as_str()) => {
-                write_private(&path.with_file_name(name), &content)?;
+                write_beside(path.parent().unwrap_or(Path::new(".")), &name, &content)?;
             }
             Record::File { .. } => return Err(BackupError::Damaged("it holds a file that is unknown")),
         }
@@ -167,14 +167,10 @@ fn fill(source: impl Read, path: &Path) -> Result<RestoreReport, BackupError> {
     Ok(RestoreReport { header, amount, new_epoch })
 }
 
-/// Writes a file that we alone may read.
-fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    if let Some(parent) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
-    }
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(content)?;
-    file.sync_all()
+/// Writes what lies beside the store in the data directory `data`.
+fn write_beside(data: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data.join(BESIDES_DIRECTORY))?;
+    write_private(&data.join(name), content)
 }
 
 #[cfg(test)]
@@ -280,7 +276,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn what_lies_beside_the_store_comes_along_and_nothing_is_half_restored() {
         let (dir, store) = filled().await;
-        write_private(&dir.path().join("data/tls/cert.pem"), b"certificate").unwrap();
+        write_beside(&dir.path().join("data"), "tls/cert.pem", b"certificate").unwrap();
         let (bytes, _) = store.backup(Vec::new(), 0).await.unwrap();
         let target = data_dir::prepare(&dir.path().join("target")).unwrap();
         let mut cut = bytes.clone();

@@ -73,7 +73,6 @@ pub(super) struct Capture {
 }
 
 /// Tells whether a capture has failed.
-#[derive(Clone)]
 pub(super) struct Watch(Arc<Notes>);
 
 impl Watch {
