@@ -9,16 +9,17 @@ use arc_swap::{ArcSwap, Guard};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::accounts::pairing::Pairings;
+use crate::admission::Admission;
 use crate::auth::Auth;
 use crate::config::Config;
 use crate::data_dir::{self, DataDirError};
-use crate::door::Door;
 use crate::handlers::{Handlers, HandlersError};
 use crate::health::{Health, Prober};
 use crate::hub::Hub;
 use crate::mailbox::Mailbox;
-use crate::metrics::Metrics;
 use crate::store::{Store, StoreError, compact};
+use crate::telemetry::metrics::Metrics;
 
 /// The shared state of one running server.
 pub struct App {
@@ -28,8 +29,10 @@ pub struct App {
     pub store: Store,
     /// Who is who.
     pub auth: Auth,
-    /// Who may knock.
-    pub door: Door,
+    /// Devices that wait to be claimed.
+    pub pairings: Pairings,
+    /// Who may connect.
+    pub admission: Admission,
     /// Who hears what.
     pub hub: Arc<Hub>,
     /// What waits for whom.
@@ -91,7 +94,7 @@ impl App {
     /// When the last flush fails.
     pub async fn close(self: Arc<Self>) -> Result<(), StoreError> {
         if let Err(error) = self.auth.sweep().await {
-            tracing::warn!(%error, "the last sightings were not written");
+            tracing::warn!(%error, "the last last_seen were not written");
         }
         if let Err(error) = self.mailbox.sweep(true).await {
             tracing::warn!(%error, "the last acknowledgements were not written");
@@ -111,7 +114,8 @@ impl App {
             mailbox: Mailbox::open(store.clone(), hub.clone(), &config, metrics.clone())?,
             handlers: ArcSwap::from_pointee(Handlers::new(&config, store.clone(), &metrics)?),
             auth: Auth::new(store.clone(), &config.limits, config.storage.hashers()).map_err(StoreError::from)?,
-            door: Door::new(&config, metrics.clone()),
+            pairings: Pairings::default(),
+            admission: Admission::new(&config, metrics.clone()),
             hub,
             metrics,
             sessions: TaskTracker::new(),
@@ -140,7 +144,7 @@ impl App {
 
     /// Takes up `config` and the `handlers` made for it: everybody goes by them from the next look on.
     pub fn reload(&self, config: Config, handlers: Handlers) {
-        self.door.reload(&config);
+        self.admission.reload(&config);
         self.auth.reload(&config.limits);
         self.hub.reload(config.limits.group_buffer, config.group_bytes());
         self.mailbox.reload(&config);

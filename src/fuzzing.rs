@@ -1,8 +1,8 @@
-//! What fuzzers throw bytes at: the targets below `fuzz/`, and `tests/corpus.rs` with the same seeds. Each function panics when
-//! a promise is broken, and is otherwise silent. Two more live where their parsers are: `rest::fuzz_body`, `store::fuzz_key`.
+//! Entry points of the fuzz targets in `fuzz/` and of the corpus test, which runs the same seeds. Each panics when a parser breaks
+//! its promise.
 
 use crate::auth::credential::{Places, bearer, offers_subprotocol};
-use crate::auth::{Credential, browser};
+use crate::auth::{Credential, cookies};
 use crate::config::{Config, Flag, Layers};
 use crate::wire::inbound::parse;
 
@@ -31,8 +31,8 @@ pub fn credential(bytes: &[u8]) {
     if let Some(Credential::Token(secret) | Credential::Ticket(secret)) = places.credential() {
         assert!(!secret.is_empty() && text.contains(&secret), "{text:?}");
     }
-    let _ = (bearer(text), offers_subprotocol(text), lines.next().and_then(|line| browser::token(line, false)));
-    assert!(browser::csrf_fits(text, &browser::csrf(text)));
+    let _ = (bearer(text), offers_subprotocol(text), lines.next().and_then(|line| cookies::token(line, false)));
+    assert!(cookies::csrf_fits(text, &cookies::csrf(text)));
 }
 
 /// A configuration file: an error names a line that the file has. And the same as a `--set`.
@@ -48,3 +48,8 @@ pub fn config(bytes: &[u8]) {
         assert!(said.starts_with("--set ") || said.contains(" is missing"), "{said}");
     }
 }
+
+/// The body of a REST call, as strangers may send it: an object, or an error that names what is wrong.
+pub use crate::api::fuzz_body as body;
+/// A key and a record of the mailbox: what can be read is written the same way.
+pub use crate::store::fuzz_key as mailbox_key;

@@ -1,66 +1,79 @@
 //! qy-lty: companion devices, apps and web pages talk to each other in real time through one binary.
 //!
-//! # The map of the house
+//! # Architecture
 //! ```text
-//!  device/app ──TCP──► door ──► auth ──► session ◄─────────────┐
-//!                       │         │         │ typed message    │ frames, shared, encoded once
-//!  REST client ───────► rest ─────┤         ▼                  │
-//!                                 │      handlers              │
-//!                                 ▼                            │
-//!                               store ◄── mailbox ──────────► hub
-//!                          (sled, and nobody else names it)   (tokio broadcast: user_, device_, all)
-//!
-//!  command line ──socket in the data directory──► rest (the console: every caller owns the directory)
+//!  device/app ──TCP──► net ──► admission ──► auth ──► session ◄───────────────┐
+//!                                              │         │ typed message      │ payloads; one shared frame
+//!  REST client ──► http ──► api ───────────────┤         ▼                    │
+//!  owner's CLI ──► control socket ──► api ─────┘      handlers ──► mailbox ──► hub
+//!                           │                                        │     (tokio broadcast: user_, device_, all)
+//!                           ▼                                        ▼
+//!                        accounts  ◄── policy: who may do what     store (sled, and nobody else names it)
 //! ```
 //!
-//! | room | what it does | may know of |
-//! | --- | --- | --- |
-//! | [`ids`] | newtypes for every id | nothing |
-//! | [`wire`] | the bytes: inbound, outbound, frames, close codes, timestamps | ids |
-//! | [`metrics`] | what is counted and measured; all below may count | wire |
-//! | [`audit`] | the trail of who got in and who changed rights | ids |
-//! | [`config`] | the settings | nothing |
-//! | [`data_dir`] | the directory that holds everything | nothing |
-//! | [`store`] | what outlives the process; backup, restore, check, compact, migrate | data_dir, ids, wire |
-//! | [`hub`] | groups and presence | ids, wire |
-//! | [`mailbox`] | what waits for whom: append → commit → announce | config, data_dir, hub, store |
-//! | [`door`] | listening sockets, TLS, real addresses, origins, rates, seats | audit, config, data_dir, ids |
-//! | [`auth`] | credentials, passwords, tickets, pairing, the page's cookie | config, door, store |
-//! | [`handlers`] | what the companion answers | config, door, store, wire |
-//! | [`health`] | whether the server does its work | hub, store |
-//! | [`app`] | what all share, in build order | all above |
-//! | [`error`] | the catalogue of REST errors | auth, health, mailbox, store |
-//! | [`session`] | one connection's life | app, error, handlers |
-//! | [`rest`] | the URL map, its resources, the page, the console | app, audit, error, session |
-//! | [`ops`] | first start, sweeps, reloads, systemd | app |
-//! | [`serve`](mod@serve) | a server's life from the first listener to the last flush; the console on its socket | rest, ops |
-//! | [`cli`] | the command line, the log | app, config, door, store, serve |
-//! | [`fuzzing`] | what fuzzers call | parsers |
+//! Modules, lowest first; each uses only those above it in this list.
 //!
-//! No arrow goes back up: nothing imports `rest` or `ops` but [`serve`](mod@serve).
+//! | module | contents |
+//! | --- | --- |
+//! | `core` | ids, time, hexadecimal, characters that are safe to show |
+//! | `wire` | the bytes of the WebSocket protocol: inbound, outbound, frames, close codes |
+//! | `telemetry` | metrics and the audit trail |
+//! | `config` | settings: layers, validation, changes |
+//! | `log` | the log: text, JSON, systemd's journal |
+//! | `data_dir` | the directory that holds everything |
+//! | `store` | durable state; backup, restore, check, compact, migrate |
+//! | `hub` | groups and presence |
+//! | `mailbox` | queued messages: append, commit, announce, read, acknowledge, expire |
+//! | `net` | listening sockets, TLS, client addresses, the redirect to HTTPS |
+//! | `admission` | rate limits, permits, origins |
+//! | `auth` | credential to caller: tokens, tickets, passwords, cookies |
+//! | `handlers` | answers to messages, one file a type; upstream clients |
+//! | `health` | checks behind `/healthz` and `/readyz` |
+//! | `app` | the shared state, in build order |
+//! | `accounts` | users, devices, tokens, pairing, revocation, policy |
+//! | `http` | routes, requests, replies, errors |
+//! | `session` | one connection from handshake to close |
+//! | `api` | the REST resources, one file each |
+//! | `web` | the pages in the binary |
+//! | `control` | the socket that the command line uses |
+//! | `routes` | the services of the listeners |
+//! | `ops` | first start, periodic clean-up, reload, systemd |
+//! | `server` | a server's life from the first listener to the last flush |
+//! | `cli` | the command line |
+//! | `fuzzing` | entry points of the fuzz targets |
 
-pub mod app;
-pub mod audit;
-pub mod auth;
-pub mod cli;
-pub mod config;
-pub mod data_dir;
-pub mod door;
-pub mod error;
+mod accounts;
+mod admission;
+mod api;
+mod app;
+mod auth;
+mod cli;
+mod config;
+mod control;
+mod core;
+mod data_dir;
 #[doc(hidden)]
 pub mod fuzzing;
-pub mod handlers;
-pub mod health;
-pub mod hub;
-pub mod ids;
-pub mod mailbox;
-pub mod metrics;
-pub mod ops;
-pub mod rest;
-pub mod serve;
-pub mod session;
-pub mod store;
-pub mod wire;
+mod handlers;
+mod health;
+mod http;
+mod hub;
+mod log;
+mod mailbox;
+mod net;
+mod ops;
+mod routes;
+mod server;
+mod session;
+mod store;
+mod telemetry;
+mod web;
+mod wire;
 
+pub use api::ROUTES;
+pub use auth::Actor;
+pub use cli::run;
+pub use config::{Config, DEFAULT, HandlerConfig, QWeatherConfig, Registration, Responder};
+pub use http::{Route, Verb};
 pub use ops::reload::Reload;
-pub use serve::{ServeError, serve};
+pub use server::{ServeError, serve};

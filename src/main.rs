@@ -1,9 +1,9 @@
-//! The program: see [`qy_lty::cli`].
+//! The program: see [`qy_lty::run`].
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match qy_lty::cli::run() {
+    match qy_lty::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Our errors name their causes themselves; what only says what was being done does not.

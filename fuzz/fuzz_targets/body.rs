@@ -1,4 +1,4 @@
-//! See `qy_lty::rest::fuzz_body`.
+//! See `qy_lty::fuzzing::body`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| qy_lty::rest::fuzz_body(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| qy_lty::fuzzing::body(bytes));

@@ -1,4 +1,4 @@
-//! See `qy_lty::store::fuzz_key`.
+//! See `qy_lty::fuzzing::mailbox_key`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| qy_lty::store::fuzz_key(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| qy_lty::fuzzing::mailbox_key(bytes));

@@ -5,26 +5,25 @@
 //! - Nothing is remembered between requests: account, role and token are read anew each time, so that a change bites at once.
 //! - An unknown name costs the same time as a wrong password.
 
-pub mod browser;
+pub mod cookies;
 pub mod credential;
-pub mod pairing;
+mod last_seen;
 pub mod password;
 mod secret;
-mod sightings;
 mod throttle;
 mod tickets;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::config::Limits;
-use crate::ids::{DeviceId, MessageId, TokenId, UserId};
-use crate::store::{Because, NewToken, NewUser, Role, Store, StoreError, Token, TokenHash, TokenKind, User};
-use crate::wire::Timestamp;
+use crate::core::ids::{DeviceId, MessageId, TokenId, UserId};
+use crate::core::time::Timestamp;
+use crate::store::{Authority, NewToken, NewUser, Role, Store, StoreError, Token, TokenHash, TokenKind, User};
 
 pub use credential::Credential;
-pub use password::{MAX_PASSWORD_BYTES, MIN_PASSWORD_CHARS, PasswordError};
+pub use password::PasswordError;
 pub use secret::{Secret, random_password};
 pub use tickets::TICKET_SECONDS;
 
@@ -56,10 +55,10 @@ pub struct Caller {
 
 impl Caller {
     /// The owner of the data directory, at the command line: an administrator without an account or a token.
-    pub fn console() -> Self {
+    pub fn operator() -> Self {
         let (now, hash) = (Timestamp::now(), TokenHash::of(""));
         let user = User {
-            id: UserId::CONSOLE,
+            id: UserId::OPERATOR,
             username: "console".into(),
             role: Role::Admin,
             disabled: false,
@@ -80,19 +79,19 @@ impl Caller {
         Self { user, token, hash }
     }
 
-    /// Whether this is the [`console`](Self::console).
-    pub fn is_console(&self) -> bool {
-        self.user.id == UserId::CONSOLE
+    /// Whether this is the [`operator`](Self::operator).
+    pub fn is_operator(&self) -> bool {
+        self.user.id == UserId::OPERATOR
     }
 
     /// By what right the caller changes what is its own.
-    pub fn right(&self) -> Because {
-        if self.is_console() { Because::Ourselves } else { Because::Token(self.hash) }
+    pub fn right(&self) -> Authority {
+        if self.is_operator() { Authority::System } else { Authority::Token(self.hash) }
     }
 
     /// By what right an administrator changes what is others'.
-    pub fn office(&self) -> Because {
-        if self.is_console() { Because::Ourselves } else { Because::Office(self.hash) }
+    pub fn office(&self) -> Authority {
+        if self.is_operator() { Authority::System } else { Authority::Admin(self.hash) }
     }
 
     /// What kind of caller this is.
@@ -149,9 +148,7 @@ pub struct Auth {
     passwords: password::Passwords,
     throttle: throttle::LoginThrottle,
     tickets: tickets::Tickets,
-    /// Devices that want in.
-    pub pairings: pairing::Pairings,
-    sightings: sightings::Sightings,
+    last_seen: last_seen::LastSeen,
     tokens_per_user: AtomicUsize,
 }
 
@@ -166,8 +163,7 @@ impl Auth {
             passwords: password::Passwords::start(hashers)?,
             throttle: throttle::LoginThrottle::new(limits.logins_per_minute),
             tickets: tickets::Tickets::default(),
-            pairings: pairing::Pairings::default(),
-            sightings: sightings::Sightings::default(),
+            last_seen: last_seen::LastSeen::default(),
             tokens_per_user: AtomicUsize::new(limits.tokens_per_user),
         })
     }
@@ -197,7 +193,7 @@ impl Auth {
         if token.kind == TokenKind::Service && user.role != Role::Admin {
             return Err(AuthError::Refused);
         }
-        self.sightings.token(hash, now);
+        self.last_seen.token(hash, now);
         Ok(Caller { user, token, hash })
     }
 
@@ -209,9 +205,9 @@ impl Auth {
     /// Notes that a connection with this token, standing for `device`, lives.
     pub fn seen(&self, token: TokenHash, device: Option<DeviceId>) {
         let now = Timestamp::now();
-        self.sightings.token(token, now);
+        self.last_seen.token(token, now);
         if let Some(device) = device {
-            self.sightings.device(device, now);
+            self.last_seen.device(device, now);
         }
     }
 
@@ -270,7 +266,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::Password`], [`AuthError::Busy`], [`StoreError::Taken`], or when the store fails.
-    pub async fn create_user(&self, username: &str, password: &str, role: Role, because: Because) -> Result<User, AuthError> {
+    pub async fn create_user(&self, username: &str, password: &str, role: Role, because: Authority) -> Result<User, AuthError> {
         if self.store.user_by_name(username)?.is_some() {
             return Err(StoreError::Taken("username").into()); // before the costly hash; decided for good when it is written
         }
@@ -305,8 +301,7 @@ impl Auth {
     pub async fn sweep(&self) -> Result<(), AuthError> {
         self.throttle.sweep();
         self.tickets.sweep();
-        self.pairings.sweep(Instant::now());
-        let (tokens, devices) = self.sightings.take();
+        let (tokens, devices) = self.last_seen.take();
         if tokens.is_empty() && devices.is_empty() {
             return Ok(());
         }

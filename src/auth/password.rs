@@ -1,8 +1,10 @@
 //! Passwords: argon2id, away from the runtime, two at a time.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
@@ -62,7 +64,7 @@ impl Passwords {
             std::thread::Builder::new().name("password".into()).spawn(move || {
                 loop {
                     // The lock is held while waiting, and free while working: the other thread waits for the lock meanwhile.
-                    let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let next = receiver.lock().recv();
                     match next {
                         Ok(job) => job(),
                         Err(_) => return,

@@ -27,17 +27,17 @@ impl std::fmt::Debug for Secret {
 
 impl Secret {
     /// A new token: 256 random bits. `None` when the system gives none.
-    pub(super) fn token() -> Option<Self> {
+    pub fn token() -> Option<Self> {
         Some(Self(format!("{TOKEN_PREFIX}{}", random_text::<32>()?)))
     }
 
     /// A new ticket.
-    pub(super) fn ticket() -> Option<Self> {
+    pub fn ticket() -> Option<Self> {
         Some(Self(format!("{TICKET_PREFIX}{}", random_text::<32>()?)))
     }
 
     /// A new device code.
-    pub(super) fn device_code() -> Option<Self> {
+    pub fn device_code() -> Option<Self> {
         Some(Self(format!("{DEVICE_CODE_PREFIX}{}", random_text::<32>()?)))
     }
 
@@ -46,7 +46,8 @@ impl Secret {
         &self.0
     }
 
-    pub(super) fn hash(&self) -> TokenHash {
+    /// Returns the hash under which the secret is stored.
+    pub fn hash(&self) -> TokenHash {
         TokenHash::of(&self.0)
     }
 }
@@ -64,7 +65,7 @@ fn random_text<const N: usize>() -> Option<String> {
 }
 
 /// Whether `text` can be a token at all. Other systems' tokens are let through to the look-up: they just aren't found.
-pub(super) fn plausible(text: &str) -> bool {
+pub fn plausible(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_CHARS
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::door::{NetKey, Rate};
+use crate::admission::{NetKey, Rate};
 use crate::store::fold_name;
 
 /// Attempts a minute on one name are this many times those from one address before the name counts as under attack.

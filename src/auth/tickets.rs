@@ -1,8 +1,9 @@
 //! Tickets: what a browser page trades its token for, so that no lasting secret stands in a URL. In memory only.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::Secret;
 use crate::store::TokenHash;
@@ -41,7 +42,7 @@ impl Open {
 impl Tickets {
     /// Opens a ticket that stands for `token`; `false` when too many are open.
     pub(super) fn put(&self, ticket: &Secret, token: TokenHash) -> bool {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.0.lock();
         if open.tickets.len() >= MAX_OPEN {
             open.forget_stale();
         }
@@ -62,14 +63,14 @@ impl Tickets {
 
     /// Uses up a ticket; the token it stood for, when it was still good.
     pub(super) fn redeem(&self, ticket: &str) -> Option<TokenHash> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.0.lock();
         let found = open.tickets.remove(&TokenHash::of(ticket));
         found.filter(|(_, end)| *end > Instant::now()).map(|(token, _)| token)
     }
 
     /// Forgets what has run out.
     pub(super) fn sweep(&self) {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.0.lock();
         open.forget_stale();
         open.tickets.shrink_to_fit();
         open.of_token.shrink_to_fit();
@@ -96,10 +97,10 @@ mod tests {
         let (tickets, token) = (Tickets::default(), TokenHash::of("t"));
         for n in 0..MAX_OPEN {
             let stale = (token, Instant::now());
-            tickets.0.lock().unwrap().tickets.insert(TokenHash::of(&n.to_string()), stale);
+            tickets.0.lock().tickets.insert(TokenHash::of(&n.to_string()), stale);
         }
         assert!(tickets.put(&Secret::ticket().unwrap(), token));
-        assert_eq!(tickets.0.lock().unwrap().tickets.len(), 1);
+        assert_eq!(tickets.0.lock().tickets.len(), 1);
     }
 
     #[test]
@@ -111,7 +112,7 @@ mod tests {
             assert!(tickets.put(&Secret::ticket().unwrap(), greedy));
         }
         assert_eq!(tickets.redeem(first.reveal()), None, "the oldest made room");
-        assert!(tickets.0.lock().unwrap().tickets.len() <= MAX_OF_TOKEN);
+        assert!(tickets.0.lock().tickets.len() <= MAX_OF_TOKEN);
         assert!(tickets.put(&Secret::ticket().unwrap(), other));
     }
 }

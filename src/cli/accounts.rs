@@ -3,7 +3,7 @@
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::console::{Console, object, read_password};
+use super::control::{Control, object, read_password};
 use super::print::{Column, Printer};
 
 /// A user is named by name, or by `id:` and the number.
@@ -70,29 +70,29 @@ const USERS: [Column; 5] =
     [("ID", "id"), ("NAME", "username"), ("ROLE", "role"), ("DISABLED", "disabled"), ("CREATED", "created_at")];
 
 impl User {
-    pub(super) async fn run(self, console: &Console, out: Printer) -> anyhow::Result<()> {
+    pub(super) async fn run(self, control: &Control, out: Printer) -> anyhow::Result<()> {
         let (user, change, done) = match self {
             Self::Add { name, admin } => {
                 let role = if admin { Role::Admin } else { Role::User }.name();
                 let body = json!({"username": name, "password": read_password()?, "role": role});
-                let user = console.post("/api/users", &body).await?;
+                let user = control.post("/api/users", &body).await?;
                 return out.done(&user, &format!("user {} created, id {}", user["username"], user["id"]));
             }
-            Self::List => return out.table(&console.list("/api/users").await?, &USERS, "no accounts"),
+            Self::List => return out.table(&control.list("/api/users").await?, &USERS, "no accounts"),
             Self::Remove { user } => {
-                let id = console.user_id(&user).await?;
-                console.delete(&format!("/api/users/{id}")).await?;
+                let id = control.user_id(&user).await?;
+                control.delete(&format!("/api/users/{id}")).await?;
                 return out.done(&json!({"id": id}), &format!("user {user} removed"));
             }
             Self::Passwd { user } => {
-                let known = console.user(&user).await?; // before a password is asked for
+                let known = control.user(&user).await?; // before a password is asked for
                 (known, json!({"password": read_password()?}), "has a new password")
             }
-            Self::Disable { user } => (console.user(&user).await?, json!({"disabled": true}), "disabled"),
-            Self::Enable { user } => (console.user(&user).await?, json!({"disabled": false}), "enabled"),
-            Self::Role { user, role } => (console.user(&user).await?, json!({"role": role.name()}), "has a new role"),
+            Self::Disable { user } => (control.user(&user).await?, json!({"disabled": true}), "disabled"),
+            Self::Enable { user } => (control.user(&user).await?, json!({"disabled": false}), "enabled"),
+            Self::Role { user, role } => (control.user(&user).await?, json!({"role": role.name()}), "has a new role"),
         };
-        let user = console.patch(&format!("/api/users/{}", user["id"]), &change).await?;
+        let user = control.patch(&format!("/api/users/{}", user["id"]), &change).await?;
         out.done(&user, &format!("user {} {done}", user["username"]))
     }
 }
@@ -140,24 +140,24 @@ const TOKENS: [Column; 7] = [
 ];
 
 impl Token {
-    pub(super) async fn run(self, console: &Console, out: Printer) -> anyhow::Result<()> {
+    pub(super) async fn run(self, control: &Control, out: Printer) -> anyhow::Result<()> {
         match self {
             Self::Create { user, service, device, label, expires } => {
                 let kind = service.then(|| json!("service"));
                 let body = object(&[("label", label.map(Value::from)), ("kind", kind), ("expires_in", expires.map(Value::from))]);
                 let path = match (device, user) {
                     (Some(id), _) => format!("/api/devices/{id}/token"),
-                    (None, user) => format!("/console/users/{}/tokens", console.user_id(&user.unwrap_or_default()).await?),
+                    (None, user) => format!("/control/users/{}/tokens", control.user_id(&user.unwrap_or_default()).await?),
                 };
-                let made = console.post(&path, &body).await?;
+                let made = control.post(&path, &body).await?;
                 out.done(&made, made["token"].as_str().unwrap_or_default())
             }
             Self::List { user } => {
-                let id = console.user_id(&user).await?;
-                out.table(&console.list(&format!("/console/users/{id}/tokens")).await?, &TOKENS, "no tokens")
+                let id = control.user_id(&user).await?;
+                out.table(&control.list(&format!("/control/users/{id}/tokens")).await?, &TOKENS, "no tokens")
             }
             Self::Revoke { id } => {
-                console.delete(&format!("/console/tokens/{id}")).await?;
+                control.delete(&format!("/control/tokens/{id}")).await?;
                 out.done(&json!({"id": id}), &format!("token {id} revoked"))
             }
         }

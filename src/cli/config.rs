@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use crate::config::{DEFAULT, Flag, Layers};
-use crate::door::tls::Tls;
+use crate::net::tls::Tls;
 
 /// Where settings come from besides the environment; for every command.
 #[derive(Debug, Default, Args)]

@@ -4,7 +4,7 @@ use anyhow::{anyhow, bail};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::console::{Console, object};
+use super::control::{Control, object};
 use super::print::{Column, Printer};
 
 #[derive(Debug, Subcommand)]
@@ -78,10 +78,10 @@ const DEVICES: [Column; 8] = [
 ];
 
 impl Device {
-    pub(super) async fn run(self, console: &Console, out: Printer) -> anyhow::Result<()> {
+    pub(super) async fn run(self, control: &Control, out: Printer) -> anyhow::Result<()> {
         match self {
             Self::Add { name, user, serial, model, primary } => {
-                let user = console.user_id(&user).await?;
+                let user = control.user_id(&user).await?;
                 let fields = [
                     ("name", Some(json!(name))),
                     ("user_id", Some(json!(user))),
@@ -89,19 +89,19 @@ impl Device {
                     ("model", model.map(Value::from)),
                     ("primary", Some(json!(primary))),
                 ];
-                let device = console.post("/api/devices", &object(&fields)).await?;
+                let device = control.post("/api/devices", &object(&fields)).await?;
                 out.done(&device, &format!("device {} created, id {}", device["name"], device["id"]))
             }
             Self::List { user } => {
                 let query = match user {
-                    Some(user) => format!("?user_id={}", console.user_id(&user).await?),
+                    Some(user) => format!("?user_id={}", control.user_id(&user).await?),
                     None => String::new(),
                 };
-                out.table(&console.list(&format!("/api/devices{query}")).await?, &DEVICES, "no devices")
+                out.table(&control.list(&format!("/api/devices{query}")).await?, &DEVICES, "no devices")
             }
             Self::Bind { id, user } => {
-                let user = console.user_id(&user).await?;
-                bound(console, out, id, "bound", |users| {
+                let user = control.user_id(&user).await?;
+                bound(control, out, id, "bound", |users| {
                     users.retain(|&other| other != user);
                     users.push(user);
                     Ok(())
@@ -109,8 +109,8 @@ impl Device {
                 .await
             }
             Self::Unbind { id, user } => {
-                let user = console.user_id(&user).await?;
-                bound(console, out, id, "unbound", |users| {
+                let user = control.user_id(&user).await?;
+                bound(control, out, id, "unbound", |users| {
                     if !users.contains(&user) {
                         bail!("the device is not bound to that user");
                     }
@@ -124,10 +124,10 @@ impl Device {
             }
             Self::Pair { code, user, name, primary } => {
                 let fields = [("code", Some(json!(code))), ("name", name.map(Value::from)), ("primary", Some(json!(primary)))];
-                pair(console, out, &user, &fields).await
+                pair(control, out, &user, &fields).await
             }
             Self::Remove { id } => {
-                console.delete(&format!("/api/devices/{id}")).await?;
+                control.delete(&format!("/api/devices/{id}")).await?;
                 out.done(&json!({"id": id}), &format!("device {id} removed"))
             }
         }
@@ -135,26 +135,26 @@ impl Device {
 }
 
 /// Claims a code for a user.
-async fn pair(console: &Console, out: Printer, user: &str, fields: &[(&str, Option<Value>)]) -> anyhow::Result<()> {
-    console.needs_server("what a device shows is known to the server that it asked").await?;
+async fn pair(control: &Control, out: Printer, user: &str, fields: &[(&str, Option<Value>)]) -> anyhow::Result<()> {
+    control.needs_server("what a device shows is known to the server that it asked").await?;
     let mut body = object(fields);
-    body["user_id"] = console.user_id(user).await?.into();
-    let device = console.post("/api/devices/claim", &body).await?;
+    body["user_id"] = control.user_id(user).await?.into();
+    let device = control.post("/api/devices/claim", &body).await?;
     out.done(&device, &format!("device {} paired, id {}", device["name"], device["id"]))
 }
 
 /// Changes whom a device is bound to.
 async fn bound(
-    console: &Console,
+    control: &Control,
     out: Printer,
     id: u64,
     done: &str,
     change: impl FnOnce(&mut Vec<u64>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let device = console.get(&format!("/api/devices/{id}")).await?;
+    let device = control.get(&format!("/api/devices/{id}")).await?;
     let users = device["user_ids"].as_array().ok_or_else(|| anyhow!("the server's answer names no users"))?;
     let mut users: Vec<u64> = users.iter().filter_map(Value::as_u64).collect();
     change(&mut users)?;
-    let device = console.patch(&format!("/api/devices/{id}"), &json!({"user_ids": users})).await?;
+    let device = control.patch(&format!("/api/devices/{id}"), &json!({"user_ids": users})).await?;
     out.done(&device, &format!("device {} {done}", device["name"]))
 }

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::console::Console;
+use super::control::Control;
 use super::print::{Column, Printer};
 
 /// Whom it is about.
@@ -42,11 +42,11 @@ pub(super) struct Send {
 }
 
 impl Send {
-    pub(super) async fn run(self, console: &Console, out: Printer) -> anyhow::Result<()> {
+    pub(super) async fn run(self, control: &Control, out: Printer) -> anyhow::Result<()> {
         let (path, message) = match (&self.words[..], self.device, self.all) {
             ([message], Some(id), false) => (format!("/api/messages/device/{id}"), message),
             ([message], None, true) => ("/api/messages/broadcast".into(), message),
-            ([user, message], None, false) => (format!("/api/messages/user/{}", console.user_id(user).await?), message),
+            ([user, message], None, false) => (format!("/api/messages/user/{}", control.user_id(user).await?), message),
             ([_], None, false) => bail!("for whom? A user before the message, or --device or --all"),
             _ => bail!("one recipient: a user, or --device, or --all"),
         };
@@ -64,7 +64,7 @@ impl Send {
         }
         let delivery = if self.live { "live" } else { "queued" };
         let body = serde_json::to_string(&Body { kind: &self.kind, message: &message, delivery, ttl: self.ttl })?;
-        let sent = console.post_raw(&path, body).await?;
+        let sent = control.post_raw(&path, body).await?;
         let to = sent["recipients"].as_u64().unwrap_or(0);
         let text = match sent["id"].as_u64() {
             Some(id) => format!("queued as message {id}; {to} connected"),
@@ -92,9 +92,9 @@ const WAITING: [Column; 4] = [("RECIPIENT", "recipient"), ("MESSAGES", "messages
 
 impl Whom {
     /// The path behind `/api/queue`, where one is named.
-    async fn path(&self, console: &Console) -> anyhow::Result<Option<String>> {
+    async fn path(&self, control: &Control) -> anyhow::Result<Option<String>> {
         Ok(match (&self.user, self.device) {
-            (Some(user), _) => Some(format!("/api/queue/user/{}", console.user_id(user).await?)),
+            (Some(user), _) => Some(format!("/api/queue/user/{}", control.user_id(user).await?)),
             (None, Some(id)) => Some(format!("/api/queue/device/{id}")),
             (None, None) => None,
         })
@@ -102,19 +102,19 @@ impl Whom {
 }
 
 impl Queue {
-    pub(super) async fn run(self, console: &Console, out: Printer) -> anyhow::Result<()> {
+    pub(super) async fn run(self, control: &Control, out: Printer) -> anyhow::Result<()> {
         match self {
-            Self::List(whom) => match whom.path(console).await? {
-                Some(path) => out.fields(&console.get(&path).await?, &WAITING),
-                None => out.table(&everywhere(console).await?, &WAITING, "nothing waits"),
+            Self::List(whom) => match whom.path(control).await? {
+                Some(path) => out.fields(&control.get(&path).await?, &WAITING),
+                None => out.table(&everywhere(control).await?, &WAITING, "nothing waits"),
             },
             Self::Clear { whom, all } => {
-                let path = match whom.path(console).await? {
+                let path = match whom.path(control).await? {
                     Some(path) => path,
                     None if all => "/api/queue".into(),
                     None => bail!("whose queue? A user, --device or --all"),
                 };
-                let cleared = console.delete(&path).await?;
+                let cleared = control.delete(&path).await?;
                 out.done(&cleared, &format!("messages let go: {}", cleared["messages"]))
             }
         }
@@ -122,10 +122,10 @@ impl Queue {
 }
 
 /// All mailboxes with something in them.
-async fn everywhere(console: &Console) -> anyhow::Result<Vec<Value>> {
+async fn everywhere(control: &Control) -> anyhow::Result<Vec<Value>> {
     let (mut all, mut after) = (Vec::new(), String::new());
     loop {
-        let Value::Array(page) = console.get(&format!("/console/queue{after}")).await? else { break };
+        let Value::Array(page) = control.get(&format!("/control/queue{after}")).await? else { break };
         let Some(last) = page.last().and_then(|row| row["recipient"].as_str()) else { break };
         after = format!("?after={last}");
         all.extend(page);
@@ -140,14 +140,14 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    pub(super) async fn run(self, console: &Console, out: Printer) -> anyhow::Result<()> {
-        console.needs_server("there is nothing to follow").await?;
+    pub(super) async fn run(self, control: &Control, out: Printer) -> anyhow::Result<()> {
+        control.needs_server("there is nothing to follow").await?;
         let query = match (&self.whom.user, self.whom.device) {
-            (Some(user), _) => format!("?user={}", console.user_id(user).await?),
+            (Some(user), _) => format!("?user={}", control.user_id(user).await?),
             (None, Some(id)) => format!("?device={id}"),
             (None, None) => String::new(),
         };
-        let mut stream = console.stream(&format!("/console/tail{query}")).await?;
+        let mut stream = control.stream(&format!("/control/tail{query}")).await?;
         let mut rest = Vec::new();
         while let Some(piece) = stream.chunk().await.map_err(|_| anyhow!("the server has ended"))? {
             rest.extend_from_slice(&piece);

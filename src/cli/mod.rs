@@ -1,16 +1,14 @@
 //! The command line.
 
 mod accounts;
-mod care;
 mod config;
-mod console;
+mod control;
 mod devices;
-mod journal;
-mod log;
+mod maintenance;
 mod messages;
-mod owner;
 mod print;
 mod reload;
+mod run_as;
 mod serve;
 
 use std::path::Path;
@@ -46,13 +44,13 @@ enum Command {
     /// Run the server (also what happens without a command)
     Serve,
     #[command(flatten)]
-    Console(OnConsole),
+    Control(ControlCommand),
     /// Write everything to a file
-    Backup(care::Backup),
+    Backup(maintenance::Backup),
     /// Make an empty data directory into what a backup holds
-    Restore(care::Restore),
+    Restore(maintenance::Restore),
     /// Look whether everything in the store can be read
-    Check(care::Check),
+    Check(maintenance::Check),
     /// Give room on the disk back
     Compact,
     /// Print what makes a shell complete these commands
@@ -67,7 +65,7 @@ enum Command {
 
 /// What the console does, a server's or our own.
 #[derive(Debug, Subcommand)]
-enum OnConsole {
+enum ControlCommand {
     /// Accounts
     #[command(subcommand)]
     User(accounts::User),
@@ -89,16 +87,16 @@ enum OnConsole {
     Status,
 }
 
-impl OnConsole {
-    async fn run(self, console: &console::Console, out: print::Printer) -> anyhow::Result<()> {
+impl ControlCommand {
+    async fn run(self, control: &control::Control, out: print::Printer) -> anyhow::Result<()> {
         match self {
-            Self::User(what) => what.run(console, out).await,
-            Self::Token(what) => what.run(console, out).await,
-            Self::Device(what) => what.run(console, out).await,
-            Self::Send(what) => what.run(console, out).await,
-            Self::Queue(what) => what.run(console, out).await,
-            Self::Tail(what) => what.run(console, out).await,
-            Self::Status => care::status(console, out).await,
+            Self::User(what) => what.run(control, out).await,
+            Self::Token(what) => what.run(control, out).await,
+            Self::Device(what) => what.run(control, out).await,
+            Self::Send(what) => what.run(control, out).await,
+            Self::Queue(what) => what.run(control, out).await,
+            Self::Tail(what) => what.run(control, out).await,
+            Self::Status => maintenance::status(control, out).await,
         }
     }
 }
@@ -120,11 +118,11 @@ fn act(cli: Cli) -> anyhow::Result<()> {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(flags.layers()?),
         Command::Config(command) => config::run(command, flags, cli.json),
-        Command::Console(what) => console::run(settings(flags)?, out, async |console, out| what.run(console, out).await),
+        Command::Control(what) => control::run(settings(flags)?, out, async |control, out| what.run(control, out).await),
         Command::Backup(what) => what.run(settings(flags)?, out),
         Command::Restore(what) => what.run(settings(flags)?, out),
         Command::Check(what) => what.run(settings(flags)?, out),
-        Command::Compact => care::compact(settings(flags)?, out),
+        Command::Compact => maintenance::compact(settings(flags)?, out),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "qy-lty", &mut script);

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 
-use super::log::Log;
 use crate::Reload;
 use crate::config::Layers;
+use crate::log::Log;
 
 /// Reads `layers` whenever `hangup` comes, until the server is gone. What can't be used is logged and changes nothing. `listen` is
 /// what counts instead of `server.listen`, where the socket is systemd's.

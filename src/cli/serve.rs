@@ -10,9 +10,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{log, reload};
+use super::reload;
 use crate::config::{Config, Layers};
-use crate::door::listen::{self, Listeners};
+use crate::log;
+use crate::net::listen::{self, Listeners};
 
 /// Sets the first administrator's password on an empty data directory.
 const ADMIN_PASSWORD: &str = "QY_LTY_ADMIN_PASSWORD";

@@ -11,9 +11,9 @@ use rustix::fs::OFlags;
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::checks::Complaint;
-use super::words::explain;
-use super::{Config, ConfigError, credentials, line_at, line_near, line_of, typed, variables};
+use super::explain::explain;
+use super::validate::Complaint;
+use super::{Config, ConfigError, credentials, env, line_at, line_near, line_of, typed};
 
 /// What names of settings in the environment begin with; behind it stand section and key, with `__` between them.
 pub(super) const PREFIX: &str = "QY_LTY__";
@@ -112,7 +112,7 @@ impl Layers {
 
     /// The same with another environment.
     pub fn new(file: Option<PathBuf>, variables: impl Iterator<Item = (String, OsString)>, flags: Vec<Flag>) -> Self {
-        let ours = |name: &str| variables::looks_like_ours(name) || name == credentials::DIRECTORY;
+        let ours = |name: &str| env::looks_like_ours(name) || name == credentials::DIRECTORY;
         let variables: BTreeMap<_, _> = variables.filter(|(name, _)| ours(name)).collect();
         let file = file.or_else(|| variables.get(FILE).filter(|path| !path.is_empty()).map(PathBuf::from));
         Self { file, variables, flags }
@@ -201,7 +201,7 @@ impl Layers {
         let mut settings = Vec::new();
         for (name, value) in &self.variables {
             let Some(key) = name.strip_prefix(PREFIX) else {
-                variables::known(name).map_err(|what| ConfigError::Setting { by: name.clone(), what })?;
+                env::known(name).map_err(|what| ConfigError::Setting { by: name.clone(), what })?;
                 continue;
             };
             let not_text = || ConfigError::Setting { by: name.clone(), what: "is not UTF-8".into() };

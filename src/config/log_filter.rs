@@ -2,7 +2,7 @@
 
 use tracing_subscriber::filter::Targets;
 
-use super::words::nearest;
+use super::explain::nearest;
 
 /// The levels, from the quietest.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];

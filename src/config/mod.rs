@@ -3,41 +3,41 @@
 //! Everything has a default; an empty file is a valid configuration. What is unknown or impossible is refused with its place
 //! and, for a misspelt key, the nearest right name: a setting that silently does nothing is worse than none.
 
-mod changes;
-mod checks;
 mod companion;
 mod credentials;
+mod diff;
+mod env;
+mod explain;
 mod layers;
 mod limits;
 mod log_filter;
 mod network;
+mod render;
 mod secret;
 mod sections;
-mod shown;
 #[cfg(test)]
 mod tests;
-mod variables;
-mod words;
+mod validate;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use changes::Changes;
 pub use companion::{ChatConfig, HandlerConfig, QWeatherConfig, Responder, WeatherConfig};
-pub use layers::{Flag, Layers, Loaded, Source};
+pub use diff::Changes;
+pub use layers::{Flag, Layers, Loaded};
 pub use limits::Limits;
-pub use log_filter::{FilterError, log_filter};
+pub use log_filter::log_filter;
 pub use network::Network;
+pub use render::DEFAULT;
 pub use secret::Secret;
 pub use sections::{
     AuthConfig, ForwardedHeader, HistoryConfig, LogConfig, LogFormat, MailboxConfig, MessagesConfig, MetricsConfig, Registration,
     ServerConfig, StorageConfig, TlsConfig,
 };
-pub use shown::DEFAULT;
 
-use checks::Place;
-use words::explain;
+use explain::explain;
+use validate::Place;
 
 /// All settings.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]

@@ -390,7 +390,7 @@ fn what_is_shown_reads_as_what_is_in_force() {
 fn uncommented() -> String {
     let bare = |line: &'static str| {
         let inner = line.strip_prefix("# ")?;
-        (inner.starts_with('[') || super::shown::key_of(inner).is_some()).then_some(inner)
+        (inner.starts_with('[') || super::render::key_of(inner).is_some()).then_some(inner)
     };
     DEFAULT.lines().map(|line| bare(line).unwrap_or(line)).collect::<Vec<_>>().join("\n")
 }
@@ -431,7 +431,7 @@ fn the_default_file_holds_every_setting_and_no_other() {
     // It is read without an error, so it holds no other.
     let everything = Config::parse(&uncommented()).unwrap();
     assert!(everything.weather.qweather.is_some() && everything.handler.len() == 1 && everything.tls.redirect.is_some());
-    let mut documented = super::shown::documented();
+    let mut documented = super::render::documented();
     documented.sort();
     assert_eq!(documented, settings());
     assert!(documented.len() > 70 && documented.contains(&"weather.qweather.host".to_owned()));
@@ -455,10 +455,10 @@ fn the_default_file_says_what_needs_a_restart() {
         if inner.starts_with('[') {
             section = inner.trim_matches(['[', ']']);
             comment.clear();
-        } else if let Some(key) = super::shown::key_of(inner) {
+        } else if let Some(key) = super::render::key_of(inner) {
             let name = format!("{section}.{key}");
             assert!(!comment.is_empty(), "{name} is not explained");
-            assert_eq!(comment.contains("(restart)"), super::changes::needs_restart(&name), "{name}: {comment}");
+            assert_eq!(comment.contains("(restart)"), super::diff::needs_restart(&name), "{name}: {comment}");
             comment.clear();
         } else {
             comment += line;

@@ -1,10 +1,12 @@
 //! The songs and dances that the devices know: with an empty list everything is accepted, as in the guide.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
 
 use tokio::sync::Mutex;
 
-use crate::store::{Piece, Repertoire, Result, Store, fold_name};
+use crate::store::{Catalog, CatalogEntry, Result, Store, fold_name};
 use crate::wire::{ErrorCode, Event};
 
 /// How alike a name must be to be proposed, 0 to 1, and how many are.
@@ -18,19 +20,19 @@ const REPEATED_CHARS: usize = 100;
 /// A list, and its names as they are compared.
 #[derive(Default)]
 struct List {
-    pieces: Arc<Vec<Piece>>,
+    pieces: Arc<Vec<CatalogEntry>>,
     folded: Vec<String>,
 }
 
-impl From<Vec<Piece>> for List {
-    fn from(pieces: Vec<Piece>) -> Self {
+impl From<Vec<CatalogEntry>> for List {
+    fn from(pieces: Vec<CatalogEntry>) -> Self {
         let folded = pieces.iter().map(|piece| fold_name(&piece.name)).collect();
         Self { pieces: Arc::new(pieces), folded }
     }
 }
 
 /// The lists, in memory for the look-up.
-pub struct Catalog {
+pub struct Catalogs {
     store: Store,
     songs: RwLock<List>,
     dances: RwLock<List>,
@@ -38,44 +40,44 @@ pub struct Catalog {
     changing: Mutex<()>,
 }
 
-impl Catalog {
+impl Catalogs {
     /// Reads them.
     ///
     /// # Errors
     /// When the store fails.
     pub(super) fn open(store: Store) -> Result<Self> {
-        let (songs, dances) = (store.repertoire(Repertoire::Songs)?, store.repertoire(Repertoire::Dances)?);
+        let (songs, dances) = (store.catalog(Catalog::Songs)?, store.catalog(Catalog::Dances)?);
         Ok(Self { store, songs: RwLock::new(songs.into()), dances: RwLock::new(dances.into()), changing: Mutex::default() })
     }
 
-    fn list(&self, which: Repertoire) -> &RwLock<List> {
+    fn list(&self, which: Catalog) -> &RwLock<List> {
         match which {
-            Repertoire::Songs => &self.songs,
-            Repertoire::Dances => &self.dances,
+            Catalog::Songs => &self.songs,
+            Catalog::Dances => &self.dances,
         }
     }
 
     /// All of a list, by name.
-    pub fn get(&self, which: Repertoire) -> Arc<Vec<Piece>> {
-        self.list(which).read().unwrap_or_else(PoisonError::into_inner).pieces.clone()
+    pub fn get(&self, which: Catalog) -> Arc<Vec<CatalogEntry>> {
+        self.list(which).read().pieces.clone()
     }
 
     /// Replaces a list.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn set(&self, which: Repertoire, pieces: Vec<Piece>) -> Result<()> {
+    pub async fn set(&self, which: Catalog, pieces: Vec<CatalogEntry>) -> Result<()> {
         let _one = self.changing.lock().await;
-        self.store.set_repertoire(which, pieces).await?;
-        let kept = self.store.repertoire(which)?;
-        *self.list(which).write().unwrap_or_else(PoisonError::into_inner) = kept.into();
+        self.store.set_catalog(which, pieces).await?;
+        let kept = self.store.catalog(which)?;
+        *self.list(which).write() = kept.into();
         Ok(())
     }
 
     /// The error for a `name` that the list does not hold, with those that are like it. An empty name leaves the choice to the
     /// device.
-    pub(super) fn refusal(&self, which: Repertoire, name: &str) -> Option<Event> {
-        let list = self.list(which).read().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn refusal(&self, which: Catalog, name: &str) -> Option<Event> {
+        let list = self.list(which).read();
         let wanted = fold_name(name.trim());
         if list.folded.is_empty() || wanted.is_empty() || list.folded.contains(&wanted) {
             return None;
@@ -92,8 +94,8 @@ impl Catalog {
         let names: Vec<&str> = alike.iter().take(PROPOSED).map(|(_, name)| *name).collect();
         let name: String = name.chars().take(REPEATED_CHARS).collect();
         let what = match which {
-            Repertoire::Songs => "song",
-            Repertoire::Dances => "dance",
+            Catalog::Songs => "song",
+            Catalog::Dances => "dance",
         };
         let hint = if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(", ")) };
         let message = format!("Message validation error: message.{what}: no device knows the {what} \"{name}\"{hint}");

@@ -16,12 +16,13 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use crate::config::Config;
-use crate::ids::{DeviceId, UserId};
-use crate::metrics::Metrics;
-use crate::store::{Repertoire, Store};
-use crate::wire::{Command, ErrorCode, Event, Timestamp};
+use crate::core::ids::{DeviceId, UserId};
+use crate::core::time::Timestamp;
+use crate::store::{Catalog, Store};
+use crate::telemetry::metrics::Metrics;
+use crate::wire::{Command, ErrorCode, Event};
 
-pub use catalog::Catalog;
+pub use catalog::Catalogs;
 pub(crate) use weather::canonical;
 
 /// Why the handlers could not be set up.
@@ -56,7 +57,7 @@ pub struct Handlers {
     own: Arc<own::OwnTypes>,
     /// The types in the configuration.
     own_types: Vec<String>,
-    catalog: Arc<Catalog>,
+    catalog: Arc<Catalogs>,
     store: Store,
     metrics: Arc<Metrics>,
 }
@@ -73,7 +74,7 @@ impl Handlers {
             weather: Arc::new(weather::Sources::new(&config.weather, store.clone(), client.as_ref(), metrics)),
             own: Arc::new(own::OwnTypes::new(&config.handler, client, metrics)),
             own_types: own_types(config),
-            catalog: Arc::new(Catalog::open(store.clone())?),
+            catalog: Arc::new(Catalogs::open(store.clone())?),
             store,
             metrics: metrics.clone(),
         })
@@ -110,7 +111,7 @@ impl Handlers {
     }
 
     /// The songs and dances that the devices know.
-    pub fn catalog(&self) -> &Catalog {
+    pub fn catalog(&self) -> &Catalogs {
         &self.catalog
     }
 
@@ -125,10 +126,10 @@ impl Handlers {
             Command::ChatReset => Ok(self.chat.reset(user)),
             Command::Weather { city } => self.weather.quick(&city, now).ok_or(Command::Weather { city }),
             Command::Sing { song, artist, stop } => {
-                Ok(refusal(Repertoire::Songs, &song, stop).unwrap_or_else(|| sing::answer(song, artist, stop)))
+                Ok(refusal(Catalog::Songs, &song, stop).unwrap_or_else(|| sing::answer(song, artist, stop)))
             }
             Command::Dance { dance, style, duration, stop } => {
-                Ok(refusal(Repertoire::Dances, &dance, stop).unwrap_or_else(|| dance::answer(dance, style, duration, stop)))
+                Ok(refusal(Catalog::Dances, &dance, stop).unwrap_or_else(|| dance::answer(dance, style, duration, stop)))
             }
             Command::Own { .. } => Err(command),
             Command::Ping => Ok(Event::Pong),

@@ -16,9 +16,11 @@ use tokio::sync::Semaphore;
 use super::Asked;
 use super::upstream::{Breaker, UpstreamError, counted, read, send};
 use crate::config::HandlerConfig;
-use crate::ids::{DeviceId, UserId};
-use crate::metrics::{Metrics, Upstream};
-use crate::wire::{ErrorCode, Event, Raw, Timestamp};
+use crate::core::hex::hex;
+use crate::core::ids::{DeviceId, UserId};
+use crate::core::time::Timestamp;
+use crate::telemetry::metrics::{Metrics, Upstream};
+use crate::wire::{ErrorCode, Event, Raw};
 
 /// One type.
 struct Own {
@@ -126,7 +128,7 @@ fn signature(secret: &[u8], seconds: i64, body: &[u8]) -> String {
     mac.update(format!("{seconds}.").as_bytes());
     mac.update(body);
     let digest = mac.finalize().into_bytes();
-    format!("sha256={}", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    format!("sha256={}", hex(&digest))
 }
 
 #[cfg(test)]

@@ -3,15 +3,16 @@
 //! Only what the configuration names is ever called: no proxy of the environment, and no redirect to another host.
 
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, RequestBuilder, Response};
 use tokio::time::timeout;
 
-use crate::door::tls;
-use crate::metrics::{Metrics, Outcome, Upstream};
+use crate::net::tls;
+use crate::telemetry::metrics::{Metrics, Outcome, Upstream};
 
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -178,7 +179,7 @@ struct Failures {
 impl Breaker {
     /// Whether to call now.
     pub(super) fn check(&self, now: Instant) -> Result<(), UpstreamError> {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.0.lock();
         match failures.again_at {
             Some(at) if now < at => Err(UpstreamError::OutOfOrder),
             Some(_) => {
@@ -191,7 +192,7 @@ impl Breaker {
 
     /// Notes how a call went.
     pub(super) fn note<T>(&self, outcome: &Result<T, UpstreamError>, now: Instant) {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.0.lock();
         match outcome {
             // It lives, even where it did not like this one call.
             Ok(_) | Err(UpstreamError::Status(400..=428 | 430..=499)) => *failures = Failures::default(),

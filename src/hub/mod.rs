@@ -12,14 +12,16 @@
 pub mod presence;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::broadcast::{Receiver, Sender};
 
-use crate::ids::{DeviceId, MessageId, Recipient, UserId};
-use crate::metrics::Group;
+use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
+use crate::telemetry::metrics::Group;
 use crate::wire::Frame;
 pub use presence::{Connection, Presence};
 
@@ -40,7 +42,7 @@ pub struct Announced {
 pub struct Lagged;
 
 /// A group of nobody's, for [`Hub::round_trip`]: ids count from 1.
-const NOBODY: Recipient = Recipient::User(UserId::CONSOLE);
+const NOBODY: Recipient = Recipient::User(UserId::OPERATOR);
 
 /// The groups and the live connections.
 pub struct Hub {
@@ -118,7 +120,7 @@ impl Hub {
     }
 
     fn join(self: &Arc<Self>, group: Recipient) -> Member {
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut groups = self.groups.lock();
         let sender = groups.entry(group).or_insert_with(|| Sender::new(self.buffer.load(Ordering::Relaxed)));
         Member { hub: self.clone(), group, receiver: sender.subscribe() }
     }
@@ -135,13 +137,13 @@ impl Hub {
             let _ = self.taps.send(announced.clone()); // the last tap may have gone this moment
         }
         // The sender is cloned so that waking a large group happens outside the lock.
-        let sender = self.groups.lock().unwrap_or_else(PoisonError::into_inner).get(&announced.recipient).cloned();
+        let sender = self.groups.lock().get(&announced.recipient).cloned();
         sender.map_or(0, |sender| sender.send(announced).unwrap_or(0))
     }
 
     /// How many groups there are.
     pub fn group_count(&self) -> usize {
-        let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let groups = self.groups.lock();
         groups.len() - usize::from(groups.contains_key(&NOBODY))
     }
 
@@ -158,7 +160,7 @@ impl Hub {
     /// it counts, a few microseconds for a hundred groups.
     pub fn group_sizes(&self) -> [Group; 3] {
         let mut sizes = [Group::default(); 3];
-        let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let groups = self.groups.lock();
         for (group, sender) in groups.iter().filter(|(group, _)| **group != NOBODY) {
             let kind = match group {
                 Recipient::User(_) => &mut sizes[0],
@@ -212,7 +214,7 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        let mut groups = self.hub.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut groups = self.hub.groups.lock();
         // Our own receiver still counts; it can't be dropped before this body ends, and nobody joins under the lock.
         if groups.get(&self.group).is_some_and(|sender| sender.receiver_count() <= 1) {
             groups.remove(&self.group);
@@ -355,7 +357,7 @@ mod tests {
         assert_eq!(hub.group_count(), 0, "nobody's group does not count");
         assert!(hub.clone().round_trip().await);
         drop(member);
-        assert!(hub.groups.lock().unwrap().is_empty());
+        assert!(hub.groups.lock().is_empty());
     }
 
     #[tokio::test]

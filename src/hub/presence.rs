@@ -6,13 +6,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::ids::{ConnId, DeviceId, TokenId, UserId};
-use crate::wire::{CloseCode, Timestamp};
+use crate::core::ids::{ConnId, DeviceId, TokenId, UserId};
+use crate::core::time::Timestamp;
+use crate::wire::CloseCode;
 
 /// Who a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,8 +112,8 @@ pub struct Presence {
 }
 
 impl Presence {
-    fn lists(&self) -> std::sync::MutexGuard<'_, Lists> {
-        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lists(&self) -> parking_lot::MutexGuard<'_, Lists> {
+        self.lists.lock()
     }
 
     /// Lists a connection until the guard is dropped.

@@ -6,8 +6,8 @@
 
 use std::time::Instant;
 
+use crate::core::time::Timestamp;
 use crate::store::{Log, Result};
-use crate::wire::Timestamp;
 
 /// The most that a stop counts for, in seconds: a day. A longer one keeps messages for longer than they asked for.
 const MAX_GAP: u64 = 86_400;

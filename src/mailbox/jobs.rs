@@ -1,16 +1,17 @@
 //! What runs on the store's writer thread, one at a time: the only code that changes the books and the log.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use super::message::{Accepted, Outgoing};
 use super::state::Effects;
-use super::watch::Fate;
+use super::watch::Outcome;
 use super::{MailboxError, Shared};
+use crate::core::ids::{MessageId, Recipient};
+use crate::core::time::Timestamp;
 use crate::hub::Announced;
-use crate::ids::{MessageId, Recipient};
 use crate::store::{Earlier, Head, Log, Reader, StoreError, Stored};
-use crate::wire::{Frame, Timestamp};
+use crate::wire::Frame;
 
 /// How many ids are reserved on disk at once; as many are skipped by a crash at most.
 const RESERVE: u64 = 4096;
@@ -86,7 +87,7 @@ pub(super) fn append(shared: &Shared, log: Log<'_>, message: Outgoing) -> Result
 pub(super) fn take_acks(shared: &Shared, log: Log<'_>) -> Result<(), StoreError> {
     // First the flag: an acknowledgement that comes from here on submits anew.
     shared.acks_submitted.store(false, Ordering::Release);
-    let acks = std::mem::take(&mut *shared.acks.lock().unwrap_or_else(PoisonError::into_inner));
+    let acks = std::mem::take(&mut *shared.acks.lock());
     // Lives end first: what was passed over because its time was up must not count as received.
     end_lives(shared, log)?;
     let (now, when) = (shared.clock.now(), Timestamp::now());
@@ -129,13 +130,13 @@ pub(super) fn apply(shared: &Shared, log: Log<'_>, effects: &Effects) -> Result<
     for &(recipient, id) in &effects.expired {
         log.note_purged(recipient, id)?; // nobody will get it any more: who asks what is missing must be told
         log.mark_expired(recipient, id)?;
-        shared.watches.tell(recipient, id, Fate::Expired);
+        shared.watches.tell(recipient, id, Outcome::Expired);
     }
     let mut touched: Vec<Recipient> = Vec::new();
     for &(recipient, id) in &effects.purged {
         log.note_purged(recipient, id)?;
         log.remove(recipient, id)?;
-        shared.watches.tell(recipient, id, Fate::Expired);
+        shared.watches.tell(recipient, id, Outcome::Expired);
         if touched.last() != Some(&recipient) {
             touched.push(recipient);
         }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::watch::Teller;
+use super::watch::OutcomeSender;
+use crate::core::ids::{MessageId, Recipient, UserId};
+use crate::core::time::Timestamp;
 use crate::hub::Announced;
-use crate::ids::{MessageId, Recipient, UserId};
 use crate::store::Head;
-use crate::wire::Timestamp;
 
 /// A message to be queued.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct Outgoing {
     /// The sender's mark, so that a repeated request is sent once.
     pub key: Option<IdempotencyKey>,
     /// Who is to be told what becomes of it.
-    pub teller: Option<Teller>,
+    pub teller: Option<OutcomeSender>,
 }
 
 impl Outgoing {

@@ -20,34 +20,35 @@
 
 mod clock;
 mod disk;
-mod feed;
 mod jobs;
 mod message;
 #[cfg(test)]
 mod model;
+mod reader;
 mod state;
 mod watch;
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::Config;
+use crate::core::ids::{MessageId, Recipient, UserId};
+use crate::core::time::Timestamp;
 use crate::hub::Hub;
-use crate::ids::{MessageId, Recipient, UserId};
-use crate::metrics::{Metrics, Refused};
 use crate::store::{Log, Reader, Severity, Store, StoreError, Stored, User};
-use crate::wire::Timestamp;
+use crate::telemetry::metrics::{Metrics, Refused};
 use clock::ServiceClock;
 use disk::DiskSpace;
 use jobs::{RESERVED, append, apply, end_lives, forget_keys, free_broadcasts, take_acks};
 use state::{Stand, State};
 use watch::Watches;
 
-pub use feed::{Chunk, Feed, Welcome};
 pub use message::{Accepted, IdempotencyKey, Outgoing, Receipt, Status};
+pub use reader::{LogReader, Welcome};
 pub use state::Size;
-pub use watch::{Fate, Teller};
+pub use watch::{Outcome, OutcomeSender};
 
 /// Why a message was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +107,7 @@ pub struct Mailbox {
 
 impl Shared {
     fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+        self.books.lock()
     }
 }
 
@@ -210,7 +211,7 @@ impl Mailbox {
     /// Notes that a connection has received everything up to `upto` for each of `readers`; `joined` is where a user without a
     /// cursor begins. Reaches the disk within a second or so: a crash before that makes messages come again.
     pub fn received(&self, readers: &[Reader], upto: MessageId, joined: MessageId) {
-        let mut acks = self.shared.acks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut acks = self.shared.acks.lock();
         for &reader in readers {
             let entry = acks.entry(reader).or_insert((upto, joined));
             entry.0 = entry.0.max(upto);
@@ -250,7 +251,7 @@ impl Mailbox {
     /// When the store fails.
     pub async fn sweep(&self, thorough: bool) -> Result<(), StoreError> {
         self.disk.look();
-        if !self.shared.acks.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+        if !self.shared.acks.lock().is_empty() {
             self.submit_acks();
         }
         let shared = self.shared.clone();
@@ -388,7 +389,12 @@ impl Mailbox {
     }
 
     /// Begins a session's way through the log.
-    pub fn feed(&self, user: &User, device: Option<crate::ids::DeviceId>, since: Option<MessageId>) -> (Feed, Welcome) {
-        feed::begin(self, user, device, since)
+    pub fn reader(
+        &self,
+        user: &User,
+        device: Option<crate::core::ids::DeviceId>,
+        since: Option<MessageId>,
+    ) -> (LogReader, Welcome) {
+        reader::begin(self, user, device, since)
     }
 }

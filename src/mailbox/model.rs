@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ids::DeviceId;
-use crate::store::{Because, NewDevice, NewUser, Role};
+use crate::core::ids::DeviceId;
+use crate::store::{Authority, NewDevice, NewUser, Role};
 
 /// Something that happens.
 #[derive(Debug, Clone)]
@@ -68,7 +68,7 @@ impl World {
         let mut users = Vec::new();
         for name in ["ana", "bob"] {
             let new = NewUser { username: name.into(), role: Role::User, password_hash: "x".into() };
-            users.push(store.create_user(new, Because::Ourselves).await.unwrap());
+            users.push(store.create_user(new, Authority::System).await.unwrap());
         }
         let device =
             store.create_device(NewDevice { name: "d".into(), ..NewDevice::default() }, users[0].id, 0).await.unwrap().id;
@@ -146,7 +146,7 @@ impl World {
 
     async fn read(&mut self, who: usize, acknowledge: usize) {
         let device = (who == 0).then_some(self.device);
-        let (mut feed, welcome) = self.mailbox().feed(&self.users[who], device, None);
+        let (mut feed, welcome) = self.mailbox().reader(&self.users[who], device, None);
         let mut expected: Vec<u64> = Self::boxes(who).into_iter().flat_map(|to| self.waiting(to, self.cursor(who, to))).collect();
         expected.sort_unstable();
         assert_eq!(welcome.pending, expected.len());
@@ -222,7 +222,7 @@ impl World {
 
 /// What a client would do that takes everything there is: the id of the last message.
 async fn take_all(mailbox: &Mailbox, user: &User, device: Option<DeviceId>) -> MessageId {
-    let (feed, _) = mailbox.feed(user, device, None);
+    let (feed, _) = mailbox.reader(user, device, None);
     let chunk = feed.read(mailbox, usize::MAX, usize::MAX).await.unwrap();
     assert!(chunk.complete);
     mailbox.received(&feed.readers(), chunk.last, feed.joined());
@@ -244,7 +244,7 @@ async fn what_expired_unseen_is_never_called_received() {
     assert_eq!(status(ids[0]), Status::Expired);
     assert!(matches!(status(ids[1]), Status::Acked(Some(_))));
     // Nobody will get it any more, and who asks what came after nothing is told so.
-    let (_, welcome) = world.mailbox().feed(&world.users[1], None, Some(MessageId(0)));
+    let (_, welcome) = world.mailbox().reader(&world.users[1], None, Some(MessageId(0)));
     assert_eq!(welcome.recovered, Some(false));
 }
 
@@ -256,7 +256,7 @@ async fn last_id_is_below_everything_that_waits() {
     let ids: Vec<u64> = world.known.keys().copied().collect();
     // A session of the same user that does not stand for the device.
     assert_eq!(take_all(world.mailbox(), &world.users[0], None).await.0, ids[1]);
-    let (_, welcome) = world.mailbox().feed(&world.users[0], Some(world.device), None);
+    let (_, welcome) = world.mailbox().reader(&world.users[0], Some(world.device), None);
     assert_eq!((welcome.pending, welcome.last_id), (1, MessageId(ids[0] - 1)));
 }
 
@@ -285,7 +285,7 @@ async fn broadcasts_leave_when_their_room_is_needed_and_all_have_them() {
 async fn the_last_proof_of_a_removed_user_leaves_no_trace() {
     let mut world = World::new().await;
     world.send(3, 10, 1000).await;
-    let (feed, _) = world.mailbox().feed(&world.users[1], None, None);
+    let (feed, _) = world.mailbox().reader(&world.users[1], None, None);
     world.mailbox().store.delete_user(world.users[1].id).await.unwrap();
     world.mailbox().remove(Recipient::User(world.users[1].id)).await.unwrap();
     world.mailbox().received(&feed.readers(), MessageId(u64::MAX), feed.joined());

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::config::{HistoryConfig, MailboxConfig};
-use crate::ids::{MessageId, Recipient, UserId};
+use crate::core::ids::{MessageId, Recipient, UserId};
+use crate::core::time::Timestamp;
 use crate::store::{Head, Reader};
-use crate::wire::Timestamp;
 
 /// A message that waits.
 #[derive(Debug, Clone, Copy)]

@@ -1,15 +1,16 @@
 //! Who wants to know when a message has been received.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use tokio::sync::mpsc::Sender;
 
-use crate::ids::{MessageId, Recipient};
+use crate::core::ids::{MessageId, Recipient};
 
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum Outcome {
     /// Its recipient has it.
     Received,
     /// Its life ended before.
@@ -17,18 +18,18 @@ pub enum Fate {
 }
 
 /// Whom to tell: a channel with room for everything that its owner watches.
-pub type Teller = Sender<(MessageId, Fate)>;
+pub type OutcomeSender = Sender<(MessageId, Outcome)>;
 
 /// The watched messages, each by one watcher. Bounded by what each connection may watch.
 #[derive(Default)]
-pub(super) struct Watches(Mutex<BTreeMap<(Recipient, MessageId), Teller>>);
+pub(super) struct Watches(Mutex<BTreeMap<(Recipient, MessageId), OutcomeSender>>);
 
 impl Watches {
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(Recipient, MessageId), Teller>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, BTreeMap<(Recipient, MessageId), OutcomeSender>> {
+        self.0.lock()
     }
 
-    pub(super) fn add(&self, recipient: Recipient, id: MessageId, teller: Teller) {
+    pub(super) fn add(&self, recipient: Recipient, id: MessageId, teller: OutcomeSender) {
         self.lock().insert((recipient, id), teller);
     }
 
@@ -40,12 +41,12 @@ impl Watches {
         }
         let ids: Vec<MessageId> = watched.range((recipient, MessageId(0))..=(recipient, upto)).map(|((_, id), _)| *id).collect();
         for id in ids {
-            tell(&mut watched, recipient, id, Fate::Received);
+            tell(&mut watched, recipient, id, Outcome::Received);
         }
     }
 
     /// One message has met its fate; what has been told before is not told again.
-    pub(super) fn tell(&self, recipient: Recipient, id: MessageId, fate: Fate) {
+    pub(super) fn tell(&self, recipient: Recipient, id: MessageId, fate: Outcome) {
         tell(&mut self.lock(), recipient, id, fate);
     }
 
@@ -55,7 +56,7 @@ impl Watches {
     }
 }
 
-fn tell(watched: &mut BTreeMap<(Recipient, MessageId), Teller>, recipient: Recipient, id: MessageId, fate: Fate) {
+fn tell(watched: &mut BTreeMap<(Recipient, MessageId), OutcomeSender>, recipient: Recipient, id: MessageId, fate: Outcome) {
     if let Some(teller) = watched.remove(&(recipient, id)) {
         let _ = teller.try_send((id, fate)); // it has room, or its owner has gone
     }
@@ -64,7 +65,7 @@ fn tell(watched: &mut BTreeMap<(Recipient, MessageId), Teller>, recipient: Recip
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::DeviceId;
+    use crate::core::ids::DeviceId;
 
     #[test]
     fn each_is_told_once_and_only_of_its_own() {
@@ -75,12 +76,15 @@ mod tests {
         }
         watches.received(lamp, MessageId(5));
         watches.received(lamp, MessageId(5));
-        watches.tell(toy, MessageId(2), Fate::Expired);
+        watches.tell(toy, MessageId(2), Outcome::Expired);
         let mut heard = Vec::new();
         while let Ok(fate) = told.try_recv() {
             heard.push(fate);
         }
-        assert_eq!(heard, [(MessageId(1), Fate::Received), (MessageId(3), Fate::Received), (MessageId(2), Fate::Expired)]);
+        assert_eq!(
+            heard,
+            [(MessageId(1), Outcome::Received), (MessageId(3), Outcome::Received), (MessageId(2), Outcome::Expired)]
+        );
         assert_eq!(watches.lock().keys().collect::<Vec<_>>(), [&(lamp, MessageId(9))]);
         drop(told);
         watches.forget_closed();

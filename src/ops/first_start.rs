@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 
 use crate::app::App;
-use crate::audit::{self, Act};
 use crate::auth::{AuthError, random_password};
-use crate::store::{Because, Role};
+use crate::store::{Authority, Role};
+use crate::telemetry::audit::{self, Act};
 
 /// The first administrator's name.
 pub const ADMIN: &str = "admin";
@@ -33,7 +33,7 @@ pub async fn ensure_admin(
     }
     let made = if given.is_some() { None } else { Some(random_password().ok_or(AuthError::NoRandom)?) };
     let password = given.as_deref().or(made.as_deref()).unwrap_or_default();
-    let admin = app.auth.create_user(ADMIN, password, Role::Admin, Because::Ourselves).await?;
+    let admin = app.auth.create_user(ADMIN, password, Role::Admin, Authority::System).await?;
     tracing::info!(user = %admin.id, "created the first administrator");
     audit::note(Act::UserCreated(admin.id, Role::Admin.name()), None, None);
     if let Some(password) = made {

@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::systemd;
 use crate::app::App;
 use crate::config::{Changes, Config};
-use crate::door::tls::{Look, TlsError};
 use crate::handlers::HandlersError;
+use crate::net::tls::{Look, TlsError};
 
 /// Asks for it.
 pub struct Reload {

@@ -1,4 +1,4 @@
-//! Periodic cleaning: lives of messages end, limiters forget, tickets run out, sightings are written.
+//! Periodic clean-up: expires messages, tickets and pairings, evicts idle limiters, writes the times of last use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +23,11 @@ pub async fn run(app: Arc<App>) {
             tracing::warn!(%error, "the mailbox was not swept");
         }
         if thorough {
-            app.door.sweep();
+            app.admission.sweep();
             app.handlers().sweep();
+            app.pairings.sweep(std::time::Instant::now());
             if let Err(error) = app.auth.sweep().await {
-                tracing::warn!(%error, "sightings were not written");
+                tracing::warn!(%error, "the times of last use were not written");
             }
         }
     }

@@ -15,13 +15,14 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
 
 use crate::app::App;
+use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
+use crate::core::time::Timestamp;
 use crate::handlers::Asked;
-use crate::ids::{DeviceId, MessageId, Recipient, UserId};
-use crate::mailbox::{Fate, MailboxError, Outgoing, Teller};
-use crate::metrics::{Asked as Measured, Refused};
+use crate::mailbox::{MailboxError, Outcome, OutcomeSender, Outgoing};
 use crate::store::{Store, StoreError};
+use crate::telemetry::metrics::{Asked as Measured, Refused};
 use crate::wire::inbound::Target;
-use crate::wire::{Command, ErrorCode, Event, Timestamp};
+use crate::wire::{Command, ErrorCode, Event};
 
 /// How many upstreams may be waited for at once on one connection.
 const AT_ONCE: usize = 16;
@@ -83,12 +84,12 @@ pub(super) struct Asks {
     say: Sender<Said>,
     said: Receiver<Said>,
     orders: Sender<Ordered>,
-    told: Receiver<(MessageId, Fate)>,
+    told: Receiver<(MessageId, Outcome)>,
     watched: HashMap<MessageId, (DeviceId, Option<String>)>,
     /// How many messages are watched, those included whose status has not been said yet.
     open: Arc<AtomicUsize>,
     /// Fates that were told before the message's status was said.
-    early: VecDeque<(MessageId, Fate)>,
+    early: VecDeque<(MessageId, Outcome)>,
 }
 
 impl Asks {
@@ -188,12 +189,12 @@ impl Asks {
     }
 
     /// What to say of a watched message's fate; `None` when its status has not been said yet.
-    fn fate(&mut self, id: MessageId, fate: Fate) -> Option<Said> {
+    fn fate(&mut self, id: MessageId, fate: Outcome) -> Option<Said> {
         let (device_id, reference) = self.watched.remove(&id)?;
         self.open.fetch_sub(1, Ordering::Relaxed);
         let status = match fate {
-            Fate::Received => "acked",
-            Fate::Expired => "expired",
+            Outcome::Received => "acked",
+            Outcome::Expired => "expired",
         };
         Some(Said { event: Event::DeliveryStatus { status, id, device_id }, reference, watched: None })
     }
@@ -219,7 +220,13 @@ fn check(store: &Store, asker: Asker, device: DeviceId) -> Result<(), Refusal> {
 }
 
 /// Queues what devices are to perform, one after another, and says how each stands.
-async fn perform_all(app: Arc<App>, mut queue: Receiver<Ordered>, say: Sender<Said>, tell: Teller, open: Arc<AtomicUsize>) {
+async fn perform_all(
+    app: Arc<App>,
+    mut queue: Receiver<Ordered>,
+    say: Sender<Said>,
+    tell: OutcomeSender,
+    open: Arc<AtomicUsize>,
+) {
     while let Some(Ordered { order, event, reference }) = queue.recv().await {
         // Only this task adds, so what it has seen free stays free.
         let teller = (open.load(Ordering::Relaxed) < WATCHED).then(|| tell.clone());
@@ -240,7 +247,7 @@ async fn perform_all(app: Arc<App>, mut queue: Receiver<Ordered>, say: Sender<Sa
 }
 
 /// Queues `event` for a device; also says whether it was handed to a connection at once.
-async fn send(app: &App, order: Order, event: &Event, teller: Option<Teller>) -> Result<(MessageId, bool), Refusal> {
+async fn send(app: &App, order: Order, event: &Event, teller: Option<OutcomeSender>) -> Result<(MessageId, bool), Refusal> {
     let Order { asker, device, beside } = order;
     check(&app.store, asker, device)?; // again: an upstream takes its time, and the device may be somebody else's by now
     let frame = event.frame(None, Timestamp::now()).map_err(|_| INTERNAL)?;

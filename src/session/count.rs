@@ -1,8 +1,9 @@
 //! What a session counts, where it is more than one number.
 
 use super::socket::End;
-use crate::metrics::{Ended, Metrics, Received, Refused, Sent};
-use crate::wire::{CloseCode, ErrorCode, Event, Timestamp};
+use crate::core::time::Timestamp;
+use crate::telemetry::metrics::{Ended, Metrics, Received, Refused, Sent};
+use crate::wire::{CloseCode, ErrorCode, Event};
 
 /// Notes why a session has ended.
 pub(super) fn ended(metrics: &Metrics, end: End) {

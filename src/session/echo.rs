@@ -10,7 +10,7 @@ use salvo::{Depot, FlowCtrl, async_trait};
 use super::socket::{Incoming, Socket};
 use super::upgrade::{accept_key, switch};
 use crate::app::App;
-use crate::error::ApiError;
+use crate::http::error::ApiError;
 use crate::wire::Frame;
 
 /// The route of the echo.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::door::rates::SingleRate;
+use crate::admission::rates::SingleRate;
 
 /// The longest head: two bytes, an eight-byte length, a four-byte mask.
 const LONGEST_HEAD: usize = 14;

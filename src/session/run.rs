@@ -14,18 +14,19 @@ use super::count::{self, append};
 use super::heartbeat::Heartbeat;
 use super::socket::{End, Incoming, Progress, Socket};
 use super::window::Window;
+use crate::admission::rates::SingleRate;
 use crate::app::App;
 use crate::auth::Caller;
-use crate::door::rates::SingleRate;
+use crate::core::ids::{DeviceId, MessageId, UserId};
+use crate::core::time::Timestamp;
 use crate::handlers::Asked;
 use crate::hub::presence::Identity;
 use crate::hub::{Announced, Connection, Lagged, Subscription};
-use crate::ids::{DeviceId, MessageId, UserId};
-use crate::mailbox::{Feed, Welcome};
-use crate::metrics::{Asked as Measured, Received, Refused, Sent};
+use crate::mailbox::{LogReader, Welcome};
 use crate::store::TokenHash;
+use crate::telemetry::metrics::{Asked as Measured, Received, Refused, Sent};
 use crate::wire::inbound::{Rejection, Request, Target, parse};
-use crate::wire::{CloseCode, ErrorCode, Event, Frame, Inbound, Timestamp};
+use crate::wire::{CloseCode, ErrorCode, Event, Frame, Inbound};
 
 /// How many bytes of answers, of live messages or of the log are gathered into one write.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -49,7 +50,7 @@ pub(super) struct Session<S> {
     connection: Arc<Connection>,
     rate: SingleRate,
     clock: Heartbeat,
-    feed: Feed,
+    feed: LogReader,
     welcome: Welcome,
     window: Window,
     client_acks: bool,
@@ -84,13 +85,13 @@ where
     let connection = present.connection.clone();
     let (rate, clock) = {
         let limits = &app.config().limits;
-        let expires = caller.token.expires_at.map(Timestamp::from_now);
+        let expires = caller.token.expires_at.map(Timestamp::remaining);
         (SingleRate::per_minute(limits.messages_per_minute), Heartbeat::new(limits.ping_seconds, limits.idle_seconds, expires))
     };
     tracing::info!(conn = %connection.id, user = %caller.user.id, ?device, address = %identity.address, "connected");
     // Groups before the look at the log: what is committed after that look is announced to us.
     let groups = app.hub.subscribe(caller.user.id, reads);
-    let (feed, welcome) = app.mailbox.feed(&caller.user, reads, wish.since);
+    let (feed, welcome) = app.mailbox.reader(&caller.user, reads, wish.since);
     let mut session = Session {
         socket,
         feed,
@@ -317,7 +318,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Incoming::Text(_) | Incoming::Binary(_) => {}
         }
         let metrics = &self.app.metrics;
-        let of_user = || self.app.door.messages.check(&self.user).map_err(|wait| (Refused::UserMessagesRate, wait));
+        let of_user = || self.app.admission.messages.check(&self.user).map_err(|wait| (Refused::UserMessagesRate, wait));
         let checked = self.rate.check().map_err(|wait| (Refused::MessagesRate, wait)).and_then(|()| of_user());
         if let Err((why, wait)) = checked {
             metrics.refused.inc(why);

@@ -25,7 +25,8 @@ use tokio_tungstenite::tungstenite::{self, Bytes, Utf8Bytes};
 
 use super::meter::{Flooded, Metered};
 use crate::config::Limits;
-use crate::wire::{CloseCode, Event, Frame, Timestamp};
+use crate::core::time::Timestamp;
+use crate::wire::{CloseCode, Event, Frame};
 
 /// tungstenite's read buffer, which every connection keeps: small, since most messages are.
 const READ_BUFFER: usize = 2 * 1024;

@@ -22,15 +22,15 @@ use tokio::time::timeout;
 use super::count;
 use super::run::{Wish, serve};
 use super::socket::{End, Socket};
+use crate::admission::{NetKey, Permit};
 use crate::app::App;
 use crate::auth::credential::{Places, SUBPROTOCOL, offers_subprotocol};
 use crate::auth::{AuthError, Caller};
-use crate::door::{NetKey, Seat};
-use crate::error::ApiError;
+use crate::core::ids::{DeviceId, MessageId, UserId};
+use crate::http::error::ApiError;
 use crate::hub::presence::Identity;
-use crate::ids::{DeviceId, MessageId, UserId};
-use crate::metrics::Refused;
 use crate::store::TokenKind;
+use crate::telemetry::metrics::Refused;
 use crate::wire::CloseCode;
 
 /// What RFC 6455 section 1.3 appends to the key.
@@ -57,7 +57,7 @@ struct Admitted {
     caller: Caller,
     device: Option<DeviceId>,
     wish: Wish,
-    _seats: (Seat<NetKey>, Seat<UserId>),
+    _seats: (Permit<NetKey>, Permit<UserId>),
 }
 
 /// Answers one handshake; the session, if any, is on its way when this returns.
@@ -72,12 +72,12 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
         [one] => Some(one.to_str().unwrap_or_default()),
         _ => Some(""),
     };
-    if !app.door.origins().allow(origin, header(req, HOST)) {
+    if !app.admission.origins().allow(origin, header(req, HOST)) {
         return Err(ApiError::ForeignOrigin);
     }
-    let address = app.door.client(req);
-    app.door.connects.check(&address.into()).map_err(|wait| ApiError::TooMany(Refused::ConnectsRate, wait))?;
-    let seat = app.door.total.take(()).ok_or(ApiError::Busy(Refused::Connections))?;
+    let address = app.admission.client(req);
+    app.admission.connects.check(&address.into()).map_err(|wait| ApiError::TooMany(Refused::ConnectsRate, wait))?;
+    let seat = app.admission.total.take(()).ok_or(ApiError::Busy(Refused::Connections))?;
     let path_user = match req.param::<String>("user_id") {
         Some(text) => Some(text.parse::<UserId>().map_err(|_| ApiError::NotFound("page"))?),
         None => None,
@@ -140,7 +140,7 @@ fn admit(app: &App, req: &Request, path_user: Option<UserId>, address: IpAddr) -
             // Beyond so many a minute, a client that takes `onopen` for success would come back for ever: no more handshakes.
             if matches!(code, CloseCode::Unauthorized | CloseCode::WrongUser) {
                 let too_many = |wait| ApiError::TooMany(Refused::RefusalsRate, wait);
-                app.door.refusals.check(&address.into(), Instant::now()).map_err(too_many)?;
+                app.admission.refusals.check(&address.into(), Instant::now()).map_err(too_many)?;
             }
             match code {
                 CloseCode::Unauthorized => app.metrics.refused.inc(Refused::Unauthorized),
@@ -155,8 +155,8 @@ fn admit(app: &App, req: &Request, path_user: Option<UserId>, address: IpAddr) -
         app.metrics.refused.inc(which);
         Ok(Err(CloseCode::ConnectionLimit))
     };
-    let Some(of_address) = app.door.by_address.take(address.into()) else { return full(Refused::ConnectionsOfAddress) };
-    let Some(of_user) = app.door.by_user.take(caller.user.id) else { return full(Refused::ConnectionsOfUser) };
+    let Some(of_address) = app.admission.by_address.take(address.into()) else { return full(Refused::ConnectionsOfAddress) };
+    let Some(of_user) = app.admission.by_user.take(caller.user.id) else { return full(Refused::ConnectionsOfUser) };
     Ok(Ok(Admitted { caller, device, wish: wish(req), _seats: (of_address, of_user) }))
 }
 

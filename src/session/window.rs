@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use crate::ids::MessageId;
+use crate::core::ids::MessageId;
 
 /// How many messages may be in flight.
 const MESSAGES: usize = 1000;

@@ -176,8 +176,8 @@ fn write_beside(data: &Path, name: &str, content: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{MessageId, Recipient, UserId};
-    use crate::store::{Because, NewUser, Role};
+    use crate::core::ids::{MessageId, Recipient, UserId};
+    use crate::store::{Authority, NewUser, Role};
     use std::collections::BTreeMap;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -217,7 +217,7 @@ mod tests {
         });
         for n in 0..50 {
             let new = NewUser { username: format!("user{n}"), role: Role::User, password_hash: "x".into() };
-            store.create_user(new, Because::Ourselves).await.unwrap();
+            store.create_user(new, Authority::System).await.unwrap();
         }
         (dir, store)
     }

@@ -11,9 +11,11 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Seek};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
 
 use sled::{Event, Subscriber};
 
@@ -45,7 +47,7 @@ impl Notes {
     /// Notes a change. After a failure it does nothing: the channels are emptied all the same, so that nobody waits for room in
     /// them.
     fn add(&self, tree: u8, event: &Event) {
-        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changes = self.changes.lock();
         let Ok(writer) = &mut *changes else { return };
         let before = writer.bytes();
         let written = match event {
@@ -116,7 +118,7 @@ impl Capture {
         for thread in self.threads.drain(..) {
             drop(thread.join().map_err(|_| io::Error::other("the capture ended early"))?);
         }
-        let mut changes = self.notes.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changes = self.notes.changes.lock();
         let notes = std::mem::replace(&mut *changes, Err(BackupError::TooMuchChanged));
         drop(changes);
         let mut file = notes?.finish()?.0.into_inner().map_err(io::IntoInnerError::into_error)?;

@@ -3,8 +3,6 @@
 //! Keys are big-endian ids, alone or joined, so that a prefix scan is a list in id order. Values are JSON records: small,
 //! readable with any tool, and a field added later has a default.
 
-use std::fmt::Write as _;
-
 use rand::TryRng;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,7 +10,8 @@ use sled::Tree;
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 
 use super::{Result, StoreError};
-use crate::ids::{DeviceId, TokenId, UserId};
+use crate::core::hex::hex;
+use crate::core::ids::{DeviceId, TokenId, UserId};
 
 macro_rules! trees {
     ($($(#[$doc:meta])* $name:ident;)*) => {
@@ -51,7 +50,7 @@ trees! {
     serials;
     /// canonical city name → [`Observation`](super::Observation)
     observations;
-    /// `s` or `d` ‖ name → [`Piece`](super::Piece)
+    /// `s` or `d` ‖ name → [`CatalogEntry`](super::CatalogEntry)
     repertoire;
     /// user ‖ device → nothing: which devices a user has.
     user_devices;
@@ -114,15 +113,6 @@ impl Trees {
         self.meta.insert(counter, &(last + 1).to_be_bytes())?;
         Ok(last + 1)
     }
-}
-
-/// Bytes as people write them.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}"); // a String takes everything
-    }
-    text
 }
 
 /// user ‖ device.

@@ -14,13 +14,14 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sled::Tree;
 
-use super::catalogue::{Trees, decode, device_user, hex, number, second, user_device};
+use super::catalogue::{Trees, decode, device_user, number, second, user_device};
 use super::draft::{CACHE_BYTES, Draft, settle, swap, turn};
 use super::messages::{Head, piece_bytes, read_key};
 use super::users::name_key;
-use super::{Device, Earlier, Observation, Piece, Reader, Result, SCHEMA, Store, StoreError, Token, User, engine};
-use crate::ids::{DeviceId, MessageId, Recipient, UserId};
-use crate::wire::Timestamp;
+use super::{CatalogEntry, Device, Earlier, Observation, Reader, Result, SCHEMA, Store, StoreError, Token, User, engine};
+use crate::core::hex::hex;
+use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
+use crate::core::time::Timestamp;
 
 /// How many findings are told one by one.
 const MOST_TOLD: usize = 1000;
@@ -80,7 +81,7 @@ fn judge(trees: &Trees, name: &str, key: &[u8], value: &[u8]) -> Result<Verdict>
         "users" => readable(decode::<User>(value, "users").is_ok_and(|user| user.id.to_key() == key)),
         "devices" => readable(decode::<Device>(value, "devices").is_ok_and(|device| device.id.to_key() == key)),
         "observations" => readable(std::str::from_utf8(key).is_ok() && decode::<Observation>(value, "observations").is_ok()),
-        "repertoire" => readable(decode::<Piece>(value, "repertoire").is_ok()),
+        "repertoire" => readable(decode::<CatalogEntry>(value, "repertoire").is_ok()),
         "user_devices" if key.len() == 16 => match user(&key[..8])? && device(&key[8..])? {
             true => Ok(()),
             false => Err("binds somebody or something that is not there".into()),
@@ -373,15 +374,15 @@ fn keep(draft: &mut Draft, records: &mut Vec<(&'static str, Vec<u8>, Vec<u8>)>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::TokenId;
+    use crate::core::ids::TokenId;
     use crate::store::tests::fresh;
-    use crate::store::{Because, NewDevice, NewToken, NewUser, Role, Stored, TokenHash};
+    use crate::store::{Authority, NewDevice, NewToken, NewUser, Role, Stored, TokenHash};
 
     /// Two users, a device with a token, a short message and a long one.
     async fn filled(store: &Store) {
         for name in ["ana", "bob"] {
             let new = NewUser { username: name.into(), role: Role::User, password_hash: "x".into() };
-            store.create_user(new, Because::Ourselves).await.unwrap();
+            store.create_user(new, Authority::System).await.unwrap();
         }
         let new = NewDevice { name: "lamp".into(), serial: Some("s1".into()), model: None, primary: true };
         store.create_device(new, UserId(1), 0).await.unwrap();
@@ -445,6 +446,6 @@ mod tests {
         assert!(store.token_by_id(TokenId(1)).unwrap().is_some());
         assert!(store.log().get(MessageId(1)).unwrap().is_some() && store.log().get(MessageId(2)).unwrap().is_none());
         let new = NewUser { username: "eva".into(), role: Role::User, password_hash: "x".into() };
-        assert_eq!(store.create_user(new, Because::Ourselves).await.unwrap().id, UserId(3), "no id is given twice");
+        assert_eq!(store.create_user(new, Authority::System).await.unwrap().id, UserId(3), "no id is given twice");
     }
 }

@@ -5,7 +5,7 @@ use sled::{Batch, Tree};
 
 use super::catalogue::{decode, encode};
 use super::{Result, Store};
-use crate::wire::Timestamp;
+use crate::core::time::Timestamp;
 
 /// How many cities may be observed.
 const MOST_CITIES: usize = 1000;
@@ -25,14 +25,14 @@ pub struct Observation {
 
 /// What is listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Repertoire {
+pub enum Catalog {
     /// Songs.
     Songs,
     /// Dances.
     Dances,
 }
 
-impl Repertoire {
+impl Catalog {
     fn prefix(self) -> &'static [u8] {
         match self {
             Self::Songs => b"s",
@@ -44,7 +44,7 @@ impl Repertoire {
 /// A song or a dance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Piece {
+pub struct CatalogEntry {
     /// Its title.
     pub name: String,
     /// Of a song: who sings it.
@@ -101,7 +101,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store fails.
-    pub fn repertoire(&self, which: Repertoire) -> Result<Vec<Piece>> {
+    pub fn catalog(&self, which: Catalog) -> Result<Vec<CatalogEntry>> {
         let records = self.trees.repertoire.scan_prefix(which.prefix()).values();
         records.map(|bytes| decode(&bytes?, "repertoire")).collect()
     }
@@ -110,7 +110,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn set_repertoire(&self, which: Repertoire, pieces: Vec<Piece>) -> Result<()> {
+    pub async fn set_catalog(&self, which: Catalog, pieces: Vec<CatalogEntry>) -> Result<()> {
         self.write(move |trees| {
             let mut batch = Batch::default();
             for key in trees.repertoire.scan_prefix(which.prefix()).keys() {
@@ -131,21 +131,21 @@ mod tests {
     use super::super::tests::fresh;
     use super::*;
 
-    fn piece(name: &str) -> Piece {
-        Piece { name: name.into(), artist: None, style: None }
+    fn piece(name: &str) -> CatalogEntry {
+        CatalogEntry { name: name.into(), artist: None, style: None }
     }
 
     #[tokio::test]
     async fn a_repertoire_is_replaced_whole_and_apart_from_the_other() {
         let (_dir, store) = fresh();
-        store.set_repertoire(Repertoire::Songs, vec![piece("b"), piece("a")]).await.unwrap();
-        store.set_repertoire(Repertoire::Dances, vec![piece("c")]).await.unwrap();
-        assert_eq!(store.repertoire(Repertoire::Songs).unwrap(), [piece("a"), piece("b")]);
-        store.set_repertoire(Repertoire::Songs, vec![piece("d")]).await.unwrap();
-        assert_eq!(store.repertoire(Repertoire::Songs).unwrap(), [piece("d")]);
-        store.set_repertoire(Repertoire::Songs, vec![]).await.unwrap();
-        assert_eq!(store.repertoire(Repertoire::Songs).unwrap(), []);
-        assert_eq!(store.repertoire(Repertoire::Dances).unwrap(), [piece("c")]);
+        store.set_catalog(Catalog::Songs, vec![piece("b"), piece("a")]).await.unwrap();
+        store.set_catalog(Catalog::Dances, vec![piece("c")]).await.unwrap();
+        assert_eq!(store.catalog(Catalog::Songs).unwrap(), [piece("a"), piece("b")]);
+        store.set_catalog(Catalog::Songs, vec![piece("d")]).await.unwrap();
+        assert_eq!(store.catalog(Catalog::Songs).unwrap(), [piece("d")]);
+        store.set_catalog(Catalog::Songs, vec![]).await.unwrap();
+        assert_eq!(store.catalog(Catalog::Songs).unwrap(), []);
+        assert_eq!(store.catalog(Catalog::Dances).unwrap(), [piece("c")]);
     }
 
     #[tokio::test]

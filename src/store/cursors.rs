@@ -3,8 +3,8 @@
 use super::catalogue::number;
 use super::messages::{Log, record_key};
 use super::{Result, StoreError};
-use crate::ids::{DeviceId, MessageId, Recipient, UserId};
-use crate::wire::Timestamp;
+use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
+use crate::core::time::Timestamp;
 
 /// Whose cursor: a mailbox's own, or, for what is sent to everybody, one user's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -8,8 +8,8 @@ use sled::Transactional;
 use super::catalogue::{Trees, TxError, committed, decode, device_user, encode, number, second, user_device};
 use super::tokens::{owned_tokens, remove};
 use super::{Page, Result, Store, StoreError};
-use crate::ids::{DeviceId, UserId};
-use crate::wire::Timestamp;
+use crate::core::ids::{DeviceId, UserId};
+use crate::core::time::Timestamp;
 
 /// A companion device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -318,11 +318,11 @@ mod tests {
     use super::super::tests::fresh;
     use super::super::{NewToken, NewUser, Role, TokenHash, TokenKind};
     use super::*;
-    use crate::store::Because;
+    use crate::store::Authority;
 
     async fn user(store: &Store, name: &str) -> UserId {
         let new = NewUser { username: name.into(), role: Role::User, password_hash: "x".into() };
-        store.create_user(new, Because::Ourselves).await.unwrap().id
+        store.create_user(new, Authority::System).await.unwrap().id
     }
 
     fn new(serial: Option<&str>, primary: bool) -> NewDevice {

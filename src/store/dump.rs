@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::StoreError;
-use crate::wire::Timestamp;
+use crate::core::time::Timestamp;
 
 /// The version of this format.
 const FORMAT: u64 = 1;

@@ -13,8 +13,8 @@ use sled::Transactional;
 use super::catalogue::{Trees, TxError, committed, decode, number};
 use super::writer::Severity;
 use super::{Result, Store, StoreError, User};
-use crate::ids::{MessageId, Recipient, UserId};
-use crate::wire::Timestamp;
+use crate::core::ids::{MessageId, Recipient, UserId};
+use crate::core::time::Timestamp;
 
 /// The longest value, in bytes; sled keeps values of that size in its log as long as segments have 1 MiB.
 const PIECE_BYTES: usize = 12 * 1024;

@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 use super::catalogue::{Trees, decode};
 use super::dump::Header;
 use super::{BackupError, Result, SCHEMA, StoreError, Token, backup};
-use crate::wire::Timestamp;
+use crate::core::time::Timestamp;
 
 /// Where backups that are made without being asked for lie, in the data directory.
 const DIRECTORY: &str = "backups";
@@ -62,8 +62,8 @@ fn keep(trees: &Trees, found: u64, path: &Path) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{TokenId, UserId};
-    use crate::store::{Because, NewToken, NewUser, Role, Store, TokenHash};
+    use crate::core::ids::{TokenId, UserId};
+    use crate::store::{Authority, NewToken, NewUser, Role, Store, TokenHash};
 
     #[tokio::test]
     async fn an_older_layout_is_backed_up_and_brought_up_to_date() {
@@ -72,7 +72,7 @@ mod tests {
         {
             let store = Store::open(&path).unwrap();
             let new = NewUser { username: "ana".into(), role: Role::User, password_hash: "x".into() };
-            let ana = store.create_user(new, Because::Ourselves).await.unwrap().id;
+            let ana = store.create_user(new, Authority::System).await.unwrap().id;
             store.create_token(NewToken::login(ana, TokenHash::of("t")), 9).await.unwrap();
             store.trees.token_ids.clear().unwrap();
             store.trees.set_schema(1).unwrap();

@@ -21,9 +21,9 @@ mod cursors;
 mod devices;
 mod draft;
 mod dump;
+mod last_seen;
 mod messages;
 mod migrate;
-mod sightings;
 mod tokens;
 mod users;
 mod writer;
@@ -34,23 +34,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::metrics::Commits;
+use crate::telemetry::metrics::Commits;
 use catalogue::Trees;
 use rustix::fs::{FlockOperation, flock};
 use writer::Writer;
 pub use writer::{Pulse, Severity};
 
-pub use backup::{RestoreReport, restore, verify};
-pub use check::{Finding, Findings, QUARANTINE, check, repair};
-pub use compact::{Compacted, compact};
-pub use companion::{Observation, Piece, Repertoire};
+pub use backup::{restore, verify};
+pub use check::{QUARANTINE, check, repair};
+pub use compact::compact;
+pub use companion::{Catalog, CatalogEntry, Observation};
 pub use cursors::Reader;
 pub use devices::{Device, DeviceChange, NewDevice};
-pub use dump::{Amount, BackupError, Header};
+pub use dump::BackupError;
 #[doc(hidden)]
 pub use messages::fuzz_key;
 pub use messages::{Earlier, Head, Log, Stored};
-pub use tokens::{Because, NewToken, Token, TokenHash, TokenKind};
+pub use tokens::{Authority, NewToken, Token, TokenHash, TokenKind};
 pub use users::{NewUser, Role, User, UserChange, fold_name};
 
 /// Segment size of sled's log. With 1 MiB no value of ours is large enough for sled's `blobs/`, which are never synced.

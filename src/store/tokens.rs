@@ -6,8 +6,8 @@ use sled::Transactional;
 
 use super::catalogue::{Trees, TxError, committed, decode, encode, user_token};
 use super::{Page, Result, Role, Store, StoreError};
-use crate::ids::{DeviceId, TokenId, UserId};
-use crate::wire::Timestamp;
+use crate::core::ids::{DeviceId, TokenId, UserId};
+use crate::core::time::Timestamp;
 
 /// SHA-256 of a secret. The secret has 256 random bits, so one round without salt is enough, and looking it up by its hash
 /// tells an attacker's clock nothing about the secret.
@@ -72,27 +72,27 @@ impl Token {
 /// By what right something is written: looked at again where it is written, since what gave the right may have been taken away
 /// while the request waited for a password, a body, or its turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Because {
+pub enum Authority {
     /// The asking token: it must still be there, and its user enabled.
     Token(TokenHash),
     /// An administrator's token: its user must still be one, too.
-    Office(TokenHash),
+    Admin(TokenHash),
     /// A password that hashes to this: it must be this user's still.
     Password(String),
     /// The program itself says so.
-    Ourselves,
+    System,
 }
 
-impl Because {
+impl Authority {
     /// Whether it still holds for what concerns `user`.
     pub(super) fn check(&self, trees: &Trees, user: Option<UserId>) -> Result<()> {
         let holds = match self {
-            Self::Ourselves => true,
+            Self::System => true,
             Self::Password(hash) => match user {
                 Some(id) => super::users::get(trees, id)?.is_some_and(|u| !u.disabled && u.password_hash == *hash),
                 None => false,
             },
-            Self::Token(hash) | Self::Office(hash) => match get(trees, hash.as_bytes())? {
+            Self::Token(hash) | Self::Admin(hash) => match get(trees, hash.as_bytes())? {
                 Some(token) => super::users::get(trees, token.user_id)?
                     .is_some_and(|u| !u.disabled && (matches!(self, Self::Token(_)) || u.role == Role::Admin)),
                 None => false,
@@ -120,7 +120,7 @@ pub struct NewToken {
     /// When the user has as many as the limit: retire the `user` token unused for longest (a log-in), or refuse.
     pub make_room: bool,
     /// By what right.
-    pub because: Because,
+    pub because: Authority,
 }
 
 impl NewToken {
@@ -141,7 +141,7 @@ impl NewToken {
             expires_at,
             hash,
             make_room: true,
-            because: Because::Ourselves,
+            because: Authority::System,
         }
     }
 }
@@ -321,7 +321,7 @@ mod tests {
     async fn with_user() -> (tempfile::TempDir, Store, UserId) {
         let (dir, store) = fresh();
         let new = NewUser { username: "u".into(), role: Role::User, password_hash: "x".into() };
-        let id = store.create_user(new, Because::Ourselves).await.unwrap().id;
+        let id = store.create_user(new, Authority::System).await.unwrap().id;
         (dir, store, id)
     }
 

@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 use sled::Transactional;
 
 use super::catalogue::{Trees, TxError, committed, decode, encode, number, second, user_device};
-use super::tokens::Because;
+use super::tokens::Authority;
 use super::tokens::{TokenKind, owned_tokens};
 use super::{Log, Page, Result, Store, StoreError, Token, TokenHash, devices};
-use crate::ids::{DeviceId, MessageId, UserId};
-use crate::wire::Timestamp;
+use crate::core::ids::{DeviceId, MessageId, UserId};
+use crate::core::time::Timestamp;
 
 /// What an account may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,7 +220,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Taken`] when the name exists; else when the store fails.
-    pub async fn create_user(&self, new: NewUser, because: Because) -> Result<User> {
+    pub async fn create_user(&self, new: NewUser, because: Authority) -> Result<User> {
         self.write(move |trees| {
             because.check(trees, None)?;
             create(trees, &new)
@@ -232,7 +232,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::LastAdmin`], [`StoreError::Revoked`]; else when the store fails.
-    pub async fn change_user(&self, id: UserId, what: UserChange, because: Because) -> Result<User> {
+    pub async fn change_user(&self, id: UserId, what: UserChange, because: Authority) -> Result<User> {
         self.write(move |trees| {
             because.check(trees, Some(id))?;
             change(trees, id, what)
@@ -271,18 +271,18 @@ mod tests {
     async fn names_are_unique_without_case_and_free_again_after_removal() {
         let (_dir, store) = fresh();
         assert!(store.is_new().unwrap());
-        let root = store.create_user(named("root", Role::Admin), Because::Ourselves).await.unwrap();
-        let ana = store.create_user(named("Ana", Role::User), Because::Ourselves).await.unwrap();
+        let root = store.create_user(named("root", Role::Admin), Authority::System).await.unwrap();
+        let ana = store.create_user(named("Ana", Role::User), Authority::System).await.unwrap();
         assert_eq!((root.id, ana.id), (UserId(1), UserId(2)));
         assert!(matches!(
-            store.create_user(named("aNA", Role::User), Because::Ourselves).await,
+            store.create_user(named("aNA", Role::User), Authority::System).await,
             Err(StoreError::Taken("username"))
         ));
         assert_eq!(store.user_by_name("ANA").unwrap().unwrap(), ana);
         store.delete_user(ana.id).await.unwrap();
         assert_eq!(store.user_by_name("ana").unwrap(), None);
         assert_eq!(
-            store.create_user(named("ana", Role::User), Because::Ourselves).await.unwrap().id,
+            store.create_user(named("ana", Role::User), Authority::System).await.unwrap().id,
             UserId(3),
             "ids are not used again"
         );
@@ -292,16 +292,16 @@ mod tests {
     #[tokio::test]
     async fn the_last_administrator_stays() {
         let (_dir, store) = fresh();
-        let root = store.create_user(named("root", Role::Admin), Because::Ourselves).await.unwrap();
+        let root = store.create_user(named("root", Role::Admin), Authority::System).await.unwrap();
         let demote = UserChange { role: Some(Role::User), ..UserChange::default() };
         let disable = UserChange { disabled: Some(true), ..UserChange::default() };
-        assert!(matches!(store.change_user(root.id, demote.clone(), Because::Ourselves).await, Err(StoreError::LastAdmin)));
-        assert!(matches!(store.change_user(root.id, disable.clone(), Because::Ourselves).await, Err(StoreError::LastAdmin)));
+        assert!(matches!(store.change_user(root.id, demote.clone(), Authority::System).await, Err(StoreError::LastAdmin)));
+        assert!(matches!(store.change_user(root.id, disable.clone(), Authority::System).await, Err(StoreError::LastAdmin)));
         assert!(matches!(store.delete_user(root.id).await, Err(StoreError::LastAdmin)));
-        let second = store.create_user(named("second", Role::Admin), Because::Ourselves).await.unwrap();
-        store.change_user(root.id, disable, Because::Ourselves).await.unwrap();
+        let second = store.create_user(named("second", Role::Admin), Authority::System).await.unwrap();
+        store.change_user(root.id, disable, Authority::System).await.unwrap();
         assert!(
-            matches!(store.change_user(second.id, demote, Because::Ourselves).await, Err(StoreError::LastAdmin)),
+            matches!(store.change_user(second.id, demote, Authority::System).await, Err(StoreError::LastAdmin)),
             "a disabled one does not count"
         );
     }
@@ -310,7 +310,7 @@ mod tests {
     async fn pages_walk_the_whole_list() {
         let (_dir, store) = fresh();
         for n in 0..5 {
-            store.create_user(named(&format!("u{n}"), Role::User), Because::Ourselves).await.unwrap();
+            store.create_user(named(&format!("u{n}"), Role::User), Authority::System).await.unwrap();
         }
         let first = store.users(UserId(0), 2).unwrap();
         assert_eq!((first.items.len(), first.more), (2, true));
@@ -322,7 +322,7 @@ mod tests {
     #[tokio::test]
     async fn a_new_password_ends_log_ins_but_not_devices() {
         let (_dir, store) = fresh();
-        let user = store.create_user(named("u", Role::User), Because::Ourselves).await.unwrap();
+        let user = store.create_user(named("u", Role::User), Authority::System).await.unwrap();
         let device = store.create_device(NewDevice { name: "d".into(), ..NewDevice::default() }, user.id, 9).await.unwrap();
         let login = TokenHash::of("a");
         store.create_token(NewToken::login(user.id, login), 9).await.unwrap();
@@ -330,7 +330,7 @@ mod tests {
             NewToken { device_id: Some(device.id), kind: TokenKind::Device, ..NewToken::login(user.id, TokenHash::of("b")) };
         store.create_token(bound, 9).await.unwrap();
         store
-            .change_user(user.id, UserChange { password_hash: Some("y".into()), ..UserChange::default() }, Because::Ourselves)
+            .change_user(user.id, UserChange { password_hash: Some("y".into()), ..UserChange::default() }, Authority::System)
             .await
             .unwrap();
         assert_eq!(store.token(&login).unwrap(), None);

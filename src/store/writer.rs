@@ -6,18 +6,20 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::catalogue::Trees;
 use super::{Result, StoreError};
-use crate::metrics::Commits;
-use crate::wire::Timestamp;
+use crate::core::time::Timestamp;
+use crate::telemetry::metrics::Commits;
 
 /// How many changes may wait; a caller beyond that waits its turn without blocking the runtime.
 const WAITING: usize = 1024;
@@ -117,7 +119,7 @@ impl Writer {
 
     /// How the thread does.
     pub(super) fn pulse(&self) -> Pulse {
-        *self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.pulse.lock()
     }
 
     /// Ready once the thread has given up.
@@ -163,13 +165,13 @@ impl Writer {
 
     /// Runs `change` some time soon; `false` when the queue is full or closed.
     pub(super) fn run_later(&self, change: impl FnOnce(&Trees) -> Result<()> + Send + 'static) -> bool {
-        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sender = self.sender.lock().clone();
         sender.is_some_and(|sender| sender.try_send(Job::Later(Box::new(change))).is_ok())
     }
 
     /// Hands over `job`, waiting off the runtime where the queue is full.
     async fn submit(&self, job: Job) -> Result<()> {
-        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(StoreError::Stopped)?;
+        let sender = self.sender.lock().clone().ok_or(StoreError::Stopped)?;
         match sender.try_send(job) {
             Ok(()) => Ok(()),
             Err(TrySendError::Disconnected(_)) => Err(StoreError::Stopped),
@@ -182,8 +184,8 @@ impl Writer {
 
     /// Lets the thread finish what waits and joins it. A second call does nothing.
     pub(super) fn stop(&self) -> Result<()> {
-        drop(self.sender.lock().unwrap_or_else(PoisonError::into_inner).take());
-        match self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        drop(self.sender.lock().take());
+        match self.thread.lock().take() {
             Some(thread) => thread.join().unwrap_or(Err(StoreError::Stopped)),
             None => Ok(()),
         }
@@ -219,13 +221,13 @@ impl Disk {
     fn flush(&self) -> Result<()> {
         self.db.flush()?;
         self.file.sync_data()?; // sled stops at sync_file_range: no metadata, no device cache
-        *self.pulse.lock().unwrap_or_else(PoisonError::into_inner) = Pulse { committed: Instant::now(), busy: None };
+        *self.pulse.lock() = Pulse { committed: Instant::now(), busy: None };
         Ok(())
     }
 
     /// Notes that work begins, or that there is none.
     fn busy(&self, busy: bool) {
-        self.pulse.lock().unwrap_or_else(PoisonError::into_inner).busy = busy.then(Instant::now);
+        self.pulse.lock().busy = busy.then(Instant::now);
     }
 }
 

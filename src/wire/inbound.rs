@@ -13,8 +13,8 @@ use serde_json::value::RawValue;
 
 use super::outbound::ErrorCode;
 use super::raw::Raw;
-use super::time::is_iso_datetime;
-use crate::ids::{DeviceId, MessageId};
+use crate::core::ids::{DeviceId, MessageId};
+use crate::core::time::is_iso_datetime;
 
 /// The city of a weather request that names none (guide section 3.1).
 pub const DEFAULT_CITY: &str = "北京";

@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 use super::close::CloseCode;
 use super::frame::Frame;
 use super::raw::Raw;
-use super::time::Timestamp;
-use crate::ids::{DeviceId, MessageId, UserId};
+use crate::core::ids::{DeviceId, MessageId, UserId};
+use crate::core::time::Timestamp;
 
 /// The types that only the server sends; a pushed message may not bear one of them.
 pub const RESERVED_TYPES: [&str; 6] = ["connection_status", "disconnect", "error", "pong", "delivery_status", "presence"];

@@ -1,10 +1,11 @@
 //! What was said before: the last turns of each user's conversation, in memory only.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::ids::UserId;
+use parking_lot::Mutex;
+
+use crate::core::ids::UserId;
 
 /// How many users' conversations are kept; the one unused for longest makes room.
 const MOST_USERS: usize = 1000;
@@ -42,7 +43,7 @@ pub(super) struct Memory {
 impl Memory {
     /// What `user` has said and heard, oldest first, and the generation to remember the answer in.
     pub(super) fn recall(&self, user: UserId, now: Instant) -> (Vec<Turn>, u64) {
-        let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let users = self.users.lock();
         let generation = users.get(&user).map_or(0, |c| c.generation);
         let kept = users.get(&user).filter(|c| now.saturating_duration_since(c.last) < FORGET);
         (kept.map(|c| c.turns.iter().cloned().collect()).unwrap_or_default(), generation)
@@ -53,7 +54,7 @@ impl Memory {
         if turns == 0 {
             return;
         }
-        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut users = self.users.lock();
         if users.len() >= MOST_USERS && !users.contains_key(&user) {
             users.retain(|_, c| now.saturating_duration_since(c.last) < FORGET);
             if users.len() >= MOST_USERS
@@ -78,7 +79,7 @@ impl Memory {
 
     /// Forgets what `user` has said.
     pub(super) fn forget(&self, user: UserId) {
-        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut users = self.users.lock();
         if users.len() < MOST_USERS || users.contains_key(&user) {
             let fresh = || Conversation { generation: 0, turns: VecDeque::new(), last: Instant::now() };
             let conversation = users.entry(user).or_insert_with(fresh);
@@ -115,6 +116,6 @@ mod tests {
         for user in 0..MOST_USERS as u64 + 10 {
             memory.remember(UserId(user), turn(1, 1), 3, 0, now + Duration::from_secs(user));
         }
-        assert_eq!(memory.users.lock().unwrap().len(), MOST_USERS);
+        assert_eq!(memory.users.lock().len(), MOST_USERS);
     }
 }

@@ -13,10 +13,10 @@ use tokio::time::timeout;
 
 use super::Chunk;
 use super::upstream::{Breaker, UpstreamError, counted};
+use crate::admission::Rate;
 use crate::config::{ChatConfig, Responder};
-use crate::door::Rate;
-use crate::ids::UserId;
-use crate::metrics::{Metrics, Refused, Upstream};
+use crate::core::ids::UserId;
+use crate::telemetry::metrics::{Metrics, Refused, Upstream};
 use crate::wire::{ErrorCode, Event};
 use memory::{Memory, Turn};
 

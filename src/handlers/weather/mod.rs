@@ -4,18 +4,21 @@ mod qweather;
 mod simulated;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use reqwest::Client;
 use tokio::sync::OnceCell;
 
 use super::upstream::UpstreamError;
 use crate::config::WeatherConfig;
-use crate::metrics::Metrics;
+use crate::core::time::Timestamp;
 use crate::store::{Observation, Store};
+use crate::telemetry::metrics::Metrics;
 use crate::wire::outbound::{City, Weather, WeatherNow, WeatherReport};
-use crate::wire::{ErrorCode, Event, Timestamp};
+use crate::wire::{ErrorCode, Event};
 use qweather::QWeather;
 pub(crate) use simulated::canonical;
 
@@ -99,7 +102,7 @@ impl Sources {
         let found = cell.get_or_init(|| source.now(&name)).await.clone();
         if found.is_err() {
             // A failure is not kept: the breaker sees to it that the source is left in peace.
-            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = self.kept.lock();
             if kept.get(&name).is_some_and(|k| Arc::ptr_eq(&k.cell, &cell)) {
                 kept.remove(&name);
             }
@@ -113,7 +116,7 @@ impl Sources {
             let life = if unknown(kept) { UNKNOWN } else { FRESH };
             now.saturating_duration_since(kept.made) < life
         };
-        let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.kept.lock();
         if let Some(kept) = all.get(name).filter(|kept| good(kept)) {
             return kept.cell.clone();
         }

@@ -13,9 +13,9 @@ use tokio::sync::Semaphore;
 
 use super::Found;
 use crate::config::{QWeatherConfig, Secret};
+use crate::core::time::Timestamp;
 use crate::handlers::upstream::{Breaker, UpstreamError, counted, read, send_any};
-use crate::metrics::{Metrics, Upstream};
-use crate::wire::Timestamp;
+use crate::telemetry::metrics::{Metrics, Upstream};
 use crate::wire::outbound::{Weather, WeatherNow};
 
 /// How long one call may take.

@@ -7,8 +7,9 @@
 use std::f64::consts::TAU;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use crate::core::time::Timestamp;
+use crate::wire::Event;
 use crate::wire::outbound::{City, Weather, WeatherNow, WeatherReport};
-use crate::wire::{Event, Timestamp};
 
 /// What the answers are marked with.
 const SOURCE: &str = "simulated";

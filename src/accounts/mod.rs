@@ -1,0 +1,4 @@
+//! Accounts, devices and their credentials.
+
+pub mod pairing;
+pub mod revocation;

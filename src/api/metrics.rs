@@ -1,0 +1,76 @@
+//! `/metrics`: for collectors, on the main listener and, where the configuration has one, on a listener of its own.
+
+use std::sync::Arc;
+
+use salvo::catcher::Catcher;
+use salvo::http::{Request, Response};
+use salvo::{Depot, FlowCtrl, Router, Service, async_trait};
+
+use crate::app::App;
+use crate::core::time::Timestamp;
+use crate::data_dir::free_bytes;
+use crate::http::AsJson;
+use crate::http::error::ApiError;
+use crate::http::headers::Headers;
+use crate::http::reply::Reply;
+use crate::http::request::Call;
+use crate::telemetry::metrics::process::Process;
+use crate::telemetry::metrics::{CONTENT_TYPE, Look};
+
+/// `GET /metrics`: everything that is counted and measured, in Prometheus' text format.
+pub async fn metrics(call: Call) -> Result<Reply, ApiError> {
+    page(call.app.clone()).await
+}
+
+/// The service of a listener that has only `/metrics`, for anyone who reaches it.
+pub fn collector(app: &Arc<App>) -> Service {
+    let router = || Router::with_path("metrics").get(Collect(app.clone())).head(Collect(app.clone()));
+    Service::new(router()).catcher(Catcher::default().hoop(AsJson)).hoop(Headers { https_only: false })
+}
+
+/// Answers `/metrics` without asking who it is.
+struct Collect(Arc<App>);
+
+#[async_trait]
+impl salvo::Handler for Collect {
+    async fn handle(&self, _: &mut Request, _: &mut Depot, res: &mut Response, _: &mut FlowCtrl) {
+        match page(self.0.clone()).await {
+            Ok(reply) => reply.render(res),
+            Err(error) => error.render(res),
+        }
+    }
+}
+
+async fn page(app: Arc<App>) -> Result<Reply, ApiError> {
+    // Beside the sessions: this reads directories and waits for locks.
+    let ready = app.health().await.trouble().is_none();
+    let text = tokio::task::spawn_blocking(move || app.metrics.expose(&look(&app, ready))).await.map_err(ApiError::internal)?;
+    Ok(Reply::other(CONTENT_TYPE, text.into_bytes().into()))
+}
+
+/// Asks everybody for what they know. Blocks.
+fn look(app: &App, ready: bool) -> Look {
+    let config = &app.config();
+    let data = &config.server.data_dir;
+    let (mailboxes, waiting) = app.mailbox.total();
+    let taken = waiting.oldest.and_then(|id| app.mailbox.taken_at(id).ok().flatten());
+    let age = taken.map_or(0, |taken| Timestamp::now().unix_micros().saturating_sub(taken.unix_micros()).max(0));
+    Look {
+        ready,
+        connections: app.hub.presence().count(),
+        connections_limit: config.limits.connections,
+        http_connections: app.admission.gate.connections(),
+        http_connections_limit: config.limits.sockets,
+        groups: app.hub.group_sizes(),
+        lagged: app.hub.lagged_count(),
+        mailboxes,
+        messages: waiting.messages,
+        bytes: waiting.bytes,
+        oldest_seconds: age as f64 / 1e6,
+        store_bytes: app.store.disk_bytes().unwrap_or(0),
+        free_bytes: free_bytes(data).unwrap_or(0),
+        min_free_bytes: config.storage.min_free_bytes,
+        memory_budget: config.storage.memory_budget,
+        process: Process::look(),
+    }
+}

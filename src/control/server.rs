@@ -1,0 +1,44 @@
+//! The control socket's service while it runs.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use salvo::Server;
+use salvo::server::ServerHandle;
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::socket::SocketPath;
+use crate::app::App;
+
+/// How long stopping waits for requests under way.
+const STOP_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// The running service of the control socket.
+pub struct ControlServer {
+    path: SocketPath,
+    handle: ServerHandle,
+    serving: AbortOnDropHandle<io::Result<()>>,
+}
+
+impl ControlServer {
+    /// Serves the command line, through the socket in the data directory `data`.
+    ///
+    /// # Errors
+    /// When the socket can't be made.
+    pub async fn serve(app: &Arc<App>, data: &Path) -> io::Result<Self> {
+        let path = SocketPath::of(data)?;
+        let server = Server::new(path.bind().await?);
+        let handle = server.handle();
+        Ok(Self { path, handle, serving: AbortOnDropHandle::new(tokio::spawn(server.try_serve(super::service(app)))) })
+    }
+
+    /// Lets what is under way finish, but not for ever.
+    pub async fn stop(mut self) {
+        self.path.remove();
+        self.handle.stop_graceful(STOP_TIMEOUT);
+        let _ = timeout(STOP_TIMEOUT, &mut self.serving).await; // aborted when it is dropped
+    }
+}

@@ -1,0 +1,171 @@
+//! The one form of a timestamp on the wire and in the store.
+
+use std::fmt;
+
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A moment in UTC, to the microsecond.
+///
+/// Written as RFC 3339 with six decimals and `+00:00`, for example `2026-11-22T08:15:30.000125+00:00`. Not `Z`, because
+/// Python's `datetime.fromisoformat` refuses it before 3.11; always six decimals, so that texts sort as times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(jiff::Timestamp);
+
+impl Timestamp {
+    /// The present, by the system's clock (which may be set back: never use it to order events).
+    pub fn now() -> Self {
+        let now = jiff::Timestamp::now();
+        // Cut to what is written, so that a record read back equals the one that was stored.
+        Self(jiff::Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now))
+    }
+
+    /// `seconds` after this moment; the last representable moment where that is out of range.
+    pub fn plus_seconds(self, seconds: u64) -> Self {
+        let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+        Self(self.0.saturating_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(jiff::Timestamp::MAX))
+    }
+
+    /// `age` before this moment; the first representable moment where that is out of range.
+    pub fn minus(self, age: std::time::Duration) -> Self {
+        Self(self.0.saturating_sub(age).unwrap_or(jiff::Timestamp::MIN))
+    }
+
+    /// How long it is from now until this moment; zero when it has passed.
+    pub fn remaining(self) -> std::time::Duration {
+        std::time::Duration::try_from(self.0.duration_since(jiff::Timestamp::now())).unwrap_or_default()
+    }
+
+    /// Microseconds since 1970-01-01 UTC.
+    pub fn unix_micros(self) -> i64 {
+        self.0.as_microsecond()
+    }
+
+    /// The moment so many microseconds after 1970-01-01 UTC; the nearest representable one where there is none.
+    pub fn from_unix_micros(micros: i64) -> Self {
+        let edge = if micros < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+        Self(jiff::Timestamp::from_microsecond(micros).unwrap_or(edge))
+    }
+
+    /// Whole seconds since 1970-01-01 UTC.
+    pub fn unix_seconds(self) -> i64 {
+        self.0.as_second()
+    }
+
+    /// The calendar fields at `hours` east of Greenwich (0 for UTC).
+    pub fn civil(self, hours: i8) -> DateTime {
+        Offset::constant(hours).to_datetime(self.0)
+    }
+
+    /// The start of the hour that holds this moment.
+    pub fn hour_start(self) -> Self {
+        let seconds = self.0.as_second();
+        Self(jiff::Timestamp::from_second(seconds - seconds.rem_euclid(3600)).unwrap_or(self.0))
+    }
+}
+
+/// Writes `value` as exactly `width` decimal digits.
+fn digits(out: &mut [u8], mut value: u32) {
+    for byte in out.iter_mut().rev() {
+        *byte = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+}
+
+impl fmt::Display for Timestamp {
+    // By hand, since every event carries one: a general formatter costs more than all the rest of a pong.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let t = self.civil(0);
+        if !(0..=9999).contains(&t.year()) {
+            return write!(f, "{}", self.0); // outside RFC 3339's years; jiff writes a signed six-digit year
+        }
+        let mut text = *b"0000-00-00T00:00:00.000000+00:00";
+        digits(&mut text[0..4], t.year().unsigned_abs().into());
+        digits(&mut text[5..7], t.month().unsigned_abs().into());
+        digits(&mut text[8..10], t.day().unsigned_abs().into());
+        digits(&mut text[11..13], t.hour().unsigned_abs().into());
+        digits(&mut text[14..16], t.minute().unsigned_abs().into());
+        digits(&mut text[17..19], t.second().unsigned_abs().into());
+        digits(&mut text[20..26], t.subsec_nanosecond().unsigned_abs() / 1000);
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl std::str::FromStr for Timestamp {
+    type Err = jiff::Error;
+
+    /// Reads RFC 3339, also without seconds.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Whether `text` is an ISO 8601 date-time, with or without an offset (the guide's Python client sends none).
+pub fn is_iso_datetime(text: &str) -> bool {
+    // A bare date is no date-time, and a bracketed zone name is RFC 9557's addition, not ISO 8601.
+    let has_time = matches!(text.as_bytes().get(10), Some(b'T' | b't' | b' '));
+    has_time && !text.contains('[') && (text.parse::<DateTime>().is_ok() || text.parse::<jiff::Timestamp>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64, nanos: i32) -> Timestamp {
+        Timestamp(jiff::Timestamp::new(seconds, nanos).unwrap())
+    }
+
+    #[test]
+    fn six_decimals_and_a_numeric_offset() {
+        assert_eq!(at(0, 0).to_string(), "1970-01-01T00:00:00.000000+00:00");
+        assert_eq!(at(1_795_335_330, 125_999).to_string(), "2026-11-22T08:15:30.000125+00:00");
+        assert_eq!(at(951_782_400, 999_999_999).to_string(), "2000-02-29T00:00:00.999999+00:00");
+    }
+
+    #[test]
+    fn json_round_trip_keeps_microseconds() {
+        let t = at(1_795_335_330, 125_000);
+        let json = serde_json::to_string(&t).unwrap();
+        assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), t);
+    }
+
+    #[test]
+    fn arithmetic_saturates() {
+        assert!(at(0, 0).plus_seconds(u64::MAX) > at(0, 0));
+        assert_eq!(at(7_199, 5).hour_start(), at(3_600, 0));
+        assert_eq!(at(10, 0).minus(std::time::Duration::from_secs(4)), at(6, 0));
+    }
+
+    #[test]
+    fn date_times_of_the_guides_clients() {
+        let good = [
+            "2024-01-01T12:00:00.000Z",
+            "2024-01-01T12:00:00.123456",
+            "2024-01-01 12:00:00",
+            "2024-01-01T12:00",
+            "2024-01-01T12:00:00+08:00",
+        ];
+        for text in good {
+            assert!(is_iso_datetime(text), "{text}");
+        }
+        for text in
+            ["", "yesterday", "2024-01-01", "12:00:00", "2024-13-01T00:00:00", "2024-01-01T12:00:00[Asia/Shanghai]", "1700000000"]
+        {
+            assert!(!is_iso_datetime(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! What scripts of listed origins' pages may do (CORS).
+
+use std::sync::Arc;
+
+use salvo::cors::{AllowOrigin, Cors, CorsHandler};
+use salvo::http::{Method, Request, Response};
+use salvo::{Depot, FlowCtrl, async_trait};
+
+use crate::app::App;
+
+/// Further headers that they may send and read.
+const SENDS: [&str; 3] = ["authorization", "content-type", "idempotency-key"];
+/// See above.
+const READS: [&str; 1] = ["retry-after"];
+/// The methods that they may use.
+const METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+
+/// Goes around every request; does nothing while no origin is listed.
+pub struct CrossOrigin {
+    app: Arc<App>,
+    cors: CorsHandler,
+}
+
+impl CrossOrigin {
+    /// For the origins that are listed at the time of a request.
+    pub fn new(app: Arc<App>) -> Self {
+        let ours = app.clone();
+        let listed = AllowOrigin::dynamic(move |origin, _, _| {
+            origin.filter(|origin| origin.to_str().is_ok_and(|origin| ours.admission.origins().lists(origin))).cloned()
+        });
+        // Without credentials: another origin's page brings a token of its own, never our page's cookie.
+        let cors = Cors::new().allow_origin(listed).allow_methods(METHODS.to_vec()).allow_headers(SENDS.to_vec());
+        Self { app, cors: cors.expose_headers(READS.to_vec()).max_age(600).into_handler() }
+    }
+}
+
+#[async_trait]
+impl salvo::Handler for CrossOrigin {
+    async fn handle(&self, req: &mut Request, depot: &mut Depot, res: &mut Response, ctrl: &mut FlowCtrl) {
+        if !self.app.admission.origins().lists_none() {
+            self.cors.handle(req, depot, res, ctrl).await;
+        }
+    }
+}

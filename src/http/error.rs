@@ -1,0 +1,310 @@
+//! The catalogue of REST errors: code, HTTP status, text. The one place where other modules' errors become answers.
+
+use std::time::Duration;
+
+use salvo::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use salvo::http::{Response, StatusCode};
+use serde::Serialize;
+
+use crate::accounts::pairing::PairingError;
+use crate::auth::{AuthError, PasswordError};
+use crate::health::Health;
+use crate::mailbox::MailboxError;
+use crate::store::StoreError;
+use crate::telemetry::metrics::Refused;
+
+/// What a REST call can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// 400: the body is no JSON object.
+    #[error("{0}")]
+    InvalidJson(String),
+    /// 400: a field is wrong; the text names it.
+    #[error("{0}")]
+    Invalid(String),
+    /// 400: one of the guide's three parameters is missing (guide section 5.1, whose words these are); the answer
+    /// names it in `data.field`.
+    #[error("缺少必要参数")]
+    MissingParameter(&'static str),
+    /// 400: a message type that only the server sends.
+    #[error("type \"{0}\" is reserved for the server")]
+    ReservedType(String),
+    /// 401: no, wrong, expired or revoked credential.
+    #[error("authentication required")]
+    Unauthorized,
+    /// 401: wrong name or password, or a disabled account.
+    #[error("wrong username or password")]
+    WrongPassword,
+    /// 403: recognised, but not allowed.
+    #[error("not allowed")]
+    Forbidden,
+    /// 403: accounts are made by administrators.
+    #[error("registration is closed")]
+    RegistrationClosed,
+    /// 403: a web page of a foreign origin.
+    #[error("origin not allowed")]
+    ForeignOrigin,
+    /// 403: a cookie without its second secret.
+    #[error("X-CSRF-Token is missing or wrong")]
+    Csrf,
+    /// 410: a pairing that has ended, or never was.
+    #[error("this pairing has ended; begin a new one")]
+    PairingOver,
+    /// 404.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// 405; Salvo adds `Allow`.
+    #[error("method not allowed")]
+    MethodNotAllowed,
+    /// 409: unique and taken.
+    #[error("{0} is taken")]
+    Taken(&'static str),
+    /// 409: one more than the limit.
+    #[error("too many {0}")]
+    Full(&'static str),
+    /// 409: would leave nobody to administer the server.
+    #[error("the last administrator can't be removed, disabled or demoted")]
+    LastAdmin,
+    /// 408: the body did not arrive in time.
+    #[error("the body did not arrive in time")]
+    BodyTooSlow,
+    /// 413.
+    #[error("body larger than {0} bytes")]
+    TooLarge(usize),
+    /// 415.
+    #[error("content type must be application/json")]
+    NotJson,
+    /// 426: an ordinary request to a WebSocket route.
+    #[error("this is a WebSocket endpoint")]
+    UpgradeRequired,
+    /// 429: one more than which rate allows; come back after so long.
+    #[error("too many requests")]
+    TooMany(Refused, Duration),
+    /// 500: the cause is in the log, under this id.
+    #[error("internal server error (log id {0})")]
+    Internal(String),
+    /// 409: the idempotency key was used for another request.
+    #[error("this Idempotency-Key was used for another request")]
+    KeyReused,
+    /// 507: the recipient has as many messages waiting as it may.
+    #[error("the recipient's mailbox is full")]
+    MailboxFull,
+    /// 507: the disk has too little room left.
+    #[error("the server's disk is nearly full")]
+    DiskLow,
+    /// 503: not able to serve; the answer has what was looked at in `data`.
+    #[error("not ready: {0}")]
+    NotReady(&'static str, Health),
+    /// 503: come back in a moment, when there is less of this.
+    #[error("busy, try again")]
+    Busy(Refused),
+}
+
+impl ApiError {
+    /// Logs `cause` under a fresh id; the answer carries the id, never the cause.
+    pub fn internal(cause: impl std::fmt::Display) -> Self {
+        let id = format!("{:08x}", rand::random::<u32>());
+        tracing::error!(%id, %cause, "request failed");
+        Self::Internal(id)
+    }
+
+    /// HTTP status and machine-readable code.
+    pub fn status(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::InvalidJson(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
+            Self::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
+            Self::MissingParameter(_) => (StatusCode::BAD_REQUEST, "missing_parameter"),
+            Self::ReservedType(_) => (StatusCode::BAD_REQUEST, "reserved_type"),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::WrongPassword => (StatusCode::UNAUTHORIZED, "wrong_password"),
+            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::RegistrationClosed => (StatusCode::FORBIDDEN, "registration_closed"),
+            Self::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign_origin"),
+            Self::Csrf => (StatusCode::FORBIDDEN, "csrf"),
+            Self::PairingOver => (StatusCode::GONE, "pairing_over"),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::Taken(_) => (StatusCode::CONFLICT, "taken"),
+            Self::Full(_) => (StatusCode::CONFLICT, "limit_reached"),
+            Self::LastAdmin => (StatusCode::CONFLICT, "last_admin"),
+            Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow"),
+            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::UpgradeRequired => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
+            Self::TooMany(..) => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
+            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Self::KeyReused => (StatusCode::CONFLICT, "idempotency_key_reused"),
+            Self::MailboxFull => (StatusCode::INSUFFICIENT_STORAGE, "mailbox_full"),
+            Self::DiskLow => (StatusCode::INSUFFICIENT_STORAGE, "disk_low"),
+            Self::NotReady(..) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+            Self::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+        }
+    }
+
+    /// Which limit, rule or shortage refused it; `None` where the request itself is at fault, something failed, or it has been
+    /// counted where it was noticed.
+    pub fn refused(&self) -> Option<Refused> {
+        match self {
+            Self::Unauthorized => Some(Refused::Unauthorized),
+            Self::Forbidden => Some(Refused::Forbidden),
+            Self::RegistrationClosed => Some(Refused::RegistrationClosed),
+            Self::ForeignOrigin => Some(Refused::Origin),
+            Self::Csrf => Some(Refused::Csrf),
+            Self::Full(_) => Some(Refused::Quota),
+            Self::BodyTooSlow => Some(Refused::BodyTooSlow),
+            Self::TooLarge(_) => Some(Refused::BodyTooLarge),
+            Self::TooMany(why, _) | Self::Busy(why) => Some(*why),
+            // Counted by the mailbox, which refuses sessions, too; and among log-ins.
+            Self::MailboxFull | Self::DiskLow | Self::WrongPassword => None,
+            Self::InvalidJson(_)
+            | Self::Invalid(_)
+            | Self::MissingParameter(_)
+            | Self::ReservedType(_)
+            | Self::PairingOver
+            | Self::NotFound(_)
+            | Self::MethodNotAllowed
+            | Self::Taken(_)
+            | Self::LastAdmin
+            | Self::NotJson
+            | Self::UpgradeRequired
+            | Self::Internal(_)
+            | Self::KeyReused
+            | Self::NotReady(..) => None,
+        }
+    }
+
+    /// Writes the answer.
+    pub fn render(&self, res: &mut Response) {
+        #[derive(Serialize)]
+        #[serde(untagged)]
+        enum Data {
+            Field { field: &'static str },
+            Health(Health),
+        }
+        #[derive(Serialize)]
+        struct Body<'a> {
+            status: &'static str,
+            message: &'a str,
+            code: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            data: Option<Data>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            retry_after: Option<u64>,
+        }
+        let (status, code) = self.status();
+        let retry_after = match self {
+            Self::TooMany(_, wait) => Some(whole_seconds(*wait)),
+            Self::Busy(_) => Some(1),
+            _ => None,
+        };
+        let data = match self {
+            Self::MissingParameter(field) => Some(Data::Field { field }),
+            Self::NotReady(_, health) => Some(Data::Health(*health)),
+            _ => None,
+        };
+        let headers = res.headers_mut();
+        if let Some(seconds) = retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        match self {
+            Self::Unauthorized | Self::WrongPassword => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Token"));
+            }
+            Self::UpgradeRequired => {
+                headers.insert("upgrade", HeaderValue::from_static("websocket"));
+                headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
+            }
+            _ => {}
+        }
+        let message = self.to_string();
+        write_json(res, status, &Body { status: "error", message: &message, code, data, retry_after });
+    }
+}
+
+/// Rounded up, so that who waits so long is not early; at least 1.
+fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+/// Writes `body` as JSON.
+pub fn write_json(res: &mut Response, status: StatusCode, body: &impl Serialize) {
+    match serde_json::to_vec(body) {
+        Ok(bytes) => {
+            res.status_code(status);
+            res.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+            res.replace_body(bytes.into());
+        }
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be encoded");
+            res.status_code(StatusCode::INTERNAL_SERVER_ERROR);
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Missing(what) => Self::NotFound(what),
+            StoreError::Taken(what) => Self::Taken(what),
+            StoreError::Full(what) => Self::Full(what),
+            StoreError::LastAdmin => Self::LastAdmin,
+            StoreError::Revoked => Self::Unauthorized,
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<MailboxError> for ApiError {
+    fn from(error: MailboxError) -> Self {
+        match error {
+            MailboxError::Full => Self::MailboxFull,
+            MailboxError::DiskLow => Self::DiskLow,
+            MailboxError::KeyReused => Self::KeyReused,
+            MailboxError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PairingError> for ApiError {
+    fn from(error: PairingError) -> Self {
+        match error {
+            PairingError::Full => Self::Busy(Refused::Busy),
+            PairingError::NoRandom => Self::internal(error),
+            PairingError::Unknown => Self::PairingOver,
+            PairingError::TooMany(wait) => Self::TooMany(Refused::PairingCodes, wait),
+        }
+    }
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Refused => Self::Unauthorized,
+            AuthError::WrongPassword => Self::WrongPassword,
+            AuthError::Throttled(wait) => Self::TooMany(Refused::LoginsRate, wait),
+            AuthError::Busy => Self::Busy(Refused::Busy),
+            AuthError::Password(why @ (PasswordError::TooShort | PasswordError::TooLong)) => Self::Invalid(why.to_string()),
+            AuthError::Store(error) => error.into(),
+            other => Self::internal(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_rounded_up() {
+        assert_eq!(whole_seconds(Duration::from_millis(1)), 1);
+        assert_eq!(whole_seconds(Duration::from_millis(1500)), 2);
+        assert_eq!(whole_seconds(Duration::from_secs(2)), 2);
+        assert_eq!(whole_seconds(Duration::ZERO), 1);
+    }
+
+    #[test]
+    fn the_cause_stays_inside() {
+        let answer = ApiError::internal("secret path").to_string();
+        assert!(!answer.contains("secret"), "{answer}");
+    }
+}

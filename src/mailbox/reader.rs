@@ -1,0 +1,171 @@
+//! One session's place in the log.
+//!
+//! A connection reads up to three mailboxes (its user's, its device's, the broadcasts) as one stream in id order. It starts
+//! after the cursors, or where the client asks, reads what is there, and then follows the announcements, skipping what it has
+//! already written. When it misses an announcement it just reads again.
+
+use std::iter::Peekable;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Mailbox;
+use crate::core::ids::{DeviceId, MessageId, Recipient};
+use crate::hub::Announced;
+use crate::store::{Reader, Result, Store, StoreError, Stored, User};
+use crate::wire::Frame;
+
+/// A place in the log.
+#[derive(Debug)]
+pub struct LogReader {
+    /// The mailboxes.
+    starts: Vec<Start>,
+    /// Everything up to here has been taken, in all of them.
+    at: MessageId,
+    /// Where a user without a cursor begins.
+    joined: MessageId,
+}
+
+/// Where a feed begins in one mailbox.
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    reader: Reader,
+    /// After this message.
+    after: MessageId,
+    /// Everything up to here had been received before: a replay of it is not bound to its life.
+    received: MessageId,
+}
+
+/// What the first event tells of the mailboxes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Welcome {
+    /// Up to this id everything had been received before.
+    pub last_id: MessageId,
+    /// How many messages wait.
+    pub pending: usize,
+    /// Where the client asked for a replay: whether everything after that id is still there.
+    pub recovered: Option<bool>,
+}
+
+/// Some messages, ready to be written.
+#[derive(Debug)]
+pub struct Batch {
+    /// Whole frames.
+    pub bytes: Vec<u8>,
+    /// How many messages.
+    pub messages: usize,
+    /// The last of them.
+    pub last: MessageId,
+    /// The feed stands here once they are written.
+    pub upto: MessageId,
+    /// Whether that was all there is.
+    pub complete: bool,
+}
+
+/// Begins where the cursors are, or at `since` where the client asks for more.
+pub(super) fn begin(mailbox: &Mailbox, user: &User, device: Option<DeviceId>, since: Option<MessageId>) -> (LogReader, Welcome) {
+    let mut readers = vec![Reader::User(user.id), Reader::Broadcasts(user.id)];
+    readers.extend(device.map(Reader::Device));
+    let committed = MessageId(mailbox.shared.committed.load(Ordering::Acquire));
+    let books = mailbox.shared.books();
+    let cursors: Vec<(Reader, MessageId)> = readers.iter().map(|&r| (r, books.state.cursor(r, user.joined))).collect();
+    let pending = cursors.iter().map(|&(r, cursor)| books.state.waiting(r, cursor)).sum();
+    let oldest = cursors.iter().filter_map(|&(r, cursor)| books.state.oldest_waiting(r, cursor)).min();
+    drop(books);
+    // The cursors of several mailboxes stand at several places: below the oldest that waits, in any of them, all is received.
+    let furthest = cursors.iter().map(|c| c.1).max().unwrap_or(MessageId(0));
+    let last_id = oldest.map_or(furthest, |id| furthest.min(MessageId(id.0 - 1)));
+    let log = mailbox.store.log();
+    let recovered = since.map(|since| {
+        let there = |r: &Reader| log.purged(r.recipient()).is_ok_and(|gone| gone <= since.max(user.joined));
+        since <= committed && readers.iter().all(there)
+    });
+    let start = |(reader, received): (Reader, MessageId)| {
+        let asked = since.map_or(received, |since| since.min(received));
+        // Broadcasts from before the user existed are nobody's to replay.
+        let after = if matches!(reader, Reader::Broadcasts(_)) { asked.max(user.joined) } else { asked };
+        Start { reader, after, received }
+    };
+    let starts = cursors.into_iter().map(start).collect();
+    (LogReader { starts, at: MessageId(0), joined: user.joined }, Welcome { last_id, pending, recovered })
+}
+
+impl LogReader {
+    /// The mailboxes.
+    pub fn readers(&self) -> Vec<Reader> {
+        self.starts.iter().map(|s| s.reader).collect()
+    }
+
+    /// Where a user without a cursor begins.
+    pub fn joined(&self) -> MessageId {
+        self.joined
+    }
+
+    /// Reads `device`'s mailbox no longer.
+    pub fn leave(&mut self, device: DeviceId) {
+        self.starts.retain(|start| start.reader.recipient() != Recipient::Device(device));
+    }
+
+    /// Stands at `upto` from here on.
+    pub fn advance(&mut self, upto: MessageId) {
+        self.at = self.at.max(upto);
+    }
+
+    /// Whether an announced message is new to this feed.
+    pub fn wants(&self, announced: &Announced) -> bool {
+        let Some(id) = announced.id else { return true };
+        let start = self.starts.iter().find(|s| s.reader.recipient() == announced.recipient);
+        start.is_some_and(|start| id > self.at.max(start.after))
+    }
+
+    /// The next messages: as many as fit `max_bytes` and `max_messages`, at least one where there is one. Looks no further
+    /// than what is durable, and passes over what has expired.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn read(&self, mailbox: &Mailbox, max_bytes: usize, max_messages: usize) -> Result<Batch> {
+        let (store, shared) = (mailbox.store.clone(), Arc::clone(&mailbox.shared));
+        let (starts, at) = (self.starts.clone(), self.at);
+        let job = move || {
+            let committed = MessageId(shared.committed.load(Ordering::Acquire));
+            collect(&store, &starts, at, committed, shared.clock.now(), max_bytes, max_messages)
+        };
+        tokio::task::spawn_blocking(job).await.map_err(|_| StoreError::Stopped)?
+    }
+}
+
+/// Merges the mailboxes by id.
+fn collect(
+    store: &Store,
+    starts: &[Start],
+    at: MessageId,
+    committed: MessageId,
+    now: u64,
+    max_bytes: usize,
+    max_messages: usize,
+) -> Result<Batch> {
+    let log = store.log();
+    let mut sources: Vec<Peekable<_>> =
+        starts.iter().map(|s| log.read(s.reader.recipient(), s.after.max(at), committed).peekable()).collect();
+    let mut chunk = Batch { bytes: Vec::new(), messages: 0, last: at, upto: at, complete: false };
+    while chunk.messages < max_messages && chunk.bytes.len() < max_bytes {
+        let heads = sources.iter_mut().enumerate().filter_map(|(n, source)| match source.peek() {
+            Some(Ok(message)) => Some((message.head.id, n)),
+            Some(Err(_)) => Some((MessageId(0), n)), // to be taken, and so reported, first
+            None => None,
+        });
+        let Some((_, first)) = heads.min() else {
+            chunk.complete = true;
+            chunk.upto = committed.max(at);
+            break;
+        };
+        let Some(message) = sources[first].next() else { break };
+        let Stored { head, payload } = message?;
+        chunk.upto = head.id;
+        if !head.expired && (head.expires > now || head.id <= starts[first].received) {
+            chunk.last = head.id;
+            chunk.bytes.extend_from_slice(Frame::text(&payload).as_bytes());
+            chunk.messages += 1;
+        }
+    }
+    Ok(chunk)
+}

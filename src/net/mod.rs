@@ -1,0 +1,7 @@
+//! The network below HTTP: listening sockets, TLS, client addresses behind proxies, and the redirect to HTTPS.
+
+pub mod client_addr;
+pub mod listen;
+pub mod redirect;
+pub mod self_signed;
+pub mod tls;

@@ -1,0 +1,36 @@
+//! The services of the listeners: which tables of routes each serves, and what goes around every request.
+
+use std::sync::Arc;
+
+use salvo::catcher::Catcher;
+use salvo::{Router, Service};
+
+use crate::api;
+use crate::app::App;
+use crate::http::count::Count;
+use crate::http::cross_origin::CrossOrigin;
+use crate::http::headers::Headers;
+use crate::http::{AsJson, mount};
+use crate::session::Connect;
+use crate::web;
+
+/// The paths of the WebSocket (PROTOCOL section 2); each answers GET with an upgrade.
+pub const WEBSOCKET_PATHS: [&str; 3] = ["/ws/device", "/ws/device/token/{token}", "/ws/device/{user_id:num}"];
+
+/// Returns the service of the main listener: the REST API, the WebSocket, the page, and JSON errors for every other path.
+pub fn service(app: &Arc<App>) -> Service {
+    let mut root = Router::new();
+    for path in WEBSOCKET_PATHS {
+        root = root.push(Router::with_path(path).get(Connect(app.clone())));
+    }
+    #[cfg(feature = "echo")]
+    {
+        root = root.push(Router::with_path(crate::session::ECHO_PATH).get(crate::session::Echo(app.clone())));
+    }
+    root = web::routes(root);
+    root = mount(root, app, api::ROUTES, false);
+    let https_only = app.config().tls.cert.is_some();
+    let service =
+        Service::new(root).catcher(Catcher::default().hoop(AsJson)).hoop(Count(app.metrics.clone())).hoop(Headers { https_only });
+    service.hoop(CrossOrigin::new(app.clone()))
+}

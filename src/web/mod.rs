@@ -1,0 +1,77 @@
+//! The page for people: log in, claim a device by its code, see one's devices. Files in the binary, nothing from elsewhere.
+
+use salvo::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
+use salvo::http::{Request, Response, StatusCode};
+use salvo::{Depot, FlowCtrl, Router, async_trait};
+use sha2::{Digest, Sha256};
+
+use crate::core::hex::hex;
+
+/// One file of it.
+#[derive(Clone, Copy)]
+struct File {
+    kind: &'static str,
+    content: &'static str,
+}
+
+const INDEX: File = File { kind: "text/html; charset=utf-8", content: include_str!("index.html") };
+
+/// What the page loads.
+const PARTS: [(&str, File); 3] = [
+    ("/page/app.js", File { kind: "text/javascript; charset=utf-8", content: include_str!("app.js") }),
+    ("/page/style.css", File { kind: "text/css; charset=utf-8", content: include_str!("style.css") }),
+    ("/page/icon.svg", File { kind: "image/svg+xml", content: include_str!("icon.svg") }),
+];
+
+/// The page's routes: its files, and `/` for who asks for HTML. Programs get what [`api`](crate::api) says there.
+pub fn routes(mut root: Router) -> Router {
+    for (path, file) in PARTS {
+        root = root.push(Router::with_path(path).get(file).head(file));
+    }
+    root.push(Router::new().filter_fn(|req, _| req.uri().path() == "/" && wants_html(req)).get(INDEX).head(INDEX))
+}
+
+fn wants_html(req: &Request) -> bool {
+    req.headers().get(ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|accept| accept.contains("text/html"))
+}
+
+#[async_trait]
+impl salvo::Handler for File {
+    async fn handle(&self, req: &mut Request, _: &mut Depot, res: &mut Response, _: &mut FlowCtrl) {
+        // Not to be kept without asking: the next version must be seen at once.
+        let digest = Sha256::digest(self.content);
+        let tag = format!("\"{}\"", hex(&digest[..8]));
+        let headers = res.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(VARY, HeaderValue::from_static("accept")); // "/" is something else for programs
+        if let Ok(tag) = HeaderValue::from_str(&tag) {
+            headers.insert(ETAG, tag);
+        }
+        if req.headers().get(IF_NONE_MATCH).is_some_and(|known| known == tag.as_str()) {
+            res.status_code(StatusCode::NOT_MODIFIED);
+            return;
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.kind));
+        res.status_code(StatusCode::OK);
+        res.replace_body(self.content.as_bytes().into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_policy_can_hold() {
+        for (needle, why) in
+            [("style=", "inline style"), ("<style", "inline style"), (" on", "inline handler"), ("http:", "elsewhere")]
+        {
+            assert!(!INDEX.content.contains(needle), "{why}");
+        }
+        assert_eq!(INDEX.content.matches("<script").count(), INDEX.content.matches("src=\"/page/").count());
+        let script = PARTS[0].1.content;
+        for unsafe_call in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"] {
+            assert!(!script.contains(unsafe_call), "{unsafe_call}");
+        }
+    }
+}
