@@ -66,7 +66,7 @@ step_dependencies() {
 step_fuzz() {
     local target name seconds=${FUZZ_SECONDS:-${full:+600}}
     if ! rustup toolchain list 2>/dev/null | grep -q nightly; then
-        skip "there is no nightly toolchain; cargo test has run the seeds"
+        skip "there is no nightly toolchain; cargo test has run the seeds (tests/it/security/corpus.rs)"
         return
     fi
     need_cargo cargo-fuzz 0.13.2
@@ -83,7 +83,7 @@ step_autobahn() {
     local python
     python=$(python2)
     if [ -z "$python" ]; then
-        skip "it needs Python 2.7; the tests of raw frames in cargo test cover the same rules"
+        skip "it needs Python 2.7; tests/it/security/frames.rs covers the same rules"
         return
     fi
     quietly "$python" -m pip install --quiet --disable-pip-version-check virtualenv

@@ -30,19 +30,20 @@ step "the version is the tarball's"
 
 step "it starts, serves and stops in order"
 mkdir -m 700 "$prefix/data"
-QY_LTY_ADMIN_PASSWORD=tarball-password NO_COLOR=1 "$prefix/bin/qy-lty" serve --listen 127.0.0.1:0 --data-dir "$prefix/data" 2>"$prefix/log" &
+port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+QY_LTY_ADMIN_PASSWORD=tarball-password "$prefix/bin/qy-lty" serve --listen "127.0.0.1:$port" --data-dir "$prefix/data" >"$prefix/log" 2>&1 &
 server=$!
-address=
-for _ in $(seq 100); do
-    address=$(sed -n 's/.*serving address=\([^ ]*\).*/\1/p' "$prefix/log")
-    [ -z "$address" ] || break
-    kill -0 "$server"
-    sleep 0.1
-done
-python3 - "$address" <<'P'
-import json, sys, urllib.request
-base = f"http://{sys.argv[1]}"
-assert urllib.request.urlopen(base + "/readyz", timeout=10).status == 200
+python3 - "http://127.0.0.1:$port" <<'P'
+import json, sys, time, urllib.request
+base = sys.argv[1]
+for _ in range(100):
+    try:
+        urllib.request.urlopen(base + "/readyz", timeout=10)
+        break
+    except OSError:
+        time.sleep(0.1)
+else:
+    sys.exit("no answer")
 body = json.dumps({"username": "admin", "password": "tarball-password"}).encode()
 request = urllib.request.Request(base + "/api/auth/login", body, {"Content-Type": "application/json"})
 assert json.load(urllib.request.urlopen(request, timeout=10))["token"].startswith("qlt_")
