@@ -32,7 +32,7 @@ step_recipes() {
     local step
     need_python rust-just==1.59.0
     for step in "${steps[@]}"; do
-        "$venv/bin/just" --dry-run "$step" 2>&1 | grep -qx ".ci/run $step" || { echo "the justfile has no recipe $step"; return 1; }
+        "$venv/bin/just" --dry-run "$step" 2>&1 | grep -x ".ci/run $step" >/dev/null || { echo "the justfile has no recipe $step"; return 1; }
     done
     printf '%d recipes\n' "${#steps[@]}"
 }
@@ -65,7 +65,7 @@ step_dependencies() {
 
 step_fuzz() {
     local target name seconds=${FUZZ_SECONDS:-${full:+600}}
-    if ! rustup toolchain list 2>/dev/null | grep -q nightly; then
+    if ! rustup toolchain list 2>/dev/null | grep nightly >/dev/null; then
         skip "there is no nightly toolchain; cargo test has run the seeds (tests/it/security/corpus.rs)"
         return
     fi

@@ -1,4 +1,6 @@
 # The tools of .ci/run: finds each, or installs it. Sourced by .ci/run.
+#
+# `grep … >/dev/null` instead of `grep -q`, which would end the command before it under pipefail.
 
 # Reports that `current` or a part of it did not run, and the reason.
 skip() {
@@ -11,9 +13,9 @@ use_pinned_toolchain() {
     local pinned toolchain
     command -v rustup >/dev/null || return 0
     pinned=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
-    if rustup toolchain list | grep -q "^$pinned-"; then return; fi
+    if rustup toolchain list | grep "^$pinned-" >/dev/null; then return; fi
     for toolchain in $(rustup toolchain list | sed 's/ .*//'); do
-        if rustup run "$toolchain" rustc --version | grep -qF "rustc $pinned "; then
+        if rustup run "$toolchain" rustc --version | grep -F "rustc $pinned " >/dev/null; then
             export RUSTUP_TOOLCHAIN=$toolchain
             return
         fi
@@ -37,7 +39,7 @@ need_debian() {
 need_cargo() {
     local command=$1 version=$2
     shift 2
-    if cargo install --list | grep -qx "$command v$version:"; then return; fi
+    if cargo install --list | grep -x "$command v$version:" >/dev/null; then return; fi
     # Shared, so that what two tools depend on is compiled once.
     CARGO_TARGET_DIR=$scratch/tools cargo install --quiet --locked --debug "$command@$version" "$@"
 }
