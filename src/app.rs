@@ -113,7 +113,7 @@ impl App {
             prober: Prober::new(store.clone(), hub.clone()),
             mailbox: Mailbox::open(store.clone(), hub.clone(), &config, metrics.clone())?,
             handlers: ArcSwap::from_pointee(Handlers::new(&config, store.clone(), &metrics)?),
-            auth: Auth::new(store.clone(), &config.limits, config.storage.hashers()).map_err(StoreError::from)?,
+            auth: Auth::new(store.clone(), &config.limits, config.storage.max_concurrent_hashes()).map_err(StoreError::from)?,
             pairings: Pairings::default(),
             admission: Admission::new(&config, metrics.clone()),
             hub,

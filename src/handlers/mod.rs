@@ -158,7 +158,7 @@ impl Handlers {
 
 /// The client for upstreams, where there are any.
 fn client(config: &Config) -> Result<Option<reqwest::Client>, HandlersError> {
-    let calls = config.chat.calls() || config.weather.qweather.is_some() || !config.handler.is_empty();
+    let calls = config.chat.uses_model() || config.weather.qweather.is_some() || !config.handler.is_empty();
     Ok(calls.then(upstream::client).transpose()?)
 }
 
