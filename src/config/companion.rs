@@ -139,8 +139,8 @@ fn default_max_bytes() -> usize {
     65_536
 }
 
-/// Types that a `[[handler]]` can't have: those that the server answers itself, and those that would make an answer look like one
-/// of the server's events.
+/// Types that a `[[handler]]` can't have: those that the server answers itself, and those with which an answer could be mistaken for
+/// one of the server's events.
 const RESERVED_TYPES: [&str; 15] = [
     "chat_message",
     "chat_reset",

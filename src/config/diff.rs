@@ -19,7 +19,7 @@ impl Config {
         let (before, after) = (self.flatten(), new.flatten());
         let names = before.keys().chain(after.keys());
         let mut differ: BTreeSet<&str> = names.filter(|name| before.get(*name) != after.get(*name)).map(String::as_str).collect();
-        // Flattened secrets are hidden and all look the same.
+        // Flattened secrets are hidden, and therefore all equal.
         let qweather = |config: &Self| config.weather.qweather.as_ref().map(|q| q.key.clone());
         let secrets = [
             (self.chat.key != new.chat.key, "chat.key"),

@@ -28,7 +28,7 @@ pub struct Flag {
     name: String,
     key: String,
     value: String,
-    /// Takes the value as text, whatever it looks like.
+    /// The value is text, even if it parses as TOML.
     literal: bool,
 }
 

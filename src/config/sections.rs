@@ -173,7 +173,7 @@ impl StorageConfig {
         self.memory_budget / 8
     }
 
-    /// Returns the number of passwords that may be hashed at the same time; each takes 19 MiB meanwhile.
+    /// Returns the number of passwords that may be hashed at the same time; each takes 19 MiB of memory.
     pub fn max_concurrent_hashes(&self) -> usize {
         if self.memory_budget < 96 << 20 { 1 } else { 2 }
     }

@@ -35,7 +35,8 @@ impl fmt::Display for SettingPath {
 type Check = Result<(), InvalidSetting>;
 
 impl InvalidSetting {
-    /// Returns the setting to report and the message. `is_set` tells which settings were set rather than left at their default.
+    /// Returns the setting to report and the message. `is_set` returns whether a setting was set rather than left at
+    /// its default.
     pub(super) fn report(&self, is_set: impl Fn(SettingPath) -> bool) -> (SettingPath, String) {
         match self.conflict {
             Some((path, message)) if !is_set(self.path) && is_set(path) => (path, format!("{path} {message}")),

@@ -88,7 +88,7 @@ impl UserId {
 pub enum Recipient {
     /// Every connection of a user.
     User(UserId),
-    /// Every connection that stands for a device.
+    /// Every connection that represents a device.
     Device(DeviceId),
     /// Every connection.
     All,

@@ -42,7 +42,7 @@ pub enum HandlersError {
 pub struct CommandContext {
     /// The user of the connection.
     pub user: UserId,
-    /// The device that the connection stands for.
+    /// The device that the connection represents.
     pub device: Option<DeviceId>,
     /// The client's `ref`, which is copied into the reply.
     pub reference: Option<String>,

@@ -199,7 +199,7 @@ impl CircuitBreaker {
         match result {
             // The upstream works, even if it refused this call.
             Ok(_) | Err(UpstreamError::Status(400..=428 | 430..=499)) => *failures = Failures::default(),
-            // These say nothing about the upstream.
+            // These do not depend on the state of the upstream.
             Err(UpstreamError::Busy | UpstreamError::ClientTooSlow | UpstreamError::CircuitOpen) => {}
             Err(_) => {
                 failures.consecutive += 1;

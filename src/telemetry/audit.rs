@@ -22,7 +22,7 @@ pub enum AuditEvent<'a> {
     LoggedOut(TokenId),
     /// The user changed the account's own password.
     PasswordChanged,
-    /// Somebody registered an account.
+    /// An account was created by registration.
     Registered,
     /// An account was created, with the name of its role.
     UserCreated(UserId, &'a str),
@@ -53,9 +53,9 @@ pub enum AuditEvent<'a> {
 pub struct UserChanges<'a> {
     /// The name of the new role.
     pub role: Option<&'a str>,
-    /// Whether the account is now disabled.
+    /// The new state: disabled or not.
     pub disabled: Option<bool>,
-    /// Whether the password was changed.
+    /// True when the password was changed.
     pub password: bool,
 }
 

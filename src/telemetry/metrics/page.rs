@@ -9,7 +9,7 @@ use super::process::Process;
 /// Values that other modules keep, read when the page is rendered.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// Whether messages are accepted.
+    /// True while messages are accepted.
     pub ready: bool,
     /// Live WebSocket connections.
     pub connections: usize,
