@@ -242,7 +242,7 @@ impl Mailbox {
 
     /// Counts an acknowledgement that nobody had asked for.
     pub fn strange_ack(&self) {
-        self.shared.metrics.mailbox.strange_acks.inc();
+        self.shared.metrics.mailbox.unmatched_acks.inc();
     }
 
     /// Ends lives, lets go of history, saves the clock. Call it every second; `thorough` every minute and at the end.

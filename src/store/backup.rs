@@ -17,7 +17,7 @@ use super::draft::{Draft, draft_path, remove, swap, turn};
 use super::dump::{Amount, BackupError, DumpReader, DumpWriter, Header, Record};
 use super::writer::Severity;
 use super::{SCHEMA, Store};
-use crate::data_dir::{self, BESIDES, BESIDES_DIRECTORY, write_private};
+use crate::data_dir::{self, TLS_DIRECTORY, TLS_FILES, write_private};
 
 impl Severity for BackupError {
     fn fatal(&self) -> bool {
@@ -55,7 +55,7 @@ impl Store {
         let (trees, header) = (self.trees.clone(), Header::new(SCHEMA, &self.epoch));
         let scanned = tokio::task::spawn_blocking(move || {
             let mut dump = DumpWriter::begin(sink, &header)?;
-            for name in BESIDES {
+            for name in TLS_FILES {
                 match fs::read(data.join(name)) {
                     Ok(content) => dump.file(name, &content)?,
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -123,20 +123,20 @@ pub fn verify(source: impl Read) -> Result<(Header, Amount), BackupError> {
 /// # Errors
 /// [`BackupError`].
 pub fn restore(source: impl Read, data: &Path) -> Result<RestoreReport, BackupError> {
-    let path = data.join(data_dir::STORE);
+    let path = data.join(data_dir::STORE_DIRECTORY);
     let _turn = turn(&path)?;
     // What is left of an attempt that was cut off is no reason to refuse another.
     let again = draft_path(&path).exists();
     for entry in fs::read_dir(data)? {
         let name = entry?.file_name();
         let kept = name.as_encoded_bytes().starts_with(b".") || name == "lost+found";
-        let left = again && (Some(&*name) == draft_path(&path).file_name() || name == BESIDES_DIRECTORY);
+        let left = again && (Some(&*name) == draft_path(&path).file_name() || name == TLS_DIRECTORY);
         if !kept && !left {
             return Err(BackupError::NotEmpty(data.into()));
         }
     }
     fill(source, &path).and_then(|report| Ok(swap(&path, None).map(|_| report)?)).inspect_err(|_| {
-        let _ = remove(&data.join(BESIDES_DIRECTORY)); // the next attempt tries again
+        let _ = remove(&data.join(TLS_DIRECTORY)); // the next attempt tries again
         let _ = remove(&draft_path(&path));
     })
 }
@@ -152,7 +152,7 @@ fn fill(source: impl Read, path: &Path) -> Result<RestoreReport, BackupError> {
             Record::Put { tree, key, value } => draft.put(of(tree)?, &key, &value)?,
             Record::Remove { tree, key } => drop(of(tree)?.remove(key)?),
             // Names that are not ours could lead anywhere.
-            Record::File { name, content } if BESIDES.contains(&name.as_str()) => {
+            Record::File { name, content } if TLS_FILES.contains(&name.as_str()) => {
                 write_beside(path.parent().unwrap_or(Path::new(".")), &name, &content)?;
             }
             Record::File { .. } => return Err(BackupError::Damaged("it holds a file that is unknown")),
@@ -169,7 +169,7 @@ fn fill(source: impl Read, path: &Path) -> Result<RestoreReport, BackupError> {
 
 /// Writes what lies beside the store in the data directory `data`.
 fn write_beside(data: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(data.join(BESIDES_DIRECTORY))?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data.join(TLS_DIRECTORY))?;
     write_private(&data.join(name), content)
 }
 

@@ -1,26 +1,26 @@
-//! Prometheus' text format, version 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats).
+//! The Prometheus text exposition format, version 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats).
 
 use std::fmt::{Display, Write};
 
-use super::instrument::Histogram;
+use super::instruments::Histogram;
 
-/// What the answer says it is.
+/// The content type of the page.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// What every name begins with.
+/// The prefix of every metric name.
 const PREFIX: &str = "qy_lty_";
 
-/// A page in the making: families, each with its samples behind it.
+/// A page under construction: metric families, each followed by its samples.
 #[derive(Debug, Default)]
 pub(super) struct Page(String);
 
 impl Page {
-    /// The whole text.
+    /// Returns the complete text.
     pub(super) fn finish(self) -> String {
         self.0
     }
 
     fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a string never fails; so with every line of this page.
+        // Writing to a String never fails, here and below.
         let _ = writeln!(self.0, "# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} {kind}");
     }
 
@@ -32,13 +32,13 @@ impl Page {
         let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
     }
 
-    /// A value that rises and falls.
+    /// Adds a gauge: a value that can increase and decrease.
     pub(super) fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
         self.family(name, "gauge", help);
         self.sample(name, &[], value);
     }
 
-    /// The same for each value of a label.
+    /// Adds a gauge for each value of a label.
     pub(super) fn gauges<'a, V: Display>(
         &mut self,
         name: &str,
@@ -52,13 +52,13 @@ impl Page {
         }
     }
 
-    /// A number that only rises.
+    /// Adds a counter: a number that only increases.
     pub(super) fn counter(&mut self, name: &str, help: &str, value: impl Display) {
         self.family(name, "counter", help);
         self.sample(name, &[], value);
     }
 
-    /// The same for each value of a label.
+    /// Adds a counter for each value of a label.
     pub(super) fn counters<'a>(&mut self, name: &str, help: &str, label: &str, values: impl IntoIterator<Item = (&'a str, u64)>) {
         self.family(name, "counter", help);
         for (text, value) in values {
@@ -66,8 +66,8 @@ impl Page {
         }
     }
 
-    /// The same for each pair of two labels' values.
-    pub(super) fn pairs<'a>(
+    /// Adds a counter for each pair of values of two labels.
+    pub(super) fn counter_matrix<'a>(
         &mut self,
         name: &str,
         help: &str,
@@ -80,7 +80,7 @@ impl Page {
         }
     }
 
-    /// A histogram, or several that a label tells apart.
+    /// Adds a histogram, or several with different labels.
     pub(super) fn histograms<'a>(
         &mut self,
         name: &str,
@@ -94,13 +94,13 @@ impl Page {
                 let all: Vec<_> = labels.iter().copied().chain([("le", bound)]).collect();
                 self.sample(&bucket, &all, count);
             };
-            let mut below = 0;
+            let mut last = 0;
             for (bound, cumulative) in histogram.cumulative() {
-                below = cumulative;
+                last = cumulative;
                 line(&bound.to_string(), cumulative);
             }
-            // Out of the same look as the buckets: a count below one of them would be refused.
-            let total = below + histogram.beyond();
+            // Computed from the same reads as the buckets: collectors refuse a count that is below a bucket.
+            let total = last + histogram.beyond();
             line("+Inf", total);
             self.sample(&sum, labels, histogram.sum());
             self.sample(&count, labels, total);
@@ -108,7 +108,7 @@ impl Page {
     }
 }
 
-/// A label's value: backslashes, quotes and line ends are escaped.
+/// A label value, with backslashes, quotes and line feeds escaped.
 struct Escaped<'a>(&'a str);
 
 impl Display for Escaped<'_> {
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_as_the_format_has_them() {
+    fn page_escapes_labels_and_accumulates_buckets() {
         let mut page = Page::default();
         page.gauge("a", "Help.", 1.5);
         page.counters("b_total", "Help.", "x", [("\"\\\n", 2)]);

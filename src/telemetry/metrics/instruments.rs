@@ -1,101 +1,103 @@
-//! Counters and histograms that cost a relaxed atomic or two, and never a lock: they stand where every message passes.
+//! Counters and histograms. Each update takes one or two relaxed atomic operations and never a lock, since it may happen for every
+//! message.
 //!
-//! A library's families look a label up behind a lock, and its histograms lock to observe. Here a label is a place in an array.
+//! Metrics libraries look label values up behind a lock, and their histograms lock to observe. Here a label value is an index into
+//! an array.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A number that only rises.
+/// A number that only increases.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// One more.
+    /// Adds one.
     pub fn inc(&self) {
         self.add(1);
     }
 
-    /// So many more.
+    /// Adds `n`.
     pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// So many since the start.
+    /// Returns the count since the start.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// An enumerated label value.
+/// A label with enumerated values.
 pub trait Label: Copy + 'static {
     /// Every value, in the order of [`index`](Self::index).
     const ALL: &'static [Self];
 
-    /// The value's text.
+    /// Returns the text of the value.
     fn name(self) -> &'static str;
 
-    /// Its place among all.
+    /// Returns the position in [`ALL`](Self::ALL).
     fn index(self) -> usize;
 }
 
-/// A counter for each value of a label; all of them are there from the start, at 0.
+/// One counter for each value of a label; all of them exist from the start, at 0.
 #[derive(Debug)]
-pub struct Labelled<L> {
+pub struct CounterFamily<L> {
     counters: Box<[Counter]>,
     label: PhantomData<L>,
 }
 
-impl<L: Label> Default for Labelled<L> {
+impl<L: Label> Default for CounterFamily<L> {
     fn default() -> Self {
         Self { counters: L::ALL.iter().map(|_| Counter::default()).collect(), label: PhantomData }
     }
 }
 
-impl<L: Label> Labelled<L> {
-    /// The counter of one value.
+impl<L: Label> CounterFamily<L> {
+    /// Returns the counter of one value.
     pub fn of(&self, label: L) -> &Counter {
         &self.counters[label.index()]
     }
 
-    /// One more of that value.
+    /// Adds one to the counter of a value.
     pub fn inc(&self, label: L) {
         self.of(label).inc();
     }
 
-    /// Every value with its count.
+    /// Returns every value with its count.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         L::ALL.iter().map(|&label| (label.name(), self.of(label).get()))
     }
 
-    /// All of them together.
+    /// Returns the sum over all values.
     pub fn sum(&self) -> u64 {
         self.counters.iter().map(Counter::get).sum()
     }
 }
 
-/// A counter for each pair of two labels' values.
+/// One counter for each pair of values of two labels.
 #[derive(Debug)]
-pub struct Pairs<A, B> {
-    rows: Box<[Labelled<B>]>,
+pub struct CounterMatrix<A, B> {
+    rows: Box<[CounterFamily<B>]>,
     label: PhantomData<A>,
 }
 
-impl<A: Label, B: Label> Default for Pairs<A, B> {
+impl<A: Label, B: Label> Default for CounterMatrix<A, B> {
     fn default() -> Self {
-        Self { rows: A::ALL.iter().map(|_| Labelled::default()).collect(), label: PhantomData }
+        Self { rows: A::ALL.iter().map(|_| CounterFamily::default()).collect(), label: PhantomData }
     }
 }
 
-impl<A: Label, B: Label> Pairs<A, B> {
-    /// The counters of one value of the first label.
-    pub fn of(&self, label: A) -> &Labelled<B> {
+impl<A: Label, B: Label> CounterMatrix<A, B> {
+    /// Returns the counters of one value of the first label.
+    pub fn of(&self, label: A) -> &CounterFamily<B> {
         &self.rows[label.index()]
     }
 }
 
-/// Bounds of durations, in nanoseconds: from a tenth of a millisecond, for what memory answers, to a minute, for a model that talks.
-const DURATIONS: &[u64] = &[
+/// Bucket bounds of durations, in nanoseconds: from 0.1 ms, for answers from memory, to a minute, for answers of a language model.
+const DURATION_BOUNDS: &[u64] = &[
     100_000,
     500_000,
     1_000_000,
@@ -114,62 +116,62 @@ const DURATIONS: &[u64] = &[
     30_000_000_000,
     60_000_000_000,
 ];
-/// Bounds of batches.
-const SIZES: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
+/// Bucket bounds of batch sizes.
+const SIZE_BOUNDS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
 
-/// How often values of each size came.
+/// A histogram: counts of observed values in fixed buckets.
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [u64],
-    /// What one of the unit is in the values observed.
+    /// Observed units per exposed unit: 1e9 where nanoseconds are exposed as seconds.
     unit: f64,
-    /// One more than there are bounds: the last is for what exceeds all of them.
+    /// One more than there are bounds; the last holds the values beyond all bounds.
     buckets: Box<[AtomicU64]>,
     sum: AtomicU64,
 }
 
 impl Histogram {
-    /// Of durations, exposed in seconds.
+    /// Creates a histogram of durations, exposed in seconds.
     pub fn of_durations() -> Self {
-        Self::new(DURATIONS, 1e9)
+        Self::new(DURATION_BOUNDS, 1e9)
     }
 
-    /// Of small numbers.
+    /// Creates a histogram of batch sizes.
     pub fn of_sizes() -> Self {
-        Self::new(SIZES, 1.0)
+        Self::new(SIZE_BOUNDS, 1.0)
     }
 
     fn new(bounds: &'static [u64], unit: f64) -> Self {
         Self { bounds, unit, buckets: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(), sum: AtomicU64::new(0) }
     }
 
-    /// Takes in one value.
+    /// Observes a value.
     pub fn observe(&self, value: u64) {
         let bucket = self.bounds.partition_point(|&bound| bound < value);
         self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
         self.sum.fetch_add(value, Ordering::Relaxed);
     }
 
-    /// Takes in one duration.
-    pub fn took(&self, duration: Duration) {
+    /// Observes a duration.
+    pub fn observe_duration(&self, duration: Duration) {
         self.observe(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     }
 
-    /// The upper bounds with how many values lie at or below each, without the last, unbounded one.
+    /// Returns each upper bound, without the last, infinite one, with the number of values at or below it.
     pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
-        let mut below = 0;
+        let mut count = 0;
         self.bounds.iter().zip(&self.buckets).map(move |(&bound, bucket)| {
-            below += bucket.load(Ordering::Relaxed);
-            (bound as f64 / self.unit, below)
+            count += bucket.load(Ordering::Relaxed);
+            (bound as f64 / self.unit, count)
         })
     }
 
-    /// How many values beyond the last bound.
+    /// Returns the number of values beyond the last bound.
     pub fn beyond(&self) -> u64 {
         self.buckets.last().map_or(0, |bucket| bucket.load(Ordering::Relaxed))
     }
 
-    /// All values together.
+    /// Returns the sum of all values.
     pub fn sum(&self) -> f64 {
         self.sum.load(Ordering::Relaxed) as f64 / self.unit
     }
@@ -180,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_fall_where_they_belong() {
+    fn histogram_counts_values_at_or_below_each_bound() {
         let sizes = Histogram::of_sizes();
         for value in [1, 2, 3, 512, 513] {
             sizes.observe(value);
@@ -191,10 +193,10 @@ mod tests {
     }
 
     #[test]
-    fn durations_come_out_in_seconds() {
+    fn histogram_of_durations_is_exposed_in_seconds() {
         let durations = Histogram::of_durations();
-        durations.took(Duration::from_millis(1));
-        durations.took(Duration::from_secs(3600));
+        durations.observe_duration(Duration::from_millis(1));
+        durations.observe_duration(Duration::from_secs(3600));
         assert_eq!(durations.cumulative().find(|&(bound, _)| bound == 0.001), Some((0.001, 1)));
         assert_eq!((durations.beyond(), durations.sum()), (1, 3600.001));
     }

@@ -1,9 +1,9 @@
-//! Which value of a label something counts for. Exhaustive: what is new on the wire finds no way around being counted.
+//! The label values of wire types, paths and statuses. The matches are exhaustive: a new type on the wire can't be left uncounted.
 
-use super::labels::{Class, Ended, Fault, Operation, Received, Route, Sent, Upstream};
+use super::labels::{Operation, Received, Route, Sent, SentError, SessionEnd, StatusClass, Upstream};
 use crate::wire::{CloseCode, Command, ErrorCode, Event};
 
-impl From<CloseCode> for Ended {
+impl From<CloseCode> for SessionEnd {
     fn from(code: CloseCode) -> Self {
         match code {
             CloseCode::GoingAway => Self::GoingAway,
@@ -22,31 +22,28 @@ impl From<CloseCode> for Ended {
     }
 }
 
+/// Returns the labels of a command: as a received message and as a measured operation.
+fn command_labels(command: &Command) -> (Received, Operation) {
+    match command {
+        Command::Chat { .. } => (Received::Chat, Operation::Chat),
+        Command::ChatReset => (Received::ChatReset, Operation::ChatReset),
+        Command::Weather { .. } => (Received::Weather, Operation::Weather),
+        Command::Sing { .. } => (Received::Sing, Operation::Sing),
+        Command::Dance { .. } => (Received::Dance, Operation::Dance),
+        Command::Custom { .. } => (Received::Custom, Operation::Custom),
+        Command::Ping => (Received::Ping, Operation::Ping),
+    }
+}
+
 impl From<&Command> for Received {
     fn from(command: &Command) -> Self {
-        match command {
-            Command::Chat { .. } => Self::Chat,
-            Command::ChatReset => Self::ChatReset,
-            Command::Weather { .. } => Self::Weather,
-            Command::Sing { .. } => Self::Sing,
-            Command::Dance { .. } => Self::Dance,
-            Command::Own { .. } => Self::Own,
-            Command::Ping => Self::Ping,
-        }
+        command_labels(command).0
     }
 }
 
 impl From<&Command> for Operation {
     fn from(command: &Command) -> Self {
-        match command {
-            Command::Chat { .. } => Self::Chat,
-            Command::ChatReset => Self::ChatReset,
-            Command::Weather { .. } => Self::Weather,
-            Command::Sing { .. } => Self::Sing,
-            Command::Dance { .. } => Self::Dance,
-            Command::Own { .. } => Self::Own,
-            Command::Ping => Self::Ping,
-        }
+        command_labels(command).1
     }
 }
 
@@ -55,7 +52,7 @@ impl From<Upstream> for Operation {
         match upstream {
             Upstream::Chat => Self::UpstreamChat,
             Upstream::Weather => Self::UpstreamWeather,
-            Upstream::Own => Self::UpstreamOwn,
+            Upstream::Custom => Self::UpstreamCustom,
         }
     }
 }
@@ -70,7 +67,7 @@ impl From<&Event> for Sent {
             Event::WeatherResponse { .. } => Self::WeatherResponse,
             Event::SingResponse { .. } => Self::SingResponse,
             Event::DanceResponse { .. } => Self::DanceResponse,
-            Event::Own { .. } => Self::Own,
+            Event::Custom { .. } => Self::Custom,
             Event::DeliveryStatus { .. } => Self::DeliveryStatus,
             Event::Pong => Self::Pong,
             Event::Error { .. } => Self::Error,
@@ -79,7 +76,7 @@ impl From<&Event> for Sent {
     }
 }
 
-impl From<ErrorCode> for Fault {
+impl From<ErrorCode> for SentError {
     fn from(code: ErrorCode) -> Self {
         match code {
             ErrorCode::InvalidJson => Self::InvalidJson,
@@ -96,7 +93,7 @@ impl From<ErrorCode> for Fault {
 }
 
 impl Route {
-    /// What a request for `path` is about.
+    /// Returns the label of a request for `path`.
     pub fn of(path: &str) -> Self {
         let mut parts = path.split('/').filter(|part| !part.is_empty());
         match (parts.next(), parts.next()) {
@@ -113,15 +110,15 @@ impl Route {
     }
 }
 
-impl Class {
-    /// Of an HTTP status.
+impl StatusClass {
+    /// Returns the class of an HTTP status.
     pub fn of(status: u16) -> Self {
         match status {
-            ..200 => Self::Switched,
-            200..300 => Self::Good,
-            300..400 => Self::Elsewhere,
-            400..500 => Self::Refused,
-            500.. => Self::Failed,
+            ..200 => Self::Informational,
+            200..300 => Self::Success,
+            300..400 => Self::Redirection,
+            400..500 => Self::ClientError,
+            500.. => Self::ServerError,
         }
     }
 }
@@ -132,22 +129,22 @@ mod tests {
     use crate::telemetry::metrics::Label;
 
     #[test]
-    fn close_codes_bear_their_numbers() {
+    fn session_end_label_is_the_number_of_the_close_code() {
         for code in CloseCode::ALL {
-            assert_eq!(Ended::from(code).name(), code.code().to_string());
+            assert_eq!(SessionEnd::from(code).name(), code.code().to_string());
         }
-        assert_eq!(Ended::ALL.len(), CloseCode::ALL.len() + 1);
+        assert_eq!(SessionEnd::ALL.len(), CloseCode::ALL.len() + 1);
     }
 
     #[test]
-    fn error_codes_bear_the_names_on_the_wire() {
+    fn sent_error_label_is_the_code_on_the_wire() {
         for code in [ErrorCode::InvalidJson, ErrorCode::UnsupportedType, ErrorCode::MailboxFull, ErrorCode::InternalError] {
-            assert_eq!(format!("\"{}\"", Fault::from(code).name()), serde_json::to_string(&code).unwrap());
+            assert_eq!(format!("\"{}\"", SentError::from(code).name()), serde_json::to_string(&code).unwrap());
         }
     }
 
     #[test]
-    fn paths_by_what_they_are_about() {
+    fn route_of_path_ignores_slashes_and_parameters() {
         for (path, route) in [
             ("/api/messages/user/7/", Route::Messages),
             ("/api/users", Route::Users),
