@@ -7,7 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 given=$(mktemp -d)
 trap 'rm -rf "$given"' EXIT
 cp "$binary" "$given/qy-lty"
-cp -r "$here/../../systemd" "$given/units"
+cp -r "$here/../../../systemd" "$given/units"
 cp "$here/inside.sh" "$here/knock.py" "$given"
 status=0
 "$here/boot.sh" "$given" inside.sh || status=$?
