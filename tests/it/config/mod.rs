@@ -1,0 +1,3 @@
+//! The configuration file, its layers and its reload.
+
+mod files;

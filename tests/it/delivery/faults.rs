@@ -1,0 +1,189 @@
+//! When the world fails: a full disk, a peer that has vanished without a word, a caller who loses every right meanwhile.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::support::load::{Load, request};
+use crate::support::program::{Running, program};
+use crate::support::{ADMIN_PASSWORD, DEADLINE, Server, eventually, unlimited};
+use futures_util::StreamExt;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+
+/// A file system in memory, of a fixed size; unmounted when dropped.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(at: PathBuf, options: &str) -> Option<Self> {
+        std::fs::create_dir_all(&at).ok()?;
+        let mut mount = std::process::Command::new("mount");
+        let done = mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&at).output().is_ok_and(|o| o.status.success());
+        if !done {
+            println!("SKIPPED: no tmpfs can be mounted here (root is needed)");
+        }
+        done.then_some(Self(at))
+    }
+
+    fn grow(&self, options: &str) {
+        let mut mount = std::process::Command::new("mount");
+        assert!(mount.args(["-o", &format!("remount,{options}")]).arg(&self.0).status().unwrap().success());
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// The program on data directory `data`, with no bounds on mailboxes and that floor.
+async fn serve(dir: &Path, data: &Path, floor: u64) -> Running {
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\ndata_dir = \"{}\"\n[mailbox]\nmessages = 0\nbytes = 0\n[storage]\nmin_free_bytes = {floor}\n\
+         ballast_bytes = 12582912\n[limits]\nconnects_per_minute = 0\nlogins_per_minute = 0\n",
+        data.join("data").display()
+    );
+    std::fs::write(dir.join("c.toml"), text).unwrap();
+    let mut command = program(dir, &["serve", "--config", "c.toml"]);
+    command.env("QY_LTY_ADMIN_PASSWORD", ADMIN_PASSWORD);
+    Running::spawn(command).await
+}
+
+#[tokio::test]
+async fn a_disk_that_fills_up_refuses_in_time_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(small) = Small::mount(dir.path().join("small"), "size=64m") else { return };
+    let mut server = serve(dir.path(), &small.0, 24 << 20).await.quiet();
+    let load = Load::prepare(&server.address, ADMIN_PASSWORD, 1).await;
+    let mut sent = 0;
+    while load.send(0, 200_000).await.is_some() {
+        sent += 1;
+        assert!(sent < 1000, "64 MB don't hold that much");
+    }
+    let path = format!("/api/messages/user/{}", load.recipients[0].id);
+    let (status, answer) = request(&server.address, "POST", &path, &load.admin, r#"{"message":1}"#).await.unwrap();
+    assert_eq!((status, &answer["code"]), (507, &json!("disk_low")));
+    let (status, _) = request(&server.address, "GET", "/readyz", "", "").await.unwrap();
+    assert_eq!(status, 503);
+    assert_eq!(load.settle().await, sent);
+    small.grow("size=256m");
+    eventually("there is room again", async || load.send(0, 10).await.is_some()).await;
+    server.signal("TERM");
+    assert_eq!(server.ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_ends_the_process_and_keeps_what_was_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(small) = Small::mount(dir.path().join("small"), "size=64m") else { return };
+    let mut server = serve(dir.path(), &small.0, 0).await;
+    let load = Load::prepare(&server.address, ADMIN_PASSWORD, 1).await;
+    let mut log = server.log.take().unwrap();
+    let mut sent = 0;
+    while load.send(0, 200_000).await.is_some() {
+        sent += 1;
+        assert!(sent < 1000, "64 MB don't hold that much");
+    }
+    assert_eq!(timeout(DEADLINE, server.ended()).await.unwrap().code(), Some(1));
+    let mut said = String::new();
+    log.read_to_string(&mut said).await.unwrap();
+    assert!(said.contains("qy-lty: the disk failed"), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+    // Still full: the ballast makes room to open it and to deliver what waits.
+    let mut server = serve(dir.path(), &small.0, 16 << 20).await.quiet();
+    *load.address.lock().unwrap() = server.address.clone();
+    assert_eq!(load.settle().await, sent);
+    server.signal("TERM");
+    server.ended().await;
+    small.grow("size=128m");
+    let server = serve(dir.path(), &small.0, 0).await.quiet();
+    *load.address.lock().unwrap() = server.address.clone();
+    eventually("it takes messages again", async || load.send(0, 10).await.is_some()).await;
+}
+
+#[tokio::test]
+async fn what_was_written_to_a_vanished_peer_reaches_the_next_connection() {
+    let mut config = unlimited();
+    (config.limits.ping_seconds, config.limits.idle_seconds) = (1, 2);
+    let server = Server::with(config).await;
+    let ana = server.user("ana").await;
+    // Connected, and then dead to the world: it reads nothing and answers nothing, but its socket stays open.
+    let vanished = server.connect(&ana.token).await;
+    let path = format!("/api/messages/user/{}", ana.id);
+    let sent = server.post(&path, &ana.token, json!({"message": "m"})).await.ok();
+    assert_eq!(sent["data"]["recipients"], 1);
+    let receipt = format!("/api/messages/{}", sent["data"]["id"]);
+    eventually("it was written", async || server.get(&receipt, Some(&ana.token)).await.ok()["data"]["status"] == "sent").await;
+    let admin = server.admin().await;
+    eventually("the peer is given up", async || {
+        server.get("/api/monitor/connections", Some(&admin)).await.ok()["data"]["total_connections"] == 0
+    })
+    .await;
+    let mut client = server.connect(&ana.token).await;
+    assert_eq!(client.json().await["id"], sent["data"]["id"]);
+    client.fence().await;
+    drop(vanished);
+}
+
+#[tokio::test]
+async fn a_caller_who_loses_every_right_while_the_body_comes_has_none() {
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    let second = json!({"username": "second", "password": "second-password", "role": "admin"});
+    let id = server.post("/api/users", &admin, second).await.expect(201)["data"]["id"].as_u64().unwrap();
+    let token = server.login("second", "second-password").await.ok()["token"].as_str().unwrap().to_owned();
+    let body = json!({"username": "backdoor", "password": "backdoor-password", "role": "admin"}).to_string();
+    let head = format!(
+        "POST /api/users HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Token {token}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // The server asks for the body: it has looked at the credential once.
+    while !answer.ends_with(b"\r\n\r\n") {
+        assert_ne!(timeout(DEADLINE, stream.read_buf(&mut answer)).await.unwrap().unwrap(), 0);
+    }
+    let disable = json!({"disabled": true}).to_string();
+    server.http("PATCH", &format!("/api/users/{id}"), Some(&admin), Some(&disable)).await.ok();
+    stream.write_all(body.as_bytes()).await.unwrap();
+    timeout(DEADLINE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.contains("HTTP/1.1 401"), "{answer}");
+    server.login("backdoor", "backdoor-password").await.expect(401);
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_its_credential() {
+    let server = Server::start().await;
+    let ana = server.user("ana").await;
+    let made = server.post("/api/auth/tokens", &ana.token, json!({"expires_in": 1})).await.expect(201);
+    let mut client = server.connect(made["data"]["token"].as_str().unwrap()).await;
+    assert_eq!(client.disconnected().await["code"], 4001);
+}
+
+#[tokio::test]
+async fn who_is_stuck_in_a_write_still_hears_the_end() {
+    let server = Server::start().await;
+    let (admin, ana) = (server.admin().await, server.user("ana").await);
+    let mut stuck = server.connect(&ana.token).await;
+    let path = format!("/api/messages/user/{}", ana.id);
+    let body = json!({"message": "x".repeat(250_000), "delivery": "live"});
+    // Until the kernel's buffers are full and the session waits for its client to read.
+    for _ in 0..60 {
+        server.post(&path, &ana.token, body.clone()).await.ok();
+    }
+    let disable = json!({"disabled": true}).to_string();
+    server.http("PATCH", &format!("/api/users/{}", ana.id), Some(&admin), Some(&disable)).await.ok();
+    let mut code = None;
+    while let Ok(Some(Ok(message))) = timeout(Duration::from_secs(5), stuck.stream.next()).await {
+        if let Message::Close(Some(frame)) = message {
+            code = Some(u16::from(frame.code));
+        }
+    }
+    assert_eq!(code, Some(4001));
+}

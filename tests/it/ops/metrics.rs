@@ -1,0 +1,281 @@
+//! What a collector reads and what an administrator is shown, against the real server.
+
+mod documents;
+mod refusals;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::support::page::{family, page};
+use crate::support::program::Running;
+use crate::support::stub::{Reply, Stub, spoken};
+use crate::support::{Server, eventually, roomy};
+use futures_util::StreamExt;
+use qy_lty::config::{Config, HandlerConfig, QWeatherConfig, Responder};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A port that was free a moment ago: the collector's own address is only in the log.
+async fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+/// Asks `at` without any credential.
+async fn ask(at: SocketAddr, method: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    stream.write_all(format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+/// A model that talks for a second and a half, a weather service that fails, a program that answers.
+async fn sources() -> (Stub, Config) {
+    let stub = Stub::start(|got| match got.line.as_str() {
+        line if line.contains("/chat/completions") => Reply::Events(spoken(&["一", "二"]), Duration::from_millis(500)),
+        line if line.contains("/geo/") => Reply::Json(500, "{}".into()),
+        _ => Reply::Json(200, "7".into()),
+    })
+    .await;
+    let mut config = roomy();
+    config.chat.responder = Responder::Openai;
+    (config.chat.url, config.chat.model, config.chat.per_minute) = (stub.url("/v1"), "m".into(), 1);
+    config.weather.qweather = Some(QWeatherConfig { host: stub.url(""), key: "k".to_owned().into() });
+    let own = format!("type = \"dice\"\nurl = \"{}\"", stub.url("/dice"));
+    config.handler = vec![toml::from_str::<HandlerConfig>(&own).unwrap()];
+    (stub, config)
+}
+
+/// One of everything: afterwards every family has moved but those that are rightly at rest.
+#[tokio::test]
+async fn every_family_moves_or_is_rightly_at_rest() {
+    let (_stub, mut config) = sources().await;
+    config.limits.group_bytes = Some(1); // two announcements at once are one too many
+    let server = Server::with(config).await;
+    let (admin, ana) = (server.admin().await, server.user("ana").await);
+    let device = server.device(&ana.token, true).await;
+    let mut client = server.connect(&ana.token).await;
+    for kind in ["ping", "sing", "dance", "chat_reset", "dice", "weather", "chat_message", "chat_message", "nonsense"] {
+        let message = json!({"song": "歌", "dance": "舞", "city": "上海", "content": "你好"});
+        let message = if kind == "chat_message" { json!("你好") } else { message };
+        let event = client.ask(json!({"type": kind, "message": message})).await;
+        assert!(event["type"].is_string(), "{event}");
+    }
+    client.ask(json!({"type": "sing", "message": {"song": "歌"}, "target": "device"})).await;
+    let to_ana = format!("/api/messages/user/{}", ana.id);
+    server.post(&to_ana, &admin, json!({"message": 1, "delivery": "live"})).await.ok();
+    server.post(&to_ana, &admin, json!({"message": 1})).await.ok();
+    server.post("/api/messages/broadcast", &admin, json!({"message": 1})).await.ok();
+    server.http("PUT", "/api/weather/x", Some(&admin), Some(r#"{"temp": "1"}"#)).await.ok();
+    for path in ["/nothing", "/api/queue", "/api/users", "/api/monitor/performance"] {
+        server.get(path, Some(&admin)).await;
+    }
+    // Refusals enough for the audit trail to leave some out.
+    for _ in 0..35 {
+        server.post("/api/devices/claim", &ana.token, json!({"code": "AAAAAA"})).await;
+    }
+    let own = server.device_token(&ana.token, device).await;
+    let lamp = server.connect(&own).await; // hears what the device is to perform
+    // What nobody fetches: it waits, and ends.
+    let bob = server.user("bob").await;
+    let to_bob = format!("/api/messages/user/{}", bob.id);
+    server.post(&to_bob, &admin, json!({"message": 1, "ttl": 1})).await.ok();
+    server.post(&to_bob, &admin, json!({"message": 1})).await.ok();
+    // Falling behind, and reading it from the log.
+    let reading = tokio::spawn(async move { while client.stream.next().await.is_some() {} });
+    eventually("a connection falls behind", async || {
+        let sends = (0..20).map(|n| server.post(&to_ana, &admin, json!({"message": n})));
+        futures_util::future::join_all(sends).await;
+        page(&server, &admin).await.get("log_rereads_total") > 0.0
+    })
+    .await;
+    eventually("a message expires", async || page(&server, &admin).await.get("mailbox_expired_total") > 0.0).await;
+    // An acknowledgement of nothing.
+    let mut raw = crate::support::raw::Raw::session(server.address, &bob.token).await;
+    raw.send(&crate::support::raw::frame(crate::support::raw::FIN | crate::support::raw::PONG, b"nothing")).await;
+    eventually("it is counted", async || page(&server, &admin).await.get("mailbox_strange_acks_total") > 0.0).await;
+    drop((raw, lamp));
+    eventually("a session ends", async || page(&server, &admin).await.get("sessions_ended_total{code=\"client\"}") > 0.0).await;
+
+    let page = page(&server, &admin).await;
+    let mut moved: Vec<&str> =
+        page.samples.iter().filter(|(_, n)| **n > 0.0).map(|(name, _)| family(name, &page.kinds)).collect();
+    moved.dedup();
+    let rest: Vec<&String> = page.kinds.keys().filter(|name| !moved.contains(&name.as_str())).collect();
+    assert_eq!(rest, ["qy_lty_commit_failures_total"], "the disk is well");
+    for sample in [
+        "messages_received_total{type=\"own\"}",
+        "messages_received_total{type=\"rejected\"}",
+        "messages_sent_total{type=\"own_response\"}",
+        "messages_sent_total{type=\"push_live\"}",
+        "messages_sent_total{type=\"push_queued\"}",
+        "messages_sent_total{type=\"delivery_status\"}",
+        "errors_sent_total{code=\"UNSUPPORTED_TYPE\"}",
+        "upstream_calls_total{upstream=\"chat\",outcome=\"ok\"}",
+        "upstream_calls_total{upstream=\"weather\",outcome=\"status\"}",
+        "upstream_calls_total{upstream=\"own\",outcome=\"ok\"}",
+        "http_requests_total{route=\"other\",status=\"4xx\"}",
+        "http_requests_total{route=\"websocket\",status=\"1xx\"}",
+        "http_requests_total{route=\"messages\",status=\"2xx\"}",
+    ] {
+        assert!(page.get(sample) > 0.0, "{sample}");
+    }
+    reading.abort();
+}
+
+#[tokio::test]
+async fn figures_are_those_of_what_happened() {
+    let server = Server::start().await;
+    let (admin, ana) = (server.admin().await, server.user("ana").await);
+    let before = page(&server, &admin).await;
+    assert!(before.samples.iter().all(|(name, &n)| !name.contains("refused_total") || n == 0.0), "all reasons, all at 0");
+    let to_ana = format!("/api/messages/user/{}", ana.id);
+    for n in 0..3 {
+        server.post(&to_ana, &admin, json!({"message": n})).await.ok();
+    }
+    let waiting = page(&server, &admin).await;
+    assert_eq!((waiting.get("queue_messages"), waiting.get("queue_mailboxes")), (3.0, 1.0));
+    assert!(waiting.get("queue_bytes") > 100.0 && waiting.get("queue_oldest_seconds") > 0.0);
+    assert_eq!((waiting.get("mailbox_accepted_total"), waiting.get("send_duration_seconds_count")), (3.0, 3.0));
+    assert!(waiting.get("commit_duration_seconds_count") > before.get("commit_duration_seconds_count"));
+
+    let mut client = server.connect(&ana.token).await;
+    for n in 0..3 {
+        assert_eq!(client.json().await["message"], n);
+    }
+    client.fence().await;
+    eventually("all are delivered", async || page(&server, &admin).await.get("mailbox_delivered_total") == 3.0).await;
+    let now = page(&server, &admin).await;
+    assert_eq!((now.get("queue_messages"), now.get("queue_oldest_seconds")), (0.0, 0.0));
+    assert_eq!((now.get("connections"), now.get("sessions_started_total")), (1.0, 1.0));
+    assert!(now.get("http_connections") >= 1.0, "who asks");
+    assert_eq!(now.get("http_connections_limit"), 2000.0);
+    assert_eq!((now.get("groups{kind=\"user\"}"), now.get("group_members_max{kind=\"all\"}")), (1.0, 1.0));
+    assert_eq!((now.get("messages_received_total{type=\"ping\"}"), now.get("messages_sent_total{type=\"pong\"}")), (1.0, 1.0));
+    assert_eq!(now.get("handler_duration_seconds_count{command=\"ping\"}"), 1.0);
+    assert_eq!(now.get("messages_sent_total{type=\"push_queued\"}"), 3.0);
+    assert_eq!((now.get("ready"), now.get("logins_total{result=\"ok\"}")), (1.0, 3.0));
+    assert!(
+        now.get("process_resident_memory_bytes") > 1e6 && now.get("store_bytes") > 1000.0 && now.get("disk_free_bytes") > 1e6
+    );
+
+    server.http("DELETE", &format!("/api/users/{}", ana.id), Some(&admin), None).await.ok();
+    assert_eq!(client.disconnected().await["code"], 4001);
+    eventually("its end is counted", async || page(&server, &admin).await.get("sessions_ended_total{code=\"4001\"}") == 1.0)
+        .await;
+    assert_eq!(page(&server, &admin).await.get("connections"), 0.0);
+
+    let shown = server.get("/api/monitor/connections", Some(&admin)).await.ok();
+    let data = &shown["data"];
+    assert_eq!((&data["total_connections"], &data["mailbox"]["delivered"]), (&json!(0), &json!(3)));
+    assert_eq!(data["sessions"], json!({"started": 1, "ended": 1}));
+    assert_eq!(data["messages"]["received"], 1);
+}
+
+#[tokio::test]
+async fn a_listener_of_its_own_has_nothing_else_and_ends_with_the_server() {
+    let at = free_port().await;
+    let mut config = roomy();
+    config.metrics.listen = Some(at);
+    config.limits.sockets = 1; // those of the main listener are all taken
+    let server = Server::with(config.clone()).await;
+    let _idle = TcpStream::connect(server.address).await.unwrap();
+    eventually("the full gate is seen", async || ask(at, "GET", "/metrics").await.contains("\nqy_lty_http_connections 1\n"))
+        .await;
+    let answer = ask(at, "GET", "/metrics").await;
+    assert!(answer.contains("\nqy_lty_http_connections_limit 1\n"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");
+    assert_eq!(ask(at, "GET", "/metrics/").await[..13], answer[..13]);
+    for path in ["/", "/api/monitor/connections", "/api/users", "/ws/device/", "/metrics/x"] {
+        assert!(ask(at, "GET", path).await.starts_with("HTTP/1.1 404 "), "{path}");
+    }
+    assert!(ask(at, "POST", "/metrics").await.starts_with("HTTP/1.1 405 "));
+    assert!(ask(at, "HEAD", "/metrics").await.ends_with("\r\n\r\n"));
+
+    let other = tempfile::tempdir().unwrap();
+    config.server.data_dir = other.path().join("data");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let error =
+        qy_lty::serve(config, Some("a-long-password".into()), listener, tokio::sync::mpsc::channel(1).1, std::future::pending())
+            .await
+            .unwrap_err();
+    assert!(error.to_string().contains(&format!("{at} (metrics.listen)")), "{error}");
+
+    drop(_idle);
+    server.stop().await;
+    assert!(TcpStream::connect(at).await.is_err(), "it has ended with the server");
+}
+
+/// What is shown of one operation.
+async fn shown(server: &Server, admin: &str, operation: &str) -> Value {
+    let all = server.get("/api/monitor/performance", Some(admin)).await.ok()["data"]["operations"].clone();
+    all.as_array().unwrap().iter().find(|o| o["operation"] == operation).unwrap_or_else(|| panic!("no {operation}")).clone()
+}
+
+#[tokio::test]
+async fn the_last_hundred_of_each_operation() {
+    let (_stub, config) = sources().await;
+    let server = Server::with(config).await;
+    let admin = server.admin().await;
+    assert_eq!(shown(&server, &admin, "ping").await["last"], Value::Null);
+    let mut client = server.connect(&admin).await;
+    for _ in 0..120 {
+        client.fence().await;
+    }
+    let pings = shown(&server, &admin, "ping").await;
+    assert_eq!((&pings["total"], &pings["count"], &pings["failure"]), (&json!(120), &json!(100), &json!(0)));
+    assert!(pings["p50_seconds"].as_f64() <= pings["p99_seconds"].as_f64());
+    assert!(pings["last"].as_str().unwrap().starts_with("20"));
+    client.ask(json!({"type": "weather", "message": {"city": "上海"}})).await; // the simulated one stands in
+    server.login("admin", "wrong").await.expect(401);
+    for (operation, success, failure) in [("weather", 1, 0), ("upstream_weather", 0, 1), ("login", 1, 1)] {
+        let shown = shown(&server, &admin, operation).await;
+        assert_eq!((&shown["success"], &shown["failure"]), (&json!(success), &json!(failure)), "{operation}");
+    }
+    for operation in ["chat_message", "chat_reset", "sing", "dance", "own", "send", "commit", "upstream_chat", "upstream_own"] {
+        shown(&server, &admin, operation).await;
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_hangs_shows_even_when_nobody_waits_for_it() {
+    let stub = Stub::start(|_| Reply::Hang).await;
+    let mut config = roomy();
+    config.chat.responder = Responder::Openai;
+    (config.chat.url, config.chat.model) = (stub.url("/v1"), "m".into());
+    let server = Server::with(config).await;
+    let admin = server.admin().await;
+    let mut client = server.connect(&admin).await;
+    client.say(json!({"type": "chat_message", "message": "?"})).await;
+    eventually("it is asked", async || stub.got().len() == 1).await;
+    drop(client);
+    let left = "upstream_calls_total{upstream=\"chat\",outcome=\"abandoned\"}";
+    eventually("it is counted", async || page(&server, &admin).await.get(left) == 1.0).await;
+}
+
+#[tokio::test]
+async fn what_takes_longer_than_a_second_is_in_the_log() {
+    let stub = Stub::start(|_| Reply::Events(spoken(&["一", "二"]), Duration::from_millis(500))).await;
+    let dir = tempfile::tempdir().unwrap();
+    let chat = format!("[chat]\nresponder = \"openai\"\nurl = \"{}\"\nmodel = \"m\"", stub.url("/v1"));
+    let mut server = Running::configured(dir.path(), &chat).await;
+    let log = server.kept();
+    let at = server.socket_address();
+    let login = crate::support::hand::login(crate::support::hand::HERE, at, "admin", crate::support::ADMIN_PASSWORD, &[])
+        .await
+        .expect(200);
+    let path = format!("/ws/device/?token={}", login["token"].as_str().unwrap());
+    let mut client = crate::support::hand::ws(at, &path, &[]).await.unwrap();
+    client.json().await;
+    assert_eq!(client.ask(json!({"type": "chat_message", "message": "?"})).await["message"], "一二");
+    eventually("the log says so", async || {
+        let log = log.lock().unwrap();
+        let slow = log.lines().filter(|line| line.contains("WARN") && line.contains("slow operation"));
+        let named: Vec<&str> = slow.filter(|line| line.contains("seconds=1.")).collect();
+        ["operation=\"chat_message\"", "operation=\"upstream_chat\""]
+            .iter()
+            .all(|name| named.iter().any(|line| line.contains(name)))
+    })
+    .await;
+}

@@ -1,0 +1,187 @@
+//! Who may call what: the table of routes walked completely, with every kind of caller.
+
+use crate::support::{Server, unlimited};
+use qy_lty::auth::Actor;
+use qy_lty::config::Registration;
+use qy_lty::rest::{ROUTES, Verb};
+use serde_json::json;
+
+/// A fresh token of each kind, since some calls use theirs up.
+async fn token(server: &Server, actor: Actor, user: &crate::support::User, device: u64) -> Option<String> {
+    let made = match actor {
+        Actor::Anonymous => return None,
+        Actor::Admin => return Some(server.admin().await),
+        Actor::User => server.post("/api/auth/tokens", &user.token, json!({})).await,
+        Actor::Device => server.post(&format!("/api/devices/{device}/token"), &user.token, json!({})).await,
+        Actor::Service => server.post("/api/auth/tokens", &server.admin().await, json!({"kind": "service"})).await,
+    };
+    Some(made.expect(201)["data"]["token"].as_str().unwrap().to_owned())
+}
+
+/// Who may call what, written out by hand: a change of the table in the program must be made here, too.
+/// a: anyone, t: with any token, s: devices, services and administrators, w: services and administrators, p: users, administrators and services, u: users and administrators, r: administrators ("root").
+const RULES: &[(&str, &str)] = &[
+    ("POST /api/auth/login", "a"),
+    ("POST /api/auth/token", "a"),
+    ("POST /api/auth/register", "a"),
+    ("POST /api/auth/logout", "p"),
+    ("GET /api/auth/me", "p"),
+    ("POST /api/auth/ticket", "p"),
+    ("PUT /api/auth/password", "u"),
+    ("GET /api/auth/tokens", "u"),
+    ("POST /api/auth/tokens", "u"),
+    ("DELETE /api/auth/tokens/{id}", "u"),
+    ("GET /api/users", "r"),
+    ("POST /api/users", "r"),
+    ("GET /api/users/online", "r"),
+    ("GET /api/users/{id}", "r"),
+    ("PATCH /api/users/{id}", "r"),
+    ("DELETE /api/users/{id}", "r"),
+    ("GET /api/devices", "u"),
+    ("POST /api/devices", "u"),
+    ("POST /api/devices/pair", "a"),
+    ("POST /api/devices/claim", "u"),
+    ("GET /api/devices/{id}", "u"),
+    ("PATCH /api/devices/{id}", "u"),
+    ("DELETE /api/devices/{id}", "u"),
+    ("PUT /api/devices/{id}/primary", "u"),
+    ("POST /api/devices/{id}/token", "u"),
+    ("POST /api/messages", "p"),
+    ("POST /api/messages/user/{id}", "p"),
+    ("POST /api/messages/device/{id}", "p"),
+    ("POST /api/messages/broadcast", "r"),
+    ("GET /api/messages/history", "u"),
+    ("GET /api/messages/{id}", "t"),
+    ("GET /api/queue", "r"),
+    ("DELETE /api/queue", "r"),
+    ("GET /api/queue/user/{id}", "u"),
+    ("DELETE /api/queue/user/{id}", "u"),
+    ("GET /api/queue/device/{id}", "u"),
+    ("DELETE /api/queue/device/{id}", "u"),
+    ("PUT /api/weather/{name}", "s"),
+    ("GET /api/catalog/songs", "r"),
+    ("PUT /api/catalog/songs", "r"),
+    ("DELETE /api/catalog/songs", "r"),
+    ("GET /api/catalog/dances", "r"),
+    ("PUT /api/catalog/dances", "r"),
+    ("DELETE /api/catalog/dances", "r"),
+    ("GET /api/monitor/connections", "r"),
+    ("GET /api/monitor/performance", "r"),
+    ("GET /metrics", "w"),
+    ("GET /healthz", "a"),
+    ("GET /readyz", "a"),
+    ("GET /", "a"),
+];
+
+fn rule_allows(rule: &str, actor: Actor) -> bool {
+    match actor {
+        Actor::Anonymous => rule == "a",
+        Actor::Device => matches!(rule, "a" | "t" | "s"),
+        Actor::Service => matches!(rule, "a" | "t" | "s" | "w" | "p"),
+        Actor::User => matches!(rule, "a" | "t" | "p" | "u"),
+        Actor::Admin => true,
+    }
+}
+
+#[tokio::test]
+async fn every_route_for_every_caller() {
+    let mut config = unlimited();
+    config.auth.registration = Registration::Open;
+    config.limits.tokens_per_user = 10_000;
+    let server = Server::with(config).await;
+    let user = server.user("ana").await;
+    let device = server.device(&user.token, false).await;
+    let mut walked = 0;
+    for route in ROUTES {
+        let name = format!("{} {}", route.verb.name(), route.path);
+        let rule = RULES.iter().find(|r| r.0 == name).unwrap_or_else(|| panic!("no rule for {name}")).1;
+        for actor in [Actor::Anonymous, Actor::Device, Actor::Service, Actor::User, Actor::Admin] {
+            let token = token(&server, actor, &user, device).await;
+            // An id that nobody has: what is allowed finds nothing, and so changes nothing.
+            let path = route.path.replace("{id}", "999999").replace("{name}", "nowhere");
+            let body = matches!(route.verb, Verb::Post | Verb::Put | Verb::Patch).then_some("{}");
+            let answer = server.http(route.verb.name(), &path, token.as_deref(), body).await;
+            let status = answer.status.as_u16();
+            let what = format!("{} {} as {actor:?}: {}", route.verb.name(), route.path, answer.text);
+            match (rule_allows(rule, actor), actor) {
+                (true, _) => assert!(![401, 403].contains(&status), "{what}"),
+                (false, Actor::Anonymous) => assert_eq!(status, 401, "{what}"),
+                (false, _) => assert_eq!(status, 403, "{what}"),
+            }
+            assert!(status < 500, "{what}");
+            if route.path != "/metrics" || status != 200 {
+                answer.expect(status); // JSON in our form, whatever it is
+            }
+            walked += 1;
+        }
+    }
+    assert_eq!(walked, RULES.len() * 5);
+}
+
+#[tokio::test]
+async fn only_what_is_meant_to_be_open_is_open() {
+    let open: Vec<&str> = ROUTES.iter().filter(|r| r.access.allows(Actor::Anonymous)).map(|r| r.path).collect();
+    assert_eq!(
+        open,
+        ["/api/auth/login", "/api/auth/token", "/api/auth/register", "/api/devices/pair", "/healthz", "/readyz", "/"]
+    );
+    let for_devices = ROUTES.iter().filter(|r| r.access.allows(Actor::Device) && !r.access.allows(Actor::Anonymous));
+    let for_devices: Vec<&str> = for_devices.map(|r| r.path).collect();
+    assert_eq!(for_devices, ["/api/messages/{id}", "/api/weather/{name}"], "besides its WebSocket: receipts, and what it sees");
+}
+
+#[tokio::test]
+async fn every_route_is_documented() {
+    let page = include_str!("../../../docs/protocol.md");
+    for route in ROUTES {
+        let line = format!("`{} {}`", route.verb.name(), route.path);
+        assert!(page.contains(&line), "docs/protocol.md does not list {line}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_tokens_are_nobody() {
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    for header in
+        ["", "Token", "Token ", "Basic YWRtaW46eA==", "Token wrong", &format!("Token {admin}x"), &format!("Tokenx {admin}")]
+    {
+        let answer = server.raw_http("GET", "/api/auth/me", &[("authorization", header)], b"").await;
+        assert_eq!(answer.headers["www-authenticate"], "Token");
+        assert_eq!(answer.expect(401)["code"], "unauthorized", "{header}");
+    }
+    for header in [format!("Bearer {admin}"), format!("token {admin}")] {
+        server.raw_http("GET", "/api/auth/me", &[("authorization", &header)], b"").await.ok();
+    }
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_answer_in_json() {
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    for path in [
+        "/nothing",
+        "/api",
+        "/api/users/abc",
+        "/api/users/99999999999999999999",
+        "/api/users/-1",
+        "/api//nothing",
+        "/api/devices/1/nothing",
+    ] {
+        assert_eq!(server.get(path, Some(&admin)).await.expect(404)["code"], "not_found", "{path}");
+    }
+    let answer = server.get("/api/messages/", Some(&admin)).await;
+    assert_eq!(answer.headers["allow"], "POST");
+    assert_eq!(answer.expect(405)["code"], "method_not_allowed");
+    assert_eq!(server.http("BREW", "/healthz", None, None).await.expect(405)["code"], "method_not_allowed");
+    for path in ["/api/users", "/api/users/"] {
+        server.get(path, Some(&admin)).await.ok();
+    }
+    let head = server.http("HEAD", "/healthz", None, None).await;
+    assert_eq!((head.status.as_u16(), head.text.as_str()), (200, ""));
+    let health = server.get("/healthz", None).await;
+    assert_eq!(
+        (&health.headers["cache-control"], &health.headers["x-content-type-options"]),
+        (&"no-store".parse().unwrap(), &"nosniff".parse().unwrap())
+    );
+}
