@@ -1,11 +1,11 @@
 //! When the world fails: a full disk, a peer that has vanished without a word, a caller who loses every right meanwhile.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
-use crate::support::load::{Load, request};
-use crate::support::program::{Running, program};
-use crate::support::{ADMIN_PASSWORD, DEADLINE, Server, eventually, unlimited};
+use crate::support::disk::Disk;
+use crate::support::load::Load;
+use crate::support::program::Running;
+use crate::support::{DEADLINE, Server, eventually, http, unlimited};
 use futures_util::StreamExt;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,94 +13,64 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
-/// A file system in memory, of a fixed size; unmounted when dropped.
-struct Small(PathBuf);
+/// The size of one message in the tests that fill disks.
+const LARGE: usize = 200_000;
 
-impl Small {
-    fn mount(at: PathBuf, options: &str) -> Option<Self> {
-        std::fs::create_dir_all(&at).ok()?;
-        let mut mount = std::process::Command::new("mount");
-        let done = mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&at).output().is_ok_and(|o| o.status.success());
-        if !done {
-            println!("SKIPPED: no tmpfs can be mounted here (root is needed)");
-        }
-        done.then_some(Self(at))
-    }
-
-    fn grow(&self, options: &str) {
-        let mut mount = std::process::Command::new("mount");
-        assert!(mount.args(["-o", &format!("remount,{options}")]).arg(&self.0).status().unwrap().success());
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-/// The program on data directory `data`, with no bounds on mailboxes and that floor.
-async fn serve(dir: &Path, data: &Path, floor: u64) -> Running {
-    let text = format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\ndata_dir = \"{}\"\n[mailbox]\nmessages = 0\nbytes = 0\n[storage]\nmin_free_bytes = {floor}\n\
-         ballast_bytes = 12582912\n[limits]\nconnects_per_minute = 0\nlogins_per_minute = 0\n",
-        data.join("data").display()
+/// Starts a server whose data is on a disk, with no bounds on mailboxes and `floor` bytes to be left free.
+async fn serve(dir: &Path, disk: &Disk, floor: u64) -> Running {
+    let toml = format!(
+        "data_dir = \"{}\"\n[mailbox]\nmessages = 0\nbytes = 0\n[storage]\nmin_free_bytes = {floor}\nballast_bytes = 12582912\n\
+         [limits]\nconnects_per_minute = 0\nlogins_per_minute = 0\nrequests_per_minute = 0",
+        disk.path.join("data").display()
     );
-    std::fs::write(dir.join("c.toml"), text).unwrap();
-    let mut command = program(dir, &["serve", "--config", "c.toml"]);
-    command.env("QY_LTY_ADMIN_PASSWORD", ADMIN_PASSWORD);
-    Running::spawn(command).await
+    Running::configured(dir, &toml).await
+}
+
+/// Sends large messages until one is refused; returns how many were accepted.
+async fn fill(load: &Load) -> usize {
+    let mut sent = 0;
+    while load.send(0, LARGE).await.is_some() {
+        sent += 1;
+        assert!(sent < 1000, "64 MB don't hold that much");
+    }
+    sent
 }
 
 #[tokio::test]
 async fn a_disk_that_fills_up_refuses_in_time_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(small) = Small::mount(dir.path().join("small"), "size=64m") else { return };
-    let mut server = serve(dir.path(), &small.0, 24 << 20).await.quiet();
-    let load = Load::prepare(&server.address, ADMIN_PASSWORD, 1).await;
-    let mut sent = 0;
-    while load.send(0, 200_000).await.is_some() {
-        sent += 1;
-        assert!(sent < 1000, "64 MB don't hold that much");
-    }
+    let Some(small) = Disk::in_memory(dir.path(), 64) else { return };
+    let server = serve(dir.path(), &small, 24 << 20).await;
+    let load = Load::prepare(server.address, 1).await;
+    let sent = fill(&load).await;
     let path = format!("/api/messages/user/{}", load.recipients[0].id);
-    let (status, answer) = request(&server.address, "POST", &path, &load.admin, r#"{"message":1}"#).await.unwrap();
-    assert_eq!((status, &answer["code"]), (507, &json!("disk_low")));
-    let (status, _) = request(&server.address, "GET", "/readyz", "", "").await.unwrap();
-    assert_eq!(status, 503);
+    assert_eq!(http::post(server.address, &path, &load.admin, json!({"message": 1})).await.expect(507)["code"], "disk_low");
+    http::call(server.address, "GET", "/readyz", "", "").await.expect(503);
     assert_eq!(load.settle().await, sent);
-    small.grow("size=256m");
+    small.grow(256);
     eventually("there is room again", async || load.send(0, 10).await.is_some()).await;
-    server.signal("TERM");
-    assert_eq!(server.ended().await.code(), Some(0));
+    server.stop().await;
 }
 
 #[tokio::test]
 async fn a_disk_that_is_full_ends_the_process_and_keeps_what_was_accepted() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(small) = Small::mount(dir.path().join("small"), "size=64m") else { return };
-    let mut server = serve(dir.path(), &small.0, 0).await;
-    let load = Load::prepare(&server.address, ADMIN_PASSWORD, 1).await;
-    let mut log = server.log.take().unwrap();
-    let mut sent = 0;
-    while load.send(0, 200_000).await.is_some() {
-        sent += 1;
-        assert!(sent < 1000, "64 MB don't hold that much");
-    }
-    assert_eq!(timeout(DEADLINE, server.ended()).await.unwrap().code(), Some(1));
-    let mut said = String::new();
-    log.read_to_string(&mut said).await.unwrap();
+    let Some(small) = Disk::in_memory(dir.path(), 64) else { return };
+    let mut server = serve(dir.path(), &small, 0).await;
+    let load = Load::prepare(server.address, 1).await;
+    let sent = fill(&load).await;
+    assert_eq!(server.ended().await.code(), Some(1));
+    let (_, said) = server.outputs();
     assert!(said.contains("qy-lty: the disk failed"), "{said}");
     assert!(!said.contains("panicked"), "{said}");
     // Still full: the ballast makes room to open it and to deliver what waits.
-    let mut server = serve(dir.path(), &small.0, 16 << 20).await.quiet();
-    *load.address.lock().unwrap() = server.address.clone();
+    let server = serve(dir.path(), &small, 16 << 20).await;
+    *load.address.lock().unwrap() = server.address;
     assert_eq!(load.settle().await, sent);
-    server.signal("TERM");
-    server.ended().await;
-    small.grow("size=128m");
-    let server = serve(dir.path(), &small.0, 0).await.quiet();
-    *load.address.lock().unwrap() = server.address.clone();
+    server.stop().await;
+    small.grow(128);
+    let server = serve(dir.path(), &small, 0).await;
+    *load.address.lock().unwrap() = server.address;
     eventually("it takes messages again", async || load.send(0, 10).await.is_some()).await;
 }
 
@@ -180,7 +150,7 @@ async fn who_is_stuck_in_a_write_still_hears_the_end() {
     let disable = json!({"disabled": true}).to_string();
     server.http("PATCH", &format!("/api/users/{}", ana.id), Some(&admin), Some(&disable)).await.ok();
     let mut code = None;
-    while let Ok(Some(Ok(message))) = timeout(Duration::from_secs(5), stuck.stream.next()).await {
+    while let Ok(Some(Ok(message))) = timeout(DEADLINE, stuck.stream.next()).await {
         if let Message::Close(Some(frame)) = message {
             code = Some(u16::from(frame.code));
         }

@@ -3,80 +3,31 @@
 //! has, and the copy is mounted and served. Every accepted message must be there.
 //!
 //! Needs root and a kernel that mounts; else it says that it was skipped. 10 trials;
-//! `QY_LTY_POWER_TRIALS=50 cargo test --release --test power_cut -- --nocapture` for more.
+//! `QY_LTY_POWER_TRIALS=50 cargo test --release --test it delivery::power_cut -- --nocapture` for more.
 
-use std::path::{Path, PathBuf};
-use std::process::Command as Std;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::support::ADMIN_PASSWORD;
+use crate::support::disk::Disk;
 use crate::support::load::Load;
-use crate::support::program::{Running, program};
-use tokio::process::Command;
+use crate::support::program::Running;
 use tokio::task::JoinSet;
 
-/// A mounted ext4 image; unmounted when dropped.
-struct Disk {
-    image: PathBuf,
-    mount: PathBuf,
-}
-
-fn run(program: &str, args: &[&Path]) -> bool {
-    Std::new(program).args(args).output().is_ok_and(|o| o.status.success())
-}
-
-impl Disk {
-    fn format(dir: &Path) -> Option<Self> {
-        let (image, mount) = (dir.join("disk.img"), dir.join("mnt"));
-        std::fs::create_dir(&mount).ok()?;
-        std::fs::File::create(&image).ok()?.set_len(256 << 20).ok()?;
-        if !run("mkfs.ext4", &[Path::new("-q"), Path::new("-F"), &image]) {
-            return None;
-        }
-        Self { image, mount }.mounted()
-    }
-
-    fn mounted(self) -> Option<Self> {
-        let done = run("mount", &[Path::new("-o"), Path::new("loop"), &self.image, &self.mount]);
-        if done { Some(self) } else { None }
-    }
-
-    /// The disk as it is at this moment, as another one.
-    fn cut(&self, dir: &Path) -> Self {
-        let (image, mount) = (dir.join("copy.img"), dir.join("copy"));
-        std::fs::copy(&self.image, &image).unwrap();
-        std::fs::create_dir_all(&mount).unwrap();
-        Self { image, mount }.mounted().expect("the copy mounts")
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        if !run("umount", &[&self.mount]) {
-            run("umount", &[Path::new("-l"), &self.mount]);
-        }
-        let _ = std::fs::remove_file(&self.image);
-    }
-}
-
-fn serve(dir: &Path, data: &Path) -> Command {
-    let text = format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\ndata_dir = \"{}\"\n[mailbox]\nmessages = 0\nbytes = 0\n[limits]\nconnects_per_minute = 0\nlogins_per_minute = 0\n",
-        data.join("data").display()
-    );
-    std::fs::write(dir.join("c.toml"), text).unwrap();
-    let mut command = program(dir, &["serve", "--config", "c.toml"]);
-    command.env("QY_LTY_ADMIN_PASSWORD", ADMIN_PASSWORD);
-    command
+/// Starts a server whose data is on a disk, without the limits that a test from one address runs into.
+async fn serve(dir: &Path, disk: &Disk) -> Running {
+    let data = disk.path.join("data");
+    let limits =
+        "[mailbox]\nmessages = 0\nbytes = 0\n[limits]\nconnects_per_minute = 0\nlogins_per_minute = 0\nrequests_per_minute = 0";
+    Running::configured(dir, &format!("data_dir = \"{}\"\n{limits}", data.display())).await
 }
 
 /// One trial: how many accepted messages were compared.
 async fn trial(n: u32) -> Option<usize> {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Disk::format(dir.path())?;
-    let mut server = Running::spawn(serve(dir.path(), &disk.mount)).await.quiet();
-    let load = Load::prepare(&server.address, ADMIN_PASSWORD, 3).await;
+    let disk = Disk::ext4(dir.path(), 256)?;
+    let server = serve(dir.path(), &disk).await;
+    let load = Load::prepare(server.address, 3).await;
     let mut tasks = JoinSet::new();
     if n % 3 == 2 {
         // Idle between sends: nothing else flushes what the last one wrote.
@@ -92,22 +43,19 @@ async fn trial(n: u32) -> Option<usize> {
         tokio::time::sleep(Duration::from_millis(rand::random_range(20..1500))).await;
     }
     server.signal("STOP");
-    // What was answered before the stop may still be on its way to the books.
+    // What was answered before the stop may still be on its way to the records.
     tokio::time::sleep(Duration::from_millis(100)).await;
     load.stop.store(true, Ordering::Release);
-    let copy = disk.cut(dir.path());
-    server.signal("KILL");
-    server.signal("CONT");
-    server.ended().await;
+    let copy = disk.copy(dir.path());
+    server.kill().await;
     while let Some(ended) = tasks.join_next().await {
         ended.unwrap();
     }
     drop(disk);
-    let mut again = Running::spawn(serve(dir.path(), &copy.mount)).await.quiet();
-    *load.address.lock().unwrap() = again.address.clone();
+    let again = serve(dir.path(), &copy).await;
+    *load.address.lock().unwrap() = again.address;
     let total = load.settle().await;
-    again.signal("TERM");
-    again.ended().await;
+    again.stop().await;
     Some(total)
 }
 

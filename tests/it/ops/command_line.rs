@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 
 use crate::support::program::{Running, configure, program};
-use crate::support::{ADMIN_PASSWORD, DEADLINE};
+use crate::support::{ADMIN_PASSWORD, DEADLINE, http};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
@@ -37,12 +37,6 @@ async fn refused(at: &Path, args: &[&str]) -> String {
     let output = run_with(at, args, "").await;
     assert!(!output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stdout));
     String::from_utf8(output.stderr).unwrap()
-}
-
-/// Ends a server as a power cut would, and waits until it is gone.
-async fn kill(mut server: Running) {
-    server.signal("KILL");
-    server.ended().await;
 }
 
 async fn add_user(at: &Path, name: &str) -> Value {
@@ -106,21 +100,20 @@ async fn walk(at: &Path, n: &str) {
 async fn the_same_commands_with_and_without_a_server() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
-    configure(at);
+    configure(at, "");
     assert!(refused(at, &["status"]).await.contains("there is no data in data"));
     assert!(!at.join("data").exists(), "asking makes nothing");
-    let mut server = Running::configured(at, "").await.quiet();
+    let server = Running::configured(at, "").await;
     let status = json(at, &["status"]).await;
-    assert_eq!((status["running"].as_bool(), status["listen"].as_str()), (Some(true), Some(server.address.as_str())));
+    assert_eq!((status["running"].as_bool(), status["listen"].as_str()), (Some(true), Some(server.address.to_string().as_str())));
     walk(at, "1").await;
     assert!(refused(at, &["compact"]).await.contains("stop it before"));
     assert!(refused(at, &["check", "--repair"]).await.contains("stop it before"));
     let socket = std::fs::symlink_metadata(at.join("data/admin.sock")).unwrap();
     assert_eq!(socket.permissions().mode() & 0o777, 0o600);
-    let answer = crate::support::program::raw_post(&server.address, "/console/users/1/tokens", "{}").await;
-    assert!(answer.starts_with("HTTP/1.1 404"), "nothing of it on the network: {answer}");
-    server.signal("TERM");
-    assert!(server.ended().await.success());
+    let answer = http::call(server.address, "POST", "/console/users/1/tokens", "", "{}").await;
+    assert_eq!(answer.status, 404, "nothing of it on the network: {}", answer.text);
+    server.stop().await;
     assert!(!at.join("data/admin.sock").exists());
 
     assert_eq!(json(at, &["status"]).await["running"], false);
@@ -134,7 +127,7 @@ async fn the_same_commands_with_and_without_a_server() {
 async fn a_backup_of_a_running_server_becomes_another_one() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
-    let server = Running::configured(at, "").await.quiet();
+    let server = Running::configured(at, "").await;
     add_user(at, "ana").await;
     json(at, &["send", "ana", "\"kept\""]).await;
     let epoch = json(at, &["status"]).await["epoch"].clone();
@@ -147,7 +140,7 @@ async fn a_backup_of_a_running_server_becomes_another_one() {
     }
     std::os::unix::fs::symlink("b", at.join("link")).unwrap();
     assert!(refused(at, &["backup", "link"]).await.contains("no file"), "what a link leads to is not overwritten");
-    kill(server).await;
+    server.kill().await;
 
     std::fs::rename(at.join("data"), at.join("before")).unwrap();
     let good = std::fs::read(at.join("b")).unwrap();
@@ -160,18 +153,17 @@ async fn a_backup_of_a_running_server_becomes_another_one() {
     let restored = json(at, &["restore", "b"]).await;
     assert_eq!((&restored["epoch"], restored["new_epoch"] != epoch), (&epoch, true));
     assert_eq!(json(at, &["check"]).await["wrong"], 0);
-    let server = Running::configured(at, "").await.quiet();
+    let server = Running::configured(at, "").await;
     assert_eq!(json(at, &["status"]).await["epoch"], restored["new_epoch"]);
     assert_eq!(json(at, &["queue", "list", "ana"]).await["messages"], 1);
-    let login = json!({"username": "admin", "password": ADMIN_PASSWORD}).to_string();
-    assert!(crate::support::program::raw_post(&server.address, "/api/auth/login", &login).await.starts_with("HTTP/1.1 200"));
+    http::log_in(server.address, "admin", ADMIN_PASSWORD).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tail_follows_what_is_sent() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
-    let server = Running::configured(at, "").await.quiet();
+    let server = Running::configured(at, "").await;
     for name in ["ana", "bob"] {
         add_user(at, name).await;
     }
@@ -204,7 +196,7 @@ async fn tail_follows_what_is_sent() {
             break;
         }
     }
-    kill(server).await; // what follows it ends
+    server.kill().await; // what follows it ends
     assert!(!timeout(DEADLINE, tail.wait()).await.unwrap().unwrap().success());
 }
 
@@ -212,7 +204,7 @@ async fn tail_follows_what_is_sent() {
 async fn a_damaged_record_is_found_and_left_behind() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
-    kill(Running::configured(at, "").await.quiet()).await;
+    Running::configured(at, "").await.kill().await;
     add_user(at, "ana").await;
     {
         let db = sled::Config::new().path(at.join("data/store")).segment_size(1 << 20).open().unwrap();
@@ -239,7 +231,7 @@ async fn what_root_does_to_anothers_directory_stays_the_others() {
     }
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
-    kill(Running::configured(at, "").await.quiet()).await;
+    Running::configured(at, "").await.kill().await;
     // As systemd keeps the directories of dynamic users: behind one that only root may enter.
     std::fs::set_permissions(at, std::fs::Permissions::from_mode(0o700)).unwrap();
     let owner = |path: &Path| std::fs::symlink_metadata(path).unwrap().uid();
@@ -263,9 +255,9 @@ async fn what_root_does_to_anothers_directory_stays_the_others() {
 async fn commands_wait_for_each_other_and_nobody_has_to_read_on() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
-    kill(Running::configured(at, "").await.quiet()).await;
+    Running::configured(at, "").await.kill().await;
     add_user(at, "ana").await;
-    let sends: Vec<_> = (0..6)
+    let sends: Vec<_> = (0..3)
         .map(|n| {
             tokio::spawn({
                 let at = at.to_owned();
@@ -277,7 +269,7 @@ async fn commands_wait_for_each_other_and_nobody_has_to_read_on() {
     for send in sends {
         assert!(ids.insert(send.await.unwrap()));
     }
-    assert_eq!(json(at, &["queue", "list", "ana"]).await["messages"], 6);
+    assert_eq!(json(at, &["queue", "list", "ana"]).await["messages"], 3);
     // A reader that goes before it has read.
     let mut child = program(at, &["--config", "c.toml", "user", "list"]).spawn().unwrap();
     drop(child.stdout.take());
@@ -288,7 +280,7 @@ async fn commands_wait_for_each_other_and_nobody_has_to_read_on() {
 #[tokio::test]
 async fn shells_can_complete_it() {
     let dir = tempfile::tempdir().unwrap();
-    configure(dir.path());
+    configure(dir.path(), "");
     for shell in ["zsh", "fish"] {
         assert!(run(dir.path(), &["completions", shell]).await.contains("restore"));
     }

@@ -6,44 +6,35 @@ mod refusals;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::support::page::{family, page};
-use crate::support::program::Running;
-use crate::support::stub::{Reply, Stub, spoken};
-use crate::support::{Server, eventually, roomy};
 use futures_util::StreamExt;
-use qy_lty::config::{Config, HandlerConfig, QWeatherConfig, Responder};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A port that was free a moment ago: the collector's own address is only in the log.
-async fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
-}
+use crate::support::api::{Config, serve};
+use crate::support::page::{family, page};
+use crate::support::program::Running;
+use crate::support::raw::{self, Raw, Reply};
+use crate::support::stub::{Reply as Response, Stub, spoken};
+use crate::support::{ADMIN_PASSWORD, Client, Server, eventually, free_address, http, roomy};
 
-/// Asks `at` without any credential.
-async fn ask(at: SocketAddr, method: &str, path: &str) -> String {
-    let mut stream = TcpStream::connect(at).await.unwrap();
-    stream.write_all(format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
-    text
+/// Asks a listener without any credential.
+async fn ask(at: SocketAddr, method: &str, path: &str) -> Reply {
+    raw::exchange(TcpStream::connect(at).await.unwrap(), &raw::request(method, path, &[], "")).await
 }
 
 /// A model that talks for a second and a half, a weather service that fails, a program that answers.
 async fn sources() -> (Stub, Config) {
     let stub = Stub::start(|got| match got.line.as_str() {
-        line if line.contains("/chat/completions") => Reply::Events(spoken(&["一", "二"]), Duration::from_millis(500)),
-        line if line.contains("/geo/") => Reply::Json(500, "{}".into()),
-        _ => Reply::Json(200, "7".into()),
+        line if line.contains("/chat/completions") => Response::Events(spoken(&["一", "二"]), Duration::from_millis(500)),
+        line if line.contains("/geo/") => Response::Json(500, "{}".into()),
+        _ => Response::Json(200, "7".into()),
     })
     .await;
     let mut config = roomy();
-    config.chat.responder = Responder::Openai;
-    (config.chat.url, config.chat.model, config.chat.per_minute) = (stub.url("/v1"), "m".into(), 1);
-    config.weather.qweather = Some(QWeatherConfig { host: stub.url(""), key: "k".to_owned().into() });
-    let own = format!("type = \"dice\"\nurl = \"{}\"", stub.url("/dice"));
-    config.handler = vec![toml::from_str::<HandlerConfig>(&own).unwrap()];
+    let chat = format!("responder = \"openai\"\nurl = \"{}\"\nmodel = \"m\"\nper_minute = 1", stub.url("/v1"));
+    config.chat = toml::from_str(&chat).unwrap();
+    config.weather.qweather = toml::from_str(&format!("host = \"{}\"\nkey = \"k\"", stub.url(""))).unwrap();
+    config.handler = vec![toml::from_str(&format!("type = \"dice\"\nurl = \"{}\"", stub.url("/dice"))).unwrap()];
     (stub, config)
 }
 
@@ -92,8 +83,8 @@ async fn every_family_moves_or_is_rightly_at_rest() {
     .await;
     eventually("a message expires", async || page(&server, &admin).await.get("mailbox_expired_total") > 0.0).await;
     // An acknowledgement of nothing.
-    let mut raw = crate::support::raw::Raw::session(server.address, &bob.token).await;
-    raw.send(&crate::support::raw::frame(crate::support::raw::FIN | crate::support::raw::PONG, b"nothing")).await;
+    let mut raw = Raw::session(server.address, &bob.token).await;
+    raw.send(&raw::frame(raw::FIN | raw::PONG, b"nothing")).await;
     eventually("it is counted", async || page(&server, &admin).await.get("mailbox_strange_acks_total") > 0.0).await;
     drop((raw, lamp));
     eventually("a session ends", async || page(&server, &admin).await.get("sessions_ended_total{code=\"client\"}") > 0.0).await;
@@ -175,31 +166,32 @@ async fn figures_are_those_of_what_happened() {
 
 #[tokio::test]
 async fn a_listener_of_its_own_has_nothing_else_and_ends_with_the_server() {
-    let at = free_port().await;
+    let at = free_address();
     let mut config = roomy();
     config.metrics.listen = Some(at);
     config.limits.sockets = 1; // those of the main listener are all taken
     let server = Server::with(config.clone()).await;
     let _idle = TcpStream::connect(server.address).await.unwrap();
-    eventually("the full gate is seen", async || ask(at, "GET", "/metrics").await.contains("\nqy_lty_http_connections 1\n"))
-        .await;
+    let count = "\nqy_lty_http_connections 1\n";
+    eventually("the full gate is seen", async || ask(at, "GET", "/metrics").await.body.contains(count)).await;
     let answer = ask(at, "GET", "/metrics").await;
-    assert!(answer.contains("\nqy_lty_http_connections_limit 1\n"), "{answer}");
-    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");
-    assert_eq!(ask(at, "GET", "/metrics/").await[..13], answer[..13]);
+    assert!(answer.body.contains("\nqy_lty_http_connections_limit 1\n"), "{answer:?}");
+    assert_eq!(answer.status, 200);
+    assert!(answer.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"), "{answer:?}");
+    assert_eq!(ask(at, "GET", "/metrics/").await.status, 200);
     for path in ["/", "/api/monitor/connections", "/api/users", "/ws/device/", "/metrics/x"] {
-        assert!(ask(at, "GET", path).await.starts_with("HTTP/1.1 404 "), "{path}");
+        assert_eq!(ask(at, "GET", path).await.status, 404, "{path}");
     }
-    assert!(ask(at, "POST", "/metrics").await.starts_with("HTTP/1.1 405 "));
-    assert!(ask(at, "HEAD", "/metrics").await.ends_with("\r\n\r\n"));
+    assert_eq!(ask(at, "POST", "/metrics").await.status, 405);
+    let head = ask(at, "HEAD", "/metrics").await;
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
 
     let other = tempfile::tempdir().unwrap();
     config.server.data_dir = other.path().join("data");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let error =
-        qy_lty::serve(config, Some("a-long-password".into()), listener, tokio::sync::mpsc::channel(1).1, std::future::pending())
-            .await
-            .unwrap_err();
+    let error = serve(config, Some("a-long-password".into()), listener, tokio::sync::mpsc::channel(1).1, std::future::pending())
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains(&format!("{at} (metrics.listen)")), "{error}");
 
     drop(_idle);
@@ -240,10 +232,9 @@ async fn the_last_hundred_of_each_operation() {
 
 #[tokio::test]
 async fn a_source_that_hangs_shows_even_when_nobody_waits_for_it() {
-    let stub = Stub::start(|_| Reply::Hang).await;
+    let stub = Stub::start(|_| Response::Hang).await;
     let mut config = roomy();
-    config.chat.responder = Responder::Openai;
-    (config.chat.url, config.chat.model) = (stub.url("/v1"), "m".into());
+    config.chat = toml::from_str(&format!("responder = \"openai\"\nurl = \"{}\"\nmodel = \"m\"", stub.url("/v1"))).unwrap();
     let server = Server::with(config).await;
     let admin = server.admin().await;
     let mut client = server.connect(&admin).await;
@@ -256,21 +247,14 @@ async fn a_source_that_hangs_shows_even_when_nobody_waits_for_it() {
 
 #[tokio::test]
 async fn what_takes_longer_than_a_second_is_in_the_log() {
-    let stub = Stub::start(|_| Reply::Events(spoken(&["一", "二"]), Duration::from_millis(500))).await;
+    let stub = Stub::start(|_| Response::Events(spoken(&["一", "二"]), Duration::from_millis(500))).await;
     let dir = tempfile::tempdir().unwrap();
     let chat = format!("[chat]\nresponder = \"openai\"\nurl = \"{}\"\nmodel = \"m\"", stub.url("/v1"));
-    let mut server = Running::configured(dir.path(), &chat).await;
-    let log = server.kept();
-    let at = server.socket_address();
-    let login = crate::support::hand::login(crate::support::hand::HERE, at, "admin", crate::support::ADMIN_PASSWORD, &[])
-        .await
-        .expect(200);
-    let path = format!("/ws/device/?token={}", login["token"].as_str().unwrap());
-    let mut client = crate::support::hand::ws(at, &path, &[]).await.unwrap();
-    client.json().await;
+    let server = Running::configured(dir.path(), &chat).await;
+    let mut client = Client::connect(server.address, &http::log_in(server.address, "admin", ADMIN_PASSWORD).await).await;
     assert_eq!(client.ask(json!({"type": "chat_message", "message": "?"})).await["message"], "一二");
     eventually("the log says so", async || {
-        let log = log.lock().unwrap();
+        let log = server.log();
         let slow = log.lines().filter(|line| line.contains("WARN") && line.contains("slow operation"));
         let named: Vec<&str> = slow.filter(|line| line.contains("seconds=1.")).collect();
         ["operation=\"chat_message\"", "operation=\"upstream_chat\""]

@@ -1,49 +1,49 @@
 //! The program itself: the first minute, what it refuses to start on, and how it stops.
 
-use crate::support::program::{Running, configure, log_in, program, raw_post};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use serde_json::json;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt};
-use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::Message;
-
-use crate::support::DEADLINE;
-use futures_util::StreamExt;
+use crate::support::program::{Running, configure, output, program};
+use crate::support::{Client, eventually, http};
 
 /// Runs the program to its end and returns the exit code and what it said.
 async fn outcome(at: &Path, args: &[&str]) -> (Option<i32>, String) {
-    let output = timeout(DEADLINE, program(at, args).output()).await.expect("ends in time").unwrap();
+    let output = output(program(at, args)).await;
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Logs in with the password that the first start prints.
+async fn log_in(server: &Running) -> String {
+    let mut password = None;
+    eventually("a password is printed", async || {
+        let printed = server.printed();
+        let line = printed.lines().find_map(|line| line.trim().strip_prefix("password"));
+        password = line.and_then(|rest| rest.split_whitespace().next()).map(str::to_owned);
+        password.is_some()
+    })
+    .await;
+    http::log_in(server.address, "admin", &password.unwrap()).await
 }
 
 #[tokio::test]
 async fn the_first_start_prints_a_password_that_works_and_the_second_none() {
     let dir = tempfile::tempdir().unwrap();
-    let mut first = Running::start(dir.path()).await;
+    let first = Running::start(dir.path()).await;
     let mode = std::fs::metadata(dir.path().join("data")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
-    let address = first.address.clone();
-    first.signal("TERM");
-    assert_eq!(first.ended().await.code(), Some(0));
-    let printed = first.printed().await;
+    let address = first.address;
+    let (printed, _) = first.stop().await;
     assert!(printed.contains(&format!("http://{address}")), "{printed}");
     let login = printed.lines().find(|l| l.contains("/api/auth/login")).unwrap().trim();
     let password = login.split(r#""password":""#).nth(1).unwrap().split('"').next().unwrap().to_owned();
 
     let mut second = Running::start(dir.path()).await;
-    // What the printed line asks for, by hand: curl need not be on this machine.
-    let body = json!({"username": "admin", "password": password}).to_string();
-    let answer = raw_post(&second.address, "/api/auth/login", &body).await;
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(answer.contains("\"token\":\"qlt_"), "{answer}");
+    // The request of the printed line; curl need not be on this machine.
+    assert!(http::log_in(second.address, "admin", &password).await.starts_with("qlt_"));
     second.signal("INT");
     assert_eq!(second.ended().await.code(), Some(0));
-    assert_eq!(second.printed().await, "");
-    let mut log = String::new();
-    second.log.take().unwrap().read_to_string(&mut log).await.unwrap();
+    let (printed, log) = second.outputs();
+    assert_eq!(printed, "");
     assert!(!log.contains(&password));
 }
 
@@ -64,9 +64,9 @@ async fn what_it_does_not_start_on() {
     std::fs::write(at.join("c.toml"), format!("[server]\nlisten = \"{}\"\ndata_dir = \"other\"\n", running.address)).unwrap();
     refused("is in use").await;
     assert!(!at.join("other").exists(), "nothing is made where nothing can be served");
-    drop(running);
+    running.kill().await;
 
-    configure(at);
+    configure(at, "");
     std::fs::remove_dir_all(at.join("data")).unwrap();
     std::fs::create_dir(at.join("data")).unwrap();
     std::fs::set_permissions(at.join("data"), std::fs::Permissions::from_mode(0o777)).unwrap();
@@ -88,9 +88,10 @@ async fn what_it_does_not_start_on() {
 #[tokio::test]
 async fn a_chosen_first_password_is_not_printed_and_must_be_fit() {
     let dir = tempfile::tempdir().unwrap();
-    configure(dir.path());
-    let bad = program(dir.path(), &["--config", "c.toml"]).env("QY_LTY_ADMIN_PASSWORD", "short").output();
-    let bad = timeout(DEADLINE, bad).await.unwrap().unwrap();
+    configure(dir.path(), "");
+    let mut command = program(dir.path(), &["--config", "c.toml"]);
+    command.env("QY_LTY_ADMIN_PASSWORD", "short");
+    let bad = output(command).await;
     assert_eq!(bad.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&bad.stderr).contains("at least 8 characters"));
 }
@@ -99,63 +100,38 @@ async fn a_chosen_first_password_is_not_printed_and_must_be_fit() {
 async fn stopping_says_1001_to_everybody_and_ends_in_time() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = Running::start(dir.path()).await;
-    let token = log_in(&mut server).await;
+    let token = log_in(&server).await;
     let mut clients = Vec::new();
     for _ in 0..5 {
-        let url = format!("ws://{}/ws/device/?token={token}", server.address);
-        let mut client = tokio_tungstenite::connect_async(url).await.unwrap().0;
-        client.next().await.unwrap().unwrap();
-        clients.push(client);
+        clients.push(Client::connect(server.address, &token).await);
     }
-    let start = Instant::now();
     server.signal("TERM");
     for client in &mut clients[..4] {
-        // The fifth never reads: it must not hold up the end.
-        match timeout(DEADLINE, client.next()).await.unwrap() {
-            Some(Ok(Message::Close(Some(frame)))) => assert_eq!(u16::from(frame.code), 1001),
-            other => panic!("{other:?}"),
-        }
+        assert_eq!(client.closed().await, 1001);
     }
-    assert_eq!(server.ended().await.code(), Some(0));
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert_eq!(server.ended().await.code(), Some(0)); // the fifth never reads, and does not hold up the end
     // Nothing was left half done: the data opens again.
-    let mut again = Running::start(dir.path()).await;
-    again.signal("TERM");
-    again.ended().await;
+    Running::start(dir.path()).await.stop().await;
 }
 
 #[tokio::test]
 async fn a_second_signal_ends_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = Running::start(dir.path()).await;
-    let token = log_in(&mut server).await;
-    let url = format!("ws://{}/ws/device/?token={token}", server.address);
-    let (_never_reads, _) = tokio_tungstenite::connect_async(url).await.unwrap();
-    let mut log = server.log.take().unwrap();
+    let _never_reads = Client::connect(server.address, &log_in(&server).await).await;
     server.signal("TERM");
-    let mut line = String::new();
-    while !line.contains("stopping") {
-        line.clear();
-        timeout(DEADLINE, log.read_line(&mut line)).await.unwrap().unwrap();
-    }
-    let start = Instant::now();
+    eventually("it is stopping", async || server.log().contains("stopping")).await;
     server.signal("INT");
-    assert_eq!(server.ended().await.code(), Some(130));
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert_eq!(server.ended().await.code(), Some(130), "not the 0 of a shutdown that waits for clients");
 }
 
 #[tokio::test]
 async fn what_was_answered_survives_a_kill() {
     let dir = tempfile::tempdir().unwrap();
-    let mut server = Running::start(dir.path()).await;
-    let token = log_in(&mut server).await;
-    server.signal("KILL");
-    server.ended().await;
-    let mut server = Running::start(dir.path()).await;
-    let url = format!("ws://{}/ws/device/?token={token}", server.address);
-    let mut client = tokio_tungstenite::connect_async(url).await.unwrap().0;
-    let hello = timeout(DEADLINE, client.next()).await.unwrap().unwrap().unwrap();
-    assert!(hello.into_text().unwrap().contains("connection_status"));
-    server.signal("TERM");
-    server.ended().await;
+    let server = Running::start(dir.path()).await;
+    let token = log_in(&server).await;
+    server.kill().await;
+    let server = Running::start(dir.path()).await;
+    Client::connect(server.address, &token).await;
+    server.stop().await;
 }

@@ -1,4 +1,4 @@
-//! What the program says to systemd, and the sockets that it takes from it. `tests/systemd/run.sh` does the same with a real one.
+//! What the program says to systemd, and the sockets that it takes from it. `tests/external/systemd/run.sh` does the same with a real one.
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::Stdio;
 
 use crate::support::notify::Manager;
-use crate::support::program::{Running, configure, program};
-use crate::support::{ADMIN_PASSWORD, DEADLINE, eventually};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use crate::support::program::{Running, configure, output, program};
+use crate::support::raw::{self, Reply};
+use crate::support::{ADMIN_PASSWORD, DEADLINE, eventually, http};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -17,13 +17,12 @@ use tokio::time::timeout;
 async fn systemd_is_told_of_each_stage() {
     let dir = tempfile::tempdir().unwrap();
     let manager = Manager::start(dir.path());
-    configure(dir.path());
+    configure(dir.path(), "");
     let mut command = program(dir.path(), &["serve", "--config", "c.toml"]);
     command.env("QY_LTY_ADMIN_PASSWORD", ADMIN_PASSWORD).env("NOTIFY_SOCKET", manager.path()).env("WATCHDOG_USEC", "200000");
-    let mut server = Running::spawn(command).await.quiet();
+    let server = Running::spawn(command).await;
     eventually("it is ready", async || manager.count("READY=1") == 1).await;
-    let (status, _) = crate::support::load::request(&server.address, "GET", "/readyz", "", "").await.unwrap();
-    assert_eq!(status, 200);
+    http::call(server.address, "GET", "/readyz", "", "").await.ok();
     let serving = format!("STATUS=serving on {}", server.address);
     eventually("it feeds the watchdog", async || manager.count("WATCHDOG=1") > 3).await;
     assert!(manager.count(&format!("{serving}; 0 connected")) > 3);
@@ -31,8 +30,7 @@ async fn systemd_is_told_of_each_stage() {
     eventually("it has read the settings again", async || manager.count("READY=1") == 2).await;
     let reloads = manager.heard().into_iter().filter(|text| text.contains("RELOADING=1")).collect::<Vec<_>>();
     assert!(reloads.len() == 1 && reloads[0].contains("MONOTONIC_USEC="), "{reloads:?}");
-    server.signal("TERM");
-    assert_eq!(server.ended().await.code(), Some(0));
+    server.stop().await;
     eventually("its end is heard", async || manager.count("STOPPING=1") == 1).await;
     let heard = manager.heard();
     let place = |words: &str| heard.iter().position(|text| text.contains(words)).unwrap_or_else(|| panic!("{words}: {heard:?}"));
@@ -45,10 +43,10 @@ async fn systemd_is_told_of_each_stage() {
 async fn nothing_is_said_of_ready_where_it_can_not_serve() {
     let dir = tempfile::tempdir().unwrap();
     let manager = Manager::start(dir.path());
-    std::fs::write(dir.path().join("c.toml"), "[server]\nlisten = \"127.0.0.1:0\"\n[tls]\ncert = \"no\"\nkey = \"no\"\n")
-        .unwrap();
+    configure(dir.path(), "[tls]\ncert = \"no\"\nkey = \"no\"");
     let mut command = program(dir.path(), &["serve", "--config", "c.toml"]);
-    let outcome = timeout(DEADLINE, command.env("NOTIFY_SOCKET", manager.path()).output()).await.unwrap().unwrap();
+    command.env("NOTIFY_SOCKET", manager.path());
+    let outcome = output(command).await;
     assert_eq!(outcome.status.code(), Some(1));
     eventually("it has begun", async || manager.count("opening the store") == 1).await;
     assert_eq!(manager.count("READY=1"), 0);
@@ -69,12 +67,9 @@ fn activated(at: &Path, names: &str, first: &TcpListener, second: Option<&TcpLis
     command
 }
 
-/// One request on a connection that stands already.
-async fn answer(mut stream: TcpStream) -> String {
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    timeout(DEADLINE, stream.read_to_string(&mut answer)).await.expect("an answer in time").unwrap();
-    answer
+/// Asks on a connection that is open already.
+async fn ask(stream: TcpStream) -> Reply {
+    raw::exchange(stream, &raw::request("GET", "/healthz", &[], "")).await
 }
 
 #[tokio::test]
@@ -85,14 +80,13 @@ async fn who_knocks_between_two_runs_is_let_in_by_the_second() {
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = held.local_addr().unwrap();
     let early = TcpStream::connect(address).await.unwrap();
-    let mut first = Running::spawn(activated(dir.path(), "qy-lty.socket", &held, None)).await.quiet();
-    assert_eq!(first.address, address.to_string());
-    assert!(answer(early).await.starts_with("HTTP/1.1 200"));
-    first.signal("TERM");
-    assert_eq!(first.ended().await.code(), Some(0));
+    let first = Running::spawn(activated(dir.path(), "qy-lty.socket", &held, None)).await;
+    assert_eq!(first.address, address);
+    assert_eq!(ask(early).await.status, 200);
+    first.stop().await;
     let between = TcpStream::connect(address).await.unwrap();
-    let second = Running::spawn(activated(dir.path(), "http", &held, None)).await.quiet();
-    assert!(answer(between).await.starts_with("HTTP/1.1 200"));
+    let second = Running::spawn(activated(dir.path(), "http", &held, None)).await;
+    assert_eq!(ask(between).await.status, 200);
     drop(second);
 }
 
@@ -101,17 +95,18 @@ async fn sockets_are_known_by_their_names() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("c.toml"), "[tls]\nself_signed = true\n").unwrap();
     let (redirect, main) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
-    let server = Running::spawn(activated(dir.path(), "redirect:http", &redirect, Some(&main))).await.quiet();
-    assert_eq!(server.address, main.local_addr().unwrap().to_string());
-    let answer = answer(TcpStream::connect(redirect.local_addr().unwrap()).await.unwrap()).await;
-    assert!(answer.starts_with("HTTP/1.1 308"), "{answer}");
-    assert!(answer.contains(&format!("location: https://x:{}/healthz", main.local_addr().unwrap().port())), "{answer}");
+    let server = Running::spawn(activated(dir.path(), "redirect:http", &redirect, Some(&main))).await;
+    assert_eq!(server.address, main.local_addr().unwrap());
+    let answer = ask(TcpStream::connect(redirect.local_addr().unwrap()).await.unwrap()).await;
+    assert_eq!(answer.status, 308, "{answer:?}");
+    let to = format!("https://x:{}/healthz", main.local_addr().unwrap().port());
+    assert_eq!(answer.header("location"), Some(to.as_str()), "{answer:?}");
 }
 
 #[tokio::test]
 async fn sockets_that_can_not_be_used_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    configure(dir.path());
+    configure(dir.path(), "");
     let (one, two) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
     let cases = [
         (activated(dir.path(), "http:http", &one, Some(&two)), "more than one socket to serve on"),
@@ -119,6 +114,7 @@ async fn sockets_that_can_not_be_used_are_refused() {
         (activated(dir.path(), "redirect:http", &one, Some(&two)), "needs a certificate"),
     ];
     for (mut command, why) in cases {
+        // Not `output`, which would replace the standard output that is the second socket.
         let output = timeout(DEADLINE, command.spawn().unwrap().wait_with_output()).await.unwrap().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");

@@ -1,19 +1,17 @@
 //! Who may call what: the table of routes walked completely, with every kind of caller.
 
-use crate::support::{Server, unlimited};
-use qy_lty::auth::Actor;
-use qy_lty::config::Registration;
-use qy_lty::rest::{ROUTES, Verb};
+use crate::support::api::{Caller, routes};
+use crate::support::{Server, User, unlimited};
 use serde_json::json;
 
 /// A fresh token of each kind, since some calls use theirs up.
-async fn token(server: &Server, actor: Actor, user: &crate::support::User, device: u64) -> Option<String> {
-    let made = match actor {
-        Actor::Anonymous => return None,
-        Actor::Admin => return Some(server.admin().await),
-        Actor::User => server.post("/api/auth/tokens", &user.token, json!({})).await,
-        Actor::Device => server.post(&format!("/api/devices/{device}/token"), &user.token, json!({})).await,
-        Actor::Service => server.post("/api/auth/tokens", &server.admin().await, json!({"kind": "service"})).await,
+async fn token(server: &Server, caller: Caller, user: &User, device: u64) -> Option<String> {
+    let made = match caller {
+        Caller::Anonymous => return None,
+        Caller::Admin => return Some(server.admin().await),
+        Caller::User => server.post("/api/auth/tokens", &user.token, json!({})).await,
+        Caller::Device => server.post(&format!("/api/devices/{device}/token"), &user.token, json!({})).await,
+        Caller::Service => server.post("/api/auth/tokens", &server.admin().await, json!({"kind": "service"})).await,
     };
     Some(made.expect(201)["data"]["token"].as_str().unwrap().to_owned())
 }
@@ -73,39 +71,38 @@ const RULES: &[(&str, &str)] = &[
     ("GET /", "a"),
 ];
 
-fn rule_allows(rule: &str, actor: Actor) -> bool {
-    match actor {
-        Actor::Anonymous => rule == "a",
-        Actor::Device => matches!(rule, "a" | "t" | "s"),
-        Actor::Service => matches!(rule, "a" | "t" | "s" | "w" | "p"),
-        Actor::User => matches!(rule, "a" | "t" | "p" | "u"),
-        Actor::Admin => true,
+fn rule_allows(rule: &str, caller: Caller) -> bool {
+    match caller {
+        Caller::Anonymous => rule == "a",
+        Caller::Device => matches!(rule, "a" | "t" | "s"),
+        Caller::Service => matches!(rule, "a" | "t" | "s" | "w" | "p"),
+        Caller::User => matches!(rule, "a" | "t" | "p" | "u"),
+        Caller::Admin => true,
     }
 }
 
 #[tokio::test]
 async fn every_route_for_every_caller() {
     let mut config = unlimited();
-    config.auth.registration = Registration::Open;
+    config.auth = toml::from_str("registration = \"open\"").unwrap();
     config.limits.tokens_per_user = 10_000;
     let server = Server::with(config).await;
     let user = server.user("ana").await;
     let device = server.device(&user.token, false).await;
     let mut walked = 0;
-    for route in ROUTES {
-        let name = format!("{} {}", route.verb.name(), route.path);
+    for route in routes() {
+        let name = format!("{} {}", route.method, route.path);
         let rule = RULES.iter().find(|r| r.0 == name).unwrap_or_else(|| panic!("no rule for {name}")).1;
-        for actor in [Actor::Anonymous, Actor::Device, Actor::Service, Actor::User, Actor::Admin] {
-            let token = token(&server, actor, &user, device).await;
+        for caller in Caller::ALL {
+            let token = token(&server, caller, &user, device).await;
             // An id that nobody has: what is allowed finds nothing, and so changes nothing.
             let path = route.path.replace("{id}", "999999").replace("{name}", "nowhere");
-            let body = matches!(route.verb, Verb::Post | Verb::Put | Verb::Patch).then_some("{}");
-            let answer = server.http(route.verb.name(), &path, token.as_deref(), body).await;
+            let answer = server.http(route.method, &path, token.as_deref(), route.empty_body()).await;
             let status = answer.status.as_u16();
-            let what = format!("{} {} as {actor:?}: {}", route.verb.name(), route.path, answer.text);
-            match (rule_allows(rule, actor), actor) {
+            let what = format!("{} {} as {caller:?}: {}", route.method, route.path, answer.text);
+            match (rule_allows(rule, caller), caller) {
                 (true, _) => assert!(![401, 403].contains(&status), "{what}"),
-                (false, Actor::Anonymous) => assert_eq!(status, 401, "{what}"),
+                (false, Caller::Anonymous) => assert_eq!(status, 401, "{what}"),
                 (false, _) => assert_eq!(status, 403, "{what}"),
             }
             assert!(status < 500, "{what}");
@@ -120,12 +117,12 @@ async fn every_route_for_every_caller() {
 
 #[tokio::test]
 async fn only_what_is_meant_to_be_open_is_open() {
-    let open: Vec<&str> = ROUTES.iter().filter(|r| r.access.allows(Actor::Anonymous)).map(|r| r.path).collect();
+    let open: Vec<&str> = routes().filter(|r| r.allows(Caller::Anonymous)).map(|r| r.path).collect();
     assert_eq!(
         open,
         ["/api/auth/login", "/api/auth/token", "/api/auth/register", "/api/devices/pair", "/healthz", "/readyz", "/"]
     );
-    let for_devices = ROUTES.iter().filter(|r| r.access.allows(Actor::Device) && !r.access.allows(Actor::Anonymous));
+    let for_devices = routes().filter(|r| r.allows(Caller::Device) && !r.allows(Caller::Anonymous));
     let for_devices: Vec<&str> = for_devices.map(|r| r.path).collect();
     assert_eq!(for_devices, ["/api/messages/{id}", "/api/weather/{name}"], "besides its WebSocket: receipts, and what it sees");
 }
@@ -133,8 +130,8 @@ async fn only_what_is_meant_to_be_open_is_open() {
 #[tokio::test]
 async fn every_route_is_documented() {
     let page = include_str!("../../../docs/protocol.md");
-    for route in ROUTES {
-        let line = format!("`{} {}`", route.verb.name(), route.path);
+    for route in routes() {
+        let line = format!("`{} {}`", route.method, route.path);
         assert!(page.contains(&line), "docs/protocol.md does not list {line}");
     }
 }

@@ -1,7 +1,6 @@
 //! The REST API, resource by resource.
 
 use crate::support::{ADMIN_PASSWORD, Server, unlimited};
-use qy_lty::config::Registration;
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -138,7 +137,7 @@ async fn registration_is_closed_unless_opened() {
     let server = Server::start().await;
     assert_eq!(server.http("POST", "/api/auth/register", None, Some(&body)).await.expect(403)["code"], "registration_closed");
     let mut config = unlimited();
-    config.auth.registration = Registration::Open;
+    config.auth = toml::from_str("registration = \"open\"").unwrap();
     let server = Server::with(config).await;
     let answer = server.http("POST", "/api/auth/register", None, Some(&body)).await.expect(201);
     assert_eq!(answer["data"]["user"]["role"], "user");

@@ -1,7 +1,8 @@
 //! What browsers get: a log-in in a cookie, the second secret that goes with it, headers that tie pages down, and CORS.
 
-use crate::support::hand::{Browser, HERE, ask};
-use crate::support::{Answer, Server, unlimited};
+use crate::support::http::Browser;
+use crate::support::raw::{HERE, Reply, ask};
+use crate::support::{ADMIN_PASSWORD, Answer, Server, unlimited};
 use serde_json::{Value, json};
 
 const LAMP: &str = r#"{"name":"lamp"}"#;
@@ -50,7 +51,7 @@ async fn behind_a_proxy_that_speaks_https_the_cookie_is_for_https_only() {
     let mut config = unlimited();
     config.server = toml::from_str("trusted_proxies = [\"127.0.0.1\"]").unwrap();
     let server = Server::with(config).await;
-    let body = json!({"username": "admin", "password": crate::support::ADMIN_PASSWORD, "cookie": true}).to_string();
+    let body = json!({"username": "admin", "password": ADMIN_PASSWORD, "cookie": true}).to_string();
     for (proto, secure) in [("https", true), ("http", false), ("https, http", false)] {
         let headers = [("content-type", "application/json"), ("x-forwarded-proto", proto)];
         let answer = server.raw_http("POST", "/api/auth/login", &headers, body.as_bytes()).await;
@@ -200,7 +201,7 @@ async fn every_answer_ties_pages_down() {
 
 const APP: &str = "https://app.example.com";
 
-async fn preflight(server: &Server, origin: &str, headers: &str) -> crate::support::hand::Heard {
+async fn preflight(server: &Server, origin: &str, headers: &str) -> Reply {
     let asks = [("origin", origin), ("access-control-request-method", "POST"), ("access-control-request-headers", headers)];
     ask(HERE, server.address, "OPTIONS", "/api/messages", &asks, "").await
 }

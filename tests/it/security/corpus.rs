@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use crate::support::api::fuzz;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use qy_lty::fuzzing;
 
 /// A change that a fuzzer would try, too.
 #[derive(Debug, Clone)]
@@ -69,25 +69,25 @@ fn run(name: &str, target: fn(&[u8])) {
 
 #[test]
 fn inbound() {
-    run("inbound", fuzzing::inbound);
+    run("inbound", fuzz::inbound);
 }
 
 #[test]
 fn credential() {
-    run("credential", fuzzing::credential);
+    run("credential", fuzz::credential);
 }
 
 #[test]
 fn body() {
-    run("body", qy_lty::rest::fuzz_body);
+    run("body", fuzz::body);
 }
 
 #[test]
 fn mailbox_key() {
-    run("mailbox_key", qy_lty::store::fuzz_key);
+    run("mailbox_key", fuzz::mailbox_key);
 }
 
 #[test]
 fn config() {
-    run("config", fuzzing::config);
+    run("config", fuzz::config);
 }

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
 
-use crate::support::hand::login;
+use crate::support::raw::login;
 use crate::support::{ADMIN_PASSWORD, Answer, Server, unlimited};
 
 /// A server with the usual bounds on log-ins, behind the proxies given as TOML.

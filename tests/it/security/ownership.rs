@@ -1,18 +1,13 @@
 //! What is another user's, and what is for administrators: every route there is, with every id that fits.
 
-use qy_lty::auth::Actor;
-use qy_lty::rest::{ROUTES, Route, Verb};
 use serde_json::{Value, json};
 
-use crate::support::hand::{HERE, ask};
+use crate::support::api::{Caller, Route, routes};
+use crate::support::raw::{HERE, ask};
 use crate::support::{ADMIN_PASSWORD, Server, User};
 
 pub(crate) fn for_administrators(route: &Route) -> bool {
-    route.access.allows(Actor::Admin) && !route.access.allows(Actor::User) && !route.access.allows(Actor::Device)
-}
-
-pub(crate) fn body_of(verb: Verb) -> Option<&'static str> {
-    matches!(verb, Verb::Post | Verb::Put | Verb::Patch).then_some("{}")
+    route.allows(Caller::Admin) && !route.allows(Caller::User) && !route.allows(Caller::Device)
 }
 
 /// A user with one of everything, all of it waiting.
@@ -90,9 +85,9 @@ fn forget_times(value: &mut Value) {
 
 /// What could be done on a route: bodies that would be right for its owner.
 fn bodies(route: &Route, attacker: u64, victim: u64) -> Vec<Value> {
-    match (route.verb, route.path) {
-        (Verb::Get | Verb::Delete, _) => vec![Value::Null],
-        (Verb::Patch, "/api/devices/{id}") => vec![
+    match (route.method, route.path) {
+        ("GET" | "DELETE", _) => vec![Value::Null],
+        ("PATCH", "/api/devices/{id}") => vec![
             json!({"name": "stolen"}),
             json!({"serial": null}),
             json!({"model": "stolen"}),
@@ -101,15 +96,15 @@ fn bodies(route: &Route, attacker: u64, victim: u64) -> Vec<Value> {
             json!({"user_ids": [attacker]}),
             json!({"user_ids": [attacker, victim]}),
         ],
-        (Verb::Patch, "/api/users/{id}") => {
+        ("PATCH", "/api/users/{id}") => {
             vec![json!({"disabled": true}), json!({"role": "admin"}), json!({"password": "stolen-password"})]
         }
-        (Verb::Put, "/api/devices/{id}/primary") => vec![json!({}), json!({"user_id": attacker}), json!({"user_id": victim})],
-        (Verb::Post, "/api/devices/{id}/token") => vec![json!({}), json!({"label": "stolen", "expires_in": 60})],
-        (Verb::Post, "/api/messages/user/{id}" | "/api/messages/device/{id}") => {
+        ("PUT", "/api/devices/{id}/primary") => vec![json!({}), json!({"user_id": attacker}), json!({"user_id": victim})],
+        ("POST", "/api/devices/{id}/token") => vec![json!({}), json!({"label": "stolen", "expires_in": 60})],
+        ("POST", "/api/messages/user/{id}" | "/api/messages/device/{id}") => {
             vec![json!({"message": "x"}), json!({"message": "x", "delivery": "live"}), json!({"type": "t", "message": "x"})]
         }
-        (verb, path) => panic!("what would be done with {} {path}?", verb.name()),
+        (method, path) => panic!("no bodies for {method} {path}"),
     }
 }
 
@@ -120,15 +115,15 @@ async fn a14_what_is_another_users_does_not_exist() {
     let (mallory, ana) = (world(&server, "mallory").await, world(&server, "ana").await);
     let before = ana.snapshot(&server, &admin).await;
     let mut walked = 0;
-    for route in ROUTES.iter().filter(|route| route.path.contains("{id}")) {
+    for route in routes().filter(|route| route.path.contains("{id}")) {
         let paths = [ana.in_path(route.path, ""), ana.in_path(route.path, "") + "/", ana.in_path(route.path, "000")];
-        for body in bodies(route, mallory.user.id, ana.user.id) {
+        for body in bodies(&route, mallory.user.id, ana.user.id) {
             let text = (!body.is_null()).then(|| body.to_string());
             for path in &paths {
-                for (token, actor) in [(&mallory.user.token, Actor::User), (&mallory.device_token, Actor::Device)] {
-                    let answer = server.http(route.verb.name(), path, Some(token), text.as_deref()).await;
-                    let status = if route.access.allows(actor) { 404 } else { 403 };
-                    assert_eq!(answer.status, status, "{} {path} {body} as {actor:?}: {}", route.verb.name(), answer.text);
+                for (token, actor) in [(&mallory.user.token, Caller::User), (&mallory.device_token, Caller::Device)] {
+                    let answer = server.http(route.method, path, Some(token), text.as_deref()).await;
+                    let status = if route.allows(actor) { 404 } else { 403 };
+                    assert_eq!(answer.status, status, "{} {path} {body} as {actor:?}: {}", route.method, answer.text);
                     walked += 1;
                 }
             }
@@ -137,7 +132,7 @@ async fn a14_what_is_another_users_does_not_exist() {
     assert!(walked > 100, "{walked}");
     assert_eq!(ana.snapshot(&server, &admin).await, before);
     // The ids were right: their owner has all of it.
-    for route in ROUTES.iter().filter(|r| r.path.contains("{id}") && r.verb == Verb::Get && r.access.allows(Actor::User)) {
+    for route in routes().filter(|r| r.path.contains("{id}") && r.method == "GET" && r.allows(Caller::User)) {
         server.get(&ana.in_path(route.path, ""), Some(&ana.user.token)).await.ok();
     }
 }
@@ -197,7 +192,7 @@ async fn a16_administrators_routes_are_for_administrators() {
     let before = everything().await;
     let (device, cookie) = (format!("Token {}", ana.device_token), format!("qy_lty_session={}", ana.device_token));
     let stranger = ("authorization", "Token qlt_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
-    for route in ROUTES.iter().filter(|route| for_administrators(route)) {
+    for route in routes().filter(|route| for_administrators(route)) {
         for id in ["1", &ana.user.id.to_string()] {
             let path = route.path.replace("{id}", id);
             for (query, headers, statuses) in [
@@ -211,9 +206,9 @@ async fn a16_administrators_routes_are_for_administrators() {
                 ("", &[("authorization", device.as_str()), ("authorization", stranger.1)], &[401, 403]),
             ] {
                 let path = if query.is_empty() { path.clone() } else { format!("{path}{query}{admin}") };
-                let body = route_body(route);
-                let answer = ask(HERE, server.address, route.verb.name(), &path, headers, body.to_string()).await;
-                assert!(statuses.contains(&answer.status), "{} {path} {headers:?}: {answer:?}", route.verb.name());
+                let body = route_body(&route);
+                let answer = ask(HERE, server.address, route.method, &path, headers, body.to_string()).await;
+                assert!(statuses.contains(&answer.status), "{} {path} {headers:?}: {answer:?}", route.method);
                 assert!(!answer.body.contains("\"data\""), "{answer:?}");
             }
         }
@@ -224,10 +219,10 @@ async fn a16_administrators_routes_are_for_administrators() {
 
 /// A body with which an administrator would get through.
 fn route_body(route: &Route) -> Value {
-    match (route.verb, route.path) {
-        (Verb::Post, "/api/users") => json!({"username": "new", "password": "new-password", "role": "admin"}),
-        (Verb::Patch, _) => json!({"role": "admin", "password": "stolen-password"}),
-        (Verb::Post, _) => json!({"message": "to all"}),
+    match (route.method, route.path) {
+        ("POST", "/api/users") => json!({"username": "new", "password": "new-password", "role": "admin"}),
+        ("PATCH", _) => json!({"role": "admin", "password": "stolen-password"}),
+        ("POST", _) => json!({"message": "to all"}),
         _ => Value::Null,
     }
 }

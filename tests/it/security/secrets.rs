@@ -1,11 +1,13 @@
 //! What the program says, in its log and in its answers: no secret, and nothing of a stranger's text that is more than text.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::support::hand::{HERE, Heard, Logged, ask, exchange, ws};
-use crate::support::{ADMIN_PASSWORD, Client};
+use crate::support::program::{Running, configure, program};
+use crate::support::raw::{self, HERE, Reply, ask};
+use crate::support::{ADMIN_PASSWORD, Client, http};
 
 /// A password and a token that never were any.
 const WRONG_PASSWORD: &str = "Tr0ub4dor-and-three";
@@ -21,13 +23,13 @@ struct Record {
 
 impl Record {
     /// A call whose answer shows nothing.
-    async fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Heard {
+    async fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
         let heard = ask(HERE, self.to, method, path, headers, body).await;
         self.keep(&format!("{method} {path} {headers:?} {}", &body[..body.len().min(200)]), &heard, &[]);
         heard
     }
 
-    fn keep(&mut self, what: &str, heard: &Heard, shown: &[&str]) {
+    fn keep(&mut self, what: &str, heard: &Reply, shown: &[&str]) {
         let mut text = format!("{}\n{}", heard.head, heard.body);
         for secret in shown {
             assert!(text.contains(secret), "{what} shows it");
@@ -48,7 +50,7 @@ impl Record {
     }
 
     async fn websocket(&mut self, path: &str, headers: &[(&'static str, &str)]) -> Option<Client> {
-        match ws(self.to, path, headers).await {
+        match Client::open(self.to, path, headers).await {
             Ok(mut client) => {
                 let first = client.text().await;
                 self.answers.push((format!("{path} {headers:?}"), format!("{:?} {first}", client.headers)));
@@ -153,18 +155,28 @@ async fn misplace(record: &mut Record, secret: &str, ana: &str) {
         format!("GET /ws/device/token/{secret}/ HTTP/9.9\r\n\r\n"),
         format!("GET /ws/device/?token={secret}&x={} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", &long[..40_000]),
     ] {
-        let heard = exchange(HERE, record.to, bytes.as_bytes()).await;
+        let heard = raw::exchange(raw::connect(HERE, record.to).await, bytes.as_bytes()).await;
         assert!(matches!(heard.status, 0 | 400..=499), "{heard:?}");
         record.keep(&bytes[..bytes.len().min(80)], &heard, &[]);
     }
 }
 
-async fn secrets_stay_inside(env: &[(&str, &str)]) {
+/// Starts the program with a value of `RUST_LOG`; empty: without one.
+async fn serve(at: &Path, toml: &str, rust_log: &str) -> Running {
+    configure(at, toml);
+    let mut command = program(at, &["serve", "--config", "c.toml"]);
+    command.env("QY_LTY_ADMIN_PASSWORD", ADMIN_PASSWORD);
+    if !rust_log.is_empty() {
+        command.env("RUST_LOG", rust_log);
+    }
+    Running::spawn(command).await
+}
+
+async fn secrets_stay_inside(rust_log: &str) {
     let dir = tempfile::tempdir().unwrap();
     let limits = "[limits]\nlogins_per_minute = 16\nconnects_per_minute = 0\npairings_per_minute = 0\n";
-    let env = [env, &[("QY_LTY_ADMIN_PASSWORD", ADMIN_PASSWORD)]].concat();
-    let program = Logged::start(dir.path(), limits, &env).await;
-    let mut record = Record { to: program.address, secrets: Vec::new(), answers: Vec::new() };
+    let server = serve(dir.path(), limits, rust_log).await;
+    let mut record = Record { to: server.address, secrets: Vec::new(), answers: Vec::new() };
     let (admin, ana) = make_secrets(&mut record).await;
     let mut open = Vec::new();
     for secret in [admin.as_str(), &ana, WRONG_TOKEN] {
@@ -188,8 +200,7 @@ async fn secrets_stay_inside(env: &[(&str, &str)]) {
         record.ask("GET", path, &[("authorization", &signed)], "").await.expect(200);
     }
     drop(open);
-    let (out, err) = program.said().await;
-    let (out, log) = (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap());
+    let (out, log) = server.stop().await;
     for event in ["login_failed", "login_throttled", "token_made", "connected", "refused", "pairing_failed", "stopped"] {
         assert!(log.contains(event), "the log is there, with {event}: {log}");
     }
@@ -202,12 +213,12 @@ async fn secrets_stay_inside(env: &[(&str, &str)]) {
 
 #[tokio::test]
 async fn a09_no_secret_is_in_the_usual_log_nor_in_an_answer() {
-    secrets_stay_inside(&[]).await;
+    secrets_stay_inside("").await;
 }
 
 #[tokio::test]
 async fn a09_no_secret_is_in_a_log_that_tells_of_everything() {
-    secrets_stay_inside(&[("RUST_LOG", "info")]).await;
+    secrets_stay_inside("info").await;
 }
 
 /// Text that would be something else: a forged line, a command to a terminal, a turned reading direction, a page.
@@ -230,7 +241,7 @@ fn acts(c: char) -> bool {
 }
 
 /// Expects of an answer that a browser takes it for data.
-fn inert(what: &str, heard: &Heard) {
+fn inert(what: &str, heard: &Reply) {
     if heard.body.is_empty() {
         return; // refused below HTTP: nothing to take for anything
     }
@@ -271,7 +282,7 @@ async fn write_everywhere(to: SocketAddr, token: &str, n: usize, text: &str) {
     for path in [format!("/{path}"), format!("/api/users/{path}"), format!("/ws/device/token/{path}/"), format!("/?x={path}")] {
         inert(&path, &ask(HERE, to, "GET", &path, &signed, "").await);
     }
-    let mut client = ws(to, &format!("/ws/device/?token={token}&since={path}"), &[("user-agent", "x")]).await.unwrap();
+    let mut client = Client::open(to, &format!("/ws/device/?token={token}&since={path}"), &[("user-agent", "x")]).await.unwrap();
     client.json().await;
     client.say(json!({"type": text, "ref": text, "message": text})).await;
     client.send(text).await;
@@ -281,11 +292,9 @@ async fn text_stays_text(rust_log: &str) {
     let dir = tempfile::tempdir().unwrap();
     let more =
         "trusted_proxies = [\"127.0.0.1\"]\n[limits]\nconnects_per_minute = 0\nrefusals_per_minute = 0\nlogins_per_minute = 0\n";
-    let env = [("QY_LTY_ADMIN_PASSWORD", ADMIN_PASSWORD), ("RUST_LOG", rust_log)];
-    let program = Logged::start(dir.path(), more, &env[..if rust_log.is_empty() { 1 } else { 2 }]).await;
-    let to = program.address;
-    let body = json!({"username": "admin", "password": ADMIN_PASSWORD}).to_string();
-    let token = ask(HERE, to, "POST", "/api/auth/login", &[], &body).await.expect(200)["token"].as_str().unwrap().to_owned();
+    let server = serve(dir.path(), more, rust_log).await;
+    let to = server.address;
+    let token = http::log_in(to, "admin", ADMIN_PASSWORD).await;
     for (n, text) in NASTY.into_iter().enumerate() {
         write_everywhere(to, &token, n, text).await;
     }
@@ -295,8 +304,7 @@ async fn text_stays_text(rust_log: &str) {
         assert_eq!(heard.status, 200);
         inert(path, &heard);
     }
-    let (_, err) = program.said().await;
-    let log = String::from_utf8(err).unwrap();
+    let (_, log) = server.stop().await;
     assert!(log.contains("login_failed"), "refusals are logged: {log}");
     // At debug, libraries show what they read: escaped by us.
     assert_eq!(log.contains("nimda"), rust_log == "debug" && log.contains("\\u{202e}nimda"), "no name of a stranger: {log}");

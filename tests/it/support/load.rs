@@ -1,18 +1,19 @@
-//! Publishers and readers that survive the server's death, and the books they keep.
+//! Publishers and readers that outlive the server, and their records of what was accepted and received.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Somebody who is sent to.
+use super::{ADMIN_PASSWORD, Client, http};
+
+/// A user who is sent to.
 pub struct Recipient {
     pub id: u64,
     pub token: String,
@@ -24,55 +25,31 @@ pub struct Recipient {
 
 /// What publishers and readers share.
 pub struct Load {
-    pub address: Mutex<String>,
+    pub address: Mutex<SocketAddr>,
     pub admin: String,
     pub recipients: Vec<Recipient>,
     pub stop: AtomicBool,
     counter: AtomicU64,
 }
 
-/// One request on a connection of its own; `None` when anything went wrong, the server being dead included.
-pub async fn request(address: &str, method: &str, path: &str, token: &str, body: &str) -> Option<(u16, Value)> {
-    let exchange = async {
-        let mut stream = TcpStream::connect(address).await.ok()?;
-        let authorization = if token.is_empty() { String::new() } else { format!("Authorization: Token {token}\r\n") };
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{authorization}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).await.ok()?;
-        stream.write_all(body.as_bytes()).await.ok()?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.ok()?;
-        let answer = String::from_utf8(answer).ok()?;
-        let status = answer.get(9..12)?.parse().ok()?;
-        Some((status, serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?))
-    };
-    timeout(Duration::from_secs(5), exchange).await.ok()?
-}
-
 impl Load {
     /// Logs in and makes `count` users on a running server.
-    pub async fn prepare(address: &str, admin_password: &str, count: usize) -> Arc<Self> {
-        let login = async |name: &str, password: &str| {
-            let body = json!({"username": name, "password": password}).to_string();
-            request(address, "POST", "/api/auth/login", "", &body).await.unwrap().1["token"].as_str().unwrap().to_owned()
-        };
-        let admin = login("admin", admin_password).await;
+    pub async fn prepare(address: SocketAddr, count: usize) -> Arc<Self> {
+        let admin = http::log_in(address, "admin", ADMIN_PASSWORD).await;
         let mut recipients = Vec::new();
         for n in 0..count {
             let (name, password) = (format!("reader{n}"), "reader-password");
-            let body = json!({"username": name, "password": password}).to_string();
-            let made = request(address, "POST", "/api/users", &admin, &body).await.unwrap().1;
-            let (id, token) = (made["data"]["id"].as_u64().unwrap(), login(&name, password).await);
+            let made =
+                http::post(address, "/api/users", &admin, json!({"username": name, "password": password})).await.expect(201);
+            let (id, token) = (made["data"]["id"].as_u64().unwrap(), http::log_in(address, &name, password).await);
             recipients.push(Recipient { id, token, accepted: Mutex::default(), received: Mutex::default() });
         }
         let (stop, counter) = (AtomicBool::new(false), AtomicU64::new(0));
-        Arc::new(Self { address: Mutex::new(address.into()), admin, recipients, stop, counter })
+        Arc::new(Self { address: Mutex::new(address), admin, recipients, stop, counter })
     }
 
-    pub fn address(&self) -> String {
-        self.address.lock().unwrap().clone()
+    pub fn address(&self) -> SocketAddr {
+        *self.address.lock().unwrap()
     }
 
     pub fn stopped(&self) -> bool {
@@ -84,8 +61,8 @@ impl Load {
         let recipient = &self.recipients[to];
         let text = format!("{}-{}", self.counter.fetch_add(1, Ordering::Relaxed), "x".repeat(size));
         let (path, body) = (format!("/api/messages/user/{}", recipient.id), json!({"message": text}).to_string());
-        let (status, answer) = request(&self.address(), "POST", &path, &self.admin, &body).await?;
-        let id = answer["data"]["id"].as_u64().filter(|_| status == 200)?;
+        let answer = http::try_call(self.address(), "POST", &path, &self.admin, &body).await?;
+        let id = answer.json["data"]["id"].as_u64().filter(|_| answer.status == 200)?;
         recipient.accepted.lock().unwrap().insert(id, text);
         Some(id)
     }
@@ -107,16 +84,16 @@ impl Load {
         }
     }
 
-    /// Reads recipient `who`'s messages on one connection: up to `most` of them, or until nothing comes for `idle`. Checks
-    /// that ids rise on it, and notes what comes for the first time.
-    pub async fn read(&self, who: usize, most: usize, idle: Duration) {
+    /// Reads recipient `who`'s messages on one connection: up to `most` of them, or to the id `until`, or until nothing comes for
+    /// `idle`. Ids must rise on it. Records each message when it comes for the first time.
+    pub async fn read(&self, who: usize, most: usize, until: u64, idle: Duration) {
         let recipient = &self.recipients[who];
-        let url = format!("ws://{}/ws/device/?token={}", self.address(), recipient.token);
-        let Ok(Ok((mut client, _))) = timeout(Duration::from_secs(5), tokio_tungstenite::connect_async(url)).await else {
-            return;
-        };
+        let path = format!("/ws/device/?token={}", recipient.token);
+        let opening = Client::open(self.address(), &path, &[]);
+        let Ok(Ok(Client { stream: mut client, .. })) = timeout(Duration::from_secs(5), opening).await else { return };
         let (mut last, mut seen) = (0, 0);
         while seen < most
+            && last < until
             && let Ok(Some(Ok(message))) = timeout(idle, client.next()).await
         {
             let Ok(text) = message.into_text() else { continue };
@@ -133,7 +110,7 @@ impl Load {
                 }
             }
         }
-        // Sometimes with a farewell, sometimes without.
+        // Sometimes with a closing handshake, sometimes without.
         if rand::random_bool(0.5) {
             let _ = timeout(Duration::from_millis(500), client.close(None)).await;
         }
@@ -146,7 +123,7 @@ impl Load {
             tasks.spawn(async move {
                 while !load.stopped() {
                     let most = rand::random_range(1..200);
-                    load.read(who, most, Duration::from_millis(100)).await;
+                    load.read(who, most, u64::MAX, Duration::from_millis(100)).await;
                     tokio::time::sleep(Duration::from_millis(rand::random_range(0..50))).await;
                 }
             });
@@ -163,10 +140,8 @@ impl Load {
                 recipient.accepted.lock().unwrap().keys().copied().filter(|id| !has(id)).collect::<Vec<_>>()
             };
             for _ in 0..5 {
-                if missing().is_empty() {
-                    break;
-                }
-                self.read(who, usize::MAX, Duration::from_secs(1)).await;
+                let Some(last) = missing().last().copied() else { break };
+                self.read(who, usize::MAX, last, Duration::from_secs(5)).await;
             }
             assert_eq!(missing(), Vec::<u64>::new(), "accepted messages never arrived");
             let received = recipient.received.lock().unwrap();

@@ -1,19 +1,20 @@
 //! Prometheus' text format, read as its specification has it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
-use crate::support::Server;
+use super::{Server, http};
 
 /// A page, taken apart as the format's specification has it: anything else on it is a failure.
 #[derive(Debug, Default)]
-pub(crate) struct Page {
-    pub(crate) kinds: BTreeMap<String, String>,
+pub struct Page {
+    pub kinds: BTreeMap<String, String>,
     /// By the whole name with its labels.
-    pub(crate) samples: BTreeMap<String, f64>,
+    pub samples: BTreeMap<String, f64>,
 }
 
 impl Page {
-    pub(crate) fn read(text: &str) -> Self {
+    pub fn read(text: &str) -> Self {
         let mut page = Self::default();
         assert!(text.ends_with('\n'), "the last line must end, too");
         for line in text.lines() {
@@ -61,22 +62,28 @@ impl Page {
     }
 
     #[track_caller]
-    pub(crate) fn get(&self, sample: &str) -> f64 {
+    pub fn get(&self, sample: &str) -> f64 {
         let name = format!("qy_lty_{sample}");
         *self.samples.get(&name).unwrap_or_else(|| panic!("no {name}"))
     }
 }
 
 /// The family of a sample.
-pub(crate) fn family<'a>(sample: &'a str, kinds: &BTreeMap<String, String>) -> &'a str {
+pub fn family<'a>(sample: &'a str, kinds: &BTreeMap<String, String>) -> &'a str {
     let name = sample.split('{').next().unwrap();
     let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
     base.filter(|base| kinds.get(*base).is_some_and(|kind| kind == "histogram")).unwrap_or(name)
 }
 
-pub(crate) async fn page(server: &Server, token: &str) -> Page {
-    let answer = server.get("/metrics", Some(token)).await;
-    assert_eq!(answer.status.as_u16(), 200, "{}", answer.text);
+/// Reads the metrics of a server.
+pub async fn page(server: &Server, token: &str) -> Page {
+    page_of(server.address, token).await
+}
+
+/// Reads the metrics of the server at an address.
+pub async fn page_of(address: SocketAddr, token: &str) -> Page {
+    let answer = http::call(address, "GET", "/metrics", token, "").await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
     assert_eq!(answer.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
     Page::read(&answer.text)
 }

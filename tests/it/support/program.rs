@@ -1,22 +1,23 @@
-//! The program itself, as a process.
+//! The program, as a process.
 
+use std::io::Read;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
-use serde_json::json;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::{ADMIN_PASSWORD, DEADLINE};
+use super::{ADMIN_PASSWORD, DEADLINE, eventually};
 
-/// The program with the given arguments in directory `at`.
+/// Returns the program with arguments, to be run in directory `at`. Its output is piped.
 pub fn program(at: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_qy-lty"));
     command.args(args).current_dir(at).env_remove("RUST_LOG");
-    // What is set for the tests themselves, or for another server, is none of its business.
+    // Variables for the tests themselves, or for another server.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"QY_LTY_")) {
         command.env_remove(name);
     }
@@ -24,70 +25,95 @@ pub fn program(at: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// A configuration for a free port.
-pub fn configure(at: &Path) {
-    std::fs::write(at.join("c.toml"), "[server]\nlisten = \"127.0.0.1:0\"\n").unwrap();
+/// Runs a command to its end.
+pub async fn output(mut command: Command) -> Output {
+    timeout(DEADLINE, command.output()).await.expect("ends in time").unwrap()
 }
 
-/// A started server: where it listens, as its log says.
+/// Writes a configuration that begins in `[server]` with a free port.
+pub fn configure(at: &Path, toml: &str) {
+    std::fs::write(at.join("c.toml"), format!("[server]\nlisten = \"127.0.0.1:0\"\n{toml}\n")).unwrap();
+}
+
+/// What a process has written on one of its outputs. A thread reads it, so that no full pipe holds the process up.
+struct Captured {
+    text: Arc<Mutex<Vec<u8>>>,
+    reading: JoinHandle<()>,
+}
+
+impl Captured {
+    fn of(fd: OwnedFd) -> Self {
+        let text = Arc::new(Mutex::new(Vec::new()));
+        let (to, mut from) = (text.clone(), std::fs::File::from(fd));
+        let reading = std::thread::spawn(move || {
+            let mut bytes = vec![0; 1 << 16];
+            while let Ok(n @ 1..) = from.read(&mut bytes) {
+                to.lock().unwrap().extend_from_slice(&bytes[..n]);
+            }
+        });
+        Self { text, reading }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.text.lock().unwrap()).into_owned()
+    }
+
+    /// Reads to the end; the process has ended.
+    fn whole(self) -> String {
+        self.reading.join().unwrap();
+        String::from_utf8(Arc::into_inner(self.text).unwrap().into_inner().unwrap()).unwrap()
+    }
+}
+
+/// A running server.
 pub struct Running {
     pub child: Child,
-    pub log: Option<BufReader<ChildStderr>>,
-    pub address: String,
+    /// Its listening address, as it is in the log.
+    pub address: SocketAddr,
+    out: Option<Captured>,
+    log: Captured,
 }
 
 impl Running {
-    pub async fn start(at: &Path) -> Self {
-        configure(at);
-        Self::spawn(program(at, &["serve", "--config", "c.toml"])).await
-    }
-
-    /// Starts it with more of a configuration and a chosen administrator's password, as in-process servers have it.
-    pub async fn configured(at: &Path, more: &str) -> Self {
-        std::fs::write(at.join("c.toml"), format!("[server]\nlisten = \"127.0.0.1:0\"\n{more}\n")).unwrap();
+    /// Starts the program with `toml`, which begins in `[server]`, and with [`ADMIN_PASSWORD`].
+    pub async fn configured(at: &Path, toml: &str) -> Self {
+        configure(at, toml);
         let mut command = program(at, &["serve", "--config", "c.toml"]);
         command.env("QY_LTY_ADMIN_PASSWORD", ADMIN_PASSWORD);
         Self::spawn(command).await
     }
 
-    /// Waits until the program serves.
+    /// Starts the program with no more than a free port, and so with a password that it makes and prints.
+    pub async fn start(at: &Path) -> Self {
+        configure(at, "");
+        Self::spawn(program(at, &["serve", "--config", "c.toml"])).await
+    }
+
+    /// Starts a command and waits until it serves.
     pub async fn spawn(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let address = loop {
-            let mut line = String::new();
-            assert_ne!(timeout(DEADLINE, log.read_line(&mut line)).await.unwrap().unwrap(), 0, "the server ended");
-            if let Some((_, rest)) = line.split_once("serving address=") {
-                break rest.split_whitespace().next().unwrap().to_owned();
-            }
-        };
-        Self { child, log: Some(log), address }
+        let out = child.stdout.take().map(|out| Captured::of(out.into_owned_fd().unwrap()));
+        let log = Captured::of(child.stderr.take().unwrap().into_owned_fd().unwrap());
+        let mut address = None;
+        eventually("the program serves", async || {
+            let text = log.so_far();
+            let found = text.split_once("serving address=").and_then(|(_, rest)| rest.split_once(' '));
+            address = found.map(|(address, _)| address.parse().unwrap());
+            assert!(address.is_some() || !log.reading.is_finished(), "the program has ended: {text}");
+            address.is_some()
+        })
+        .await;
+        Self { child, address: address.unwrap(), out, log }
     }
 
-    /// Throws the log away from now on: a full pipe would hold the program up.
-    pub fn quiet(mut self) -> Self {
-        if let Some(mut log) = self.log.take() {
-            tokio::spawn(async move { tokio::io::copy(&mut log, &mut tokio::io::sink()).await });
-        }
-        self
+    /// Returns its log so far.
+    pub fn log(&self) -> String {
+        self.log.so_far()
     }
 
-    /// Keeps the log from now on, line by line.
-    pub fn kept(&mut self) -> Arc<Mutex<String>> {
-        let kept = Arc::new(Mutex::new(String::new()));
-        let (mut log, to) = (self.log.take().unwrap(), kept.clone());
-        tokio::spawn(async move {
-            let mut line = String::new();
-            while log.read_line(&mut line).await.is_ok_and(|n| n > 0) {
-                to.lock().unwrap().push_str(&line);
-                line.clear();
-            }
-        });
-        kept
-    }
-
-    pub fn socket_address(&self) -> SocketAddr {
-        self.address.parse().unwrap()
+    /// Returns what it has printed so far.
+    pub fn printed(&self) -> String {
+        self.out.as_ref().map(Captured::so_far).unwrap_or_default()
     }
 
     /// Its resident memory in bytes, and the most it has been since [`Running::forget_peak`].
@@ -100,7 +126,7 @@ impl Running {
         (value("VmRSS:"), value("VmHWM:"))
     }
 
-    /// Lets the peak of its memory start from now.
+    /// Makes the peak of its memory start anew.
     pub fn forget_peak(&self) {
         std::fs::write(format!("/proc/{}/clear_refs", self.child.id().unwrap()), "5").unwrap();
     }
@@ -110,42 +136,26 @@ impl Running {
         assert!(std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
+    /// Waits for its end.
     pub async fn ended(&mut self) -> ExitStatus {
         timeout(DEADLINE, self.child.wait()).await.expect("ends in time").unwrap()
     }
 
-    /// Everything it printed on standard output; it must have ended.
-    pub async fn printed(&mut self) -> String {
-        let mut text = String::new();
-        self.child.stdout.take().unwrap().read_to_string(&mut text).await.unwrap();
-        text
+    /// Kills it and waits for its end.
+    pub async fn kill(mut self) {
+        self.signal("KILL");
+        self.ended().await;
     }
-}
 
-/// One request, by hand; the whole answer as text.
-pub async fn raw_post(address: &str, path: &str, body: &str) -> String {
-    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    timeout(DEADLINE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
-    answer
-}
+    /// Shuts it down, which must succeed; returns all that it printed, and its log.
+    pub async fn stop(mut self) -> (String, String) {
+        self.signal("TERM");
+        assert_eq!(self.ended().await.code(), Some(0), "{}", self.log());
+        self.outputs()
+    }
 
-/// The first start's token: the password is on standard output, which stays open.
-pub async fn log_in(server: &mut Running) -> String {
-    let mut lines = BufReader::new(server.child.stdout.take().unwrap()).lines();
-    let password = loop {
-        let line = timeout(DEADLINE, lines.next_line()).await.unwrap().unwrap().expect("a password is printed");
-        if let Some(rest) = line.trim().strip_prefix("password") {
-            break rest.split_whitespace().next().unwrap().to_owned();
-        }
-    };
-    let body = json!({"username": "admin", "password": password}).to_string();
-    let answer = raw_post(&server.address, "/api/auth/login", &body).await;
-    let json: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
-    json["token"].as_str().unwrap().to_owned()
+    /// Returns all that it printed, and its log; it has ended.
+    pub fn outputs(self) -> (String, String) {
+        (self.out.map(Captured::whole).unwrap_or_default(), self.log.whole())
+    }
 }

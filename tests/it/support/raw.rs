@@ -3,8 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
@@ -17,7 +17,7 @@ pub const PING: u8 = 0x09;
 pub const PONG: u8 = 0x0a;
 pub const CLOSE: u8 = 0x08;
 
-/// What every frame of ours is masked with.
+/// The mask of every frame.
 const MASK: [u8; 4] = [0x5a, 0xa5, 0x3c, 0xc3];
 
 /// The head of a masked frame that announces `length` bytes of payload, in the shortest form.
@@ -50,37 +50,100 @@ pub fn text(text: &str) -> Vec<u8> {
     frame(FIN | TEXT, text.as_bytes())
 }
 
-/// A connection that comes from another address of this machine.
-pub async fn connect_from(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
+/// A response as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// 0 where there was no response.
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Reply {
+    pub fn parse(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes);
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok()).unwrap_or_default();
+        Self { status, head: head.to_owned(), body: body.to_owned() }
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(':'));
+        lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+
+    /// Returns the body; the status must be `status`.
+    #[track_caller]
+    pub fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+}
+
+/// The source address of a connection where it does not matter.
+pub const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+/// Opens a connection from a loopback address.
+pub async fn connect(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(SocketAddr::from((source, 0))).unwrap();
+    socket.bind((from, 0).into()).unwrap();
     timeout(DEADLINE, socket.connect(to)).await.expect("connects in time").unwrap()
 }
 
-/// Writes as much of `bytes` as the other side takes before it hangs up.
-pub async fn pour(stream: &mut (impl AsyncWriteExt + Unpin), bytes: &[u8]) {
-    let _ = timeout(DEADLINE, stream.write_all(bytes)).await.expect("the other side reads or hangs up");
+/// Writes as much of `bytes` as the server takes before it hangs up.
+pub async fn pour(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
+    let _ = timeout(DEADLINE, stream.write_all(bytes)).await.expect("the server reads or hangs up");
 }
 
-/// Everything that comes until the other side hangs up, however it does that; `None` when it does not within `most`.
-pub async fn rest_within(stream: &mut TcpStream, most: Duration) -> Option<Vec<u8>> {
+/// Returns everything that comes until the server hangs up, in whichever way; `None` when it does not within `limit`.
+pub async fn rest_within(stream: &mut TcpStream, limit: Duration) -> Option<Vec<u8>> {
     let mut rest = Vec::new();
-    let _ = timeout(most, stream.read_to_end(&mut rest)).await.ok()?; // a reset is an end, too
+    let _ = timeout(limit, stream.read_to_end(&mut rest)).await.ok()?; // a reset is an end, too
     Some(rest)
 }
 
-/// Writes a request by hand and reads the answer until the other side hangs up.
-pub async fn exchange(mut stream: TcpStream, request: &[u8]) -> String {
-    let (mut reader, mut writer) = stream.split();
+/// Writes `bytes` and reads until the server hangs up. Either may fail: what came counts, as the answer to a request that the
+/// server does not read to its end.
+pub async fn exchange(stream: impl AsyncRead + AsyncWrite, bytes: &[u8]) -> Reply {
+    let (mut reader, mut writer) = tokio::io::split(stream);
     let mut answer = Vec::new();
-    let both = async { tokio::join!(pour(&mut writer, request), reader.read_to_end(&mut answer)) };
+    let both = async { tokio::join!(pour(&mut writer, bytes), reader.read_to_end(&mut answer)) };
     let _ = timeout(DEADLINE, both).await.expect("answers in time");
-    String::from_utf8_lossy(&answer).into_owned()
+    Reply::parse(&answer)
 }
 
-/// The status of an answer; 0 where there is none.
-pub fn status(answer: &str) -> u16 {
-    answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok()).unwrap_or(0)
+/// The bytes of a request that ends its connection; JSON unless `headers` name another content type.
+pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let mut head = format!("{method} {path} HTTP/1.1\r\n");
+    for (name, value) in [("Host", "x"), ("Connection", "close"), ("Content-Type", "application/json")] {
+        if !headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name)) {
+            head += &format!("{name}: {value}\r\n");
+        }
+    }
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    [format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes(), body].concat()
+}
+
+/// One request on a connection from a loopback address.
+pub async fn ask(
+    from: Ipv4Addr,
+    to: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl AsRef<[u8]>,
+) -> Reply {
+    let host = to.to_string();
+    let headers = [&[("Host", host.as_str())], headers].concat();
+    exchange(connect(from, to).await, &request(method, path, &headers, body)).await
+}
+
+/// One log-in, with further headers.
+pub async fn login(from: Ipv4Addr, to: SocketAddr, name: &str, password: &str, headers: &[(&str, &str)]) -> Reply {
+    ask(from, to, "POST", "/api/auth/login", headers, json!({"username": name, "password": password}).to_string()).await
 }
 
 /// A WebSocket session past the handshake and the first event.
@@ -197,6 +260,6 @@ impl Raw {
 }
 
 /// The code in a close frame's payload.
-fn code(payload: &[u8]) -> Option<u16> {
+pub fn code(payload: &[u8]) -> Option<u16> {
     payload.first_chunk().map(|&code| u16::from_be_bytes(code))
 }

@@ -1,8 +1,8 @@
 //! Weather from several sources, the catalogue of songs and dances, and message types of one's own.
 
+use crate::support::api::Config;
 use crate::support::stub::{Got, Reply, Stub};
 use crate::support::{Client, Server, roomy};
-use qy_lty::config::{Config, HandlerConfig, QWeatherConfig};
 use serde_json::{Value, json};
 
 async fn weather(client: &mut Client, city: &str) -> Value {
@@ -24,7 +24,7 @@ fn qweather(got: &Got) -> Reply {
 
 fn with_qweather(stub: &Stub) -> Config {
     let mut config = roomy();
-    config.weather.qweather = Some(QWeatherConfig { host: stub.url(""), key: "k3y".to_owned().into() });
+    config.weather.qweather = toml::from_str(&format!("host = \"{}\"\nkey = \"k3y\"", stub.url(""))).unwrap();
     config
 }
 
@@ -193,7 +193,7 @@ async fn with_a_catalogue_only_what_is_known_is_performed() {
 fn with_story(url: String) -> Config {
     let mut config = roomy();
     let text = format!("type = \"story\"\nurl = \"{url}\"\nsecret = \"s3cret\"\ntimeout_seconds = 1\nmax_bytes = 1000\n");
-    config.handler = vec![toml::from_str::<HandlerConfig>(&text).unwrap()];
+    config.handler = vec![toml::from_str(&text).unwrap()];
     config
 }
 

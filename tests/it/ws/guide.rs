@@ -1,6 +1,6 @@
 //! What the guide promises its clients over WebSocket: routes, credentials, the five message types, errors.
 
-use crate::support::{Server, unlimited};
+use crate::support::{Server, eventually, unlimited};
 use futures_util::SinkExt;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -149,13 +149,10 @@ async fn handshakes_that_would_be_misread() {
     server.raw_http("GET", &path, &two, b"").await.expect(403);
 
     // The token in a second header line, as some proxies send lists.
-    let mut request =
-        tokio_tungstenite::tungstenite::client::IntoClientRequest::into_client_request(server.url("/ws/device/")).unwrap();
-    request.headers_mut().append("sec-websocket-protocol", "qy-lty.v1".parse().unwrap());
-    request.headers_mut().append("sec-websocket-protocol", format!("token.{token}").parse().unwrap());
-    let (mut stream, _) = tokio_tungstenite::connect_async(request).await.unwrap();
-    let hello = futures_util::StreamExt::next(&mut stream).await.unwrap().unwrap();
-    assert!(hello.into_text().unwrap().contains("connection_status"));
+    let token = format!("token.{token}");
+    let headers = [("sec-websocket-protocol", "qy-lty.v1"), ("sec-websocket-protocol", token.as_str())];
+    let mut client = server.try_ws("/ws/device/", &headers).await.unwrap();
+    assert_eq!(client.json().await["type"], "connection_status");
 }
 
 #[tokio::test]
@@ -248,7 +245,7 @@ async fn the_client_may_close() {
     client.stream.close(None).await.unwrap();
     while client.next().await.is_some() {}
     let admin = server.admin().await;
-    crate::support::eventually("the connection leaves the list", async || {
+    eventually("the connection leaves the list", async || {
         server.get("/api/monitor/connections", Some(&admin)).await.ok()["data"]["total_connections"] == 0
     })
     .await;

@@ -4,15 +4,15 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use futures_util::SinkExt;
-use qy_lty::config::{Config, Registration, Responder};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::hand::Browser;
+use crate::support::api::Config;
+use crate::support::http::Browser;
 use crate::support::page::page;
-use crate::support::raw::{FIN, PING, Raw, frame};
+use crate::support::raw::{self, FIN, PING, Raw, frame};
 use crate::support::{ADMIN_PASSWORD, Server, eventually, unlimited};
 
 /// A server with a change of its limits, and its administrator's token.
@@ -74,8 +74,8 @@ async fn on_a_connection() {
     let (server, admin) = limited(|c| {
         (c.limits.messages_per_minute, c.limits.user_messages_per_minute) = (3, 4);
         (c.limits.frames_per_minute, c.limits.max_message_chars, c.limits.max_frame_bytes) = (10, 200, 1024);
-        c.chat.responder = Responder::Openai;
-        (c.chat.url, c.chat.model, c.chat.per_minute) = ("http://127.0.0.1:9".into(), "m".into(), 1);
+        let chat = "responder = \"openai\"\nurl = \"http://127.0.0.1:9\"\nmodel = \"m\"\nper_minute = 1";
+        c.chat = toml::from_str(chat).unwrap();
         c.mailbox.messages = 1;
     })
     .await;
@@ -127,7 +127,6 @@ async fn over_rest() {
         (c.limits.requests_per_minute, c.limits.pairings_per_minute, c.limits.devices_per_user) = (12, 1, 1);
         (c.limits.push_bytes, c.limits.body_seconds) = (1024, 1);
         c.storage.min_free_bytes = u64::MAX;
-        c.auth.registration = Registration::Closed;
     })
     .await;
     let ana = server.user("ana").await;
@@ -183,7 +182,7 @@ async fn over_rest() {
     let from = Ipv4Addr::new(127, 0, 0, 77);
     let mut many = Vec::new();
     for _ in 0..6 {
-        many.push(crate::support::hand::connect(from, server.address).await);
+        many.push(raw::connect(from, server.address).await);
     }
     counted(&server, &admin, "sockets_address").await;
 }
