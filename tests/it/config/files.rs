@@ -19,7 +19,7 @@ async fn outcome(command: Command) -> (Option<i32>, String, String) {
 }
 
 #[tokio::test]
-async fn the_default_file_is_printed_checked_and_shown() {
+async fn default_config_is_printed_checked_and_shown() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
     let (code, file, _) = outcome(program(at, &["config", "default"])).await;
@@ -41,7 +41,7 @@ async fn the_default_file_is_printed_checked_and_shown() {
 }
 
 #[tokio::test]
-async fn what_is_in_force_and_where_it_comes_from() {
+async fn config_show_names_source_of_each_setting() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
     std::fs::write(at.join("c.toml"), "[limits]\nping_seconds = 10\nconnections = 5\n[chat]\nkey = \"s3cret\"\n").unwrap();
@@ -82,7 +82,7 @@ async fn what_is_in_force_and_where_it_comes_from() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_refused_by_every_command() {
+async fn invalid_config_is_refused_by_every_command() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
     for (text, variable, flag, expected) in [
@@ -133,7 +133,7 @@ async fn what_is_wrong_is_refused_by_every_command() {
 }
 
 #[tokio::test]
-async fn logs_in_json_from_settings_of_all_layers() {
+async fn settings_of_all_layers_apply_to_json_log_and_data_dir() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("c.toml"), "[server]\nlisten = \"127.0.0.1:1\"\ndata_dir = \"first\"\n").unwrap();
     let mut command = program(dir.path(), &["--config", "c.toml", "--listen", "127.0.0.1:0", "--data-dir", "third"]);

@@ -68,7 +68,7 @@ const READ: &str = "the configuration was read again";
 const ORIGIN: &str = "https://app.example";
 
 #[tokio::test]
-async fn a_running_server_takes_up_what_can_change() {
+async fn reload_applies_live_settings_to_running_server() {
     let stub = Stub::start(|_| Reply::Events(spoken(&["from the model"]), Duration::ZERO)).await;
     let server = Served::start("[limits]\nmax_message_chars = 1000\nconnects_per_minute = 0\nlogins_per_minute = 0\n").await;
     let token = server.token().await;
@@ -108,7 +108,7 @@ async fn a_running_server_takes_up_what_can_change() {
 }
 
 #[tokio::test]
-async fn rules_mailboxes_handlers_and_conversations_follow_the_file() {
+async fn reload_changes_registration_mailboxes_and_handlers_and_keeps_conversations() {
     let model = Stub::start(|_| Reply::Events(spoken(&["yes"]), Duration::ZERO)).await;
     let story = Stub::start(|_| Reply::Json(200, r#"{"once":"upon a time"}"#.into())).await;
     let chat = |system: &str| {
@@ -145,7 +145,7 @@ async fn rules_mailboxes_handlers_and_conversations_follow_the_file() {
 }
 
 #[tokio::test]
-async fn what_needs_a_restart_is_named_and_what_is_broken_changes_nothing() {
+async fn reload_names_settings_that_need_restart_and_ignores_broken_file() {
     let server = Served::start("[limits]\nmax_message_chars = 20\n").await;
     let token = server.token().await;
     let mut client = server.try_connect(&token, "http://localhost").await.unwrap();
@@ -186,7 +186,7 @@ async fn what_needs_a_restart_is_named_and_what_is_broken_changes_nothing() {
 }
 
 #[tokio::test]
-async fn another_certificate_is_taken_up_at_once_where_it_can_be_used() {
+async fn reload_applies_another_certificate_if_usable() {
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str| {
         let key = KeyPair::generate().unwrap();

@@ -14,7 +14,7 @@ const ROOMY: &str =
     "[mailbox]\nmessages = 0\nbytes = 0\n[limits]\nconnects_per_minute = 0\nlogins_per_minute = 0\nrequests_per_minute = 0";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_accepted_message_is_lost() {
+async fn accepted_messages_survive_sigkill() {
     let cycles: u32 = std::env::var("QY_LTY_CRASH_CYCLES").map_or(20, |n| n.parse().unwrap());
     let dir = tempfile::tempdir().unwrap();
     let mut server = Running::configured(dir.path(), ROOMY).await;

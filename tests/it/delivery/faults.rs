@@ -37,7 +37,7 @@ async fn fill(load: &Load) -> usize {
 }
 
 #[tokio::test]
-async fn a_disk_that_fills_up_refuses_in_time_and_loses_nothing() {
+async fn disk_below_floor_refuses_messages_and_loses_none() {
     let dir = tempfile::tempdir().unwrap();
     let Some(small) = Disk::in_memory(dir.path(), 64) else { return };
     let server = serve(dir.path(), &small, 24 << 20).await;
@@ -53,7 +53,7 @@ async fn a_disk_that_fills_up_refuses_in_time_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_disk_that_is_full_ends_the_process_and_keeps_what_was_accepted() {
+async fn full_disk_ends_process_and_keeps_accepted_messages() {
     let dir = tempfile::tempdir().unwrap();
     let Some(small) = Disk::in_memory(dir.path(), 64) else { return };
     let mut server = serve(dir.path(), &small, 0).await;
@@ -75,7 +75,7 @@ async fn a_disk_that_is_full_ends_the_process_and_keeps_what_was_accepted() {
 }
 
 #[tokio::test]
-async fn what_was_written_to_a_vanished_peer_reaches_the_next_connection() {
+async fn message_written_to_vanished_peer_reaches_next_connection() {
     let mut config = unlimited();
     (config.limits.ping_seconds, config.limits.idle_seconds) = (1, 2);
     let server = Server::with(config).await;
@@ -99,7 +99,7 @@ async fn what_was_written_to_a_vanished_peer_reaches_the_next_connection() {
 }
 
 #[tokio::test]
-async fn a_caller_who_loses_every_right_while_the_body_comes_has_none() {
+async fn caller_disabled_while_sending_body_gets_401() {
     let server = Server::start().await;
     let admin = server.admin().await;
     let second = json!({"username": "second", "password": "second-password", "role": "admin"});
@@ -128,7 +128,7 @@ async fn a_caller_who_loses_every_right_while_the_body_comes_has_none() {
 }
 
 #[tokio::test]
-async fn a_connection_ends_with_its_credential() {
+async fn connection_is_closed_when_token_expires() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let made = server.post("/api/auth/tokens", &ana.token, json!({"expires_in": 1})).await.expect(201);
@@ -137,7 +137,7 @@ async fn a_connection_ends_with_its_credential() {
 }
 
 #[tokio::test]
-async fn who_is_stuck_in_a_write_still_hears_the_end() {
+async fn session_blocked_in_write_still_gets_close_code() {
     let server = Server::start().await;
     let (admin, ana) = (server.admin().await, server.user("ana").await);
     let mut stuck = server.connect(&ana.token).await;

@@ -5,3 +5,4 @@ mod faults;
 mod mailbox;
 mod power_cut;
 mod push;
+mod queue;

@@ -4,7 +4,7 @@ use crate::support::{Server, unlimited};
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn to_a_user_on_every_connection_and_to_nobody_else() {
+async fn push_to_user_reaches_all_their_connections_only() {
     let server = Server::start().await;
     let (ana, bob) = (server.user("ana").await, server.user("bob").await);
     let (mut one, mut two, mut other) =
@@ -29,7 +29,7 @@ async fn to_a_user_on_every_connection_and_to_nobody_else() {
 }
 
 #[tokio::test]
-async fn what_is_sent_arrives_as_it_was_written() {
+async fn message_json_arrives_byte_for_byte() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let mut client = server.connect(&ana.token).await;
@@ -41,7 +41,7 @@ async fn what_is_sent_arrives_as_it_was_written() {
 }
 
 #[tokio::test]
-async fn live_is_for_who_is_there() {
+async fn live_message_reaches_only_connected_clients() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let path = format!("/api/messages/user/{}", ana.id);
@@ -59,7 +59,7 @@ async fn live_is_for_who_is_there() {
 }
 
 #[tokio::test]
-async fn by_path_the_push_names_the_sender() {
+async fn push_by_path_names_sender() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let mut client = server.connect(&ana.token).await;
@@ -88,7 +88,7 @@ async fn by_path_the_push_names_the_sender() {
 }
 
 #[tokio::test]
-async fn the_guides_three_parameters() {
+async fn guide_push_without_parameter_is_refused() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let good = json!({"type": "t", "message": "m", "user_id": ana.id});
@@ -113,7 +113,7 @@ async fn the_guides_three_parameters() {
 }
 
 #[tokio::test]
-async fn who_may_send_to_whom() {
+async fn sending_is_allowed_to_self_admin_and_service() {
     let server = Server::start().await;
     let (admin, ana, bob) = (server.admin().await, server.user("ana").await, server.user("bob").await);
     let device = server.device(&ana.token, true).await;
@@ -139,7 +139,7 @@ async fn who_may_send_to_whom() {
 }
 
 #[tokio::test]
-async fn to_a_device_wherever_it_is_connected_and_to_all() {
+async fn push_to_device_and_broadcast_reach_their_connections() {
     let server = Server::start().await;
     let (admin, ana, bob) = (server.admin().await, server.user("ana").await, server.user("bob").await);
     let device = server.device(&ana.token, true).await;
@@ -165,7 +165,7 @@ async fn to_a_device_wherever_it_is_connected_and_to_all() {
 }
 
 #[tokio::test]
-async fn who_is_too_slow_is_told_and_nobody_else_suffers() {
+async fn slow_reader_is_closed_and_others_receive_all() {
     let mut config = unlimited();
     config.limits.group_buffer = 8;
     config.limits.write_seconds = 1;

@@ -97,7 +97,7 @@ async fn walk(at: &Path, n: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_commands_with_and_without_a_server() {
+async fn commands_give_same_results_with_and_without_server() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
     configure(at, "");
@@ -124,7 +124,7 @@ async fn the_same_commands_with_and_without_a_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_of_a_running_server_becomes_another_one() {
+async fn backup_of_running_server_is_restored_into_empty_directory() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
     let server = Running::configured(at, "").await;
@@ -160,7 +160,7 @@ async fn a_backup_of_a_running_server_becomes_another_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tail_follows_what_is_sent() {
+async fn tail_prints_messages_of_user_and_broadcasts() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
     let server = Running::configured(at, "").await;
@@ -201,7 +201,7 @@ async fn tail_follows_what_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_record_is_found_and_left_behind() {
+async fn check_repair_quarantines_damaged_records() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
     Running::configured(at, "").await.kill().await;
@@ -224,7 +224,7 @@ async fn a_damaged_record_is_found_and_left_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_root_does_to_anothers_directory_stays_the_others() {
+async fn commands_of_root_keep_owner_of_data_directory() {
     if !rustix::process::geteuid().is_root() {
         println!("SKIPPED: only root can do this");
         return;
@@ -252,7 +252,7 @@ async fn what_root_does_to_anothers_directory_stays_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_wait_for_each_other_and_nobody_has_to_read_on() {
+async fn concurrent_commands_wait_and_closed_stdout_is_tolerated() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
     Running::configured(at, "").await.kill().await;
@@ -278,7 +278,7 @@ async fn commands_wait_for_each_other_and_nobody_has_to_read_on() {
 }
 
 #[tokio::test]
-async fn shells_can_complete_it() {
+async fn completions_complete_second_word() {
     let dir = tempfile::tempdir().unwrap();
     configure(dir.path(), "");
     for shell in ["zsh", "fish"] {

@@ -11,7 +11,7 @@ use crate::support::program::{Running, configure, program};
 use crate::support::{ADMIN_PASSWORD, Answer, Server, eventually, http};
 
 #[tokio::test]
-async fn ready_says_what_was_looked_at() {
+async fn readyz_lists_its_checks() {
     let server = Server::start().await;
     let answer = server.get("/readyz", None).await.ok();
     assert_eq!(answer["message"], "ready");
@@ -47,7 +47,7 @@ async fn is_ready(server: &Running) -> bool {
 }
 
 #[tokio::test]
-async fn too_little_room_is_said_but_calls_for_no_restart() {
+async fn low_disk_fails_readyz_and_keeps_watchdog_fed() {
     let dir = tempfile::tempdir().unwrap();
     let Some(small) = Disk::in_memory(dir.path(), 64) else { return };
     let (server, manager) = serve(dir.path(), &small, 32 << 20).await;
@@ -65,7 +65,7 @@ async fn too_little_room_is_said_but_calls_for_no_restart() {
 }
 
 #[tokio::test]
-async fn a_disk_that_hangs_is_found_out_and_the_watchdog_starves() {
+async fn hanging_disk_fails_readyz_and_starves_watchdog() {
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = Disk::ext4(dir.path(), 128) else { return };
     let (server, manager) = serve(dir.path(), &disk, 0).await;

@@ -26,7 +26,7 @@ async fn log_in(server: &Running) -> String {
 }
 
 #[tokio::test]
-async fn the_first_start_prints_a_password_that_works_and_the_second_none() {
+async fn first_start_prints_working_password_and_second_none() {
     let dir = tempfile::tempdir().unwrap();
     let first = Running::start(dir.path()).await;
     let mode = std::fs::metadata(dir.path().join("data")).unwrap().permissions().mode();
@@ -48,7 +48,7 @@ async fn the_first_start_prints_a_password_that_works_and_the_second_none() {
 }
 
 #[tokio::test]
-async fn what_it_does_not_start_on() {
+async fn start_is_refused_on_unusable_directory_port_or_config() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
     let refused = async |what: &str| {
@@ -86,7 +86,7 @@ async fn what_it_does_not_start_on() {
 }
 
 #[tokio::test]
-async fn a_chosen_first_password_is_not_printed_and_must_be_fit() {
+async fn short_first_password_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     configure(dir.path(), "");
     let mut command = program(dir.path(), &["--config", "c.toml"]);
@@ -97,7 +97,7 @@ async fn a_chosen_first_password_is_not_printed_and_must_be_fit() {
 }
 
 #[tokio::test]
-async fn stopping_says_1001_to_everybody_and_ends_in_time() {
+async fn shutdown_closes_clients_with_1001_and_ignores_silent_one() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = Running::start(dir.path()).await;
     let token = log_in(&server).await;
@@ -115,7 +115,7 @@ async fn stopping_says_1001_to_everybody_and_ends_in_time() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_at_once() {
+async fn second_signal_ends_process_with_130() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = Running::start(dir.path()).await;
     let _never_reads = Client::connect(server.address, &log_in(&server).await).await;
@@ -126,7 +126,7 @@ async fn a_second_signal_ends_at_once() {
 }
 
 #[tokio::test]
-async fn what_was_answered_survives_a_kill() {
+async fn token_survives_sigkill_after_log_in() {
     let dir = tempfile::tempdir().unwrap();
     let server = Running::start(dir.path()).await;
     let token = log_in(&server).await;

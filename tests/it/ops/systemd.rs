@@ -14,7 +14,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 #[tokio::test]
-async fn systemd_is_told_of_each_stage() {
+async fn systemd_is_notified_of_each_stage() {
     let dir = tempfile::tempdir().unwrap();
     let manager = Manager::start(dir.path());
     configure(dir.path(), "");
@@ -40,7 +40,7 @@ async fn systemd_is_told_of_each_stage() {
 }
 
 #[tokio::test]
-async fn nothing_is_said_of_ready_where_it_can_not_serve() {
+async fn failed_start_never_notifies_ready() {
     let dir = tempfile::tempdir().unwrap();
     let manager = Manager::start(dir.path());
     configure(dir.path(), "[tls]\ncert = \"no\"\nkey = \"no\"");
@@ -73,7 +73,7 @@ async fn ask(stream: TcpStream) -> Reply {
 }
 
 #[tokio::test]
-async fn who_knocks_between_two_runs_is_let_in_by_the_second() {
+async fn connection_between_two_runs_is_accepted_by_second() {
     let dir = tempfile::tempdir().unwrap();
     // What the file says does not count: nobody may listen there.
     std::fs::write(dir.path().join("c.toml"), "[server]\nlisten = \"192.0.2.1:1\"\n").unwrap();
@@ -91,7 +91,7 @@ async fn who_knocks_between_two_runs_is_let_in_by_the_second() {
 }
 
 #[tokio::test]
-async fn sockets_are_known_by_their_names() {
+async fn passed_sockets_are_told_apart_by_name() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("c.toml"), "[tls]\nself_signed = true\n").unwrap();
     let (redirect, main) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
@@ -104,7 +104,7 @@ async fn sockets_are_known_by_their_names() {
 }
 
 #[tokio::test]
-async fn sockets_that_can_not_be_used_are_refused() {
+async fn unusable_passed_sockets_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     configure(dir.path(), "");
     let (one, two) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());

@@ -71,7 +71,7 @@ async fn websocket(connector: &TlsConnector, address: SocketAddr, token: &str) -
 }
 
 #[tokio::test]
-async fn a_box_without_a_name_makes_its_own_certificate() {
+async fn self_signed_certificate_is_made_for_configured_names() {
     let dir = tempfile::tempdir().unwrap();
     let server = serve(dir.path(), "self_signed = true\nnames = [\"box.lan\"]").await;
     let pem = std::fs::read(dir.path().join("data/tls/cert.pem")).unwrap();
@@ -97,7 +97,7 @@ async fn a_box_without_a_name_makes_its_own_certificate() {
 }
 
 #[tokio::test]
-async fn a_backlog_larger_than_every_buffer_arrives() {
+async fn backlog_larger_than_buffers_arrives_over_tls() {
     let dir = tempfile::tempdir().unwrap();
     let server = serve(dir.path(), "self_signed = true").await;
     let connector = trusting(&std::fs::read(dir.path().join("data/tls/cert.pem")).unwrap(), false);
@@ -111,12 +111,10 @@ async fn a_backlog_larger_than_every_buffer_arrives() {
     let mut client = websocket(&connector, server.address, &token).await;
     let mut next = 0;
     while next < 40 {
-        match timeout(DEADLINE, client.next()).await.expect("all of it comes").unwrap().unwrap() {
-            Message::Text(text) => {
-                assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["message"][0], next);
-                next += 1;
-            }
-            _ => {}
+        let message = timeout(DEADLINE, client.next()).await.expect("all of it comes").unwrap().unwrap();
+        if let Message::Text(text) = message {
+            assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["message"][0], next);
+            next += 1;
         }
     }
 }
@@ -131,7 +129,7 @@ fn pair(at: &Path) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_new_certificate_is_taken_up_and_nobody_is_cut_off() {
+async fn renewed_certificate_is_used_and_connections_stay_open() {
     let dir = tempfile::tempdir().unwrap();
     let first = pair(dir.path());
     let server = serve(dir.path(), "cert = \"cert.pem\"\nkey = \"key.pem\"").await;
@@ -149,7 +147,7 @@ async fn a_new_certificate_is_taken_up_and_nobody_is_cut_off() {
 }
 
 #[tokio::test]
-async fn http_is_shown_the_way() {
+async fn http_is_redirected_to_https() {
     let dir = tempfile::tempdir().unwrap();
     let redirect = free_address(); // the redirect's own address is not in the log
     let server = serve(dir.path(), &format!("self_signed = true\nredirect = \"{redirect}\"")).await;
@@ -167,7 +165,7 @@ async fn http_is_shown_the_way() {
 }
 
 #[tokio::test]
-async fn the_fingerprint_is_said_and_a_bad_pair_is_refused() {
+async fn fingerprint_is_logged_and_bad_pair_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     serve(dir.path(), "self_signed = true").await.stop().await;
     let again = Running::spawn(program(dir.path(), &["serve", "--config", "c.toml"])).await;

@@ -8,7 +8,7 @@ use serde_json::json;
 async fn token(server: &Server, caller: Caller, user: &User, device: u64) -> Option<String> {
     let made = match caller {
         Caller::Anonymous => return None,
-        Caller::Admin => return Some(server.admin().await),
+        Caller::Admin => server.post("/api/auth/tokens", &server.admin().await, json!({})).await,
         Caller::User => server.post("/api/auth/tokens", &user.token, json!({})).await,
         Caller::Device => server.post(&format!("/api/devices/{device}/token"), &user.token, json!({})).await,
         Caller::Service => server.post("/api/auth/tokens", &server.admin().await, json!({"kind": "service"})).await,
@@ -82,7 +82,7 @@ fn rule_allows(rule: &str, caller: Caller) -> bool {
 }
 
 #[tokio::test]
-async fn every_route_for_every_caller() {
+async fn route_allows_exactly_its_callers() {
     let mut config = unlimited();
     config.auth = toml::from_str("registration = \"open\"").unwrap();
     config.limits.tokens_per_user = 10_000;
@@ -116,7 +116,7 @@ async fn every_route_for_every_caller() {
 }
 
 #[tokio::test]
-async fn only_what_is_meant_to_be_open_is_open() {
+async fn routes_open_to_anyone_and_devices_are_as_listed() {
     let open: Vec<&str> = routes().filter(|r| r.allows(Caller::Anonymous)).map(|r| r.path).collect();
     assert_eq!(
         open,
@@ -128,7 +128,7 @@ async fn only_what_is_meant_to_be_open_is_open() {
 }
 
 #[tokio::test]
-async fn every_route_is_documented() {
+async fn routes_are_listed_in_protocol_docs() {
     let page = include_str!("../../../docs/protocol.md");
     for route in routes() {
         let line = format!("`{} {}`", route.method, route.path);
@@ -137,7 +137,7 @@ async fn every_route_is_documented() {
 }
 
 #[tokio::test]
-async fn wrong_tokens_are_nobody() {
+async fn wrong_token_gets_401_with_challenge() {
     let server = Server::start().await;
     let admin = server.admin().await;
     for header in
@@ -153,7 +153,7 @@ async fn wrong_tokens_are_nobody() {
 }
 
 #[tokio::test]
-async fn unknown_paths_and_methods_answer_in_json() {
+async fn unknown_path_and_method_get_json_errors() {
     let server = Server::start().await;
     let admin = server.admin().await;
     for path in [

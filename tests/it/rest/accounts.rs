@@ -4,7 +4,7 @@ use crate::support::{ADMIN_PASSWORD, Server, unlimited};
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn log_in_and_out() {
+async fn log_in_returns_token_that_logout_revokes() {
     let server = Server::start().await;
     let ana = server.user("Ana").await;
     for path in ["/api/auth/login", "/api/auth/login/", "/api/auth/token/"] {
@@ -41,7 +41,7 @@ async fn log_in_and_out() {
 }
 
 #[tokio::test]
-async fn a_password_change_ends_every_log_in_and_its_connections() {
+async fn password_change_revokes_tokens_and_closes_connections() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let mut client = server.connect(&ana.token).await;
@@ -59,7 +59,7 @@ async fn a_password_change_ends_every_log_in_and_its_connections() {
 }
 
 #[tokio::test]
-async fn tokens_are_shown_once_listed_without_secret_and_revoked_at_once() {
+async fn token_secret_is_shown_once_and_revoked_at_once() {
     let server = Server::start().await;
     let (ana, bob) = (server.user("ana").await, server.user("bob").await);
     let made = server.post("/api/auth/tokens", &ana.token, json!({"label": "script", "expires_in": 3600})).await.expect(201);
@@ -96,7 +96,7 @@ async fn tokens_are_shown_once_listed_without_secret_and_revoked_at_once() {
 }
 
 #[tokio::test]
-async fn an_expired_token_is_nobody() {
+async fn expired_token_gets_401() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let made = server.post("/api/auth/tokens", &ana.token, json!({"expires_in": 1})).await.expect(201);
@@ -105,7 +105,7 @@ async fn an_expired_token_is_nobody() {
 }
 
 #[tokio::test]
-async fn a_service_token_ends_with_its_owners_office() {
+async fn service_token_of_demoted_admin_gets_401() {
     let server = Server::start().await;
     let admin = server.admin().await;
     let second = json!({"username": "second", "password": "second-password", "role": "admin"});
@@ -119,7 +119,7 @@ async fn a_service_token_ends_with_its_owners_office() {
 }
 
 #[tokio::test]
-async fn too_many_log_ins_retire_the_oldest() {
+async fn log_in_over_token_limit_revokes_oldest() {
     let mut config = unlimited();
     config.limits.tokens_per_user = 2;
     let server = Server::with(config).await;
@@ -132,7 +132,7 @@ async fn too_many_log_ins_retire_the_oldest() {
 }
 
 #[tokio::test]
-async fn registration_is_closed_unless_opened() {
+async fn registration_is_refused_unless_open() {
     let body = json!({"username": "new", "password": "new-password"}).to_string();
     let server = Server::start().await;
     assert_eq!(server.http("POST", "/api/auth/register", None, Some(&body)).await.expect(403)["code"], "registration_closed");
@@ -146,7 +146,7 @@ async fn registration_is_closed_unless_opened() {
 }
 
 #[tokio::test]
-async fn accounts() {
+async fn users_are_created_changed_disabled_and_deleted() {
     let server = Server::start().await;
     let admin = server.admin().await;
     let made = server.post("/api/users", &admin, json!({"username": "ana", "password": "ana-password"})).await.expect(201);
@@ -194,7 +194,7 @@ async fn accounts() {
 }
 
 #[tokio::test]
-async fn lists_come_in_pages() {
+async fn lists_are_paged_by_after_and_limit() {
     let server = Server::start().await;
     let admin = server.admin().await;
     for n in 0..4 {
@@ -214,7 +214,7 @@ async fn lists_come_in_pages() {
 }
 
 #[tokio::test]
-async fn devices_belong_to_their_users() {
+async fn devices_are_hidden_from_users_without_them() {
     let server = Server::start().await;
     let (admin, ana, bob) = (server.admin().await, server.user("ana").await, server.user("bob").await);
     let body = json!({"name": "lamp", "serial": "S1", "model": "M", "primary": false});
@@ -273,7 +273,7 @@ async fn devices_belong_to_their_users() {
 }
 
 #[tokio::test]
-async fn a_device_token_reaches_only_its_websocket() {
+async fn device_token_opens_only_websocket() {
     let server = Server::start().await;
     let (admin, ana) = (server.admin().await, server.user("ana").await);
     let device = server.device(&ana.token, false).await;
@@ -291,7 +291,7 @@ async fn a_device_token_reaches_only_its_websocket() {
 }
 
 #[tokio::test]
-async fn who_is_online() {
+async fn online_users_are_listed_with_connections() {
     let server = Server::start().await;
     let (admin, ana) = (server.admin().await, server.user("ana").await);
     assert_eq!(server.get("/api/users/online", Some(&admin)).await.ok()["data"], json!([]));
@@ -312,7 +312,7 @@ async fn who_is_online() {
 }
 
 #[tokio::test]
-async fn everything_survives_a_restart() {
+async fn accounts_devices_and_tokens_survive_restart() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let device = server.device(&ana.token, true).await;
@@ -329,7 +329,7 @@ async fn everything_survives_a_restart() {
 }
 
 #[tokio::test]
-async fn bodies_are_bounded() {
+async fn body_over_limit_gets_413() {
     let server = Server::start().await;
     let admin = server.admin().await;
     let big = format!(r#"{{"message":"{}"}}"#, "x".repeat(262_144));

@@ -22,7 +22,7 @@ fn cookie(answer: &Answer) -> (String, Vec<String>) {
 }
 
 #[tokio::test]
-async fn a_page_gets_its_token_in_a_cookie_and_nowhere_else() {
+async fn browser_log_in_puts_token_only_in_cookie() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let (browser, answer) = Browser::log_in(&server, "ana", &ana.password).await;
@@ -47,7 +47,7 @@ async fn a_page_gets_its_token_in_a_cookie_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn behind_a_proxy_that_speaks_https_the_cookie_is_for_https_only() {
+async fn cookie_behind_https_proxy_is_secure() {
     let mut config = unlimited();
     config.server = toml::from_str("trusted_proxies = [\"127.0.0.1\"]").unwrap();
     let server = Server::with(config).await;
@@ -67,7 +67,7 @@ async fn behind_a_proxy_that_speaks_https_the_cookie_is_for_https_only() {
 }
 
 #[tokio::test]
-async fn to_change_anything_a_page_needs_the_second_secret() {
+async fn cookie_without_csrf_token_changes_nothing() {
     let server = Server::start().await;
     let (ana, bob) = (server.user("ana").await, server.user("bob").await);
     let (browser, _) = Browser::log_in(&server, "ana", &ana.password).await;
@@ -102,7 +102,7 @@ async fn to_change_anything_a_page_needs_the_second_secret() {
 }
 
 #[tokio::test]
-async fn a_cookie_is_for_pages_of_our_own() {
+async fn cookie_from_foreign_origin_is_refused() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let (browser, _) = Browser::log_in(&server, "ana", &ana.password).await;
@@ -124,7 +124,7 @@ async fn a_cookie_is_for_pages_of_our_own() {
 }
 
 #[tokio::test]
-async fn logging_out_takes_the_cookie_and_ends_the_token() {
+async fn logout_clears_cookie_and_revokes_token() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let (browser, answer) = Browser::log_in(&server, "ana", &ana.password).await;
@@ -144,7 +144,7 @@ async fn logging_out_takes_the_cookie_and_ends_the_token() {
 }
 
 #[tokio::test]
-async fn a_page_that_changes_the_password_gets_a_new_cookie() {
+async fn password_change_with_cookie_sets_new_cookie() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let (old, _) = Browser::log_in(&server, "ana", &ana.password).await;
@@ -159,7 +159,7 @@ async fn a_page_that_changes_the_password_gets_a_new_cookie() {
 }
 
 #[tokio::test]
-async fn every_answer_ties_pages_down() {
+async fn responses_carry_security_headers() {
     let server = Server::start().await;
     let admin = format!("Token {}", server.admin().await);
     let signed = [("authorization", admin.as_str())];
@@ -207,7 +207,7 @@ async fn preflight(server: &Server, origin: &str, headers: &str) -> Reply {
 }
 
 #[tokio::test]
-async fn without_listed_origins_nothing_is_said_to_other_pages() {
+async fn responses_without_listed_origins_have_no_cors_headers() {
     let server = Server::start().await;
     for origin in [APP, "null", "http://localhost:5173", &format!("http://{}", server.address)] {
         for answer in [
@@ -221,7 +221,7 @@ async fn without_listed_origins_nothing_is_said_to_other_pages() {
 }
 
 #[tokio::test]
-async fn listed_origins_may_bring_a_token_but_never_the_cookie() {
+async fn listed_origin_may_send_token_but_no_cookie() {
     let mut config = unlimited();
     config.server.origins = vec!["HTTPS://App.Example.com:443".into()];
     let server = Server::with(config).await;

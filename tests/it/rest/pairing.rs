@@ -33,7 +33,7 @@ async fn paired(server: &Server, owner: &str, about: Value) -> (u64, String) {
 }
 
 #[tokio::test]
-async fn a_device_shows_a_code_and_gets_a_token_of_its_own() {
+async fn claimed_pairing_code_gives_device_its_token() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let begun = pair(&server, json!({"name": "lamp", "serial": "S1", "model": "M"})).await.expect(201);
@@ -75,7 +75,7 @@ async fn a_device_shows_a_code_and_gets_a_token_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_device_that_asks_too_early_is_told_to_wait() {
+async fn pairing_poll_before_interval_gets_429() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let (device_code, code) = begin(&server, json!({})).await;
@@ -94,7 +94,7 @@ async fn a_device_that_asks_too_early_is_told_to_wait() {
 }
 
 #[tokio::test]
-async fn a_device_that_is_paired_again_is_the_same_device_with_another_token() {
+async fn repaired_device_keeps_id_and_gets_new_token() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let (id, old) = paired(&server, &ana.token, json!({"name": "lamp", "serial": "S1"})).await;
@@ -122,7 +122,7 @@ async fn a_device_that_is_paired_again_is_the_same_device_with_another_token() {
 }
 
 #[tokio::test]
-async fn a_serial_of_somebody_else_is_refused_and_the_code_stays_open() {
+async fn claim_with_foreign_serial_is_refused_and_code_stays_open() {
     let server = Server::start().await;
     let (ana, bob) = (server.user("ana").await, server.user("bob").await);
     let (id, old) = paired(&server, &ana.token, json!({"serial": "S1"})).await;
@@ -140,7 +140,7 @@ async fn a_serial_of_somebody_else_is_refused_and_the_code_stays_open() {
 }
 
 #[tokio::test]
-async fn a_restart_forgets_open_pairings_and_keeps_finished_ones() {
+async fn restart_drops_open_pairings_and_keeps_finished_ones() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let (id, token) = paired(&server, &ana.token, json!({})).await;
@@ -157,7 +157,7 @@ async fn a_restart_forgets_open_pairings_and_keeps_finished_ones() {
 }
 
 #[tokio::test]
-async fn a_device_that_is_gone_before_it_fetched_its_token_begins_again() {
+async fn device_deleted_before_token_is_fetched_ends_pairing() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let (device_code, code) = begin(&server, json!({})).await;
@@ -168,7 +168,7 @@ async fn a_device_that_is_gone_before_it_fetched_its_token_begins_again() {
 }
 
 #[tokio::test]
-async fn no_room_for_a_token_is_told_and_the_pairing_waits() {
+async fn pairing_over_token_limit_waits_for_room() {
     let mut config = unlimited();
     config.limits.tokens_per_user = 2;
     let server = Server::with(config).await;
@@ -182,7 +182,7 @@ async fn no_room_for_a_token_is_told_and_the_pairing_waits() {
 }
 
 #[tokio::test]
-async fn what_is_no_pairing_is_refused() {
+async fn malformed_pairing_requests_are_refused_and_not_counted() {
     let mut config = unlimited();
     config.limits.pairings_per_minute = 3;
     let server = Server::with(config).await;
@@ -217,7 +217,7 @@ async fn what_is_no_pairing_is_refused() {
 }
 
 #[tokio::test]
-async fn an_administrator_claims_for_others() {
+async fn admin_claims_pairing_code_for_other_user() {
     let server = Server::start().await;
     let (ana, admin) = (server.user("ana").await, server.admin().await);
     let (device_code, code) = begin(&server, json!({"name": "lamp"})).await;

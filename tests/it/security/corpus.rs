@@ -68,26 +68,26 @@ fn run(name: &str, target: fn(&[u8])) {
 }
 
 #[test]
-fn inbound() {
+fn inbound_parser_survives_mutated_seeds() {
     run("inbound", fuzz::inbound);
 }
 
 #[test]
-fn credential() {
+fn credential_parser_survives_mutated_seeds() {
     run("credential", fuzz::credential);
 }
 
 #[test]
-fn body() {
+fn body_parser_survives_mutated_seeds() {
     run("body", fuzz::body);
 }
 
 #[test]
-fn mailbox_key() {
+fn mailbox_key_parser_survives_mutated_seeds() {
     run("mailbox_key", fuzz::mailbox_key);
 }
 
 #[test]
-fn config() {
+fn config_parser_survives_mutated_seeds() {
     run("config", fuzz::config);
 }

@@ -33,7 +33,7 @@ fn is_empty(dir: &Path) -> bool {
 }
 
 #[tokio::test]
-async fn a18_a_directory_that_everybody_writes_to() {
+async fn a18_world_writable_data_directory_is_refused() {
     for mode in [0o777, 0o702, 0o1777] {
         let (dir, data) = dir_with(mode);
         refused(dir.path(), "data can be written by everybody").await;
@@ -43,7 +43,7 @@ async fn a18_a_directory_that_everybody_writes_to() {
 }
 
 #[tokio::test]
-async fn a18_a_symbolic_link() {
+async fn a18_symbolic_link_as_data_directory_is_refused() {
     let (dir, data) = dir_with(0o700);
     let elsewhere = dir.path().join("elsewhere");
     std::fs::rename(&data, &elsewhere).unwrap();
@@ -65,7 +65,7 @@ async fn a18_a_symbolic_link() {
 }
 
 #[tokio::test]
-async fn a18_a_directory_of_somebody_else() {
+async fn a18_data_directory_of_another_user_is_refused() {
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIPPED: only root can give a directory to somebody else");
         return;
@@ -77,7 +77,7 @@ async fn a18_a_directory_of_somebody_else() {
 }
 
 #[tokio::test]
-async fn a18_a_second_instance() {
+async fn a18_second_instance_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let first = Running::start(dir.path()).await;
     refused(dir.path(), "another qy-lty is using").await;

@@ -103,18 +103,18 @@ async fn flood_of_pings(floods: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a05_pings_are_cut_and_others_do_not_notice() {
+async fn a05_ping_flood_is_closed_and_others_are_answered() {
     flood_of_pings(8).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: the reduced form runs every time"]
-async fn a05_a_million_pings_taken_in() {
+async fn a05_million_pings_are_closed_and_others_are_answered() {
     flood_of_pings(167).await;
 }
 
 #[tokio::test]
-async fn a05_pongs_that_were_asked_for_are_free() {
+async fn a05_solicited_pongs_count_against_no_limit() {
     let mut config = unlimited();
     config.limits.frames_per_minute = 60;
     let server = Server::with(config).await;
@@ -228,7 +228,7 @@ async fn a07_slow_heads_and_idle_sockets_are_dropped() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: the reduced form runs every time"]
-async fn a07_five_hundred_slow_heads_and_two_thousand_idle_sockets() {
+async fn a07_thousands_of_slow_heads_and_idle_sockets_are_dropped() {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let all = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
     rustix::process::setrlimit(rustix::process::Resource::Nofile, all).unwrap();
@@ -236,7 +236,7 @@ async fn a07_five_hundred_slow_heads_and_two_thousand_idle_sockets() {
 }
 
 #[tokio::test]
-async fn a07_one_address_cannot_take_all_sockets() {
+async fn a07_sockets_over_address_limit_are_closed() {
     let mut config = unlimited();
     (config.limits.sockets_per_address, config.limits.head_seconds) = (Some(20), 2);
     let server = Server::with(config).await;
@@ -263,7 +263,7 @@ async fn a07_one_address_cannot_take_all_sockets() {
 }
 
 #[tokio::test]
-async fn a07_when_all_sockets_are_taken_a_newcomer_waits_for_a_deadline() {
+async fn a07_newcomer_is_served_when_idle_sockets_time_out() {
     let mut config = unlimited();
     (config.limits.sockets, config.limits.head_seconds) = (20, 1);
     let server = Server::with(config).await;
@@ -283,7 +283,7 @@ async fn a07_when_all_sockets_are_taken_a_newcomer_waits_for_a_deadline() {
 }
 
 #[tokio::test]
-async fn a07_slow_bodies_get_408() {
+async fn a07_slow_body_gets_408() {
     let mut config = unlimited();
     config.limits.body_seconds = 1;
     let server = Server::with(config).await;
@@ -349,7 +349,7 @@ fn bombs() -> Vec<(&'static str, Vec<u8>, &'static [u16])> {
 }
 
 #[tokio::test]
-async fn a20_header_bombs_are_refused_and_cost_no_memory() {
+async fn a20_header_bombs_are_refused_without_memory() {
     let dir = tempfile::tempdir().unwrap();
     let server = Running::configured(dir.path(), ROOM).await;
     let address = server.address;

@@ -39,7 +39,7 @@ async fn lives(raw: &mut Raw, what: &str) {
 const HELLO: &[u8] = br#"{"type":"ping"}"#;
 
 #[tokio::test]
-async fn a01_broken_frames_are_1002() {
+async fn a01_broken_frame_is_closed_with_1002() {
     let unmasked = |first: u8, payload: &[u8]| [&[first, payload.len() as u8], payload].concat();
     let mut attacks = vec![
         ("an unmasked text".to_owned(), unmasked(FIN | TEXT, HELLO)),
@@ -77,7 +77,7 @@ async fn a01_broken_frames_are_1002() {
 }
 
 #[tokio::test]
-async fn a01_what_was_said_before_the_broken_frame_is_answered() {
+async fn a01_message_before_broken_frame_is_answered() {
     let server = limited(|_| ()).await;
     let ana = server.user("ana").await;
     let said = r#"{"type":"ping","ref":"1"}"#.as_bytes();
@@ -95,7 +95,7 @@ fn chat(said: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a02_text_that_is_not_utf8_is_1007() {
+async fn a02_text_that_is_not_utf8_is_closed_with_1007() {
     let bad: [(&str, &[u8]); 12] = [
         ("a byte that never occurs", b"\xff"),
         ("another one", b"\xc1\xbf"),
@@ -127,7 +127,7 @@ async fn a02_text_that_is_not_utf8_is_1007() {
 }
 
 #[tokio::test]
-async fn a02_characters_may_be_cut_by_fragments() {
+async fn a02_characters_split_by_fragments_are_accepted() {
     let server = limited(|_| ()).await;
     let ana = server.user("ana").await;
     let mut raw = Raw::session(server.address, &ana.token).await;
@@ -148,7 +148,7 @@ async fn a02_characters_may_be_cut_by_fragments() {
 
 /// 50 times too much at once, in four ways; the program may take none of it into its memory.
 #[tokio::test]
-async fn a03_too_much_at_once_is_1009_and_costs_no_memory() {
+async fn a03_message_over_limit_is_closed_with_1009_without_memory() {
     let dir = tempfile::tempdir().unwrap();
     let limits =
         "[limits]\nlogins_per_minute = 0\nconnects_per_minute = 0\nmessages_per_minute = 0\nuser_messages_per_minute = 0";
@@ -276,7 +276,7 @@ fn strange_values() -> Vec<Strange> {
 }
 
 #[tokio::test]
-async fn a04_broken_json_is_answered_and_the_connection_lives() {
+async fn a04_broken_json_gets_error_and_connection_stays_open() {
     let server = limited(|c| c.limits.max_message_chars = 0).await;
     let ana = server.user("ana").await;
     let mut raw = Raw::session(server.address, &ana.token).await;
@@ -299,7 +299,7 @@ async fn a04_broken_json_is_answered_and_the_connection_lives() {
 }
 
 #[tokio::test]
-async fn a04_depth_within_the_usual_bounds_too() {
+async fn a04_deep_json_within_usual_limits_gets_error() {
     let server = limited(|_| ()).await;
     let ana = server.user("ana").await;
     let mut raw = Raw::session(server.address, &ana.token).await;
@@ -328,7 +328,7 @@ fn endless(kind: &str, count: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a06_fragments_without_end_are_4008() {
+async fn a06_endless_fragments_are_closed_with_4008() {
     let server = limited(|_| ()).await; // the usual 6000 a minute
     let ana = server.user("ana").await;
     let mut watch = Raw::session(server.address, &ana.token).await;
@@ -349,7 +349,7 @@ async fn a06_fragments_without_end_are_4008() {
 }
 
 #[tokio::test]
-async fn a06_as_many_as_allowed_are_no_attack() {
+async fn a06_fragments_within_limit_are_accepted() {
     let server = limited(|c| c.limits.frames_per_minute = 60).await; // one more each second
     let ana = server.user("ana").await;
     let mut raw = Raw::session(server.address, &ana.token).await;

@@ -27,7 +27,7 @@ async fn guess(server: &Server, from: Ipv4Addr, name: &str, headers: &[(&str, &s
 }
 
 #[tokio::test]
-async fn a12_guesses_from_one_address_are_stopped() {
+async fn a12_guesses_from_one_address_get_429() {
     let server = guarded("").await;
     for _ in 0..10 {
         assert_eq!(guess(&server, address(1), "admin", &[]).await, 401);
@@ -41,7 +41,7 @@ async fn a12_guesses_from_one_address_are_stopped() {
 }
 
 #[tokio::test]
-async fn a12_the_own_password_can_not_be_guessed_with_a_stolen_token() {
+async fn a12_password_guesses_with_stolen_token_get_429() {
     let server = guarded("").await;
     let token = server.admin().await;
     let body = json!({"current_password": "wrong-password", "new_password": "stolen-password"}).to_string();
@@ -97,18 +97,18 @@ async fn owner_gets_in_while_attacked(n: u8, tries: usize) {
 }
 
 #[tokio::test]
-async fn a12_guesses_from_many_addresses_are_few_and_the_owner_gets_in() {
+async fn a12_guesses_from_many_addresses_are_bounded_and_owner_logs_in() {
     owner_gets_in_while_attacked(8, 9).await;
 }
 
 #[tokio::test]
 #[ignore = "long: the reduced form runs every time"]
-async fn a12_guesses_from_a_hundred_addresses_are_few_and_the_owner_gets_in() {
+async fn a12_guesses_from_hundred_addresses_are_bounded_and_owner_logs_in() {
     owner_gets_in_while_attacked(100, 9).await;
 }
 
 #[tokio::test]
-async fn a12_a_forwarded_address_is_believed_of_nobody() {
+async fn a12_forwarded_address_from_untrusted_client_is_ignored() {
     let server = guarded("\"192.0.2.1\"").await;
     for n in 0..10u8 {
         let spoofed = format!("203.0.113.{n}");
@@ -126,7 +126,7 @@ async fn a12_a_forwarded_address_is_believed_of_nobody() {
 }
 
 #[tokio::test]
-async fn a12_behind_a_trusted_proxy_its_word_counts_and_the_clients_does_not() {
+async fn a12_forwarded_address_is_taken_from_trusted_proxy_only() {
     let server = guarded("\"127.0.0.1\"").await;
     let proxy = Ipv4Addr::LOCALHOST;
     for n in 0..10 {
@@ -168,7 +168,7 @@ fn other(code: &str, n: u8) -> String {
 }
 
 #[tokio::test]
-async fn a15_guessing_burns_the_code_and_bars_who_guesses() {
+async fn a15_wrong_codes_burn_code_and_bar_user() {
     let server = Server::start().await;
     let (mallory, ana) = (server.user("mallory").await, server.user("ana").await);
     let (device_code, code) = begin(&server).await;
@@ -188,7 +188,7 @@ async fn a15_guessing_burns_the_code_and_bars_who_guesses() {
 }
 
 #[tokio::test]
-async fn a15_what_was_used_once_is_used_up() {
+async fn a15_used_code_is_refused() {
     let server = Server::start().await;
     let (ana, bob) = (server.user("ana").await, server.user("bob").await);
     let (device_code, code) = begin(&server).await;
@@ -206,7 +206,7 @@ async fn a15_what_was_used_once_is_used_up() {
 }
 
 #[tokio::test]
-async fn a15_who_asks_for_pairings_that_are_none_is_stopped() {
+async fn a15_polls_of_unknown_pairings_get_429() {
     let mut config = unlimited();
     config.limits.refusals_per_minute = 5;
     let server = Server::with(config).await;
@@ -219,7 +219,7 @@ async fn a15_who_asks_for_pairings_that_are_none_is_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a15_of_two_who_claim_at_once_one_wins() {
+async fn a15_concurrent_claims_have_one_winner() {
     let server = Server::start().await;
     let mut users = Vec::new();
     for n in 0..10 {
@@ -245,7 +245,7 @@ async fn a15_of_two_who_claim_at_once_one_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a15_a_device_that_asks_twice_at_once_gets_one_token() {
+async fn a15_concurrent_polls_give_one_token() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     for _ in 0..10 {

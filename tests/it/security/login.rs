@@ -64,7 +64,7 @@ fn spread(medians: [Duration; 3]) -> f64 {
 }
 
 #[tokio::test]
-async fn a10_a_log_in_does_not_tell_which_names_there_are() {
+async fn a10_unknown_name_is_answered_like_wrong_password_in_same_time() {
     let server = with_names().await;
     let mut spreads = Vec::new();
     while spreads.len() < 5 && !spreads.iter().any(|spread| *spread < 0.5) {
@@ -79,7 +79,7 @@ async fn a10_a_log_in_does_not_tell_which_names_there_are() {
 
 #[tokio::test]
 #[ignore = "long: the reduced form runs every time"]
-async fn a10_the_clock_tells_no_more_than_the_answer() {
+async fn a10_unknown_name_takes_same_time_over_thousand_log_ins() {
     let server = with_names().await;
     let medians = medians(&server, 1000).await;
     println!("medians of 1,000: {NAMES:?} {medians:?}, spread {:.2} %", spread(medians) * 100.0);
@@ -128,7 +128,7 @@ async fn latency(server: &Running, token: &str, load: impl Future<Output = ()>) 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a11_a_flood_of_log_ins_takes_neither_memory_nor_anybodys_time() {
+async fn a11_flood_of_log_ins_is_bounded_in_memory_and_latency() {
     let _turn = exclusive().await;
     let dir = tempfile::tempdir().unwrap();
     let more =
@@ -169,7 +169,7 @@ async fn a11_a_flood_of_log_ins_takes_neither_memory_nor_anybodys_time() {
 }
 
 #[tokio::test]
-async fn a11_a_password_that_is_too_long_is_not_even_hashed() {
+async fn a11_password_over_limit_is_not_hashed() {
     let mut config = unlimited();
     config.limits.push_bytes = 4 << 20;
     let server = Server::with(config).await;

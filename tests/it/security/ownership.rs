@@ -109,7 +109,7 @@ fn bodies(route: &Route, attacker: u64, victim: u64) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a14_what_is_another_users_does_not_exist() {
+async fn a14_foreign_objects_get_404_on_every_route() {
     let server = Server::start().await;
     let admin = server.admin().await;
     let (mallory, ana) = (world(&server, "mallory").await, world(&server, "ana").await);
@@ -138,7 +138,7 @@ async fn a14_what_is_another_users_does_not_exist() {
 }
 
 #[tokio::test]
-async fn a14_nor_by_an_id_in_a_body_or_a_query() {
+async fn a14_foreign_ids_in_body_or_query_are_refused() {
     let server = Server::start().await;
     let admin = server.admin().await;
     let (mallory, ana) = (world(&server, "mallory").await, world(&server, "ana").await);
@@ -178,7 +178,7 @@ async fn a14_nor_by_an_id_in_a_body_or_a_query() {
 }
 
 #[tokio::test]
-async fn a16_administrators_routes_are_for_administrators() {
+async fn a16_admin_routes_refuse_everybody_else() {
     let server = Server::start().await;
     let admin = server.admin().await;
     let ana = world(&server, "ana").await;
@@ -192,7 +192,7 @@ async fn a16_administrators_routes_are_for_administrators() {
     let before = everything().await;
     let (device, cookie) = (format!("Token {}", ana.device_token), format!("qy_lty_session={}", ana.device_token));
     let stranger = ("authorization", "Token qlt_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
-    for route in routes().filter(|route| for_administrators(route)) {
+    for route in routes().filter(for_administrators) {
         for id in ["1", &ana.user.id.to_string()] {
             let path = route.path.replace("{id}", id);
             for (query, headers, statuses) in [

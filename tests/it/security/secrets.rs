@@ -212,12 +212,12 @@ async fn secrets_stay_inside(rust_log: &str) {
 }
 
 #[tokio::test]
-async fn a09_no_secret_is_in_the_usual_log_nor_in_an_answer() {
+async fn a09_usual_log_and_answers_contain_no_secret() {
     secrets_stay_inside("").await;
 }
 
 #[tokio::test]
-async fn a09_no_secret_is_in_a_log_that_tells_of_everything() {
+async fn a09_log_at_rust_log_info_contains_no_secret() {
     secrets_stay_inside("info").await;
 }
 
@@ -324,11 +324,11 @@ async fn text_stays_text(rust_log: &str) {
 }
 
 #[tokio::test]
-async fn a17_text_of_strangers_forges_no_line_and_no_page() {
+async fn a17_hostile_text_forges_no_log_line_and_no_page() {
     text_stays_text("").await;
 }
 
 #[tokio::test]
-async fn a17_nor_in_a_log_that_tells_of_everything() {
+async fn a17_hostile_text_forges_no_line_at_debug() {
     text_stays_text("debug").await;
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{OnceCell, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
@@ -19,6 +19,7 @@ pub struct Server {
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Result<(), ServeError>>,
     config: Config,
+    admin: OnceCell<String>,
 }
 
 /// Returns a configuration without the rate limits that a test on one address would run into.
@@ -60,7 +61,7 @@ impl Server {
             let _ = stopped.await;
         };
         let running = tokio::spawn(serve(config.clone(), Some(ADMIN_PASSWORD.into()), listener, reloads, shutdown));
-        let server = Self { address, data, stop: Some(stop), running, config };
+        let server = Self { address, data, stop: Some(stop), running, config, admin: OnceCell::new() };
         server.get("/healthz", None).await; // the socket listens already; this waits for the first answer
         server
     }
@@ -107,9 +108,9 @@ impl Server {
         self.http("POST", "/api/auth/login", None, Some(&body)).await
     }
 
-    /// Returns a new token of the administrator.
+    /// Returns a token of the administrator, always the same one: a log-in costs a password hash.
     pub async fn admin(&self) -> String {
-        self.login("admin", ADMIN_PASSWORD).await.ok()["token"].as_str().unwrap().to_owned()
+        self.admin.get_or_init(async || http::log_in(self.address, "admin", ADMIN_PASSWORD).await).await.clone()
     }
 
     /// Creates a user with a token.

@@ -139,9 +139,12 @@ async fn write(mut stream: TcpStream, reply: Reply) -> Option<()> {
             let head = "HTTP/1.1 200 X\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
             stream.write_all(head.as_bytes()).await.ok()?;
             for event in events {
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    _ = stream.read(&mut unread) => return None,
+                // A sleep takes a millisecond at least.
+                if !pause.is_zero() {
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        _ = stream.read(&mut unread) => return None,
+                    }
                 }
                 stream.write_all(format!("data: {event}\n\n").as_bytes()).await.ok()?;
             }

@@ -21,7 +21,7 @@ async fn say(client: &mut Client, text: &str) -> Value {
 }
 
 #[tokio::test]
-async fn it_streams_remembers_and_forgets() {
+async fn chat_streams_keeps_turns_and_resets() {
     let stub = Stub::start(|_| Reply::Events(spoken(&["床前", "明月", "光"]), Duration::from_millis(5))).await;
     let mut config = with(stub.url("/v1/"));
     (config.chat.system, config.chat.turns) = ("你是一盏灯".into(), 2);
@@ -58,7 +58,7 @@ async fn it_streams_remembers_and_forgets() {
 }
 
 #[tokio::test]
-async fn one_that_does_not_stream_will_do() {
+async fn chat_without_streaming_model_is_answered() {
     let stub = Stub::start(|_| Reply::Json(200, r#"{"choices":[{"message":{"role":"assistant","content":"hi"}}]}"#.into())).await;
     let server = Server::with(with(stub.url("/v1"))).await;
     let mut client = server.connect(&server.admin().await).await;
@@ -66,7 +66,7 @@ async fn one_that_does_not_stream_will_do() {
 }
 
 #[tokio::test]
-async fn what_goes_wrong_is_told_and_nothing_hangs() {
+async fn chat_upstream_failure_is_reported() {
     type Case = (fn() -> Reply, &'static str);
     let replies: [Case; 7] = [
         (|| Reply::Json(500, "{}".into()), "answered 500"),
@@ -92,7 +92,7 @@ async fn what_goes_wrong_is_told_and_nothing_hangs() {
 }
 
 #[tokio::test]
-async fn one_that_fails_again_and_again_is_left_alone_and_the_builtin_may_stand_in() {
+async fn chat_upstream_that_keeps_failing_is_paused_and_builtin_answers() {
     let stub = Stub::start(|_| Reply::Json(503, "{}".into())).await;
     let mut config = with(stub.url("/v1"));
     config.chat.fallback = true;
@@ -110,7 +110,7 @@ async fn one_that_fails_again_and_again_is_left_alone_and_the_builtin_may_stand_
 }
 
 #[tokio::test]
-async fn a_long_answer_is_whole_and_an_endless_one_is_cut() {
+async fn chat_answer_is_cut_at_limit() {
     let words: Vec<String> = (0..7000).map(|n| (n % 10).to_string()).collect();
     let stub = Stub::start(move |got| match got.json()["messages"][0]["content"].as_str().unwrap() {
         "long" => Reply::Events(spoken(&words.iter().map(String::as_str).collect::<Vec<_>>()), Duration::ZERO),
@@ -130,7 +130,7 @@ async fn a_long_answer_is_whole_and_an_endless_one_is_cut() {
 }
 
 #[tokio::test]
-async fn what_was_forgotten_is_not_remembered_by_an_answer_under_way() {
+async fn chat_reset_during_answer_forgets_it() {
     let stub = Stub::start(|_| Reply::Events(spoken(&["ok"]), Duration::from_millis(100))).await;
     let server = Server::with(with(stub.url("/v1"))).await;
     let mut client = server.connect(&server.admin().await).await;
@@ -143,7 +143,7 @@ async fn what_was_forgotten_is_not_remembered_by_an_answer_under_way() {
 }
 
 #[tokio::test]
-async fn who_leaves_is_not_answered_any_more() {
+async fn chat_call_is_dropped_when_client_leaves() {
     let stub = Stub::start(|_| Reply::Hang).await;
     let server = Server::with(with(stub.url("/v1"))).await;
     let mut client = server.connect(&server.admin().await).await;
@@ -154,7 +154,7 @@ async fn who_leaves_is_not_answered_any_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_streams_one_hangs_and_a_hundred_others_are_not_slowed() {
+async fn hanging_chat_does_not_delay_hundred_others() {
     let fifty: Vec<String> = (0..50).map(|n| format!("{n} ")).collect();
     let stub = Stub::start(move |got| match got.json()["messages"][0]["content"].as_str().unwrap() {
         "hang" => Reply::Hang,
@@ -197,7 +197,7 @@ async fn one_streams_one_hangs_and_a_hundred_others_are_not_slowed() {
 }
 
 #[tokio::test]
-async fn a_user_has_a_rate_and_a_device_can_be_told() {
+async fn chat_rate_is_per_user_and_target_may_be_device() {
     let stub = Stub::start(|_| Reply::Events(spoken(&["好"]), Duration::ZERO)).await;
     let mut config = with(stub.url("/v1"));
     config.chat.per_minute = 2;
@@ -214,7 +214,7 @@ async fn a_user_has_a_rate_and_a_device_can_be_told() {
 }
 
 #[tokio::test]
-async fn keys_come_from_the_environment_or_from_credentials_and_stay_inside() {
+async fn keys_come_from_environment_or_credentials_directory() {
     for credentials in [false, true] {
         let stub = Stub::start(|_| Reply::Events(spoken(&["ok"]), Duration::ZERO)).await;
         let dir = tempfile::tempdir().unwrap();

@@ -29,7 +29,7 @@ fn with_qweather(stub: &Stub) -> Config {
 }
 
 #[tokio::test]
-async fn qweather_is_asked_once_for_all_who_ask_meanwhile() {
+async fn concurrent_weather_requests_share_one_upstream_call() {
     let stub = Stub::start(qweather).await;
     let mut config = with_qweather(&stub);
     config.weather.simulated = false;
@@ -59,7 +59,7 @@ async fn qweather_is_asked_once_for_all_who_ask_meanwhile() {
 }
 
 #[tokio::test]
-async fn whatever_qweather_does_wrong_is_told_and_nothing_hangs() {
+async fn qweather_failure_is_reported() {
     type Case = (fn() -> Reply, &'static str);
     let no_place = r#"{"error":{"status":400,"type":"https://dev.qweather.com/docs/resource/error-code/#no-such-location","title":"No Such Location"}}"#;
     let no_place: &'static str = no_place;
@@ -93,7 +93,7 @@ async fn whatever_qweather_does_wrong_is_told_and_nothing_hangs() {
 }
 
 #[tokio::test]
-async fn a_qweather_that_says_nothing_is_given_up() {
+async fn silent_qweather_times_out_without_blocking_connection() {
     let stub = Stub::start(|_| Reply::Hang).await;
     let mut config = with_qweather(&stub);
     config.weather.simulated = false;
@@ -105,7 +105,7 @@ async fn a_qweather_that_says_nothing_is_given_up() {
 }
 
 #[tokio::test]
-async fn where_qweather_fails_the_simulation_stands_in_or_the_failure_is_told() {
+async fn failing_qweather_falls_back_to_simulation() {
     let stub = Stub::start(|_| Reply::Json(500, "{}".into())).await;
     let server = Server::with(with_qweather(&stub)).await;
     let mut client = server.connect(&server.admin().await).await;
@@ -122,7 +122,7 @@ async fn where_qweather_fails_the_simulation_stands_in_or_the_failure_is_told() 
 }
 
 #[tokio::test]
-async fn a_station_of_ones_own_comes_first_while_it_is_fresh() {
+async fn fresh_observation_precedes_other_sources() {
     let mut config = roomy();
     config.weather.stale_seconds = 600;
     let server = Server::with(config).await;
@@ -158,7 +158,7 @@ async fn a_station_of_ones_own_comes_first_while_it_is_fresh() {
 }
 
 #[tokio::test]
-async fn with_a_catalogue_only_what_is_known_is_performed() {
+async fn catalog_restricts_songs_and_dances() {
     let server = Server::with(roomy()).await;
     let (admin, ana) = (server.admin().await, server.user("ana").await);
     let mut client = server.connect(&ana.token).await;
@@ -198,7 +198,7 @@ fn with_story(url: String) -> Config {
 }
 
 #[tokio::test]
-async fn a_type_of_ones_own_is_posted_and_answered() {
+async fn own_message_type_is_posted_and_answered() {
     let stub = Stub::start(|_| Reply::Json(200, r#"{"title":"灯", "pages":[1.50]}"#.into())).await;
     let server = Server::with(with_story(stub.url("/story"))).await;
     let ana = server.user("ana").await;
@@ -243,7 +243,7 @@ fn hmac(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_ones_own_program_does_wrong_is_told() {
+async fn own_handler_failure_is_reported() {
     let other = Stub::start(|_| Reply::Json(200, "1".into())).await;
     let elsewhere = other.url("/stolen").replace("127.0.0.1", "localhost");
     type Case = (Box<dyn Fn() -> Reply + Send + Sync>, &'static str);

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 #[tokio::test]
-async fn every_route_with_and_without_slash() {
+async fn handshake_routes_work_with_and_without_slash() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let device = server.device(&ana.token, true).await;
@@ -34,7 +34,7 @@ async fn every_route_with_and_without_slash() {
 }
 
 #[tokio::test]
-async fn every_place_of_a_credential_and_their_order() {
+async fn credential_places_are_accepted_in_order() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let token = ana.token.as_str();
@@ -64,7 +64,7 @@ async fn every_place_of_a_credential_and_their_order() {
 }
 
 #[tokio::test]
-async fn refusals_come_after_the_handshake() {
+async fn refused_credential_is_closed_after_handshake() {
     let server = Server::start().await;
     let (ana, bob) = (server.user("ana").await, server.user("bob").await);
     for (path, code) in [
@@ -89,7 +89,7 @@ async fn refusals_come_after_the_handshake() {
 }
 
 #[tokio::test]
-async fn a_bound_device_can_be_required() {
+async fn require_device_closes_users_without_primary_device() {
     let mut config = unlimited();
     config.server.require_device = true;
     let server = Server::with(config).await;
@@ -103,7 +103,7 @@ async fn a_bound_device_can_be_required() {
 }
 
 #[tokio::test]
-async fn what_is_no_websocket_is_answered_over_http() {
+async fn invalid_handshake_is_answered_over_http() {
     let server = Server::start().await;
     let token = server.admin().await;
     let status = async |path: String, headers: &[(&'static str, &str)]| match server.try_ws(&path, headers).await {
@@ -130,7 +130,7 @@ async fn what_is_no_websocket_is_answered_over_http() {
 }
 
 #[tokio::test]
-async fn handshakes_that_would_be_misread() {
+async fn ambiguous_handshakes_are_refused() {
     let server = Server::start().await;
     let token = server.admin().await;
     let path = format!("/ws/device/?token={token}");
@@ -156,7 +156,7 @@ async fn handshakes_that_would_be_misread() {
 }
 
 #[tokio::test]
-async fn the_five_answers() {
+async fn five_message_types_get_their_answers() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let mut client = server.connect(&ana.token).await;
@@ -191,7 +191,7 @@ async fn the_five_answers() {
 }
 
 #[tokio::test]
-async fn errors_keep_the_connection() {
+async fn message_errors_keep_connection_open() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let mut client = server.connect(&ana.token).await;
@@ -223,7 +223,7 @@ async fn errors_keep_the_connection() {
 }
 
 #[tokio::test]
-async fn a_pipeline_is_answered_in_order() {
+async fn pipelined_messages_are_answered_in_order() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let mut client = server.connect(&ana.token).await;
@@ -238,7 +238,7 @@ async fn a_pipeline_is_answered_in_order() {
 }
 
 #[tokio::test]
-async fn the_client_may_close() {
+async fn client_close_ends_session() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let mut client = server.connect(&ana.token).await;

@@ -33,7 +33,7 @@ async fn over(client: &mut Client) {
 }
 
 #[tokio::test]
-async fn messages_on_a_connection() {
+async fn messages_over_connection_limit_are_closed_with_4008() {
     let server = limited(|c| c.limits.messages_per_minute = 5).await;
     let ana = server.user("ana").await;
     let mut client = server.connect(&ana.token).await;
@@ -50,7 +50,7 @@ async fn messages_on_a_connection() {
 }
 
 #[tokio::test]
-async fn messages_of_a_user() {
+async fn messages_over_user_limit_are_closed_with_4008() {
     let server = limited(|c| c.limits.user_messages_per_minute = 6).await;
     let (ana, bob) = (server.user("ana").await, server.user("bob").await);
     let (mut one, mut two) = (server.connect(&ana.token).await, server.connect(&ana.token).await);
@@ -62,7 +62,7 @@ async fn messages_of_a_user() {
 }
 
 #[tokio::test]
-async fn frames_and_messages_by_size() {
+async fn message_over_size_is_refused_and_frame_over_size_closed() {
     let server = limited(|c| c.limits.max_frame_bytes = 65_536).await;
     let ana = server.user("ana").await;
     let mut client = server.connect(&ana.token).await;
@@ -80,7 +80,7 @@ async fn frames_and_messages_by_size() {
 }
 
 #[tokio::test]
-async fn protocol_errors_get_a_close_frame() {
+async fn protocol_errors_get_close_frame() {
     let server = limited(|_| ()).await;
     let ana = server.user("ana").await;
     for (what, bytes, code) in [
@@ -95,7 +95,7 @@ async fn protocol_errors_get_a_close_frame() {
 }
 
 #[tokio::test]
-async fn connections_of_a_user_and_of_an_address() {
+async fn connections_over_user_or_address_limit_are_closed_with_4101() {
     let server = limited(|c| c.limits.connections_per_user = 2).await;
     let (ana, bob) = (server.user("ana").await, server.user("bob").await);
     let (first, _second) = (server.connect(&ana.token).await, server.connect(&ana.token).await);
@@ -125,7 +125,7 @@ async fn refused(server: &Server, path: &str) -> Option<(u16, u64)> {
 }
 
 #[tokio::test]
-async fn connections_in_all() {
+async fn connections_over_total_limit_get_503() {
     let server = limited(|c| c.limits.connections = 1).await;
     let ana = server.user("ana").await;
     let _only = server.connect(&ana.token).await;
@@ -133,7 +133,7 @@ async fn connections_in_all() {
 }
 
 #[tokio::test]
-async fn handshakes_a_minute() {
+async fn handshakes_over_rate_get_429() {
     let server = limited(|c| c.limits.connects_per_minute = 3).await;
     let ana = server.user("ana").await;
     let path = format!("/ws/device/?token={}", ana.token);
@@ -146,7 +146,7 @@ async fn handshakes_a_minute() {
 }
 
 #[tokio::test]
-async fn refused_credentials_a_minute() {
+async fn refused_credentials_over_rate_get_429() {
     let server = limited(|c| c.limits.refusals_per_minute = 4).await;
     let ana = server.user("ana").await;
     for _ in 0..4 {
@@ -159,7 +159,7 @@ async fn refused_credentials_a_minute() {
 }
 
 #[tokio::test]
-async fn log_ins_a_minute() {
+async fn log_ins_over_rate_get_429() {
     let server = limited(|c| c.limits.logins_per_minute = 3).await;
     for _ in 0..3 {
         server.login("admin", "wrong").await.expect(401);
@@ -172,7 +172,7 @@ async fn log_ins_a_minute() {
 }
 
 #[tokio::test]
-async fn a_silent_client_is_pinged_and_given_up() {
+async fn silent_client_is_closed_with_4102_and_answering_one_stays() {
     let server = limited(|c| (c.limits.ping_seconds, c.limits.idle_seconds) = (1, 2)).await;
     let ana = server.user("ana").await;
     // This one answers pings, as every client does while it is polled: it gets more of them than the idle time has room for.
@@ -189,7 +189,7 @@ async fn a_silent_client_is_pinged_and_given_up() {
 }
 
 #[tokio::test]
-async fn zero_switches_a_limit_off() {
+async fn zero_disables_limits() {
     let off = |c: &mut Config| {
         let l = &mut c.limits;
         l.messages_per_minute = 0;

@@ -9,7 +9,7 @@ async fn ask(app: &mut Client, kind: &str, target: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_primary_device_that_is_away_gets_it_later_and_the_asker_hears_of_it() {
+async fn command_to_absent_primary_device_is_queued_and_acked_later() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     // Whether the device has its token before or after the app comes makes no difference.
@@ -43,7 +43,7 @@ async fn a_primary_device_that_is_away_gets_it_later_and_the_asker_hears_of_it()
 }
 
 #[tokio::test]
-async fn who_commands_its_own_primary_device_is_not_that_device() {
+async fn commander_of_own_primary_device_does_not_receive_command() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let device = server.device(&ana.token, true).await;
@@ -58,7 +58,7 @@ async fn who_commands_its_own_primary_device_is_not_that_device() {
 }
 
 #[tokio::test]
-async fn commands_keep_their_order_and_a_burst_is_no_flood() {
+async fn burst_of_commands_keeps_order() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let device = server.device(&ana.token, false).await;
@@ -88,7 +88,7 @@ async fn commands_keep_their_order_and_a_burst_is_no_flood() {
 }
 
 #[tokio::test]
-async fn what_was_never_received_is_never_called_acked() {
+async fn unreceived_command_expires_and_is_never_acked() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let device = server.device(&ana.token, false).await;
@@ -106,7 +106,7 @@ async fn what_was_never_received_is_never_called_acked() {
 }
 
 #[tokio::test]
-async fn one_that_is_there_gets_it_at_once() {
+async fn command_to_connected_device_is_sent_and_acked() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let mut app = server.connect(&ana.token).await;
@@ -128,7 +128,7 @@ async fn one_that_is_there_gets_it_at_once() {
 }
 
 #[tokio::test]
-async fn nobody_commands_what_is_not_theirs() {
+async fn command_to_foreign_device_is_forbidden() {
     let server = Server::start().await;
     let (ana, bob) = (server.user("ana").await, server.user("bob").await);
     let (mine, second) = (server.device(&ana.token, false).await, server.device(&ana.token, false).await);
@@ -147,7 +147,7 @@ async fn nobody_commands_what_is_not_theirs() {
 }
 
 #[tokio::test]
-async fn a_full_mailbox_says_so() {
+async fn command_to_full_mailbox_gets_error() {
     let mut config = unlimited();
     config.mailbox.messages = 2;
     let server = Server::with(config).await;
@@ -162,7 +162,7 @@ async fn a_full_mailbox_says_so() {
 }
 
 #[tokio::test]
-async fn what_plays_can_be_stopped() {
+async fn playing_song_or_dance_is_stopped() {
     let server = Server::start().await;
     let mut app = server.connect(&server.admin().await).await;
     for (kind, action) in [("sing", "stop_singing"), ("dance", "stop_dancing")] {

@@ -26,7 +26,7 @@ fn alerts() -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn every_name_exists_and_every_family_is_explained() {
+async fn dashboard_alerts_and_docs_name_existing_metrics() {
     let server = Server::start().await;
     let page = page(&server, &server.admin().await).await;
     let exists: BTreeSet<&str> = page.samples.keys().map(|sample| sample.split('{').next().unwrap()).collect();
@@ -62,7 +62,7 @@ fn value_of<'a>(text: &'a str, label: &str, operator: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn the_dashboard_imports_as_it_is() {
+fn dashboard_is_importable_json() {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     let variable = &dashboard["templating"]["list"][0];
     assert_eq!((variable["type"].as_str(), variable["query"].as_str()), (Some("datasource"), Some("prometheus")));
@@ -87,7 +87,7 @@ fn the_dashboard_imports_as_it_is() {
 }
 
 #[test]
-fn every_alert_is_explained() {
+fn alerts_are_explained_in_operations_docs() {
     let alerts = alerts();
     assert!(alerts.len() >= 12, "{alerts:?}");
     for alert in &alerts {

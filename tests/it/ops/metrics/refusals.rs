@@ -31,7 +31,7 @@ async fn counted(server: &Server, admin: &str, reason: &str) {
 }
 
 #[tokio::test]
-async fn at_the_handshake() {
+async fn refusals_at_handshake_are_counted_by_reason() {
     let (server, admin) = limited(|c| {
         (c.limits.connections_per_user, c.limits.connections, c.limits.refusals_per_minute) = (1, 3, 3);
         c.server.require_device = true;
@@ -70,7 +70,7 @@ async fn at_the_handshake() {
 }
 
 #[tokio::test]
-async fn on_a_connection() {
+async fn refusals_on_connection_are_counted_by_reason() {
     let (server, admin) = limited(|c| {
         (c.limits.messages_per_minute, c.limits.user_messages_per_minute) = (3, 4);
         (c.limits.frames_per_minute, c.limits.max_message_chars, c.limits.max_frame_bytes) = (10, 200, 1024);
@@ -122,7 +122,7 @@ async fn on_a_connection() {
 }
 
 #[tokio::test]
-async fn over_rest() {
+async fn refusals_over_rest_are_counted_by_reason() {
     let (server, admin) = limited(|c| {
         (c.limits.requests_per_minute, c.limits.pairings_per_minute, c.limits.devices_per_user) = (12, 1, 1);
         (c.limits.push_bytes, c.limits.body_seconds) = (1024, 1);
