@@ -1,17 +1,12 @@
 //! The names of the library that the tests use. Nothing else here imports it.
 
-pub use qy_lty::config::Config;
-pub use qy_lty::{ServeError, serve};
+pub use qy_lty::{Config, ServeError, serve};
 
 /// The functions that the fuzzers call.
-pub mod fuzz {
-    pub use qy_lty::fuzzing::{config, credential, inbound};
-    pub use qy_lty::rest::fuzz_body as body;
-    pub use qy_lty::store::fuzz_key as mailbox_key;
-}
+pub use qy_lty::fuzzing as fuzz;
 
 /// The configuration file that `config default` prints.
-pub const DEFAULT_CONFIG: &str = qy_lty::config::DEFAULT;
+pub use qy_lty::DEFAULT as DEFAULT_CONFIG;
 
 /// A caller of the REST API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +21,8 @@ pub enum Caller {
 impl Caller {
     pub const ALL: [Self; 5] = [Self::Anonymous, Self::Device, Self::Service, Self::User, Self::Admin];
 
-    fn actor(self) -> qy_lty::auth::Actor {
-        use qy_lty::auth::Actor;
+    fn actor(self) -> qy_lty::Actor {
+        use qy_lty::Actor;
         match self {
             Self::Anonymous => Actor::Anonymous,
             Self::Device => Actor::Device,
@@ -45,7 +40,7 @@ pub struct Route {
     pub method: &'static str,
     /// The path, with `{id}` and `{name}` for its parameters.
     pub path: &'static str,
-    row: &'static qy_lty::rest::Route,
+    row: &'static qy_lty::Route,
 }
 
 impl Route {
@@ -61,5 +56,5 @@ impl Route {
 
 /// Returns every route.
 pub fn routes() -> impl Iterator<Item = Route> {
-    qy_lty::rest::ROUTES.iter().map(|row| Route { method: row.verb.name(), path: row.path, row })
+    qy_lty::ROUTES.iter().map(|row| Route { method: row.verb.name(), path: row.path, row })
 }
