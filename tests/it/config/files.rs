@@ -126,7 +126,7 @@ async fn invalid_config_is_refused_by_every_command() {
         }
     }
     assert!(at.join("data/store").is_dir());
-    // No more than what a certificate that can't be read leaves behind: the data directory with an empty store.
+    // An unreadable certificate leaves no more behind than the data directory with an empty store.
     let user = program(at, &["--data-dir", "data", "user", "list", "--json"]);
     let (code, printed, said) = outcome(user).await;
     assert_eq!((code, printed.as_str()), (Some(0), "[]\n"), "{said}");

@@ -84,11 +84,11 @@ async fn reload_applies_live_settings_to_running_server() {
     let logged = server.reload(&text, READ).await;
     let changed = "changed=\"chat.model, chat.responder, chat.url, limits.connections_per_user, limits.max_message_chars, log.filter, server.origins\"";
     assert!(logged.contains(changed) && !logged.contains("restart"), "{logged}");
-    // The connection that is there: its limit, and who answers it.
+    // The open connection: its limit, and its responder.
     assert_eq!(client.ask(json!({"type": "chat_message", "message": "hi"})).await["message"], "from the model");
     let error = client.ask(json!({"type": "chat_message", "message": "x".repeat(100)})).await;
     assert_eq!(error["code"], "MESSAGE_TOO_LARGE", "{error}");
-    // A page of the new origin, over both ways; and the seats, which count who was there before.
+    // A page of the new origin, over WebSocket and HTTP; and the limit of connections, which counts those open before.
     let _second = server.try_connect(&token, ORIGIN).await.unwrap();
     let _third = server.try_connect(&token, ORIGIN).await.unwrap();
     let mut fourth = Client::open(server.running.address, &format!("/ws/device/?token={token}"), &[]).await.unwrap();

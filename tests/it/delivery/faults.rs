@@ -1,4 +1,4 @@
-//! When the world fails: a full disk, a peer that has vanished without a word, a caller who loses every right meanwhile.
+//! Failures around the server: full disks, vanished peers, and callers who lose their rights during a request.
 
 use std::path::Path;
 
@@ -80,7 +80,7 @@ async fn message_written_to_vanished_peer_reaches_next_connection() {
     (config.limits.ping_seconds, config.limits.idle_seconds) = (1, 2);
     let server = Server::with(config).await;
     let ana = server.user("ana").await;
-    // Connected, and then dead to the world: it reads nothing and answers nothing, but its socket stays open.
+    // Connected, but it reads nothing and answers nothing; its socket stays open.
     let vanished = server.connect(&ana.token).await;
     let path = format!("/api/messages/user/{}", ana.id);
     let sent = server.post(&path, &ana.token, json!({"message": "m"})).await.ok();
@@ -88,7 +88,7 @@ async fn message_written_to_vanished_peer_reaches_next_connection() {
     let receipt = format!("/api/messages/{}", sent["data"]["id"]);
     eventually("it was written", async || server.get(&receipt, Some(&ana.token)).await.ok()["data"]["status"] == "sent").await;
     let admin = server.admin().await;
-    eventually("the peer is given up", async || {
+    eventually("the peer is disconnected", async || {
         server.get("/api/monitor/connections", Some(&admin)).await.ok()["data"]["total_connections"] == 0
     })
     .await;
@@ -114,7 +114,7 @@ async fn caller_disabled_while_sending_body_gets_401() {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    // The server asks for the body: it has looked at the credential once.
+    // The server asks for the body: it has checked the credential once.
     while !answer.ends_with(b"\r\n\r\n") {
         assert_ne!(timeout(DEADLINE, stream.read_buf(&mut answer)).await.unwrap().unwrap(), 0);
     }

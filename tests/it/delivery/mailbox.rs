@@ -1,4 +1,4 @@
-//! Nothing is lost: what is queued waits until it has been received.
+//! Queued messages: they are kept until they have been acknowledged.
 
 use crate::support::{Client, DEADLINE, Server, User, eventually, roomy};
 use futures_util::{SinkExt, StreamExt};
@@ -15,7 +15,7 @@ pub(super) async fn receipt(server: &Server, token: &str, id: u64) -> Value {
     server.get(&format!("/api/messages/{id}"), Some(token)).await.ok()["data"].clone()
 }
 
-/// A connection whose pongs the test sends, or does not: its pings are handed out.
+/// A connection that hands out pings; the test sends the pongs, or does not.
 struct Mute {
     client: Client,
 }
@@ -97,7 +97,7 @@ async fn unacknowledged_messages_are_delivered_again() {
     let path = format!("/ws/device/?token={}", ana.token);
     let (mut mute, _) = Mute::connect(&server, &path).await;
     assert_eq!(mute.until_ping().await.len(), 2);
-    // Written, not received: the pong has not been sent. Then the line goes dead.
+    // Written, not acknowledged: the pong has not been sent. Then the connection is lost.
     eventually("they count as sent", async || receipt(&server, &ana.token, ids[1]).await["status"] == "sent").await;
     drop(mute);
     let mut client = server.ws(&path).await;

@@ -23,7 +23,7 @@ async fn serve(dir: &Path, disk: &Disk) -> Running {
     Running::configured(dir, &format!("data_dir = \"{}\"\n{limits}", data.display())).await
 }
 
-/// One trial: how many accepted messages were compared.
+/// Runs one trial and returns the number of accepted messages that were compared.
 async fn trial(n: u32) -> Option<usize> {
     let dir = tempfile::tempdir().unwrap();
     let disk = Disk::ext4(dir.path(), 128)?;
@@ -44,7 +44,7 @@ async fn trial(n: u32) -> Option<usize> {
         tokio::time::sleep(Duration::from_millis(rand::random_range(20..1500))).await;
     }
     server.signal("STOP");
-    // What was answered before the stop may still be on its way to the records.
+    // Responses from before the stop may still be on their way to the records.
     tokio::time::sleep(Duration::from_millis(100)).await;
     load.stop.store(true, Ordering::Release);
     let copy = disk.copy(dir.path());

@@ -1,4 +1,4 @@
-//! Pushing: who gets what, and what happens to who is too slow.
+//! Pushes: their recipients, and readers that are too slow.
 
 use crate::support::{Server, unlimited};
 use serde_json::{Value, json};
@@ -174,8 +174,8 @@ async fn slow_reader_is_closed_and_others_receive_all() {
     let slow = server.connect(&ana.token).await; // reads nothing from here on
     let mut quick = server.connect(&bob.token).await;
     let body = json!({"message": "x".repeat(200_000), "delivery": "live"});
-    // Fills the kernel's buffers, then waits for the deadline; the quick one hears every message meanwhile. These are live:
-    // what was queued would wait for the slow one.
+    // Fills the kernel's buffers, then waits for the deadline; the quick one receives every message meanwhile. These are live:
+    // queued ones would be kept for the slow one.
     crate::support::eventually("the slow one is closed", async || {
         server.post("/api/messages/broadcast/", &admin, body.clone()).await.ok();
         assert_eq!(quick.json().await["type"], "system");

@@ -1,4 +1,4 @@
-//! The bounds of a mailbox, the end of a message's time, repeated sends, and queues seen and cleared from outside.
+//! Mailbox limits, expiry, idempotency keys, and queues that are listed and cleared.
 
 use serde_json::json;
 
@@ -100,7 +100,7 @@ async fn queue_is_listed_and_cleared_only_by_owner_and_admin() {
     server.get(&format!("/api/messages/{id}"), Some(&ana.token)).await.expect(404);
     send(&server, &ana, json!(2)).await;
     assert_eq!(server.http("DELETE", "/api/queue", Some(&admin), None).await.ok()["data"]["messages"], 1);
-    // Who goes takes the mailbox along.
+    // A deleted user's mailbox is deleted, too.
     send(&server, &ana, json!(3)).await;
     server.http("DELETE", &format!("/api/users/{}", ana.id), Some(&admin), None).await.ok();
     assert_eq!(server.get("/api/queue", Some(&admin)).await.ok()["data"]["messages"], 0);

@@ -20,19 +20,19 @@ async fn run_with(at: &Path, args: &[&str], input: &str) -> Output {
     timeout(DEADLINE, child.wait_with_output()).await.expect("ends in time").unwrap()
 }
 
-/// Runs a command that works; what it prints.
+/// Runs a command that succeeds and returns its standard output.
 async fn run(at: &Path, args: &[&str]) -> String {
     let output = run_with(at, args, "").await;
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The same, in JSON.
+/// Runs a command with `--json` that succeeds and returns its output.
 async fn json(at: &Path, args: &[&str]) -> Value {
     serde_json::from_str(&run(at, &[args, &["--json"]].concat()).await).unwrap()
 }
 
-/// Runs a command that does not; what it says.
+/// Runs a command that fails and returns its standard error.
 async fn refused(at: &Path, args: &[&str]) -> String {
     let output = run_with(at, args, "").await;
     assert!(!output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stdout));
@@ -169,7 +169,7 @@ async fn tail_prints_messages_of_user_and_broadcasts() {
     }
     let mut tail = program(at, &["--config", "c.toml", "tail", "ana", "--json"]).spawn().unwrap();
     let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
-    // It hears from some moment on; so messages are sent until one is heard.
+    // It follows from some moment on; so messages are sent until one is printed.
     let mut sent = 0;
     let first = loop {
         sent += 1;

@@ -1,4 +1,4 @@
-//! Whether the server knows how it is: `/readyz` names what is wrong, `/healthz` only lives.
+//! `/readyz`, which names the check that fails, and `/healthz`, which only answers.
 
 use std::path::Path;
 
@@ -35,7 +35,7 @@ async fn get(server: &Running, path: &str) -> Answer {
     http::call(server.address, "GET", path, "", "").await
 }
 
-/// Whether `/readyz` is 503 for that reason.
+/// Returns true if `/readyz` is 503 for that reason.
 async fn not_ready(server: &Running, why: &str) -> bool {
     let answer = get(server, "/readyz").await;
     (answer.status.as_u16(), &answer.json["code"], &answer.json["message"])

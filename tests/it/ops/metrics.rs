@@ -1,4 +1,4 @@
-//! What a collector reads and what an administrator is shown, against the real server.
+//! The metrics that collectors read, and the figures that administrators are shown.
 
 mod documents;
 mod refusals;
@@ -22,7 +22,7 @@ async fn ask(at: SocketAddr, method: &str, path: &str) -> Reply {
     raw::exchange(TcpStream::connect(at).await.unwrap(), &raw::request(method, path, &[], "")).await
 }
 
-/// A model that talks for a second and a half, a weather service that fails, a program that answers.
+/// A model that takes a second and a half, a weather service that fails, a handler that answers.
 async fn sources() -> (Stub, Config) {
     let stub = Stub::start(|got| match got.line.as_str() {
         line if line.contains("/chat/completions") => Response::Events(spoken(&["一", "二"]), Duration::from_millis(500)),
@@ -38,7 +38,7 @@ async fn sources() -> (Stub, Config) {
     (stub, config)
 }
 
-/// One of everything: afterwards every family has moved but those that are rightly at rest.
+/// After one of everything each family has moved, but for those that must not.
 #[tokio::test]
 async fn metrics_after_one_of_everything_have_moved() {
     let (_stub, mut config) = sources().await;
@@ -68,7 +68,7 @@ async fn metrics_after_one_of_everything_have_moved() {
     }
     let own = server.device_token(&ana.token, device).await;
     let lamp = server.connect(&own).await; // hears what the device is to perform
-    // What nobody fetches: it waits, and ends.
+    // Messages that nobody fetches: one stays in the queue, one expires.
     let bob = server.user("bob").await;
     let to_bob = format!("/api/messages/user/{}", bob.id);
     server.post(&to_bob, &admin, json!({"message": 1, "ttl": 1})).await.ok();
@@ -199,7 +199,7 @@ async fn metrics_listener_serves_metrics_only_and_ends_with_server() {
     assert!(TcpStream::connect(at).await.is_err(), "it has ended with the server");
 }
 
-/// What is shown of one operation.
+/// The figures of one operation.
 async fn shown(server: &Server, admin: &str, operation: &str) -> Value {
     let all = server.get("/api/monitor/performance", Some(admin)).await.ok()["data"]["operations"].clone();
     all.as_array().unwrap().iter().find(|o| o["operation"] == operation).unwrap_or_else(|| panic!("no {operation}")).clone()

@@ -1,4 +1,4 @@
-//! The program itself: the first minute, what it refuses to start on, and how it stops.
+//! The process: first start, refused starts, shutdown.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::support::program::{Running, configure, output, program};
 use crate::support::{Client, eventually, http};
 
-/// Runs the program to its end and returns the exit code and what it said.
+/// Runs the program to its end and returns the exit code and its standard error.
 async fn outcome(at: &Path, args: &[&str]) -> (Option<i32>, String) {
     let output = output(program(at, args)).await;
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())

@@ -1,4 +1,4 @@
-//! What the program says to systemd, and the sockets that it takes from it. `tests/external/systemd/run.sh` does the same with a real one.
+//! Notifications to systemd, and sockets passed by it. `tests/external/systemd/run.sh` does the same with a real systemd.
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -75,7 +75,7 @@ async fn ask(stream: TcpStream) -> Reply {
 #[tokio::test]
 async fn connection_between_two_runs_is_accepted_by_second() {
     let dir = tempfile::tempdir().unwrap();
-    // What the file says does not count: nobody may listen there.
+    // The address in the file does not count; nobody can listen there.
     std::fs::write(dir.path().join("c.toml"), "[server]\nlisten = \"192.0.2.1:1\"\n").unwrap();
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = held.local_addr().unwrap();

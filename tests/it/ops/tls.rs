@@ -1,4 +1,4 @@
-//! Encryption on the wire: our own certificate, a given one, one that changes, and the way from HTTP to HTTPS.
+//! TLS: self-signed, given and renewed certificates, and the redirect from HTTP.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -90,7 +90,7 @@ async fn self_signed_certificate_is_made_for_configured_names() {
     let answer: Value = serde_json::from_str(&client.next().await.unwrap().unwrap().into_text().unwrap()).unwrap();
     assert_eq!(answer["message"].as_str().unwrap().chars().count(), 9000 + "收到消息:".chars().count());
 
-    // Plain HTTP on the encrypted port is no way in.
+    // Plain HTTP on the encrypted port gets no response.
     let plain = raw::exchange(TcpStream::connect(server.address).await.unwrap(), &raw::request("GET", "/", &[], "")).await;
     assert_eq!(plain.status, 0, "{plain:?}");
     assert!(!plain.head.contains("HTTP/1.1"), "{plain:?}");

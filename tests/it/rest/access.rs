@@ -1,10 +1,10 @@
-//! Who may call what: the table of routes walked completely, with every kind of caller.
+//! The table of routes: every route called by every kind of caller.
 
 use crate::support::api::{Caller, routes};
 use crate::support::{Server, User, unlimited};
 use serde_json::json;
 
-/// A fresh token of each kind, since some calls use theirs up.
+/// Creates a token of a kind; some calls revoke theirs.
 async fn token(server: &Server, caller: Caller, user: &User, device: u64) -> Option<String> {
     let made = match caller {
         Caller::Anonymous => return None,
@@ -16,7 +16,7 @@ async fn token(server: &Server, caller: Caller, user: &User, device: u64) -> Opt
     Some(made.expect(201)["data"]["token"].as_str().unwrap().to_owned())
 }
 
-/// Who may call what, written out by hand: a change of the table in the program must be made here, too.
+/// The callers that each route allows, written by hand: a change of the program's table must be made here, too.
 /// a: anyone, t: with any token, s: devices, services and administrators, w: services and administrators, p: users, administrators and services, u: users and administrators, r: administrators ("root").
 const RULES: &[(&str, &str)] = &[
     ("POST /api/auth/login", "a"),

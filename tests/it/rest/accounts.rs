@@ -228,7 +228,7 @@ async fn devices_are_hidden_from_users_without_them() {
     assert_eq!(server.post("/api/devices", &bob.token, body).await.expect(409)["code"], "taken");
     let path = format!("/api/devices/{id}");
 
-    // Whose it is not, for them it does not exist, whatever they try.
+    // For users without it the device does not exist, whatever they try.
     for (method, sub, body) in [
         ("GET", "", None),
         ("PATCH", "", Some(json!({"name": "mine"}))),
@@ -258,7 +258,7 @@ async fn devices_are_hidden_from_users_without_them() {
     let shared = server.http("PATCH", &path, Some(&admin), Some(&share)).await.ok();
     assert_eq!(shared["data"]["user_ids"], json!([ana.id, bob.id]));
     server.get(&path, Some(&bob.token)).await.ok();
-    // Ana gives it away: she no longer stands for it and is asked to come back; Bob keeps it.
+    // Ana unbinds it: her connection, which acted as the device, is asked to reconnect; Bob keeps it.
     server.http("DELETE", &path, Some(&ana.token), None).await.ok();
     assert_eq!(client.closed().await, 1001);
     server.get(&path, Some(&ana.token)).await.expect(404);

@@ -1,4 +1,4 @@
-//! What browsers get: a log-in in a cookie, the second secret that goes with it, headers that tie pages down, and CORS.
+//! Browsers: log-in with a cookie, its CSRF token, security headers, and CORS.
 
 use crate::support::http::Browser;
 use crate::support::raw::{HERE, Reply, ask};
@@ -15,7 +15,7 @@ fn cookie(answer: &Answer) -> (String, Vec<String>) {
     let (name, value) = first.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())).unwrap();
     let mut attributes: Vec<String> = parts.collect();
     attributes.sort();
-    // The prefix tells browsers that no other host may set it; they ask for HTTPS in return.
+    // Browsers accept a cookie with this prefix from its own host alone, and only over HTTPS.
     let secure = attributes.contains(&"Secure".to_owned());
     assert_eq!(name, if secure { "__Host-qy_lty_session" } else { "qy_lty_session" });
     (value, attributes)
@@ -34,7 +34,7 @@ async fn browser_log_in_puts_token_only_in_cookie() {
     assert_eq!(body["data"]["user"], json!({"id": ana.id, "username": "ana", "role": "user"}));
     assert!(browser.csrf.len() == 32 && !token.contains(&browser.csrf));
 
-    // A page that was loaded anew has only its cookie, and learns the rest.
+    // A page that is loaded again has only its cookie; the rest comes from here.
     let me = browser.call(&server, "GET", "/api/auth/me", &[], "").await;
     assert!(!me.text.contains(&token[4..]));
     let me = me.ok();
@@ -93,7 +93,7 @@ async fn cookie_without_csrf_token_changes_nothing() {
     }
     browser.call(&server, "POST", "/api/devices", &[("x-csrf-token", &browser.csrf)], LAMP).await.expect(201);
     browser.call(&server, "DELETE", &path, &[("x-csrf-token", &browser.csrf)], "").await.ok();
-    // Where a page names a token itself, the cookie does not count: neither for it nor against it.
+    // A token in the request replaces the cookie: the cookie counts neither for it nor against it.
     let wrong = [("authorization", "Token wrong"), ("x-csrf-token", browser.csrf.as_str())];
     browser.call(&server, "GET", "/api/auth/me", &wrong, "").await.expect(401);
     let right = format!("Token {}", bob.token);
@@ -115,7 +115,7 @@ async fn cookie_from_foreign_origin_is_refused() {
         assert_eq!(call("https://evil.example").await.expect(403)["code"], "foreign_origin");
         call(&own).await.expect(good);
     }
-    // Nor does a foreign page log a browser in, as somebody else perhaps.
+    // A foreign page cannot log a browser in, as another user perhaps.
     let body = json!({"username": "ana", "password": ana.password, "cookie": true}).to_string();
     let headers = [("content-type", "application/json"), ("origin", "https://evil.example")];
     let answer = server.raw_http("POST", "/api/auth/login", &headers, body.as_bytes()).await;

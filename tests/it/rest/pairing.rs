@@ -3,7 +3,7 @@
 use crate::support::{Answer, Server, unlimited};
 use serde_json::{Value, json};
 
-/// What a device asks for; it has no credential.
+/// A device's request; it has no credential.
 async fn pair(server: &Server, body: Value) -> Answer {
     server.http("POST", "/api/devices/pair", None, Some(&body.to_string())).await
 }
@@ -87,7 +87,7 @@ async fn pairing_poll_before_interval_gets_429() {
     assert!((1..=5).contains(&wait));
     let early = early.expect(429);
     assert_eq!((&early["code"], &early["retry_after"]), (&json!("too_many_requests"), &json!(wait)));
-    // Impatience costs nothing but the wait, not even once the code is claimed.
+    // Polling too early costs only the wait, even once the code is claimed.
     claim(&server, &ana.token, &code).await.expect(201);
     poll(&server, &device_code).await.expect(429);
     crate::support::eventually("its turn comes", async || poll(&server, &device_code).await.status == 200).await;
@@ -128,7 +128,7 @@ async fn claim_with_foreign_serial_is_refused_and_code_stays_open() {
     let (id, old) = paired(&server, &ana.token, json!({"serial": "S1"})).await;
     let mut client = server.connect(&old).await;
     let (device_code, code) = begin(&server, json!({"serial": "S1"})).await;
-    // More often than wrong codes are forgiven: this is none.
+    // More often than wrong codes are allowed: this is not a wrong code.
     for _ in 0..6 {
         assert_eq!(claim(&server, &bob.token, &code).await.expect(409)["code"], "taken");
     }
@@ -207,7 +207,7 @@ async fn malformed_pairing_requests_are_refused_and_not_counted() {
     for device_code in ["", "qlp_x", &ana.token] {
         poll(&server, device_code).await.expect(410);
     }
-    // What was refused has not been counted.
+    // Refused requests have not been counted.
     for _ in 0..3 {
         begin(&server, json!({})).await;
     }

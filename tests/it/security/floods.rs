@@ -1,4 +1,4 @@
-//! Attacks by number and by patience: pings without end, slow heads and bodies, idle sockets, header bombs.
+//! Attacks by number and by slowness: pings without end, slow heads and bodies, idle sockets, header bombs.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -279,7 +279,7 @@ async fn a07_newcomer_is_served_when_idle_sockets_time_out() {
     let waited = start.elapsed();
     assert!(waited > Duration::from_millis(500) && waited < USUAL_HEAD_TIMEOUT, "{waited:?}");
     session.send(&text(r#"{"type":"ping"}"#)).await;
-    assert_eq!(session.event().await["type"], "pong", "a session needs no seat");
+    assert_eq!(session.event().await["type"], "pong", "a session needs no permit");
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ async fn a12_password_guesses_with_stolen_token_get_429() {
     assert_eq!(statuses, [vec![401; 9], vec![429; 3]].concat());
 }
 
-/// What one attacker got.
+/// One attacker and the statuses of its guesses.
 struct Attack {
     from: Ipv4Addr,
     statuses: Vec<u16>,

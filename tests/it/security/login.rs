@@ -1,5 +1,4 @@
-//! Attacks on credentials: what a log-in tells, floods of them, guesses from one address and from many, guesses at pairing
-//! codes, and a data directory that others can reach.
+//! Attacks on log-in: probing for names, and floods.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,7 +43,7 @@ async fn medians(server: &Server, rounds: usize) -> [Duration; 3] {
     for round in 0..rounds {
         for n in 0..NAMES.len() {
             let who = (n + round) % NAMES.len();
-            // The disabled one's right password tells nothing, either.
+            // The right password of the disabled user changes nothing, either.
             let password = if NAMES[who] == "eve" && round % 2 == 0 { "eve-password" } else { "wrong-password" };
             let (heard, took) = timed(server, NAMES[who], password).await;
             assert_eq!(heard, first, "{}", NAMES[who]);
@@ -57,7 +56,7 @@ async fn medians(server: &Server, rounds: usize) -> [Duration; 3] {
     })
 }
 
-/// How far the slowest is above the fastest, as a part of the latter.
+/// The distance of the slowest from the fastest, as a fraction of the latter.
 fn spread(medians: [Duration; 3]) -> f64 {
     let (least, most) = (medians.iter().min().unwrap().as_secs_f64(), medians.iter().max().unwrap().as_secs_f64());
     (most - least) / least
@@ -86,9 +85,9 @@ async fn a10_unknown_name_takes_same_time_over_thousand_log_ins() {
     assert!(spread(medians) < 0.05, "{medians:?}");
 }
 
-/// A client that asks and waits for the answer, over and over, on a thread of its own until told to stop; its latencies.
+/// A client that asks and waits for the answer, over and over, on a thread of its own until `stop` is set; its latencies.
 fn echo(to: SocketAddr, token: String, stop: Arc<AtomicBool>) -> mpsc::Receiver<Vec<Duration>> {
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let measured = runtime.block_on(async {
@@ -102,9 +101,9 @@ fn echo(to: SocketAddr, token: String, stop: Arc<AtomicBool>) -> mpsc::Receiver<
             }
             measured
         });
-        tell.send(measured).unwrap();
+        sender.send(measured).unwrap();
     });
-    told
+    receiver
 }
 
 /// Two hundred log-ins at once: right, wrong, unknown, and far too long ones; what each was answered.
@@ -176,7 +175,7 @@ async fn a11_password_over_limit_is_not_hashed() {
     let long = "x".repeat(1 << 20);
     let statuses = join_all((0..60).map(|_| login(HERE, server.address, "admin", &long, &[]))).await;
     let statuses: Vec<u16> = statuses.iter().map(|heard| heard.status).collect();
-    assert_eq!(statuses, [401; 60], "more at once than could be hashed, and nobody is told that it is busy");
+    assert_eq!(statuses, [401; 60], "more at once than could be hashed, and nobody gets 503");
     let admin = server.admin().await;
     server.post("/api/users", &admin, json!({"username": "x", "password": long})).await.expect(400);
 }

@@ -1,4 +1,4 @@
-//! What is another user's, and what is for administrators: every route there is, with every id that fits.
+//! Other users' objects and administrators' routes: every route, with every id that fits.
 
 use serde_json::{Value, json};
 
@@ -71,7 +71,7 @@ impl World {
     }
 }
 
-/// Drops when somebody was last here, which looking changes, and when a message runs out, which is told anew each time.
+/// Drops the times of last use, which reading changes, and of expiry, which are computed for each response.
 fn forget_times(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -83,7 +83,7 @@ fn forget_times(value: &mut Value) {
     }
 }
 
-/// What could be done on a route: bodies that would be right for its owner.
+/// The bodies that a route takes from the owner.
 fn bodies(route: &Route, attacker: u64, victim: u64) -> Vec<Value> {
     match (route.method, route.path) {
         ("GET" | "DELETE", _) => vec![Value::Null],

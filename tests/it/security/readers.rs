@@ -61,11 +61,12 @@ fn reading(mut raw: Raw, until: Arc<Notify>) -> JoinHandle<(Vec<(u64, Value)>, u
     })
 }
 
-/// Waits until the server has ended the only session of user `id`, reads on while it waits for its last words to be taken, and
-/// returns what they are. It waits for 2 seconds, which begin with the line in the log.
-async fn last_words(server: &Running, id: u64, raw: &mut Raw) -> (u16, Value) {
-    let user = format!(" user={id} ");
-    let ended = async || server.log().lines().any(|line| line.contains("disconnected") && line.contains(&user));
+/// Waits until the server has ended the only session of user `id`, and reads on: the close code, and the event before it. The
+/// server waits 2 seconds for them to be read, which begin with the line in the log.
+async fn closed_after_session(server: &Running, id: u64, raw: &mut Raw) -> (u16, Value) {
+    let user = format!("user={id}");
+    let fields = |line: &str| line.split([' ', '{', '}', ':']).any(|field| field == user);
+    let ended = async || server.log().lines().any(|line| line.contains("disconnected") && fields(line));
     eventually("its session has ended", ended).await;
     SockRef::from(&raw.stream).set_recv_buffer_size(1 << 20).unwrap();
     raw.closed().await
@@ -90,8 +91,8 @@ async fn flood(server: &Running, load: &Load, count: usize) -> (usize, Vec<(u64,
     (live, accepted, refused)
 }
 
-/// Floods `count` slow readers with live and queued broadcasts until their sessions are ended. Half of them read on while the
-/// server waits for its last words to be taken, and learn why; the others read on when it waits no more.
+/// Floods `count` slow readers with live and queued broadcasts until their sessions are ended. Half of them read on as
+/// soon as their session has ended, and receive its close code; the others read on when the server has closed the sockets.
 async fn slow_readers(count: usize) {
     let dir = tempfile::tempdir().unwrap();
     let server = Running::configured(dir.path(), &format!("{ROOM}\nwrite_seconds = 2")).await;
@@ -105,8 +106,8 @@ async fn slow_readers(count: usize) {
     server.forget_peak();
     let (before, _) = server.memory();
 
-    let last_words = prompt_ones.iter_mut().zip(prompt).map(|(raw, user)| last_words(&server, user.id, raw));
-    let both = async { tokio::join!(flood(&server, &load, count), join_all(last_words)) };
+    let closed_after_session = prompt_ones.iter_mut().zip(prompt).map(|(raw, user)| closed_after_session(&server, user.id, raw));
+    let both = async { tokio::join!(flood(&server, &load, count), join_all(closed_after_session)) };
     let ((live, accepted, refused), words) = timeout(2 * DEADLINE, both).await.expect("all sessions are ended");
     let (_, peak) = server.memory();
     let (queued, more) = (accepted.len(), (peak - before) >> 10);
@@ -136,7 +137,7 @@ async fn slow_readers(count: usize) {
     assert!(peak < before + (64 << 20), "{before} bytes before, {peak} at most");
 }
 
-/// Whether the other end of any of these still holds it open, without having shut it down.
+/// Returns true if the server still holds any of these open, without having shut it down.
 fn held<'a>(sessions: impl IntoIterator<Item = &'a Raw>) -> bool {
     let ports: Vec<u16> = sessions.into_iter().map(|raw| raw.stream.local_addr().unwrap().port()).collect();
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();

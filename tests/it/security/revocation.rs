@@ -30,7 +30,7 @@ async fn a08_foreign_page_with_cookie_gets_403() {
             headers.extend(origins.iter().map(|origin| ("origin", *origin)));
             browser.call(&server, method, path, &headers, body).await
         };
-        // A page on another port of this machine is another page: it may knock at the WebSocket, but not with our cookie.
+        // A page on another port of this machine is another page: it may open the WebSocket, but not with our cookie.
         for origin in FOREIGN.into_iter().chain(["http://localhost:5173", "http://127.0.0.1", "http://evil.example"]) {
             assert_eq!(call(&[origin]).await.expect(403)["code"], "foreign_origin", "{method} {origin}");
             assert_eq!(call(&[&own, origin]).await.expect(403)["code"], "foreign_origin", "{method} own and {origin}");
@@ -88,7 +88,7 @@ async fn cut_off(what: &str, client: &mut Client) {
     assert!(seen[0].contains(r#""type":"disconnect","code":4001"#), "{what}: {seen:?}");
 }
 
-/// What ends a right: the call, with what stands in for the token's id and the user's.
+/// The calls that revoke a right, with placeholders for the ids of the token and the user.
 const ENDS: &[(&str, &str, &str, &str, &str)] = &[
     ("revoked", "own", "DELETE", "/api/auth/tokens/{token}", ""),
     ("logged out", "own", "POST", "/api/auth/logout", "{}"),
@@ -198,11 +198,11 @@ async fn a13_demoted_admin_loses_admin_routes_and_service_tokens() {
     let token = server.login("second", "second-password").await.ok()["token"].as_str().unwrap().to_owned();
     let made = server.post("/api/auth/tokens", &token, json!({"kind": "service"})).await.expect(201);
     let service = made["data"]["token"].as_str().unwrap();
-    let (mut office, mut person) = (server.connect(service).await, server.connect(&token).await);
+    let (mut bot, mut person) = (server.connect(service).await, server.connect(&token).await);
     server.get("/api/users", Some(&token)).await.ok();
     server.http("PATCH", &format!("/api/users/{id}"), Some(&admin), Some(r#"{"role":"user"}"#)).await.ok();
     server.post("/api/messages/broadcast", &admin, json!({"message": "to all"})).await.ok();
-    cut_off("demoted", &mut office).await;
+    cut_off("demoted", &mut bot).await;
     for route in routes().filter(for_administrators) {
         let path = route.path.replace("{id}", "1");
         server.http(route.method, &path, Some(&token), route.empty_body()).await.expect(403);

@@ -1,4 +1,4 @@
-//! What the program says, in its log and in its answers: no secret, and nothing of a stranger's text that is more than text.
+//! Logs and responses: they contain no secret, and no text of a client that acts as more than text.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -234,7 +234,7 @@ const NASTY: [&str; 8] = [
     "%1b[2J%0d%0aforged {} ${jndi:ldap://x}",
 ];
 
-/// Whether `c` does more than show itself.
+/// Returns true if `c` does more than show itself.
 fn acts(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')

@@ -23,7 +23,7 @@ pub struct Recipient {
     pub received: Mutex<Vec<(u64, String)>>,
 }
 
-/// What publishers and readers share.
+/// The state that publishers and readers share.
 pub struct Load {
     pub address: Mutex<SocketAddr>,
     pub admin: String,
@@ -67,7 +67,7 @@ impl Load {
         Some(id)
     }
 
-    /// Starts `count` publishers, which go on until told to stop, whatever happens to the server. One message in `large` has
+    /// Starts `count` publishers, which go on until [`Load::stop`] is set, whatever happens to the server. One message in `large` has
     /// 100 KB; 0: none.
     pub fn publish(self: &Arc<Self>, tasks: &mut JoinSet<()>, count: usize, large: u32) {
         for _ in 0..count {
@@ -116,7 +116,7 @@ impl Load {
         }
     }
 
-    /// Starts one reader a recipient that comes and goes until told to stop.
+    /// Starts one reader a recipient that connects and disconnects until [`Load::stop`] is set.
     pub fn come_and_go(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
         for who in 0..self.recipients.len() {
             let load = self.clone();

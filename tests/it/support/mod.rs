@@ -36,8 +36,7 @@ pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
     timeout(DEADLINE, waiting).await.unwrap_or_else(|_| panic!("never came true: {what}"));
 }
 
-/// The turn of the tests that load the machine or measure time: one of them runs at a time, so that they don't measure each
-/// other.
+/// Waits for the turn of a test that measures latencies under load. One runs at a time, so that they don't measure each other.
 pub async fn exclusive() -> tokio::sync::MutexGuard<'static, ()> {
     static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     TURN.lock().await

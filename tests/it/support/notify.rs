@@ -1,4 +1,4 @@
-//! What a service manager hears.
+//! A service manager that records notifications.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -29,12 +29,12 @@ impl Manager {
         &self.path
     }
 
-    /// How many datagrams have `words` in them.
+    /// Returns the number of datagrams that contain `words`.
     pub fn count(&self, words: &str) -> usize {
         self.heard.lock().unwrap().iter().filter(|text| text.contains(words)).count()
     }
 
-    /// All of them, in order.
+    /// Returns all of them, in order.
     pub fn heard(&self) -> Vec<String> {
         self.heard.lock().unwrap().clone()
     }

@@ -35,7 +35,7 @@ pub fn configure(at: &Path, toml: &str) {
     std::fs::write(at.join("c.toml"), format!("[server]\nlisten = \"127.0.0.1:0\"\n{toml}\n")).unwrap();
 }
 
-/// What a process has written on one of its outputs. A thread reads it, so that no full pipe holds the process up.
+/// The output of a process so far. A thread reads it, so that no full pipe holds the process up.
 struct Captured {
     text: Arc<Mutex<Vec<u8>>>,
     reading: JoinHandle<()>,

@@ -1,4 +1,4 @@
-//! Connections whose bytes a test writes itself: nothing between it and the wire that would refuse to send rubbish.
+//! The raw client: connections whose bytes a test writes itself, however malformed they are.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

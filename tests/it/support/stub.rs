@@ -1,4 +1,4 @@
-//! An upstream that does as it is told: a real HTTP server on a free port.
+//! An upstream with scripted responses: an HTTP server on a free port.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -28,12 +28,12 @@ impl Got {
     }
 }
 
-/// What to do with one.
+/// The response to a request.
 pub enum Reply {
     Json(u16, String),
     /// Server-sent events, each after a pause.
     Events(Vec<String>, Duration),
-    /// Says nothing until the other side goes.
+    /// Sends nothing until the caller goes away.
     Hang,
     /// Announces more than it sends, and closes.
     Cut(String),
@@ -74,7 +74,7 @@ impl Stub {
         self.got.lock().unwrap().clone()
     }
 
-    /// How many callers went away before they had their answer.
+    /// Returns the number of callers that went away before they had their response.
     pub fn gone(&self) -> usize {
         *self.gone.lock().unwrap()
     }
@@ -153,7 +153,7 @@ async fn write(mut stream: TcpStream, reply: Reply) -> Option<()> {
     }
 }
 
-/// The events in which a model says `pieces`.
+/// The events of a model's answer in `pieces`.
 pub fn spoken(pieces: &[&str]) -> Vec<String> {
     let delta = |text: &&str| serde_json::json!({"choices": [{"index": 0, "delta": {"content": text}}]}).to_string();
     pieces.iter().map(delta).chain(["[DONE]".to_owned()]).collect()

@@ -49,7 +49,7 @@ impl Client {
         self.send(value.to_string()).await;
     }
 
-    /// The next message that is not a ping or pong.
+    /// Returns the next message that is not a ping or pong.
     pub async fn next(&mut self) -> Option<Result<Message, tungstenite::Error>> {
         loop {
             match timeout(DEADLINE, self.stream.next()).await.expect("something comes in time") {
@@ -59,7 +59,7 @@ impl Client {
         }
     }
 
-    /// The next text message.
+    /// Returns the next text message.
     pub async fn text(&mut self) -> String {
         match self.next().await {
             Some(Ok(Message::Text(text))) => text.to_string(),
@@ -71,7 +71,7 @@ impl Client {
         serde_json::from_str(&self.text().await).unwrap()
     }
 
-    /// Asks and takes the next event.
+    /// Sends a message and returns the next event.
     pub async fn ask(&mut self, value: Value) -> Value {
         self.say(value).await;
         self.json().await

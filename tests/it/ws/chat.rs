@@ -103,7 +103,7 @@ async fn chat_upstream_that_keeps_failing_is_paused_and_builtin_answers() {
         assert_eq!((&event["message"], &event["source"]), (&json!("收到消息:x"), &json!("builtin")));
     }
     assert_eq!(stub.got().len(), 5);
-    // Nobody there at all.
+    // An address that nobody listens on.
     let server = Server::with(with("http://127.0.0.1:1/v1".into())).await;
     let mut client = server.connect(&server.admin().await).await;
     assert!(say(&mut client, "x").await["message"].as_str().unwrap().contains("can't be reached"));
@@ -150,7 +150,7 @@ async fn chat_call_is_dropped_when_client_leaves() {
     client.say(json!({"type": "chat_message", "message": "x"})).await;
     eventually("the model is asked", async || stub.got().len() == 1).await;
     drop(client);
-    eventually("and the call given up", async || stub.gone() == 1).await;
+    eventually("and the call dropped", async || stub.gone() == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -221,7 +221,7 @@ async fn own_message_type_is_posted_and_answered() {
         "as it was written: {}",
         got.body
     );
-    // What openssl makes of it: printf TIME.BODY | openssl dgst -sha256 -hmac s3cret
+    // The same as: printf TIME.BODY | openssl dgst -sha256 -hmac s3cret
     let (time, signature) = (got.header("x-qy-lty-timestamp").unwrap(), got.header("x-qy-lty-signature").unwrap());
     assert_eq!(signature, format!("sha256={}", hmac(&format!("{time}.{}", got.body))));
 

@@ -1,4 +1,4 @@
-//! What the guide promises its clients over WebSocket: routes, credentials, the five message types, errors.
+//! The guide's WebSocket protocol: routes, credentials, the five message types, errors.
 
 use crate::support::{Server, eventually, unlimited};
 use futures_util::SinkExt;

@@ -1,4 +1,4 @@
-//! Every bound of `[limits]`: what happens at it and just before it.
+//! The limits of `[limits]`: at each of them and just below.
 
 use crate::support::api::Config;
 use crate::support::raw::{FIN, Raw, TEXT, frame, head};
@@ -23,7 +23,7 @@ async fn pings(client: &mut Client, n: usize) {
     }
 }
 
-/// The one after the last: an error, the farewell, 4008.
+/// Sends the message after the last allowed one: an error, a `disconnect` event, 4008.
 async fn over(client: &mut Client) {
     client.send("not even JSON").await;
     assert_eq!(client.json().await["code"], "RATE_LIMITED");
@@ -104,7 +104,7 @@ async fn connections_over_user_or_address_limit_are_closed_with_4101() {
     assert_eq!((&event["code"], &event["reconnect"]), (&json!(4101), &json!(true)));
     server.connect(&bob.token).await;
     drop(first);
-    eventually("the seat is free again", async || server.ws(&path).await.json().await["type"] == "connection_status").await;
+    eventually("the permit is free again", async || server.ws(&path).await.json().await["type"] == "connection_status").await;
 
     let server = limited(|c| c.limits.connections_per_address = 1).await;
     let (ana, bob) = (server.user("ana").await, server.user("bob").await);

@@ -1,9 +1,9 @@
-//! Commands that another device performs: through its mailbox, with word of what became of them.
+//! Commands for another device: delivered through its mailbox, with their status reported to the sender.
 
 use crate::support::{Client, Server, unlimited};
 use serde_json::{Value, json};
 
-/// Asks for something that another device is to do; the answer.
+/// Sends a command for another device and returns the answer.
 async fn ask(app: &mut Client, kind: &str, target: Value) -> Value {
     app.ask(json!({"type": kind, "message": {"song": "童年", "dance": "圆圈"}, "target": target, "ref": "r1"})).await
 }
@@ -12,7 +12,7 @@ async fn ask(app: &mut Client, kind: &str, target: Value) -> Value {
 async fn command_to_absent_primary_device_is_queued_and_acked_later() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
-    // Whether the device has its token before or after the app comes makes no difference.
+    // The device may get its token before or after the app connects.
     for token_first in [true, false] {
         let device = server.device(&ana.token, true).await;
         let early = if token_first { Some(server.device_token(&ana.token, device).await) } else { None };

@@ -1,4 +1,4 @@
-//! The dashboard, the alerts and their page name what is there, and all of it.
+//! The dashboard, the alerts and their documentation: they name metrics that exist, and all of them.
 
 use std::collections::BTreeSet;
 
@@ -41,7 +41,7 @@ async fn dashboard_alerts_and_docs_name_existing_metrics() {
     assert!(missing.is_empty(), "operations.md does not explain {missing:?}");
     let invented: Vec<_> = explained.iter().filter(|name| !exists.contains(*name) && !page.kinds.contains_key(**name)).collect();
     assert!(invented.is_empty(), "operations.md explains {invented:?}");
-    // Labels in the rules and panels stand for values that there are.
+    // Labels in the rules and panels have values that exist.
     for text in [DASHBOARD.replace("\\\"", "\""), ALERTS.to_owned()] {
         for (label, values) in [("reason", 31), ("result", 5), ("outcome", 12)] {
             let known: BTreeSet<&str> = page.samples.keys().flat_map(|sample| value_of(sample, label, "=\"")).collect();
@@ -81,7 +81,7 @@ fn dashboard_is_importable_json() {
             "{panel}"
         );
     }
-    // All but what only explains others.
+    // All but those that only explain others.
     let shown = names(DASHBOARD);
     assert!(shown.len() > 35, "{}", shown.len());
 }

@@ -1,4 +1,4 @@
-//! Every reason for which something is refused is counted under its own name.
+//! Refusals, each counted under the name of its reason.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -178,7 +178,7 @@ async fn refusals_over_rest_are_counted_by_reason() {
     }
     counted(&server, &admin, "logins_rate").await;
     assert_eq!(page(&server, &admin).await.get("logins_total{result=\"throttled\"}"), 2.0);
-    // From another address, or who looks would be refused, too.
+    // From another address, or the request for the metrics would be refused, too.
     let from = Ipv4Addr::new(127, 0, 0, 77);
     let mut many = Vec::new();
     for _ in 0..6 {
