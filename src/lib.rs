@@ -32,7 +32,8 @@
 //! | `app` | the shared state, in build order |
 //! | `accounts` | users, devices, tokens, pairing, revocation, policy |
 //! | `http` | routes, requests, replies, errors |
-//! | `session` | one connection from handshake to close |
+//! | `session` | one connection's state: delivery, heartbeat, pending replies |
+//! | `ws` | WebSocket connections: handshake, socket, the task of each |
 //! | `api` | the REST resources, one file each |
 //! | `web` | the pages in the binary |
 //! | `control` | the socket that the command line uses |
@@ -69,6 +70,7 @@ mod store;
 mod telemetry;
 mod web;
 mod wire;
+mod ws;
 
 pub use api::ROUTES;
 pub use auth::Actor;

@@ -134,7 +134,7 @@ pub async fn online(call: Call) -> Result<Reply, ApiError> {
     let (views, more) = call
         .blocking(move |app| {
             let (users, more) = app.hub.presence().online_users(UserId(after), limit);
-            let view = |u: crate::hub::presence::OnlineUser| {
+            let view = |u: crate::hub::OnlineUser| {
                 let username = app.store.user(u.user_id)?.map(|u| u.username);
                 let (connections, connected_since, last_activity) = (u.connections, u.since, u.last_activity);
                 Ok(Online { user_id: u.user_id, username, connections, connected_since, last_activity })

@@ -1,13 +1,14 @@
-//! The stream below a session: tungstenite reads, we write.
+//! The stream of a connection: tungstenite reads, this module writes.
 //!
-//! Reading is where RFC 6455 is hard (masks, fragments, UTF-8, control frames in between), so it is tungstenite's. Frames of
-//! ours are encoded already and go to the stream directly: one system call, no copy, shared by all receivers.
+//! Reading is the hard part of RFC 6455 (masks, fragments, UTF-8, control frames in between), so it is tungstenite's. The server's
+//! frames are encoded already and are written to the stream directly: one system call, no copy, shared by all receivers.
 //!
 //! # Invariants
-//! - tungstenite writes by itself only to answer pings and closes. Before we write, the pong that it owes is flushed, and
-//!   while we write, nothing is read: frames never mix. The answer to the client's close frame goes out last, when we end.
-//! - No write waits longer than the deadline, nor when the session is told to end. What could not be written is kept, and goes
-//!   first when the last words are said: half a frame is never followed by another one's beginning.
+//! - tungstenite writes by itself only to answer pings and closes. Before this module writes, the pong that tungstenite has
+//!   pending is flushed, and while it writes, nothing is read: frames never mix. The answer to the client's close frame is
+//!   written last, at the end.
+//! - No write waits longer than the deadline, nor after the session has been closed. Bytes that could not be written are kept,
+//!   and are written first at the end: half a frame is never followed by another one's beginning.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -23,85 +24,64 @@ use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Bytes, Utf8Bytes};
 
-use super::meter::{Flooded, Metered};
+use super::frame_limiter::{FrameLimiter, LimitExceeded};
 use crate::config::Limits;
 use crate::core::time::Timestamp;
+use crate::session::End;
 use crate::wire::frame::{FrameHeader, append_close, append_json};
 use crate::wire::{CloseCode, Event};
 
-/// tungstenite's read buffer, which every connection keeps: small, since most messages are.
-const READ_BUFFER: usize = 2 * 1024;
-/// How long we read on after our close frame, so that it is not lost to a reset.
-const DRAIN: Duration = Duration::from_secs(2);
-/// How much of it: who floods us even then gets the reset.
-const DRAIN_BYTES: usize = 1 << 20;
+/// The size of tungstenite's read buffer in bytes, which every connection keeps: small, since most messages are.
+const READ_BUFFER_BYTES: usize = 2 * 1024;
+/// The time for reading on after the server's close frame, so that it is not lost to a reset.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// The number of bytes read on; a client that sends more gets the reset.
+const MAX_DRAIN_BYTES: usize = 1 << 20;
 
-/// What came from the client.
+/// A message or a control frame from the client.
 #[derive(Debug)]
 pub(super) enum Incoming {
     /// A text message.
     Text(Utf8Bytes),
     /// A binary message.
-    Binary(#[cfg_attr(not(feature = "echo"), expect(dead_code, reason = "only an echo has a use for it"))] Bytes),
-    /// A ping, answered below: a sign of life.
-    Alive,
-    /// A pong, with what our ping held.
+    Binary(#[cfg_attr(not(feature = "echo"), expect(dead_code, reason = "only an echo uses it"))] Bytes),
+    /// A ping, which is answered by tungstenite: activity.
+    Ping,
+    /// A pong, with the payload of the server's ping.
     Pong(Bytes),
-}
-
-/// Why a connection ends.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum End {
-    /// The client closed or vanished: nothing to be said any more.
-    Gone,
-    /// We close, with this code; come back after so many seconds.
-    Close(CloseCode, Option<f64>),
-}
-
-impl End {
-    /// Too many messages, frames or bytes; come back after `wait`.
-    pub(super) fn too_many(wait: Duration) -> Self {
-        let seconds = (wait.as_secs_f64() * 10.0).ceil() / 10.0;
-        Self::Close(CloseCode::RateLimited, Some(seconds))
-    }
-}
-
-impl From<CloseCode> for End {
-    fn from(code: CloseCode) -> Self {
-        Self::Close(code, None)
-    }
 }
 
 /// A WebSocket.
 pub(super) struct Socket<S> {
-    stream: WebSocketStream<Metered<S>>,
+    stream: WebSocketStream<FrameLimiter<S>>,
     write_deadline: Option<Duration>,
-    /// tungstenite may have a pong to write, or a TLS stream below what it has taken.
-    owes_flush: bool,
-    /// The client has said goodbye, so tungstenite's next flush writes a close frame, and nothing may follow it.
+    /// tungstenite may have a pong to write, or a TLS stream bytes that it has accepted.
+    needs_flush: bool,
+    /// The client has sent a close frame, so tungstenite's next flush writes one, too, and nothing may follow it.
     closed_by_peer: bool,
-    /// The frames of a write that was cut off, from the first one's beginning, and how much of them is out.
-    rest: Vec<u8>,
-    rest_written: usize,
+    /// The frames of an interrupted write, from the first one's beginning.
+    unsent: Vec<u8>,
+    /// The number of bytes of `unsent` that are written already.
+    unsent_written: usize,
 }
 
-/// What a write has shown of the client.
+/// The evidence of a write about the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// It went into the kernel's buffer: that shows nothing.
+    /// The kernel's buffer had room: none.
     Buffered,
-    /// It had to wait until the client had read something: a sign of life.
+    /// The write waited until the client had read something: activity.
     Read,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
-    /// Takes over an upgraded stream. Of `limits` count here: the bytes of a frame and of a message, frames and bytes a minute,
-    /// and a write's wait.
+    /// Wraps an upgraded stream. Uses of `limits`: the bytes of a frame and of a message, frames and bytes a minute, and the write
+    /// deadline.
     pub(super) async fn new(stream: S, limits: &Limits) -> Self {
         let bound = (limits.max_frame_bytes > 0).then_some(limits.max_frame_bytes);
-        let stream = Metered::new(stream, limits.frames_per_minute, limits.bytes_per_minute());
+        let stream = FrameLimiter::new(stream, limits.frames_per_minute, limits.bytes_per_minute());
         let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
+            .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
             .max_write_buffer_size(4096)
             .max_message_size(bound)
@@ -109,42 +89,42 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         Self {
             stream: WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await,
             write_deadline: (limits.write_seconds > 0).then(|| Duration::from_secs(limits.write_seconds.into())),
-            owes_flush: false,
+            needs_flush: false,
             closed_by_peer: false,
-            rest: Vec::new(),
-            rest_written: 0,
+            unsent: Vec::new(),
+            unsent_written: 0,
         }
     }
 
-    /// A ping is about to be written: its pong is not the client's doing.
-    pub(super) fn pinged(&mut self) {
-        self.stream.get_mut().pinged();
+    /// Notes that a ping is about to be written: its pong is not counted against the client.
+    pub(super) fn expect_pong(&mut self) {
+        self.stream.get_mut().expect_pong();
     }
 
-    /// The next message. Dropping the future loses nothing.
+    /// Waits for the next message. Dropping the future loses nothing.
     pub(super) async fn read(&mut self) -> Result<Incoming, End> {
         let next = self.stream.next().await;
-        self.judge(next)
+        self.incoming(next)
     }
 
-    /// A message that is there already.
+    /// Returns the next message if it is there already.
     pub(super) fn try_read(&mut self) -> Option<Result<Incoming, End>> {
         let next = self.stream.next().now_or_never()?;
-        Some(self.judge(next))
+        Some(self.incoming(next))
     }
 
-    fn judge(&mut self, next: Option<Result<Message, Error>>) -> Result<Incoming, End> {
+    fn incoming(&mut self, next: Option<Result<Message, Error>>) -> Result<Incoming, End> {
         match next {
             Some(Ok(Message::Text(text))) => Ok(Incoming::Text(text)),
             Some(Ok(Message::Binary(bytes))) => Ok(Incoming::Binary(bytes)),
             Some(Ok(Message::Frame(_))) => Err(CloseCode::Internal.into()), // only ever written, never read
             Some(Ok(Message::Ping(_))) => {
-                self.owes_flush = true;
-                Ok(Incoming::Alive)
+                self.needs_flush = true;
+                Ok(Incoming::Ping)
             }
             Some(Ok(Message::Pong(payload))) => Ok(Incoming::Pong(payload)),
             Some(Ok(Message::Close(_))) => {
-                self.closed_by_peer = true; // tungstenite has a close frame to write now: after our answers
+                self.closed_by_peer = true; // tungstenite has a close frame to write now: after the session's answers
                 Err(End::Gone)
             }
             Some(Err(error)) => Err(end_of(&error)),
@@ -155,33 +135,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// Writes whole frames, unless `stop` is ready before they are out.
     ///
     /// # Errors
-    /// [`CloseCode::TooSlow`] when the client does not read in time, what `stop` says, [`End::Gone`] when it has gone.
+    /// [`CloseCode::TooSlow`] when the client does not read in time, the code of `stop`, [`End::Gone`] when it has vanished.
     pub(super) async fn write(&mut self, frames: &[u8], stop: impl Future<Output = CloseCode>) -> Result<Progress, End> {
-        if self.closed_by_peer && self.owes_flush {
-            return Err(End::Gone); // the pong, perhaps half out, can't be flushed without the close frame behind it
+        if self.closed_by_peer && self.needs_flush {
+            return Err(End::Gone); // the pong, perhaps half written, can't be flushed without the close frame behind it
         }
-        if self.rest.is_empty() && !self.owes_flush {
-            // Nearly always the kernel takes it all at once: no copy, no timer.
+        if self.unsent.is_empty() && !self.needs_flush {
+            // Nearly always the kernel accepts everything at once: no copy, no timer.
             let done = self.write_now(frames).await?;
-            if done == frames.len() && !self.owes_flush {
+            if done == frames.len() && !self.needs_flush {
                 return Ok(Progress::Buffered);
             }
-            self.rest.extend_from_slice(frames); // whole, so that it is known where a frame that is half out ends
-            self.rest_written = done;
+            self.unsent.extend_from_slice(frames); // from the start, so that the end of a half-written frame can be found
+            self.unsent_written = done;
         } else {
-            self.rest.extend_from_slice(frames);
+            self.unsent.extend_from_slice(frames);
         }
         tokio::select! {
-            outcome = self.write_patiently() => outcome.map(|()| Progress::Read),
+            outcome = self.write_with_deadline() => outcome.map(|()| Progress::Read),
             code = stop => Err(code.into()),
         }
     }
 
-    /// Hands the stream as much of `bytes` as it takes without waiting, and says how much that was. A TLS stream may have taken
-    /// more than the kernel has: then a flush is owed.
+    /// Writes as much of `bytes` as the stream accepts without waiting, and returns the number of bytes. A TLS stream may have
+    /// accepted more than the kernel: then it needs a flush.
     async fn write_now(&mut self, bytes: &[u8]) -> Result<usize, End> {
         let mut done = 0;
-        self.owes_flush = poll_fn(|cx| {
+        self.needs_flush = poll_fn(|cx| {
             while done < bytes.len() {
                 match Pin::new(self.stream.get_mut()).poll_write(cx, &bytes[done..]) {
                     Poll::Ready(Ok(n)) if n > 0 => done += n,
@@ -199,46 +179,47 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         Ok(done)
     }
 
-    /// Writes what is left, as long as the client takes some of it within each deadline: slow is not silent.
-    async fn write_patiently(&mut self) -> Result<(), End> {
-        let Some(deadline) = self.write_deadline else { return self.write_rest().await };
+    /// Writes the unsent frames, as long as the client reads some of them within each deadline: slow is not silent.
+    async fn write_with_deadline(&mut self) -> Result<(), End> {
+        let Some(deadline) = self.write_deadline else { return self.write_unsent().await };
         loop {
-            let before = self.rest_written;
-            match timeout(deadline, self.write_rest()).await {
+            let before = self.unsent_written;
+            match timeout(deadline, self.write_unsent()).await {
                 Ok(outcome) => return outcome,
-                Err(_) if self.rest_written > before => {}
+                Err(_) if self.unsent_written > before => {}
                 Err(_) => return Err(CloseCode::TooSlow.into()),
             }
         }
     }
 
-    /// Writes what tungstenite owes and what an earlier write has left. Dropping the future loses nothing.
-    async fn write_rest(&mut self) -> Result<(), End> {
-        // A frame of ours that is half out is finished first; a pong that is half out was begun between two of ours.
-        if self.owes_flush && self.rest_written == 0 {
+    /// Writes tungstenite's pending pong and the unsent frames. Dropping the future loses nothing.
+    async fn write_unsent(&mut self) -> Result<(), End> {
+        // A half-written frame is finished first; a half-written pong was begun between two frames.
+        if self.needs_flush && self.unsent_written == 0 {
             self.stream.flush().await.map_err(|_| End::Gone)?;
-            self.owes_flush = false;
+            self.needs_flush = false;
         }
-        while self.rest_written < self.rest.len() {
-            let left = &self.rest[self.rest_written..];
+        while self.unsent_written < self.unsent.len() {
+            let left = &self.unsent[self.unsent_written..];
             match self.stream.get_mut().write(left).await {
-                Ok(n) if n > 0 => self.rest_written += n,
+                Ok(n) if n > 0 => self.unsent_written += n,
                 _ => return Err(End::Gone),
             }
         }
-        if self.rest_written > 0 {
+        if self.unsent_written > 0 {
             self.stream.get_mut().flush().await.map_err(|_| End::Gone)?;
         }
-        (self.rest, self.rest_written) = (Vec::new(), 0);
+        (self.unsent, self.unsent_written) = (Vec::new(), 0);
         Ok(())
     }
 
-    /// Ends the connection as `end` says: what is left to be said, the close frame, then reading on until the client has gone.
+    /// Ends the connection: writes what is unsent, the `disconnect` event where there is one, and the close frame, then reads on
+    /// until the client has closed.
     pub(super) async fn finish(mut self, end: End) {
         let End::Close(code, retry_after) = end else {
-            // The client's close is answered; a vanished one costs an error nobody sees.
-            let _ = timeout(DRAIN, async {
-                self.write_rest().await.ok()?;
+            // The client's close frame is answered; where it has vanished, errors are of no interest.
+            let _ = timeout(DRAIN_TIMEOUT, async {
+                self.write_unsent().await.ok()?;
                 let _ = self.stream.flush().await;
                 self.stream.get_mut().shutdown().await.ok()
             })
@@ -246,7 +227,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             return;
         };
         if code == CloseCode::Unauthorized {
-            self.forget_unsent();
+            self.discard_unsent();
         }
         let mut last = Vec::new();
         if code.announced() {
@@ -254,27 +235,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             let _ = append_json(&mut last, &Event::disconnect(code, retry_after).stamped(None, Timestamp::now()));
         }
         append_close(&mut last, code.code(), code.reason());
-        self.write_deadline = Some(DRAIN);
+        self.write_deadline = Some(DRAIN_TIMEOUT);
         if self.write(&last, std::future::pending()).await.is_ok() {
-            let _ = timeout(DRAIN, self.drain()).await;
+            let _ = timeout(DRAIN_TIMEOUT, self.drain()).await;
         }
     }
 
-    /// Gives up the frames of which nothing is out yet: whose right has been taken away gets no more of them.
-    fn forget_unsent(&mut self) {
+    /// Discards the frames of which nothing is written yet: a revoked credential receives no more of them.
+    fn discard_unsent(&mut self) {
         let mut end = 0;
-        while end < self.rest_written {
-            let Some(header) = FrameHeader::parse(&self.rest[end..]) else { return };
+        while end < self.unsent_written {
+            let Some(header) = FrameHeader::parse(&self.unsent[end..]) else { return };
             end += usize::try_from(header.frame_bytes()).unwrap_or(usize::MAX);
         }
-        self.rest.truncate(end);
+        self.unsent.truncate(end);
     }
 
-    /// Says that nothing more will come, and reads until the other side says so too.
+    /// Shuts down the writing side, and reads until the client has shut down its own.
     async fn drain(&mut self) -> io::Result<()> {
         let stream = self.stream.get_mut().inner();
         stream.shutdown().await?;
-        let (mut rest, mut left) = ([0u8; 512], DRAIN_BYTES);
+        let (mut rest, mut left) = ([0u8; 512], MAX_DRAIN_BYTES);
         while left > 0 {
             match stream.read(&mut rest).await? {
                 0 => break,
@@ -285,15 +266,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 }
 
-/// Which end a read error means.
+/// Returns the end of the connection that a read error causes.
 fn end_of(error: &tungstenite::Error) -> End {
     match error {
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake | ProtocolError::ReceivedAfterClosing) => End::Gone,
         Error::Protocol(_) => CloseCode::Protocol.into(),
         Error::Utf8(_) => CloseCode::InvalidData.into(),
         Error::Capacity(_) => CloseCode::TooBig.into(),
-        Error::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<Flooded>()) {
-            Some(Flooded(wait)) => End::too_many(*wait),
+        Error::Io(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<LimitExceeded>()) {
+            Some(LimitExceeded(wait)) => End::too_many(*wait),
             None => End::Gone,
         },
         _ => End::Gone,
@@ -315,20 +296,20 @@ mod tests {
         Limits { max_frame_bytes: 0, write_seconds, ..Limits::default() }
     }
 
-    /// Nobody asks for the end.
+    /// A session that is never closed.
     fn never() -> std::future::Pending<CloseCode> {
         std::future::pending()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_write_nobody_reads_ends_at_the_deadline_and_what_is_left_goes_first() {
+    async fn write_without_reader_ends_at_the_deadline_and_unsent_bytes_go_first() {
         let (near, mut far) = tokio::io::duplex(16);
         let mut socket = Socket::new(near, &limits(10)).await;
         assert_eq!(socket.write(&[1; 10], never()).await, Ok(Progress::Buffered));
         let start = tokio::time::Instant::now();
         assert_eq!(socket.write(&[2; 10], never()).await, Err(End::Close(CloseCode::TooSlow, None)));
         assert_eq!(start.elapsed(), Duration::from_secs(10));
-        // The client wakes up in time for the last words.
+        // The client reads again in time for the end.
         let ending = tokio::spawn(socket.finish(CloseCode::TooSlow.into()));
         let mut got = Vec::new();
         far.read_to_end(&mut got).await.unwrap();
@@ -339,14 +320,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whose_right_is_gone_gets_the_frame_that_is_half_out_and_no_other() {
+    async fn revoked_credential_receives_the_half_written_frame_and_no_other() {
         for (length, room) in [(10, 16), (300, 350), (70_000, 70_100)] {
             let frame = text(format!("\"{}\"", "x".repeat(length)).as_bytes());
             let (near, mut far) = tokio::io::duplex(room); // one and a bit
             let mut socket = Socket::new(near, &limits(0)).await;
             let frames = frame.repeat(5);
-            let told = async { CloseCode::Unauthorized };
-            assert_eq!(socket.write(&frames, told).await, Err(End::Close(CloseCode::Unauthorized, None)));
+            let close = async { CloseCode::Unauthorized };
+            assert_eq!(socket.write(&frames, close).await, Err(End::Close(CloseCode::Unauthorized, None)));
             let ending = tokio::spawn(socket.finish(CloseCode::Unauthorized.into()));
             let mut got = Vec::new();
             far.read_to_end(&mut got).await.unwrap();
@@ -360,7 +341,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_reads_slowly_is_not_cut_off() {
+    async fn slow_reader_is_not_cut_off() {
         let (near, mut far) = tokio::io::duplex(8);
         let mut socket = Socket::new(near, &limits(10)).await;
         let reading = tokio::spawn(async move {
@@ -375,18 +356,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_write_that_waits_hears_the_end() {
+    async fn waiting_write_ends_when_the_session_is_closed() {
         let (near, _far) = tokio::io::duplex(16);
         let mut socket = Socket::new(near, &limits(0)).await;
-        let told = async {
+        let close = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             CloseCode::Unauthorized
         };
-        assert_eq!(socket.write(&[1; 20], told).await, Err(End::Close(CloseCode::Unauthorized, None)));
+        assert_eq!(socket.write(&[1; 20], close).await, Err(End::Close(CloseCode::Unauthorized, None)));
     }
 
     #[tokio::test]
-    async fn a_write_that_had_to_wait_shows_that_the_client_reads() {
+    async fn write_that_waited_shows_that_the_client_reads() {
         let (near, mut far) = tokio::io::duplex(16);
         let mut socket = Socket::new(near, &limits(10)).await;
         let reading = tokio::spawn(async move {
@@ -399,7 +380,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_go_before_the_answer_to_a_close() {
+    async fn answers_go_before_the_answer_to_a_close_frame() {
         let (near, mut far) = tokio::io::duplex(4096);
         let mut socket = Socket::new(near, &limits(10)).await;
         far.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]).await.unwrap();
@@ -412,11 +393,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_pong_goes_before_what_is_written_next() {
+    async fn pong_goes_before_the_next_write() {
         let (near, mut far) = tokio::io::duplex(4096);
         let mut socket = Socket::new(near, &limits(10)).await;
         far.write_all(&[0x89, 0x82, 0, 0, 0, 0, b'h', b'i']).await.unwrap();
-        assert!(matches!(socket.read().await, Ok(Incoming::Alive)));
+        assert!(matches!(socket.read().await, Ok(Incoming::Ping)));
         socket.write(&text(b"\"x\""), never()).await.unwrap();
         let mut got = [0; 9];
         far.read_exact(&mut got).await.unwrap();
@@ -424,7 +405,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_words_are_event_and_close_frame() {
+    async fn finish_writes_the_disconnect_event_and_the_close_frame() {
         let (near, mut far) = tokio::io::duplex(4096);
         let socket: Socket<_> = Socket::new(near, &limits(10)).await;
         let done = tokio::spawn(socket.finish(End::Close(CloseCode::RateLimited, Some(0.5))));

@@ -1,5 +1,5 @@
-//! Sends every message back: what testers of RFC 6455, such as the Autobahn suite, talk to. Built with the feature `echo` only,
-//! and made of the same parts as a session, so that it stands for one.
+//! An echo of every message, for testers of RFC 6455 such as the Autobahn suite. Built with the feature `echo` only, and made of
+//! the same parts as a connection, so that it represents one.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::wire::frame;
 /// The route of the echo.
 pub const ECHO_PATH: &str = "/ws/echo";
 
-/// Answers it.
+/// The handler of the echo.
 pub struct Echo(pub Arc<App>);
 
 #[async_trait]
@@ -40,7 +40,7 @@ impl Echo {
                 match socket.read().await {
                     Ok(Incoming::Text(text)) => frame::append(&mut frame, frame::TEXT, text.as_bytes()),
                     Ok(Incoming::Binary(bytes)) => frame::append(&mut frame, frame::BINARY, &bytes),
-                    Ok(Incoming::Alive | Incoming::Pong(_)) => continue,
+                    Ok(Incoming::Ping | Incoming::Pong(_)) => continue,
                     Err(end) => break end,
                 }
                 if let Err(end) = socket.write(&frame, std::future::pending()).await {

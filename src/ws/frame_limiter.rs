@@ -1,8 +1,8 @@
-//! What a client may send below the level of messages: frames that are no whole message (control frames, fragments), and bytes.
+//! Rate limits below the level of messages: of frames that are no whole message (control frames, fragments), and of bytes.
 //!
-//! The parser hands on neither fragments nor empty continuations, so a flood of them would reach no message limit. The meter
-//! stands between the parser and the stream and only follows the frames' heads (RFC 6455 section 5.2). Pongs that answer the
-//! server's own pings are free: how many come is our doing, not the client's.
+//! The parser returns neither fragments nor empty continuations, so a flood of them would reach no message limit. The limiter
+//! sits between the parser and the stream and follows only the frame headers (RFC 6455 section 5.2). Pongs that answer the
+//! server's own pings are not counted: the server decides how many come, not the client.
 
 use std::io;
 use std::num::NonZeroU32;
@@ -15,12 +15,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::admission::rates::SingleRate;
 use crate::wire::frame::{BINARY, FrameHeader, MAX_HEADER_BYTES, PONG, TEXT};
 
-/// How many pongs a client can be owing us; who answers only the newest ping (section 5.5.3) never catches up.
-const MOST_OWED: u32 = 4096;
+/// The largest number of expected pongs; a client that answers only the newest ping (section 5.5.3) never sends them all.
+const MAX_EXPECTED_PONGS: u32 = 4096;
 
-/// The position in the stream of frames.
+/// A position in a stream of frames.
 #[derive(Debug, Default)]
-struct Walker {
+struct HeaderScanner {
     /// The first bytes of a header of which the rest has not come yet.
     partial: [u8; MAX_HEADER_BYTES],
     partial_bytes: usize,
@@ -28,9 +28,9 @@ struct Walker {
     left: u64,
 }
 
-impl Walker {
-    /// Follows `bytes` and hands each frame's header to `each`, until it refuses one.
-    fn walk<E>(&mut self, mut bytes: &[u8], mut each: impl FnMut(FrameHeader) -> Result<(), E>) -> Result<(), E> {
+impl HeaderScanner {
+    /// Scans `bytes` and calls `each` with every frame's header, until it returns an error.
+    fn scan<E>(&mut self, mut bytes: &[u8], mut each: impl FnMut(FrameHeader) -> Result<(), E>) -> Result<(), E> {
         while !bytes.is_empty() {
             if self.left > 0 {
                 let skip = self.left.min(bytes.len() as u64);
@@ -38,7 +38,7 @@ impl Walker {
                 bytes = &bytes[usize::try_from(skip).unwrap_or(bytes.len())..];
                 continue;
             }
-            // A header comes nearly always whole; only one that is cut is gathered byte by byte.
+            // Nearly every header comes whole; only one that is cut is gathered byte by byte.
             let whole = if self.partial_bytes == 0 { FrameHeader::parse(bytes) } else { None };
             let (header, used) = match whole {
                 Some(header) => (whole, header.header_bytes),
@@ -58,71 +58,72 @@ impl Walker {
     }
 }
 
-/// Why reading ended: too much of it, for so long.
+/// The error of a read that exceeded a limit, with the time until the next frame is accepted.
 #[derive(Debug, thiserror::Error)]
 #[error("too many frames or bytes")]
-pub(super) struct Flooded(pub(super) Duration);
+pub(super) struct LimitExceeded(pub(super) Duration);
 
-/// A stream whose reads are metered.
-pub(super) struct Metered<S> {
+/// A stream with limits on its reads.
+pub(super) struct FrameLimiter<S> {
     inner: S,
-    /// Beside the stream, which moves through several futures that each have room for it.
-    meter: Box<Meter>,
+    /// Boxed, because the stream moves through several futures that each have room for it.
+    counters: Box<Counters>,
 }
 
-struct Meter {
-    walker: Walker,
+/// The limits of one connection and the position in its stream.
+struct Counters {
+    scanner: HeaderScanner,
     frames: SingleRate,
     bytes: SingleRate,
-    /// Pings of ours that no pong has answered yet.
-    owed: u32,
+    /// The number of pings that no pong has answered yet.
+    expected_pongs: u32,
 }
 
-impl<S> Metered<S> {
-    /// Both a minute; 0: any number.
+impl<S> FrameLimiter<S> {
+    /// Limits of `frames` and `bytes` a minute; 0 means none.
     pub(super) fn new(inner: S, frames: u32, bytes: u32) -> Self {
         let (frames, bytes) = (SingleRate::per_minute(frames), SingleRate::per_minute(bytes));
-        Self { inner, meter: Box::new(Meter { walker: Walker::default(), frames, bytes, owed: 0 }) }
+        Self { inner, counters: Box::new(Counters { scanner: HeaderScanner::default(), frames, bytes, expected_pongs: 0 }) }
     }
 
-    /// A ping of ours goes out.
-    pub(super) fn pinged(&mut self) {
-        self.meter.owed = (self.meter.owed + 1).min(MOST_OWED);
+    /// Notes that a ping is about to be written: its pong is not counted.
+    pub(super) fn expect_pong(&mut self) {
+        self.counters.expected_pongs = (self.counters.expected_pongs + 1).min(MAX_EXPECTED_PONGS);
     }
 
-    /// The stream below, where nothing is counted.
+    /// The stream below, without limits.
     pub(super) fn inner(&mut self) -> &mut S {
         &mut self.inner
     }
 }
 
-impl Meter {
-    fn read(&mut self, bytes: &[u8]) -> Result<(), Flooded> {
-        let Self { walker, frames, bytes: rate, owed } = self;
-        walker.walk(bytes, |header| {
-            if header.opcode == PONG && *owed > 0 {
-                *owed -= 1;
+impl Counters {
+    fn count(&mut self, bytes: &[u8]) -> Result<(), LimitExceeded> {
+        let Self { scanner, frames, bytes: rate, expected_pongs } = self;
+        scanner.scan(bytes, |header| {
+            if header.opcode == PONG && *expected_pongs > 0 {
+                *expected_pongs -= 1;
                 return Ok(());
             }
             let message = header.fin && matches!(header.opcode, TEXT | BINARY); // counted where messages are
             if !message {
-                frames.check().map_err(Flooded)?;
+                frames.check().map_err(LimitExceeded)?;
             }
             let bytes = u32::try_from(header.frame_bytes()).unwrap_or(u32::MAX);
-            NonZeroU32::new(bytes).map_or(Ok(()), |n| rate.check_many(n)).map_err(Flooded)
+            NonZeroU32::new(bytes).map_or(Ok(()), |n| rate.check_many(n)).map_err(LimitExceeded)
         })
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for FrameLimiter<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        Poll::Ready(self.meter.read(&buf.filled()[before..]).map_err(io::Error::other))
+        Poll::Ready(self.counters.count(&buf.filled()[before..]).map_err(io::Error::other))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for FrameLimiter<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
@@ -163,51 +164,51 @@ mod tests {
 
     proptest! {
         #[test]
-        fn however_it_is_cut_the_heads_are_the_same(
+        fn headers_are_the_same_however_the_stream_is_cut(
             frames in vec((any::<u8>(), prop_oneof![0usize..200, 60_000usize..70_000]), 1..8),
             cuts in vec(1usize..5000, 1..40),
         ) {
             let stream: Vec<u8> = frames.iter().flat_map(|&(first, payload)| frame(first, payload)).collect();
-            let (mut walker, mut heads, mut rest) = (Walker::default(), Vec::new(), &stream[..]);
+            let (mut scanner, mut headers, mut rest) = (HeaderScanner::default(), Vec::new(), &stream[..]);
             for cut in cuts.iter().cycle() {
                 if rest.is_empty() {
                     break;
                 }
                 let (now, later) = rest.split_at((*cut).min(rest.len()));
-                walker.walk(now, |header| { heads.push((header.fin, header.opcode, header.frame_bytes())); Ok::<(), ()>(()) }).unwrap();
+                scanner.scan(now, |header| { headers.push((header.fin, header.opcode, header.frame_bytes())); Ok::<(), ()>(()) }).unwrap();
                 rest = later;
             }
             let expected = frames
                 .iter()
                 .map(|&(first, payload)| (first & 0x80 != 0, first & 0x0f, frame(first, payload).len() as u64));
-            prop_assert_eq!(heads, expected.collect::<Vec<_>>());
+            prop_assert_eq!(headers, expected.collect::<Vec<_>>());
         }
 
         #[test]
-        fn rubbish_is_walked_through(bytes in vec(any::<u8>(), 0..300)) {
-            let _ = Walker::default().walk(&bytes, |_| Ok::<(), ()>(()));
+        fn random_bytes_are_scanned_without_panic(bytes in vec(any::<u8>(), 0..300)) {
+            let _ = HeaderScanner::default().scan(&bytes, |_| Ok::<(), ()>(()));
         }
     }
 
     #[test]
-    fn whole_messages_and_our_own_pongs_are_free() {
-        let mut meter = Metered::new((), 3, 0);
+    fn whole_messages_and_expected_pongs_are_not_counted() {
+        let mut limiter = FrameLimiter::new((), 3, 0);
         for _ in 0..100 {
-            meter.meter.read(&frame(0x81, 10)).unwrap();
-            meter.pinged();
-            meter.meter.read(&frame(0x8a, 16)).unwrap();
+            limiter.counters.count(&frame(0x81, 10)).unwrap();
+            limiter.expect_pong();
+            limiter.counters.count(&frame(0x8a, 16)).unwrap();
         }
         for first in [0x89, 0x00, 0x8a] {
-            meter.meter.read(&frame(first, 0)).unwrap();
+            limiter.counters.count(&frame(first, 0)).unwrap();
         }
-        assert!(meter.meter.read(&frame(0x01, 0)).is_err());
+        assert!(limiter.counters.count(&frame(0x01, 0)).is_err());
     }
 
     #[test]
-    fn bytes_count_when_they_are_announced() {
-        let mut meter = Metered::new((), 0, 1000);
-        meter.meter.read(&frame(0x82, 900)).unwrap();
-        assert!(meter.meter.read(&frame(0x82, 100)[..6]).is_err());
-        assert!(Metered::new((), 0, 0).meter.read(&frame(0x82, 100_000)).is_ok());
+    fn bytes_count_when_their_header_arrives() {
+        let mut limiter = FrameLimiter::new((), 0, 1000);
+        limiter.counters.count(&frame(0x82, 900)).unwrap();
+        assert!(limiter.counters.count(&frame(0x82, 100)[..6]).is_err());
+        assert!(FrameLimiter::new((), 0, 0).counters.count(&frame(0x82, 100_000)).is_ok());
     }
 }
