@@ -63,7 +63,7 @@ pub enum TlsError {
 }
 
 /// Has clients of ours use the same TLS as the server. Only the first call sets it; all want the same.
-pub fn provide() {
+pub fn install_provider() {
     let _ = ring::default_provider().install_default();
 }
 
