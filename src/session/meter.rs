@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::admission::rates::SingleRate;
+use crate::admission::rates::SingleRateLimit;
 use crate::wire::frame::{BINARY, FrameHeader, MAX_HEADER_BYTES, PONG, TEXT};
 
 /// How many pongs a client can be owing us; who answers only the newest ping (section 5.5.3) never catches up.
@@ -72,8 +72,8 @@ pub(super) struct Metered<S> {
 
 struct Meter {
     walker: Walker,
-    frames: SingleRate,
-    bytes: SingleRate,
+    frames: SingleRateLimit,
+    bytes: SingleRateLimit,
     /// Pings of ours that no pong has answered yet.
     owed: u32,
 }
@@ -81,7 +81,7 @@ struct Meter {
 impl<S> Metered<S> {
     /// Both a minute; 0: any number.
     pub(super) fn new(inner: S, frames: u32, bytes: u32) -> Self {
-        let (frames, bytes) = (SingleRate::per_minute(frames), SingleRate::per_minute(bytes));
+        let (frames, bytes) = (SingleRateLimit::per_minute(frames), SingleRateLimit::per_minute(bytes));
         Self { inner, meter: Box::new(Meter { walker: Walker::default(), frames, bytes, owed: 0 }) }
     }
 

@@ -14,7 +14,7 @@ use super::count::{self, append};
 use super::heartbeat::Heartbeat;
 use super::socket::{End, Incoming, Progress, Socket};
 use super::window::Window;
-use crate::admission::rates::SingleRate;
+use crate::admission::rates::SingleRateLimit;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::core::ids::{DeviceId, MessageId, UserId};
@@ -49,7 +49,7 @@ pub(super) struct Session<S> {
     token: TokenHash,
     device: Option<DeviceId>,
     connection: Arc<Connection>,
-    rate: SingleRate,
+    rate: SingleRateLimit,
     clock: Heartbeat,
     feed: LogReader,
     welcome: Welcome,
@@ -87,7 +87,10 @@ where
     let (rate, clock) = {
         let limits = &app.config().limits;
         let expires = caller.token.expires_at.map(Timestamp::remaining);
-        (SingleRate::per_minute(limits.messages_per_minute), Heartbeat::new(limits.ping_seconds, limits.idle_seconds, expires))
+        (
+            SingleRateLimit::per_minute(limits.messages_per_minute),
+            Heartbeat::new(limits.ping_seconds, limits.idle_seconds, expires),
+        )
     };
     tracing::info!(conn = %connection.id, user = %caller.user.id, ?device, address = %identity.address, "connected");
     // Groups before the look at the log: what is committed after that look is announced to us.

@@ -77,7 +77,7 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
     }
     let address = app.admission.client(req);
     app.admission.connects.check(&address.into()).map_err(|wait| ApiError::TooMany(Refused::ConnectsRate, wait))?;
-    let seat = app.admission.total.take(()).ok_or(ApiError::Busy(Refused::Connections))?;
+    let seat = app.admission.total.try_acquire(()).ok_or(ApiError::Busy(Refused::Connections))?;
     let path_user = match req.param::<String>("user_id") {
         Some(text) => Some(text.parse::<UserId>().map_err(|_| ApiError::NotFound("page"))?),
         None => None,
@@ -155,8 +155,10 @@ fn admit(app: &App, req: &Request, path_user: Option<UserId>, address: IpAddr) -
         app.metrics.refused.inc(which);
         Ok(Err(CloseCode::ConnectionLimit))
     };
-    let Some(of_address) = app.admission.by_address.take(address.into()) else { return full(Refused::ConnectionsOfAddress) };
-    let Some(of_user) = app.admission.by_user.take(caller.user.id) else { return full(Refused::ConnectionsOfUser) };
+    let Some(of_address) = app.admission.by_address.try_acquire(address.into()) else {
+        return full(Refused::ConnectionsOfAddress);
+    };
+    let Some(of_user) = app.admission.by_user.try_acquire(caller.user.id) else { return full(Refused::ConnectionsOfUser) };
     Ok(Ok(Admitted { caller, device, wish: wish(req), _seats: (of_address, of_user) }))
 }
 

@@ -11,9 +11,9 @@ use reqwest::Client;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::ChunkSink;
-use super::upstream::{CircuitBreaker, UpstreamError, recorded};
-use crate::admission::Rate;
+use super::Chunk;
+use super::upstream::{Breaker, UpstreamError, counted};
+use crate::admission::RateLimit;
 use crate::config::{ChatConfig, Responder};
 use crate::core::ids::UserId;
 use crate::telemetry::metrics::{Metrics, Refused, Upstream};
@@ -25,10 +25,10 @@ pub(super) struct Chat {
     config: ChatConfig,
     /// Set when a model is configured.
     client: Option<Client>,
-    conversations: Arc<Conversations>,
-    rate: Arc<Rate<UserId>>,
-    permits: Semaphore,
-    breaker: CircuitBreaker,
+    memory: Arc<Memory>,
+    rate: Arc<RateLimit<UserId>>,
+    at_once: Semaphore,
+    breaker: Breaker,
     metrics: Arc<Metrics>,
 }
 
@@ -56,10 +56,10 @@ impl Chat {
     pub(super) fn new(config: &ChatConfig, client: Option<Client>, metrics: Arc<Metrics>) -> Self {
         Self {
             client: client.filter(|_| config.responder == Responder::Openai),
-            conversations: Arc::default(),
-            rate: Arc::new(Rate::per_minute(config.per_minute)),
-            permits: Semaphore::new(config.concurrency),
-            breaker: CircuitBreaker::default(),
+            memory: Arc::default(),
+            rate: Arc::new(RateLimit::per_minute(config.per_minute)),
+            at_once: Semaphore::new(config.concurrency),
+            breaker: Breaker::default(),
             metrics,
             config: config.clone(),
         }
