@@ -95,14 +95,16 @@ impl FusePolicy for ListenerPolicy {
         let peer = info.remote_addr.ip();
         // A proxy connects for many clients, which are counted one by one when they become WebSockets.
         let counted = peer.filter(|&address| !self.gate.proxies.load().trusts(address));
-        let of_address = match counted.map(|address| self.gate.by_address.try_acquire(address.into())) {
-            Some(None) => {
-                self.gate.metrics.refused.inc(Refused::SocketsOfAddress);
-                tracing::debug!(peer = %info.remote_addr, "refused: too many HTTP connections from this address");
-                return FuseAction::Reject;
-            }
-            Some(permit) => permit,
+        let of_address = match counted {
             None => None,
+            Some(address) => {
+                let Some(permit) = self.gate.by_address.try_acquire(address.into()) else {
+                    self.gate.metrics.refused.inc(Refused::SocketsOfAddress);
+                    tracing::debug!(%address, "refused: too many HTTP connections from this address");
+                    return FuseAction::Reject;
+                };
+                Some(permit)
+            }
         };
         // At the limit, further connections wait in the listener's queue until a timeout frees a permit.
         let total = self.gate.total.acquire().await;

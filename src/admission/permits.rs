@@ -22,7 +22,7 @@ pub struct Permit<K: Hash + Eq + Clone> {
 }
 
 impl<K: Hash + Eq + Clone> Permits<K> {
-    /// `limit` permits a key; 0: any number.
+    /// Allows `limit` permits a key; 0: any number.
     pub fn new(limit: u32) -> Self {
         Self { limit: AtomicU32::new(limit), in_use: Arc::default() }
     }
@@ -68,7 +68,7 @@ pub struct SharedPermits {
 pub struct SharedPermit(Arc<SharedPermits>);
 
 impl SharedPermits {
-    /// `limit` permits; 0: any number.
+    /// Allows `limit` permits; 0: any number.
     pub fn new(limit: u32) -> Arc<Self> {
         Arc::new(Self { limit: AtomicU32::new(limit), in_use: AtomicU32::new(0), freed: Notify::new() })
     }
