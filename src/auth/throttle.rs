@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::admission::{NetKey, Rate};
+use crate::admission::{NetKey, RateLimit};
 use crate::store::fold_name;
 
 /// Attempts a minute on one name are this many times those from one address before the name counts as under attack.
@@ -14,26 +14,26 @@ const UNDER_ATTACK: u32 = 3;
 
 /// Log-in attempts by address, by name, and by both.
 pub(super) struct LoginThrottle {
-    address: Rate<NetKey>,
-    name: Rate<String>,
-    pair: Rate<(NetKey, String)>,
+    address: RateLimit<NetKey>,
+    name: RateLimit<String>,
+    pair: RateLimit<(NetKey, String)>,
 }
 
 impl LoginThrottle {
     /// `per_minute` attempts from one address; 0: no limit of any kind.
     pub(super) fn new(per_minute: u32) -> Self {
         Self {
-            address: Rate::per_minute(per_minute),
-            name: Rate::per_minute(per_minute.saturating_mul(NAME_FACTOR)),
-            pair: Rate::per_minute(per_minute.min(UNDER_ATTACK)),
+            address: RateLimit::per_minute(per_minute),
+            name: RateLimit::per_minute(per_minute.saturating_mul(NAME_FACTOR)),
+            pair: RateLimit::per_minute(per_minute.min(UNDER_ATTACK)),
         }
     }
 
     /// From now on `per_minute` attempts.
     pub(super) fn set(&self, per_minute: u32) {
-        self.address.set(per_minute);
-        self.name.set(per_minute.saturating_mul(NAME_FACTOR));
-        self.pair.set(per_minute.min(UNDER_ATTACK));
+        self.address.set_limit(per_minute);
+        self.name.set_limit(per_minute.saturating_mul(NAME_FACTOR));
+        self.pair.set_limit(per_minute.min(UNDER_ATTACK));
     }
 
     /// Counts an attempt on `name` from `address`; an error is the time to wait.

@@ -114,7 +114,7 @@ impl Endpoint {
         let header = |name: HeaderName| req.headers().get(name).and_then(|v| v.to_str().ok());
         let several = req.headers().get_all(ORIGIN).iter().count() > 1;
         let origin = req.headers().get(ORIGIN).map(|v| v.to_str().unwrap_or_default());
-        !several && self.app.admission.origins().own(origin, header(HOST), self.app.admission.encrypted(req))
+        !several && self.app.admission.origins().is_own(origin, header(HOST), self.app.admission.encrypted(req))
     }
 
     /// Counts a call with a token.

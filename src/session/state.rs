@@ -10,7 +10,7 @@ use super::delivery::Delivery;
 use super::end::End;
 use super::heartbeat::{Beat, Heartbeat};
 use super::pending::{PendingReplies, Reply, Requester};
-use crate::admission::rates::SingleRate;
+use crate::admission::rates::SingleRateLimit;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::core::ids::{DeviceId, MessageId};
@@ -36,7 +36,7 @@ pub struct Session {
     token: TokenHash,
     /// The subject of requests: the user and, where the credential is a device's own, that device.
     pub(super) requester: Requester,
-    pub(super) rate: SingleRate,
+    pub(super) rate: SingleRateLimit,
     heartbeat: Heartbeat,
     pub(super) delivery: Delivery,
     pub(super) pending: Option<Box<PendingReplies>>,
@@ -70,7 +70,7 @@ impl Session {
             let limits = &app.config().limits;
             let expires = caller.token.expires_at.map(Timestamp::remaining);
             let heartbeat = Heartbeat::new(limits.ping_seconds, limits.idle_seconds, expires);
-            (SingleRate::per_minute(limits.messages_per_minute), heartbeat)
+            (SingleRateLimit::per_minute(limits.messages_per_minute), heartbeat)
         };
         // Groups before the log: what is committed after the log has been looked at is announced to this connection.
         let subscription = app.hub.subscribe(user, receives_for);

@@ -58,8 +58,10 @@ pub(super) fn admit(
         app.metrics.refused.inc(which);
         Ok(Err(CloseCode::ConnectionLimit))
     };
-    let Some(of_address) = app.admission.by_address.take(address.into()) else { return full(Refused::ConnectionsOfAddress) };
-    let Some(of_user) = app.admission.by_user.take(caller.user.id) else { return full(Refused::ConnectionsOfUser) };
+    let Some(of_address) = app.admission.by_address.try_acquire(address.into()) else {
+        return full(Refused::ConnectionsOfAddress);
+    };
+    let Some(of_user) = app.admission.by_user.try_acquire(caller.user.id) else { return full(Refused::ConnectionsOfUser) };
     let identity =
         Identity { user_id: caller.user.id, device_id: device, receives_for: device, token_id: caller.token.id, address };
     Ok(Ok(Admitted { caller, identity, options: options(req), permits: (of_address, of_user) }))

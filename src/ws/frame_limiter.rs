@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::admission::rates::SingleRate;
+use crate::admission::rates::SingleRateLimit;
 use crate::wire::frame::{BINARY, FrameHeader, MAX_HEADER_BYTES, PONG, TEXT};
 
 /// The largest number of expected pongs; a client that answers only the newest ping (section 5.5.3) never sends them all.
@@ -73,8 +73,8 @@ pub(super) struct FrameLimiter<S> {
 /// The limits of one connection and the position in its stream.
 struct Counters {
     scanner: HeaderScanner,
-    frames: SingleRate,
-    bytes: SingleRate,
+    frames: SingleRateLimit,
+    bytes: SingleRateLimit,
     /// The number of pings that no pong has answered yet.
     expected_pongs: u32,
 }
@@ -82,7 +82,7 @@ struct Counters {
 impl<S> FrameLimiter<S> {
     /// Limits of `frames` and `bytes` a minute; 0 means none.
     pub(super) fn new(inner: S, frames: u32, bytes: u32) -> Self {
-        let (frames, bytes) = (SingleRate::per_minute(frames), SingleRate::per_minute(bytes));
+        let (frames, bytes) = (SingleRateLimit::per_minute(frames), SingleRateLimit::per_minute(bytes));
         Self { inner, counters: Box::new(Counters { scanner: HeaderScanner::default(), frames, bytes, expected_pongs: 0 }) }
     }
 

@@ -1,39 +1,41 @@
-//! What commands print: tables and sentences for people, JSON for programs.
+//! The output of commands: tables and sentences for people, JSON for programs.
 
 use std::io::{self, Write};
 
+use anyhow::Context;
 use serde_json::Value;
 
-/// Prints to standard output.
+/// Writes to standard output.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Printer {
+pub(super) struct Output {
     json: bool,
 }
 
-/// Whoever reads what is printed has read enough, as `head` does: an end, and no failure.
+/// The reader of standard output has closed it, as `head` does. It ends a command and is no failure.
 #[derive(Debug, thiserror::Error)]
-#[error("nobody reads any more")]
-pub(super) struct Enough;
+#[error("standard output was closed")]
+pub(super) struct ReaderClosed;
 
-/// A column of a table: its title, and the field that it shows.
+/// A column of a table: its title, and the name of its field.
 pub(super) type Column = (&'static str, &'static str);
 
-impl Printer {
+impl Output {
+    /// For programs where `json`, else for people.
     pub(super) fn new(json: bool) -> Self {
         Self { json }
     }
 
-    /// Whether a program reads it.
+    /// Reports whether the output is JSON.
     pub(super) fn is_json(self) -> bool {
         self.json
     }
 
-    /// `data` for programs, `text` for people.
+    /// Writes the result of a command: `data` for programs, `text` for people.
     pub(super) fn done(self, data: &Value, text: &str) -> anyhow::Result<()> {
         self.line(&if self.json { data.to_string() } else { text.to_owned() })
     }
 
-    /// A list of objects.
+    /// Writes a list of objects; `none` is the text for people where it is empty.
     pub(super) fn table(self, rows: &[Value], columns: &[Column], none: &str) -> anyhow::Result<()> {
         if self.json {
             return self.line(&Value::from(rows.to_vec()).to_string());
@@ -56,7 +58,7 @@ impl Printer {
         Ok(())
     }
 
-    /// An object, a field a line.
+    /// Writes an object, a field a line; fields that are null are left out.
     pub(super) fn fields(self, object: &Value, fields: &[Column]) -> anyhow::Result<()> {
         if self.json {
             return self.line(&object.to_string());
@@ -68,16 +70,21 @@ impl Printer {
         Ok(())
     }
 
-    /// One line, as it is.
+    /// Writes one line, unchanged.
     pub(super) fn line(self, line: &str) -> anyhow::Result<()> {
-        match writeln!(io::stdout().lock(), "{line}") {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Enough.into()),
-            other => Ok(other?),
+        self.text(&format!("{line}\n"))
+    }
+
+    /// Writes text, unchanged.
+    pub(super) fn text(self, text: &str) -> anyhow::Result<()> {
+        match io::stdout().lock().write_all(text.as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(ReaderClosed.into()),
+            outcome => outcome.context("failed to write to standard output"),
         }
     }
 }
 
-/// A value as people read it. Names are not what they look like where they could move the cursor.
+/// Formats a value for people. Control characters, which could move the cursor, are replaced.
 fn text(value: &Value) -> String {
     let shown = match value {
         Value::Null => "-".into(),
@@ -90,7 +97,7 @@ fn text(value: &Value) -> String {
     shown.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
-/// Bytes as people read them.
+/// Formats a number of bytes for people.
 pub(super) fn bytes(count: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut size = count as f64;
@@ -102,18 +109,24 @@ pub(super) fn bytes(count: u64) -> String {
     if unit == 0 { format!("{count} B") } else { format!("{size:.1} {}", units[unit]) }
 }
 
+/// Formats a number of things for people: `1 message`, `2 messages`.
+pub(super) fn count(number: u64, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
 
     #[test]
-    fn values_for_people() {
+    fn values_are_formatted_for_people() {
         assert_eq!(text(&json!([1, 2])), "1,2");
         assert_eq!(
             (text(&json!(null)), text(&json!(true)), text(&json!("a\u{1b}[2J"))),
             ("-".into(), "yes".into(), "a\u{fffd}[2J".into())
         );
         assert_eq!((bytes(5), bytes(1536), bytes(3 << 30)), ("5 B".into(), "1.5 KiB".into(), "3.0 GiB".into()));
+        assert_eq!((count(0, "x"), count(1, "x"), count(2, "x")), ("0 xs".into(), "1 x".into(), "2 xs".into()));
     }
 }
