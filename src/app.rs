@@ -9,9 +9,9 @@ use arc_swap::{ArcSwap, Guard};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::accounts::pairing::Pairings;
 use crate::admission::Admission;
 use crate::auth::Auth;
+use crate::auth::pairings::Pairings;
 use crate::config::Config;
 use crate::data_dir::{self, DataDirError};
 use crate::handlers::{Handlers, HandlersError};

@@ -6,8 +6,6 @@ use std::os::fd::AsFd;
 
 use crate::app::App;
 use crate::auth::{AuthError, random_password};
-use crate::store::{Authority, Role};
-use crate::telemetry::audit::{self, AuditEvent};
 
 /// The first administrator's name.
 pub const ADMIN: &str = "admin";
@@ -33,9 +31,8 @@ pub async fn ensure_admin(
     }
     let generated = if given.is_some() { None } else { Some(random_password().ok_or(AuthError::NoRandom)?) };
     let password = given.as_deref().or(generated.as_deref()).unwrap_or_default();
-    let admin = app.auth.create_user(ADMIN, password, Role::Admin, Authority::System).await?;
+    let admin = app.accounts().create_first_admin(ADMIN, password).await?;
     tracing::info!(user = %admin.id, "created the first administrator");
-    audit::record(AuditEvent::UserCreated(admin.id, Role::Admin.name()), None, None);
     if let Some(password) = generated {
         if in_journal(std::io::stdout(), std::env::var("JOURNAL_STREAM").ok().as_deref()) {
             tracing::warn!(

@@ -41,7 +41,7 @@ use writer::Writer;
 pub use writer::{Pulse, Severity};
 
 pub use backup::{restore, verify};
-pub use check::{QUARANTINE, check, repair};
+pub use check::{Findings, QUARANTINE, check, repair};
 pub use compact::compact;
 pub use companion::{Catalog, CatalogEntry, Observation};
 pub use cursors::Reader;
