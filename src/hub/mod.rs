@@ -13,6 +13,7 @@
 mod presence;
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -261,9 +262,12 @@ impl Subscription {
     ///
     /// Owns the subscription while it waits and gives it back, so that the caller can keep one future pinned in its `select!`
     /// instead of joining and leaving the channels' lists of waiters at every turn.
-    pub async fn next_batch(mut self) -> (Self, Result<Vec<Arc<Announcement>>, Lagged>) {
-        let batch = self.receive().await;
-        (self, batch)
+    #[expect(clippy::manual_async_fn, reason = "an `async fn` would hold the subscription twice")]
+    pub fn next_batch(mut self) -> impl Future<Output = (Self, Result<Vec<Arc<Announcement>>, Lagged>)> {
+        async move {
+            let batch = self.receive().await;
+            (self, batch)
+        }
     }
 
     async fn receive(&mut self) -> Result<Vec<Arc<Announcement>>, Lagged> {

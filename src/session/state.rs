@@ -16,6 +16,7 @@ use crate::auth::Caller;
 use crate::core::ids::{DeviceId, MessageId};
 use crate::core::time::Timestamp;
 use crate::hub::{Announcement, Connection, Identity, Registration, Subscription};
+use crate::mailbox::Welcome;
 use crate::store::TokenHash;
 use crate::telemetry::metrics::{Metrics, Sent};
 use crate::wire::{CloseCode, Event};
@@ -38,6 +39,7 @@ pub struct Session {
     pub(super) requester: Requester,
     pub(super) rate: SingleRateLimit,
     heartbeat: Heartbeat,
+    welcome: Welcome,
     pub(super) delivery: Delivery,
     pub(super) pending: Option<Box<PendingReplies>>,
 }
@@ -49,8 +51,8 @@ fn receives_for(app: &App, caller: &Caller, device: DeviceId) -> bool {
 }
 
 impl Session {
-    /// Registers a connection of `caller` and subscribes to its groups. Returns its first event, too.
-    pub fn start(app: Arc<App>, caller: &Caller, identity: Identity, options: Options) -> (Self, Subscription, Event) {
+    /// Registers a connection of `caller` and subscribes to its groups.
+    pub fn start(app: Arc<App>, caller: &Caller, identity: Identity, options: Options) -> (Self, Subscription) {
         let (user, device) = (caller.user.id, identity.device_id);
         // Only a connection that receives a device's messages makes it online.
         let receives_for = device.filter(|&device| receives_for(&app, caller, device));
@@ -76,26 +78,31 @@ impl Session {
         let subscription = app.hub.subscribe(user, receives_for);
         let (reader, welcome) = app.mailbox.reader(&caller.user, receives_for, options.since);
         let behind = welcome.pending > 0 || options.since.is_some();
-        let status = Event::ConnectionStatus {
-            status: "connected",
-            user_id: user,
-            device_id: device,
-            epoch: app.store.epoch().to_owned(),
-            last_id: welcome.last_id,
-            pending: welcome.pending,
-            recovered: welcome.recovered,
-        };
         let session = Self {
             registration,
             token: caller.hash,
             requester: Requester { user, device: caller.token.device_id },
             rate,
             heartbeat,
+            welcome,
             delivery: Delivery::new(reader, options.client_acks, behind),
             pending: None,
             app,
         };
-        (session, subscription, status)
+        (session, subscription)
+    }
+
+    /// The first event of the connection.
+    pub fn connection_status(&self) -> Event {
+        Event::ConnectionStatus {
+            status: "connected",
+            user_id: self.requester.user,
+            device_id: self.device(),
+            epoch: self.app.store.epoch().to_owned(),
+            last_id: self.welcome.last_id,
+            pending: self.welcome.pending,
+            recovered: self.welcome.recovered,
+        }
     }
 
     /// Returns the span of the connection's log lines.

@@ -1,5 +1,6 @@
 //! The task of one connection: reads the socket, runs the session, frames and writes.
 
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -29,33 +30,39 @@ struct Driver<S> {
     socket: Socket<S>,
 }
 
-/// Runs the connection of `caller` until either side ends it.
-pub(super) async fn serve<S>(app: Arc<App>, socket: Socket<S>, caller: Caller, identity: Identity, options: Options)
+/// Starts the session of `caller` and returns the future that runs the connection until either side ends it.
+///
+/// Not an `async fn`, which would keep its arguments beside the values made of them for as long as the connection lasts.
+pub(super) fn serve<S>(
+    app: Arc<App>,
+    socket: Socket<S>,
+    caller: &Caller,
+    identity: Identity,
+    options: Options,
+) -> impl Future<Output = ()> + use<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (session, subscription, status) = Session::start(app, &caller, identity, options);
-    drop(caller);
+    let (session, subscription) = Session::start(app, caller, identity, options);
     let span = session.span();
     let mut driver = Driver { session, socket };
     let connection = async move {
         tracing::info!("connected");
         // No caller would notice a panic: the task is detached.
-        let end = AssertUnwindSafe(driver.run(subscription, status)).catch_unwind().await.unwrap_or_else(|_| {
+        let end = AssertUnwindSafe(driver.run(subscription)).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!("the connection's task panicked");
             CloseCode::Internal.into()
         });
-        let Driver { session, socket } = driver;
-        session.end(end);
-        socket.finish(end).await;
+        driver.session.end(end);
+        driver.socket.finish(end).await;
     };
-    connection.instrument(span).await;
+    connection.instrument(span)
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
-    /// Runs until something ends the connection. `status` is written first.
-    async fn run(&mut self, subscription: Subscription, status: Event) -> End {
-        let mut outcome = self.write_reply(Reply { event: status, reference: None }).await;
+    /// Runs until something ends the connection.
+    async fn run(&mut self, subscription: Subscription) -> End {
+        let mut outcome = self.write_reply(Reply { event: self.session.connection_status(), reference: None }).await;
         // These three outlive a turn of the loop: making them anew for each message costs more than answering it.
         let connection = self.session.connection().clone();
         let mut closing = pin!(connection.closing());
@@ -157,10 +164,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.receive_ready().await
     }
 
-    async fn write_reply(&mut self, reply: Reply) -> Result<(), End> {
+    fn write_reply(&mut self, reply: Reply) -> impl Future<Output = Result<(), End>> {
         let mut out = Vec::new();
         self.append(&mut out, reply, Timestamp::now());
-        self.write(&out).await
+        async move { self.write(&out).await }
     }
 
     /// Processes the messages that are there already, if any.

@@ -215,7 +215,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     /// Ends the connection: writes what is unsent, the `disconnect` event where there is one, and the close frame, then reads on
     /// until the client has closed.
-    pub(super) async fn finish(mut self, end: End) {
+    pub(super) async fn finish(&mut self, end: End) {
         let End::Close(code, retry_after) = end else {
             // The client's close frame is answered; where it has vanished, errors are of no interest.
             let _ = timeout(DRAIN_TIMEOUT, async {
@@ -310,7 +310,7 @@ mod tests {
         assert_eq!(socket.write(&[2; 10], never()).await, Err(End::Close(CloseCode::TooSlow, None)));
         assert_eq!(start.elapsed(), Duration::from_secs(10));
         // The client reads again in time for the end.
-        let ending = tokio::spawn(socket.finish(CloseCode::TooSlow.into()));
+        let ending = tokio::spawn(async move { socket.finish(CloseCode::TooSlow.into()).await });
         let mut got = Vec::new();
         far.read_to_end(&mut got).await.unwrap();
         drop(far);
@@ -328,7 +328,7 @@ mod tests {
             let frames = frame.repeat(5);
             let close = async { CloseCode::Unauthorized };
             assert_eq!(socket.write(&frames, close).await, Err(End::Close(CloseCode::Unauthorized, None)));
-            let ending = tokio::spawn(socket.finish(CloseCode::Unauthorized.into()));
+            let ending = tokio::spawn(async move { socket.finish(CloseCode::Unauthorized.into()).await });
             let mut got = Vec::new();
             far.read_to_end(&mut got).await.unwrap();
             drop(far);
@@ -387,6 +387,7 @@ mod tests {
         assert!(matches!(socket.read().await, Err(End::Gone)));
         socket.write(&text(b"\"x\""), never()).await.unwrap();
         socket.finish(End::Gone).await;
+        drop(socket);
         let mut got = Vec::new();
         far.read_to_end(&mut got).await.unwrap();
         assert_eq!(got, b"\x81\x03\"x\"\x88\x02\x03\xe8");
@@ -407,8 +408,8 @@ mod tests {
     #[tokio::test]
     async fn finish_writes_the_disconnect_event_and_the_close_frame() {
         let (near, mut far) = tokio::io::duplex(4096);
-        let socket: Socket<_> = Socket::new(near, &limits(10)).await;
-        let done = tokio::spawn(socket.finish(End::Close(CloseCode::RateLimited, Some(0.5))));
+        let mut socket: Socket<_> = Socket::new(near, &limits(10)).await;
+        let done = tokio::spawn(async move { socket.finish(End::Close(CloseCode::RateLimited, Some(0.5))).await });
         let mut got = Vec::new();
         far.read_to_end(&mut got).await.unwrap();
         drop(far);

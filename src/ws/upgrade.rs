@@ -105,11 +105,13 @@ pub(super) fn switch(req: &mut Request, res: &mut Response, accept: HeaderValue)
 
 /// Runs an upgraded connection to its end, or closes it at once with the code of its refusal.
 async fn run(app: Arc<App>, upgraded: Upgraded, admitted: Result<Box<Admitted>, CloseCode>, address: IpAddr) {
-    let socket = Socket::new(TokioIo::new(upgraded), &app.config().limits).await;
+    let mut socket = Socket::new(TokioIo::new(upgraded), &app.config().limits).await;
     match admitted {
         Ok(admitted) => {
             let Admitted { caller, identity, options, permits } = *admitted;
-            serve(app, socket, caller, identity, options).await;
+            let connection = serve(app, socket, &caller, identity, options);
+            drop(caller);
+            connection.await;
             drop(permits);
         }
         Err(code) => {
