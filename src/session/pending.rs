@@ -15,8 +15,9 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
+use crate::accounts::policy::{self, Requester};
 use crate::app::App;
-use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
+use crate::core::ids::{DeviceId, MessageId, Recipient};
 use crate::core::time::Timestamp;
 use crate::handlers::CommandContext;
 use crate::mailbox::{MailboxError, Outcome, OutcomeSender, Outgoing};
@@ -31,14 +32,6 @@ const MAX_CONCURRENT_REQUESTS: usize = 16;
 const MAX_QUEUED_COMMANDS: usize = 256;
 /// The largest number of messages whose outcome a connection is notified of; beyond that it polls receipts.
 const MAX_WATCHED_MESSAGES: usize = 256;
-
-/// The subject of a request.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Requester {
-    pub(super) user: UserId,
-    /// The device that the credential is for: the only one that it may command.
-    pub(super) device: Option<DeviceId>,
-}
 
 /// The device that performs an answer.
 #[derive(Debug, Clone, Copy)]
@@ -267,8 +260,11 @@ pub(super) fn resolve_target(store: &Store, requester: Requester, target: Target
 
 /// Checks that the requester may command `device`.
 fn check_target(store: &Store, requester: Requester, device: DeviceId) -> Result<(), Refusal> {
-    let owned = requester.device.is_none_or(|own| own == device) && store.owns(requester.user, device).map_err(|_| INTERNAL)?;
-    if owned { Ok(()) } else { Err(NOT_YOURS) }
+    let allowed = policy::may_command(store, requester, device).map_err(|error| {
+        tracing::error!(%error, "failed to check a target");
+        INTERNAL
+    })?;
+    if allowed { Ok(()) } else { Err(NOT_YOURS) }
 }
 
 /// Queues answers for devices, one after another, and reports the status of each.

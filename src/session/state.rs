@@ -9,7 +9,8 @@ use super::count;
 use super::delivery::Delivery;
 use super::end::End;
 use super::heartbeat::{Beat, Heartbeat};
-use super::pending::{PendingReplies, Reply, Requester};
+use super::pending::{PendingReplies, Reply};
+use crate::accounts::policy::Requester;
 use crate::admission::rates::SingleRateLimit;
 use crate::app::App;
 use crate::auth::Caller;
@@ -81,7 +82,7 @@ impl Session {
         let session = Self {
             registration,
             token: caller.hash,
-            requester: Requester { user, device: caller.token.device_id },
+            requester: Requester::from(caller),
             rate,
             heartbeat,
             welcome,
