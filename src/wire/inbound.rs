@@ -29,7 +29,7 @@ pub const MAX_CITY_CHARS: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Inbound {
     /// A request, which is answered.
-    Ask(Request),
+    Request(Request),
     /// The acknowledgement of everything up to this id: received and processed.
     Ack(MessageId),
 }
@@ -49,7 +49,7 @@ pub struct Request {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// `"self"` or absent: the connection that sent the request.
-    Asker,
+    Requester,
     /// `"device"`: the user's primary device.
     Primary,
     /// `{"device_id": n}`: that device.
@@ -125,7 +125,7 @@ impl Rejection {
     }
 
     /// The answer to an `ack` on a connection without `?ack=client`.
-    pub fn ack_not_asked_for() -> Self {
+    pub fn ack_not_enabled() -> Self {
         Self::invalid("ack is for connections opened with ?ack=client")
     }
 
@@ -163,7 +163,7 @@ pub fn parse(text: &str, max_chars: usize, own: &[String]) -> Result<Inbound, Re
     let envelope = envelope(text)?;
     let reference = reference(envelope.reference)?;
     match command(&envelope, own) {
-        Ok(Parsed::Command(command, target)) => Ok(Inbound::Ask(Request { reference, target, command })),
+        Ok(Parsed::Command(command, target)) => Ok(Inbound::Request(Request { reference, target, command })),
         Ok(Parsed::Ack(id)) => Ok(Inbound::Ack(id)),
         Err(rejection) => Err(Rejection { reference, ..rejection }),
     }
@@ -216,12 +216,12 @@ fn command(envelope: &Envelope<'_>, own: &[String]) -> Result<Parsed, Rejection>
     {
         return Err(Rejection::invalid("timestamp must be an ISO 8601 date-time"));
     }
-    let target = envelope.target.map_or(Ok(Target::Asker), target)?;
+    let target = envelope.target.map_or(Ok(Target::Requester), target)?;
     let command = match own.iter().find(|own| **own == kind) {
         Some(kind) => Command::Custom { kind: kind.clone(), message: envelope.message.map(Raw::from) },
         None => read(envelope.message)?,
     };
-    if target != Target::Asker && matches!(command, Command::Ping | Command::ChatReset) {
+    if target != Target::Requester && matches!(command, Command::Ping | Command::ChatReset) {
         return Err(Rejection::invalid(format_args!("target is not for {kind}")));
     }
     Ok(Parsed::Command(command, target))
@@ -234,7 +234,7 @@ fn target(raw: &RawValue) -> Result<Target, Rejection> {
     }
     let wrong = || Rejection::invalid("target must be \"self\", \"device\" or {\"device_id\": <number>}");
     match string(raw).as_deref() {
-        Some("self") => Ok(Target::Asker),
+        Some("self") => Ok(Target::Requester),
         Some("device") => Ok(Target::Primary),
         None if is_object(raw.get()) => {
             let body: Body = serde_json::from_str(raw.get()).map_err(|_| wrong())?;
@@ -383,7 +383,7 @@ mod tests {
 
     fn ok(text: &str) -> Command {
         match parse(text, 10_240, &[]).unwrap() {
-            Inbound::Ask(request) => request.command,
+            Inbound::Request(request) => request.command,
             Inbound::Ack(id) => panic!("an ack of {id}"),
         }
     }
@@ -536,7 +536,7 @@ mod tests {
         fn any_chat_text_is_parsed_unchanged(line in "\\PC*") {
             let text = serde_json::json!({"type": "chat_message", "message": line}).to_string();
             let command = Command::Chat { text: line, stream: false };
-            prop_assert_eq!(parse(&text, 0, &[]).unwrap(), Inbound::Ask(Request { reference: None, target: Target::Asker, command }));
+            prop_assert_eq!(parse(&text, 0, &[]).unwrap(), Inbound::Request(Request { reference: None, target: Target::Requester, command }));
         }
     }
 }
