@@ -37,9 +37,9 @@ impl salvo::Handler for Endpoint {
     async fn handle(&self, req: &mut Request, _: &mut Depot, res: &mut Response, _: &mut FlowCtrl) {
         let span = tracing::info_span!(
             "request",
-            method = req.method().as_str(),
+            method = %req.method(),
             path = %redacted(req.uri().path()),
-            route = self.route.path,
+            route = %self.route.path,
             user = Empty,
             token = Empty,
         );
