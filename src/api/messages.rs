@@ -13,11 +13,11 @@ use crate::core::time::Timestamp;
 use crate::http::error::ApiError;
 use crate::http::reply::Reply;
 use crate::http::request::{BodyUserId, Call, parse};
-use crate::hub::Announced;
+use crate::hub::Announcement;
 use crate::mailbox::{IdempotencyKey, Outgoing};
 use crate::telemetry::metrics::Operation;
 use crate::wire::outbound::RESERVED_TYPES;
-use crate::wire::{Frame, Push};
+use crate::wire::{JsonObject, Push};
 
 /// What the guide's API says after a send.
 const SENT: &str = "消息发送成功";
@@ -150,8 +150,8 @@ async fn deliver(call: &Call, to: Recipient, kind: &str, body: &Body<'_>, sender
     let began = Instant::now();
     let (id, recipients) = match delivery {
         Delivery::Live => {
-            let frame = Frame::json(&push).map_err(ApiError::internal)?;
-            (None, call.app.hub.publish(Arc::new(Announced { recipient: to, id: None, frame })))
+            let payload = JsonObject::new(&push).map_err(ApiError::internal)?.into_bytes();
+            (None, call.app.hub.publish(Arc::new(Announcement::new(to, None, payload))))
         }
         Delivery::Queued => {
             let sent = call.app.mailbox.send(outgoing(call, to, &push, body.ttl)?).await;
@@ -169,11 +169,11 @@ async fn deliver(call: &Call, to: Recipient, kind: &str, body: &Body<'_>, sender
 /// What the mailbox gets.
 fn outgoing(call: &Call, recipient: Recipient, push: &Push<'_>, ttl: Option<u64>) -> Result<Outgoing, ApiError> {
     let sender = call.caller()?.user.id;
-    let text = serde_json::to_string(push).map_err(ApiError::internal)?;
+    let object = JsonObject::new(push).map_err(ApiError::internal)?;
     // The same request is the same recipient, type and message; its time is another.
     let request = [&recipient.to_key()[..], push.kind.as_bytes(), b"\0", push.message.get().as_bytes()].concat();
     let key = call.idempotency_key.as_deref().map(|key| IdempotencyKey::new(sender, key, &request));
-    Ok(Outgoing { ttl, key, ..Outgoing::new(recipient, sender, text) })
+    Ok(Outgoing { ttl, key, ..Outgoing::new(recipient, sender, object) })
 }
 
 /// Whether the caller reaches everybody.

@@ -32,7 +32,7 @@ use crate::http::error::ApiError;
 use crate::http::reply::Reply;
 use crate::http::request::Call;
 use crate::http::{AsJson, mount, routes};
-use crate::hub::Announced;
+use crate::hub::Announcement;
 use crate::store::BackupError;
 use crate::telemetry::audit::Act;
 
@@ -264,12 +264,12 @@ async fn tail(call: Call) -> Result<Reply, ApiError> {
 }
 
 /// Whether `recipient` hears it: its own, and what is for everybody.
-fn concerns(announced: &Announced, recipient: Recipient) -> bool {
+fn concerns(announced: &Announcement, recipient: Recipient) -> bool {
     announced.recipient == recipient || announced.recipient == Recipient::All
 }
 
 /// What is said of one; `missed`: whether there were others before it.
-fn line(announced: &Announced, missed: bool) -> Option<Bytes> {
+fn line(announced: &Announcement, missed: bool) -> Option<Bytes> {
     #[derive(Serialize)]
     struct Line<'a> {
         #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -278,7 +278,7 @@ fn line(announced: &Announced, missed: bool) -> Option<Bytes> {
         id: Option<MessageId>,
         message: &'a RawValue,
     }
-    let message = serde_json::from_slice(announced.frame.payload()).ok()?;
+    let message = serde_json::from_slice(announced.payload()).ok()?;
     let mut line = serde_json::to_vec(&Line { missed, recipient: name(announced.recipient), id: announced.id, message }).ok()?;
     line.push(b'\n');
     Some(line.into())

@@ -12,28 +12,45 @@
 pub mod presence;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
-
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::broadcast::{Receiver, Sender};
 
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::telemetry::metrics::Group;
-use crate::wire::Frame;
 pub use presence::{Connection, Presence};
 
-/// Something for a group.
+/// A message for a group: a payload, the text of one JSON object.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Announced {
+pub struct Announcement {
     /// The group.
     pub recipient: Recipient,
-    /// Its place in the log; `None` for what is not stored.
+    /// The id in the log; `None` for a live message, which is not stored.
     pub id: Option<MessageId>,
-    /// Encoded once.
-    pub frame: Frame,
+    payload: Bytes,
+    encoded: OnceLock<Bytes>,
+}
+
+impl Announcement {
+    /// A message of `recipient`'s group; `payload` is JSON text that holds the id, if there is one.
+    pub fn new(recipient: Recipient, id: Option<MessageId>, payload: impl Into<Bytes>) -> Self {
+        Self { recipient, id, payload: payload.into(), encoded: OnceLock::new() }
+    }
+
+    /// The JSON text.
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    /// Returns the encoded form that all receivers share. The first receiver that needs it makes it with `encode`; all receivers
+    /// must use the same encoding.
+    pub fn encoded(&self, encode: impl FnOnce(&[u8]) -> Vec<u8>) -> &Bytes {
+        self.encoded.get_or_init(|| encode(&self.payload).into())
+    }
 }
 
 /// This member missed something: more was published than its channel holds.
@@ -46,12 +63,12 @@ const NOBODY: Recipient = Recipient::User(UserId::OPERATOR);
 
 /// The groups and the live connections.
 pub struct Hub {
-    groups: Mutex<HashMap<Recipient, Sender<Arc<Announced>>>>,
+    groups: Mutex<HashMap<Recipient, Sender<Arc<Announcement>>>>,
     buffer: AtomicUsize,
     bytes: AtomicUsize,
     lagged: AtomicU64,
     /// Hears whatever is published to anybody; of no group, and counted by none.
-    taps: Sender<Arc<Announced>>,
+    taps: Sender<Arc<Announcement>>,
     tapped: AtomicUsize,
     presence: Presence,
 }
@@ -62,7 +79,7 @@ const TAP_BUFFER: usize = 1024;
 /// Hears what is published to anybody.
 pub struct Tap {
     hub: Arc<Hub>,
-    receiver: Receiver<Arc<Announced>>,
+    receiver: Receiver<Arc<Announcement>>,
 }
 
 impl Tap {
@@ -70,7 +87,7 @@ impl Tap {
     ///
     /// # Errors
     /// [`Lagged`] when more was published than the tap's channel holds.
-    pub async fn next(&mut self) -> Result<Arc<Announced>, Lagged> {
+    pub async fn next(&mut self) -> Result<Arc<Announcement>, Lagged> {
         match self.receiver.recv().await {
             Ok(announced) => Ok(announced),
             Err(RecvError::Lagged(_)) => Err(Lagged),
@@ -132,7 +149,7 @@ impl Hub {
     }
 
     /// Hands `announced` to every member of its group and returns how many there are.
-    pub fn publish(&self, announced: Arc<Announced>) -> usize {
+    pub fn publish(&self, announced: Arc<Announcement>) -> usize {
         if self.tapped.load(Ordering::Relaxed) > 0 && announced.recipient != NOBODY {
             let _ = self.taps.send(announced.clone()); // the last tap may have gone this moment
         }
@@ -150,9 +167,8 @@ impl Hub {
     /// Publishes to a group that only we are in, on the way that all messages take, and tells whether it was heard. Takes as
     /// long as that takes.
     pub async fn round_trip(self: Arc<Self>) -> bool {
-        let Ok(frame) = Frame::json(&"probe") else { return false };
         let mut member = self.join(NOBODY);
-        self.publish(Arc::new(Announced { recipient: NOBODY, id: None, frame }));
+        self.publish(Arc::new(Announcement::new(NOBODY, None, Bytes::from_static(b"{}"))));
         member.next().await.is_ok_and(|heard| heard.recipient == NOBODY)
     }
 
@@ -185,22 +201,22 @@ impl Hub {
 struct Member {
     hub: Arc<Hub>,
     group: Recipient,
-    receiver: Receiver<Arc<Announced>>,
+    receiver: Receiver<Arc<Announcement>>,
 }
 
 impl Member {
-    async fn next(&mut self) -> Result<Arc<Announced>, Lagged> {
+    async fn next(&mut self) -> Result<Arc<Announcement>, Lagged> {
         match self.receiver.recv().await {
-            Ok(frame) => Ok(frame),
+            Ok(announcement) => Ok(announcement),
             Err(RecvError::Lagged(_)) => Err(self.behind()),
             // The hub's map keeps the sender for as long as this member exists.
             Err(RecvError::Closed) => std::future::pending().await,
         }
     }
 
-    fn try_next(&mut self) -> Result<Option<Arc<Announced>>, Lagged> {
+    fn try_next(&mut self) -> Result<Option<Arc<Announcement>>, Lagged> {
         match self.receiver.try_recv() {
-            Ok(frame) => Ok(Some(frame)),
+            Ok(announcement) => Ok(Some(announcement)),
             Err(TryRecvError::Lagged(_)) => Err(self.behind()),
             Err(TryRecvError::Empty | TryRecvError::Closed) => Ok(None),
         }
@@ -243,17 +259,17 @@ impl Subscription {
     ///
     /// Owns the subscription while it waits and gives it back: so the caller can keep one future pinned in its `select!`
     /// instead of joining and leaving the channels' lists of waiters at every turn.
-    pub async fn hear(mut self) -> (Self, Result<Vec<Arc<Announced>>, Lagged>) {
+    pub async fn hear(mut self) -> (Self, Result<Vec<Arc<Announcement>>, Lagged>) {
         let heard = self.gather().await;
         (self, heard)
     }
 
-    async fn gather(&mut self) -> Result<Vec<Arc<Announced>>, Lagged> {
+    async fn gather(&mut self) -> Result<Vec<Arc<Announcement>>, Lagged> {
         let mut heard = vec![self.next().await?];
         let mut bytes = 0;
         while let Some(more) = self.try_next()? {
             // Whoever is gathered for keeps these messages alive: a slow reader must not own many that nobody shares any more.
-            bytes += more.frame.as_bytes().len();
+            bytes += more.payload().len();
             if heard.len() == GATHER || bytes > self.user.hub.bytes.load(Ordering::Relaxed) {
                 return Err(self.user.behind());
             }
@@ -262,21 +278,21 @@ impl Subscription {
         Ok(heard)
     }
 
-    async fn next(&mut self) -> Result<Arc<Announced>, Lagged> {
+    async fn next(&mut self) -> Result<Arc<Announcement>, Lagged> {
         match &mut self.device {
             None => tokio::select! { r = self.user.next() => r, r = self.all.next() => r },
             Some(device) => tokio::select! { r = self.user.next() => r, r = device.next() => r, r = self.all.next() => r },
         }
     }
 
-    fn try_next(&mut self) -> Result<Option<Arc<Announced>>, Lagged> {
-        if let Some(frame) = self.user.try_next()? {
-            return Ok(Some(frame));
+    fn try_next(&mut self) -> Result<Option<Arc<Announcement>>, Lagged> {
+        if let Some(announcement) = self.user.try_next()? {
+            return Ok(Some(announcement));
         }
         if let Some(device) = &mut self.device
-            && let Some(frame) = device.try_next()?
+            && let Some(announcement) = device.try_next()?
         {
-            return Ok(Some(frame));
+            return Ok(Some(announcement));
         }
         self.all.try_next()
     }
@@ -287,8 +303,7 @@ mod tests {
     use super::*;
 
     fn publish(hub: &Hub, recipient: Recipient, text: &str) -> usize {
-        let frame = Frame::json(&text).unwrap();
-        hub.publish(Arc::new(Announced { recipient, id: None, frame }))
+        hub.publish(Arc::new(Announcement::new(recipient, None, format!("\"{text}\""))))
     }
 
     #[tokio::test]
@@ -315,11 +330,11 @@ mod tests {
         assert_eq!(publish(&hub, Recipient::All, "all"), 2);
         let mut heard = Vec::new();
         for _ in 0..3 {
-            heard.push(a.next().await.unwrap().frame.payload().to_vec());
+            heard.push(a.next().await.unwrap().payload().to_vec());
         }
         heard.sort();
         assert_eq!(heard, [b"\"all\"".to_vec(), b"\"d\"".to_vec(), b"\"u\"".to_vec()]);
-        assert_eq!(b.next().await.unwrap().frame.payload(), b"\"all\"");
+        assert_eq!(b.next().await.unwrap().payload(), &b"\"all\""[..]);
         assert_eq!(b.try_next(), Ok(None));
     }
 
@@ -367,7 +382,7 @@ mod tests {
         let mut quick = hub.subscribe(UserId(1), None);
         for n in 0..6 {
             publish(&hub, Recipient::User(UserId(1)), &n.to_string());
-            assert_eq!(quick.next().await.unwrap().frame.payload(), format!("\"{n}\"").as_bytes());
+            assert_eq!(quick.next().await.unwrap().payload(), format!("\"{n}\"").as_bytes());
         }
         assert_eq!(slow.next().await, Err(Lagged));
         assert_eq!(hub.lagged_count(), 1);

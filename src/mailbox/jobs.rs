@@ -9,9 +9,8 @@ use super::watch::Outcome;
 use super::{MailboxError, Shared};
 use crate::core::ids::{MessageId, Recipient};
 use crate::core::time::Timestamp;
-use crate::hub::Announced;
+use crate::hub::Announcement;
 use crate::store::{Earlier, Head, Log, Reader, StoreError, Stored};
-use crate::wire::Frame;
 
 /// How many ids are reserved on disk at once; as many are skipped by a crash at most.
 const RESERVE: u64 = 4096;
@@ -30,7 +29,7 @@ pub(super) fn append(shared: &Shared, log: Log<'_>, message: Outgoing) -> Result
         if earlier.digest != key.digest {
             return Err(MailboxError::KeyReused);
         }
-        return Ok(Accepted { id: earlier.id, recipients: 0, repeated: true, frame: None });
+        return Ok(Accepted { id: earlier.id, recipients: 0, repeated: true, announcement: None });
     }
     // Whoever it is for may have gone since the sender was let through.
     match message.recipient {
@@ -40,14 +39,14 @@ pub(super) fn append(shared: &Shared, log: Log<'_>, message: Outgoing) -> Result
     }
     let now = shared.clock.now();
     let mut books = shared.books();
-    if books.state.room(message.recipient, message.text.len()).is_err() {
+    if books.state.room(message.recipient, message.object.len()).is_err() {
         drop(books);
         // Broadcasts leave when everybody has them; that is looked up only when their room is needed.
         if message.recipient == Recipient::All {
             free_broadcasts(shared, log)?;
         }
         books = shared.books();
-        books.state.room(message.recipient, message.text.len()).map_err(|_| MailboxError::Full)?;
+        books.state.room(message.recipient, message.object.len()).map_err(|_| MailboxError::Full)?;
     }
     let id = MessageId(books.next);
     if id.0 > books.reserved {
@@ -58,14 +57,14 @@ pub(super) fn append(shared: &Shared, log: Log<'_>, message: Outgoing) -> Result
     books.next += 1;
     drop(books);
 
-    let frame = Frame::object_with_id(&message.text, id.0);
-    let payload = frame.payload().to_vec();
+    let payload = message.object.with_id(id);
     let expires = now + message.ttl.unwrap_or_else(|| shared.ttl.load(Ordering::Relaxed));
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
     let head = Head { id, sender: message.sender, expires, expired: false, created: Timestamp::now(), length };
     let until = now + REMEMBER;
     let remember = message.key.map(|key| (key.key, Earlier { id, until, digest: key.digest }));
-    log.append(message.recipient, &Stored { head, payload }, remember.as_ref().map(|(key, earlier)| (key, *earlier)))?;
+    let stored = Stored { head, payload };
+    log.append(message.recipient, &stored, remember.as_ref().map(|(key, earlier)| (key, *earlier)))?;
     let mut books = shared.books();
     if let Some((key, _)) = remember {
         books.remembered.push_back((until, key));
@@ -79,8 +78,8 @@ pub(super) fn append(shared: &Shared, log: Log<'_>, message: Outgoing) -> Result
     if let Some(teller) = message.teller {
         shared.watches.add(message.recipient, id, teller);
     }
-    let frame = Some(Arc::new(Announced { recipient: message.recipient, id: Some(id), frame }));
-    Ok(Accepted { id, recipients: 0, repeated: false, frame })
+    let announcement = Some(Arc::new(Announcement::new(message.recipient, Some(id), stored.payload)));
+    Ok(Accepted { id, recipients: 0, repeated: false, announcement })
 }
 
 /// Moves the cursors that have been waiting to be moved. On the writer thread.

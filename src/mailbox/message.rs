@@ -7,8 +7,9 @@ use sha2::{Digest, Sha256};
 use super::watch::OutcomeSender;
 use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
-use crate::hub::Announced;
+use crate::hub::Announcement;
 use crate::store::Head;
+use crate::wire::JsonObject;
 
 /// A message to be queued.
 #[derive(Debug)]
@@ -17,8 +18,8 @@ pub struct Outgoing {
     pub recipient: Recipient,
     /// From whom.
     pub sender: UserId,
-    /// The JSON object that is pushed, without its closing brace: the id is written behind it.
-    pub text: String,
+    /// The JSON object that is pushed; its id is added when it has one.
+    pub object: JsonObject,
     /// Seconds of life; the configured number where none is given.
     pub ttl: Option<u64>,
     /// The sender's mark, so that a repeated request is sent once.
@@ -28,10 +29,9 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// `object`, a JSON object, from `sender` to `recipient`, with the usual life.
-    pub fn new(recipient: Recipient, sender: UserId, mut object: String) -> Self {
-        object.pop(); // the closing brace: the id goes before it
-        Self { recipient, sender, text: object, ttl: None, key: None, teller: None }
+    /// `object` from `sender` to `recipient`, with the configured time to live.
+    pub fn new(recipient: Recipient, sender: UserId, object: JsonObject) -> Self {
+        Self { recipient, sender, object, ttl: None, key: None, teller: None }
     }
 }
 
@@ -65,7 +65,7 @@ pub struct Accepted {
     /// Whether the same request had been taken before.
     pub repeated: bool,
     /// To be announced once it is durable.
-    pub(super) frame: Option<Arc<Announced>>,
+    pub(super) announcement: Option<Arc<Announcement>>,
 }
 
 /// A message's receipt.

@@ -193,10 +193,10 @@ impl Mailbox {
         let sent = self.store.commit(
             move |log| append(&shared, log, message),
             move |accepted: &mut Accepted| {
-                if let Some(frame) = accepted.frame.take() {
+                if let Some(announcement) = accepted.announcement.take() {
                     // Committed before it is announced: who hears of it can read it.
                     announcer.committed.fetch_max(accepted.id.0, Ordering::AcqRel);
-                    accepted.recipients = hub.publish(frame);
+                    accepted.recipients = hub.publish(announcement);
                     announcer.metrics.mailbox.accepted.inc();
                 }
             },

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 use crate::core::ids::DeviceId;
 use crate::store::{Authority, NewDevice, NewUser, Role};
+use crate::wire::JsonObject;
 
 /// Something that happens.
 #[derive(Debug, Clone)]
@@ -127,9 +129,9 @@ impl World {
     async fn send(&mut self, to: usize, size: usize, ttl: u64) {
         self.serial += 1;
         let text = format!("{}-{}", self.serial, "x".repeat(size));
-        let open = format!("{{\"message\":\"{text}\"");
+        let object = JsonObject::new(&json!({ "message": text })).unwrap();
         let (recipient, sender) = (self.recipient(to), self.users[0].id);
-        let sent = self.mailbox().send(Outgoing { recipient, sender, text: open, ttl: Some(ttl), key: None, teller: None }).await;
+        let sent = self.mailbox().send(Outgoing { ttl: Some(ttl), ..Outgoing::new(recipient, sender, object) }).await;
         let waiting = self.waiting(to, if to == 3 { 0 } else { self.cursor(0, to) }).len();
         match sent {
             Ok(accepted) => {
@@ -153,18 +155,11 @@ impl World {
         let (mut seen, mut complete) = (Vec::new(), false);
         while !complete {
             let chunk = feed.read(self.mailbox(), 10_000, 5).await.unwrap();
-            let mut rest = &chunk.bytes[..];
-            while !rest.is_empty() {
-                let (header, length) = match rest[1] {
-                    126 => (4, usize::from(u16::from_be_bytes([rest[2], rest[3]]))),
-                    127 => panic!("not that long"),
-                    n => (2, usize::from(n)),
-                };
-                let event: serde_json::Value = serde_json::from_slice(&rest[header..header + length]).unwrap();
-                let id = event["id"].as_u64().unwrap();
-                assert_eq!(event["message"], self.known[&id].text.as_str());
-                seen.push(id);
-                rest = &rest[header + length..];
+            for (id, payload) in &chunk.messages {
+                let event: serde_json::Value = serde_json::from_slice(payload).unwrap();
+                assert_eq!(event["id"].as_u64().unwrap(), id.0);
+                assert_eq!(event["message"], self.known[&id.0].text.as_str());
+                seen.push(id.0);
             }
             feed.advance(chunk.upto);
             complete = chunk.complete;
@@ -225,10 +220,11 @@ async fn take_all(mailbox: &Mailbox, user: &User, device: Option<DeviceId>) -> M
     let (feed, _) = mailbox.reader(user, device, None);
     let chunk = feed.read(mailbox, usize::MAX, usize::MAX).await.unwrap();
     assert!(chunk.complete);
-    mailbox.received(&feed.readers(), chunk.last, feed.joined());
+    let last = chunk.messages.last().map_or(MessageId(0), |&(id, _)| id);
+    mailbox.received(&feed.readers(), last, feed.joined());
     // Jobs run in order: when this one has, the acknowledgement has been taken. No sweep has.
     mailbox.store.commit(|_| Ok::<_, StoreError>(()), |()| ()).await.unwrap();
-    chunk.last
+    last
 }
 
 #[tokio::test]
@@ -266,14 +262,8 @@ async fn broadcasts_leave_when_their_room_is_needed_and_all_have_them() {
     for _ in 0..12 {
         world.send(3, 10, 1000).await;
     }
-    let more = |world: &World| Outgoing {
-        recipient: Recipient::All,
-        sender: world.users[0].id,
-        text: "{\"message\":1".into(),
-        ttl: None,
-        key: None,
-        teller: None,
-    };
+    let one = || JsonObject::new(&json!({ "message": 1 })).unwrap();
+    let more = |world: &World| Outgoing::new(Recipient::All, world.users[0].id, one());
     assert!(matches!(world.mailbox().send(more(&world)).await, Err(MailboxError::Full)));
     for user in &world.users {
         take_all(world.mailbox(), user, None).await;
@@ -291,14 +281,8 @@ async fn the_last_proof_of_a_removed_user_leaves_no_trace() {
     world.mailbox().received(&feed.readers(), MessageId(u64::MAX), feed.joined());
     world.mailbox().sweep(true).await.unwrap();
     assert_eq!(world.mailbox().store.log().cursors().count(), 0);
-    let gone = Outgoing {
-        recipient: Recipient::User(world.users[1].id),
-        sender: world.users[0].id,
-        text: "{\"message\":1".into(),
-        ttl: None,
-        key: None,
-        teller: None,
-    };
+    let one = JsonObject::new(&json!({ "message": 1 })).unwrap();
+    let gone = Outgoing::new(Recipient::User(world.users[1].id), world.users[0].id, one);
     assert!(matches!(world.mailbox().send(gone).await, Err(MailboxError::Store(StoreError::Missing("user")))));
 }
 

@@ -10,9 +10,8 @@ use std::sync::atomic::Ordering;
 
 use super::Mailbox;
 use crate::core::ids::{DeviceId, MessageId, Recipient};
-use crate::hub::Announced;
+use crate::hub::Announcement;
 use crate::store::{Reader, Result, Store, StoreError, Stored, User};
-use crate::wire::Frame;
 
 /// A place in the log.
 #[derive(Debug)]
@@ -46,15 +45,11 @@ pub struct Welcome {
     pub recovered: Option<bool>,
 }
 
-/// Some messages, ready to be written.
+/// Consecutive messages of the log.
 #[derive(Debug)]
 pub struct Batch {
-    /// Whole frames.
-    pub bytes: Vec<u8>,
-    /// How many messages.
-    pub messages: usize,
-    /// The last of them.
-    pub last: MessageId,
+    /// Ids and payloads, in id order.
+    pub messages: Vec<(MessageId, Vec<u8>)>,
     /// The feed stands here once they are written.
     pub upto: MessageId,
     /// Whether that was all there is.
@@ -111,7 +106,7 @@ impl LogReader {
     }
 
     /// Whether an announced message is new to this feed.
-    pub fn wants(&self, announced: &Announced) -> bool {
+    pub fn wants(&self, announced: &Announcement) -> bool {
         let Some(id) = announced.id else { return true };
         let start = self.starts.iter().find(|s| s.reader.recipient() == announced.recipient);
         start.is_some_and(|start| id > self.at.max(start.after))
@@ -146,8 +141,9 @@ fn collect(
     let log = store.log();
     let mut sources: Vec<Peekable<_>> =
         starts.iter().map(|s| log.read(s.reader.recipient(), s.after.max(at), committed).peekable()).collect();
-    let mut chunk = Batch { bytes: Vec::new(), messages: 0, last: at, upto: at, complete: false };
-    while chunk.messages < max_messages && chunk.bytes.len() < max_bytes {
+    let mut chunk = Batch { messages: Vec::new(), upto: at, complete: false };
+    let mut bytes = 0;
+    while chunk.messages.len() < max_messages && bytes < max_bytes {
         let heads = sources.iter_mut().enumerate().filter_map(|(n, source)| match source.peek() {
             Some(Ok(message)) => Some((message.head.id, n)),
             Some(Err(_)) => Some((MessageId(0), n)), // to be taken, and so reported, first
@@ -162,9 +158,8 @@ fn collect(
         let Stored { head, payload } = message?;
         chunk.upto = head.id;
         if !head.expired && (head.expires > now || head.id <= starts[first].received) {
-            chunk.last = head.id;
-            chunk.bytes.extend_from_slice(Frame::text(&payload).as_bytes());
-            chunk.messages += 1;
+            bytes += payload.len();
+            chunk.messages.push((head.id, payload));
         }
     }
     Ok(chunk)

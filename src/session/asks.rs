@@ -250,13 +250,12 @@ async fn perform_all(
 async fn send(app: &App, order: Order, event: &Event, teller: Option<OutcomeSender>) -> Result<(MessageId, bool), Refusal> {
     let Order { asker, device, beside } = order;
     check(&app.store, asker, device)?; // again: an upstream takes its time, and the device may be somebody else's by now
-    let frame = event.frame(None, Timestamp::now()).map_err(|_| INTERNAL)?;
+    let object = event.json(None, Timestamp::now()).map_err(|_| INTERNAL)?;
     let most = app.config().limits.push_bytes;
-    if most > 0 && frame.payload().len() > most {
+    if most > 0 && object.len() > most {
         return Err(Refusal(ErrorCode::UpstreamError, "the answer is too large for a message"));
     }
-    let text = String::from_utf8_lossy(frame.payload()).into_owned();
-    let outgoing = Outgoing { teller, ..Outgoing::new(Recipient::Device(device), asker.user, text) };
+    let outgoing = Outgoing { teller, ..Outgoing::new(Recipient::Device(device), asker.user, object) };
     let accepted = app.mailbox.send(outgoing).await.map_err(explain)?;
     Ok((accepted.id, accepted.recipients > usize::from(beside)))
 }

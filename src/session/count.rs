@@ -3,6 +3,7 @@
 use super::socket::End;
 use crate::core::time::Timestamp;
 use crate::telemetry::metrics::{Ended, Metrics, Received, Refused, Sent};
+use crate::wire::frame::append_json;
 use crate::wire::{CloseCode, ErrorCode, Event};
 
 /// Notes why a session has ended.
@@ -34,11 +35,8 @@ pub(super) fn rejected(metrics: &Metrics, code: ErrorCode) {
 
 /// Appends `event` as a frame, and counts it.
 pub(super) fn append(metrics: &Metrics, out: &mut Vec<u8>, event: &Event, reference: Option<&str>, now: Timestamp) {
-    match event.frame(reference, now) {
-        Ok(frame) => {
-            metrics.traffic.says(event);
-            out.extend_from_slice(frame.as_bytes());
-        }
+    match append_json(out, &event.stamped(reference, now)) {
+        Ok(()) => metrics.traffic.says(event),
         Err(error) => tracing::error!(%error, "an event could not be encoded"),
     }
 }

@@ -11,7 +11,7 @@ use super::socket::{Incoming, Socket};
 use super::upgrade::{accept_key, switch};
 use crate::app::App;
 use crate::http::error::ApiError;
-use crate::wire::Frame;
+use crate::wire::frame;
 
 /// The route of the echo.
 pub const ECHO_PATH: &str = "/ws/echo";
@@ -36,13 +36,14 @@ impl Echo {
             let Ok(upgraded) = upgrade.await else { return };
             let mut socket = Socket::new(TokioIo::new(upgraded), &app.config().limits).await;
             let end = loop {
-                let frame = match socket.read().await {
-                    Ok(Incoming::Text(text)) => Frame::text(text.as_bytes()),
-                    Ok(Incoming::Binary(bytes)) => Frame::binary(&bytes),
+                let mut frame = Vec::new();
+                match socket.read().await {
+                    Ok(Incoming::Text(text)) => frame::append(&mut frame, frame::TEXT, text.as_bytes()),
+                    Ok(Incoming::Binary(bytes)) => frame::append(&mut frame, frame::BINARY, &bytes),
                     Ok(Incoming::Alive | Incoming::Pong(_)) => continue,
                     Err(end) => break end,
-                };
-                if let Err(end) = socket.write(frame.as_bytes(), std::future::pending()).await {
+                }
+                if let Err(end) = socket.write(&frame, std::future::pending()).await {
                     break end;
                 }
             };

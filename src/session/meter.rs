@@ -13,38 +13,24 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::admission::rates::SingleRate;
+use crate::wire::frame::{BINARY, FrameHeader, MAX_HEADER_BYTES, PONG, TEXT};
 
-/// The longest head: two bytes, an eight-byte length, a four-byte mask.
-const LONGEST_HEAD: usize = 14;
 /// How many pongs a client can be owing us; who answers only the newest ping (section 5.5.3) never catches up.
 const MOST_OWED: u32 = 4096;
 
-/// The head of a frame, as far as it matters here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Head {
-    /// The last, or only, fragment.
-    last: bool,
-    opcode: u8,
-    /// Head and payload together.
-    bytes: u64,
-}
-
-const TEXT: u8 = 1;
-const BINARY: u8 = 2;
-const PONG: u8 = 10;
-
-/// Where in the stream of frames we are.
+/// The position in the stream of frames.
 #[derive(Debug, Default)]
 struct Walker {
-    head: [u8; LONGEST_HEAD],
-    have: u8,
+    /// The first bytes of a header of which the rest has not come yet.
+    partial: [u8; MAX_HEADER_BYTES],
+    partial_bytes: usize,
     /// Of the payload, still to come.
     left: u64,
 }
 
 impl Walker {
-    /// Follows `bytes` and hands each frame's head to `each`, until it refuses one.
-    fn walk<E>(&mut self, mut bytes: &[u8], mut each: impl FnMut(Head) -> Result<(), E>) -> Result<(), E> {
+    /// Follows `bytes` and hands each frame's header to `each`, until it refuses one.
+    fn walk<E>(&mut self, mut bytes: &[u8], mut each: impl FnMut(FrameHeader) -> Result<(), E>) -> Result<(), E> {
         while !bytes.is_empty() {
             if self.left > 0 {
                 let skip = self.left.min(bytes.len() as u64);
@@ -52,31 +38,23 @@ impl Walker {
                 bytes = &bytes[usize::try_from(skip).unwrap_or(bytes.len())..];
                 continue;
             }
-            self.head[usize::from(self.have)] = bytes[0];
-            self.have += 1;
-            bytes = &bytes[1..];
-            if let Some(payload) = self.complete() {
-                let bytes = payload.saturating_add(u64::from(self.have));
-                (self.left, self.have) = (payload, 0);
-                each(Head { last: self.head[0] & 0x80 != 0, opcode: self.head[0] & 0x0f, bytes })?;
+            // A header comes nearly always whole; only one that is cut is gathered byte by byte.
+            let whole = if self.partial_bytes == 0 { FrameHeader::parse(bytes) } else { None };
+            let (header, used) = match whole {
+                Some(header) => (whole, header.header_bytes),
+                None => {
+                    self.partial[self.partial_bytes] = bytes[0];
+                    self.partial_bytes += 1;
+                    (FrameHeader::parse(&self.partial[..self.partial_bytes]), 1)
+                }
+            };
+            bytes = &bytes[used..];
+            if let Some(header) = header {
+                (self.left, self.partial_bytes) = (header.payload_bytes, 0);
+                each(header)?;
             }
         }
         Ok(())
-    }
-
-    /// The payload's length, once the head is whole.
-    fn complete(&self) -> Option<u64> {
-        let (have, [_, second, rest @ ..]) = (usize::from(self.have), &self.head);
-        if have < 2 {
-            return None;
-        }
-        let (extra, short) = match second & 0x7f {
-            126 => (2, 0),
-            127 => (8, 0),
-            n => (0, u64::from(n)),
-        };
-        let mask = if second & 0x80 != 0 { 4 } else { 0 };
-        (have == 2 + extra + mask).then(|| rest[..extra].iter().fold(short, |sum, &byte| sum << 8 | u64::from(byte)))
     }
 }
 
@@ -121,16 +99,16 @@ impl<S> Metered<S> {
 impl Meter {
     fn read(&mut self, bytes: &[u8]) -> Result<(), Flooded> {
         let Self { walker, frames, bytes: rate, owed } = self;
-        walker.walk(bytes, |head| {
-            if head.opcode == PONG && *owed > 0 {
+        walker.walk(bytes, |header| {
+            if header.opcode == PONG && *owed > 0 {
                 *owed -= 1;
                 return Ok(());
             }
-            let message = head.last && matches!(head.opcode, TEXT | BINARY); // counted where messages are
+            let message = header.fin && matches!(header.opcode, TEXT | BINARY); // counted where messages are
             if !message {
                 frames.check().map_err(Flooded)?;
             }
-            let bytes = u32::try_from(head.bytes).unwrap_or(u32::MAX);
+            let bytes = u32::try_from(header.frame_bytes()).unwrap_or(u32::MAX);
             NonZeroU32::new(bytes).map_or(Ok(()), |n| rate.check_many(n)).map_err(Flooded)
         })
     }
@@ -196,14 +174,12 @@ mod tests {
                     break;
                 }
                 let (now, later) = rest.split_at((*cut).min(rest.len()));
-                walker.walk(now, |head| { heads.push(head); Ok::<(), ()>(()) }).unwrap();
+                walker.walk(now, |header| { heads.push((header.fin, header.opcode, header.frame_bytes())); Ok::<(), ()>(()) }).unwrap();
                 rest = later;
             }
-            let expected = frames.iter().map(|&(first, payload)| Head {
-                last: first & 0x80 != 0,
-                opcode: first & 0x0f,
-                bytes: frame(first, payload).len() as u64,
-            });
+            let expected = frames
+                .iter()
+                .map(|&(first, payload)| (first & 0x80 != 0, first & 0x0f, frame(first, payload).len() as u64));
             prop_assert_eq!(heads, expected.collect::<Vec<_>>());
         }
 

@@ -21,12 +21,13 @@ use crate::core::ids::{DeviceId, MessageId, UserId};
 use crate::core::time::Timestamp;
 use crate::handlers::Asked;
 use crate::hub::presence::Identity;
-use crate::hub::{Announced, Connection, Lagged, Subscription};
+use crate::hub::{Announcement, Connection, Lagged, Subscription};
 use crate::mailbox::{LogReader, Welcome};
 use crate::store::TokenHash;
 use crate::telemetry::metrics::{Asked as Measured, Received, Refused, Sent};
+use crate::wire::frame;
 use crate::wire::inbound::{Rejection, Request, Target, parse};
-use crate::wire::{CloseCode, ErrorCode, Event, Frame, Inbound};
+use crate::wire::{CloseCode, ErrorCode, Event, Inbound};
 
 /// How many bytes of answers, of live messages or of the log are gathered into one write.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -185,7 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// Writes what was announced.
-    async fn push(&mut self, heard: Result<Vec<Arc<Announced>>, Lagged>) -> Result<(), End> {
+    async fn push(&mut self, heard: Result<Vec<Arc<Announcement>>, Lagged>) -> Result<(), End> {
         match heard {
             Ok(heard) => self.write_announced(heard).await?,
             Err(Lagged) => {
@@ -201,12 +202,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    async fn write_announced(&mut self, mut heard: Vec<Arc<Announced>>) -> Result<(), End> {
+    async fn write_announced(&mut self, mut heard: Vec<Arc<Announcement>>) -> Result<(), End> {
         if let [one] = &heard[..]
             && one.id.is_none()
         {
             self.app.metrics.traffic.sent.inc(Sent::Live);
-            return self.write(one.frame.as_bytes()).await;
+            return self.write(one.encoded(frame::text)).await;
         }
         heard.sort_by_key(|a| a.id); // stable: what is live comes first, in its own order
         let (mut out, mut newest, mut messages, mut live) = (Vec::new(), None, 0, 0);
@@ -214,7 +215,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             if !self.feed.wants(&announced) {
                 continue;
             }
-            let frame = announced.frame.as_bytes();
             if announced.id.is_some() {
                 if self.behind || !self.window.open_for(messages, out.len()) {
                     self.behind = true; // it is in the log, and will be read when its turn comes
@@ -223,14 +223,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 messages += 1;
                 newest = announced.id;
             } else {
-                if !out.is_empty() && out.len() + frame.len() > BATCH_BYTES {
+                if !out.is_empty() && out.len() + announced.payload().len() > BATCH_BYTES {
                     // What waits for a slow reader waits where all share it; only so much is copied for this one.
                     self.write(&out).await?;
                     out.clear();
                 }
                 live += 1;
             }
-            out.extend_from_slice(frame);
+            frame::append(&mut out, frame::TEXT, announced.payload());
         }
         self.app.metrics.traffic.sent.of(Sent::Live).add(live);
         match newest {
@@ -248,12 +248,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             End::from(CloseCode::Internal)
         })?;
         self.behind = !chunk.complete;
-        if chunk.messages == 0 {
+        let count = chunk.messages.len();
+        let Some(&(last, _)) = chunk.messages.last() else {
             self.feed.advance(chunk.upto);
             return Ok(());
+        };
+        let mut out = Vec::new();
+        for (_, payload) in chunk.messages {
+            frame::append(&mut out, frame::TEXT, &payload);
         }
         // The proof is asked for the last one written; the feed may stand further on, where nothing was left to read.
-        self.write_queued(chunk.bytes, chunk.messages, chunk.last).await?;
+        self.write_queued(out, count, last).await?;
         self.feed.advance(chunk.upto);
         Ok(())
     }
@@ -264,7 +269,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         self.app.metrics.traffic.sent.of(Sent::Queued).add(messages as u64);
         if !self.client_acks {
             self.socket.pinged();
-            bytes.extend_from_slice(Frame::ping(&self.window.watermark(upto)).as_bytes());
+            frame::append(&mut bytes, frame::PING, &self.window.watermark(upto));
         }
         self.feed.advance(upto);
         self.write(&bytes).await?;
@@ -413,7 +418,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             // ping asks for it, or an empty one could swallow it.
             let mark = self.window.newest().filter(|_| !self.client_acks).map(|upto| self.window.watermark(upto));
             self.socket.pinged();
-            self.write(Frame::ping(mark.as_ref().map_or(&[][..], |mark| mark)).as_bytes()).await?;
+            let mut ping = Vec::new();
+            frame::append(&mut ping, frame::PING, mark.as_ref().map_or(&[][..], |mark| mark));
+            self.write(&ping).await?;
         }
         Ok(())
     }

@@ -26,7 +26,8 @@ use tokio_tungstenite::tungstenite::{self, Bytes, Utf8Bytes};
 use super::meter::{Flooded, Metered};
 use crate::config::Limits;
 use crate::core::time::Timestamp;
-use crate::wire::{CloseCode, Event, Frame};
+use crate::wire::frame::{FrameHeader, append_close, append_json};
+use crate::wire::{CloseCode, Event};
 
 /// tungstenite's read buffer, which every connection keeps: small, since most messages are.
 const READ_BUFFER: usize = 2 * 1024;
@@ -248,12 +249,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             self.forget_unsent();
         }
         let mut last = Vec::new();
-        if code.announced()
-            && let Ok(event) = Event::disconnect(code, retry_after).frame(None, Timestamp::now())
-        {
-            last.extend_from_slice(event.as_bytes());
+        if code.announced() {
+            // An event that can't be encoded costs the client the event, not the close frame.
+            let _ = append_json(&mut last, &Event::disconnect(code, retry_after).stamped(None, Timestamp::now()));
         }
-        last.extend_from_slice(Frame::close(code.code(), code.reason()).as_bytes());
+        append_close(&mut last, code.code(), code.reason());
         self.write_deadline = Some(DRAIN);
         if self.write(&last, std::future::pending()).await.is_ok() {
             let _ = timeout(DRAIN, self.drain()).await;
@@ -264,8 +264,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     fn forget_unsent(&mut self) {
         let mut end = 0;
         while end < self.rest_written {
-            let Some(length) = frame_length(&self.rest[end..]) else { return };
-            end += length;
+            let Some(header) = FrameHeader::parse(&self.rest[end..]) else { return };
+            end += usize::try_from(header.frame_bytes()).unwrap_or(usize::MAX);
         }
         self.rest.truncate(end);
     }
@@ -282,17 +282,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             }
         }
         Ok(())
-    }
-}
-
-/// The length of the first of our frames in `bytes`, which bear no mask (RFC 6455 section 5.2).
-fn frame_length(bytes: &[u8]) -> Option<usize> {
-    let number =
-        |range: std::ops::Range<usize>| Some(bytes.get(range)?.iter().fold(0, |sum, &byte| sum << 8 | usize::from(byte)));
-    match bytes.get(1)? & 0x7f {
-        126 => Some(4 + number(2..4)?),
-        127 => Some(10 + number(2..10)?),
-        short => Some(2 + usize::from(short)),
     }
 }
 
@@ -314,6 +303,13 @@ fn end_of(error: &tungstenite::Error) -> End {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::frame::text;
+
+    fn close_frame(code: CloseCode) -> Vec<u8> {
+        let mut out = Vec::new();
+        append_close(&mut out, code.code(), code.reason());
+        out
+    }
 
     fn limits(write_seconds: u32) -> Limits {
         Limits { max_frame_bytes: 0, write_seconds, ..Limits::default() }
@@ -339,16 +335,16 @@ mod tests {
         drop(far);
         ending.await.unwrap();
         assert_eq!(&got[..20], [[1; 10], [2; 10]].concat());
-        assert!(got.ends_with(Frame::close(4100, CloseCode::TooSlow.reason()).as_bytes()));
+        assert!(got.ends_with(&close_frame(CloseCode::TooSlow)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn whose_right_is_gone_gets_the_frame_that_is_half_out_and_no_other() {
-        for (text, room) in [(10, 16), (300, 350), (70_000, 70_100)] {
-            let frame = Frame::json(&"x".repeat(text)).unwrap();
+        for (length, room) in [(10, 16), (300, 350), (70_000, 70_100)] {
+            let frame = text(format!("\"{}\"", "x".repeat(length)).as_bytes());
             let (near, mut far) = tokio::io::duplex(room); // one and a bit
             let mut socket = Socket::new(near, &limits(0)).await;
-            let frames = frame.as_bytes().repeat(5);
+            let frames = frame.repeat(5);
             let told = async { CloseCode::Unauthorized };
             assert_eq!(socket.write(&frames, told).await, Err(End::Close(CloseCode::Unauthorized, None)));
             let ending = tokio::spawn(socket.finish(CloseCode::Unauthorized.into()));
@@ -356,10 +352,10 @@ mod tests {
             far.read_to_end(&mut got).await.unwrap();
             drop(far);
             ending.await.unwrap();
-            assert_eq!(&got[..frame.as_bytes().len() * 2], frame.as_bytes().repeat(2));
-            let rest = &got[frame.as_bytes().len() * 2..];
-            assert!(rest.ends_with(Frame::close(4001, CloseCode::Unauthorized.reason()).as_bytes()));
-            assert!(String::from_utf8_lossy(&rest[4..]).starts_with(r#"{"type":"disconnect""#), "{text}");
+            assert_eq!(&got[..frame.len() * 2], frame.repeat(2));
+            let rest = &got[frame.len() * 2..];
+            assert!(rest.ends_with(&close_frame(CloseCode::Unauthorized)));
+            assert!(String::from_utf8_lossy(&rest[4..]).starts_with(r#"{"type":"disconnect""#), "{length}");
         }
     }
 
@@ -408,7 +404,7 @@ mod tests {
         let mut socket = Socket::new(near, &limits(10)).await;
         far.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]).await.unwrap();
         assert!(matches!(socket.read().await, Err(End::Gone)));
-        socket.write(Frame::json(&"x").unwrap().as_bytes(), never()).await.unwrap();
+        socket.write(&text(b"\"x\""), never()).await.unwrap();
         socket.finish(End::Gone).await;
         let mut got = Vec::new();
         far.read_to_end(&mut got).await.unwrap();
@@ -421,7 +417,7 @@ mod tests {
         let mut socket = Socket::new(near, &limits(10)).await;
         far.write_all(&[0x89, 0x82, 0, 0, 0, 0, b'h', b'i']).await.unwrap();
         assert!(matches!(socket.read().await, Ok(Incoming::Alive)));
-        socket.write(Frame::json(&"x").unwrap().as_bytes(), never()).await.unwrap();
+        socket.write(&text(b"\"x\""), never()).await.unwrap();
         let mut got = [0; 9];
         far.read_exact(&mut got).await.unwrap();
         assert_eq!(&got, b"\x8a\x02hi\x81\x03\"x\"");
@@ -438,6 +434,6 @@ mod tests {
         done.await.unwrap();
         let text = String::from_utf8_lossy(&got);
         assert!(text.contains(r#""type":"disconnect","code":4008"#) && text.contains(r#""retry_after":0.5"#));
-        assert!(got.ends_with(Frame::close(4008, CloseCode::RateLimited.reason()).as_bytes()));
+        assert!(got.ends_with(&close_frame(CloseCode::RateLimited)));
     }
 }

@@ -1,112 +1,137 @@
-//! Frames from the server, encoded once.
+//! WebSocket frames (RFC 6455 section 5.2): one parser of headers, one encoder.
 //!
-//! A frame from a server is not masked (RFC 6455 section 5.1), so one encoding serves every receiver: a broadcast to ten
-//! thousand connections serialises its JSON once and clones a reference count ten thousand times. Parsing what clients
-//! send is tungstenite's work; only this, the writing side of unfragmented frames, is our own.
+//! A frame from a server is not masked (section 5.1), so one encoding serves every receiver: a broadcast to ten thousand
+//! connections is encoded once and shared by reference count. Assembling the messages of clients (masks, fragments, UTF-8) is
+//! tungstenite's work; this module encodes unfragmented frames and reads headers.
 
-use bytes::Bytes;
 use serde::Serialize;
 
-/// FIN and the opcode of a text frame (RFC 6455 section 5.2).
-const TEXT: u8 = 0x81;
-/// FIN and the opcode of a ping frame.
-const PING: u8 = 0x89;
-/// FIN and the opcode of a close frame.
-const CLOSE: u8 = 0x88;
-/// The longest header of an unmasked frame: two bytes and a 64-bit length.
-const HEADER_MAX: usize = 10;
+/// The opcode of a text frame.
+pub const TEXT: u8 = 0x1;
+/// The opcode of a binary frame.
+pub const BINARY: u8 = 0x2;
+/// The opcode of a close frame.
+pub const CLOSE: u8 = 0x8;
+/// The opcode of a ping frame.
+pub const PING: u8 = 0x9;
+/// The opcode of a pong frame.
+pub const PONG: u8 = 0xa;
 
-/// One complete frame, header and payload, ready to be written. Cloning shares the bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame(Bytes);
+/// The bit of the first byte that marks the last, or only, fragment of a message.
+const FIN: u8 = 0x80;
+/// The bit of the second byte that marks a masked payload.
+const MASKED: u8 = 0x80;
 
-impl Frame {
-    /// A text frame that holds `value` as JSON.
-    ///
-    /// # Errors
-    /// When `value`'s own `Serialize` fails; the types of this crate never do.
-    pub fn json(value: &impl Serialize) -> serde_json::Result<Self> {
-        let mut buffer = Vec::with_capacity(192);
-        buffer.resize(HEADER_MAX, 0);
-        serde_json::to_writer(&mut buffer, value)?;
-        Ok(Self::seal(buffer, TEXT))
-    }
+/// The longest header in bytes: two, an 8-byte length, a 4-byte mask.
+pub const MAX_HEADER_BYTES: usize = 14;
+/// The longest header without a mask, in bytes.
+const MAX_UNMASKED_HEADER_BYTES: usize = 10;
+/// The longest payload of a control frame, in bytes (section 5.5).
+const MAX_CONTROL_BYTES: usize = 125;
+/// The header size that [`append_json`] reserves: that of payloads of 126 to 65,535 bytes, the most frequent ones.
+const USUAL_HEADER_BYTES: usize = 4;
+/// The capacity that [`append_json`] reserves, in bytes: most events fit.
+const USUAL_EVENT_BYTES: usize = 192;
 
-    /// A text frame that holds `json`, which is JSON already.
-    pub fn text(json: &[u8]) -> Self {
-        let mut buffer = Vec::with_capacity(HEADER_MAX + json.len());
-        buffer.resize(HEADER_MAX, 0);
-        buffer.extend_from_slice(json);
-        Self::seal(buffer, TEXT)
-    }
+/// The header of one frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// Set on the last, or only, fragment of a message.
+    pub fin: bool,
+    /// The opcode, 0 to 15.
+    pub opcode: u8,
+    /// The length of the header, mask included, in bytes.
+    pub header_bytes: usize,
+    /// The length of the payload, in bytes.
+    pub payload_bytes: u64,
+}
 
-    /// A binary frame.
-    #[cfg(feature = "echo")]
-    pub fn binary(payload: &[u8]) -> Self {
-        let buffer = [&[0; HEADER_MAX][..], payload].concat();
-        Self::seal(buffer, 0x82)
-    }
-
-    /// A text frame that holds a JSON object, `open` being all of it but the closing brace, with `"id":id` as its last field.
-    pub fn object_with_id(open: &str, id: u64) -> Self {
-        Self::text(format!("{open},\"id\":{id}}}").as_bytes())
-    }
-
-    /// A ping frame; `payload` is cut to the 125 bytes of a control frame (RFC 6455 section 5.5).
-    pub fn ping(payload: &[u8]) -> Self {
-        Self::control(PING, payload)
-    }
-
-    /// A close frame with `code` and `reason`.
-    pub fn close(code: u16, reason: &str) -> Self {
-        let mut payload = code.to_be_bytes().to_vec();
-        payload.extend_from_slice(reason.as_bytes());
-        Self::control(CLOSE, &payload)
-    }
-
-    fn control(first: u8, payload: &[u8]) -> Self {
-        let mut buffer = vec![0; HEADER_MAX];
-        buffer.extend_from_slice(&payload[..payload.len().min(125)]);
-        Self::seal(buffer, first)
-    }
-
-    /// Writes the header just before the payload, which starts at `HEADER_MAX`, and cuts off what is left over in front.
-    fn seal(mut buffer: Vec<u8>, first: u8) -> Self {
-        let length = buffer.len() - HEADER_MAX;
-        let start = match length {
-            0..126 => {
-                buffer[9] = length as u8;
-                8
-            }
-            126..65536 => {
-                buffer[7] = 126;
-                buffer[8..10].copy_from_slice(&(length as u16).to_be_bytes());
-                6
-            }
-            _ => {
-                buffer[1] = 127;
-                buffer[2..10].copy_from_slice(&(length as u64).to_be_bytes());
-                0
-            }
+impl FrameHeader {
+    /// Parses the header at the start of `bytes`; `None` while part of it is missing. Reserved bits and opcodes are not checked.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let [first, second, rest @ ..] = bytes else { return None };
+        let (extended, payload_bytes) = match second & !MASKED {
+            126 => (2, u64::from(u16::from_be_bytes(*rest.first_chunk()?))),
+            127 => (8, u64::from_be_bytes(*rest.first_chunk()?)),
+            short => (0, u64::from(short)),
         };
-        buffer[start] = first;
-        Self(Bytes::from(buffer).slice(start..))
+        let mask = if second & MASKED == 0 { 0 } else { 4 };
+        let header_bytes = 2 + extended + mask;
+        (bytes.len() >= header_bytes).then_some(Self { fin: first & FIN != 0, opcode: first & 0x0f, header_bytes, payload_bytes })
     }
 
-    /// Header and payload.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+    /// The length of header and payload together, in bytes.
+    pub fn frame_bytes(&self) -> u64 {
+        self.payload_bytes.saturating_add(self.header_bytes as u64)
     }
+}
 
-    /// The payload alone.
-    pub fn payload(&self) -> &[u8] {
-        let header = match self.0[1] & 0x7f {
-            126 => 4,
-            127 => 10,
-            _ => 2,
-        };
-        &self.0[header..]
+/// The header of an unmasked, unfragmented frame, and its length in bytes.
+fn header(opcode: u8, payload_bytes: usize) -> ([u8; MAX_UNMASKED_HEADER_BYTES], usize) {
+    let mut header = [0; MAX_UNMASKED_HEADER_BYTES];
+    header[0] = FIN | opcode;
+    let length = match payload_bytes {
+        0..126 => {
+            header[1] = payload_bytes as u8;
+            2
+        }
+        126..65_536 => {
+            header[1] = 126;
+            header[2..4].copy_from_slice(&(payload_bytes as u16).to_be_bytes());
+            4
+        }
+        _ => {
+            header[1] = 127;
+            header[2..10].copy_from_slice(&(payload_bytes as u64).to_be_bytes());
+            10
+        }
+    };
+    (header, length)
+}
+
+/// Appends a frame with `opcode` to `out`. The payload of a control frame is cut to 125 bytes (section 5.5).
+pub fn append(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
+    let payload = if opcode >= CLOSE { &payload[..payload.len().min(MAX_CONTROL_BYTES)] } else { payload };
+    let (header, length) = header(opcode, payload.len());
+    out.reserve(length + payload.len());
+    out.extend_from_slice(&header[..length]);
+    out.extend_from_slice(payload);
+}
+
+/// Appends a text frame to `out` whose payload is `value` as JSON; serialises in place.
+///
+/// # Errors
+/// When `value`'s own `Serialize` fails, which the types of this crate never do; `out` is as before then.
+pub fn append_json(out: &mut Vec<u8>, value: &impl Serialize) -> serde_json::Result<()> {
+    let start = out.len();
+    let payload_start = start + USUAL_HEADER_BYTES;
+    out.reserve(USUAL_EVENT_BYTES);
+    out.resize(payload_start, 0);
+    if let Err(error) = serde_json::to_writer(&mut *out, value) {
+        out.truncate(start);
+        return Err(error);
     }
+    let payload_end = out.len();
+    let (header, length) = header(TEXT, payload_end - payload_start);
+    if length != USUAL_HEADER_BYTES {
+        out.resize(payload_end.max(payload_end + length - USUAL_HEADER_BYTES), 0);
+        out.copy_within(payload_start..payload_end, start + length);
+        out.truncate(payload_end + length - USUAL_HEADER_BYTES);
+    }
+    out[start..start + length].copy_from_slice(&header[..length]);
+    Ok(())
+}
+
+/// Appends a close frame with `code` and `reason` to `out`.
+pub fn append_close(out: &mut Vec<u8>, code: u16, reason: &str) {
+    append(out, CLOSE, &[&code.to_be_bytes(), reason.as_bytes()].concat());
+}
+
+/// Returns a text frame, header and payload.
+pub fn text(payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    append(&mut out, TEXT, payload);
+    out
 }
 
 #[cfg(test)]
@@ -114,26 +139,57 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_three_lengths_of_a_header() {
-        for (length, header) in [(0, 2), (1, 2), (123, 2), (124, 4), (65_533, 4), (65_534, 10), (200_000, 10)] {
-            let text = "x".repeat(length);
-            let frame = Frame::json(&text).unwrap();
-            let bytes = frame.as_bytes();
-            assert_eq!(bytes[0], 0x81);
-            assert_eq!(bytes.len(), header + length + 2, "{length}");
-            assert_eq!(frame.payload(), format!("\"{text}\"").as_bytes());
-            let said = match bytes[1] {
-                126 => u64::from(u16::from_be_bytes([bytes[2], bytes[3]])),
-                127 => u64::from_be_bytes(bytes[2..10].try_into().unwrap()),
-                n => u64::from(n),
-            };
-            assert_eq!(said, length as u64 + 2);
+    fn header_of_each_length_form_is_minimal_and_parses_back() {
+        for (length, header_bytes) in [(0, 2), (1, 2), (123, 2), (124, 4), (65_533, 4), (65_534, 10), (200_000, 10)] {
+            let value = "x".repeat(length);
+            let json = format!("\"{value}\"");
+            let frame = text(json.as_bytes());
+            assert_eq!(frame[0], 0x81);
+            assert_eq!(frame.len(), header_bytes + length + 2, "{length}");
+            assert_eq!(&frame[header_bytes..], json.as_bytes());
+            let expected = FrameHeader { fin: true, opcode: TEXT, header_bytes, payload_bytes: length as u64 + 2 };
+            assert_eq!(FrameHeader::parse(&frame), Some(expected));
+            assert_eq!(expected.frame_bytes(), frame.len() as u64);
+            let mut out = b"before".to_vec();
+            append_json(&mut out, &value).unwrap();
+            assert_eq!(out, [&b"before"[..], &frame].concat(), "{length}");
         }
     }
 
     #[test]
+    fn header_parse_waits_for_the_whole_header() {
+        for header in
+            [&[0x81, 5][..], &[0x01, 0x85, 1, 2, 3, 4], &[0x82, 126, 1, 0], &[0x8a, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 9, 9, 9, 9]]
+        {
+            for have in 0..header.len() {
+                assert_eq!(FrameHeader::parse(&header[..have]), None, "{have} of {header:?}");
+            }
+            assert_eq!(FrameHeader::parse(header).unwrap().header_bytes, header.len());
+        }
+        let huge = FrameHeader::parse(&[0x81, 127, 255, 255, 255, 255, 255, 255, 255, 255]).unwrap();
+        assert_eq!((huge.payload_bytes, huge.frame_bytes()), (u64::MAX, u64::MAX));
+    }
+
+    #[test]
     fn control_frames_stay_within_125_bytes() {
-        assert_eq!(Frame::ping(&[7; 300]).payload().len(), 125);
-        assert_eq!(Frame::close(4001, "no").as_bytes(), [0x88, 4, 0x0f, 0xa1, b'n', b'o']);
+        let mut ping = Vec::new();
+        append(&mut ping, PING, &[7; 300]);
+        assert_eq!((ping[0], FrameHeader::parse(&ping).unwrap().payload_bytes, ping.len()), (0x89, 125, 127));
+        let mut close = Vec::new();
+        append_close(&mut close, 4001, "no");
+        assert_eq!(close, [0x88, 4, 0x0f, 0xa1, b'n', b'o']);
+    }
+
+    #[test]
+    fn failed_serialisation_leaves_the_buffer_unchanged() {
+        struct Fails;
+        impl Serialize for Fails {
+            fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+                Err(serde::ser::Error::custom("refused"))
+            }
+        }
+        let mut out = b"before".to_vec();
+        assert!(append_json(&mut out, &Fails).is_err());
+        assert_eq!(out, b"before");
     }
 }

@@ -1,17 +1,18 @@
-//! The wire: what the bytes look like, and nothing else.
+//! The bytes of the WebSocket protocol.
 //!
-//! Pure code, no I/O, no other module of ours but [`core`](crate::core). [`inbound`] turns a client's text frame into a typed
-//! [`Request`] or says what is wrong with it; [`outbound`] is every event the server sends; [`frame`] encodes an event once,
-//! so that any number of receivers can share the bytes; [`close`] lists the close codes.
+//! Pure code, no I/O; of the other modules it uses only [`core`](crate::core). [`inbound`] parses a client's text message into a
+//! typed request or a rejection; [`outbound`] has every event the server sends; [`object`] is the text of one JSON object, the
+//! payload of a message; [`frame`] encodes payloads as frames and parses frame headers; [`close`] lists the close codes.
 
 pub mod close;
 pub mod frame;
 pub mod inbound;
+pub mod object;
 pub mod outbound;
 pub mod raw;
 
 pub use close::CloseCode;
-pub use frame::Frame;
 pub use inbound::{Command, Inbound};
+pub use object::JsonObject;
 pub use outbound::{ErrorCode, Event, Push};
 pub use raw::Raw;

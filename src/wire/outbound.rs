@@ -1,13 +1,13 @@
 //! Every event the server sends.
 //!
-//! An [`Event`] is the server's own word to one connection; a [`Push`] carries somebody's message to a group. Both become a
-//! [`Frame`] that holds one JSON object with `type` first and `timestamp` last.
+//! An [`Event`] is from the server to one connection; a [`Push`] carries a user's message to a group. Both serialise to one JSON
+//! object with `type` first and `timestamp` last; a queued one gets its `id` behind that.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::close::CloseCode;
-use super::frame::Frame;
+use super::object::{JsonObject, ObjectError};
 use super::raw::Raw;
 use crate::core::ids::{DeviceId, MessageId, UserId};
 use crate::core::time::Timestamp;
@@ -210,21 +210,28 @@ impl Event {
         Self::Disconnect { code: close.code(), reason: close.reason(), reconnect: close.reconnect(), retry_after }
     }
 
-    /// Encodes the event with the client's `reference`, if it gave one, and the time `now`.
+    /// Returns the event as it is sent: with the client's `reference`, if it gave one, and the time `now`.
+    pub fn stamped<'a>(&'a self, reference: Option<&'a str>, now: Timestamp) -> Stamped<'a> {
+        Stamped { event: self, reference, timestamp: now }
+    }
+
+    /// Serialises the [stamped](Self::stamped) event.
     ///
     /// # Errors
     /// None in practice: every field is plain text or a finite number.
-    pub fn frame(&self, reference: Option<&str>, now: Timestamp) -> serde_json::Result<Frame> {
-        #[derive(Serialize)]
-        struct Stamped<'a> {
-            #[serde(flatten)]
-            event: &'a Event,
-            #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
-            reference: Option<&'a str>,
-            timestamp: Timestamp,
-        }
-        Frame::json(&Stamped { event: self, reference, timestamp: now })
+    pub fn json(&self, reference: Option<&str>, now: Timestamp) -> Result<JsonObject, ObjectError> {
+        JsonObject::new(&self.stamped(reference, now))
     }
+}
+
+/// An event as it is sent.
+#[derive(Debug, Serialize)]
+pub struct Stamped<'a> {
+    #[serde(flatten)]
+    event: &'a Event,
+    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    reference: Option<&'a str>,
+    timestamp: Timestamp,
 }
 
 /// Somebody's message on its way to a group, as the sender wrote it.
@@ -252,7 +259,7 @@ mod tests {
     }
 
     fn golden(event: &Event) -> String {
-        String::from_utf8(event.frame(None, moment()).unwrap().payload().to_vec()).unwrap()
+        String::from_utf8(event.json(None, moment()).unwrap().into_bytes()).unwrap()
     }
 
     #[test]
@@ -292,8 +299,8 @@ mod tests {
 
     #[test]
     fn the_ref_comes_back() {
-        let frame = Event::Pong.frame(Some("r\"1"), moment()).unwrap();
-        insta::assert_snapshot!(std::str::from_utf8(frame.payload()).unwrap(), @r#"{"type":"pong","ref":"r\"1","timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
+        let json = Event::Pong.json(Some("r\"1"), moment()).unwrap().into_bytes();
+        insta::assert_snapshot!(String::from_utf8(json).unwrap(), @r#"{"type":"pong","ref":"r\"1","timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
     }
 
     #[test]
@@ -340,7 +347,7 @@ mod tests {
     fn a_push_keeps_the_senders_bytes() {
         let raw = RawValue::from_string(r#"{"b":1.0,"a":[18446744073709551615,1e2]}"#.into()).unwrap();
         let push = Push { kind: "notice", message: &raw, sender: Some("alice"), timestamp: moment() };
-        let frame = Frame::json(&push).unwrap();
-        insta::assert_snapshot!(std::str::from_utf8(frame.payload()).unwrap(), @r#"{"type":"notice","message":{"b":1.0,"a":[18446744073709551615,1e2]},"sender":"alice","timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
+        let json = JsonObject::new(&push).unwrap().into_bytes();
+        insta::assert_snapshot!(String::from_utf8(json).unwrap(), @r#"{"type":"notice","message":{"b":1.0,"a":[18446744073709551615,1e2]},"sender":"alice","timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
     }
 }
