@@ -58,7 +58,7 @@ pub enum StoreError {
 }
 
 /// A result with [`StoreError`].
-pub type Result<T> = std::result::Result<T, StoreError>;
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// Tells errors after which the disk can't be trusted from refusals.
 pub trait Severity {

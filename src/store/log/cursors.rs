@@ -147,6 +147,16 @@ impl Log<'_> {
         self.0.receipts.iter()
     }
 
+    /// Returns the newest broadcast that everybody has received, if it is known.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn broadcasts_received(&self) -> Result<Option<MessageId>> {
+        let all = (Recipient::All, MessageId(0))..=(Recipient::All, MessageId(u64::MAX));
+        let newest = self.0.receipts.range(all).last().transpose()?;
+        Ok(newest.map(|((_, upto), _)| upto))
+    }
+
     /// Removes the moments at which the cursor passed messages below `before`, none of which are left.
     ///
     /// # Errors
