@@ -72,8 +72,8 @@ impl App {
     /// # Errors
     /// [`OpenError`].
     pub fn open(config: Config, data: &Path) -> Result<Arc<Self>, OpenError> {
-        data_dir::drop_ballast_where_tight(data);
-        let (path, cache) = (data.join(data_dir::STORE), config.storage.cache_bytes());
+        data_dir::release_ballast_if_full(data);
+        let (path, cache) = (data.join(data_dir::STORE_DIRECTORY), config.storage.cache_bytes());
         let mut store = Store::open_with(&path, cache)?;
         if wasteful(&store, &config, data)? {
             store.close()?;
@@ -84,7 +84,7 @@ impl App {
             }
             store = Store::open_with(&path, cache)?;
         }
-        data_dir::keep_ballast(data, config.storage.ballast_bytes, config.storage.min_free_bytes);
+        data_dir::create_ballast(data, config.storage.ballast_bytes, config.storage.min_free_bytes);
         Ok(Self::new(config, store)?)
     }
 
@@ -113,7 +113,7 @@ impl App {
             prober: Prober::new(store.clone(), hub.clone()),
             mailbox: Mailbox::open(store.clone(), hub.clone(), &config, metrics.clone())?,
             handlers: ArcSwap::from_pointee(Handlers::new(&config, store.clone(), &metrics)?),
-            auth: Auth::new(store.clone(), &config.limits, config.storage.hashers()).map_err(StoreError::from)?,
+            auth: Auth::new(store.clone(), &config.limits, config.storage.max_concurrent_hashes()).map_err(StoreError::from)?,
             pairings: Pairings::default(),
             admission: Admission::new(&config, metrics.clone()),
             hub,
@@ -129,7 +129,7 @@ impl App {
 
     /// How the server does: looked at anew at most once a second, whoever asks.
     pub async fn health(&self) -> Health {
-        self.prober.look(!self.stopping.is_cancelled(), self.mailbox.disk_ok()).await
+        self.prober.check(!self.stopping.is_cancelled(), self.mailbox.disk_ok()).await
     }
 
     /// The settings in force. For a look; who needs them for longer clones the `Arc`, and keeps what has been.

@@ -1,7 +1,7 @@
-//! Whether the server does its work: room on the disk, a recent commit, the hub.
+//! Health checks: free disk space, the last commit, and the hub.
 //!
-//! Looking costs little and is bounded: strangers may ask (`/readyz`), so what was seen counts for a second, a commit is asked for
-//! only when there has been none for a while, and a question that is not answered is not asked again until it is.
+//! `/readyz` is public, so checks are cheap and bounded: results are cached for a second, a commit is only requested when there
+//! was none for a while, and a check that has not finished is not started again.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,113 +15,114 @@ use tokio::time::timeout;
 use crate::hub::Hub;
 use crate::store::Store;
 
-/// How long what was seen counts.
-const KEEP: Duration = Duration::from_secs(1);
-/// A commit that long ago is proof enough that the disk takes what is written: an idle box shall not wear its disk out.
-const RECENT: Duration = Duration::from_secs(30);
-/// How long a commit, or the hub, may take. Worn memory cards stall for seconds and are well all the same.
-const DEADLINE: Duration = Duration::from_secs(5);
+/// The time that the results of the checks are cached.
+const RESULT_TTL: Duration = Duration::from_secs(1);
+/// The age up to which a commit proves that the disk accepts writes: checks must not wear out the disk of an idle server.
+const RECENT_COMMIT: Duration = Duration::from_secs(30);
+/// Timeout for a commit or a round trip through the hub. Worn memory cards stall for seconds and still work.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What was found. As JSON, each check is `"ok"` or `"failed"`.
+/// The results of all checks. As JSON, each is `"ok"` or `"failed"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Health {
-    /// It is not stopping.
-    #[serde(serialize_with = "word")]
+    /// The server is not shutting down.
+    #[serde(serialize_with = "as_text")]
     pub running: bool,
-    /// There is more free space than `storage.min_free_bytes`.
-    #[serde(serialize_with = "word")]
+    /// The free disk space exceeds `storage.min_free_bytes`.
+    #[serde(serialize_with = "as_text")]
     pub disk_space: bool,
-    /// The disk took what was written, a moment ago.
-    #[serde(serialize_with = "word")]
+    /// The disk accepted a recent commit.
+    #[serde(serialize_with = "as_text")]
     pub commit: bool,
-    /// What is published is heard.
-    #[serde(serialize_with = "word")]
+    /// The hub delivers published messages.
+    #[serde(serialize_with = "as_text")]
     pub hub: bool,
 }
 
-fn word<S: Serializer>(well: &bool, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(if *well { "ok" } else { "failed" })
+fn as_text<S: Serializer>(passed: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(if *passed { "ok" } else { "failed" })
 }
 
 impl Health {
-    /// Whether the process can do its work. What a restart would not help, a full disk, does not count.
-    pub fn alive(&self) -> bool {
+    /// Returns whether the process works. Conditions that a restart would not fix, such as a full disk, are ignored.
+    pub fn is_alive(&self) -> bool {
         self.commit && self.hub
     }
 
-    /// Why messages can't be taken, or `None`.
-    pub fn trouble(&self) -> Option<&'static str> {
+    /// Returns the reason that messages can't be accepted, if any.
+    pub fn not_ready_reason(&self) -> Option<&'static str> {
         match self {
             Self { running: false, .. } => Some("stopping"),
             Self { commit: false, .. } => Some("the disk takes no writes"),
-            Self { hub: false, .. } => Some("the hub is stuck"),
+            Self { hub: false, .. } => Some("the hub does not respond"),
             Self { disk_space: false, .. } => Some("the disk is nearly full"),
             _ => None,
         }
     }
 }
 
-/// A question under way.
-type Asked = Option<JoinHandle<bool>>;
+/// A check in progress.
+type PendingCheck = Option<JoinHandle<bool>>;
 
-/// What was seen last, and what has not been answered.
+/// The cached results and the checks in progress.
 #[derive(Default)]
-struct Seen {
-    /// When, the commit, the hub.
+struct ProbeState {
+    /// The time of the last checks, and the results of the commit and of the hub.
     last: Option<(Instant, bool, bool)>,
-    commit: Asked,
-    hub: Asked,
+    commit: PendingCheck,
+    hub: PendingCheck,
 }
 
-/// Looks.
+/// Runs the health checks.
 pub struct Prober {
     store: Store,
     hub: Arc<Hub>,
-    seen: Mutex<Seen>,
+    state: Mutex<ProbeState>,
 }
 
 impl Prober {
-    /// One that looks at these.
+    /// Creates a prober of `store` and `hub`.
     pub fn new(store: Store, hub: Arc<Hub>) -> Self {
-        Self { store, hub, seen: Mutex::default() }
+        Self { store, hub, state: Mutex::default() }
     }
 
-    /// Looks, or remembers what it saw within the last second. `running` and `disk_space` are what the caller knows.
-    pub async fn look(&self, running: bool, disk_space: bool) -> Health {
-        let mut seen = self.seen.lock().await;
-        let (commit, hub) = match seen.last {
-            Some((when, commit, hub)) if when.elapsed() < KEEP => (commit, hub),
+    /// Runs the checks, or returns results that are at most a second old. `running` and `disk_space` are known to the caller.
+    pub async fn check(&self, running: bool, disk_space: bool) -> Health {
+        let mut state = self.state.lock().await;
+        let (commit, hub) = match state.last {
+            Some((when, commit, hub)) if when.elapsed() < RESULT_TTL => (commit, hub),
             _ => {
-                let Seen { commit, hub, .. } = &mut *seen;
-                let found = tokio::join!(self.commit(commit, disk_space), answered(hub, self.hub.clone().round_trip()));
-                seen.last = Some((Instant::now(), found.0, found.1));
-                found
+                let ProbeState { commit, hub, .. } = &mut *state;
+                let (commit, hub) =
+                    tokio::join!(self.commit(commit, disk_space), finish_or_start(hub, self.hub.clone().round_trip()));
+                state.last = Some((Instant::now(), commit, hub));
+                (commit, hub)
             }
         };
         Health { running, disk_space, commit, hub }
     }
 
-    async fn commit(&self, asked: &mut Asked, disk_space: bool) -> bool {
+    async fn commit(&self, pending: &mut PendingCheck, disk_space: bool) -> bool {
         let pulse = self.store.pulse();
-        if pulse.busy.is_some_and(|since| since.elapsed() > DEADLINE) {
+        if pulse.busy.is_some_and(|since| since.elapsed() > CHECK_TIMEOUT) {
             return false;
         }
-        if asked.is_none() && pulse.committed.elapsed() < RECENT {
+        if pending.is_none() && pulse.committed.elapsed() < RECENT_COMMIT {
             return true;
         }
-        // On a nearly full disk nothing is written for this: the store would not survive the last byte.
+        // On a nearly full disk the check writes nothing: the store does not survive using the last byte.
         let store = self.store.clone();
-        answered(asked, async move { store.prove(disk_space).await.is_ok() }).await
+        finish_or_start(pending, async move { store.prove(disk_space).await.is_ok() }).await
     }
 }
 
-/// Waits for the question that is under way, or asks it. One that is late is kept: it may yet be answered, and there is never
-/// more than one.
-async fn answered(asked: &mut Asked, question: impl Future<Output = bool> + Send + 'static) -> bool {
-    let task = asked.get_or_insert_with(|| tokio::spawn(question));
-    let Ok(answer) = timeout(DEADLINE, task).await else { return false };
-    *asked = None;
-    answer.unwrap_or(false)
+/// Waits for the check in progress, or starts `check` if there is none. A check that times out stays in progress: it may still
+/// finish, and there is never more than one.
+async fn finish_or_start(pending: &mut PendingCheck, check: impl Future<Output = bool> + Send + 'static) -> bool {
+    let task = pending.get_or_insert_with(|| tokio::spawn(check));
+    let Ok(result) = timeout(CHECK_TIMEOUT, task).await else { return false };
+    *pending = None;
+    result.unwrap_or(false)
 }
 
 #[cfg(test)]
@@ -135,70 +136,70 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_is_well_and_says_so() {
+    async fn health_of_a_working_server_is_ok() {
         let (_dir, prober) = prober();
-        let health = prober.look(true, true).await;
-        assert!(health.alive() && health.trouble().is_none());
+        let health = prober.check(true, true).await;
+        assert!(health.is_alive() && health.not_ready_reason().is_none());
         let json = r#"{"running":"ok","disk_space":"ok","commit":"ok","hub":"ok"}"#;
         assert_eq!(serde_json::to_string(&health).unwrap(), json);
     }
 
     #[tokio::test]
-    async fn each_trouble_has_its_words_and_only_some_call_for_a_restart() {
-        let well = Health { running: true, disk_space: true, commit: true, hub: true };
+    async fn not_ready_reason_names_the_failed_check_and_is_alive_ignores_some() {
+        let healthy = Health { running: true, disk_space: true, commit: true, hub: true };
         let cases = [
-            (Health { running: false, ..well }, "stopping", true),
-            (Health { disk_space: false, ..well }, "the disk is nearly full", true),
-            (Health { commit: false, disk_space: false, ..well }, "the disk takes no writes", false),
-            (Health { hub: false, ..well }, "the hub is stuck", false),
+            (Health { running: false, ..healthy }, "stopping", true),
+            (Health { disk_space: false, ..healthy }, "the disk is nearly full", true),
+            (Health { commit: false, disk_space: false, ..healthy }, "the disk takes no writes", false),
+            (Health { hub: false, ..healthy }, "the hub does not respond", false),
         ];
-        for (health, words, alive) in cases {
-            assert_eq!((health.trouble(), health.alive()), (Some(words), alive));
+        for (health, reason, alive) in cases {
+            assert_eq!((health.not_ready_reason(), health.is_alive()), (Some(reason), alive));
         }
     }
 
     #[tokio::test]
-    async fn what_was_seen_counts_for_a_moment() {
+    async fn results_are_cached_until_they_expire() {
         let (_dir, prober) = prober();
-        prober.look(true, true).await;
-        prober.seen.lock().await.last = Some((Instant::now(), false, true));
-        assert!(!prober.look(true, true).await.commit);
-        prober.seen.lock().await.last = Some((Instant::now() - KEEP, false, true));
-        assert!(prober.look(true, true).await.commit);
+        prober.check(true, true).await;
+        prober.state.lock().await.last = Some((Instant::now(), false, true));
+        assert!(!prober.check(true, true).await.commit);
+        prober.state.lock().await.last = Some((Instant::now() - RESULT_TTL, false, true));
+        assert!(prober.check(true, true).await.commit);
     }
 
     #[tokio::test]
-    async fn asking_often_writes_nothing() {
+    async fn repeated_checks_with_a_recent_commit_write_nothing() {
         let (_dir, prober) = prober();
         prober.store.prove(true).await.unwrap();
         let before = prober.store.pulse().committed;
         for _ in 0..100 {
-            prober.seen.lock().await.last = None;
-            assert!(prober.look(true, true).await.alive());
+            prober.state.lock().await.last = None;
+            assert!(prober.check(true, true).await.is_alive());
         }
         assert_eq!(prober.store.pulse().committed, before);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_late_is_asked_once() {
-        let mut asked = None;
-        assert!(!answered(&mut asked, std::future::pending()).await);
-        let late = asked.as_ref().unwrap().id();
-        assert!(!answered(&mut asked, std::future::ready(true)).await, "the first question has no answer yet");
-        assert_eq!(asked.as_ref().unwrap().id(), late);
-        asked.take().unwrap().abort();
-        assert!(answered(&mut asked, std::future::ready(true)).await);
-        assert!(asked.is_none());
+    async fn check_in_progress_is_not_started_again() {
+        let mut pending = None;
+        assert!(!finish_or_start(&mut pending, std::future::pending()).await);
+        let id = pending.as_ref().unwrap().id();
+        assert!(!finish_or_start(&mut pending, std::future::ready(true)).await, "the first check has not finished");
+        assert_eq!(pending.as_ref().unwrap().id(), id);
+        pending.take().unwrap().abort();
+        assert!(finish_or_start(&mut pending, std::future::ready(true)).await);
+        assert!(pending.is_none());
     }
 
     #[tokio::test]
-    async fn a_store_that_takes_nothing_is_found_out() {
+    async fn commit_check_fails_when_the_store_is_closed() {
         let (_dir, prober) = prober();
         prober.store.prove(true).await.unwrap();
-        assert!(prober.store.pulse().committed.elapsed() < RECENT);
+        assert!(prober.store.pulse().committed.elapsed() < RECENT_COMMIT);
         prober.store.close().unwrap();
-        let mut asked = None;
+        let mut pending = None;
         let store = prober.store.clone();
-        assert!(!answered(&mut asked, async move { store.prove(true).await.is_ok() }).await);
+        assert!(!finish_or_start(&mut pending, async move { store.prove(true).await.is_ok() }).await);
     }
 }

@@ -206,7 +206,7 @@ async fn control(app: &Arc<App>, data: &Path) -> Option<ControlServer> {
 
 /// Reads, or makes, the certificate, where the configuration asks for one.
 async fn open_tls(config: &Config, data: &Path, listen: SocketAddr) -> Result<Option<Tls>, ServeError> {
-    if !config.tls.on() {
+    if !config.tls.enabled() {
         return Ok(None);
     }
     let (tls, data) = (config.tls.clone(), data.to_owned());

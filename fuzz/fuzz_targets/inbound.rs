@@ -1,4 +1,4 @@
-//! See `qy_lty::fuzzing::inbound`.
+//! Fuzz target of `qy_lty::fuzzing::inbound`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| qy_lty::fuzzing::inbound(bytes));

@@ -125,7 +125,7 @@ impl Admission {
         self.trusted_requests.sweep();
         self.pairings.sweep();
         self.refusal_lines.sweep();
-        let left_out = self.metrics.audit_left_out.get();
+        let left_out = self.metrics.audit_suppressed.get();
         match left_out.saturating_sub(self.left_out_before.swap(left_out, Ordering::Relaxed)) {
             0 => {}
             count => tracing::info!(target: crate::telemetry::audit::TARGET, event = "left_out", count),

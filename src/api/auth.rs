@@ -17,7 +17,7 @@ use crate::http::error::ApiError;
 use crate::http::reply::Reply;
 use crate::http::request::{Call, parse};
 use crate::store::{Authority, NewToken, Role, StoreError, Token, TokenKind, User, UserChange};
-use crate::telemetry::audit::{self, Act};
+use crate::telemetry::audit::{self, AuditEvent};
 use crate::telemetry::metrics::{LogIn, Operation};
 
 /// The longest label, in characters.
@@ -104,7 +104,7 @@ fn named(call: &Call, username: &str) -> Option<UserId> {
 /// Ends the connections of a token that had to go for a new one.
 fn retire(call: &Call, issued: &Issued) -> Result<(), ApiError> {
     let Some(retired) = issued.retired else { return Ok(()) };
-    audit::note(Act::TokenRevoked(retired), Some(issued.token.user_id), Some(call.address));
+    audit::record(AuditEvent::TokenRevoked(retired), Some(issued.token.user_id), Some(call.address));
     close_stale(&call.app, issued.token.user_id)
 }
 
@@ -118,7 +118,7 @@ fn count(app: &App, outcome: &Result<User, AuthError>, began: Instant) {
         Err(_) => LogIn::Failed,
     };
     app.metrics.logins.inc(result);
-    app.metrics.timed(Operation::LogIn).note(began.elapsed(), outcome.is_ok(), Timestamp::now());
+    app.metrics.timed(Operation::LogIn).record(began.elapsed(), outcome.is_ok(), Timestamp::now());
 }
 
 /// `POST /api/auth/login {username, password, cookie?}`.
@@ -131,13 +131,13 @@ pub async fn login(call: Call) -> Result<Reply, ApiError> {
     let outcome = call.app.auth.login(&given.username, &given.password, call.address).await;
     count(&call.app, &outcome, began);
     let user = outcome.inspect_err(|error| match error {
-        AuthError::WrongPassword => call.audit_refusal(Act::LogInFailed(named(&call, &given.username))),
-        AuthError::Throttled(_) => call.audit_refusal(Act::LogInThrottled(named(&call, &given.username))),
+        AuthError::WrongPassword => call.audit_refusal(AuditEvent::LogInFailed(named(&call, &given.username))),
+        AuthError::Throttled(_) => call.audit_refusal(AuditEvent::LogInThrottled(named(&call, &given.username))),
         _ => {}
     })?;
     let issued = new_login(&call.app, &user, given.cookie).await?;
     retire(&call, &issued)?;
-    audit::note(Act::LoggedIn(issued.token.id), Some(user.id), Some(call.address));
+    audit::record(AuditEvent::LoggedIn(issued.token.id), Some(user.id), Some(call.address));
     logged_in(&call, "logged in", &user, &issued, given.cookie)
 }
 
@@ -150,10 +150,10 @@ pub async fn register(call: Call) -> Result<Reply, ApiError> {
     check_username(&given.username)?;
     // Counted like a log-in: an account costs a password hash, and strangers make it.
     let throttled = call.app.auth.throttle(&given.username, call.address);
-    throttled.inspect_err(|_| call.audit_refusal(Act::LogInThrottled(None)))?;
+    throttled.inspect_err(|_| call.audit_refusal(AuditEvent::LogInThrottled(None)))?;
     let user = call.app.auth.create_user(&given.username, &given.password, Role::User, Authority::System).await?;
     let issued = new_login(&call.app, &user, false).await?;
-    audit::note(Act::Registered, Some(user.id), Some(call.address));
+    audit::record(AuditEvent::Registered, Some(user.id), Some(call.address));
     Ok(logged_in(&call, "registered", &user, &issued, false)?.into_created())
 }
 
@@ -162,7 +162,7 @@ pub async fn logout(call: Call) -> Result<Reply, ApiError> {
     let caller = call.caller()?;
     call.app.store.delete_token(caller.user.id, caller.token.id).await?;
     close_stale(&call.app, caller.user.id)?;
-    call.audit(Act::LoggedOut(caller.token.id));
+    call.audit(AuditEvent::LoggedOut(caller.token.id));
     let reply = Reply::done("logged out");
     Ok(if call.cookie.is_some() { reply.with_cookie(cookies::set(None, call.encrypted)) } else { reply })
 }
@@ -210,11 +210,11 @@ pub async fn change_password(call: Call) -> Result<Reply, ApiError> {
     let confirmed = auth.confirm(user, &body.current_password, call.address).await;
     let confirmed = confirmed.inspect_err(|error| {
         if matches!(error, AuthError::Throttled(_)) {
-            call.audit_refusal(Act::LogInThrottled(Some(user.id)));
+            call.audit_refusal(AuditEvent::LogInThrottled(Some(user.id)));
         }
     });
     if !confirmed? {
-        call.audit_refusal(Act::LogInFailed(Some(user.id)));
+        call.audit_refusal(AuditEvent::LogInFailed(Some(user.id)));
         return Err(ApiError::WrongPassword);
     }
     let password_hash = Some(auth.hash_password(&body.new_password).await?);
@@ -226,7 +226,7 @@ pub async fn change_password(call: Call) -> Result<Reply, ApiError> {
         other => other.into(),
     })?;
     close_stale(&call.app, user.id)?;
-    call.audit(Act::PasswordChanged);
+    call.audit(AuditEvent::PasswordChanged);
     let issued = new_login(&call.app, user, call.cookie.is_some()).await?;
     logged_in(&call, "password changed", user, &issued, call.cookie.is_some())
 }
@@ -318,7 +318,7 @@ pub async fn issue(call: &Call, body: NewTokenBody, owner: UserId, device_id: Op
         .auth
         .issue(|hash| NewToken { user_id: owner, device_id, kind, label, expires_at, hash, make_room: false, because })
         .await?;
-    call.audit(Act::TokenMade(made.token.id));
+    call.audit(AuditEvent::TokenMade(made.token.id));
     let Token { id, kind, label, device_id, expires_at, .. } = &made.token;
     let view =
         Issued { id: *id, token: made.secret.reveal(), kind: *kind, label, device_id: *device_id, expires_at: *expires_at };
@@ -336,6 +336,6 @@ pub async fn delete_token(call: Call) -> Result<Reply, ApiError> {
     let (user, id) = (call.caller()?.user.id, call.id(TokenId, "token")?);
     call.app.store.delete_token(user, id).await?;
     close_stale(&call.app, user)?;
-    call.audit(Act::TokenRevoked(id));
+    call.audit(AuditEvent::TokenRevoked(id));
     Ok(Reply::done("token revoked"))
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::devices::check_text;
 use crate::core::time::Timestamp;
-use crate::handlers::canonical;
+use crate::handlers::canonical_city;
 use crate::http::error::ApiError;
 use crate::http::reply::Reply;
 use crate::http::request::Call;
@@ -46,7 +46,7 @@ pub async fn observe(call: Call) -> Result<Reply, ApiError> {
     }
     let whole = degrees.round() as i64; // -0.4 is 0, not -0
     let seen = Observation { temp: whole.to_string(), text, icon, at };
-    call.app.store.observe(canonical(city), seen).await?;
+    call.app.store.observe(canonical_city(city), seen).await?;
     Ok(Reply::done("observed"))
 }
 

@@ -12,7 +12,7 @@ use crate::http::error::ApiError;
 use crate::http::reply::Reply;
 use crate::http::request::{BodyUserId, Call};
 use crate::store::{Device, DeviceChange, NewDevice, Role};
-use crate::telemetry::audit::Act;
+use crate::telemetry::audit::AuditEvent;
 
 /// The longest name, serial or model, and the longest name of anything else that users name, in characters.
 const MAX_TEXT_CHARS: usize = 100;
@@ -182,7 +182,7 @@ pub async fn change(call: Call) -> Result<Reply, ApiError> {
     let after = app.store.device_users(id)?;
     let handed_on = !before.iter().any(|user| after.contains(user));
     if before != after {
-        call.audit(Act::DeviceBound(id));
+        call.audit(AuditEvent::DeviceBound(id));
     }
     for user in before.into_iter().filter(|user| !after.contains(user)) {
         device_taken(app, user, id)?; // first: nobody hears what is not for them any more
@@ -210,7 +210,7 @@ pub async fn delete(call: Call) -> Result<Reply, ApiError> {
     for user in leaving {
         device_taken(&call.app, user, id)?;
     }
-    call.audit(Act::DeviceDeleted(id));
+    call.audit(AuditEvent::DeviceDeleted(id));
     if call.app.store.device(id)?.is_none() {
         call.app.mailbox.remove(Recipient::Device(id)).await?;
     }

@@ -19,7 +19,7 @@ pub async fn health(call: Call) -> Result<Reply, ApiError> {
 /// `GET /readyz`: able to take messages; else 503 and the first reason why not.
 pub async fn ready(call: Call) -> Result<Reply, ApiError> {
     let health = call.app.health().await;
-    match health.trouble() {
+    match health.not_ready_reason() {
         Some(trouble) => Err(ApiError::NotReady(trouble, health)),
         None => Reply::data("ready", &health),
     }

@@ -156,13 +156,13 @@ async fn deliver(call: &Call, to: Recipient, kind: &str, body: &Body<'_>, sender
         Delivery::Queued => {
             let sent = call.app.mailbox.send(outgoing(call, to, &push, body.ttl)?).await;
             if sent.is_err() {
-                call.app.metrics.timed(Operation::Send).note(began.elapsed(), false, Timestamp::now());
+                call.app.metrics.timed(Operation::Send).record(began.elapsed(), false, Timestamp::now());
             }
             let accepted = sent?;
             (Some(accepted.id), accepted.recipients)
         }
     };
-    call.app.metrics.timed(Operation::Send).note(began.elapsed(), true, Timestamp::now());
+    call.app.metrics.timed(Operation::Send).record(began.elapsed(), true, Timestamp::now());
     Reply::data(SENT, &Sent { kind, message, timestamp, id, delivery, recipients })
 }
 

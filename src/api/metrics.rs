@@ -15,7 +15,7 @@ use crate::http::headers::Headers;
 use crate::http::reply::Reply;
 use crate::http::request::Call;
 use crate::telemetry::metrics::process::Process;
-use crate::telemetry::metrics::{CONTENT_TYPE, Look};
+use crate::telemetry::metrics::{CONTENT_TYPE, Snapshot};
 
 /// `GET /metrics`: everything that is counted and measured, in Prometheus' text format.
 pub async fn metrics(call: Call) -> Result<Reply, ApiError> {
@@ -43,19 +43,19 @@ impl salvo::Handler for Collect {
 
 async fn page(app: Arc<App>) -> Result<Reply, ApiError> {
     // Beside the sessions: this reads directories and waits for locks.
-    let ready = app.health().await.trouble().is_none();
+    let ready = app.health().await.not_ready_reason().is_none();
     let text = tokio::task::spawn_blocking(move || app.metrics.expose(&look(&app, ready))).await.map_err(ApiError::internal)?;
     Ok(Reply::other(CONTENT_TYPE, text.into_bytes().into()))
 }
 
 /// Asks everybody for what they know. Blocks.
-fn look(app: &App, ready: bool) -> Look {
+fn look(app: &App, ready: bool) -> Snapshot {
     let config = &app.config();
     let data = &config.server.data_dir;
     let (mailboxes, waiting) = app.mailbox.total();
     let taken = waiting.oldest.and_then(|id| app.mailbox.taken_at(id).ok().flatten());
     let age = taken.map_or(0, |taken| Timestamp::now().unix_micros().saturating_sub(taken.unix_micros()).max(0));
-    Look {
+    Snapshot {
         ready,
         connections: app.hub.presence().count(),
         connections_limit: config.limits.connections,
@@ -71,6 +71,6 @@ fn look(app: &App, ready: bool) -> Look {
         free_bytes: free_bytes(data).unwrap_or(0),
         min_free_bytes: config.storage.min_free_bytes,
         memory_budget: config.storage.memory_budget,
-        process: Process::look(),
+        process: Process::read(),
     }
 }

@@ -8,7 +8,7 @@ use crate::http::error::ApiError;
 use crate::http::reply::Reply;
 use crate::http::request::Call;
 use crate::hub::Connection;
-use crate::telemetry::metrics::{Label, Metrics, Refused, Timed};
+use crate::telemetry::metrics::{Label, Metrics, OperationStats, Refused};
 
 /// One live connection.
 #[derive(Serialize)]
@@ -41,7 +41,7 @@ impl From<&Metrics> for MailboxStats {
             expired: metrics.mailbox.expired.get(),
             refused_full: metrics.refused.of(Refused::MailboxFull).get(),
             refused_disk: metrics.refused.of(Refused::DiskLow).get(),
-            strange_acks: metrics.mailbox.strange_acks.get(),
+            strange_acks: metrics.mailbox.unmatched_acks.get(),
             rereads: metrics.traffic.rereads.get(),
         }
     }
@@ -119,8 +119,8 @@ struct OperationView {
     last: Option<Timestamp>,
 }
 
-impl From<&Timed> for OperationView {
-    fn from(timed: &Timed) -> Self {
+impl From<&OperationStats> for OperationView {
+    fn from(timed: &OperationStats) -> Self {
         let recent = timed.recent();
         Self {
             operation: timed.operation().name(),

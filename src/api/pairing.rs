@@ -13,7 +13,7 @@ use crate::http::error::ApiError;
 use crate::http::reply::Reply;
 use crate::http::request::{BodyUserId, Call};
 use crate::store::{Authority, Device, DeviceChange, NewDevice, NewToken, TokenKind};
-use crate::telemetry::audit::{self, Act};
+use crate::telemetry::audit::{self, AuditEvent};
 use crate::telemetry::metrics::Refused;
 
 /// `POST /api/devices/pair {name?, serial?, model?}` begins; `{device_code}` asks how it stands.
@@ -51,7 +51,7 @@ fn begin(call: &Call, about: About) -> Result<Reply, ApiError> {
     let too_many = |wait| ApiError::TooMany(Refused::PairingsRate, wait);
     call.app.admission.pairings.check(&call.address.into()).map_err(too_many)?;
     let begun = call.app.pairings.begin(about, Instant::now())?;
-    call.audit(Act::PairingBegun);
+    call.audit(AuditEvent::PairingBegun);
     let (device_code, code) = (begun.device_code.reveal(), begun.code.as_str());
     Reply::created("show the code", &Begun { device_code, code, expires_in: PAIRING_SECONDS, interval: POLL_SECONDS })
 }
@@ -121,7 +121,7 @@ async fn token(call: &Call, user: UserId, device: DeviceId) -> Result<(crate::au
         because: Authority::System,
     };
     let issued = app.auth.issue(new).await?;
-    audit::note(Act::PairingDone(device, issued.token.id), Some(user), Some(call.address));
+    audit::record(AuditEvent::PairingDone(device, issued.token.id), Some(user), Some(call.address));
     Ok((issued.secret, record))
 }
 
@@ -141,7 +141,7 @@ pub async fn claim(call: Call) -> Result<Reply, ApiError> {
     check_text("name", body.name.as_deref(), 1)?;
     let user = owner(&call, body.user_id)?;
     let claim = call.app.pairings.claim(&body.code, call.caller()?.user.id, Instant::now()).map_err(|error| {
-        call.audit_refusal(Act::PairingFailed);
+        call.audit_refusal(AuditEvent::PairingFailed);
         match error {
             PairingError::Unknown => ApiError::NotFound("code"),
             other => other.into(),
@@ -149,7 +149,7 @@ pub async fn claim(call: Call) -> Result<Reply, ApiError> {
     })?;
     let device = adopt(&call, claim.about(), user, body.name, body.primary).await?;
     claim.succeed(user, device.id);
-    call.audit(Act::PairingClaimed(device.id));
+    call.audit(AuditEvent::PairingClaimed(device.id));
     Reply::created("device claimed", &view(&call.app, device, user)?)
 }
 

@@ -10,7 +10,7 @@ use crate::http::error::ApiError;
 use crate::http::reply::Reply;
 use crate::http::request::Call;
 use crate::store::{Role, User, UserChange};
-use crate::telemetry::audit::{Act, Changed};
+use crate::telemetry::audit::{AuditEvent, UserChanges};
 
 /// The longest name, in characters (Django's limit, from which accounts may come).
 const MAX_USERNAME_CHARS: usize = 150;
@@ -68,7 +68,7 @@ pub async fn create(call: Call) -> Result<Reply, ApiError> {
     check_username(&body.username)?;
     let (role, because) = (body.role.unwrap_or(Role::User), call.caller()?.office());
     let user = call.app.auth.create_user(&body.username, &body.password, role, because).await?;
-    call.audit(Act::UserCreated(user.id, role.name()));
+    call.audit(AuditEvent::UserCreated(user.id, role.name()));
     Reply::created("user created", &UserView::from(&user))
 }
 
@@ -100,7 +100,7 @@ pub async fn change(call: Call) -> Result<Reply, ApiError> {
     let user = call.app.store.change_user(id, change, call.caller()?.office()).await?;
     close_stale(&call.app, id)?;
     let role = body.role.map(|_| user.role.name());
-    call.audit(Act::UserChanged(id, Changed { role, disabled: body.disabled, password: new_password }));
+    call.audit(AuditEvent::UserChanged(id, UserChanges { role, disabled: body.disabled, password: new_password }));
     Reply::data("user changed", &UserView::from(&user))
 }
 
@@ -109,7 +109,7 @@ pub async fn delete(call: Call) -> Result<Reply, ApiError> {
     let id = call.id(UserId, "user")?;
     let devices = call.app.store.devices(Some(id), DeviceId(0), usize::MAX)?.items;
     call.app.store.delete_user(id).await?;
-    call.audit(Act::UserDeleted(id));
+    call.audit(AuditEvent::UserDeleted(id));
     close_stale(&call.app, id)?;
     call.app.mailbox.remove(Recipient::User(id)).await?;
     for device in devices {

@@ -31,9 +31,9 @@ impl Settings {
     /// The layers that these flags, the environment and the file make.
     pub(super) fn layers(self) -> anyhow::Result<Layers> {
         let mut flags = self.set.iter().map(|text| Flag::set(text)).collect::<Result<Vec<_>, _>>()?;
-        flags.extend(self.listen.map(|value| Flag::short("--listen", "server.listen", value)));
-        flags.extend(self.data_dir.map(|value| Flag::short("--data-dir", "server.data_dir", value)));
-        Ok(Layers::of_process(self.config, flags))
+        flags.extend(self.listen.map(|value| Flag::dedicated("--listen", "server.listen", value)));
+        flags.extend(self.data_dir.map(|value| Flag::dedicated("--data-dir", "server.data_dir", value)));
+        Ok(Layers::from_process(self.config, flags))
     }
 }
 
@@ -58,7 +58,7 @@ pub(super) fn run(command: ConfigCommand, settings: Settings, json: bool) -> any
         ConfigCommand::Default => DEFAULT.to_owned(),
         ConfigCommand::Check => {
             let layers = super::layers(settings)?;
-            let (loaded, missing) = layers.look()?;
+            let (loaded, missing) = layers.read_lenient()?;
             Tls::check(&loaded.config.tls)?;
             let file = layers.file().map(|path| path.display().to_string());
             match json {
@@ -71,7 +71,7 @@ pub(super) fn run(command: ConfigCommand, settings: Settings, json: bool) -> any
             }
         }
         ConfigCommand::Show => {
-            let (loaded, _) = super::layers(settings)?.look()?;
+            let (loaded, _) = super::layers(settings)?.read_lenient()?;
             if json { pretty(&loaded.to_json())? } else { loaded.to_toml() }
         }
     };

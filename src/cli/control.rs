@@ -59,7 +59,7 @@ pub(super) fn run<T>(
 
 /// Refuses a directory without a store.
 pub(super) fn look_for_data(data: &Path) -> anyhow::Result<()> {
-    match data.join(data_dir::STORE).try_exists() {
+    match data.join(data_dir::STORE_DIRECTORY).try_exists() {
         Ok(true) => Ok(()),
         Ok(false) => {
             bail!("there is no data in {}: no server has run there (--config names another configuration)", data.display())

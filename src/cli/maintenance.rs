@@ -12,7 +12,7 @@ use super::control::{self, Control, is_served, open_file};
 use super::print::{Column, Printer, bytes};
 use super::run_as::{self, AsOwner};
 use crate::config::Config;
-use crate::data_dir::STORE;
+use crate::data_dir::STORE_DIRECTORY;
 use crate::store;
 
 const STATUS: [Column; 15] = [
@@ -174,7 +174,7 @@ fn offline<T>(mut config: Config, what: &str, job: impl FnOnce(&Path) -> store::
         bail!("a server runs on {}: stop it before this {what}", data.display());
     }
     let _owner = AsOwner::of(&mut config)?;
-    Ok(job(&config.server.data_dir.join(STORE))?)
+    Ok(job(&config.server.data_dir.join(STORE_DIRECTORY))?)
 }
 
 /// Gives room on the disk back.

@@ -18,7 +18,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::{Config, Layers};
-use crate::data_dir::STORE;
+use crate::data_dir::STORE_DIRECTORY;
 
 /// Where a package puts its configuration.
 const PACKAGED: &str = "/etc/qy-lty/config.toml";
@@ -138,15 +138,18 @@ fn act(cli: Cli) -> anyhow::Result<()> {
 fn layers(flags: config::Settings) -> anyhow::Result<Layers> {
     let layers = flags.layers()?;
     let packaged = Path::new(PACKAGED);
-    if layers.file().is_some() || !packaged.exists() || layers.read_for_commands()?.server.data_dir.join(STORE).exists() {
+    if layers.file().is_some()
+        || !packaged.exists()
+        || layers.read_without_upstreams()?.server.data_dir.join(STORE_DIRECTORY).exists()
+    {
         return Ok(layers);
     }
-    Ok(layers.or_file(packaged))
+    Ok(layers.with_fallback_file(packaged))
 }
 
 /// What they come to.
 fn settings(flags: config::Settings) -> anyhow::Result<Config> {
-    Ok(layers(flags)?.read_for_commands()?)
+    Ok(layers(flags)?.read_without_upstreams()?)
 }
 
 /// Runs `job` on a runtime of its own.

@@ -61,7 +61,7 @@ fn listeners(config: &mut Config) -> anyhow::Result<(Listeners, Option<SocketAdd
     let given = listen::inherited().map_err(|error| anyhow!("the sockets given by systemd can't be used: {error}"))?;
     if let Some(given) = given {
         config.server.listen = given.http.local_addr()?;
-        if given.redirect.is_some() && !config.tls.on() {
+        if given.redirect.is_some() && !config.tls.enabled() {
             return Err(anyhow!("the socket to redirect needs a certificate: tls.cert and tls.key, or tls.self_signed"));
         }
         tracing::info!(address = %config.server.listen, "listening on systemd's socket; server.listen is not used");

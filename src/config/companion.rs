@@ -1,4 +1,4 @@
-//! `[chat]`, `[weather]`, `[[handler]]`: where the companion's answers come from.
+//! `[chat]`, `[weather]` and `[[handler]]`: the sources of the companion's answers.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,31 +8,31 @@ use super::Secret;
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChatConfig {
-    /// Who answers.
+    /// The responder to `chat_message`.
     pub responder: Responder,
-    /// Of the OpenAI-compatible API, up to and without `/chat/completions`: `http://127.0.0.1:11434/v1` is Ollama's.
+    /// The base URL of the OpenAI-compatible API, without `/chat/completions`: `http://127.0.0.1:11434/v1` is Ollama's.
     pub url: String,
-    /// Its name there.
+    /// The model's name in that API.
     pub model: String,
-    /// The API's key, where it wants one; or in the environment, `QY_LTY_CHAT_KEY`.
+    /// The API key, if required; also read from `QY_LTY_CHAT_KEY`.
     pub key: Option<Secret>,
-    /// What the model is told before everything else.
+    /// The system prompt.
     pub system: String,
-    /// Questions and answers that it is reminded of, for each user; 0: none.
+    /// Previous questions and answers of the user that are sent along; 0: none.
     pub turns: usize,
-    /// The longest answer, in the model's tokens.
+    /// The maximum length of an answer, in the model's tokens.
     pub max_tokens: Option<u32>,
-    /// How freely it chooses its words, 0 to 2.
+    /// The sampling temperature, 0 to 2.
     pub temperature: Option<f64>,
-    /// Seconds for a whole answer. Can't be 0.
+    /// Timeout for a whole answer, in seconds. Not 0.
     pub timeout_seconds: u32,
-    /// Seconds that it may pause in the middle. Can't be 0.
+    /// Timeout for the next part of an answer, in seconds. Not 0.
     pub idle_seconds: u32,
-    /// Answers that are under way at once; more wait. Can't be 0.
+    /// Concurrent calls; further ones wait. Not 0.
     pub concurrency: usize,
-    /// Questions of one user a minute; 0: any number.
+    /// Questions of one user a minute; 0: unlimited.
     pub per_minute: u32,
-    /// Whether the built-in responder answers, marked so, when the model does not.
+    /// Answers with the built-in responder, marked as such, when the model fails.
     pub fallback: bool,
 }
 
@@ -57,17 +57,17 @@ impl Default for ChatConfig {
 }
 
 impl ChatConfig {
-    /// Whether a model is asked.
-    pub fn calls(&self) -> bool {
+    /// Returns whether chat messages are answered by a model.
+    pub fn uses_model(&self) -> bool {
         self.responder == Responder::Openai
     }
 }
 
-/// Who answers `chat_message`.
+/// The responder to `chat_message`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Responder {
-    /// The guide's, which repeats what it heard.
+    /// The guide's responder, which repeats the message.
     #[default]
     Builtin,
     /// A model behind the chat completions API.
@@ -78,9 +78,9 @@ pub enum Responder {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WeatherConfig {
-    /// Whether the simulated climate answers where nothing else does.
+    /// Answers with the simulated climate when no other source does.
     pub simulated: bool,
-    /// Seconds that an observation of a weather station counts.
+    /// Seconds after which an observation of a weather station is ignored.
     pub stale_seconds: u64,
     /// `[weather.qweather]`
     pub qweather: Option<QWeatherConfig>,
@@ -96,51 +96,52 @@ impl Default for WeatherConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct QWeatherConfig {
-    /// Of the account, for example `abc123.re.qweatherapi.com`. Can't be empty.
+    /// The account's API host, for example `abc123.re.qweatherapi.com`. Not empty.
     #[serde(default)]
     pub host: String,
-    /// Of the account; or in the environment, `QY_LTY_QWEATHER_KEY`.
+    /// The account's API key; also read from `QY_LTY_QWEATHER_KEY`.
     #[serde(default)]
     pub key: Secret,
 }
 
-/// `[[handler]]`: a message type of one's own.
+/// `[[handler]]`: a custom message type.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct HandlerConfig {
-    /// The type: 1 to 55 letters, digits, `_`, `-`, `.`; none of the program's own.
+    /// The message type: 1 to 55 letters, digits, `_`, `-`, `.`; no built-in type.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Where it is posted.
+    /// The URL that messages are posted to.
     pub url: String,
-    /// Signs what is posted; or in the environment, `QY_LTY_HANDLER_` and the type in capitals.
+    /// The key that signs the requests; also read from `QY_LTY_HANDLER_` and the type in capitals.
     #[serde(default)]
     pub secret: Secret,
-    /// Seconds for an answer. Can't be 0.
-    #[serde(default = "ten")]
+    /// Timeout for an answer, in seconds. Not 0.
+    #[serde(default = "default_timeout_seconds")]
     pub timeout_seconds: u32,
-    /// Questions that are under way at once; more are refused. Can't be 0.
-    #[serde(default = "sixteen")]
+    /// Concurrent calls; further ones are refused. Not 0.
+    #[serde(default = "default_concurrency")]
     pub concurrency: usize,
-    /// The longest answer, in bytes.
-    #[serde(default = "most_bytes")]
+    /// The maximum size of an answer, in bytes.
+    #[serde(default = "default_max_bytes")]
     pub max_bytes: usize,
 }
 
-fn ten() -> u32 {
+fn default_timeout_seconds() -> u32 {
     10
 }
 
-fn sixteen() -> usize {
+fn default_concurrency() -> usize {
     16
 }
 
-fn most_bytes() -> usize {
+fn default_max_bytes() -> usize {
     65_536
 }
 
-/// Types that no `[[handler]]` can take: what the program answers itself, and what would make an answer look like one of its own.
-const TAKEN: [&str; 15] = [
+/// Types that a `[[handler]]` can't have: those that the server answers itself, and those with which an answer could be mistaken for
+/// one of the server's events.
+const RESERVED_TYPES: [&str; 15] = [
     "chat_message",
     "chat_reset",
     "weather",
@@ -157,61 +158,63 @@ const TAKEN: [&str; 15] = [
     "delivery_status",
     "presence",
 ];
-/// The most answers under way, the longest answer and the longest memory that can be asked for.
-pub(super) const MOST_AT_ONCE: usize = 4096;
-const MOST_BYTES: usize = 1 << 20;
-pub(super) const MOST_TURNS: usize = 100;
+/// The upper bound of `chat.concurrency` and `handler.concurrency`.
+pub(super) const MAX_CONCURRENT_CALLS: usize = 4096;
+/// The upper bound of `handler.max_bytes`.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+/// The upper bound of `chat.turns`.
+pub(super) const MAX_TURNS: usize = 100;
 
-/// What is wrong with the handlers, if anything: with which, counted from 0, with which key, and what.
-pub(super) fn wrong_handler(handlers: &[HandlerConfig]) -> Option<(usize, &'static str, &'static str)> {
-    let taken = |n: usize| handlers[..n].iter().any(|earlier| earlier.kind == handlers[n].kind);
-    let wrong = |n: usize| wrong_type(&handlers[n].kind, taken(n)).or_else(|| wrong_call(&handlers[n]));
-    (0..handlers.len()).find_map(|n| wrong(n).map(|(key, what)| (n, key, what)))
+/// Returns the first problem in `handlers`: the index of the block, the key and the message.
+pub(super) fn invalid_handler(handlers: &[HandlerConfig]) -> Option<(usize, &'static str, &'static str)> {
+    let duplicate = |n: usize| handlers[..n].iter().any(|earlier| earlier.kind == handlers[n].kind);
+    let invalid = |n: usize| invalid_type(&handlers[n].kind, duplicate(n)).or_else(|| invalid_call(&handlers[n]));
+    (0..handlers.len()).find_map(|n| invalid(n).map(|(key, message)| (n, key, message)))
 }
 
-fn wrong_type(kind: &str, taken: bool) -> Option<(&'static str, &'static str)> {
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let what = if !(1..=55).contains(&kind.len()) || !kind.chars().all(good) {
+fn invalid_type(kind: &str, duplicate: bool) -> Option<(&'static str, &'static str)> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let message = if !(1..=55).contains(&kind.len()) || !kind.chars().all(allowed) {
         "must be 1 to 55 letters, digits, _, - or ."
-    } else if TAKEN.contains(&kind) {
-        "must be none that the program answers itself"
-    } else if taken {
-        "must be another one in each block"
+    } else if RESERVED_TYPES.contains(&kind) {
+        "must not be a built-in message type"
+    } else if duplicate {
+        "must be unique: an earlier [[handler]] block has the same type"
     } else {
         return None;
     };
-    Some(("type", what))
+    Some(("type", message))
 }
 
-fn wrong_call(handler: &HandlerConfig) -> Option<(&'static str, &'static str)> {
+fn invalid_call(handler: &HandlerConfig) -> Option<(&'static str, &'static str)> {
     let checks = [
         (is_url(&handler.url), "url", "must begin with http:// or https://"),
         (
-            !names_somebody(&handler.url),
+            !has_userinfo(&handler.url),
             "url",
-            "must hold no name and no password: what is posted is signed with the block's secret",
+            "must not contain a user name or a password: requests are signed with the block's secret",
         ),
         (handler.timeout_seconds > 0, "timeout_seconds", "must be at least 1"),
-        ((1..=MOST_AT_ONCE).contains(&handler.concurrency), "concurrency", "must be 1 to 4096"),
-        (handler.max_bytes <= MOST_BYTES, "max_bytes", "must be at most 1048576"),
+        ((1..=MAX_CONCURRENT_CALLS).contains(&handler.concurrency), "concurrency", "must be 1 to 4096"),
+        (handler.max_bytes <= MAX_ANSWER_BYTES, "max_bytes", "must be at most 1048576"),
     ];
-    checks.into_iter().find(|check| !check.0).map(|(_, key, what)| (key, what))
+    checks.into_iter().find(|check| !check.0).map(|(_, key, message)| (key, message))
 }
 
-/// Whether `text`, a URL or a host, holds a name or a password, as `http://name:password@host` does: these are secrets that
-/// listings of the settings would show.
-pub(super) fn names_somebody(text: &str) -> bool {
+/// Returns whether `text`, a URL or a host, contains a user name or a password, as `http://name:password@host` does: listings of
+/// the settings would show these secrets.
+pub(super) fn has_userinfo(text: &str) -> bool {
     let url = reqwest::Url::parse(text).ok().filter(reqwest::Url::has_host);
     let url = url.or_else(|| reqwest::Url::parse(&format!("https://{text}")).ok());
     url.is_some_and(|url| !url.username().is_empty() || url.password().is_some())
 }
 
-/// Whether `text` can be called.
+/// Returns whether `text` is an `http` or `https` URL with a host.
 pub(super) fn is_url(text: &str) -> bool {
     reqwest::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
-/// Whether `host`, with or without a scheme, can be called.
+/// Returns whether `host` is a host name, or a URL as [`is_url`] accepts it.
 pub(super) fn is_host(host: &str) -> bool {
     is_url(host) || (!host.contains("://") && is_url(&format!("https://{host}")))
 }

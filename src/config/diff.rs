@@ -1,4 +1,4 @@
-//! What differs between two configurations, and what of it can be taken up by a running server.
+//! The difference between two configurations, and the part of it that a running server can apply.
 
 use std::collections::BTreeSet;
 
@@ -6,20 +6,20 @@ use super::Config;
 
 /// The settings that differ, by `section.key`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// Those that a running server takes up.
+pub struct ConfigDiff {
+    /// Settings that a running server applies.
     pub live: Vec<String>,
-    /// Those that hold after a restart.
+    /// Settings that take effect after a restart.
     pub restart: Vec<String>,
 }
 
 impl Config {
-    /// What a server that runs with this configuration is to change to run with `new`.
-    pub fn changes(&self, new: &Self) -> Changes {
-        let (before, after) = (self.settings(), new.settings());
+    /// Returns the settings in which `new` differs from this configuration.
+    pub fn diff(&self, new: &Self) -> ConfigDiff {
+        let (before, after) = (self.flatten(), new.flatten());
         let names = before.keys().chain(after.keys());
         let mut differ: BTreeSet<&str> = names.filter(|name| before.get(*name) != after.get(*name)).map(String::as_str).collect();
-        // Secrets all look the same there.
+        // Flattened secrets are hidden, and therefore all equal.
         let qweather = |config: &Self| config.weather.qweather.as_ref().map(|q| q.key.clone());
         let secrets = [
             (self.chat.key != new.chat.key, "chat.key"),
@@ -27,16 +27,17 @@ impl Config {
             (self.handler != new.handler, "handler"),
         ];
         differ.extend(secrets.into_iter().filter(|(differs, _)| *differs).map(|(_, name)| name));
-        // Another certificate can be taken up; whether there is TLS at all, and whose it is, is settled at the start.
-        let certificate = self.tls.cert.is_some() == new.tls.cert.is_some();
-        let restarts = |name: &str| needs_restart(name) || (!certificate && matches!(name, "tls.cert" | "tls.key"));
+        // A certificate file can be replaced live; switching TLS on or off, or between a file and a self-signed certificate,
+        // takes a restart.
+        let same_kind = self.tls.cert.is_some() == new.tls.cert.is_some();
+        let restarts = |name: &str| needs_restart(name) || (!same_kind && matches!(name, "tls.cert" | "tls.key"));
         let (restart, live) = differ.into_iter().map(str::to_owned).partition(|name| restarts(name));
-        Changes { live, restart }
+        ConfigDiff { live, restart }
     }
 
-    /// `new`, with what needs a restart left as it is here.
+    /// Returns `new`, with every setting that needs a restart kept from this configuration.
     #[must_use]
-    pub fn updated(&self, mut new: Self) -> Self {
+    pub fn apply_live(&self, mut new: Self) -> Self {
         let tls = new.tls;
         new.tls = self.tls.clone();
         if self.tls.cert.is_some() && tls.cert.is_some() {
@@ -51,7 +52,7 @@ impl Config {
     }
 }
 
-/// Whether a setting only counts at the start.
+/// Returns whether a setting is only read at the start.
 pub(super) fn needs_restart(name: &str) -> bool {
     let section = name.split('.').next();
     matches!(section, Some("storage" | "metrics"))

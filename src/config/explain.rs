@@ -1,28 +1,28 @@
-//! What serde and the TOML reader say, in words for people.
+//! Plain-language forms of the errors of serde and the TOML parser.
 
-/// The name among `names` that `given` is nearest to, where it is near at all.
+/// Returns the one of `names` that is nearest to `given`, if any is near.
 pub(super) fn nearest<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let near = names.into_iter().map(|name| (strsim::damerau_levenshtein(given, name), name)).min();
-    near.filter(|&(distance, name)| distance <= name.len().max(given.len()) / 2).map(|(_, name)| name)
+    let nearest = names.into_iter().map(|name| (strsim::damerau_levenshtein(given, name), name)).min();
+    nearest.filter(|&(distance, name)| distance <= name.len().max(given.len()) / 2).map(|(_, name)| name)
 }
 
-/// Turns serde's words into ours: names the key, and for an unknown one the nearest right name.
+/// Rewrites an error message of serde: names the key and, for an unknown key, the nearest valid name.
 pub(super) fn explain(message: &str, key: Option<&str>) -> String {
     let message = message.trim().lines().collect::<Vec<_>>().join("; ");
     let Some(rest) = message.strip_prefix("unknown field `") else {
-        let said = plain(&message).unwrap_or(message);
-        return key.map_or(said.clone(), |key| format!("{key}: {said}"));
+        let message = plain(&message).unwrap_or(message);
+        return key.map_or(message.clone(), |key| format!("{key}: {message}"));
     };
     let mut names = rest.split('`').step_by(2);
     let unknown = names.next().unwrap_or_default();
     match nearest(unknown, names) {
         Some(name) => format!("unknown key \"{unknown}\"; did you mean \"{name}\"?"),
-        None if rest.contains("`server`") => format!("unknown key \"{unknown}\"; keys belong into a section, such as [server]"),
+        None if rest.contains("`server`") => format!("unknown key \"{unknown}\"; keys belong in a section, such as [server]"),
         None => format!("unknown key \"{unknown}\""),
     }
 }
 
-/// What is wanted, in place of the types and the parsers that serde names; `None` where it says nothing of these.
+/// Describes the accepted values in place of Rust's types and parsers; `None` when `message` names neither.
 fn plain(message: &str) -> Option<String> {
     if message == "invalid socket address syntax" {
         return Some("must be an address and port, such as 127.0.0.1:8000".into());
@@ -30,12 +30,12 @@ fn plain(message: &str) -> Option<String> {
     if let Some(rest) = message.strip_prefix("unknown variant `") {
         let (given, known) = rest.rsplit_once("`, expected ")?;
         let known: Vec<_> = known.split('`').skip(1).step_by(2).collect();
-        let near = nearest(given, known.iter().copied()).map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default();
-        return Some(format!("must be \"{}\", not \"{given}\"{near}", known.join("\" or \"")));
+        let hint = nearest(given, known.iter().copied()).map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default();
+        return Some(format!("must be \"{}\", not \"{given}\"{hint}", known.join("\" or \"")));
     }
     let rest = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "))?;
-    let (given, wanted) = rest.rsplit_once(", expected ")?;
-    let wanted = match wanted {
+    let (given, expected) = rest.rsplit_once(", expected ")?;
+    let expected = match expected {
         "u8" => "a whole number from 0 to 255",
         "u16" => "a whole number from 0 to 65535",
         "u32" => "a whole number from 0 to 4294967295",
@@ -51,8 +51,8 @@ fn plain(message: &str) -> Option<String> {
     let given = given.replace('`', "");
     let article = if given.starts_with("integer") { "the" } else { "a" };
     Some(match given.split_once(' ') {
-        Some(("string" | "integer" | "boolean", _)) => format!("must be {wanted}, not the {given}"),
-        _ if given == "map" => format!("must be {wanted}, not a section"),
-        _ => format!("must be {wanted}, not {article} {given}"),
+        Some(("string" | "integer" | "boolean", _)) => format!("must be {expected}, not the {given}"),
+        _ if given == "map" => format!("must be {expected}, not a section"),
+        _ => format!("must be {expected}, not {article} {given}"),
     })
 }

@@ -1,8 +1,6 @@
-//! The layers: defaults, file, environment, flags, in rising order, and where each value comes from.
+//! The layers of the configuration (defaults, file, environment, flags, in rising precedence) and the source of each value.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -11,42 +9,18 @@ use rustix::fs::OFlags;
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use super::env::{CONFIG_FILE, Environment, SETTING_PREFIX, check_name};
 use super::explain::explain;
-use super::validate::Complaint;
-use super::{Config, ConfigError, credentials, env, line_at, line_near, line_of, typed};
+use super::parse::{deserialize, line_of, lines, nearest_line};
+use super::source::{Source, Sources};
+use super::validate::InvalidSetting;
+use super::{Config, ConfigError, credentials};
 
-/// What names of settings in the environment begin with; behind it stand section and key, with `__` between them.
-pub(super) const PREFIX: &str = "QY_LTY__";
-/// Names the file where no flag does.
-pub(super) const FILE: &str = "QY_LTY_CONFIG";
-/// How large the file may be, in bytes; the default one, which says everything, has some 10,000.
-const MOST_BYTES: u64 = 1 << 20;
-
-/// How deep settings lie: `weather.qweather.host`. What is deeper is not even looked for: it would be, by recursion.
-const DEPTH: usize = 3;
-
-/// Where a value comes from. Prints as what one would look for: `config.toml:7`, a variable, a flag.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// A line of the file, from 1.
-    File(PathBuf, usize),
-    /// A variable of the environment.
-    Variable(String),
-    /// A flag, with the key where that is part of it.
-    Flag(String),
-    /// One of systemd's credentials.
-    Credential(String),
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path, line) => write!(f, "{}:{line}", path.display()),
-            Self::Variable(name) | Self::Flag(name) => f.write_str(name),
-            Self::Credential(name) => write!(f, "the credential {name}"),
-        }
-    }
-}
+/// The maximum size of the file, in bytes; the default file, which sets everything, has some 10,000.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+/// The maximum depth of a setting: `weather.qweather.host`. Deeper paths are refused before they are looked up, because the
+/// look-up is recursive.
+const MAX_DEPTH: usize = 3;
 
 /// A setting given as a flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,214 +28,216 @@ pub struct Flag {
     name: String,
     key: String,
     value: String,
-    /// The value is text, whatever it looks like.
+    /// The value is text, even if it parses as TOML.
     literal: bool,
 }
 
 impl Flag {
-    /// A flag `name` of its own for `key`, such as `--listen`; its value is taken as it stands.
-    pub fn short(name: &str, key: &str, value: String) -> Self {
+    /// Creates the dedicated flag `name`, such as `--listen`, for the setting `key`; its value is taken literally.
+    pub fn dedicated(name: &str, key: &str, value: String) -> Self {
         Self { name: name.into(), key: key.into(), value, literal: true }
     }
 
-    /// `SECTION.KEY=VALUE`, as `--set` has it.
+    /// Parses `SECTION.KEY=VALUE`, the argument of `--set`.
     ///
     /// # Errors
-    /// Where it has no such form.
+    /// [`ConfigError::InvalidOverride`] when the text does not have this form.
     pub fn set(text: &str) -> Result<Self, ConfigError> {
         let parts = text.split_once('=').map(|(key, value)| (key.trim(), value));
-        let (key, value) = parts.filter(|(key, _)| !key.is_empty()).ok_or_else(|| ConfigError::Setting {
-            by: format!("--set {text}"),
-            what: "must be SECTION.KEY=VALUE, such as limits.ping_seconds=20".into(),
+        let (key, value) = parts.filter(|(key, _)| !key.is_empty()).ok_or_else(|| ConfigError::InvalidOverride {
+            origin: format!("--set {text}"),
+            message: "must be SECTION.KEY=VALUE, such as limits.ping_seconds=20".into(),
         })?;
         Ok(Self { name: format!("--set {key}"), key: key.into(), value: value.into(), literal: false })
     }
 }
 
-/// All layers, as often as one likes to read them: the file and the credentials are read anew each time.
+/// All layers. They can be read any number of times; each time the file and the credentials are read afresh.
 #[derive(Debug, Clone, Default)]
 pub struct Layers {
     file: Option<PathBuf>,
-    /// Those of ours.
-    variables: BTreeMap<String, OsString>,
+    environment: Environment,
     flags: Vec<Flag>,
 }
 
-/// What the layers make together.
+/// The merged configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
     /// The values.
     pub config: Config,
-    /// Where those come from that some layer names, by `section.key`; all `[[handler]]` blocks are `handler`.
-    pub sources: BTreeMap<String, Source>,
+    /// The sources of the values that some layer sets, by `section.key`; all `[[handler]]` blocks are the one entry `handler`.
+    pub sources: Sources,
 }
 
-/// A setting of the environment or of a flag, its value read as what its key wants.
-struct Setting {
-    by: Source,
+/// A setting from the environment or a flag, its value converted to the type of its key.
+struct Override {
+    source: Source,
     path: Vec<String>,
     value: Value,
 }
 
 impl Layers {
-    /// Those of this process: `file`, or the one that the environment names, the environment and `flags`.
-    pub fn of_process(file: Option<PathBuf>, flags: Vec<Flag>) -> Self {
-        let named = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
-        Self::new(file, named, flags)
+    /// Creates the layers of this process: `file`, or the file that the environment names, the environment and `flags`.
+    pub fn from_process(file: Option<PathBuf>, flags: Vec<Flag>) -> Self {
+        let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+        Self::new(file, variables, flags)
     }
 
-    /// The same with another environment.
+    /// Creates layers with the given environment.
     pub fn new(file: Option<PathBuf>, variables: impl Iterator<Item = (String, OsString)>, flags: Vec<Flag>) -> Self {
-        let ours = |name: &str| env::looks_like_ours(name) || name == credentials::DIRECTORY;
-        let variables: BTreeMap<_, _> = variables.filter(|(name, _)| ours(name)).collect();
-        let file = file.or_else(|| variables.get(FILE).filter(|path| !path.is_empty()).map(PathBuf::from));
-        Self { file, variables, flags }
+        let environment = Environment::new(variables);
+        let file = file.or_else(|| environment.get(CONFIG_FILE).map(PathBuf::from));
+        Self { file, environment, flags }
     }
 
-    /// The file, where there is one.
+    /// Returns the path of the file, if one is named.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
 
-    /// A variable that is set to something.
-    pub(super) fn variable(&self, name: &str) -> Option<&OsString> {
-        self.variables.get(name).filter(|value| !value.is_empty())
-    }
-
-    /// The same with this file, where none is named.
-    pub fn or_file(self, path: &Path) -> Self {
+    /// Uses the file `path` if no file is named.
+    pub fn with_fallback_file(self, path: &Path) -> Self {
         Self { file: self.file.or_else(|| Some(path.into())), ..self }
     }
 
-    /// Reads all of them. Blocks.
+    /// Returns the text of `file` in systemd's credentials directory; `None` when there is none, or it is blank.
     ///
     /// # Errors
-    /// The first thing that is wrong, with its place.
+    /// [`ConfigError::Secret`] when the file exists and can't be read.
+    pub fn credential(&self, file: &str) -> Result<Option<String>, ConfigError> {
+        self.environment.credential(file)
+    }
+
+    /// Reads and merges all layers. Blocks.
+    ///
+    /// # Errors
+    /// The first problem, with its location.
     pub fn read(&self) -> Result<Loaded, ConfigError> {
-        let (loaded, missing) = self.look()?;
+        let (loaded, missing) = self.read_lenient()?;
         match missing.into_iter().next() {
             None => Ok(loaded),
-            Some(what) => Err(ConfigError::Secret(what)),
+            Some(message) => Err(ConfigError::Secret(message)),
         }
     }
 
-    /// The same where it is only looked at: also tells which secrets are missing. Those of a service are often not to be had
-    /// where a person looks.
+    /// Reads and merges all layers for display, and returns a message for each missing secret instead of failing: the secrets of
+    /// a service are often not accessible to the person who inspects its configuration.
     ///
     /// # Errors
-    /// As [`read`](Self::read).
-    pub fn look(&self) -> Result<(Loaded, Vec<String>), ConfigError> {
-        let mut loaded = self.merge()?;
-        let missing = credentials::fill(&mut loaded, self);
-        Ok((loaded, missing))
+    /// As [`read`](Self::read), except for missing secrets.
+    pub fn read_lenient(&self) -> Result<(Loaded, Vec<String>), ConfigError> {
+        let Loaded { mut config, mut sources } = self.merge()?;
+        let missing = credentials::fill(&mut config, &mut sources, &self.environment);
+        Ok((Loaded { config, sources }, missing))
     }
 
-    /// The same without upstreams, whose secrets are often not to be had where a command is run, and which commands never call.
+    /// Reads and merges all layers without the upstreams: commands never call these, and their secrets are often not accessible
+    /// where a command runs.
     ///
     /// # Errors
-    /// As [`read`](Self::read).
-    pub fn read_for_commands(&self) -> Result<Config, ConfigError> {
+    /// As [`read`](Self::read), except for missing secrets.
+    pub fn read_without_upstreams(&self) -> Result<Config, ConfigError> {
         let (chat, weather, handler) = Default::default();
         Ok(Config { chat, weather, handler, ..self.merge()?.config })
     }
 
     fn merge(&self) -> Result<Loaded, ConfigError> {
         let (text, path) = match &self.file {
-            Some(path) => (text_of(path).map_err(|source| ConfigError::Read { path: path.clone(), source })?, path),
+            Some(path) => (read_file(path).map_err(|source| ConfigError::Read { path: path.clone(), source })?, path),
             None => (String::new(), &PathBuf::new()),
         };
-        let refused = |(line, what)| ConfigError::Refused { path: path.clone(), line, what };
-        typed(&text).map_err(refused)?;
-        let file: Table = text.parse().map_err(|error: toml::de::Error| refused((1, error.message().to_owned())))?;
-        let mut sources = lines(&text).into_iter().map(|(key, line)| (key, Source::File(path.clone(), line))).collect();
-        let settings = self.settings()?;
+        let invalid = |(line, message)| ConfigError::Invalid { path: path.clone(), line, message };
+        deserialize(&text).map_err(invalid)?;
+        let file: Table = text.parse().map_err(|error: toml::de::Error| invalid((1, error.message().to_owned())))?;
+        let mut sources: Sources = lines(&text).into_iter().map(|(key, line)| (key, Source::File(path.clone(), line))).collect();
+        let overrides = self.overrides()?;
         let mut table = file.clone();
-        for setting in &settings {
-            insert(&mut table, &setting.path, setting.value.clone());
-            BTreeMap::insert(&mut sources, setting.path.join("."), setting.by.clone());
+        for Override { source, path, value } in &overrides {
+            insert(&mut table, path, value.clone());
+            sources.insert(path.join("."), source.clone());
         }
-        let config: Config = table.try_into().map_err(|error: toml::de::Error| refused((1, explain(error.message(), None))))?;
-        if let Some(complaint) = config.impossible() {
-            return Err(match blame(file, settings, &complaint) {
-                Some(Setting { by, path, .. }) => {
-                    let (_, what) = complaint.to(|place| path.join(".") == place.to_string());
-                    ConfigError::Setting { by: by.to_string(), what }
-                }
-                None => {
-                    let (place, what) = complaint.to(|place| line_of(&text, place).is_some());
-                    refused((line_near(&text, place), what))
-                }
-            });
-        }
-        Ok(Loaded { config, sources })
+        let config: Config = table.try_into().map_err(|error: toml::de::Error| invalid((1, explain(error.message(), None))))?;
+        let Err(problem) = config.validate() else { return Ok(Loaded { config, sources }) };
+        Err(match cause(file, overrides, &problem) {
+            Some(Override { source, path, .. }) => {
+                let (_, message) = problem.report(|setting| path.join(".") == setting.to_string());
+                ConfigError::InvalidOverride { origin: source.to_string(), message }
+            }
+            None => {
+                let (setting, message) = problem.report(|setting| line_of(&text, setting).is_some());
+                invalid((nearest_line(&text, setting), message))
+            }
+        })
     }
 
-    /// What the environment and the flags set, in rising order.
-    fn settings(&self) -> Result<Vec<Setting>, ConfigError> {
-        let mut settings = Vec::new();
-        for (name, value) in &self.variables {
-            let Some(key) = name.strip_prefix(PREFIX) else {
-                env::known(name).map_err(|what| ConfigError::Setting { by: name.clone(), what })?;
+    /// Returns the settings of the environment and the flags, in rising precedence.
+    fn overrides(&self) -> Result<Vec<Override>, ConfigError> {
+        let mut overrides = Vec::new();
+        for (name, value) in self.environment.iter() {
+            let invalid = |message: String| ConfigError::InvalidOverride { origin: name.into(), message };
+            let Some(key) = name.strip_prefix(SETTING_PREFIX) else {
+                check_name(name).map_err(invalid)?;
                 continue;
             };
-            let not_text = || ConfigError::Setting { by: name.clone(), what: "is not UTF-8".into() };
             let path = key.to_ascii_lowercase().split("__").map(str::to_owned).collect();
-            settings.push(setting(Source::Variable(name.clone()), path, value.to_str().ok_or_else(not_text)?, false)?);
+            let value = value.to_str().ok_or_else(|| invalid("not valid UTF-8".into()))?;
+            overrides.push(parse_override(Source::Variable(name.into()), path, value, false)?);
         }
         for flag in &self.flags {
             let path = flag.key.split('.').map(str::to_owned).collect();
-            settings.push(setting(Source::Flag(flag.name.clone()), path, &flag.value, flag.literal)?);
+            overrides.push(parse_override(Source::Flag(flag.name.clone()), path, &flag.value, flag.literal)?);
         }
-        Ok(settings)
+        Ok(overrides)
     }
 }
 
-/// The text of a file. What is none, such as a pipe to which nobody writes, or has no end, is not waited for.
-fn text_of(path: &Path) -> io::Result<String> {
-    let wrong = |what: String| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
-    let no_wait = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(no_wait).open(path)?;
+/// Reads the file. Refuses anything but a regular file of at most [`MAX_FILE_BYTES`], without blocking on a pipe that has no
+/// writer and without reading an endless device.
+fn read_file(path: &Path) -> io::Result<String> {
+    let invalid = |message: String| Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
     if !file.metadata()?.is_file() {
-        return wrong("it is no regular file".into());
+        return invalid("not a regular file".into());
     }
     let mut bytes = Vec::new();
-    file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MOST_BYTES {
-        return wrong(format!("it has more than {MOST_BYTES} bytes, and can be no configuration"));
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return invalid(format!("larger than {MAX_FILE_BYTES} bytes, the limit for a configuration file"));
     }
-    String::from_utf8(bytes).or_else(|_| wrong("it is not UTF-8".into()))
+    String::from_utf8(bytes).or_else(|_| invalid("not valid UTF-8".into()))
 }
 
-/// Reads a value as TOML where it is some and the key wants it so, else as plain text.
-fn setting(by: Source, path: Vec<String>, text: &str, literal: bool) -> Result<Setting, ConfigError> {
-    let refused = |what: String| ConfigError::Setting { by: by.to_string(), what };
+/// Parses a value as TOML if it is TOML and its key accepts the result, else takes it as plain text.
+fn parse_override(source: Source, path: Vec<String>, text: &str, literal: bool) -> Result<Override, ConfigError> {
+    let invalid = |message: String| ConfigError::InvalidOverride { origin: source.to_string(), message };
     if path.first().is_some_and(|section| section == "handler") {
-        return Err(refused("handlers stand in the file only, as [[handler]]".into()));
+        return Err(invalid("handlers can only be set in the file, as [[handler]] blocks".into()));
     }
-    if path.len() > DEPTH {
-        return Err(refused("is no setting: the longest names have three parts, such as weather.qweather.host".into()));
+    if path.len() > MAX_DEPTH {
+        return Err(invalid("not a setting: names have at most three parts, such as weather.qweather.host".into()));
     }
-    let fits = |value: &Value| {
+    let accepts = |value: &Value| {
         let mut table = Table::new();
         insert(&mut table, &path, value.clone());
         Config::deserialize(table).map(drop).map_err(|error| explain(error.message(), None))
     };
     let parsed = toml::de::ValueDeserializer::parse(text).ok().and_then(|value| Value::deserialize(value).ok());
-    // A table would replace all of a section at once.
+    // A table would replace a whole section at once.
     let parsed = parsed.filter(|value| !literal && !value.is_table());
     let plain = Value::String(text.to_owned());
-    let value = match (parsed.as_ref().map(|value| (value, fits(value))), fits(&plain)) {
+    let value = match (parsed.as_ref().map(|value| (value, accepts(value))), accepts(&plain)) {
         (Some((value, Ok(()))), _) => value.clone(),
         (_, Ok(())) => plain,
-        (Some((_, Err(what))), _) | (None, Err(what)) if path.len() > 1 || what.starts_with("unknown key") => {
-            return Err(refused(what));
+        (Some((_, Err(message))), _) | (None, Err(message)) if path.len() > 1 || message.starts_with("unknown key") => {
+            return Err(invalid(message));
         }
-        _ => return Err(refused("is a section; a setting has a key, too, such as limits.ping_seconds".into())),
+        _ => return Err(invalid("is a section, not a setting: settings have names such as limits.ping_seconds".into())),
     };
-    Ok(Setting { by, path, value })
+    Ok(Override { source, path, value })
 }
 
-/// Puts `value` where `path` leads.
+/// Inserts `value` at `path`, and creates the sections on the way.
 fn insert(table: &mut Table, path: &[String], value: Value) {
     match path {
         [] => {}
@@ -275,38 +251,20 @@ fn insert(table: &mut Table, path: &[String], value: Value) {
     }
 }
 
-/// The setting since which `complaint` is true; `None`: it is the file's.
-fn blame(mut table: Table, settings: Vec<Setting>, complaint: &Complaint) -> Option<Setting> {
-    let wrong = |table: &Table| {
+/// Returns the override that introduces `problem`, applying one after the other; `None` when the file has it already.
+fn cause(mut table: Table, overrides: Vec<Override>, problem: &InvalidSetting) -> Option<Override> {
+    let has_problem = |table: &Table| {
         let config: Option<Config> = table.clone().try_into().ok();
-        config.and_then(|config| config.impossible()).as_ref() == Some(complaint)
+        config.and_then(|config| config.validate().err()).as_ref() == Some(problem)
     };
-    let (mut since, mut was) = (None, wrong(&table));
-    for setting in settings {
-        insert(&mut table, &setting.path, setting.value.clone());
-        let is = wrong(&table);
-        if is && !was {
-            since = Some(setting);
+    let (mut cause, mut before) = (None, has_problem(&table));
+    for item in overrides {
+        insert(&mut table, &item.path, item.value.clone());
+        let now = has_problem(&table);
+        if now && !before {
+            cause = Some(item);
         }
-        was = is;
+        before = now;
     }
-    since
-}
-
-/// On which line each key of `text` is set, by `section.key`.
-fn lines(text: &str) -> BTreeMap<String, usize> {
-    fn walk(text: &str, table: &toml::de::DeTable<'_>, prefix: &str, found: &mut BTreeMap<String, usize>) {
-        for (key, value) in table {
-            let name = if prefix.is_empty() { key.get_ref().to_string() } else { format!("{prefix}.{}", key.get_ref()) };
-            match value.get_ref() {
-                toml::de::DeValue::Table(inner) => walk(text, inner, &name, found),
-                _ => drop(found.insert(name, line_at(text, key.span().start))),
-            }
-        }
-    }
-    let mut found = BTreeMap::new();
-    if let Ok(table) = toml::de::DeTable::parse(text) {
-        walk(text, table.get_ref(), "", &mut found);
-    }
-    found
+    cause
 }

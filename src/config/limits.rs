@@ -1,24 +1,24 @@
-//! `[limits]`: every bound on what others may do.
+//! `[limits]`: bounds on connections, messages and requests.
 
 use serde::{Deserialize, Serialize};
 
-/// `[limits]`: 0 switches a limit off, except where noted.
+/// `[limits]`: 0 disables a limit, except where noted.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Messages a minute on one connection, all at once if it likes (guide section 8.3). Text and binary frames count.
+    /// Messages a minute on one connection, in any burst (guide section 8.3). Text and binary frames count.
     pub messages_per_minute: u32,
-    /// Messages a minute of one user over all connections, so that reconnecting does not start anew.
+    /// Messages a minute of one user over all connections, so that reconnecting does not reset the limit.
     pub user_messages_per_minute: u32,
-    /// Unicode characters in a message; more is answered with `MESSAGE_TOO_LARGE`.
+    /// Unicode characters in a message; a longer one is answered with `MESSAGE_TOO_LARGE`.
     pub max_message_chars: usize,
-    /// Bytes in a WebSocket frame or message; more closes the connection with 1009.
+    /// Bytes in a WebSocket frame or message; a larger one closes the connection with 1009.
     pub max_frame_bytes: usize,
     /// Live connections of one user.
     pub connections_per_user: u32,
     /// Live connections from one address (an IPv6 /64 is one address).
     pub connections_per_address: u32,
-    /// Live connections in all.
+    /// Live connections in total.
     pub connections: u32,
     /// WebSocket handshakes a minute from one address.
     pub connects_per_minute: u32,
@@ -28,38 +28,37 @@ pub struct Limits {
     pub refusals_per_minute: u32,
     /// Seconds between the server's WebSocket pings.
     pub ping_seconds: u32,
-    /// Seconds without a sign of life until a connection is closed with 4102.
+    /// Seconds without any frame or pong until a connection is closed with 4102.
     pub idle_seconds: u32,
-    /// Seconds a write may wait for a slow reader until 4100.
+    /// Seconds a write may wait for a slow client until the connection is closed with 4100.
     pub write_seconds: u32,
-    /// Frames a minute on one connection that are no whole message: pings, fragments, pongs that nobody asked for. More closes
-    /// it with 4008.
+    /// Frames a minute on one connection that are not a whole message: pings, fragments, unsolicited pongs. More close the
+    /// connection with 4008.
     pub frames_per_minute: u32,
-    /// Bytes a minute that one connection may send. Absent: as many as `messages_per_minute` of `max_frame_bytes` each.
+    /// Bytes a minute that one connection may send. Default: as many as `messages_per_minute` of `max_frame_bytes` each.
     pub bytes_per_minute: Option<u32>,
     /// REST calls a minute with one token of a user or a device.
     pub requests_per_minute: u32,
-    /// REST calls a minute with one token of an administrator or a service, which push for everybody.
+    /// REST calls a minute with one token of an administrator or a service, which send for many users.
     pub trusted_requests_per_minute: u32,
-    /// Pairings a minute that devices at one address may begin.
+    /// Pairings a minute that devices at one address may start.
     pub pairings_per_minute: u32,
-    /// Open HTTP connections of one address that are no WebSocket (yet). Absent: as many as `connections_per_address`, but at
-    /// least 50; any number where that is unbounded.
+    /// Open HTTP connections of one address that are not (yet) a WebSocket. Default: `connections_per_address`, but at least
+    /// 50; unlimited where that is unlimited.
     pub sockets_per_address: Option<u32>,
-    /// Open HTTP connections in all that are no WebSocket (yet); further ones wait.
+    /// Open HTTP connections in total that are not (yet) a WebSocket; further ones wait.
     pub sockets: u32,
-    /// Seconds in which a request's head must have arrived, and that an HTTP connection may be idle before it. Can't be 0.
+    /// Seconds within which the head of a request must arrive, and that an HTTP connection may be idle before it. Not 0.
     pub head_seconds: u32,
-    /// Seconds in which a request's body must have arrived. Can't be 0.
+    /// Seconds within which the body of a request must arrive. Not 0.
     pub body_seconds: u32,
-    /// Bytes in a REST body; more is 413.
+    /// Bytes in a REST body; a larger one is refused with 413.
     pub push_bytes: usize,
-    /// Live messages that a connection may fall behind, a group; a power of two fits best. Can't be 0.
+    /// Live messages that a connection may fall behind in each group; best a power of two. Not 0.
     pub group_buffer: usize,
-    /// Bytes of messages that a connection may fall behind, all its groups together. Absent: a 32nd of the memory budget. Can't
-    /// be 0.
+    /// Bytes of live messages that a connection may fall behind, over all its groups. Default: 1/32 of the memory budget. Not 0.
     pub group_bytes: Option<usize>,
-    /// Tokens of one user; a log-in beyond that retires the one unused for longest. Can't be 0.
+    /// Tokens of one user; a log-in beyond that revokes the least recently used one. Not 0.
     pub tokens_per_user: usize,
     /// Devices of one user.
     pub devices_per_user: usize,
@@ -100,15 +99,15 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The bound on plain HTTP connections of one address.
+    /// Returns the limit on open HTTP connections of one address; 0: unlimited.
     pub fn sockets_per_address(&self) -> u32 {
-        let follows = |n: u32| if n == 0 { 0 } else { n.max(50) };
-        self.sockets_per_address.unwrap_or_else(|| follows(self.connections_per_address))
+        let derived = |n: u32| if n == 0 { 0 } else { n.max(50) };
+        self.sockets_per_address.unwrap_or_else(|| derived(self.connections_per_address))
     }
 
-    /// The bound on bytes a minute of one connection. 0, no bound, where what it follows from is unbounded.
+    /// Returns the limit on bytes a minute of one connection; 0: unlimited, also where a limit that it derives from is.
     pub fn bytes_per_minute(&self) -> u32 {
-        let follows = || u32::try_from(self.max_frame_bytes).unwrap_or(u32::MAX).saturating_mul(self.messages_per_minute);
-        self.bytes_per_minute.unwrap_or_else(follows)
+        let derived = || u32::try_from(self.max_frame_bytes).unwrap_or(u32::MAX).saturating_mul(self.messages_per_minute);
+        self.bytes_per_minute.unwrap_or_else(derived)
     }
 }

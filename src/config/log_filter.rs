@@ -1,48 +1,48 @@
-//! What is logged, as the configuration and `RUST_LOG` say it.
+//! Log filters, as the configuration and `RUST_LOG` hold them.
 
 use tracing_subscriber::filter::Targets;
 
 use super::explain::nearest;
 
-/// The levels, from the quietest.
+/// The levels, from the least verbose.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Why a filter can't be used. Prints as what follows the setting's name.
+/// An invalid log filter. Displays as a phrase that follows the setting's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FilterError {
-    /// A part is neither a level nor `part=level`.
-    #[error("must be levels such as \"info\" or \"warn,qy_lty=debug\"; \"{part}\" is none{}", hint(.near))]
-    NoLevel {
-        /// What stands there.
-        part: String,
-        /// The level that was perhaps meant.
-        near: Option<&'static str>,
+pub enum LogFilterError {
+    /// A directive is neither a level nor `target=level`.
+    #[error("must be a level such as \"info\" or a list such as \"warn,qy_lty=debug\"; \"{directive}\" is invalid{}", hint(.nearest))]
+    InvalidDirective {
+        /// The directive.
+        directive: String,
+        /// The nearest level, if any.
+        nearest: Option<&'static str>,
     },
 }
 
-fn hint(near: &Option<&'static str>) -> String {
-    near.map(|level| format!("; did you mean \"{level}\"?")).unwrap_or_default()
+fn hint(nearest: &Option<&'static str>) -> String {
+    nearest.map(|level| format!("; did you mean \"{level}\"?")).unwrap_or_default()
 }
 
-/// Reads a filter such as `warn,qy_lty=debug`. Stricter than [`Targets`] itself, to which a word that it does not know is a part of
-/// the program, so that `inof` would log nothing of all others.
+/// Parses a filter such as `warn,qy_lty=debug`. Stricter than [`Targets`] itself, which takes an unknown word for a target, so
+/// that `inof` would switch off the log of all other targets.
 ///
 /// # Errors
-/// [`FilterError`].
-pub fn log_filter(text: &str) -> Result<Targets, FilterError> {
-    for part in text.split(',') {
-        let level = match part.split_once('=') {
+/// [`LogFilterError`].
+pub fn log_filter(text: &str) -> Result<Targets, LogFilterError> {
+    let invalid = |directive: &str, nearest| Err(LogFilterError::InvalidDirective { directive: directive.to_owned(), nearest });
+    for directive in text.split(',') {
+        let level = match directive.split_once('=') {
             Some((target, level)) if !target.is_empty() && !target.contains(char::is_whitespace) => level,
-            Some(_) => return Err(FilterError::NoLevel { part: part.into(), near: None }),
-            None => part,
+            Some(_) => return invalid(directive, None),
+            None => directive,
         };
         let number = matches!(level.as_bytes(), [b'0'..=b'5']);
         if !number && !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level)) {
-            let near = nearest(&level.trim().to_ascii_lowercase(), LEVELS);
-            return Err(FilterError::NoLevel { part: part.into(), near });
+            return invalid(directive, nearest(&level.trim().to_ascii_lowercase(), LEVELS));
         }
     }
-    text.parse().map_err(|_| FilterError::NoLevel { part: text.into(), near: None })
+    text.parse().or_else(|_| invalid(text, None))
 }
 
 #[cfg(test)]
@@ -50,21 +50,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_that_is_no_level_is_refused() {
-        let near = |text: &str| match log_filter(text) {
-            Err(FilterError::NoLevel { near, .. }) => near,
+    fn log_filter_with_unknown_level_is_refused() {
+        let suggestion = |text: &str| match log_filter(text) {
+            Err(LogFilterError::InvalidDirective { nearest, .. }) => nearest,
             Ok(targets) => panic!("{text} is {targets}"),
         };
         for (text, meant) in [("inof", "info"), ("warn,qy_lty=debgu", "debug"), ("WARNING", "warn"), (" info", "info")] {
-            assert_eq!(near(text), Some(meant), "{text}");
+            assert_eq!(suggestion(text), Some(meant), "{text}");
         }
         for text in ["nonsense", "qy_lty", "", "warn,", "=info", "warn, qy_lty=debug", "info=", "6"] {
-            assert_eq!(near(text), None, "{text}");
+            assert_eq!(suggestion(text), None, "{text}");
         }
         for text in ["info", "WARN", "off", "3", "warn,qy_lty=info,audit=info", "qy_lty::door=trace", "qy_lty=0"] {
             assert!(log_filter(text).is_ok(), "{text}");
         }
-        let said = log_filter("warn,inof").unwrap_err().to_string();
-        assert!(said.ends_with("; \"inof\" is none; did you mean \"info\"?"), "{said}");
+        let message = log_filter("warn,inof").unwrap_err().to_string();
+        assert!(message.ends_with("; \"inof\" is invalid; did you mean \"info\"?"), "{message}");
     }
 }

@@ -1,16 +1,16 @@
-//! Networks as they stand in a configuration.
+//! IP networks in the configuration.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// One address, or all of a network: `192.0.2.7`, `10.0.0.0/8`, `2001:db8::/32`.
+/// One address or a whole network: `192.0.2.7`, `10.0.0.0/8`, `2001:db8::/32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network(IpNet);
 
 impl Network {
-    /// Whether `address` is in it. IPv4 in IPv6 counts as IPv4.
+    /// Returns whether `address` is in the network. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address.to_canonical())
     }
@@ -20,8 +20,8 @@ impl<'de> Deserialize<'de> for Network {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-        let what = || de::Error::custom(format!("\"{text}\" is no address and no network, such as 10.0.0.0/8"));
-        network.map(Self).ok_or_else(what)
+        let invalid = || de::Error::custom(format!("\"{text}\" is not an IP address or a network such as 10.0.0.0/8"));
+        network.map(Self).ok_or_else(invalid)
     }
 }
 

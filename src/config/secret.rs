@@ -1,11 +1,11 @@
-//! Secrets in a configuration.
+//! Secrets in the configuration.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// What stands for one wherever settings are shown.
+/// The placeholder for a secret wherever settings are shown.
 const HIDDEN: &str = "(hidden)";
 
-/// A secret that neither `Debug` nor any log nor any listing shows.
+/// A secret that `Debug`, logs and listings of the settings do not reveal.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -23,7 +23,7 @@ impl From<String> for Secret {
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Without serde's own words, which repeat what was given.
+        // serde's own message would repeat the given value.
         let text = String::deserialize(deserializer).map_err(|_| de::Error::custom("must be a string"))?;
         Ok(Self(text))
     }
@@ -36,12 +36,12 @@ impl Serialize for Secret {
 }
 
 impl Secret {
-    /// For who needs it.
+    /// Returns the secret itself.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// Whether there is none.
+    /// Returns whether the secret is empty, which means not set.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

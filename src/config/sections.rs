@@ -1,4 +1,4 @@
-//! The sections of the configuration but `[limits]`.
+//! The sections of the configuration, except `[limits]` and those of the companion.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,18 +11,18 @@ use super::Network;
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerConfig {
-    /// Address and port; loopback only unless asked for. Port 0 takes a free one.
+    /// The listening address and port; by default loopback only. Port 0 takes a free port.
     pub listen: SocketAddr,
-    /// The data directory, relative to the working directory; made with mode 0700.
+    /// The data directory, relative to the working directory; created with mode 0700.
     pub data_dir: PathBuf,
-    /// Web origins whose pages may use this server besides its own, for example `https://app.example.com`: they may open
-    /// WebSockets and, with a token, call the REST API (CORS).
+    /// Web origins, besides the server's own, whose pages may open WebSockets and, with a token, call the REST API (CORS): for
+    /// example `https://app.example.com`.
     pub origins: Vec<String>,
-    /// Reverse proxies whose word about a client's address and scheme is taken: addresses or networks.
+    /// Reverse proxies that are trusted to report a client's address and scheme: addresses or networks.
     pub trusted_proxies: Vec<Network>,
-    /// The header in which they say it. One only: a client could write the other one itself.
+    /// The header in which they report it. Only one is read: the client could forge the other.
     pub forwarded_header: ForwardedHeader,
-    /// Close WebSockets of users without a primary device with 4002 (guide section 3.1 has this commented out).
+    /// Closes WebSockets of users without a primary device with 4002 (guide section 3.1 has this commented out).
     pub require_device: bool,
 }
 
@@ -39,7 +39,7 @@ impl Default for ServerConfig {
     }
 }
 
-/// How trusted proxies name the client.
+/// The header in which trusted proxies report the client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ForwardedHeader {
@@ -54,21 +54,21 @@ pub enum ForwardedHeader {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsConfig {
-    /// The certificate chain, PEM; read anew when it changes.
+    /// The certificate chain, PEM; reloaded when it changes.
     pub cert: Option<PathBuf>,
-    /// Its private key, PEM; read anew when it changes.
+    /// The private key, PEM; reloaded when it changes.
     pub key: Option<PathBuf>,
-    /// Make a certificate of our own once, in the data directory.
+    /// Creates a self-signed certificate in the data directory, once.
     pub self_signed: bool,
-    /// Further names and addresses for the certificate that we make, for example `box.lan`.
+    /// Further names and addresses in the self-signed certificate, for example `box.lan`.
     pub names: Vec<String>,
-    /// Where to answer plain HTTP with a redirect to HTTPS, for example `0.0.0.0:80`.
+    /// The address that redirects plain HTTP to HTTPS, for example `0.0.0.0:80`.
     pub redirect: Option<SocketAddr>,
 }
 
 impl TlsConfig {
-    /// Whether the server speaks TLS.
-    pub fn on(&self) -> bool {
+    /// Returns whether TLS is enabled.
+    pub fn enabled(&self) -> bool {
         self.self_signed || self.cert.is_some()
     }
 }
@@ -77,11 +77,11 @@ impl TlsConfig {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthConfig {
-    /// Whether strangers may create their own account.
+    /// The callers that may create an account.
     pub registration: Registration,
 }
 
-/// Who may create an account.
+/// The callers that may create an account.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Registration {
@@ -96,21 +96,21 @@ pub enum Registration {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MessagesConfig {
-    /// Whether users may send to other users (administrators and service tokens always may).
+    /// Allows users to send to other users (administrators and service tokens always may).
     pub cross_user: bool,
 }
 
-/// `[mailbox]`: 0 switches a limit off, except where noted.
+/// `[mailbox]`: 0 disables a limit, except where noted.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MailboxConfig {
-    /// Messages that wait in one mailbox; more are refused with 507.
+    /// Pending messages in one mailbox; further ones are refused with 507.
     pub messages: usize,
-    /// Bytes of messages that wait in one mailbox; more are refused with 507. One message is always taken.
+    /// Bytes of pending messages in one mailbox; further ones are refused with 507. One message is always accepted.
     pub bytes: u64,
-    /// Seconds that a message waits when its sender does not say. Can't be 0.
+    /// The lifetime of a message, in seconds, when its sender gives none. Not 0.
     pub ttl: u64,
-    /// Seconds that a sender may ask for. Can't be 0.
+    /// The maximum lifetime that a sender may give, in seconds. Not 0.
     pub max_ttl: u64,
 }
 
@@ -124,9 +124,9 @@ impl Default for MailboxConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HistoryConfig {
-    /// Seconds that received messages are kept for replays; 0: not at all.
+    /// Seconds that received messages are kept for replay; 0: not kept.
     pub retain: u64,
-    /// How many of them are kept in one mailbox; 0: none.
+    /// The maximum number of them in one mailbox; 0: none.
     pub messages: usize,
 }
 
@@ -140,17 +140,17 @@ impl Default for HistoryConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StorageConfig {
-    /// Below so many free bytes on the disk, messages are refused with 507; 0: never.
+    /// The free disk space, in bytes, below which messages are refused with 507; 0: never.
     pub min_free_bytes: u64,
-    /// Bytes kept in reserve, so that the store can be opened once more on a full disk; 0: none.
+    /// Bytes kept in reserve, so that the store can still be opened on a full disk; 0: none.
     pub ballast_bytes: u64,
-    /// Bytes of memory that caches and buffers are cut to fit: the store's cache, password hashing, what waits for slow
-    /// readers. Connections come on top. At least 48 MiB.
+    /// The memory, in bytes, for caches and buffers: the store's cache, password hashing, output buffered for slow clients.
+    /// Connections are not included. At least 48 MiB.
     pub memory_budget: u64,
-    /// At the start the store is rewritten when it takes more than so many times the room of what is in it; 0: never. At
-    /// least 12: a fresh one takes up to ten times that.
+    /// The store is compacted at the start when it occupies more than this many times the size of its content; 0: never. At
+    /// least 12: a fresh store occupies up to ten times the size of its content.
     pub compact_ratio: u32,
-    /// A store smaller than so many bytes is never rewritten at the start.
+    /// The size, in bytes, below which the store is never compacted at the start.
     pub compact_min_bytes: u64,
 }
 
@@ -167,13 +167,14 @@ impl Default for StorageConfig {
 }
 
 impl StorageConfig {
-    /// The store's page cache, of which sled takes about 2.8 times as much when it is full: a third of the budget in all.
+    /// Returns the size of the store's page cache, in bytes. A full cache occupies about 2.8 times as much in sled: a third of
+    /// the budget.
     pub fn cache_bytes(&self) -> u64 {
         self.memory_budget / 8
     }
 
-    /// How many passwords are looked at at once; each takes 19 MiB as long as it lasts.
-    pub fn hashers(&self) -> usize {
+    /// Returns the number of passwords that may be hashed at the same time; each takes 19 MiB of memory.
+    pub fn max_concurrent_hashes(&self) -> usize {
         if self.memory_budget < 96 << 20 { 1 } else { 2 }
     }
 }
@@ -182,7 +183,8 @@ impl StorageConfig {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MetricsConfig {
-    /// Where else to serve `/metrics`, without any log-in: for a collector on this machine or in a network of its own.
+    /// An additional address that serves `/metrics` without authentication: for a collector on this machine or in a separate
+    /// network.
     pub listen: Option<SocketAddr>,
 }
 
@@ -190,9 +192,9 @@ pub struct MetricsConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
-    /// What is logged: a level for each part of the program, as `RUST_LOG`, which comes first, has it.
+    /// The level of each part of the program, in the syntax of `RUST_LOG`, which overrides it.
     pub filter: String,
-    /// How it is written.
+    /// The output format.
     pub format: LogFormat,
 }
 
@@ -202,17 +204,17 @@ impl Default for LogConfig {
     }
 }
 
-/// How logs are written.
+/// The output format of the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// To the journal with its fields where systemd started the program, else as text.
+    /// [`Journald`](Self::Journald) when systemd started the program, else [`Text`](Self::Text).
     #[default]
     Auto,
-    /// Lines for people, on standard error.
+    /// Human-readable lines on standard error.
     Text,
-    /// One JSON object a line, on standard error.
+    /// One JSON object per line on standard error.
     Json,
-    /// To systemd's journal, each value a field of its own.
+    /// Entries in systemd's journal, each value in its own field.
     Journald,
 }

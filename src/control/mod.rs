@@ -34,7 +34,7 @@ use crate::http::request::Call;
 use crate::http::{AsJson, mount, routes};
 use crate::hub::Announcement;
 use crate::store::BackupError;
-use crate::telemetry::audit::Act;
+use crate::telemetry::audit::AuditEvent;
 
 /// The routes of the control socket alone. Their form may change with every version: they are for this program's command line.
 pub static ROUTES: &[Route] = routes! {
@@ -305,7 +305,7 @@ async fn revoke_token(call: Call) -> Result<Reply, ApiError> {
     let token = call.app.store.token_by_id(id)?.ok_or(ApiError::NotFound("token"))?;
     call.app.store.delete_token(token.user_id, id).await?;
     close_stale(&call.app, token.user_id)?;
-    call.audit(Act::TokenRevoked(id));
+    call.audit(AuditEvent::TokenRevoked(id));
     Ok(Reply::done("token revoked"))
 }
 

@@ -1,8 +1,8 @@
-//! Lower-case hexadecimal text.
+//! Lower-case hexadecimal encoding.
 
 use std::fmt::Write as _;
 
-/// Returns `bytes` as two lower-case digits each.
+/// Encodes each byte as two lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_become_two_digits_each() {
+    fn hex_encodes_each_byte_as_two_digits() {
         assert_eq!(hex(&[0, 0x0a, 0xff]), "000aff");
         assert_eq!(hex(&[]), "");
         assert_eq!(unhex("000aFf"), Some(vec![0, 0x0a, 0xff]));

@@ -1,7 +1,7 @@
-//! Newtypes for every kind of number that names something.
+//! Newtypes for numeric ids.
 //!
-//! All are `u64`, counted from 1. On disk they are eight big-endian bytes, so that sled's byte order is the numeric order;
-//! in JSON they are plain numbers.
+//! All ids are `u64`, counted from 1. On disk they are eight big-endian bytes, so that sled's byte order is the numeric order; in
+//! JSON they are plain numbers.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 /// A text that is not a decimal `u64`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a decimal id")]
-pub struct NotAnId;
+pub struct ParseIdError;
 
-/// Reads an id written in ASCII digits only: no sign, no blanks, at most `u64::MAX`.
-fn parse_decimal(text: &str) -> Result<u64, NotAnId> {
+/// Parses an id that consists of ASCII digits only: no sign, no spaces, at most `u64::MAX`.
+fn parse_decimal(text: &str) -> Result<u64, ParseIdError> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(NotAnId);
+        return Err(ParseIdError);
     }
-    text.parse().map_err(|_| NotAnId)
+    text.parse().map_err(|_| ParseIdError)
 }
 
 macro_rules! id {
@@ -29,12 +29,12 @@ macro_rules! id {
         pub struct $name(pub u64);
 
         impl $name {
-            /// The key form: eight bytes, big-endian.
+            /// Returns the key form: eight bytes, big-endian.
             pub const fn to_key(self) -> [u8; 8] {
                 self.0.to_be_bytes()
             }
 
-            /// Back from the key form; `None` when `bytes` is not eight bytes long.
+            /// Parses the key form; `None` when `bytes` is not eight bytes long.
             pub fn from_key(bytes: &[u8]) -> Option<Self> {
                 Some(Self(u64::from_be_bytes(bytes.try_into().ok()?)))
             }
@@ -47,9 +47,9 @@ macro_rules! id {
         }
 
         impl FromStr for $name {
-            type Err = NotAnId;
+            type Err = ParseIdError;
 
-            fn from_str(text: &str) -> Result<Self, NotAnId> {
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
                 parse_decimal(text).map(Self)
             }
         }
@@ -57,7 +57,7 @@ macro_rules! id {
 }
 
 id! {
-    /// A person's or a program's account.
+    /// The account of a person or a program.
     UserId
 }
 id! {
@@ -74,29 +74,29 @@ id! {
 }
 
 id! {
-    /// A queued message; rising, from one writer, never used twice.
+    /// A queued message; assigned in rising order by one writer, and never reused.
     MessageId
 }
 
 impl UserId {
-    /// No account: the owner of the data directory, who speaks through its socket.
+    /// The operator, who has no account: the owner of the data directory, connected through its control socket.
     pub const OPERATOR: Self = Self(0);
 }
 
-/// Whom a message is for: a mailbox on disk, and a group of connections in memory.
+/// The recipient of a message: a mailbox on disk, and a group of connections in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Recipient {
     /// Every connection of a user.
     User(UserId),
-    /// Every connection that stands for a device.
+    /// Every connection that represents a device.
     Device(DeviceId),
-    /// Everybody.
+    /// Every connection.
     All,
 }
 
 impl Recipient {
-    /// The key form: a letter and eight bytes, big-endian.
+    /// Returns the key form: a letter and eight bytes, big-endian.
     pub fn to_key(self) -> [u8; 9] {
         let (letter, id) = match self {
             Self::User(id) => (b'u', id.to_key()),
@@ -108,7 +108,7 @@ impl Recipient {
         key
     }
 
-    /// Back from the key form.
+    /// Parses the key form; `None` when `key` is not one.
     pub fn from_key(key: &[u8]) -> Option<Self> {
         let (&letter, id) = key.split_first()?;
         match letter {
@@ -126,9 +126,9 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn only_plain_digits_are_an_id() {
+    fn id_with_anything_but_digits_is_refused() {
         for bad in ["", "+1", "-1", " 1", "1 ", "0x10", "1_0", "１", "18446744073709551616", "99999999999999999999"] {
-            assert_eq!(bad.parse::<UserId>(), Err(NotAnId), "{bad:?}");
+            assert_eq!(bad.parse::<UserId>(), Err(ParseIdError), "{bad:?}");
         }
         assert_eq!("007".parse(), Ok(UserId(7)));
         assert_eq!("18446744073709551615".parse(), Ok(UserId(u64::MAX)));
@@ -136,13 +136,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn keys_sort_as_numbers_and_come_back(a: u64, b: u64) {
+        fn id_keys_sort_numerically_and_round_trip(a: u64, b: u64) {
             prop_assert_eq!(a.cmp(&b), UserId(a).to_key().cmp(&UserId(b).to_key()));
             prop_assert_eq!(UserId::from_key(&UserId(a).to_key()), Some(UserId(a)));
         }
 
         #[test]
-        fn recipients_come_back(id: u64, which in 0..3u8) {
+        fn recipient_keys_round_trip(id: u64, which in 0..3u8) {
             let recipient = match which {
                 0 => Recipient::User(UserId(id)),
                 1 => Recipient::Device(DeviceId(id)),
@@ -153,7 +153,7 @@ mod tests {
         }
 
         #[test]
-        fn other_lengths_are_no_key(bytes in proptest::collection::vec(any::<u8>(), 0..20)) {
+        fn id_key_of_another_length_is_refused(bytes in proptest::collection::vec(any::<u8>(), 0..20)) {
             prop_assert_eq!(UserId::from_key(&bytes).is_some(), bytes.len() == 8);
         }
     }

@@ -1,4 +1,4 @@
-//! Types that every other module may use: ids, time, and the characters that are safe to show. No I/O.
+//! Types that every other module may use: ids, time, hexadecimal, and characters that are safe to display. No I/O.
 
 pub mod hex;
 pub mod ids;

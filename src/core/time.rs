@@ -1,4 +1,4 @@
-//! The one form of a timestamp on the wire and in the store.
+//! Timestamps, in their only form on the wire and in the store.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use jiff::civil::DateTime;
 use jiff::tz::Offset;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A moment in UTC, to the microsecond.
+/// A point in time, in UTC, with microsecond precision.
 ///
 /// Written as RFC 3339 with six decimals and `+00:00`, for example `2026-11-22T08:15:30.000125+00:00`. Not `Z`, because
 /// Python's `datetime.fromisoformat` refuses it before 3.11; always six decimals, so that texts sort as times.
@@ -14,51 +14,51 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Timestamp(jiff::Timestamp);
 
 impl Timestamp {
-    /// The present, by the system's clock (which may be set back: never use it to order events).
+    /// Returns the current time of the system clock, which can be set back: never use it to order events.
     pub fn now() -> Self {
         let now = jiff::Timestamp::now();
-        // Cut to what is written, so that a record read back equals the one that was stored.
+        // Truncated to the stored precision, so that a record equals itself after a round trip through the store.
         Self(jiff::Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now))
     }
 
-    /// `seconds` after this moment; the last representable moment where that is out of range.
+    /// Returns the time `seconds` later; the last representable time if that is out of range.
     pub fn plus_seconds(self, seconds: u64) -> Self {
         let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
         Self(self.0.saturating_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(jiff::Timestamp::MAX))
     }
 
-    /// `age` before this moment; the first representable moment where that is out of range.
+    /// Returns the time `age` earlier; the first representable time if that is out of range.
     pub fn minus(self, age: std::time::Duration) -> Self {
         Self(self.0.saturating_sub(age).unwrap_or(jiff::Timestamp::MIN))
     }
 
-    /// How long it is from now until this moment; zero when it has passed.
+    /// Returns the duration from now until this time; zero when it has passed.
     pub fn remaining(self) -> std::time::Duration {
         std::time::Duration::try_from(self.0.duration_since(jiff::Timestamp::now())).unwrap_or_default()
     }
 
-    /// Microseconds since 1970-01-01 UTC.
+    /// Returns the microseconds since 1970-01-01 UTC.
     pub fn unix_micros(self) -> i64 {
         self.0.as_microsecond()
     }
 
-    /// The moment so many microseconds after 1970-01-01 UTC; the nearest representable one where there is none.
+    /// Returns the time `micros` microseconds after 1970-01-01 UTC; the nearest representable time if that is out of range.
     pub fn from_unix_micros(micros: i64) -> Self {
         let edge = if micros < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
         Self(jiff::Timestamp::from_microsecond(micros).unwrap_or(edge))
     }
 
-    /// Whole seconds since 1970-01-01 UTC.
+    /// Returns the whole seconds since 1970-01-01 UTC.
     pub fn unix_seconds(self) -> i64 {
         self.0.as_second()
     }
 
-    /// The calendar fields at `hours` east of Greenwich (0 for UTC).
+    /// Returns the calendar fields at an offset of `hours` from UTC.
     pub fn civil(self, hours: i8) -> DateTime {
         Offset::constant(hours).to_datetime(self.0)
     }
 
-    /// The start of the hour that holds this moment.
+    /// Returns the start of the hour that contains this time.
     pub fn hour_start(self) -> Self {
         let seconds = self.0.as_second();
         Self(jiff::Timestamp::from_second(seconds - seconds.rem_euclid(3600)).unwrap_or(self.0))
@@ -74,7 +74,7 @@ fn digits(out: &mut [u8], mut value: u32) {
 }
 
 impl fmt::Display for Timestamp {
-    // By hand, since every event carries one: a general formatter costs more than all the rest of a pong.
+    // Written by hand because every event has a timestamp: a general formatter costs more than the rest of a pong.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let t = self.civil(0);
         if !(0..=9999).contains(&t.year()) {
@@ -95,7 +95,7 @@ impl fmt::Display for Timestamp {
 impl std::str::FromStr for Timestamp {
     type Err = jiff::Error;
 
-    /// Reads RFC 3339, also without seconds.
+    /// Parses RFC 3339, with or without seconds.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse().map(Self)
     }
@@ -114,9 +114,9 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// Whether `text` is an ISO 8601 date-time, with or without an offset (the guide's Python client sends none).
+/// Returns whether `text` is an ISO 8601 date-time, with or without an offset (the guide's Python client sends none).
 pub fn is_iso_datetime(text: &str) -> bool {
-    // A bare date is no date-time, and a bracketed zone name is RFC 9557's addition, not ISO 8601.
+    // A date without a time is refused, and so is a zone name in brackets, which is an addition of RFC 9557 to ISO 8601.
     let has_time = matches!(text.as_bytes().get(10), Some(b'T' | b't' | b' '));
     has_time && !text.contains('[') && (text.parse::<DateTime>().is_ok() || text.parse::<jiff::Timestamp>().is_ok())
 }
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn six_decimals_and_a_numeric_offset() {
+    fn display_has_six_decimals_and_a_numeric_offset() {
         assert_eq!(at(0, 0).to_string(), "1970-01-01T00:00:00.000000+00:00");
         assert_eq!(at(1_795_335_330, 125_999).to_string(), "2026-11-22T08:15:30.000125+00:00");
         assert_eq!(at(951_782_400, 999_999_999).to_string(), "2000-02-29T00:00:00.999999+00:00");
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn date_times_of_the_guides_clients() {
+    fn iso_datetime_of_the_guides_clients_is_accepted_and_others_refused() {
         let good = [
             "2024-01-01T12:00:00.000Z",
             "2024-01-01T12:00:00.123456",

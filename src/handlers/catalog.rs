@@ -1,4 +1,4 @@
-//! The songs and dances that the devices know: with an empty list everything is accepted, as in the guide.
+//! The songs and dances that the devices know. An empty catalog accepts every name, as in the guide.
 
 use std::sync::Arc;
 
@@ -9,95 +9,99 @@ use tokio::sync::Mutex;
 use crate::store::{Catalog, CatalogEntry, Result, Store, fold_name};
 use crate::wire::{ErrorCode, Event};
 
-/// How alike a name must be to be proposed, 0 to 1, and how many are.
-const ALIKE: f64 = 0.4;
-const PROPOSED: usize = 3;
-/// The longest name that is compared letter by letter: the work grows with the square.
-const COMPARED_CHARS: usize = 40;
-/// The longest name that an error repeats.
-const REPEATED_CHARS: usize = 100;
+/// The minimum similarity, 0 to 1, of a name that is suggested.
+const MIN_SIMILARITY: f64 = 0.4;
+/// The maximum number of suggestions.
+const MAX_SUGGESTIONS: usize = 3;
+/// The maximum length of a name that is compared by edit distance, whose cost grows with the square of the length.
+const MAX_COMPARED_CHARS: usize = 40;
+/// The maximum length of the name that an error repeats.
+const MAX_REPEATED_CHARS: usize = 100;
 
-/// A list, and its names as they are compared.
+/// The entries of a catalog, and their names in the form that is compared.
 #[derive(Default)]
-struct List {
-    pieces: Arc<Vec<CatalogEntry>>,
-    folded: Vec<String>,
+struct Entries {
+    entries: Arc<Vec<CatalogEntry>>,
+    folded_names: Vec<String>,
 }
 
-impl From<Vec<CatalogEntry>> for List {
-    fn from(pieces: Vec<CatalogEntry>) -> Self {
-        let folded = pieces.iter().map(|piece| fold_name(&piece.name)).collect();
-        Self { pieces: Arc::new(pieces), folded }
+impl From<Vec<CatalogEntry>> for Entries {
+    fn from(entries: Vec<CatalogEntry>) -> Self {
+        let folded_names = entries.iter().map(|entry| fold_name(&entry.name)).collect();
+        Self { entries: Arc::new(entries), folded_names }
     }
 }
 
-/// The lists, in memory for the look-up.
+/// The catalogs of songs and dances, cached in memory.
 pub struct Catalogs {
     store: Store,
-    songs: RwLock<List>,
-    dances: RwLock<List>,
-    /// One change at a time: what is in memory is what is on disk.
+    songs: RwLock<Entries>,
+    dances: RwLock<Entries>,
+    /// Held during a change, so that the cache and the store change in the same order.
     changing: Mutex<()>,
 }
 
 impl Catalogs {
-    /// Reads them.
+    /// Loads the catalogs from the store.
     ///
     /// # Errors
-    /// When the store fails.
+    /// A failure of the store.
     pub(super) fn open(store: Store) -> Result<Self> {
         let (songs, dances) = (store.catalog(Catalog::Songs)?, store.catalog(Catalog::Dances)?);
         Ok(Self { store, songs: RwLock::new(songs.into()), dances: RwLock::new(dances.into()), changing: Mutex::default() })
     }
 
-    fn list(&self, which: Catalog) -> &RwLock<List> {
+    fn entries(&self, which: Catalog) -> &RwLock<Entries> {
         match which {
             Catalog::Songs => &self.songs,
             Catalog::Dances => &self.dances,
         }
     }
 
-    /// All of a list, by name.
+    /// Returns all entries of a catalog, ordered by name.
     pub fn get(&self, which: Catalog) -> Arc<Vec<CatalogEntry>> {
-        self.list(which).read().pieces.clone()
+        self.entries(which).read().entries.clone()
     }
 
-    /// Replaces a list.
+    /// Replaces a catalog.
     ///
     /// # Errors
-    /// When the store fails.
-    pub async fn set(&self, which: Catalog, pieces: Vec<CatalogEntry>) -> Result<()> {
-        let _one = self.changing.lock().await;
-        self.store.set_catalog(which, pieces).await?;
-        let kept = self.store.catalog(which)?;
-        *self.list(which).write() = kept.into();
+    /// A failure of the store.
+    pub async fn set(&self, which: Catalog, entries: Vec<CatalogEntry>) -> Result<()> {
+        let _changing = self.changing.lock().await;
+        self.store.set_catalog(which, entries).await?;
+        let stored = self.store.catalog(which)?;
+        *self.entries(which).write() = stored.into();
         Ok(())
     }
 
-    /// The error for a `name` that the list does not hold, with those that are like it. An empty name leaves the choice to the
-    /// device.
-    pub(super) fn refusal(&self, which: Catalog, name: &str) -> Option<Event> {
-        let list = self.list(which).read();
+    /// Returns an error, with similar names, if the catalog does not contain `name`. An empty name is valid: it leaves the choice
+    /// to the device.
+    pub(super) fn unknown_name_error(&self, which: Catalog, name: &str) -> Option<Event> {
+        let catalog = self.entries(which).read();
         let wanted = fold_name(name.trim());
-        if list.folded.is_empty() || wanted.is_empty() || list.folded.contains(&wanted) {
+        if catalog.folded_names.is_empty() || wanted.is_empty() || catalog.folded_names.contains(&wanted) {
             return None;
         }
-        let short = wanted.chars().count() <= COMPARED_CHARS;
-        let likeness = |known: &String| match known.contains(&wanted) || wanted.contains(known.as_str()) {
+        let short = wanted.chars().count() <= MAX_COMPARED_CHARS;
+        let similarity = |known: &String| match known.contains(&wanted) || wanted.contains(known.as_str()) {
             true => 1.0,
-            false if short && known.chars().count() <= COMPARED_CHARS => strsim::normalized_damerau_levenshtein(known, &wanted),
+            false if short && known.chars().count() <= MAX_COMPARED_CHARS => {
+                strsim::normalized_damerau_levenshtein(known, &wanted)
+            }
             false => 0.0,
         };
-        let known = list.folded.iter().map(likeness).zip(list.pieces.iter().map(|piece| piece.name.as_str()));
-        let mut alike: Vec<(f64, &str)> = known.filter(|(likeness, _)| *likeness >= ALIKE).collect();
-        alike.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let names: Vec<&str> = alike.iter().take(PROPOSED).map(|(_, name)| *name).collect();
-        let name: String = name.chars().take(REPEATED_CHARS).collect();
+        let names = catalog.entries.iter().map(|entry| entry.name.as_str());
+        let known = catalog.folded_names.iter().map(similarity).zip(names);
+        let mut similar: Vec<(f64, &str)> = known.filter(|(similarity, _)| *similarity >= MIN_SIMILARITY).collect();
+        similar.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let suggestions: Vec<&str> = similar.iter().take(MAX_SUGGESTIONS).map(|(_, name)| *name).collect();
+        let name: String = name.chars().take(MAX_REPEATED_CHARS).collect();
         let what = match which {
             Catalog::Songs => "song",
             Catalog::Dances => "dance",
         };
-        let hint = if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(", ")) };
+        let hint = if suggestions.is_empty() { String::new() } else { format!("; did you mean {}?", suggestions.join(", ")) };
         let message = format!("Message validation error: message.{what}: no device knows the {what} \"{name}\"{hint}");
         Some(Event::Error { message, code: ErrorCode::ValidationError })
     }

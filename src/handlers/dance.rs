@@ -1,4 +1,4 @@
-//! `dance`: start a dance (guide section 3.1, `handle_dance_request`), or stop it.
+//! `dance`: starts a dance (guide section 3.1, `handle_dance_request`), or stops it.
 
 use crate::wire::Event;
 use crate::wire::outbound::DanceData;

@@ -1,12 +1,13 @@
-//! What the companion answers: one file a message type, one match that calls them.
+//! Message handlers: one file for each message type, and one match that dispatches to them.
 //!
-//! Handlers turn a [`Command`] into an [`Event`]; they know nothing of sockets and groups. What takes no time is answered by
-//! [`Handlers::quick`] where it is asked; what waits for an upstream runs beside the connection, and ends with it.
+//! Handlers turn a [`Command`] into an [`Event`]; they know nothing of sockets and groups. Commands that need no waiting are
+//! answered in place by [`Handlers::answer_immediately`]; those that wait for an upstream run in a task of the connection and
+//! end with it.
 
 mod catalog;
 mod chat;
+mod custom;
 mod dance;
-mod own;
 mod sing;
 mod upstream;
 mod weather;
@@ -23,47 +24,47 @@ use crate::telemetry::metrics::Metrics;
 use crate::wire::{Command, ErrorCode, Event};
 
 pub use catalog::Catalogs;
-pub(crate) use weather::canonical;
+pub(crate) use weather::canonical_city;
 
-/// Why the handlers could not be set up.
+/// A failure to create the handlers.
 #[derive(Debug, thiserror::Error)]
 pub enum HandlersError {
-    /// The catalogue can't be read.
+    /// The catalog can't be read.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
-    /// The HTTP client could not be made.
-    #[error("the HTTP client for upstreams could not be made: {0}")]
+    /// The HTTP client can't be created.
+    #[error("failed to create the HTTP client for upstreams: {0}")]
     Client(#[from] reqwest::Error),
 }
 
-/// Who asks.
+/// The origin of a command.
 #[derive(Debug, Clone)]
-pub struct Asked {
-    /// The account.
+pub struct CommandContext {
+    /// The user of the connection.
     pub user: UserId,
-    /// What the connection stands for.
+    /// The device that the connection represents.
     pub device: Option<DeviceId>,
-    /// The client's own mark.
+    /// The client's `ref`, which is copied into the reply.
     pub reference: Option<String>,
 }
 
-/// Takes a piece of an answer that comes in pieces.
-pub type Chunk<'a> = &'a (dyn Fn(&str) -> BoxFuture<'static, ()> + Send + Sync);
+/// Receives the parts of a streamed answer.
+pub type ChunkSink<'a> = &'a (dyn Fn(&str) -> BoxFuture<'static, ()> + Send + Sync);
 
-/// All handlers.
+/// All message handlers.
 pub struct Handlers {
     chat: Arc<chat::Chat>,
     weather: Arc<weather::Sources>,
-    own: Arc<own::OwnTypes>,
-    /// The types in the configuration.
-    own_types: Vec<String>,
+    custom: Arc<custom::CustomHandlers>,
+    /// The custom message types.
+    custom_types: Vec<String>,
     catalog: Arc<Catalogs>,
     store: Store,
     metrics: Arc<Metrics>,
 }
 
 impl Handlers {
-    /// As configured.
+    /// Creates the handlers for a configuration.
     ///
     /// # Errors
     /// [`HandlersError`].
@@ -72,16 +73,16 @@ impl Handlers {
         Ok(Self {
             chat: Arc::new(chat::Chat::new(&config.chat, client.clone(), metrics.clone())),
             weather: Arc::new(weather::Sources::new(&config.weather, store.clone(), client.as_ref(), metrics)),
-            own: Arc::new(own::OwnTypes::new(&config.handler, client, metrics)),
-            own_types: own_types(config),
+            custom: Arc::new(custom::CustomHandlers::new(&config.handler, client, metrics)),
+            custom_types: custom_types(config),
             catalog: Arc::new(Catalogs::open(store.clone())?),
             store,
             metrics: metrics.clone(),
         })
     }
 
-    /// The handlers for `new`, these having been made for `old`. What is configured as before, each `[[handler]]` by itself,
-    /// is the same as before, with all that it remembers; conversations outlive any change.
+    /// Creates the handlers for `new` from these, which were created for `old`. A handler whose section (or `[[handler]]` block)
+    /// is unchanged is kept with its state; conversations survive any change.
     ///
     /// # Errors
     /// [`HandlersError`].
@@ -93,75 +94,75 @@ impl Handlers {
         Ok(Self {
             chat: if old.chat == new.chat { self.chat.clone() } else { Arc::new(chat()) },
             weather: if old.weather == new.weather { self.weather.clone() } else { Arc::new(weather()) },
-            own: if old.handler == new.handler {
-                self.own.clone()
+            custom: if old.handler == new.handler {
+                self.custom.clone()
             } else {
-                Arc::new(self.own.changed(&new.handler, client.clone(), &self.metrics))
+                Arc::new(self.custom.changed(&new.handler, client.clone(), &self.metrics))
             },
-            own_types: own_types(new),
+            custom_types: custom_types(new),
             catalog: self.catalog.clone(),
             store: self.store.clone(),
             metrics: self.metrics.clone(),
         })
     }
 
-    /// The types that the configuration adds.
-    pub fn own_types(&self) -> &[String] {
-        &self.own_types
+    /// Returns the custom message types.
+    pub fn custom_types(&self) -> &[String] {
+        &self.custom_types
     }
 
-    /// The songs and dances that the devices know.
+    /// Returns the catalogs of songs and dances.
     pub fn catalog(&self) -> &Catalogs {
         &self.catalog
     }
 
-    /// The answer to `command` of `user`, asked at `now`.
+    /// Answers a command of `user`, received at `now`, without waiting.
     ///
     /// # Errors
-    /// The command itself where its answer takes time: for [`Handlers::answer`].
-    pub fn quick(&self, user: UserId, command: Command, now: Timestamp) -> Result<Event, Command> {
-        let refusal = |which, name: &str, stop| if stop { None } else { self.catalog.refusal(which, name) };
+    /// The command itself when its answer needs waiting: pass it to [`answer`](Self::answer).
+    pub fn answer_immediately(&self, user: UserId, command: Command, now: Timestamp) -> Result<Event, Command> {
+        let unknown = |which, name: &str, stop| if stop { None } else { self.catalog.unknown_name_error(which, name) };
         match command {
-            Command::Chat { text, stream } => self.chat.quick(&text).ok_or(Command::Chat { text, stream }),
+            Command::Chat { text, stream } => self.chat.answer_immediately(&text).ok_or(Command::Chat { text, stream }),
             Command::ChatReset => Ok(self.chat.reset(user)),
-            Command::Weather { city } => self.weather.quick(&city, now).ok_or(Command::Weather { city }),
+            Command::Weather { city } => self.weather.answer_immediately(&city, now).ok_or(Command::Weather { city }),
             Command::Sing { song, artist, stop } => {
-                Ok(refusal(Catalog::Songs, &song, stop).unwrap_or_else(|| sing::answer(song, artist, stop)))
+                Ok(unknown(Catalog::Songs, &song, stop).unwrap_or_else(|| sing::answer(song, artist, stop)))
             }
             Command::Dance { dance, style, duration, stop } => {
-                Ok(refusal(Catalog::Dances, &dance, stop).unwrap_or_else(|| dance::answer(dance, style, duration, stop)))
+                Ok(unknown(Catalog::Dances, &dance, stop).unwrap_or_else(|| dance::answer(dance, style, duration, stop)))
             }
-            Command::Own { .. } => Err(command),
+            Command::Custom { .. } => Err(command),
             Command::Ping => Ok(Event::Pong),
         }
     }
 
-    /// The answer to a command that [`Handlers::quick`] gave back, however long it takes; pieces of one that comes in pieces
-    /// go to `piece`.
-    pub async fn answer(&self, asked: &Asked, command: Command, piece: Chunk<'_>) -> Event {
+    /// Answers a command that [`answer_immediately`](Self::answer_immediately) returned, however long it takes. The parts of a
+    /// streamed answer are passed to `sink`.
+    pub async fn answer(&self, context: &CommandContext, command: Command, sink: ChunkSink<'_>) -> Event {
         match command {
-            Command::Chat { text, .. } => self.chat.answer(asked.user, &text, piece).await,
+            Command::Chat { text, .. } => self.chat.answer(context.user, &text, sink).await,
             Command::Weather { city } => self.weather.answer(&city, Timestamp::now()).await,
-            Command::Own { kind, message } => self.own.answer(asked, &kind, message.as_ref()).await,
+            Command::Custom { kind, message } => self.custom.answer(context, &kind, message.as_ref()).await,
             Command::ChatReset | Command::Sing { .. } | Command::Dance { .. } | Command::Ping => {
-                tracing::error!("a command that takes no time was not answered");
+                tracing::error!("a command that needs no waiting was deferred");
                 Event::Error { message: "Internal server error".into(), code: ErrorCode::InternalError }
             }
         }
     }
 
-    /// Forgets who has not come for a while; call it every minute.
+    /// Evicts the rate-limit state of idle users; call it every minute.
     pub fn sweep(&self) {
         self.chat.sweep();
     }
 }
 
-/// The client for upstreams, where there are any.
+/// Returns a client for upstreams if any is configured.
 fn client(config: &Config) -> Result<Option<reqwest::Client>, HandlersError> {
-    let calls = config.chat.calls() || config.weather.qweather.is_some() || !config.handler.is_empty();
-    Ok(calls.then(upstream::client).transpose()?)
+    let required = config.chat.uses_model() || config.weather.qweather.is_some() || !config.handler.is_empty();
+    Ok(required.then(upstream::client).transpose()?)
 }
 
-fn own_types(config: &Config) -> Vec<String> {
+fn custom_types(config: &Config) -> Vec<String> {
     config.handler.iter().map(|handler| handler.kind.clone()).collect()
 }

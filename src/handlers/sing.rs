@@ -1,4 +1,4 @@
-//! `sing`: start a song (guide section 3.1, `handle_sing_request`), or stop it.
+//! `sing`: starts a song (guide section 3.1, `handle_sing_request`), or stops it.
 
 use crate::wire::Event;
 use crate::wire::outbound::SongData;

@@ -1,6 +1,6 @@
-//! What all upstreams share: one HTTP client, bounds on time and size, and a circuit breaker.
+//! Common parts of all upstreams: one HTTP client, limits on time and size, and a circuit breaker.
 //!
-//! Only what the configuration names is ever called: no proxy of the environment, and no redirect to another host.
+//! Only configured hosts are ever called: proxies of the environment are not used, and redirects to another host are not followed.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -12,92 +12,67 @@ use reqwest::{Client, RequestBuilder, Response};
 use tokio::time::timeout;
 
 use crate::net::tls;
-use crate::telemetry::metrics::{Metrics, Outcome, Upstream};
+use crate::telemetry::metrics::{Metrics, Upstream, UpstreamOutcome};
 
-/// How long connecting may take.
-const CONNECT: Duration = Duration::from_secs(5);
-/// Redirects that are followed, on the same host.
-const REDIRECTS: usize = 3;
-/// Failures in a row after which an upstream is left alone, and for how long.
-const FAILURES: u32 = 5;
-const PAUSE: Duration = Duration::from_secs(30);
+/// Timeout for connecting.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The maximum number of redirects, all of them on the same host.
+const MAX_REDIRECTS: usize = 3;
+/// The number of consecutive failures that opens the circuit breaker.
+const MAX_CONSECUTIVE_FAILURES: u32 = 5;
+/// The time after which an open circuit breaker lets one call through.
+const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Why an upstream gave no answer. Prints for people, without address or secret.
+/// A failed upstream call. Displays as a phrase that contains neither an address nor a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum UpstreamError {
-    /// No connection.
+    /// The connection failed.
     #[error("the source can't be reached")]
     Unreachable,
-    /// No answer in time.
+    /// The answer did not arrive in time.
     #[error("the source did not answer in time")]
     TooSlow,
-    /// An answer that says no.
+    /// The answer has an HTTP status other than success.
     #[error("the source answered {0}")]
     Status(u16),
-    /// An answer longer than allowed.
+    /// The answer exceeds the size limit.
     #[error("the source's answer is too large")]
     TooLarge,
-    /// The answer ended in the middle.
+    /// The answer ended early.
     #[error("the source's answer broke off")]
-    BrokeOff,
-    /// An answer that is not what its documentation says.
+    Interrupted,
+    /// The answer does not have the documented form.
     #[error("the source's answer can't be read")]
     Unreadable,
-    /// It has failed several times in a row, and is left alone for a while.
-    #[error("the source is out of order")]
-    OutOfOrder,
-    /// As many calls as allowed are under way.
+    /// The circuit breaker is open after repeated failures.
+    #[error("the source is unavailable after repeated failures")]
+    CircuitOpen,
+    /// Too many calls are in flight.
     #[error("the source is busy")]
     Busy,
-    /// The asker did not take the answer's pieces.
-    #[error("the answer was not taken in time")]
-    NotTaken,
-    /// The request can't be made: an address or a key that no request can hold.
-    #[error("the source is wrongly configured")]
+    /// The client did not read the parts of the answer in time.
+    #[error("the client did not read the answer in time")]
+    ClientTooSlow,
+    /// The configured address or key can't be part of a request.
+    #[error("the address or the key of the source is invalid")]
     Misconfigured,
 }
 
 impl UpstreamError {
-    fn outcome(&self) -> Outcome {
+    fn outcome(&self) -> UpstreamOutcome {
         match self {
-            Self::Unreachable => Outcome::Unreachable,
-            Self::TooSlow => Outcome::TooSlow,
-            Self::Status(_) => Outcome::Status,
-            Self::TooLarge => Outcome::TooLarge,
-            Self::BrokeOff => Outcome::BrokeOff,
-            Self::Unreadable => Outcome::Unreadable,
-            Self::OutOfOrder => Outcome::OutOfOrder,
-            Self::Busy => Outcome::Busy,
-            Self::NotTaken => Outcome::NotTaken,
-            Self::Misconfigured => Outcome::Misconfigured,
+            Self::Unreachable => UpstreamOutcome::Unreachable,
+            Self::TooSlow => UpstreamOutcome::TooSlow,
+            Self::Status(_) => UpstreamOutcome::Status,
+            Self::TooLarge => UpstreamOutcome::TooLarge,
+            Self::Interrupted => UpstreamOutcome::Interrupted,
+            Self::Unreadable => UpstreamOutcome::Unreadable,
+            Self::CircuitOpen => UpstreamOutcome::CircuitOpen,
+            Self::Busy => UpstreamOutcome::Busy,
+            Self::ClientTooSlow => UpstreamOutcome::ClientTooSlow,
+            Self::Misconfigured => UpstreamOutcome::Misconfigured,
         }
     }
-}
-
-/// Counts a call however it ends, also when its asker goes first: else a source that hangs would never show.
-struct Calling<'a> {
-    metrics: &'a Metrics,
-    upstream: Upstream,
-    outcome: Outcome,
-    began: Instant,
-}
-
-impl Drop for Calling<'_> {
-    fn drop(&mut self) {
-        self.metrics.called(self.upstream, self.outcome, self.began);
-    }
-}
-
-/// Runs `call`, a call of `upstream`, and counts it.
-pub(super) async fn counted<T>(
-    metrics: &Metrics,
-    upstream: Upstream,
-    call: impl Future<Output = Result<T, UpstreamError>>,
-) -> Result<T, UpstreamError> {
-    let mut calling = Calling { metrics, upstream, outcome: Outcome::Abandoned, began: Instant::now() };
-    let answer = call.await;
-    calling.outcome = answer.as_ref().map_or_else(UpstreamError::outcome, |_| Outcome::Ok);
-    answer
 }
 
 impl From<reqwest::Error> for UpstreamError {
@@ -109,98 +84,127 @@ impl From<reqwest::Error> for UpstreamError {
         } else if error.is_connect() || error.is_redirect() {
             Self::Unreachable
         } else {
-            Self::BrokeOff
+            Self::Interrupted
         }
     }
 }
 
-/// The client for all upstreams.
+/// Records a call when dropped, so that a call is also counted when the client disconnects first. Otherwise a source that never
+/// answers would not show in the metrics.
+struct CallRecorder<'a> {
+    metrics: &'a Metrics,
+    upstream: Upstream,
+    outcome: UpstreamOutcome,
+    began: Instant,
+}
+
+impl Drop for CallRecorder<'_> {
+    fn drop(&mut self) {
+        self.metrics.record_upstream_call(self.upstream, self.outcome, self.began);
+    }
+}
+
+/// Runs `call`, a call of `upstream`, and records its outcome.
+pub(super) async fn recorded<T>(
+    metrics: &Metrics,
+    upstream: Upstream,
+    call: impl Future<Output = Result<T, UpstreamError>>,
+) -> Result<T, UpstreamError> {
+    let mut recorder = CallRecorder { metrics, upstream, outcome: UpstreamOutcome::Abandoned, began: Instant::now() };
+    let answer = call.await;
+    recorder.outcome = answer.as_ref().map_or_else(UpstreamError::outcome, |_| UpstreamOutcome::Ok);
+    answer
+}
+
+/// Creates the client for all upstreams.
 ///
 /// # Errors
-/// When TLS can't be set up.
+/// A failure to set up TLS.
 pub(super) fn client() -> Result<Client, reqwest::Error> {
     tls::provide();
     let same_host = |attempt: Attempt<'_>| {
         let first =
             attempt.previous().first().map(|url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port()));
         let to = (attempt.url().scheme().to_owned(), attempt.url().host_str().map(str::to_owned), attempt.url().port());
-        if first == Some(to) && attempt.previous().len() <= REDIRECTS { attempt.follow() } else { attempt.stop() }
+        if first == Some(to) && attempt.previous().len() <= MAX_REDIRECTS { attempt.follow() } else { attempt.stop() }
     };
     let agent = concat!("qy-lty/", env!("CARGO_PKG_VERSION"));
-    Client::builder().connect_timeout(CONNECT).redirect(Policy::custom(same_host)).no_proxy().user_agent(agent).build()
+    Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(Policy::custom(same_host)).no_proxy().user_agent(agent).build()
 }
 
-/// Sends a request; once more where no connection came about. The answer's status is a good one.
-pub(super) async fn send(request: RequestBuilder, within: Duration) -> Result<Response, UpstreamError> {
-    let response = send_any(request, within).await?;
+/// Sends a request, and once more when the connection failed. Returns a response with a success status.
+pub(super) async fn send(request: RequestBuilder, deadline: Duration) -> Result<Response, UpstreamError> {
+    let response = send_any(request, deadline).await?;
     if response.status().is_success() { Ok(response) } else { Err(UpstreamError::Status(response.status().as_u16())) }
 }
 
-/// The same, whatever the answer's status.
-pub(super) async fn send_any(request: RequestBuilder, within: Duration) -> Result<Response, UpstreamError> {
-    let again = request.try_clone();
-    let answered = async {
+/// Sends a request like [`send`], but returns a response with any status.
+pub(super) async fn send_any(request: RequestBuilder, deadline: Duration) -> Result<Response, UpstreamError> {
+    let retry = request.try_clone();
+    let response = async {
         match request.send().await {
-            Err(error) if error.is_connect() => match again {
-                Some(again) => again.send().await,
+            Err(error) if error.is_connect() => match retry {
+                Some(retry) => retry.send().await,
                 None => Err(error),
             },
             other => other,
         }
     };
-    Ok(timeout(within, answered).await.map_err(|_| UpstreamError::TooSlow)??)
+    Ok(timeout(deadline, response).await.map_err(|_| UpstreamError::TooSlow)??)
 }
 
-/// Reads an answer of at most `most` bytes.
-pub(super) async fn read(mut response: Response, most: usize, within: Duration) -> Result<Vec<u8>, UpstreamError> {
+/// Reads a body of at most `max_bytes` bytes.
+pub(super) async fn read(mut response: Response, max_bytes: usize, deadline: Duration) -> Result<Vec<u8>, UpstreamError> {
     let reading = async {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await? {
-            if body.len() + chunk.len() > most {
+            if body.len() + chunk.len() > max_bytes {
                 return Err(UpstreamError::TooLarge);
             }
             body.extend_from_slice(&chunk);
         }
         Ok(body)
     };
-    timeout(within, reading).await.map_err(|_| UpstreamError::TooSlow)?
+    timeout(deadline, reading).await.map_err(|_| UpstreamError::TooSlow)?
 }
 
-/// Leaves an upstream alone that fails again and again, and tries it with one call after a pause.
+/// A circuit breaker: opens after consecutive failures, and then lets one call through per [`RETRY_INTERVAL`].
 #[derive(Debug, Default)]
-pub(super) struct Breaker(Mutex<Failures>);
+pub(super) struct CircuitBreaker(Mutex<Failures>);
 
 #[derive(Debug, Default)]
 struct Failures {
-    in_a_row: u32,
-    again_at: Option<Instant>,
+    consecutive: u32,
+    /// The time of the next call; `None` while closed.
+    retry_at: Option<Instant>,
 }
 
-impl Breaker {
-    /// Whether to call now.
+impl CircuitBreaker {
+    /// Permits a call now, or fails with [`UpstreamError::CircuitOpen`].
     pub(super) fn check(&self, now: Instant) -> Result<(), UpstreamError> {
         let mut failures = self.0.lock();
-        match failures.again_at {
-            Some(at) if now < at => Err(UpstreamError::OutOfOrder),
+        match failures.retry_at {
+            Some(at) if now < at => Err(UpstreamError::CircuitOpen),
             Some(_) => {
-                failures.again_at = Some(now + PAUSE); // this call tries; the others wait for it
+                failures.retry_at = Some(now + RETRY_INTERVAL); // this call is the retry; concurrent ones are refused
                 Ok(())
             }
             None => Ok(()),
         }
     }
 
-    /// Notes how a call went.
-    pub(super) fn note<T>(&self, outcome: &Result<T, UpstreamError>, now: Instant) {
+    /// Records the result of a call.
+    pub(super) fn record<T>(&self, result: &Result<T, UpstreamError>, now: Instant) {
         let mut failures = self.0.lock();
-        match outcome {
-            // It lives, even where it did not like this one call.
+        match result {
+            // The upstream works, even if it refused this call.
             Ok(_) | Err(UpstreamError::Status(400..=428 | 430..=499)) => *failures = Failures::default(),
-            Err(UpstreamError::Busy | UpstreamError::NotTaken | UpstreamError::OutOfOrder) => {} // says nothing of it
+            // These do not depend on the state of the upstream.
+            Err(UpstreamError::Busy | UpstreamError::ClientTooSlow | UpstreamError::CircuitOpen) => {}
             Err(_) => {
-                failures.in_a_row += 1;
-                if failures.in_a_row >= FAILURES {
-                    failures.again_at = Some(now + PAUSE);
+                failures.consecutive += 1;
+                if failures.consecutive >= MAX_CONSECUTIVE_FAILURES {
+                    failures.retry_at = Some(now + RETRY_INTERVAL);
                 }
             }
         }
@@ -212,28 +216,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_breaker_opens_tries_and_closes() {
-        let (breaker, now) = (Breaker::default(), Instant::now());
-        let bad: Result<(), _> = Err(UpstreamError::TooSlow);
-        for _ in 0..FAILURES {
+    fn circuit_breaker_opens_retries_and_closes() {
+        let (breaker, now) = (CircuitBreaker::default(), Instant::now());
+        let failure: Result<(), _> = Err(UpstreamError::TooSlow);
+        for _ in 0..MAX_CONSECUTIVE_FAILURES {
             assert!(breaker.check(now).is_ok());
-            breaker.note(&bad, now);
+            breaker.record(&failure, now);
         }
-        assert_eq!(breaker.check(now), Err(UpstreamError::OutOfOrder));
-        let later = now + PAUSE;
-        assert!(breaker.check(later).is_ok(), "one tries");
-        assert_eq!(breaker.check(later), Err(UpstreamError::OutOfOrder), "the others wait");
-        breaker.note(&bad, later);
-        assert!(breaker.check(later + PAUSE).is_ok());
-        breaker.note(&Ok(()), later + PAUSE);
-        assert!(breaker.check(later + PAUSE).is_ok() && breaker.check(later + PAUSE).is_ok());
+        assert_eq!(breaker.check(now), Err(UpstreamError::CircuitOpen));
+        let later = now + RETRY_INTERVAL;
+        assert!(breaker.check(later).is_ok(), "one call is the retry");
+        assert_eq!(breaker.check(later), Err(UpstreamError::CircuitOpen), "other calls are refused");
+        breaker.record(&failure, later);
+        assert!(breaker.check(later + RETRY_INTERVAL).is_ok());
+        breaker.record(&Ok(()), later + RETRY_INTERVAL);
+        assert!(breaker.check(later + RETRY_INTERVAL).is_ok() && breaker.check(later + RETRY_INTERVAL).is_ok());
     }
 
     #[test]
-    fn a_refused_call_is_no_failure_of_the_source() {
-        let (breaker, now) = (Breaker::default(), Instant::now());
-        for _ in 0..2 * FAILURES {
-            breaker.note::<()>(&Err(UpstreamError::Status(404)), now);
+    fn circuit_breaker_ignores_calls_that_the_upstream_refuses() {
+        let (breaker, now) = (CircuitBreaker::default(), Instant::now());
+        for _ in 0..2 * MAX_CONSECUTIVE_FAILURES {
+            breaker.record::<()>(&Err(UpstreamError::Status(404)), now);
         }
         assert!(breaker.check(now).is_ok());
     }

@@ -17,6 +17,6 @@ impl salvo::Handler for Count {
         let (route, began) = (Route::of(req.uri().path()), Instant::now());
         ctrl.call_next(req, depot, res).await;
         let status = res.status_code.map_or(404, |status| status.as_u16());
-        self.0.http.answered(route, status, began.elapsed());
+        self.0.http.record_response(route, status, began.elapsed());
     }
 }

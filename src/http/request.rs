@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::core::ids::UserId;
 use crate::http::error::ApiError;
-use crate::telemetry::audit::{self, Act};
+use crate::telemetry::audit::{self, AuditEvent};
 
 /// The longest page of a list.
 const MAX_PAGE: usize = 1000;
@@ -51,16 +51,16 @@ impl Call {
     }
 
     /// Writes the audit trail.
-    pub fn audit(&self, act: Act<'_>) {
+    pub fn audit(&self, act: AuditEvent<'_>) {
         let console = self.caller.as_ref().is_some_and(Caller::is_operator); // which comes from no address
-        audit::note(act, self.caller.as_ref().map(|caller| caller.user.id), (!console).then_some(self.address));
+        audit::record(act, self.caller.as_ref().map(|caller| caller.user.id), (!console).then_some(self.address));
     }
 
     /// The same for a refusal, of which one address can make any number.
-    pub fn audit_refusal(&self, act: Act<'_>) {
+    pub fn audit_refusal(&self, act: AuditEvent<'_>) {
         match self.app.admission.refusal_lines.check(&self.address.into()) {
             Ok(()) => self.audit(act),
-            Err(_) => self.app.metrics.audit_left_out.inc(),
+            Err(_) => self.app.metrics.audit_suppressed.inc(),
         }
     }
 

@@ -21,7 +21,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::broadcast::{Receiver, Sender};
 
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
-use crate::telemetry::metrics::Group;
+use crate::telemetry::metrics::GroupStats;
 pub use presence::{Connection, Presence};
 
 /// A message for a group: a payload, the text of one JSON object.
@@ -174,8 +174,8 @@ impl Hub {
 
     /// The groups of users, those of devices, and the one of all: how many, and with how many members. Holds publishers up while
     /// it counts, a few microseconds for a hundred groups.
-    pub fn group_sizes(&self) -> [Group; 3] {
-        let mut sizes = [Group::default(); 3];
+    pub fn group_sizes(&self) -> [GroupStats; 3] {
+        let mut sizes = [GroupStats::default(); 3];
         let groups = self.groups.lock();
         for (group, sender) in groups.iter().filter(|(group, _)| **group != NOBODY) {
             let kind = match group {

@@ -18,7 +18,7 @@ use tracing_subscriber::{Layer, Registry, reload};
 
 use self::journald::Journal;
 use crate::config::{LogConfig, LogFormat, log_filter};
-use crate::core::text::unseen;
+use crate::core::text::is_invisible;
 
 /// Says what is logged, over the configuration.
 const ASKED: &str = "RUST_LOG";
@@ -119,7 +119,7 @@ struct Plain<W>(W);
 impl<W: io::Write> io::Write for Plain<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
-        let bad = |c: char| c == '\u{7f}' || (!c.is_ascii() && (c.is_control() || unseen(c)));
+        let bad = |c: char| c == '\u{7f}' || (!c.is_ascii() && (c.is_control() || is_invisible(c)));
         if !text.contains(bad) {
             return self.0.write_all(line).map(|()| line.len());
         }
@@ -155,7 +155,7 @@ pub struct Escaped<'a, W>(pub &'a mut W);
 impl<W: fmt::Write> fmt::Write for Escaped<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for c in text.chars() {
-            if c.is_control() || unseen(c) { write!(self.0, "{}", c.escape_unicode())? } else { self.0.write_char(c)? }
+            if c.is_control() || is_invisible(c) { write!(self.0, "{}", c.escape_unicode())? } else { self.0.write_char(c)? }
         }
         Ok(())
     }
@@ -190,7 +190,7 @@ mod tests {
         });
         let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");
-        assert!(!text.trim_end().chars().any(|c| c.is_control() || unseen(c)), "{text:?}");
+        assert!(!text.trim_end().chars().any(|c| c.is_control() || is_invisible(c)), "{text:?}");
         assert!(text.contains("said a\\u{d}\\u{a}INFO forged\\u{1b}[2J\\u{202e}b\\u{2028}c"), "{text}");
         assert!(text.contains("number=5"), "{text}");
     }
@@ -206,7 +206,7 @@ mod tests {
         });
         let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         assert!(text.ends_with('\n') && text.lines().count() == 1, "{text}");
-        assert!(!text.trim_end().chars().any(|c| c.is_control() || unseen(c)), "{text:?}");
+        assert!(!text.trim_end().chars().any(|c| c.is_control() || is_invisible(c)), "{text:?}");
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&line["level"], &line["target"], &line["number"]), (&"WARN".into(), &"audit".into(), &5.into()));
         assert!(line["message"].as_str().unwrap().ends_with("\u{2028}c\u{9b}d\u{7f}\u{e0041}é"), "{line}");

@@ -205,7 +205,7 @@ impl Mailbox {
 
     /// Counts an acknowledgement of messages that were not in flight.
     pub fn strange_ack(&self) {
-        self.metrics.mailbox.strange_acks.inc();
+        self.metrics.mailbox.unmatched_acks.inc();
     }
 
     /// Expires messages, removes old history, saves the clock. Call it every second; `thorough` every minute and at the end.

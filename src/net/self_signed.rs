@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, date_time_ymd};
 
-use crate::data_dir::{BESIDES_DIRECTORY, write_private};
+use crate::data_dir::{TLS_DIRECTORY, write_private};
 
 /// Why there is no certificate of our own. Prints as one plain sentence.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +39,7 @@ const NAMES: &str = "names";
 /// # Errors
 /// [`SelfSignedError`]: the disk's, or a name that can't be in a certificate.
 pub(super) fn ensure(data: &Path, names: &[String], listen: SocketAddr) -> Result<(PathBuf, PathBuf), SelfSignedError> {
-    let at = data.join(BESIDES_DIRECTORY);
+    let at = data.join(TLS_DIRECTORY);
     let (cert, key) = (at.join("cert.pem"), at.join("key.pem"));
     let failed = |path: &Path| {
         let path = path.to_owned();

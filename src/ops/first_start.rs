@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use crate::app::App;
 use crate::auth::{AuthError, random_password};
 use crate::store::{Authority, Role};
-use crate::telemetry::audit::{self, Act};
+use crate::telemetry::audit::{self, AuditEvent};
 
 /// The first administrator's name.
 pub const ADMIN: &str = "admin";
@@ -35,7 +35,7 @@ pub async fn ensure_admin(
     let password = given.as_deref().or(made.as_deref()).unwrap_or_default();
     let admin = app.auth.create_user(ADMIN, password, Role::Admin, Authority::System).await?;
     tracing::info!(user = %admin.id, "created the first administrator");
-    audit::note(Act::UserCreated(admin.id, Role::Admin.name()), None, None);
+    audit::record(AuditEvent::UserCreated(admin.id, Role::Admin.name()), None, None);
     if let Some(password) = made {
         if in_journal(std::io::stdout(), std::env::var("JOURNAL_STREAM").ok().as_deref()) {
             tracing::warn!("the first administrator has no password that anybody knows; set one: qy-lty user passwd {ADMIN}");

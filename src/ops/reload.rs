@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::systemd;
 use crate::app::App;
-use crate::config::{Changes, Config};
+use crate::config::{Config, ConfigDiff};
 use crate::handlers::HandlersError;
 use crate::net::tls::{Look, TlsError};
 
@@ -37,7 +37,7 @@ pub async fn run(app: Arc<App>, tls: Option<mpsc::Sender<Look>>, mut reloads: mp
         let taken = take_up(&app, tls.as_ref(), config).await;
         systemd::reloaded("the settings were read again; the log says what became of it");
         match &taken {
-            Ok(Changes { live, restart }) => {
+            Ok(ConfigDiff { live, restart }) => {
                 for setting in restart {
                     tracing::warn!(setting, "changed in the configuration; holds after a restart");
                 }
@@ -50,10 +50,10 @@ pub async fn run(app: Arc<App>, tls: Option<mpsc::Sender<Look>>, mut reloads: mp
     }
 }
 
-async fn take_up(app: &Arc<App>, tls: Option<&mpsc::Sender<Look>>, config: Config) -> Result<Changes, ReloadError> {
+async fn take_up(app: &Arc<App>, tls: Option<&mpsc::Sender<Look>>, config: Config) -> Result<ConfigDiff, ReloadError> {
     let old = Arc::clone(&app.config());
-    let changes = old.changes(&config);
-    let new = old.updated(config);
+    let changes = old.diff(&config);
+    let new = old.apply_live(config);
     // First what can fail. A client for upstreams reads the system's certificates.
     let (handlers, before, after) = (Arc::clone(&app.handlers()), old, new.clone());
     let made = tokio::task::spawn_blocking(move || handlers.changed(&before, &after)).await.map_err(io::Error::other)??;

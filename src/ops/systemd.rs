@@ -77,11 +77,14 @@ pub async fn watch(app: Arc<App>, address: SocketAddr) {
     let mut well = true;
     while !app.stopping.is_cancelled() {
         let health = app.health().await;
-        if well && !health.alive() {
-            tracing::error!(trouble = health.trouble(), "not well; under a watchdog that lasts, this process will be ended");
+        if well && !health.is_alive() {
+            tracing::error!(
+                trouble = health.not_ready_reason(),
+                "not well; under a watchdog that lasts, this process will be ended"
+            );
         }
-        well = health.alive();
-        let trouble = health.trouble().map(|trouble| format!("; not ready: {trouble}")).unwrap_or_default();
+        well = health.is_alive();
+        let trouble = health.not_ready_reason().map(|trouble| format!("; not ready: {trouble}")).unwrap_or_default();
         let status = format!("serving on {address}; {} connected{trouble}", app.hub.presence().count());
         let status = NotifyState::Status(&status);
         if app.stopping.is_cancelled() {

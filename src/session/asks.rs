@@ -17,10 +17,10 @@ use tokio::task::JoinSet;
 use crate::app::App;
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
-use crate::handlers::Asked;
+use crate::handlers::CommandContext;
 use crate::mailbox::{MailboxError, Outcome, OutcomeSender, Outgoing};
 use crate::store::{Store, StoreError};
-use crate::telemetry::metrics::{Asked as Measured, Refused};
+use crate::telemetry::metrics::{MeasuredCommand, Refused};
 use crate::wire::inbound::Target;
 use crate::wire::{Command, ErrorCode, Event};
 
@@ -106,7 +106,7 @@ impl Asks {
     pub(super) fn ask(
         asks: &mut Option<Box<Self>>,
         app: &Arc<App>,
-        asked: Asked,
+        asked: CommandContext,
         command: Command,
         order: Option<Order>,
     ) -> Result<(), Refusal> {
@@ -131,10 +131,10 @@ impl Asks {
                 let (said, say) = (Said { event, reference: asked.reference.clone(), watched: None }, say.clone());
                 Box::pin(async move { drop(say.send(said).await) })
             };
-            let (measured, began) = (Measured::from(&command), Instant::now());
+            let (measured, began) = (MeasuredCommand::from(&command), Instant::now());
             let handlers = Arc::clone(&app.handlers()); // a change meanwhile does not disturb the answer
             let event = handlers.answer(&asked, command, &piece).await;
-            app.metrics.handled(&measured, &event, began, Timestamp::now());
+            app.metrics.record_command(&measured, &event, began, Timestamp::now());
             let reference = asked.reference.clone();
             match order {
                 // What went wrong is for who asked, not for the device.

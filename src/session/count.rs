@@ -2,13 +2,13 @@
 
 use super::socket::End;
 use crate::core::time::Timestamp;
-use crate::telemetry::metrics::{Ended, Metrics, Received, Refused, Sent};
+use crate::telemetry::metrics::{Metrics, Received, Refused, Sent, SessionEnd};
 use crate::wire::frame::append_json;
 use crate::wire::{CloseCode, ErrorCode, Event};
 
 /// Notes why a session has ended.
 pub(super) fn ended(metrics: &Metrics, end: End) {
-    let End::Close(code, _) = end else { return metrics.sessions.ended.inc(Ended::Client) };
+    let End::Close(code, _) = end else { return metrics.sessions.ended.inc(SessionEnd::Client) };
     metrics.sessions.ended.inc(code.into());
     if code == CloseCode::TooBig {
         metrics.refused.inc(Refused::FrameTooLarge);
@@ -36,7 +36,7 @@ pub(super) fn rejected(metrics: &Metrics, code: ErrorCode) {
 /// Appends `event` as a frame, and counts it.
 pub(super) fn append(metrics: &Metrics, out: &mut Vec<u8>, event: &Event, reference: Option<&str>, now: Timestamp) {
     match append_json(out, &event.stamped(reference, now)) {
-        Ok(()) => metrics.traffic.says(event),
+        Ok(()) => metrics.traffic.record_sent(event),
         Err(error) => tracing::error!(%error, "an event could not be encoded"),
     }
 }

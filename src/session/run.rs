@@ -19,12 +19,12 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::core::ids::{DeviceId, MessageId, UserId};
 use crate::core::time::Timestamp;
-use crate::handlers::Asked;
+use crate::handlers::CommandContext;
 use crate::hub::presence::Identity;
 use crate::hub::{Announcement, Connection, Lagged, Subscription};
 use crate::mailbox::{LogReader, Welcome};
 use crate::store::TokenHash;
-use crate::telemetry::metrics::{Asked as Measured, Received, Refused, Sent};
+use crate::telemetry::metrics::{MeasuredCommand, Received, Refused, Sent};
 use crate::wire::frame;
 use crate::wire::inbound::{Rejection, Request, Target, parse};
 use crate::wire::{CloseCode, ErrorCode, Event, Inbound};
@@ -330,7 +330,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             return Err(End::too_many(wait));
         }
         let request = match incoming {
-            Incoming::Text(text) => parse(&text, self.app.config().limits.max_message_chars, self.app.handlers().own_types()),
+            Incoming::Text(text) => parse(&text, self.app.config().limits.max_message_chars, self.app.handlers().custom_types()),
             Incoming::Binary(_) | Incoming::Alive | Incoming::Pong(_) => Err(Rejection::binary()),
         };
         let request = match request {
@@ -356,12 +356,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Appends the answer to a request where it takes no time; else has it come later.
     fn reply(&mut self, Request { reference, target, command }: Request, now: Timestamp, out: &mut Vec<u8>) {
         self.app.metrics.traffic.received.inc((&command).into());
-        let (measured, began) = (Measured::from(&command), Began::now());
-        let quick = self.app.handlers().quick(self.user, command, now);
+        let (measured, began) = (MeasuredCommand::from(&command), Began::now());
+        let quick = self.app.handlers().answer_immediately(self.user, command, now);
         if let Ok(answer) = &quick {
-            self.app.metrics.handled(&measured, answer, began, now);
+            self.app.metrics.record_command(&measured, answer, began, now);
         }
-        let asked = || Asked { user: self.user, device: self.device, reference: reference.clone() };
+        let asked = || CommandContext { user: self.user, device: self.device, reference: reference.clone() };
         let outcome = if target == Target::Asker {
             match quick {
                 Ok(answer) => return append(&self.app.metrics, out, &answer, reference.as_deref(), now),

@@ -209,7 +209,7 @@ impl Disk {
     fn commit(&self, waited_for: usize) -> Result<()> {
         let began = Instant::now();
         let outcome = self.flush();
-        self.commits.timed.note(began.elapsed(), outcome.is_ok(), Timestamp::now());
+        self.commits.timed.record(began.elapsed(), outcome.is_ok(), Timestamp::now());
         self.commits.batch.observe(waited_for as u64);
         outcome
     }

@@ -1,90 +1,91 @@
-//! The audit trail: who got in, who did not, and who changed what others may do. One line an event, under the log target
-//! `audit`, so that it can be kept apart from the rest; no line ever holds a secret.
+//! The audit trail: log-ins, failed log-ins, and changes to accounts, tokens and devices. One line per event, under the log target
+//! `audit`, so that it can be filtered and stored separately. No line contains a secret.
 
 use std::net::IpAddr;
 
 use crate::core::ids::{DeviceId, TokenId, UserId};
 
-/// The target of these log lines.
+/// The log target of audit events.
 pub const TARGET: &str = "audit";
 
-/// What happened.
+/// An event in the audit trail.
 #[derive(Debug, Clone, Copy)]
-pub enum Act<'a> {
-    /// A right password, and the token that was given for it.
+pub enum AuditEvent<'a> {
+    /// A log-in with the correct password, and the token that it returned.
     LoggedIn(TokenId),
-    /// A wrong password or a disabled account. Not the name as it was given: people type their password into the wrong field.
+    /// A wrong password or a disabled account. Holds the account, never the name as it was given: people type their password into
+    /// the wrong field.
     LogInFailed(Option<UserId>),
-    /// An attempt too many.
+    /// A log-in attempt over the rate limit.
     LogInThrottled(Option<UserId>),
-    /// The user gave a token back.
+    /// The user revoked the token of the session.
     LoggedOut(TokenId),
-    /// The user changed the own password.
+    /// The user changed the account's own password.
     PasswordChanged,
-    /// A stranger made an account.
+    /// An account was created by registration.
     Registered,
-    /// This account was made, with this role.
+    /// An account was created, with the name of its role.
     UserCreated(UserId, &'a str),
-    /// An administrator changed this account: its role, its password, whether it is disabled.
-    UserChanged(UserId, Changed<'a>),
-    /// An administrator removed this account.
+    /// An administrator changed an account.
+    UserChanged(UserId, UserChanges<'a>),
+    /// An administrator deleted an account.
     UserDeleted(UserId),
-    /// A token was made.
+    /// A token was created.
     TokenMade(TokenId),
     /// A token was revoked.
     TokenRevoked(TokenId),
-    /// A device asks to be paired.
+    /// A device requested pairing.
     PairingBegun,
-    /// The user claimed a code: the device is the user's.
+    /// The user claimed a pairing code, and with it the device.
     PairingClaimed(DeviceId),
-    /// The user claimed a code that is none.
+    /// The user entered an invalid pairing code.
     PairingFailed,
-    /// The paired device has fetched its token.
+    /// A paired device received its token.
     PairingDone(DeviceId, TokenId),
-    /// An administrator said whose a device is.
+    /// An administrator changed the users of a device.
     DeviceBound(DeviceId),
-    /// A user gave a device away, or an administrator took it from everybody.
+    /// A user gave up a device, or an administrator deleted it.
     DeviceDeleted(DeviceId),
 }
 
-/// What became of an account; `None` is unchanged.
+/// Changes to an account; `None` is unchanged.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Changed<'a> {
-    /// The role's name.
+pub struct UserChanges<'a> {
+    /// The name of the new role.
     pub role: Option<&'a str>,
-    /// Whether it is disabled.
+    /// The new state: disabled or not.
     pub disabled: Option<bool>,
-    /// Whether it has a new password.
+    /// True when the password was changed.
     pub password: bool,
 }
 
-/// Writes one line: the act, by whom (where that is known) and from where.
-pub fn note(act: Act<'_>, user: Option<UserId>, address: Option<IpAddr>) {
+/// Logs an event with the acting user, if known, and the client address.
+pub fn record(event: AuditEvent<'_>, user: Option<UserId>, address: Option<IpAddr>) {
     let (user, address) = (user.map(|id| id.0), address.map(tracing::field::display));
     macro_rules! line {
         ($event:literal $(, $($field:tt)*)?) => {
             tracing::info!(target: TARGET, event = $event, user, address $(, $($field)*)?)
         };
     }
-    match act {
-        Act::LoggedIn(token) => line!("login", token = token.0),
-        Act::LogInFailed(id) => line!("login_failed", subject = id.map(|id| id.0)),
-        Act::LogInThrottled(id) => line!("login_throttled", subject = id.map(|id| id.0)),
-        Act::LoggedOut(token) => line!("logout", token = token.0),
-        Act::PasswordChanged => line!("password_changed"),
-        Act::Registered => line!("registered"),
-        Act::UserCreated(id, role) => line!("user_created", subject = id.0, role),
-        Act::UserChanged(id, Changed { role, disabled, password }) => {
+    match event {
+        AuditEvent::LoggedIn(token) => line!("login", token = token.0),
+        AuditEvent::LogInFailed(id) => line!("login_failed", subject = id.map(|id| id.0)),
+        AuditEvent::LogInThrottled(id) => line!("login_throttled", subject = id.map(|id| id.0)),
+        AuditEvent::LoggedOut(token) => line!("logout", token = token.0),
+        AuditEvent::PasswordChanged => line!("password_changed"),
+        AuditEvent::Registered => line!("registered"),
+        AuditEvent::UserCreated(id, role) => line!("user_created", subject = id.0, role),
+        AuditEvent::UserChanged(id, UserChanges { role, disabled, password }) => {
             line!("user_changed", subject = id.0, role, disabled, password);
         }
-        Act::UserDeleted(id) => line!("user_deleted", subject = id.0),
-        Act::TokenMade(token) => line!("token_made", token = token.0),
-        Act::TokenRevoked(token) => line!("token_revoked", token = token.0),
-        Act::PairingBegun => line!("pairing_begun"),
-        Act::PairingClaimed(device) => line!("pairing_claimed", device = device.0),
-        Act::PairingFailed => line!("pairing_failed"),
-        Act::PairingDone(device, token) => line!("pairing_done", device = device.0, token = token.0),
-        Act::DeviceBound(device) => line!("device_bound", device = device.0),
-        Act::DeviceDeleted(device) => line!("device_deleted", device = device.0),
+        AuditEvent::UserDeleted(id) => line!("user_deleted", subject = id.0),
+        AuditEvent::TokenMade(token) => line!("token_made", token = token.0),
+        AuditEvent::TokenRevoked(token) => line!("token_revoked", token = token.0),
+        AuditEvent::PairingBegun => line!("pairing_begun"),
+        AuditEvent::PairingClaimed(device) => line!("pairing_claimed", device = device.0),
+        AuditEvent::PairingFailed => line!("pairing_failed"),
+        AuditEvent::PairingDone(device, token) => line!("pairing_done", device = device.0, token = token.0),
+        AuditEvent::DeviceBound(device) => line!("device_bound", device = device.0),
+        AuditEvent::DeviceDeleted(device) => line!("device_deleted", device = device.0),
     }
 }

@@ -1,4 +1,4 @@
-//! Records of the server's work: counters and timings, and the audit trail.
+//! Records of the server's work: metrics and the audit trail.
 
 pub mod audit;
 pub mod metrics;

@@ -94,7 +94,7 @@ pub enum Command {
         stop: bool,
     },
     /// A type of the configuration.
-    Own {
+    Custom {
         /// The type.
         kind: String,
         /// As it was written.
@@ -217,7 +217,7 @@ fn command(envelope: &Envelope<'_>, own: &[String]) -> Result<Said, Rejection> {
     }
     let target = envelope.target.map_or(Ok(Target::Asker), target)?;
     let command = match own.iter().find(|own| **own == kind) {
-        Some(kind) => Command::Own { kind: kind.clone(), message: envelope.message.map(Raw::from) },
+        Some(kind) => Command::Custom { kind: kind.clone(), message: envelope.message.map(Raw::from) },
         None => read(envelope.message)?,
     };
     if target != Target::Asker && matches!(command, Command::Ping | Command::ChatReset) {

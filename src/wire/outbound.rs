@@ -128,7 +128,7 @@ pub enum Event {
     },
     /// The answer of a program that the configuration names.
     #[serde(untagged)]
-    Own {
+    Custom {
         /// `{type}_response`.
         #[serde(rename = "type")]
         kind: String,

@@ -1,7 +1,7 @@
-//! `chat_message`: a language model where one is configured, else the guide's responder, which repeats what it heard (guide
-//! section 3.1, `process_chat_message`).
+//! `chat_message`: answered by a language model if one is configured, else by the guide's responder, which repeats the message
+//! (guide section 3.1, `process_chat_message`).
 
-mod memory;
+mod conversations;
 mod openai;
 
 use std::sync::Arc;
@@ -11,122 +11,122 @@ use reqwest::Client;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::Chunk;
-use super::upstream::{Breaker, UpstreamError, counted};
+use super::ChunkSink;
+use super::upstream::{CircuitBreaker, UpstreamError, recorded};
 use crate::admission::Rate;
 use crate::config::{ChatConfig, Responder};
 use crate::core::ids::UserId;
 use crate::telemetry::metrics::{Metrics, Refused, Upstream};
 use crate::wire::{ErrorCode, Event};
-use memory::{Memory, Turn};
+use conversations::{Conversations, Turn};
 
-/// Who answers.
+/// The handler of `chat_message`.
 pub(super) struct Chat {
     config: ChatConfig,
-    /// Only with a model.
+    /// Set when a model is configured.
     client: Option<Client>,
-    memory: Arc<Memory>,
+    conversations: Arc<Conversations>,
     rate: Arc<Rate<UserId>>,
-    at_once: Semaphore,
-    breaker: Breaker,
+    permits: Semaphore,
+    breaker: CircuitBreaker,
     metrics: Arc<Metrics>,
 }
 
-/// Why there is no answer.
-enum Unanswered {
-    /// The user asks too often; again in so many seconds.
-    TooMany(u64),
-    /// The model's fault.
+/// A question without an answer.
+enum ChatError {
+    /// The user exceeds the rate limit; the next question is accepted after this many seconds.
+    RateLimited(u64),
+    /// The call of the model failed.
     Upstream(UpstreamError),
 }
 
-impl From<UpstreamError> for Unanswered {
+impl From<UpstreamError> for ChatError {
     fn from(error: UpstreamError) -> Self {
         Self::Upstream(error)
     }
 }
 
-/// What the guide's responder says.
-fn repeat(text: &str) -> String {
+/// Returns the answer of the guide's responder.
+fn builtin_answer(text: &str) -> String {
     format!("收到消息:{text}")
 }
 
 impl Chat {
-    /// As configured; `client` for the model.
+    /// Creates the handler; `client` calls the model.
     pub(super) fn new(config: &ChatConfig, client: Option<Client>, metrics: Arc<Metrics>) -> Self {
         Self {
             client: client.filter(|_| config.responder == Responder::Openai),
-            memory: Arc::default(),
+            conversations: Arc::default(),
             rate: Arc::new(Rate::per_minute(config.per_minute)),
-            at_once: Semaphore::new(config.concurrency),
-            breaker: Breaker::default(),
+            permits: Semaphore::new(config.concurrency),
+            breaker: CircuitBreaker::default(),
             metrics,
             config: config.clone(),
         }
     }
 
-    /// The same for another configuration, with what was said before.
+    /// Creates the handler for a new configuration, with the conversations of this one and, if the limit is unchanged, its rates.
     pub(super) fn changed(&self, config: &ChatConfig, client: Option<Client>) -> Self {
-        let new = Self { memory: self.memory.clone(), ..Self::new(config, client, self.metrics.clone()) };
+        let new = Self { conversations: self.conversations.clone(), ..Self::new(config, client, self.metrics.clone()) };
         if config.per_minute == self.config.per_minute { Self { rate: self.rate.clone(), ..new } } else { new }
     }
 
-    /// The answer, where it takes no time.
-    pub(super) fn quick(&self, text: &str) -> Option<Event> {
-        self.client.is_none().then(|| Event::ChatResponse { message: repeat(text), source: None })
+    /// Answers without waiting, if no model is configured.
+    pub(super) fn answer_immediately(&self, text: &str) -> Option<Event> {
+        self.client.is_none().then(|| Event::ChatResponse { message: builtin_answer(text), source: None })
     }
 
-    /// Asks the model; pieces of its answer go to `piece` as they come.
-    pub(super) async fn answer(&self, user: UserId, text: &str, piece: Chunk<'_>) -> Event {
-        let asked = match &self.client {
-            None => Ok(repeat(text)),
-            Some(client) => self.ask(client, user, text, piece).await,
+    /// Calls the model; the parts of its answer are passed to `sink` as they arrive.
+    pub(super) async fn answer(&self, user: UserId, text: &str, sink: ChunkSink<'_>) -> Event {
+        let answer = match &self.client {
+            None => Ok(builtin_answer(text)),
+            Some(client) => self.ask(client, user, text, sink).await,
         };
-        match asked {
+        match answer {
             Ok(message) => Event::ChatResponse { message, source: None },
-            Err(Unanswered::TooMany(seconds)) => {
-                let message = format!("Chat processing error: too many questions, again in {seconds} s");
+            Err(ChatError::RateLimited(seconds)) => {
+                let message = format!("Chat processing error: too many questions; retry in {seconds} s");
                 Event::Error { message, code: ErrorCode::UpstreamError }
             }
-            Err(Unanswered::Upstream(why)) => {
-                tracing::warn!(%user, %why, "the chat model gave no answer");
+            Err(ChatError::Upstream(error)) => {
+                tracing::warn!(%user, %error, "chat model failed");
                 if self.config.fallback {
-                    return Event::ChatResponse { message: repeat(text), source: Some("builtin") };
+                    return Event::ChatResponse { message: builtin_answer(text), source: Some("builtin") };
                 }
-                Event::Error { message: format!("Chat processing error: {why}"), code: ErrorCode::UpstreamError }
+                Event::Error { message: format!("Chat processing error: {error}"), code: ErrorCode::UpstreamError }
             }
         }
     }
 
-    async fn ask(&self, client: &Client, user: UserId, text: &str, piece: Chunk<'_>) -> Result<String, Unanswered> {
+    async fn ask(&self, client: &Client, user: UserId, text: &str, sink: ChunkSink<'_>) -> Result<String, ChatError> {
         self.rate.check(&user).map_err(|wait| {
             self.metrics.refused.inc(Refused::ChatRate);
-            Unanswered::TooMany(wait.as_secs() + 1)
+            ChatError::RateLimited(wait.as_secs() + 1)
         })?;
-        Ok(counted(&self.metrics, Upstream::Chat, self.call(client, user, text, piece)).await?)
+        Ok(recorded(&self.metrics, Upstream::Chat, self.call(client, user, text, sink)).await?)
     }
 
-    async fn call(&self, client: &Client, user: UserId, text: &str, piece: Chunk<'_>) -> Result<String, UpstreamError> {
+    async fn call(&self, client: &Client, user: UserId, text: &str, sink: ChunkSink<'_>) -> Result<String, UpstreamError> {
         self.breaker.check(Instant::now())?;
-        let patience = Duration::from_secs(self.config.timeout_seconds.into());
-        let waiting = timeout(patience, self.at_once.acquire()).await;
-        let _one = waiting.map_err(|_| UpstreamError::Busy)?.map_err(|_| UpstreamError::Busy)?;
-        let (before, generation) = self.memory.recall(user, Instant::now());
-        let asked = openai::complete(client, &self.config, &before, text, piece).await;
-        self.breaker.note(&asked, Instant::now());
-        let answer = asked?;
+        let permit_timeout = Duration::from_secs(self.config.timeout_seconds.into());
+        let permit = timeout(permit_timeout, self.permits.acquire()).await;
+        let _permit = permit.map_err(|_| UpstreamError::Busy)?.map_err(|_| UpstreamError::Busy)?;
+        let (turns, generation) = self.conversations.get(user, Instant::now());
+        let answer = openai::complete(client, &self.config, &turns, text, sink).await;
+        self.breaker.record(&answer, Instant::now());
+        let answer = answer?;
         let turn = Turn { question: text.to_owned(), answer: answer.clone() };
-        self.memory.remember(user, turn, self.config.turns, generation, Instant::now());
+        self.conversations.append(user, turn, self.config.turns, generation, Instant::now());
         Ok(answer)
     }
 
-    /// Forgets what was said.
+    /// Clears the conversation of `user`.
     pub(super) fn reset(&self, user: UserId) -> Event {
-        self.memory.forget(user);
+        self.conversations.clear(user);
         Event::ChatReset {}
     }
 
-    /// Forgets who has not come for a while.
+    /// Evicts the rate-limit state of idle users.
     pub(super) fn sweep(&self) {
         self.rate.sweep();
     }

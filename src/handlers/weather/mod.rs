@@ -1,4 +1,4 @@
-//! `weather`: from the first source that knows the city: a station of one's own, QWeather, or the simulated climate.
+//! `weather`: answered by the first source that knows the city: an own weather station, QWeather, or the simulated climate.
 
 mod qweather;
 mod simulated;
@@ -20,124 +20,130 @@ use crate::telemetry::metrics::Metrics;
 use crate::wire::outbound::{City, Weather, WeatherNow, WeatherReport};
 use crate::wire::{ErrorCode, Event};
 use qweather::QWeather;
-pub(crate) use simulated::canonical;
+pub(crate) use simulated::canonical_city;
 
-/// How long a source's answer is good for, and its not knowing a city.
-const FRESH: Duration = Duration::from_secs(600);
-const UNKNOWN: Duration = Duration::from_secs(60);
-/// How many cities' answers are kept.
-const MOST_CITIES: usize = 1000;
+/// The time that QWeather's answer for a city is cached.
+const WEATHER_TTL: Duration = Duration::from_secs(600);
+/// The time for which it is cached that QWeather does not know a city.
+const UNKNOWN_CITY_TTL: Duration = Duration::from_secs(60);
+/// The maximum number of cached cities.
+const MAX_CACHED_CITIES: usize = 1000;
 
-/// What a source said of a city; `None`: it does not know it.
-type Found = Result<Option<Weather>, UpstreamError>;
+/// The result of a look-up; `None` when the source does not know the city.
+type LookUp = Result<Option<Weather>, UpstreamError>;
 
-/// One look-up, shared by all who ask meanwhile.
-struct Kept {
-    made: Instant,
-    cell: Arc<OnceCell<Found>>,
+/// A look-up, finished or in progress, shared by all requests for the city.
+struct CacheEntry {
+    created: Instant,
+    cell: Arc<OnceCell<LookUp>>,
 }
 
-/// The sources.
+/// The weather sources.
 pub(super) struct Sources {
     store: Store,
     stale: Duration,
     qweather: Option<QWeather>,
     simulated: bool,
-    kept: Mutex<HashMap<String, Kept>>,
+    cache: Mutex<HashMap<String, CacheEntry>>,
 }
 
 impl Sources {
-    /// As configured; `client` for QWeather.
+    /// Creates the sources for a configuration; `client` calls QWeather.
     pub(super) fn new(config: &WeatherConfig, store: Store, client: Option<&Client>, metrics: &Arc<Metrics>) -> Self {
         let qweather =
             config.qweather.as_ref().zip(client).map(|(config, client)| QWeather::new(config, client.clone(), metrics.clone()));
         let stale = Duration::from_secs(config.stale_seconds);
-        Self { store, stale, qweather, simulated: config.simulated, kept: Mutex::default() }
+        Self { store, stale, qweather, simulated: config.simulated, cache: Mutex::default() }
     }
 
-    /// The answer, where it takes no time.
-    pub(super) fn quick(&self, city: &str, now: Timestamp) -> Option<Event> {
-        let observed = self.observed(city, now);
-        let simulated = || (self.qweather.is_none()).then(|| self.last_resort(city, now, None));
-        observed.or_else(simulated)
+    /// Answers without waiting, if an observation is available or QWeather is not configured.
+    pub(super) fn answer_immediately(&self, city: &str, now: Timestamp) -> Option<Event> {
+        let fallback = || self.qweather.is_none().then(|| self.fallback(city, now, None));
+        self.observed(city, now).or_else(fallback)
     }
 
-    /// What a station has said lately.
+    /// Returns the observation of a station, unless it is stale.
     fn observed(&self, city: &str, now: Timestamp) -> Option<Event> {
-        let found = self.store.observation(&canonical(city)).unwrap_or_else(|error| {
-            tracing::error!(%error, "observations can't be read");
+        let observation = self.store.observation(&canonical_city(city)).unwrap_or_else(|error| {
+            tracing::error!(%error, "failed to read a weather observation");
             None
         });
-        let fresh = |seen: &Observation| seen.at > now.minus(self.stale);
-        found.filter(fresh).map(|Observation { temp, text, icon, at }| {
+        let fresh = |observation: &Observation| observation.at > now.minus(self.stale);
+        observation.filter(fresh).map(|Observation { temp, text, icon, at }| {
             report(city, Weather { now: WeatherNow { temp, text, icon }, update_time: at }, "observation")
         })
     }
 
-    /// Asks those that take time, in turn.
+    /// Answers from QWeather, or else from the fallback.
     pub(super) async fn answer(&self, city: &str, now: Timestamp) -> Event {
         match self.look_up(city).await {
             Ok(Some(weather)) => report(city, weather, "qweather"),
-            Ok(None) => self.last_resort(city, now, None),
-            Err(why) => {
-                tracing::warn!(%why, "QWeather gave no answer");
-                self.last_resort(city, now, Some(why))
+            Ok(None) => self.fallback(city, now, None),
+            Err(error) => {
+                tracing::warn!(%error, "QWeather failed");
+                self.fallback(city, now, Some(error))
             }
         }
     }
 
-    fn last_resort(&self, city: &str, now: Timestamp, why: Option<UpstreamError>) -> Event {
+    /// Returns the simulated weather if enabled, else an error.
+    fn fallback(&self, city: &str, now: Timestamp, error: Option<UpstreamError>) -> Event {
         if self.simulated {
             return simulated::answer(city.to_owned(), now);
         }
-        let why = why.map_or_else(|| "no source knows this city".to_owned(), |why| why.to_string());
-        Event::Error { message: format!("Weather query failed: {why}"), code: ErrorCode::UpstreamError }
+        let reason = error.map_or_else(|| "no source knows this city".to_owned(), |error| error.to_string());
+        Event::Error { message: format!("Weather query failed: {reason}"), code: ErrorCode::UpstreamError }
     }
 
-    /// QWeather's answer, or the one it gave a while ago; who asks while it is asked waits for the same answer.
-    async fn look_up(&self, city: &str) -> Found {
+    /// Returns QWeather's answer, possibly cached. Concurrent requests for a city share one call.
+    async fn look_up(&self, city: &str) -> LookUp {
         let Some(source) = &self.qweather else { return Ok(None) };
-        let name = canonical(city);
-        let cell = self.cell(&name);
-        let found = cell.get_or_init(|| source.now(&name)).await.clone();
-        if found.is_err() {
-            // A failure is not kept: the breaker sees to it that the source is left in peace.
-            let mut kept = self.kept.lock();
-            if kept.get(&name).is_some_and(|k| Arc::ptr_eq(&k.cell, &cell)) {
-                kept.remove(&name);
+        let name = canonical_city(city);
+        let cell = self.cached(&name);
+        let result = cell.get_or_init(|| source.now(&name)).await.clone();
+        if result.is_err() {
+            // Failures are not cached; the circuit breaker limits repeated calls.
+            let mut cache = self.cache.lock();
+            if cache.get(&name).is_some_and(|entry| Arc::ptr_eq(&entry.cell, &cell)) {
+                cache.remove(&name);
             }
         }
-        found
+        result
     }
 
-    fn cell(&self, name: &str) -> Arc<OnceCell<Found>> {
+    /// Returns the cached look-up of a city, or inserts a new one.
+    fn cached(&self, name: &str) -> Arc<OnceCell<LookUp>> {
         let now = Instant::now();
-        let good = |kept: &Kept| {
-            let life = if unknown(kept) { UNKNOWN } else { FRESH };
-            now.saturating_duration_since(kept.made) < life
-        };
-        let mut all = self.kept.lock();
-        if let Some(kept) = all.get(name).filter(|kept| good(kept)) {
-            return kept.cell.clone();
+        let valid = |entry: &CacheEntry| now.saturating_duration_since(entry.created) < entry.ttl();
+        let mut cache = self.cache.lock();
+        if let Some(entry) = cache.get(name).filter(|entry| valid(entry)) {
+            return entry.cell.clone();
         }
-        if all.len() >= MOST_CITIES {
-            all.retain(|_, kept| good(kept));
-            if all.len() >= MOST_CITIES
-                // Those that nobody knows first: made-up names must not push out the real ones.
-                && let Some(oldest) =
-                    all.iter().min_by_key(|(_, kept)| (!unknown(kept), kept.made)).map(|(name, _)| name.clone())
+        if cache.len() >= MAX_CACHED_CITIES {
+            cache.retain(|_, entry| valid(entry));
+            // Unknown cities are evicted first, so that invented names do not displace real ones.
+            let eviction_order = |entry: &CacheEntry| (!entry.is_unknown(), entry.created);
+            if cache.len() >= MAX_CACHED_CITIES
+                && let Some(oldest) = cache.iter().min_by_key(|(_, entry)| eviction_order(entry)).map(|(name, _)| name.clone())
             {
-                all.remove(&oldest);
+                cache.remove(&oldest);
             }
         }
         let cell = Arc::new(OnceCell::new());
-        all.insert(name.to_owned(), Kept { made: now, cell: cell.clone() });
+        cache.insert(name.to_owned(), CacheEntry { created: now, cell: cell.clone() });
         cell
     }
 }
 
-fn unknown(kept: &Kept) -> bool {
-    matches!(kept.cell.get(), Some(Ok(None)))
+impl CacheEntry {
+    /// Returns whether the look-up found that the city is unknown.
+    fn is_unknown(&self) -> bool {
+        matches!(self.cell.get(), Some(Ok(None)))
+    }
+
+    fn ttl(&self) -> Duration {
+        if self.is_unknown() { UNKNOWN_CITY_TTL } else { WEATHER_TTL }
+    }
 }
 
 fn report(city: &str, weather: Weather, source: &'static str) -> Event {

@@ -1,6 +1,6 @@
-//! QWeather: the city look-up (dev.qweather.com/en/docs/api/geoapi/city-lookup), then the weather now
-//! (dev.qweather.com/en/docs/api/weather/weather-now). Its answers carry a `code` of their own: `200` is good, `204` and `404`
-//! mean that there is no such city.
+//! QWeather: the city look-up (dev.qweather.com/en/docs/api/geoapi/city-lookup), then the current weather
+//! (dev.qweather.com/en/docs/api/weather/weather-now). Answers contain a `code` of their own: `200` is success, `204` and `404`
+//! mean that the city is unknown.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,22 +11,22 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
-use super::Found;
+use super::LookUp;
 use crate::config::{QWeatherConfig, Secret};
 use crate::core::time::Timestamp;
-use crate::handlers::upstream::{Breaker, UpstreamError, counted, read, send_any};
+use crate::handlers::upstream::{CircuitBreaker, UpstreamError, read, recorded, send_any};
 use crate::telemetry::metrics::{Metrics, Upstream};
 use crate::wire::outbound::{Weather, WeatherNow};
 
-/// How long one call may take.
-const WITHIN: Duration = Duration::from_secs(8);
-/// How many cities are asked for at once.
-const AT_ONCE: usize = 16;
-/// The longest answer, unpacked.
-const MOST_BYTES: usize = 64 * 1024;
+/// Timeout for one request, and again for its body.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
+/// The maximum number of concurrent look-ups.
+const MAX_CONCURRENT_LOOK_UPS: usize = 16;
+/// The maximum size of an answer, decompressed.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 #[derive(Deserialize)]
-struct Cities {
+struct CityLookUp {
     code: String,
     #[serde(default)]
     location: Vec<Location>,
@@ -39,27 +39,27 @@ struct Location {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Now {
+struct CurrentWeather {
     code: String,
     #[serde(default)]
     update_time: String,
-    now: Option<Figures>,
+    now: Option<Values>,
 }
 
 #[derive(Deserialize)]
-struct Figures {
+struct Values {
     temp: String,
     text: String,
     icon: String,
 }
 
-/// The service.
+/// A client of the QWeather service.
 pub(super) struct QWeather {
     base: String,
     key: Secret,
     client: Client,
-    breaker: Breaker,
-    at_once: Semaphore,
+    breaker: CircuitBreaker,
+    permits: Semaphore,
     metrics: Arc<Metrics>,
 }
 
@@ -70,36 +70,36 @@ impl QWeather {
             base: base.trim_end_matches('/').to_owned(),
             key: config.key.clone(),
             client,
-            breaker: Breaker::default(),
-            at_once: Semaphore::new(AT_ONCE),
+            breaker: CircuitBreaker::default(),
+            permits: Semaphore::new(MAX_CONCURRENT_LOOK_UPS),
             metrics,
         }
     }
 
-    /// The weather in `city`.
-    pub(super) async fn now(&self, city: &str) -> Found {
-        counted(&self.metrics, Upstream::Weather, self.call(city)).await
+    /// Returns the current weather in `city`.
+    pub(super) async fn now(&self, city: &str) -> LookUp {
+        recorded(&self.metrics, Upstream::Weather, self.call(city)).await
     }
 
-    async fn call(&self, city: &str) -> Found {
+    async fn call(&self, city: &str) -> LookUp {
         self.breaker.check(Instant::now())?;
-        let _one = self.at_once.try_acquire().map_err(|_| UpstreamError::Busy)?;
-        let found = self.ask(city).await;
-        self.breaker.note(&found, Instant::now());
-        found
+        let _permit = self.permits.try_acquire().map_err(|_| UpstreamError::Busy)?;
+        let result = self.request(city).await;
+        self.breaker.record(&result, Instant::now());
+        result
     }
 
-    async fn ask(&self, city: &str) -> Found {
-        let cities: Cities = self.get("/geo/v2/city/lookup", city).await?;
-        let place = match cities.code.as_str() {
+    async fn request(&self, city: &str) -> LookUp {
+        let cities: CityLookUp = self.get("/geo/v2/city/lookup", city).await?;
+        let location = match cities.code.as_str() {
             "200" => cities.location.into_iter().next(),
             "204" | "404" => None,
             code => return Err(status(code)),
         };
-        let Some(place) = place else { return Ok(None) };
-        let answer: Now = self.get("/v7/weather/now", &place.id).await?;
+        let Some(location) = location else { return Ok(None) };
+        let answer: CurrentWeather = self.get("/v7/weather/now", &location.id).await?;
         match (answer.code.as_str(), answer.now) {
-            ("200", Some(Figures { temp, text, icon })) => {
+            ("200", Some(Values { temp, text, icon })) => {
                 let update_time: Timestamp = answer.update_time.parse().map_err(|_| UpstreamError::Unreadable)?;
                 Ok(Some(Weather { now: WeatherNow { temp, text, icon }, update_time }))
             }
@@ -113,26 +113,26 @@ impl QWeather {
         let request = self.client.get(format!("{}{path}", self.base)).query(&[("location", location)]);
         let mut key = HeaderValue::from_str(self.key.reveal()).map_err(|_| UpstreamError::Misconfigured)?;
         key.set_sensitive(true);
-        let response = send_any(request.header("X-QW-Api-Key", key), WITHIN).await?;
+        let response = send_any(request.header("X-QW-Api-Key", key), REQUEST_TIMEOUT).await?;
         let status = response.status().as_u16();
         let body = match status {
-            200..300 | 400 | 404 => read(response, MOST_BYTES, WITHIN).await?,
+            200..300 | 400 | 404 => read(response, MAX_ANSWER_BYTES, REQUEST_TIMEOUT).await?,
             other => return Err(UpstreamError::Status(other)),
         };
         let body = match status {
             200..300 => body,
-            // Newer hosts say so with a status of HTTP's, and an object that names what is missing.
-            _ if names_no_place(&body) => br#"{"code":"404"}"#.to_vec(),
+            // Newer hosts report an unknown city as an HTTP status with an error object.
+            _ if is_unknown_location(&body) => br#"{"code":"404"}"#.to_vec(),
             other => return Err(UpstreamError::Status(other)),
         };
         serde_json::from_slice(&body).map_err(|_| UpstreamError::Unreadable)
     }
 }
 
-/// Whether an error says that there is no such place (dev.qweather.com/en/docs/resource/error-code).
-fn names_no_place(body: &[u8]) -> bool {
+/// Returns whether an error body reports an unknown location (dev.qweather.com/en/docs/resource/error-code).
+fn is_unknown_location(body: &[u8]) -> bool {
     #[derive(Deserialize)]
-    struct Body {
+    struct ErrorBody {
         #[serde(default)]
         code: String,
         error: Option<Details>,
@@ -144,12 +144,12 @@ fn names_no_place(body: &[u8]) -> bool {
         #[serde(default, rename = "type")]
         kind: String,
     }
-    let Ok(Body { code, error }) = serde_json::from_slice(body) else { return false };
-    let said = error.map(|e| format!("{} {}", e.title, e.kind).to_lowercase().replace(['-', '_'], " ")).unwrap_or_default();
-    code == "404" || said.contains("no such location") || said.contains("not found")
+    let Ok(ErrorBody { code, error }) = serde_json::from_slice(body) else { return false };
+    let text = error.map(|e| format!("{} {}", e.title, e.kind).to_lowercase().replace(['-', '_'], " ")).unwrap_or_default();
+    code == "404" || text.contains("no such location") || text.contains("not found")
 }
 
-/// Its codes are HTTP's.
+/// Converts a `code` of an answer; its values are those of HTTP statuses.
 fn status(code: &str) -> UpstreamError {
     code.parse().map_or(UpstreamError::Unreadable, UpstreamError::Status)
 }

@@ -1,8 +1,8 @@
-//! `weather`: a simulated source, and marked as one.
+//! `weather`: simulated weather, marked as such, for servers without internet access.
 //!
-//! A box without internet has no real figures. What it gives is plausible for the city and the season, and the same for
-//! everybody who asks for the same city within the same hour: the climate of the place, the hour of the day, and a little
-//! chance that is fixed by city and date. Texts and icon numbers are QWeather's, which the guide uses.
+//! The values are plausible for the city and the season, and equal for all requests for a city within the same hour. They are
+//! computed from the climate of the city, the time of day, and a pseudo-random part that is determined by the city and the date.
+//! Texts and icon numbers are QWeather's, which the guide uses.
 
 use std::f64::consts::TAU;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,23 +11,23 @@ use crate::core::time::Timestamp;
 use crate::wire::Event;
 use crate::wire::outbound::{City, Weather, WeatherNow, WeatherReport};
 
-/// What the answers are marked with.
+/// The `source` of the answers.
 const SOURCE: &str = "simulated";
-/// The hours east of Greenwich at which days and seasons are reckoned: China's, as the guide's cities are.
-const ZONE: i8 = 8;
+/// The offset from UTC, in hours, of the simulated days and seasons: that of China, like the guide's cities.
+const UTC_OFFSET_HOURS: i8 = 8;
 
-/// A place's climate.
+/// The climate of a city.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Climate {
-    /// Mean of the year, °C.
+    /// The yearly mean temperature, °C.
     mean: f64,
-    /// Half the difference between the warmest and the coldest month, °C; negative south of the equator.
-    swing: f64,
-    /// Share of hours with rain or snow, 0 to 1.
-    wet: f64,
+    /// Half the temperature difference between the warmest and the coldest month, °C; negative south of the equator.
+    amplitude: f64,
+    /// The share of hours with rain or snow, 0 to 1.
+    wetness: f64,
 }
 
-/// Names in Chinese and pinyin (or English), yearly mean, swing, wetness.
+/// Cities: the name in Chinese, the name in pinyin or English, and the mean, amplitude and wetness of their climate.
 const CITIES: [(&str, &str, f64, f64, f64); 28] = [
     ("北京", "beijing", 12.9, 15.2, 0.12),
     ("上海", "shanghai", 17.1, 11.8, 0.26),
@@ -65,7 +65,7 @@ pub(super) fn answer(city: String, now: Timestamp) -> Event {
     Event::WeatherResponse { data: WeatherReport { city: City { name: city }, weather, source: SOURCE } }
 }
 
-/// Other spellings of the cities above: full pinyin, and names of their own.
+/// Other names of these cities: full pinyin, traditional characters and older English names.
 const ALIASES: [(&str, &str); 12] = [
     ("haerbin", "哈尔滨"),
     ("lasa", "拉萨"),
@@ -81,55 +81,60 @@ const ALIASES: [(&str, &str); 12] = [
     ("canton", "广州"),
 ];
 
-/// The name by which a city is known, whatever the spelling: `Beijing`, `bei jing` and `北京市` are `北京`. A city that is not
-/// in the list is known by what it was called, without regard to case.
-pub(crate) fn canonical(city: &str) -> String {
-    let plain: String = city.chars().filter(|c| !c.is_whitespace() && !"'’-".contains(*c)).flat_map(char::to_lowercase).collect();
-    let stem = plain.strip_suffix('市').unwrap_or(&plain);
+/// Returns the canonical name of a city: `北京` for `Beijing`, `bei jing` and `北京市`. The canonical name of a city that is not
+/// listed is the given one in lower case.
+pub(crate) fn canonical_city(city: &str) -> String {
+    let normalized: String =
+        city.chars().filter(|c| !c.is_whitespace() && !"'’-".contains(*c)).flat_map(char::to_lowercase).collect();
+    let stem = normalized.strip_suffix('市').unwrap_or(&normalized);
     let listed = CITIES.iter().find(|c| c.0 == stem || c.1 == stem).map(|c| c.0);
     let listed = listed.or_else(|| ALIASES.iter().find(|alias| alias.0 == stem).map(|alias| alias.1));
     listed.map_or_else(|| city.trim().to_lowercase(), str::to_owned)
 }
 
-/// A known city's climate, or a temperate one that is always the same for the same name.
+/// Returns the climate of a listed city, or else a temperate one that is determined by the name.
 fn climate(name: &str) -> Climate {
     match CITIES.iter().find(|c| c.0 == name) {
-        Some(&(_, _, mean, swing, wet)) => Climate { mean, swing, wet },
-        None => Climate { mean: 10.0 + 9.0 * chance(name, 0, 1), swing: 8.0 + 5.0 * chance(name, 0, 2), wet: 0.2 },
+        Some(&(_, _, mean, amplitude, wetness)) => Climate { mean, amplitude, wetness },
+        None => Climate {
+            mean: 10.0 + 9.0 * pseudo_random(name, 0, 1),
+            amplitude: 8.0 + 5.0 * pseudo_random(name, 0, 2),
+            wetness: 0.2,
+        },
     }
 }
 
-/// A number from 0 to below 1, fixed by its arguments.
-fn chance(name: &str, when: i64, what: u8) -> f64 {
+/// Returns a number in `0.0..1.0` that is determined by the arguments.
+fn pseudo_random(name: &str, period: i64, stream: u8) -> f64 {
     let mut hasher = DefaultHasher::new();
-    (name, when, what).hash(&mut hasher);
+    (name, period, stream).hash(&mut hasher);
     (hasher.finish() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 fn simulate(city: &str, now: Timestamp) -> WeatherNow {
-    let name = canonical(city);
-    let place = climate(&name);
-    let local = now.civil(ZONE);
+    let name = canonical_city(city);
+    let climate = climate(&name);
+    let local = now.civil(UTC_OFFSET_HOURS);
     let (hours, days) = (now.unix_seconds().div_euclid(3600), now.unix_seconds().div_euclid(86_400));
-    // The coldest day is about the 20th of January, the warmest hour about three in the afternoon.
-    let season = -place.swing * (TAU * (f64::from(local.day_of_year()) - 20.0) / 365.25).cos();
+    // The coldest day is about 20 January, the warmest hour about 15:00.
+    let season = -climate.amplitude * (TAU * (f64::from(local.day_of_year()) - 20.0) / 365.25).cos();
     let daytime = 3.5 * (TAU * (f64::from(local.hour()) - 15.0) / 24.0).cos();
-    let mood = 6.0 * (chance(&name, days, 3) - 0.5) + 1.5 * (chance(&name, hours, 4) - 0.5);
-    let temp = (place.mean + season + daytime + mood).round() as i32;
-    // Skies last longer than an hour.
-    let sky = chance(&name, hours.div_euclid(4), 5);
+    let variation = 6.0 * (pseudo_random(&name, days, 3) - 0.5) + 1.5 * (pseudo_random(&name, hours, 4) - 0.5);
+    let temp = (climate.mean + season + daytime + variation).round() as i32;
+    // The sky changes every four hours.
+    let sky = pseudo_random(&name, hours.div_euclid(4), 5);
     let night = !(6..18).contains(&local.hour());
-    let (text, icon) = if sky < place.wet {
-        let heavy = sky < place.wet / 4.0;
+    let (text, icon) = if sky < climate.wetness {
+        let heavy = sky < climate.wetness / 4.0;
         match (temp <= 0, heavy) {
             (true, false) => ("小雪", "400"),
             (true, true) => ("中雪", "401"),
             (false, false) => ("小雨", "305"),
             (false, true) => ("中雨", "306"),
         }
-    } else if sky < place.wet + 0.2 {
+    } else if sky < climate.wetness + 0.2 {
         ("阴", "104")
-    } else if sky < place.wet + 0.45 {
+    } else if sky < climate.wetness + 0.45 {
         ("多云", if night { "151" } else { "101" })
     } else {
         ("晴", if night { "150" } else { "100" })
@@ -151,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_within_the_hour_and_marked() {
+    fn answer_within_the_hour_is_the_same_and_marked_as_simulated() {
         let answer = |minute: &str| answer("上海".into(), at(&format!("2026-07-01T12:{minute}:00+00:00")));
         assert_eq!(answer("00"), answer("59"));
         let Event::WeatherResponse { data } = answer("59") else { panic!() };
@@ -161,14 +166,14 @@ mod tests {
     }
 
     #[test]
-    fn one_place_whatever_the_spelling() {
+    fn spellings_of_a_city_have_the_same_weather() {
         for name in ["北京市", "Beijing", "bei jing", "BEIJING", " 北京 "] {
             assert_eq!(simulate(name, at("2026-07-01T12:00:00Z")), simulate("北京", at("2026-07-01T12:00:00Z")), "{name}");
         }
     }
 
     #[test]
-    fn seasons_are_right_for_the_place() {
+    fn temperature_fits_the_season_and_the_city() {
         for day in 10..25 {
             let (winter, summer) = (format!("2026-01-{day}T06:00:00Z"), format!("2026-07-{day}T06:00:00Z"));
             assert!((-12..=9).contains(&temp("北京", &winter)), "{winter}");
@@ -181,7 +186,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_city_has_weather(city in "\\PC{1,64}", hour in 0i64..200_000) {
+        fn any_city_name_has_plausible_weather(city in "\\PC{1,64}", hour in 0i64..200_000) {
             let when = Timestamp::now().plus_seconds(0).minus(std::time::Duration::from_secs(hour.unsigned_abs() * 3600));
             let now = simulate(&city, when);
             let temp: i32 = now.temp.parse().unwrap();

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::capture::{Capture, Changes};
 use super::dump::{Amount, BackupError, DumpReader, DumpWriter, Header, Record};
-use crate::data_dir::BESIDES;
+use crate::data_dir::TLS_FILES;
 use crate::store::trees::Trees;
 use crate::store::{SCHEMA, Store};
 
@@ -31,7 +31,7 @@ impl Store {
         let (trees, header) = (self.trees.clone(), Header::new(SCHEMA, &self.epoch));
         let scanned = tokio::task::spawn_blocking(move || {
             let mut dump = DumpWriter::begin(sink, &header)?;
-            for name in BESIDES {
+            for name in TLS_FILES {
                 match fs::read(data.join(name)) {
                     Ok(content) => dump.file(name, &content)?,
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::dump::{Amount, BackupError, DumpReader, Header, Record};
-use crate::data_dir::{self, BESIDES, BESIDES_DIRECTORY, write_private};
+use crate::data_dir::{self, TLS_FILES, TLS_DIRECTORY, write_private};
 use crate::store::log::Log;
 use crate::store::meta::MetaKey;
 use crate::store::staging::{StagedStore, lock, remove, staged_path, swap};
@@ -37,20 +37,20 @@ pub struct RestoreReport {
 /// # Errors
 /// [`BackupError`].
 pub fn restore(source: impl Read, data: &Path) -> Result<RestoreReport, BackupError> {
-    let path = data.join(data_dir::STORE);
+    let path = data.join(data_dir::STORE_DIRECTORY);
     let _lock = lock(&path)?;
     // Remains of an attempt that was cut off are no reason to refuse another.
     let again = staged_path(&path).exists();
     for entry in fs::read_dir(data)? {
         let name = entry?.file_name();
         let kept = name.as_encoded_bytes().starts_with(b".") || name == "lost+found";
-        let left = again && (Some(&*name) == staged_path(&path).file_name() || name == BESIDES_DIRECTORY);
+        let left = again && (Some(&*name) == staged_path(&path).file_name() || name == TLS_DIRECTORY);
         if !kept && !left {
             return Err(BackupError::NotEmpty(data.into()));
         }
     }
     fill(source, &path).and_then(|report| Ok(swap(&path, None).map(|_| report)?)).inspect_err(|_| {
-        let _ = remove(&data.join(BESIDES_DIRECTORY)); // the next attempt tries again
+        let _ = remove(&data.join(TLS_DIRECTORY)); // the next attempt tries again
         let _ = remove(&staged_path(&path));
     })
 }
@@ -66,7 +66,7 @@ fn fill(source: impl Read, path: &Path) -> Result<RestoreReport, BackupError> {
             Record::Put { tree, key, value } => staged.put(of(tree)?, &key, &value)?,
             Record::Remove { tree, key } => drop(of(tree)?.remove(key)?),
             // Other names could lead anywhere.
-            Record::File { name, content } if BESIDES.contains(&name.as_str()) => {
+            Record::File { name, content } if TLS_FILES.contains(&name.as_str()) => {
                 write_beside(path.parent().unwrap_or(Path::new(".")), &name, &content)?;
             }
             Record::File { .. } => return Err(BackupError::Damaged("it holds a file that is unknown")),
@@ -85,6 +85,6 @@ fn fill(source: impl Read, path: &Path) -> Result<RestoreReport, BackupError> {
 
 /// Writes a file that belongs beside the store in the data directory `data`.
 pub(super) fn write_beside(data: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(data.join(BESIDES_DIRECTORY))?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data.join(TLS_DIRECTORY))?;
     write_private(&data.join(name), content)
 }

@@ -1,13 +1,13 @@
-//! The values that labels can take.
+//! The labels and their values.
 
-use super::instrument::Label;
+use super::instruments::Label;
 
 macro_rules! labels {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$what:meta])* $variant:ident $text:literal,)* })*) => {$(
+    ($($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident $text:literal,)* })*) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum $name {
-            $($(#[$what])* $variant,)*
+            $($(#[$variant_doc])* $variant,)*
         }
 
         impl Label for $name {
@@ -27,37 +27,37 @@ macro_rules! labels {
 }
 
 labels! {
-    /// Why a WebSocket ended.
-    Ended {
+    /// The end of a WebSocket session: the close code sent, or the client.
+    SessionEnd {
         /// The client closed it or vanished.
         Client "client",
-        /// See [`CloseCode`](crate::wire::CloseCode), here and below.
+        /// Close code 1001; see [`CloseCode`](crate::wire::CloseCode).
         GoingAway "1001",
-        /// 1002.
+        /// Close code 1002.
         Protocol "1002",
-        /// 1007.
+        /// Close code 1007.
         InvalidData "1007",
-        /// 1009.
+        /// Close code 1009.
         TooBig "1009",
-        /// 4000.
+        /// Close code 4000.
         Internal "4000",
-        /// 4001.
+        /// Close code 4001.
         Unauthorized "4001",
-        /// 4002.
+        /// Close code 4002.
         NoDevice "4002",
-        /// 4003.
+        /// Close code 4003.
         WrongUser "4003",
-        /// 4008.
+        /// Close code 4008.
         RateLimited "4008",
-        /// 4100.
+        /// Close code 4100.
         TooSlow "4100",
-        /// 4101.
+        /// Close code 4101.
         ConnectionLimit "4101",
-        /// 4102.
+        /// Close code 4102.
         NoPong "4102",
     }
 
-    /// What a client said.
+    /// The type of a message from a client.
     Received {
         /// `chat_message`.
         Chat "chat_message",
@@ -69,17 +69,17 @@ labels! {
         Sing "sing",
         /// `dance`.
         Dance "dance",
-        /// Any type of the configuration.
-        Own "own",
+        /// Any custom message type.
+        Custom "own",
         /// `ping`.
         Ping "ping",
         /// `ack`.
         Ack "ack",
-        /// What was answered with an error instead of being read.
+        /// A message that was rejected with an error.
         Rejected "rejected",
     }
 
-    /// What was written to a client.
+    /// The type of a message to a client.
     Sent {
         /// `connection_status`.
         ConnectionStatus "connection_status",
@@ -95,8 +95,8 @@ labels! {
         SingResponse "sing_response",
         /// `dance_response`.
         DanceResponse "dance_response",
-        /// The answer of any type of the configuration.
-        Own "own_response",
+        /// The answer to any custom message type.
+        Custom "own_response",
         /// `delivery_status`.
         DeliveryStatus "delivery_status",
         /// `pong`.
@@ -105,57 +105,57 @@ labels! {
         Error "error",
         /// `disconnect`.
         Disconnect "disconnect",
-        /// A message that somebody sent live.
+        /// A live message of another sender.
         Live "push_live",
-        /// A message out of the log.
+        /// A queued message.
         Queued "push_queued",
     }
 
-    /// The codes of `error` events.
-    Fault {
-        /// See [`ErrorCode`](crate::wire::ErrorCode), here and below.
+    /// The code of an `error` event.
+    SentError {
+        /// The text is not JSON; see [`ErrorCode`](crate::wire::ErrorCode).
         InvalidJson "INVALID_JSON",
-        /// A field is missing or wrong.
+        /// A field is missing or invalid.
         ValidationError "VALIDATION_ERROR",
-        /// No handler for the type.
+        /// The type is unknown.
         UnsupportedType "UNSUPPORTED_TYPE",
-        /// Too many characters.
+        /// The message has too many characters.
         MessageTooLarge "MESSAGE_TOO_LARGE",
-        /// Too many messages.
+        /// The rate limit is exceeded.
         RateLimited "RATE_LIMITED",
-        /// A source failed.
+        /// An upstream failed.
         UpstreamError "UPSTREAM_ERROR",
-        /// A target that is not the user's.
+        /// The target does not belong to the user.
         Forbidden "FORBIDDEN",
-        /// A target that has too much waiting.
+        /// The mailbox of the target, or the disk, is full.
         MailboxFull "MAILBOX_FULL",
-        /// Something failed on our side.
+        /// The server failed.
         InternalError "INTERNAL_ERROR",
     }
 
-    /// Why something was refused: by a limit, a rule or a shortage. What is wrong in itself (a field, a path) does not count.
+    /// The reason of a refusal: a limit, a rule or a shortage. Invalid requests (a field, a path) are not counted.
     Refused {
-        /// An HTTP connection: too many of its address.
+        /// Too many HTTP connections of one address.
         SocketsOfAddress "sockets_address",
-        /// The server stops.
+        /// The server is shutting down.
         Stopping "stopping",
-        /// A web page of a foreign origin.
+        /// A web page of an origin that is not allowed.
         Origin "origin",
         /// Too many handshakes of one address.
         ConnectsRate "connects_rate",
-        /// Too many WebSockets in all.
+        /// Too many WebSockets in total.
         Connections "connections_total",
         /// Too many WebSockets of one address.
         ConnectionsOfAddress "connections_address",
         /// Too many WebSockets of one user.
         ConnectionsOfUser "connections_user",
-        /// No, a wrong, an expired or a revoked credential.
+        /// A missing, invalid, expired or revoked credential.
         Unauthorized "unauthorized",
         /// Too many refused credentials of one address.
         RefusalsRate "refusals_rate",
-        /// The user in the path is not the credential's.
+        /// The user in the path is not the user of the credential.
         WrongUser "wrong_user",
-        /// A user without a primary device, where one is required.
+        /// A user without a primary device, although one is required.
         NoDevice "no_device",
         /// Too many messages on one connection.
         MessagesRate "messages_rate",
@@ -163,7 +163,7 @@ labels! {
         UserMessagesRate "user_messages_rate",
         /// Too many frames or bytes on one connection.
         Flood "flood",
-        /// A frame over the hard limit.
+        /// A frame over the hard limit in bytes.
         FrameTooLarge "frame_too_large",
         /// A message with too many characters.
         MessageTooLarge "message_too_large",
@@ -171,87 +171,87 @@ labels! {
         RequestsRate "requests_rate",
         /// Too many attempts to log in.
         LoginsRate "logins_rate",
-        /// Too many pairings begun at one address.
+        /// Too many pairings started at one address.
         PairingsRate "pairings_rate",
-        /// Too many wrong pairing codes, or a device that asks too often.
+        /// Too many invalid pairing codes, or a device that polls too often.
         PairingCodes "pairing_codes",
-        /// A route that is not for this kind of caller.
+        /// A route that this kind of caller may not use.
         Forbidden "forbidden",
-        /// A cookie without its second secret.
+        /// A session cookie without its CSRF token.
         Csrf "csrf",
-        /// Accounts are made by administrators.
+        /// Registration, although only administrators create accounts.
         RegistrationClosed "registration_closed",
-        /// A REST body that is too long.
+        /// A REST body that is too large.
         BodyTooLarge "body_too_large",
-        /// A REST body that did not come in time.
+        /// A REST body that did not arrive in time.
         BodyTooSlow "body_too_slow",
-        /// One token, device or the like more than one may have.
+        /// A token, device or other object over its quota.
         Quota "quota",
         /// The recipient's mailbox is full.
         MailboxFull "mailbox_full",
-        /// The disk has too little room.
+        /// The disk has too little free space.
         DiskLow "disk_low",
-        /// Too many answers under way on one connection.
+        /// Too many pending answers on one connection.
         Answers "answers",
         /// Too many questions of one user to the chat model.
         ChatRate "chat_rate",
-        /// Too many passwords being checked, or pairings or tickets open.
+        /// Too many passwords being verified, or pairings or tickets pending.
         Busy "busy",
     }
 
-    /// What a log-in came to.
+    /// The result of a password log-in.
     LogIn {
-        /// Let in.
+        /// Accepted.
         Ok "ok",
-        /// Wrong name or password, or a disabled account.
+        /// A wrong name or password, or a disabled account.
         Wrong "wrong_password",
         /// Too many attempts.
         Throttled "throttled",
-        /// Too many passwords are being checked.
+        /// Too many passwords being verified.
         Busy "busy",
-        /// Something failed on our side.
+        /// The server failed.
         Failed "failed",
     }
 
-    /// A source of answers.
+    /// An external source of answers.
     Upstream {
         /// The language model.
         Chat "chat",
         /// QWeather.
         Weather "weather",
-        /// Any program behind a type of the configuration.
-        Own "own",
+        /// The program behind any custom message type.
+        Custom "own",
     }
 
-    /// How a call of a source ended.
-    Outcome {
-        /// With an answer.
+    /// The outcome of an upstream call.
+    UpstreamOutcome {
+        /// An answer.
         Ok "ok",
-        /// No connection.
+        /// No connection to the upstream.
         Unreachable "unreachable",
         /// No answer in time.
         TooSlow "too_slow",
-        /// An HTTP status that says no.
+        /// An HTTP status other than success.
         Status "status",
-        /// An answer longer than allowed.
+        /// An answer over the size limit.
         TooLarge "too_large",
-        /// An answer that ended in the middle.
-        BrokeOff "broke_off",
-        /// An answer that can't be read.
+        /// An incomplete answer.
+        Interrupted "broke_off",
+        /// An invalid answer.
         Unreadable "unreadable",
-        /// Not called: it has failed several times in a row.
-        OutOfOrder "out_of_order",
-        /// Not called: as many calls as allowed are under way.
+        /// Not called, because the circuit breaker is open after repeated failures.
+        CircuitOpen "out_of_order",
+        /// Not called, because too many calls are in flight.
         Busy "busy",
-        /// The asker did not take the answer.
-        NotTaken "not_taken",
-        /// The request can't be made.
+        /// The client did not read the answer in time.
+        ClientTooSlow "not_taken",
+        /// The configured address or key is invalid.
         Misconfigured "misconfigured",
-        /// Nobody waited for the end: the asker had gone.
+        /// Cancelled, because the client disconnected.
         Abandoned "abandoned",
     }
 
-    /// What is measured: see [`Timed`](super::Timed).
+    /// An operation whose duration is measured; see [`OperationStats`](super::OperationStats).
     Operation {
         /// `chat_message`.
         Chat "chat_message",
@@ -263,25 +263,25 @@ labels! {
         Sing "sing",
         /// `dance`.
         Dance "dance",
-        /// Any type of the configuration.
-        Own "own",
+        /// Any custom message type.
+        Custom "own",
         /// `ping`.
         Ping "ping",
-        /// A message sent over REST, until it is on disk and announced.
+        /// A send over REST, until the message is durable and announced.
         Send "send",
-        /// A batch of changes made durable.
+        /// A commit of the store's writer.
         Commit "commit",
         /// A call of the language model.
         UpstreamChat "upstream_chat",
         /// A call of QWeather.
         UpstreamWeather "upstream_weather",
-        /// A call of a program behind a type of the configuration.
-        UpstreamOwn "upstream_own",
-        /// A name and a password checked.
+        /// A call of the program behind a custom message type.
+        UpstreamCustom "upstream_own",
+        /// A password log-in.
         LogIn "login",
     }
 
-    /// What a request is about.
+    /// The subject of an HTTP request.
     Route {
         /// `/api/auth`.
         Auth "auth",
@@ -297,23 +297,23 @@ labels! {
         Companion "companion",
         /// `/api/monitor`, `/metrics`, `/healthz`, `/readyz`.
         Monitor "monitor",
-        /// Handshakes of WebSockets.
+        /// WebSocket handshakes.
         WebSocket "websocket",
-        /// The page, and what does not exist.
+        /// The web pages, and unknown paths.
         Other "other",
     }
 
-    /// The hundreds of an HTTP status.
-    Class {
+    /// The class of an HTTP status.
+    StatusClass {
         /// 101, the handshake.
-        Switched "1xx",
+        Informational "1xx",
         /// 200 to 299.
-        Good "2xx",
+        Success "2xx",
         /// 300 to 399.
-        Elsewhere "3xx",
+        Redirection "3xx",
         /// 400 to 499.
-        Refused "4xx",
+        ClientError "4xx",
         /// 500 and above.
-        Failed "5xx",
+        ServerError "5xx",
     }
 }

@@ -1,22 +1,23 @@
-//! What is counted and measured: one struct for each concern, handed down from [`App`](crate::app::App).
+//! Metrics: one struct for each concern, passed down from [`App`](crate::app::App).
 //!
 //! # Invariants
-//! - Counting never waits: relaxed atomics only, no lock, no allocation. So it may stand where every message passes.
-//! - Every label's values are enumerated (`labels`), and all of them are there at 0 from the start: a client can't make up new
-//!   ones, and an alert on a rate sees the first event.
-//! - Nothing is counted twice: what a room knows anyway (connections, groups, what waits) is asked for at the moment of a look
-//!   ([`Look`]).
+//! - Recording never blocks: relaxed atomics only, no lock, no allocation. It may happen for every message.
+//! - The values of every label are enumerated (`labels`) and exposed from the start, at 0: a client can't create new ones, and an
+//!   alert on a rate sees the first event.
+//! - Nothing is counted twice: numbers that another module keeps anyway (connections, groups, pending messages) are read when
+//!   the page is rendered ([`Snapshot`]).
 //!
-//! `instrument` is counters and histograms, `labels` their labels, `of` what counts for which, `timed` how long things take, `process` what the system says,
-//! `expose` the page that a collector reads, in the format of `text`.
+//! `instruments` holds counters and histograms, `labels` their labels, `classify` the label of each wire type,
+//! `operation_stats` durations, `process` the resource usage of the process, `page` the metrics page and `exposition` its text
+//! format.
 
-mod expose;
-mod instrument;
+mod classify;
+mod exposition;
+mod instruments;
 mod labels;
-mod of;
+mod operation_stats;
+mod page;
 pub mod process;
-mod text;
-mod timed;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,185 +25,189 @@ use std::time::{Duration, Instant};
 use crate::core::time::Timestamp;
 use crate::wire::{Command, Event};
 
-pub use expose::{Group, Look};
-pub use instrument::{Counter, Histogram, Label, Labelled, Pairs};
-pub use labels::{Class, Ended, Fault, LogIn, Operation, Outcome, Received, Refused, Route, Sent, Upstream};
-pub use text::CONTENT_TYPE;
-pub use timed::Timed;
+pub use exposition::CONTENT_TYPE;
+pub use instruments::{Counter, CounterFamily, CounterMatrix, Histogram, Label};
+pub use labels::{
+    LogIn, Operation, Received, Refused, Route, Sent, SentError, SessionEnd, StatusClass, Upstream, UpstreamOutcome,
+};
+pub use operation_stats::OperationStats;
+pub use page::{GroupStats, Snapshot};
 
-/// Everything that is counted since the start.
+/// All metrics since the start.
 #[derive(Debug)]
 pub struct Metrics {
-    /// When that was.
+    /// The time of the start.
     pub started: Timestamp,
-    /// WebSockets.
+    /// WebSocket sessions.
     pub sessions: Sessions,
-    /// What goes through them.
+    /// Messages on these sessions.
     pub traffic: Traffic,
-    /// What waits for whom.
+    /// Queued messages.
     pub mailbox: Mailbox,
-    /// What was refused, by reason.
-    pub refused: Labelled<Refused>,
-    /// Log-ins by what they came to.
-    pub logins: Labelled<LogIn>,
-    /// Calls of upstreams, by how they ended.
-    pub upstreams: Pairs<Upstream, Outcome>,
-    /// HTTP.
+    /// Refusals, by reason.
+    pub refused: CounterFamily<Refused>,
+    /// Password log-ins, by result.
+    pub logins: CounterFamily<LogIn>,
+    /// Calls of upstreams, by outcome.
+    pub upstreams: CounterMatrix<Upstream, UpstreamOutcome>,
+    /// HTTP requests.
     pub http: Http,
-    /// Lines about refusals that the audit trail left out.
-    pub audit_left_out: Counter,
-    /// What the store's writer does.
+    /// Refusals that were left out of the audit trail.
+    pub audit_suppressed: Counter,
+    /// Commits of the store's writer.
     pub commits: Arc<Commits>,
-    /// By [`Operation`]; the place of `Commit` is in `commits`.
-    timed: Box<[Timed]>,
+    /// Indexed by [`Operation`]; the entry of `Commit` is unused, its statistics are in `commits`.
+    timed: Box<[OperationStats]>,
 }
 
-/// WebSockets.
+/// WebSocket sessions.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    /// Those that were let in.
+    /// Sessions that were accepted.
     pub started: Counter,
-    /// All that ended, those included that were refused right after the handshake.
-    pub ended: Labelled<Ended>,
+    /// Sessions that ended, including those that were refused right after the handshake.
+    pub ended: CounterFamily<SessionEnd>,
 }
 
-/// Messages, both ways.
+/// Messages in both directions.
 #[derive(Debug, Default)]
 pub struct Traffic {
-    /// From clients.
-    pub received: Labelled<Received>,
-    /// To clients.
-    pub sent: Labelled<Sent>,
-    /// `error` events among these.
-    pub faults: Labelled<Fault>,
-    /// Times a session that had missed something went back to the log.
+    /// Messages from clients.
+    pub received: CounterFamily<Received>,
+    /// Messages to clients.
+    pub sent: CounterFamily<Sent>,
+    /// `error` events among the messages to clients.
+    pub errors: CounterFamily<SentError>,
+    /// Returns to the log of sessions that had missed live messages.
     pub rereads: Counter,
 }
 
 impl Traffic {
-    /// Notes that `event` is written to a client.
-    pub fn says(&self, event: &Event) {
+    /// Counts an event that is written to a client.
+    pub fn record_sent(&self, event: &Event) {
         self.sent.inc(event.into());
         if let Event::Error { code, .. } = event {
-            self.faults.inc((*code).into());
+            self.errors.inc((*code).into());
         }
     }
 }
 
-/// What waits for whom.
+/// Queued messages.
 #[derive(Debug, Default)]
 pub struct Mailbox {
-    /// Messages taken.
+    /// Messages that were accepted.
     pub accepted: Counter,
-    /// Messages that their recipient has acknowledged; a broadcast counts for each user.
+    /// Messages that their recipient acknowledged; a broadcast counts once for each user.
     pub delivered: Counter,
-    /// Messages whose life ended before that.
+    /// Messages that expired before they were acknowledged.
     pub expired: Counter,
-    /// Pongs and acks that nobody had asked for.
-    pub strange_acks: Counter,
+    /// Pongs and acks that acknowledge no message in flight.
+    pub unmatched_acks: Counter,
 }
 
 /// HTTP requests.
 #[derive(Debug)]
 pub struct Http {
-    /// By what they are about and the class of the answer's status.
-    pub requests: Pairs<Route, Class>,
-    /// How long they took, until the answer's head was ready.
+    /// Requests by route and class of the status.
+    pub requests: CounterMatrix<Route, StatusClass>,
+    /// The time until the head of the response was ready, by route.
     durations: Box<[Histogram]>,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { requests: Pairs::default(), durations: Route::ALL.iter().map(|_| Histogram::of_durations()).collect() }
+        let durations = Route::ALL.iter().map(|_| Histogram::of_durations()).collect();
+        Self { requests: CounterMatrix::default(), durations }
     }
 }
 
 impl Http {
-    /// Notes an answered request.
-    pub fn answered(&self, route: Route, status: u16, took: Duration) {
-        self.requests.of(route).inc(Class::of(status));
-        self.duration(route).took(took);
+    /// Records a request that was answered with `status`.
+    pub fn record_response(&self, route: Route, status: u16, duration: Duration) {
+        self.requests.of(route).inc(StatusClass::of(status));
+        self.duration(route).observe_duration(duration);
     }
 
-    /// How long those about `route` took.
+    /// Returns the durations of requests for `route`.
     pub fn duration(&self, route: Route) -> &Histogram {
         &self.durations[route.index()]
     }
 }
 
-/// What the store's writer does. Made by the store, which comes before everything else.
+/// Commits of the store's writer. Created with the store, which is opened before everything else.
 #[derive(Debug)]
 pub struct Commits {
-    /// Flushing and syncing; a failure ends the server.
-    pub timed: Timed,
-    /// How many changes somebody waited for in one commit.
+    /// The durations of flush and sync; a failure ends the server.
+    pub timed: OperationStats,
+    /// The number of changes per commit for which a caller waited.
     pub batch: Histogram,
 }
 
 impl Default for Commits {
     fn default() -> Self {
-        Self { timed: Timed::new(Operation::Commit), batch: Histogram::of_sizes() }
+        Self { timed: OperationStats::new(Operation::Commit), batch: Histogram::of_sizes() }
     }
 }
 
 impl Metrics {
-    /// Everything at 0 but `commits`, which counts already.
+    /// Creates metrics at 0, except for `commits`, which the store updates already.
     pub fn new(commits: Arc<Commits>) -> Arc<Self> {
         Arc::new(Self {
             started: Timestamp::now(),
             sessions: Sessions::default(),
             traffic: Traffic::default(),
             mailbox: Mailbox::default(),
-            refused: Labelled::default(),
-            logins: Labelled::default(),
-            upstreams: Pairs::default(),
+            refused: CounterFamily::default(),
+            logins: CounterFamily::default(),
+            upstreams: CounterMatrix::default(),
             http: Http::default(),
-            audit_left_out: Counter::default(),
+            audit_suppressed: Counter::default(),
             commits,
-            timed: Operation::ALL.iter().map(|&operation| Timed::new(operation)).collect(),
+            timed: Operation::ALL.iter().map(|&operation| OperationStats::new(operation)).collect(),
         })
     }
 
-    /// How long `operation` takes.
-    pub fn timed(&self, operation: Operation) -> &Timed {
+    /// Returns the durations of `operation`.
+    pub fn timed(&self, operation: Operation) -> &OperationStats {
         match operation {
             Operation::Commit => &self.commits.timed,
             other => &self.timed[other.index()],
         }
     }
 
-    /// Every operation.
-    pub fn operations(&self) -> impl Iterator<Item = &Timed> {
+    /// Returns the durations of every operation.
+    pub fn operations(&self) -> impl Iterator<Item = &OperationStats> {
         Operation::ALL.iter().map(|&operation| self.timed(operation))
     }
 
-    /// Notes a call of an upstream that began at `began` and ended now. One that was not made (`OutOfOrder`, `Busy`) took no time.
-    pub fn called(&self, upstream: Upstream, outcome: Outcome, began: Instant) {
+    /// Records a call of an upstream that began at `began` and ended now. A call that was not made (`CircuitOpen`, `Busy`) has no
+    /// duration.
+    pub fn record_upstream_call(&self, upstream: Upstream, outcome: UpstreamOutcome, began: Instant) {
         self.upstreams.of(upstream).inc(outcome);
-        if !matches!(outcome, Outcome::OutOfOrder | Outcome::Busy) {
-            self.timed(upstream.into()).note(began.elapsed(), outcome == Outcome::Ok, Timestamp::now());
+        if !matches!(outcome, UpstreamOutcome::CircuitOpen | UpstreamOutcome::Busy) {
+            self.timed(upstream.into()).record(began.elapsed(), outcome == UpstreamOutcome::Ok, Timestamp::now());
         }
     }
 
-    /// Notes that `answer` to a command took from `began` until `now`.
-    pub fn handled(&self, asked: &Asked, answer: &Event, began: Instant, now: Timestamp) {
-        let well = !matches!(answer, Event::Error { .. });
-        self.timed(asked.operation).note_named(asked.own.as_deref(), began.elapsed(), well, now);
+    /// Records a command that was received at `began` and answered with `answer` at `now`.
+    pub fn record_command(&self, command: &MeasuredCommand, answer: &Event, began: Instant, now: Timestamp) {
+        let success = !matches!(answer, Event::Error { .. });
+        self.timed(command.operation).record_named(command.custom_type.as_deref(), began.elapsed(), success, now);
     }
 }
 
-/// What was asked for, as far as it matters here.
+/// The label of a command, kept while the command itself is consumed.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct MeasuredCommand {
     operation: Operation,
-    /// The type, where the configuration made it: for the log.
-    own: Option<String>,
+    /// The type of a custom message, for the log.
+    custom_type: Option<String>,
 }
 
-impl From<&Command> for Asked {
+impl From<&Command> for MeasuredCommand {
     fn from(command: &Command) -> Self {
-        let own = if let Command::Own { kind, .. } = command { Some(kind.clone()) } else { None };
-        Self { operation: command.into(), own }
+        let custom_type = if let Command::Custom { kind, .. } = command { Some(kind.clone()) } else { None };
+        Self { operation: command.into(), custom_type }
     }
 }
 
@@ -211,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_operation_has_its_own_place() {
+    fn timed_returns_the_statistics_of_its_operation() {
         let metrics = Metrics::new(Arc::default());
         for &operation in Operation::ALL {
             assert_eq!(metrics.timed(operation).operation(), operation);
@@ -219,13 +224,13 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_were_not_made_took_no_time() {
+    fn upstream_call_that_was_not_made_has_no_duration() {
         let metrics = Metrics::new(Arc::default());
-        for outcome in [Outcome::Ok, Outcome::TooSlow, Outcome::OutOfOrder] {
-            metrics.called(Upstream::Own, outcome, Instant::now());
+        for outcome in [UpstreamOutcome::Ok, UpstreamOutcome::TooSlow, UpstreamOutcome::CircuitOpen] {
+            metrics.record_upstream_call(Upstream::Custom, outcome, Instant::now());
         }
-        assert_eq!(metrics.upstreams.of(Upstream::Own).sum(), 3);
-        let timed = metrics.timed(Operation::UpstreamOwn);
+        assert_eq!(metrics.upstreams.of(Upstream::Custom).sum(), 3);
+        let timed = metrics.timed(Operation::UpstreamCustom);
         assert_eq!((timed.total(), timed.failures.get()), (2, 1));
     }
 }

@@ -1,0 +1,171 @@
+# The steps of .ci/run, each a function step_NAME. Sourced by .ci/run; `full` is set for the long forms.
+
+# In this order: what is quick and fails often comes first.
+steps=(toolchain format typos recipes lint test docs dependencies fuzz autobahn release units service dist package tarball page
+    conformance stress)
+
+# The programs that test the binary from outside.
+external=tests/external
+# The release binary, which step release makes.
+binary=target/release/qy-lty
+
+step_toolchain() {
+    local pinned minimum
+    pinned=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+    minimum=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    [[ "$pinned" == "$minimum"* ]] || { echo "rust-toolchain.toml has $pinned, Cargo.toml $minimum"; return 1; }
+    rustc --version | grep -F " $pinned "
+}
+
+step_format() {
+    cargo fmt --check
+    cargo fmt --check --manifest-path fuzz/Cargo.toml
+}
+
+step_typos() {
+    need_python typos==1.52.0
+    "$venv/bin/typos"
+}
+
+# Every step has a recipe in the justfile, which runs nothing but the step.
+step_recipes() {
+    local step
+    need_python rust-just==1.59.0
+    for step in "${steps[@]}"; do
+        "$venv/bin/just" --dry-run "$step" 2>&1 | grep -x ".ci/run $step" >/dev/null || { echo "the justfile has no recipe $step"; return 1; }
+    done
+    printf '%d recipes\n' "${#steps[@]}"
+}
+
+step_lint() {
+    cargo clippy --locked --all-targets -- -D warnings
+    cargo clippy --locked --features echo -- -D warnings
+}
+
+# The README's own command.
+step_test() {
+    grep -qx 'cargo test' README.md
+    cargo test
+}
+
+step_docs() {
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+}
+
+# Licences, bans, sources, advisories.
+step_dependencies() {
+    need_cargo cargo-deny 0.20.2
+    cargo deny --log-level error check licenses bans sources
+    if cargo deny --log-level off fetch db >/dev/null 2>&1; then
+        cargo deny --log-level error check advisories
+    else
+        skip "advisories: their database cannot be reached from here"
+    fi
+}
+
+step_fuzz() {
+    local target name seconds=${FUZZ_SECONDS:-${full:+600}}
+    if ! rustup toolchain list 2>/dev/null | grep nightly >/dev/null; then
+        skip "there is no nightly toolchain; cargo test has run the seeds (tests/it/security/corpus.rs)"
+        return
+    fi
+    need_cargo cargo-fuzz 0.13.2
+    for target in fuzz/fuzz_targets/*.rs; do
+        name=$(basename "$target" .rs)
+        mkdir "$scratch/$name"
+        quietly cargo +nightly fuzz run "$name" "$scratch/$name" "fuzz/corpus/$name" -- -max_total_time="${seconds:-30}"
+        printf '%s: %s\n' "$name" "$(tail -1 "$scratch/log")"
+    done
+}
+
+# The Autobahn suite, which is written in Python 2.
+step_autobahn() {
+    local python
+    python=$(python2)
+    if [ -z "$python" ]; then
+        skip "it needs Python 2.7; tests/it/security/frames.rs covers the same rules"
+        return
+    fi
+    quietly "$python" -m pip install --quiet --disable-pip-version-check virtualenv
+    quietly "$python" -m virtualenv --quiet "$scratch/autobahn"
+    quietly "$scratch/autobahn/bin/pip" install --quiet --disable-pip-version-check autobahntestsuite==0.8.2
+    cargo build --locked --features echo
+    bash $external/autobahn/run.sh target/debug/qy-lty "$scratch/autobahn/bin/wstest"
+    rm target/debug/qy-lty # it must not be mistaken for the program
+}
+
+step_release() {
+    local size
+    cargo build --locked --release
+    size=$(stat -c %s $binary)
+    printf 'the binary has %s bytes\n' "$size"
+    [ "$size" -lt 12000000 ]
+}
+
+# The units: no faults, exposure at most 1.2.
+step_units() {
+    need_debian systemd-analyze systemd systemd-nspawn systemd-container
+    mkdir "$scratch/units"
+    cp systemd/qy-lty.socket "$scratch/units"
+    sed "s|/usr/bin/qy-lty|$PWD/$binary|" systemd/qy-lty.service >"$scratch/units/qy-lty.service"
+    systemd-analyze verify --recursive-errors=no "$scratch"/units/qy-lty.{service,socket} 2>&1 | { if grep qy-lty; then exit 1; fi; }
+    systemd-analyze security --offline=true --threshold=12 --no-pager systemd/qy-lty.service | tail -1
+}
+
+# The units under a real systemd, in a container.
+step_service() {
+    bash $external/systemd/run.sh $binary | tee "$scratch/log"
+    note_skipped
+}
+
+# What is published: tarball, package, checksums and bill of materials, in target/dist.
+step_dist() {
+    need_cargo cargo-deb 3.8.0
+    bash .ci/dist.sh
+}
+
+# The package, from the first installation to the last purge.
+step_package() {
+    bash $external/package/run.sh target/dist/*.deb | tee "$scratch/log"
+    note_skipped
+}
+
+# The tarball, unpacked into an empty directory.
+step_tarball() {
+    bash $external/tarball/run.sh target/dist/*.tar.gz
+}
+
+# The page, in a browser.
+step_page() {
+    need_debian chromium chromium node nodejs npm npm
+    cp -r $external/page "$scratch/page"
+    (cd "$scratch/page" && npm install --silent --no-audit --no-fund)
+    node "$scratch/page/test.mjs" "$PWD/$binary" "$(command -v chromium)"
+}
+
+# The exchanges recorded from the original system.
+step_conformance() {
+    need_python -r $external/conformance/requirements.txt
+    PYTHON=$venv/bin/python bash $external/conformance/run.sh $binary --quiet
+}
+
+# The long forms of what cargo test runs in short: only with --full, or by name.
+step_stress() {
+    if [ -z "$full" ] && [ ${#chosen[@]} -gt 1 ]; then
+        skip "only with --full"
+        return
+    fi
+    QY_LTY_CRASH_CYCLES=${QY_LTY_CRASH_CYCLES:-200} integration crash
+    QY_LTY_POWER_TRIALS=${QY_LTY_POWER_TRIALS:-50} integration power_cut
+    PROPTEST_CASES=${PROPTEST_CASES:-3000} cargo test --locked --release --lib mailbox::
+}
+
+# One module of the integration tests, optimised.
+integration() { cargo test --locked --release --test it "$1::" -- --nocapture; }
+
+# Keeps in mind that a program, whose output is in the log, has skipped something.
+note_skipped() {
+    local reason
+    reason=$(sed -n 's/^SKIPPED: //p' "$scratch/log")
+    if [ -n "$reason" ]; then skipped+=("$current: $reason"); fi
+}

@@ -1,0 +1,198 @@
+//! The metrics page.
+
+use super::Metrics;
+use super::exposition::Page;
+use super::instruments::{Histogram, Label};
+use super::labels::{Operation, Route, Upstream};
+use super::process::Process;
+
+/// Values that other modules keep, read when the page is rendered.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// True while messages are accepted.
+    pub ready: bool,
+    /// Live WebSocket connections.
+    pub connections: usize,
+    /// The limit on these; 0: unlimited.
+    pub connections_limit: u32,
+    /// Open HTTP connections that are not (yet) a WebSocket.
+    pub http_connections: u32,
+    /// The limit on these; 0: unlimited.
+    pub http_connections_limit: u32,
+    /// The groups of users, of devices, and the group of all connections.
+    pub groups: [GroupStats; 3],
+    /// The number of times that a connection fell behind its groups.
+    pub lagged: u64,
+    /// Mailboxes with pending messages.
+    pub mailboxes: usize,
+    /// Pending messages.
+    pub messages: usize,
+    /// Bytes of pending messages.
+    pub bytes: u64,
+    /// The age of the oldest pending message, in seconds.
+    pub oldest_seconds: f64,
+    /// The size of the store on disk, in bytes.
+    pub store_bytes: u64,
+    /// Free disk space, in bytes.
+    pub free_bytes: u64,
+    /// The free disk space below which messages are refused.
+    pub min_free_bytes: u64,
+    /// The memory budget of caches and buffers, in bytes.
+    pub memory_budget: u64,
+    /// Resource usage of the process.
+    pub process: Process,
+}
+
+/// The groups of one kind.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct GroupStats {
+    /// The number of groups.
+    pub count: usize,
+    /// The members of all groups together.
+    pub members: usize,
+    /// The members of the largest group.
+    pub largest: usize,
+}
+
+/// The operations that are commands of clients.
+const COMMANDS: [Operation; 7] = [
+    Operation::Chat,
+    Operation::ChatReset,
+    Operation::Weather,
+    Operation::Sing,
+    Operation::Dance,
+    Operation::Custom,
+    Operation::Ping,
+];
+
+impl Metrics {
+    /// Renders the page from these metrics and `snapshot`.
+    pub fn expose(&self, snapshot: &Snapshot) -> String {
+        let mut page = Page::default();
+        self.process(&mut page, snapshot);
+        self.connections(&mut page, snapshot);
+        self.traffic(&mut page, snapshot);
+        self.mailbox(&mut page, snapshot);
+        self.answers(&mut page);
+        self.requests(&mut page);
+        page.finish()
+    }
+
+    fn process(&self, page: &mut Page, snapshot: &Snapshot) {
+        let (started, process) = (self.started.unix_micros() as f64 / 1e6, &snapshot.process);
+        page.gauges("build_info", "Always 1; the label holds the version.", "version", [(env!("CARGO_PKG_VERSION"), 1)]);
+        page.gauge("process_start_time_seconds", "Start time of the server, in seconds since 1970.", started);
+        page.gauge("process_resident_memory_bytes", "Resident memory.", process.resident);
+        page.gauge("memory_budget_bytes", "Memory budget of caches and buffers (storage.memory_budget).", snapshot.memory_budget);
+        page.counter("process_cpu_seconds_total", "Processor time.", process.cpu_seconds);
+        page.gauge("process_open_fds", "Open files and sockets.", process.open_fds);
+        page.gauge("process_max_fds", "Limit on open files and sockets.", process.max_fds);
+        page.gauge("ready", "1 while messages are accepted.", u8::from(snapshot.ready));
+        page.gauge("store_bytes", "Size of the store on disk.", snapshot.store_bytes);
+        page.gauge("disk_free_bytes", "Free space on the disk of the data directory.", snapshot.free_bytes);
+        page.gauge(
+            "disk_min_free_bytes",
+            "Free space below which messages are refused (storage.min_free_bytes).",
+            snapshot.min_free_bytes,
+        );
+    }
+
+    fn connections(&self, page: &mut Page, snapshot: &Snapshot) {
+        page.gauge("connections", "Live WebSocket connections.", snapshot.connections);
+        let limit = snapshot.connections_limit;
+        page.gauge("connections_limit", "Limit on WebSocket connections; 0: unlimited (limits.connections).", limit);
+        let (open, limit) = (snapshot.http_connections, snapshot.http_connections_limit);
+        page.gauge("http_connections", "Open HTTP connections that are not (yet) a WebSocket.", open);
+        let help = "Limit on these connections, beyond which further ones wait; 0: unlimited (limits.sockets).";
+        page.gauge("http_connections_limit", help, limit);
+        page.counter("sessions_started_total", "WebSocket sessions that were accepted.", self.sessions.started.get());
+        let ended = "WebSocket sessions that ended, by the close code sent; client: the client closed or vanished.";
+        page.counters("sessions_ended_total", ended, "code", self.sessions.ended.all());
+        page.counters("refused_total", "Refusals because of a limit, a rule or a shortage.", "reason", self.refused.all());
+        let kinds = || ["user", "device", "all"].into_iter().zip(snapshot.groups);
+        page.gauges("groups", "Groups with at least one member.", "kind", kinds().map(|(kind, g)| (kind, g.count)));
+        page.gauges("group_members", "Members of all groups of a kind.", "kind", kinds().map(|(kind, g)| (kind, g.members)));
+        let largest = kinds().map(|(kind, g)| (kind, g.largest));
+        page.gauges("group_members_max", "Members of the largest group of a kind.", "kind", largest);
+    }
+
+    fn traffic(&self, page: &mut Page, snapshot: &Snapshot) {
+        let traffic = &self.traffic;
+        page.counters("messages_received_total", "Messages from clients.", "type", traffic.received.all());
+        page.counters("messages_sent_total", "Messages written to clients' sockets.", "type", traffic.sent.all());
+        page.counters("errors_sent_total", "Error events written to clients' sockets.", "code", traffic.errors.all());
+        let lagged = "Times that a connection fell behind its groups; it misses the live messages in between.";
+        page.counter("lagged_total", lagged, snapshot.lagged);
+        let rereads = "Times that a connection that fell behind returned to the log.";
+        page.counter("log_rereads_total", rereads, traffic.rereads.get());
+    }
+
+    fn mailbox(&self, page: &mut Page, snapshot: &Snapshot) {
+        let mailbox = &self.mailbox;
+        page.counter("mailbox_accepted_total", "Queued messages that were accepted.", mailbox.accepted.get());
+        page.counter("mailbox_delivered_total", "Queued messages that were acknowledged.", mailbox.delivered.get());
+        page.counter("mailbox_expired_total", "Queued messages that expired unacknowledged.", mailbox.expired.get());
+        let unmatched = "Acknowledgements that match no message in flight.";
+        page.counter("mailbox_strange_acks_total", unmatched, mailbox.unmatched_acks.get());
+        page.gauge("queue_mailboxes", "Mailboxes with pending messages.", snapshot.mailboxes);
+        page.gauge("queue_messages", "Pending messages.", snapshot.messages);
+        page.gauge("queue_bytes", "Bytes of pending messages.", snapshot.bytes);
+        page.gauge("queue_oldest_seconds", "Age of the oldest pending message.", snapshot.oldest_seconds);
+        let commit = &self.commits.timed;
+        single(page, "commit_duration_seconds", "Duration of a commit: flush and sync.", &commit.durations);
+        single(page, "commit_batch_size", "Changes in a commit for which a caller waited.", &self.commits.batch);
+        page.counter("commit_failures_total", "Commits that failed; a failure ends the server.", commit.failures.get());
+        let send = &self.timed(Operation::Send).durations;
+        single(page, "send_duration_seconds", "Duration of a send over REST, until the message is durable and announced.", send);
+    }
+
+    fn answers(&self, page: &mut Page) {
+        self.durations_by(page, "handler_duration_seconds", "Duration of commands.", "command", COMMANDS.map(|o| (o.name(), o)));
+        let failures = COMMANDS.map(|o| (o.name(), self.timed(o).failures.get()));
+        page.counters("handler_failures_total", "Commands answered with an error.", "command", failures);
+        let upstreams = Upstream::ALL.iter().map(|&upstream| (upstream.name(), Operation::from(upstream)));
+        self.durations_by(page, "upstream_duration_seconds", "Duration of upstream calls.", "upstream", upstreams);
+        let calls = Upstream::ALL.iter().flat_map(|&upstream| {
+            self.upstreams.of(upstream).all().map(move |(outcome, count)| ([upstream.name(), outcome], count))
+        });
+        page.counter_matrix("upstream_calls_total", "Upstream calls, by outcome.", ["upstream", "outcome"], calls);
+        page.counters("logins_total", "Password log-ins, by result.", "result", self.logins.all());
+        let login = &self.timed(Operation::LogIn).durations;
+        single(page, "login_duration_seconds", "Duration of password log-ins.", login);
+        let slow = self.operations().map(|stats| (stats.operation().name(), stats.slow.get()));
+        page.counters("slow_operations_total", "Operations that took longer than a second.", "operation", slow);
+    }
+
+    fn requests(&self, page: &mut Page) {
+        let requests = Route::ALL
+            .iter()
+            .flat_map(|&route| self.http.requests.of(route).all().map(move |(class, count)| ([route.name(), class], count)));
+        page.counter_matrix("http_requests_total", "HTTP requests.", ["route", "status"], requests);
+        let labels: Vec<_> = Route::ALL.iter().map(|&route| ([("route", route.name())], self.http.duration(route))).collect();
+        let durations = labels.iter().map(|(labels, histogram)| (&labels[..], *histogram));
+        let help = "Duration of HTTP requests, until the head of the response is ready.";
+        page.histograms("http_request_duration_seconds", help, durations);
+        let help = "Refusals that were left out of the audit trail.";
+        page.counter("audit_lines_left_out_total", help, self.audit_suppressed.get());
+    }
+
+    /// Adds a histogram of the durations of each operation, distinguished by a label.
+    fn durations_by<'a>(
+        &self,
+        page: &mut Page,
+        name: &str,
+        help: &str,
+        label: &'a str,
+        operations: impl IntoIterator<Item = (&'a str, Operation)>,
+    ) {
+        let labels: Vec<_> =
+            operations.into_iter().map(|(value, operation)| ([(label, value)], &self.timed(operation).durations)).collect();
+        let durations = labels.iter().map(|(labels, histogram)| (&labels[..], *histogram));
+        page.histograms(name, help, durations);
+    }
+}
+
+/// Adds a histogram without labels.
+fn single(page: &mut Page, name: &str, help: &str, histogram: &Histogram) {
+    page.histograms(name, help, [(&[][..], histogram)]);
+}
