@@ -5,6 +5,8 @@
 //! Printed are the rate, the server's memory at its highest, and what the store takes before and after `qy-lty compact` beside
 //! what is in it. Ends with an error where memory was above the budget, or the store is above ten times what is in it.
 
+#![allow(clippy::missing_docs_in_private_items)]
+
 use std::error::Error;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -4,6 +4,8 @@
 //! its resident memory by their number. Then restarts it ten times on the same data and takes the time from `exec` to the
 //! first accepted connection. Both are printed; nothing is judged, since machines differ.
 
+#![allow(clippy::missing_docs_in_private_items)]
+
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -3,6 +3,8 @@
 //! A client connects and stops reading; 100,000 messages are queued for it; then it reads. Printed are the server's memory
 //! before, with everything waiting, and at its highest while the client catches up, and whether all came in order.
 
+#![allow(clippy::missing_docs_in_private_items)]
+
 use std::error::Error;
 use std::process::{Command, Stdio};
 use std::sync::Arc;

@@ -3,6 +3,8 @@
 //! Prints the yardstick (one thread that inserts, flushes and syncs in a loop, on the same disk), and then the server's rate
 //! and latency with 1, 16, 64 and 256 HTTP publishers, each waiting for the answer before the next send.
 
+#![allow(clippy::missing_docs_in_private_items)]
+
 use std::error::Error;
 use std::path::Path;
 use std::process::Stdio;

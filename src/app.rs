@@ -1,4 +1,4 @@
-//! What all parts share, in build order.
+//! The shared state of a server, in build order.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,49 +9,52 @@ use arc_swap::{ArcSwap, Guard};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::accounts::pairing::Pairings;
 use crate::admission::Admission;
 use crate::auth::Auth;
+use crate::auth::pairings::Pairings;
+use crate::change::Changes;
 use crate::config::Config;
 use crate::data_dir::{self, DataDirError};
 use crate::handlers::{Handlers, HandlersError};
 use crate::health::{Health, Prober};
 use crate::hub::Hub;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{self, Mailbox};
 use crate::store::{Store, StoreError, compact};
 use crate::telemetry::metrics::Metrics;
 
 /// The shared state of one running server.
 pub struct App {
-    /// What is counted and measured.
+    /// Counters and measurements.
     pub metrics: Arc<Metrics>,
-    /// What outlives the process.
+    /// The durable state, for reading.
     pub store: Store,
-    /// Who is who.
+    /// The way to change it.
+    pub changes: Changes,
+    /// Authentication.
     pub auth: Auth,
-    /// Devices that wait to be claimed.
+    /// Devices waiting to be paired.
     pub pairings: Pairings,
-    /// Who may connect.
+    /// Admission control.
     pub admission: Admission,
-    /// Who hears what.
+    /// Groups and presence.
     pub hub: Arc<Hub>,
-    /// What waits for whom.
+    /// Queued messages.
     pub mailbox: Mailbox,
-    /// Looks whether all of it works; ask [`App::health`].
+    /// Checks the health; use [`App::health`].
     prober: Prober,
-    /// Every session's task: stopping waits for them.
+    /// The tasks of all sessions: stopping waits for them.
     pub sessions: TaskTracker,
-    /// Cancelled when the server stops: nobody new gets in.
+    /// Cancelled when the server is stopping: no session starts after that.
     pub stopping: CancellationToken,
-    /// For the uptime.
+    /// The time of the start, for the uptime.
     pub started: Instant,
-    /// Where it listens, once it does: a command line that works on the data directory itself never does.
+    /// The address of the main listener, once there is one; a command that opens the data directory itself never has one.
     pub address: OnceLock<SocketAddr>,
     config: ArcSwap<Config>,
     handlers: ArcSwap<Handlers>,
 }
 
-/// Why there is nothing to share.
+/// An error of opening the application state.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The data directory can't be used.
@@ -66,8 +69,8 @@ pub enum OpenError {
 }
 
 impl App {
-    /// Opens what is in the data directory `data`, as [`data_dir::prepare`] returned it, and puts the parts together on top of it.
-    /// Blocks.
+    /// Opens the store in the data directory `data`, as [`data_dir::prepare`] returned it, and builds the state on top of it. Compacts
+    /// a wasteful store first. Blocks.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -75,12 +78,12 @@ impl App {
         data_dir::release_ballast_if_full(data);
         let (path, cache) = (data.join(data_dir::STORE_DIRECTORY), config.storage.cache_bytes());
         let mut store = Store::open_with(&path, cache)?;
-        if wasteful(&store, &config, data)? {
+        if is_wasteful(&store, &config, data)? {
             store.close()?;
-            drop(store); // else it is still open
+            drop(store); // closes its files
             match compact(&path) {
-                Ok(done) => tracing::info!(before = done.before, after = done.after, "the store was written anew"),
-                Err(error) => tracing::warn!(%error, "the store could not be written anew; it goes on as it was"),
+                Ok(done) => tracing::info!(before = done.before, after = done.after, "compacted the store"),
+                Err(error) => tracing::warn!(%error, "failed to compact the store; it is used as it is"),
             }
             store = Store::open_with(&path, cache)?;
         }
@@ -88,32 +91,34 @@ impl App {
         Ok(Self::new(config, store)?)
     }
 
-    /// Writes what is still only in memory, and closes the store.
+    /// Writes state that is only in memory, and closes the store.
     ///
     /// # Errors
     /// When the last flush fails.
     pub async fn close(self: Arc<Self>) -> Result<(), StoreError> {
         if let Err(error) = self.auth.sweep().await {
-            tracing::warn!(%error, "the last last_seen were not written");
+            tracing::warn!(%error, "failed to write the last times of use");
         }
         if let Err(error) = self.mailbox.sweep(true).await {
-            tracing::warn!(%error, "the last acknowledgements were not written");
+            tracing::warn!(%error, "failed to write the last acknowledgements");
         }
         tokio::task::spawn_blocking(move || self.store.close()).await.map_err(std::io::Error::other)?
     }
 
-    /// Puts the parts together on top of an open store. Blocks: it reads the log.
+    /// Builds the state on top of an open store. Blocks: it reads the message log.
     ///
     /// # Errors
-    /// When the log can't be read, or upstreams can't be set up.
+    /// A message log that can't be read, or upstreams that can't be set up.
     pub fn new(config: Config, store: Store) -> Result<Arc<Self>, HandlersError> {
         let hub = Hub::new(config.limits.group_buffer, config.group_bytes());
         let metrics = Metrics::new(store.commits().clone());
+        let changes = Changes::open(store.clone(), mailbox::settings(&config), metrics.clone())?;
         Ok(Arc::new(Self {
-            prober: Prober::new(store.clone(), hub.clone()),
-            mailbox: Mailbox::open(store.clone(), hub.clone(), &config, metrics.clone())?,
-            handlers: ArcSwap::from_pointee(Handlers::new(&config, store.clone(), &metrics)?),
-            auth: Auth::new(store.clone(), &config.limits, config.storage.max_concurrent_hashes()).map_err(StoreError::from)?,
+            prober: Prober::new(store.clone(), changes.clone(), hub.clone()),
+            mailbox: Mailbox::new(store.clone(), changes.clone(), hub.clone(), &config, metrics.clone()),
+            handlers: ArcSwap::from_pointee(Handlers::new(&config, store.clone(), changes.clone(), &metrics)?),
+            auth: Auth::new(store.clone(), changes.clone(), &config.limits, config.storage.max_concurrent_hashes())
+                .map_err(StoreError::from)?,
             pairings: Pairings::default(),
             admission: Admission::new(&config, metrics.clone()),
             hub,
@@ -122,27 +127,28 @@ impl App {
             stopping: CancellationToken::new(),
             started: Instant::now(),
             address: OnceLock::new(),
+            changes,
             store,
             config: ArcSwap::from_pointee(config),
         }))
     }
 
-    /// How the server does: looked at anew at most once a second, whoever asks.
+    /// Returns the health of the server, which is checked at most once a second.
     pub async fn health(&self) -> Health {
         self.prober.check(!self.stopping.is_cancelled(), self.mailbox.disk_ok()).await
     }
 
-    /// The settings in force. For a look; who needs them for longer clones the `Arc`, and keeps what has been.
+    /// Returns the current settings; clone the `Arc` to keep a snapshot.
     pub fn config(&self) -> Guard<Arc<Config>> {
         self.config.load()
     }
 
-    /// What the companion answers. For a look; a call that waits for an upstream clones the `Arc`, and ends on it.
+    /// Returns the current handlers; clone the `Arc` for a call that waits for an upstream, which ends with the handlers it began with.
     pub fn handlers(&self) -> Guard<Arc<Handlers>> {
         self.handlers.load()
     }
 
-    /// Takes up `config` and the `handlers` made for it: everybody goes by them from the next look on.
+    /// Applies `config` and the `handlers` made for it.
     pub fn reload(&self, config: Config, handlers: Handlers) {
         self.admission.reload(&config);
         self.auth.reload(&config.limits);
@@ -153,17 +159,17 @@ impl App {
     }
 }
 
-/// A store that has just been written takes no more than so many times what is in it.
-const FRESH: u64 = 10;
+/// The size of a store that has just been written, at most, as a multiple of the bytes of its records.
+const MAX_FRESH_STORE_RATIO: u64 = 10;
 
-/// Whether the store takes far more room than what is in it, and there is room for another one beside it.
-fn wasteful(store: &Store, config: &Config, data: &Path) -> Result<bool, StoreError> {
+/// Reports whether the store takes far more disk space than its records, and there is space for another store beside it.
+fn is_wasteful(store: &Store, config: &Config, data: &Path) -> Result<bool, StoreError> {
     let (disk, settings) = (store.disk_bytes()?, &config.storage);
     if settings.compact_ratio == 0 || disk < settings.compact_min_bytes {
         return Ok(false);
     }
     let (live, free) = (store.live_bytes()?, data_dir::free_bytes(data)?);
-    tracing::info!(disk, live, free, "bytes in the store and on the disk");
-    let room = free > live.saturating_mul(FRESH).saturating_add(settings.min_free_bytes);
-    Ok(room && disk > live.saturating_mul(settings.compact_ratio.into()))
+    tracing::info!(disk, live, free, "size of the store, of its records and of the free disk space");
+    let enough = free > live.saturating_mul(MAX_FRESH_STORE_RATIO).saturating_add(settings.min_free_bytes);
+    Ok(enough && disk > live.saturating_mul(settings.compact_ratio.into()))
 }

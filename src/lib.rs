@@ -27,13 +27,14 @@
 //! | `mailbox` | queued messages: append, commit, announce, read, acknowledge, expire |
 //! | `net` | listening sockets, TLS, client addresses, the redirect to HTTPS |
 //! | `admission` | rate limits, permits, origins |
-//! | `auth` | credential to caller: tokens, tickets, passwords, cookies |
+//! | `auth` | credential to caller: tokens, tickets, passwords, cookies, pairing codes |
 //! | `handlers` | answers to messages, one file a type; upstream clients |
 //! | `health` | checks behind `/healthz` and `/readyz` |
 //! | `app` | the shared state, in build order |
-//! | `accounts` | users, devices, tokens, pairing, revocation, policy |
+//! | `accounts` | users, devices, tokens, pairing, revocation, policy: each change is one call |
 //! | `http` | routes, requests, replies, errors |
-//! | `session` | one connection from handshake to close |
+//! | `session` | one connection's state: delivery, heartbeat, pending replies |
+//! | `ws` | WebSocket connections: handshake, socket, the task of each |
 //! | `api` | the REST resources, one file each |
 //! | `web` | the pages in the binary |
 //! | `control` | the socket that the command line uses |
@@ -71,6 +72,7 @@ mod store;
 mod telemetry;
 mod web;
 mod wire;
+mod ws;
 
 pub use api::ROUTES;
 pub use auth::Actor;

@@ -6,12 +6,12 @@ fn main() -> ExitCode {
     match qy_lty::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Our errors name their causes themselves; what only says what was being done does not.
-            let (said, cause) = (error.to_string(), error.root_cause().to_string());
-            if said.contains(&cause) {
-                eprintln!("qy-lty: {said}")
+            // This program's errors include their cause in their text; a context that was added to another error does not.
+            let (text, cause) = (error.to_string(), error.root_cause().to_string());
+            if text.contains(&cause) {
+                eprintln!("qy-lty: {text}")
             } else {
-                eprintln!("qy-lty: {said}: {cause}")
+                eprintln!("qy-lty: {text}: {cause}")
             }
             ExitCode::FAILURE
         }

@@ -11,8 +11,8 @@ use crate::http::count::Count;
 use crate::http::cross_origin::CrossOrigin;
 use crate::http::headers::Headers;
 use crate::http::{AsJson, mount};
-use crate::session::Connect;
 use crate::web;
+use crate::ws::Connect;
 
 /// The paths of the WebSocket (PROTOCOL section 2); each answers GET with an upgrade.
 pub const WEBSOCKET_PATHS: [&str; 3] = ["/ws/device", "/ws/device/token/{token}", "/ws/device/{user_id:num}"];
@@ -25,7 +25,7 @@ pub fn service(app: &Arc<App>) -> Service {
     }
     #[cfg(feature = "echo")]
     {
-        root = root.push(Router::with_path(crate::session::ECHO_PATH).get(crate::session::Echo(app.clone())));
+        root = root.push(Router::with_path(crate::ws::ECHO_PATH).get(crate::ws::Echo(app.clone())));
     }
     root = web::routes(root);
     root = mount(root, app, api::ROUTES, false);

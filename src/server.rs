@@ -1,4 +1,4 @@
-//! A server's life: from the first listener to the last flush.
+//! Running a server: from the first listener to the last flush.
 
 use std::future::Future;
 use std::io;
@@ -15,12 +15,12 @@ use salvo::server::ServerHandle;
 use salvo::{Server, Service};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::admission::connection_gate::{ConnectionGate, Policy};
+use crate::admission::connection_gate::{ConnectionGate, ListenerPolicy};
 use crate::app::{App, OpenError};
 use crate::auth::AuthError;
 use crate::config::Config;
@@ -35,57 +35,57 @@ use crate::store::StoreError;
 use crate::wire::CloseCode;
 use crate::{api, routes};
 
-/// How long the head of a request may be, and an HTTP connection's read buffer, before it is answered 431. What comes with the
-/// read that reaches this still counts: a head of up to twice the length may get through.
-const HEAD_BYTES: usize = 32 * 1024;
-/// How long stopping waits for sessions to drain and requests to finish; then they are cut.
+/// The length of a request's head, and of an HTTP connection's read buffer, beyond which the response is 431. The data of the read
+/// that reaches this length still counts: a head of up to twice the length may be accepted.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// The longest wait for sessions to drain and requests to finish when stopping; then they are cut off.
 const STOP_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Why the server could not start or did not end well. Prints as one plain sentence.
+/// An error of starting, running or stopping a server. Prints as one plain sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The data directory, or what is in it, can't be used.
+    /// The data directory, or its content, can't be used.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The store can't be closed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The disk failed while serving: what was answered before is safe, and nothing was answered after.
-    #[error("the disk failed; restart once it is well")]
+    /// A write to the disk failed while serving: everything acknowledged before is safe, and nothing was acknowledged after.
+    #[error("a write to the disk failed; repair the disk and restart")]
     DiskFailed,
-    /// The first administrator could not be made.
-    #[error("the first administrator could not be created: {0}")]
+    /// The first administrator can't be created.
+    #[error("failed to create the first administrator: {0}")]
     FirstAdmin(#[from] AuthError),
     /// The certificate can't be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The address that only redirects can't be had.
+    /// The address of the redirect can't be bound.
     #[error("can't listen on {at} (tls.redirect): {source}")]
     Redirect {
-        /// As configured.
+        /// The configured address.
         at: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The address for collectors can't be had.
+    /// The address for `/metrics` can't be bound.
     #[error("can't listen on {at} (metrics.listen): {source}")]
     Metrics {
-        /// As configured.
+        /// The configured address.
         at: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The socket failed.
-    #[error("listening failed: {0}")]
+    /// A listening socket failed.
+    #[error("a listener failed: {0}")]
     Listen(#[from] io::Error),
 }
 
-/// Runs the server on `listeners`, of which the main one alone will do, until `shutdown` is ready, then stops it in order: nobody
-/// new, 1001 to every session, drained, flushed. `admin_password` is the first administrator's on an empty data directory; without
-/// one a random password is made and printed. What comes through `reloads` is taken up while serving.
+/// Runs the server on `listeners`, of which only the main one is required, until `shutdown` is ready. Then it stops in order: accepts
+/// nothing new, closes every session with 1001, drains and flushes. `admin_password` is the first administrator's on an empty data
+/// directory; without one a random password is generated and printed. Configurations from `reloads` are applied while serving.
 ///
 /// # Errors
-/// [`ServeError`], before anything is served or when the end was not clean.
+/// [`ServeError`], before anything is served or when stopping was not clean.
 pub async fn serve(
     config: Config,
     admin_password: Option<String>,
@@ -94,36 +94,45 @@ pub async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     let data = data_dir::prepare(&config.server.data_dir).map_err(OpenError::from)?;
-    let mut helpers = JoinSet::new(); // ends what it holds when it is dropped
-    let patience = helpers.spawn(systemd::starting());
+    let mut background = JoinSet::new(); // aborts its tasks when it is dropped
+    let starting = background.spawn(systemd::starting());
     let place = data.clone();
     let app = tokio::task::spawn_blocking(move || App::open(config, &place)).await.map_err(io::Error::other)??;
-    patience.abort();
-    let mut serving = Serving::begin(app, &data, helpers, listeners.into(), admin_password, reloads).await?;
+    starting.abort();
+    let mut serving = Serving::start(app, &data, background, listeners.into(), admin_password, reloads).await?;
     let disk_failed = tokio::select! {
         () = shutdown => false,
         () = serving.app.store.failed() => true,
-        ended = &mut serving.main => return Err(ServeError::Listen(io::Error::other(format!("the server ended: {ended:?}")))),
+        ended = &mut serving.main => return Err(ServeError::Listen(io::Error::other(format!("the main listener ended: {}", describe(ended))))),
     };
-    serving.end(disk_failed).await
+    serving.stop(disk_failed).await
 }
 
-/// A server that serves.
+/// Describes the unexpected end of the main listener's task.
+fn describe(ended: Result<io::Result<()>, JoinError>) -> String {
+    match ended {
+        Ok(Ok(())) => "it stopped accepting".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// A running server.
 struct Serving {
     app: Arc<App>,
-    /// To stop who listens at the main address.
+    /// Stops the main listener.
     handle: ServerHandle,
     main: AbortOnDropHandle<io::Result<()>>,
-    helpers: JoinSet<()>,
+    background: JoinSet<()>,
     control: Option<ControlServer>,
 }
 
 impl Serving {
-    /// Begins everything, and tells systemd.
-    async fn begin(
+    /// Starts everything, and notifies systemd.
+    async fn start(
         app: Arc<App>,
         data: &Path,
-        mut helpers: JoinSet<()>,
+        mut background: JoinSet<()>,
         listeners: Listeners,
         admin_password: Option<String>,
         reloads: mpsc::Receiver<Reload>,
@@ -132,7 +141,7 @@ impl Serving {
         listen::tune(&http)?;
         let address = http.local_addr()?;
         let tls = open_tls(&app.config(), data, address).await?;
-        // All that can be missing comes first: an address that is taken shall not leave an administrator behind.
+        // First everything that may be unavailable: an address in use must not leave an administrator behind.
         let redirect = match (redirect, app.config().tls.redirect) {
             (None, Some(at)) => Some(listen::bind(at).map_err(|source| ServeError::Redirect { at, source })?),
             (given, _) => given.filter(|_| tls.is_some()),
@@ -142,9 +151,9 @@ impl Serving {
             (given, _) => given,
         };
         first_start::ensure_admin(&app, admin_password, address, tls.as_ref().map(Tls::fingerprint).as_deref()).await?;
-        helpers.spawn(sweep::run(app.clone()));
-        let (look, looks) = mpsc::channel(1);
-        let look = tls.is_some().then_some(look);
+        background.spawn(sweep::run(app.clone()));
+        let (read_files, requests) = mpsc::channel(1);
+        let read_files = tls.is_some().then_some(read_files);
         let _ = app.address.set(address);
         let control = control(&app, data).await;
         let plain = TcpAcceptor::try_from(http)?;
@@ -152,39 +161,39 @@ impl Serving {
             None => server(plain, &app, routes::service(&app)),
             Some(tls) => {
                 let acceptor = RustlsAcceptor::new(plain, tls.current(), CancellationToken::new());
-                helpers.spawn(tls.follow(looks));
+                background.spawn(tls.follow(requests));
                 server(acceptor, &app, routes::service(&app))
             }
         };
         let main = AbortOnDropHandle::new(tokio::spawn(main));
-        if let Some(from) = redirect {
-            let (_, redirecting) = server(TcpAcceptor::try_from(from)?, &app, redirect::service(address.port()));
-            helpers.spawn(async move { drop(redirecting.await) });
+        if let Some(listener) = redirect {
+            let (_, redirecting) = server(TcpAcceptor::try_from(listener)?, &app, redirect::service(address.port()));
+            background.spawn(async move { drop(redirecting.await) });
         }
-        if let Some(from) = metrics {
-            helpers.spawn(collect(&app, from)?);
+        if let Some(listener) = metrics {
+            background.spawn(serve_metrics(&app, listener)?);
         }
         tracing::info!(%address, data = %data.display(), version = env!("CARGO_PKG_VERSION"), "serving");
         systemd::ready(address);
-        helpers.spawn(systemd::watch(app.clone(), address));
-        helpers.spawn(reload::run(app.clone(), look, reloads)); // not before systemd has heard that all is up
-        Ok(Self { app, handle, main, helpers, control })
+        background.spawn(systemd::watch(app.clone(), address));
+        background.spawn(reload::run(app.clone(), read_files, reloads)); // only after systemd was notified that the start is complete
+        Ok(Self { app, handle, main, background, control })
     }
 
-    /// Ends everything, in order.
-    async fn end(mut self, disk_failed: bool) -> Result<(), ServeError> {
-        self.app.stopping.cancel(); // a session that is just starting looks at this once it is listed
+    /// Stops everything, in order.
+    async fn stop(mut self, disk_failed: bool) -> Result<(), ServeError> {
+        self.app.stopping.cancel(); // a session that is starting checks this once it is registered
         systemd::stopping();
         tracing::info!(connections = self.app.hub.presence().count(), "stopping");
         self.handle.stop_graceful(STOP_TIMEOUT);
-        // All at once: whatever hangs, the end comes after one such time.
+        // At the same time: whatever hangs, stopping takes one timeout.
         let control = async {
             if let Some(control) = self.control {
                 control.stop().await;
             }
         };
         let ((), (), served) = tokio::join!(stop_sessions(&self.app), control, timeout(STOP_TIMEOUT, self.main));
-        self.helpers.shutdown().await;
+        self.background.shutdown().await;
         let closed = self.app.close().await;
         if disk_failed {
             return Err(ServeError::DiskFailed); // the cause is in the log
@@ -193,18 +202,18 @@ impl Serving {
         tracing::info!("stopped");
         match served {
             Ok(Ok(outcome)) => Ok(outcome?),
-            _ => Ok(()), // cut off at the deadline: said in the log by Salvo, and no reason to fail
+            _ => Ok(()), // cut off after the timeout: logged by Salvo, and no reason to fail
         }
     }
 }
 
-/// The control socket, where it can be served: without it the server serves all the same.
+/// Serves the control socket; `None` where that fails, since the server can run without it.
 async fn control(app: &Arc<App>, data: &Path) -> Option<ControlServer> {
     let served = ControlServer::serve(app, data).await;
-    served.inspect_err(|error| tracing::warn!(%error, "no socket in the data directory: commands can't reach this server")).ok()
+    served.inspect_err(|error| tracing::warn!(%error, "failed to create the control socket in the data directory; commands can't reach this server")).ok()
 }
 
-/// Reads, or makes, the certificate, where the configuration asks for one.
+/// Opens the configured certificate, or the self-signed one; `None` where TLS is off.
 async fn open_tls(config: &Config, data: &Path, listen: SocketAddr) -> Result<Option<Tls>, ServeError> {
     if !config.tls.enabled() {
         return Ok(None);
@@ -215,33 +224,33 @@ async fn open_tls(config: &Config, data: &Path, listen: SocketAddr) -> Result<Op
     Ok(Some(opened))
 }
 
-/// Serves `service` to whom `acceptor` brings, within the door's seats and deadlines.
+/// Serves `service` on `acceptor`, within the permits and timeouts of the connection gate.
 fn server<A>(acceptor: A, app: &App, service: Service) -> (ServerHandle, BoxFuture<'static, io::Result<()>>)
 where
     A: Acceptor + Send + 'static,
 {
-    let mut server = Server::new(acceptor).fuse_policy(Policy::new(app.admission.gate.clone()));
-    server.http1_mut().max_buf_size(HEAD_BYTES);
+    let mut server = Server::new(acceptor).fuse_policy(ListenerPolicy::new(app.admission.gate.clone()));
+    server.http1_mut().max_buf_size(MAX_HEAD_BYTES);
     let handle = server.handle();
     (handle, Box::pin(server.try_serve(service)))
 }
 
-/// Serves `/metrics` alone, without log-in. With seats of its own: a flood at the main listener is what must be seen from afar.
-fn collect(app: &Arc<App>, listener: TcpListener) -> io::Result<impl Future<Output = ()> + use<>> {
-    tracing::info!(address = %listener.local_addr()?, "metrics for anyone");
+/// Serves `/metrics` alone, without login. It has permits of its own, so that the metrics show a flood at the main listener.
+fn serve_metrics(app: &Arc<App>, listener: TcpListener) -> io::Result<impl Future<Output = ()> + use<>> {
+    tracing::info!(address = %listener.local_addr()?, "serving metrics without login");
     let gate = ConnectionGate::new(&app.config(), app.admission.proxies.clone(), app.metrics.clone());
-    let policy = Policy::new(Arc::new(gate));
+    let policy = ListenerPolicy::new(Arc::new(gate));
     let mut server = Server::new(TcpAcceptor::try_from(listener)?).fuse_policy(policy);
-    server.http1_mut().max_buf_size(HEAD_BYTES);
+    server.http1_mut().max_buf_size(MAX_HEAD_BYTES);
     let service = api::collector(app);
     Ok(async move { drop(server.try_serve(service).await) })
 }
 
-/// Ends every session with 1001 and waits until they have drained, or the deadline.
+/// Closes every session with 1001 and waits until they have drained, or for the timeout.
 async fn stop_sessions(app: &Arc<App>) {
     app.hub.presence().close_where(CloseCode::GoingAway, |_| true);
     app.sessions.close();
     if timeout(STOP_TIMEOUT, app.sessions.wait()).await.is_err() {
-        tracing::warn!(left = app.sessions.len(), "sessions were cut off");
+        tracing::warn!(sessions = app.sessions.len(), "cut off sessions that did not drain in time");
     }
 }

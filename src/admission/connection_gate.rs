@@ -1,6 +1,6 @@
-//! Who may hold a socket open without being a WebSocket: seats for plain HTTP connections, taken before the first byte is
-//! read, with deadlines for everything a stranger could be slow at. A connection that becomes a WebSocket gives its seat back:
-//! from then on the session's own seats and deadlines hold.
+//! Limits for plain HTTP connections: permits, acquired before the first byte is read, and timeouts for everything that an
+//! unauthenticated client could delay. A connection that becomes a WebSocket returns its permits: from then on the session's own
+//! permits and timeouts apply.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,120 +14,123 @@ use salvo::conn::ConnCtrl;
 use salvo::fuse::{ArcConnObserver, ConnObserver, FuseAction, FuseConfig, FuseInfo, FusePolicy};
 
 use super::net_key::NetKey;
-use super::permits::{Gate, Pass, Permit, Permits};
+use super::permits::{Permit, Permits, SharedPermit, SharedPermits};
 use crate::config::{Config, Limits};
 use crate::net::client_addr::Proxies;
 use crate::telemetry::metrics::{Metrics, Refused};
 
-/// How long an HTTP connection may be idle between bytes, or its reader slow.
-const STALL: Duration = Duration::from_secs(75);
-/// How long a TLS handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// The longest time in which an HTTP connection may transfer nothing, in either direction.
+const STALL_TIMEOUT: Duration = Duration::from_secs(75);
+/// The longest duration of a TLS handshake.
+const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The seats and the deadlines; one for all listeners.
+/// The permits and timeouts of plain HTTP connections, shared by all listeners.
 pub struct ConnectionGate {
-    all: Arc<Gate>,
+    total: Arc<SharedPermits>,
     by_address: Permits<NetKey>,
     proxies: Arc<ArcSwap<Proxies>>,
-    deadlines: ArcSwap<FuseConfig>,
+    timeouts: ArcSwap<FuseConfig>,
     metrics: Arc<Metrics>,
 }
 
 impl ConnectionGate {
-    /// As configured.
+    /// Creates the gate with the configured limits.
     pub fn new(config: &Config, proxies: Arc<ArcSwap<Proxies>>, metrics: Arc<Metrics>) -> Self {
         Self {
-            all: Gate::new(config.limits.sockets),
+            total: SharedPermits::new(config.limits.sockets),
             by_address: Permits::new(config.limits.sockets_per_address()),
             proxies,
-            deadlines: ArcSwap::from_pointee(deadlines(&config.limits)),
+            timeouts: ArcSwap::from_pointee(timeouts(&config.limits)),
             metrics,
         }
     }
 
-    /// Open connections that are no WebSocket (yet). When they are as many as there may be, others wait unheard.
+    /// Returns the number of open connections that are not WebSockets (yet). At the limit, further ones wait in the listener's queue.
     pub fn connections(&self) -> u32 {
-        self.all.taken()
+        self.total.in_use()
     }
 
-    /// Takes up other limits; connections that are there keep their deadlines.
+    /// Applies other limits; open connections keep their timeouts.
     pub(super) fn reload(&self, limits: &Limits) {
-        self.all.set(limits.sockets);
-        self.by_address.set(limits.sockets_per_address());
-        self.deadlines.store(Arc::new(deadlines(limits)));
+        self.total.set_limit(limits.sockets);
+        self.by_address.set_limit(limits.sockets_per_address());
+        self.timeouts.store(Arc::new(timeouts(limits)));
     }
 }
 
-fn deadlines(limits: &Limits) -> FuseConfig {
+fn timeouts(limits: &Limits) -> FuseConfig {
     let seconds = |n: u32| Duration::from_secs(n.into());
     FuseConfig::default()
-        .with_tls_handshake_timeout(HANDSHAKE)
+        .with_tls_handshake_timeout(TLS_HANDSHAKE_TIMEOUT)
         .with_http1_header_timeout(seconds(limits.head_seconds))
         .with_request_body_timeout(seconds(limits.body_seconds))
-        .with_connection_idle_timeout(STALL)
-        .with_write_stall_timeout(STALL)
+        .with_connection_idle_timeout(STALL_TIMEOUT)
+        .with_write_stall_timeout(STALL_TIMEOUT)
 }
 
-/// What one plain HTTP connection holds.
-struct Held {
-    _one_of_all: Pass,
-    _one_of_address: Option<Permit<NetKey>>,
+/// The permits of one plain HTTP connection.
+struct ConnectionPermits {
+    _total: SharedPermit,
+    _of_address: Option<Permit<NetKey>>,
 }
 
-/// The guard at one listener, whose accepting is one loop: a connection is judged, then observed, then the next one comes.
-pub struct Policy {
+/// The policy of one listener. A listener accepts in one loop: for each connection `decide` runs, then `observe`, before the next
+/// connection is accepted.
+pub struct ListenerPolicy {
     gate: Arc<ConnectionGate>,
-    judged: Mutex<Option<Held>>,
+    /// The permits of the connection between `decide` and `observe`.
+    accepted: Mutex<Option<ConnectionPermits>>,
 }
 
-impl Policy {
-    /// For one listener.
+impl ListenerPolicy {
+    /// Creates the policy of one listener.
     pub fn new(gate: Arc<ConnectionGate>) -> Self {
-        Self { gate, judged: Mutex::default() }
+        Self { gate, accepted: Mutex::default() }
     }
 }
 
 #[async_trait]
-impl FusePolicy for Policy {
+impl FusePolicy for ListenerPolicy {
     async fn decide(&self, info: &FuseInfo) -> FuseAction {
         let peer = info.remote_addr.ip();
-        // A proxy brings many clients; they are counted one by one where they become WebSockets.
+        // A proxy connects for many clients, which are counted one by one when they become WebSockets.
         let counted = peer.filter(|&address| !self.gate.proxies.load().trusts(address));
-        let one_of_address = match counted.map(|address| self.gate.by_address.take(address.into())) {
-            Some(None) => {
-                self.gate.metrics.refused.inc(Refused::SocketsOfAddress);
-                tracing::debug!(peer = ?info.remote_addr, "refused: too many HTTP connections of this address");
-                return FuseAction::Reject;
-            }
-            Some(seat) => seat,
+        let of_address = match counted {
             None => None,
+            Some(address) => {
+                let Some(permit) = self.gate.by_address.try_acquire(address.into()) else {
+                    self.gate.metrics.refused.inc(Refused::SocketsOfAddress);
+                    tracing::debug!(%address, "refused: too many HTTP connections from this address");
+                    return FuseAction::Reject;
+                };
+                Some(permit)
+            }
         };
-        // All taken: who comes now waits in the listener's queue until a deadline frees a seat.
-        let one_of_all = self.gate.all.enter().await;
-        let held = Held { _one_of_all: one_of_all, _one_of_address: one_of_address };
-        *self.judged.lock() = Some(held);
-        FuseAction::Accept(**self.gate.deadlines.load())
+        // At the limit, further connections wait in the listener's queue until a timeout frees a permit.
+        let total = self.gate.total.acquire().await;
+        *self.accepted.lock() = Some(ConnectionPermits { _total: total, _of_address: of_address });
+        FuseAction::Accept(**self.gate.timeouts.load())
     }
 
     fn observe(&self, _: &FuseInfo, ctrl: &ConnCtrl) -> Option<ArcConnObserver> {
-        let held = self.judged.lock().take()?;
-        Some(Arc::new(Seated { held: Mutex::new(Some(held)), plain: AtomicBool::new(true), ctrl: ctrl.clone() }))
+        let permits = self.accepted.lock().take()?;
+        Some(Arc::new(PermitHolder { permits: Mutex::new(Some(permits)), plain: AtomicBool::new(true), ctrl: ctrl.clone() }))
     }
 }
 
-/// Lives as long as the connection, and holds its seats as long as that is plain HTTP.
-struct Seated {
-    held: Mutex<Option<Held>>,
+/// Exists as long as the connection, and holds its permits while that is plain HTTP.
+struct PermitHolder {
+    permits: Mutex<Option<ConnectionPermits>>,
     plain: AtomicBool,
     ctrl: ConnCtrl,
 }
 
-impl ConnObserver for Seated {
+impl ConnObserver for PermitHolder {
     fn on_write(&self, _: usize) {
-        // The answer to a handshake is written after its timeouts were relaxed: a WebSocket from here on.
+        // The response to a handshake is written after the timeouts were relaxed: a WebSocket from here on.
         if self.plain.load(Ordering::Relaxed) && self.ctrl.is_relaxed() {
             self.plain.store(false, Ordering::Relaxed);
-            drop(self.held.lock().take());
+            drop(self.permits.lock().take());
         }
     }
 }
@@ -143,14 +146,14 @@ mod tests {
         FuseInfo { trans_proto: TransProto::Tcp, remote_addr: at.into(), local_addr: at.into() }
     }
 
-    fn policy(change: impl FnOnce(&mut Config)) -> Policy {
+    fn policy(change: impl FnOnce(&mut Config)) -> ListenerPolicy {
         let mut config = Config::default();
         change(&mut config);
         let proxies = Arc::new(ArcSwap::from_pointee(Proxies::new(&config.server)));
-        Policy::new(Arc::new(ConnectionGate::new(&config, proxies, Metrics::new(Arc::default()))))
+        ListenerPolicy::new(Arc::new(ConnectionGate::new(&config, proxies, Metrics::new(Arc::default()))))
     }
 
-    async fn come(policy: &Policy, address: [u8; 4]) -> Option<(ArcConnObserver, ConnCtrl)> {
+    async fn connect(policy: &ListenerPolicy, address: [u8; 4]) -> Option<(ArcConnObserver, ConnCtrl)> {
         let (info, ctrl) = (from(address), ConnCtrl::new());
         match policy.decide(&info).await {
             FuseAction::Accept(_) => policy.observe(&info, &ctrl).map(|observer| (observer, ctrl)),
@@ -159,27 +162,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn seats_are_by_address_and_a_websocket_gives_its_back() {
+    async fn permits_are_per_address_and_returned_by_a_websocket() {
         let policy = policy(|c| c.limits.sockets_per_address = Some(2));
-        let (one, ctrl) = come(&policy, [192, 0, 2, 1]).await.unwrap();
-        let two = come(&policy, [192, 0, 2, 1]).await.unwrap();
-        assert!(come(&policy, [192, 0, 2, 1]).await.is_none());
-        assert!(come(&policy, [192, 0, 2, 2]).await.is_some());
+        let (one, ctrl) = connect(&policy, [192, 0, 2, 1]).await.unwrap();
+        let two = connect(&policy, [192, 0, 2, 1]).await.unwrap();
+        assert!(connect(&policy, [192, 0, 2, 1]).await.is_none());
+        assert!(connect(&policy, [192, 0, 2, 2]).await.is_some());
         one.on_write(1);
-        assert!(come(&policy, [192, 0, 2, 1]).await.is_none(), "an ordinary answer");
+        assert!(connect(&policy, [192, 0, 2, 1]).await.is_none(), "an ordinary response");
         ctrl.relax_timeouts();
         one.on_write(1);
-        let three = come(&policy, [192, 0, 2, 1]).await.unwrap();
-        assert!(come(&policy, [192, 0, 2, 1]).await.is_none());
+        let three = connect(&policy, [192, 0, 2, 1]).await.unwrap();
+        assert!(connect(&policy, [192, 0, 2, 1]).await.is_none());
         drop((two, three));
-        assert!(come(&policy, [192, 0, 2, 1]).await.is_some(), "seats go with the connection");
+        assert!(connect(&policy, [192, 0, 2, 1]).await.is_some(), "permits are returned with the connection");
     }
 
     #[tokio::test]
-    async fn when_all_are_taken_the_next_waits() {
+    async fn connection_beyond_the_limit_waits() {
         let policy = policy(|c| c.limits.sockets = 1);
-        let first = come(&policy, [192, 0, 2, 1]).await.unwrap();
-        let mut next = std::pin::pin!(come(&policy, [192, 0, 2, 2]));
+        let first = connect(&policy, [192, 0, 2, 1]).await.unwrap();
+        let mut next = std::pin::pin!(connect(&policy, [192, 0, 2, 2]));
         assert!(futures_util::poll!(next.as_mut()).is_pending());
         assert_eq!(policy.gate.connections(), 1);
         drop(first);
@@ -188,12 +191,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn proxies_are_not_counted() {
+    async fn connections_of_proxies_are_not_counted() {
         let policy = policy(|c| {
             c.limits.sockets_per_address = Some(1);
             c.server = toml::from_str("trusted_proxies = [\"192.0.2.1\"]").unwrap();
         });
-        let both = (come(&policy, [192, 0, 2, 1]).await, come(&policy, [192, 0, 2, 1]).await);
+        let both = (connect(&policy, [192, 0, 2, 1]).await, connect(&policy, [192, 0, 2, 1]).await);
         assert!(both.0.is_some() && both.1.is_some());
     }
 }

@@ -21,46 +21,47 @@ use crate::telemetry::metrics::Metrics;
 
 pub use net_key::NetKey;
 pub use permits::{Permit, Permits};
-pub use rates::{Penalty, Rate};
+pub use rates::{BlockingRateLimit, RateLimit};
 
-/// How many refusals a minute the audit trail names for one address; the others are counted.
-const REFUSAL_LINES: u32 = 30;
+/// The number of refusals a minute that the audit trail records for one address; the others are counted.
+const REFUSAL_LINES_PER_MINUTE: u32 = 30;
 
-/// The state of the admission.
+/// The limits, the allowed origins and the trusted proxies.
 pub struct Admission {
-    /// Live connections in all.
+    /// WebSocket connections in total.
     pub total: Permits<()>,
-    /// Live connections by address.
+    /// WebSocket connections by address.
     pub by_address: Permits<NetKey>,
-    /// Live connections by user.
+    /// WebSocket connections by user.
     pub by_user: Permits<UserId>,
     /// WebSocket handshakes by address.
-    pub connects: Rate<NetKey>,
+    pub connects: RateLimit<NetKey>,
     /// Refused credentials by address.
-    pub refusals: Penalty<NetKey>,
+    pub refusals: BlockingRateLimit<NetKey>,
     /// Messages by user, over all connections.
-    pub messages: Rate<UserId>,
+    pub messages: RateLimit<UserId>,
     /// REST calls by token of a user or a device.
-    pub requests: Rate<TokenId>,
+    pub requests: RateLimit<TokenId>,
     /// REST calls by token of an administrator or a service.
-    pub trusted_requests: Rate<TokenId>,
-    /// Pairings begun, by address.
-    pub pairings: Rate<NetKey>,
-    /// Lines about refusals in the audit trail, by address: who is refused must not fill the disk by it.
-    pub refusal_lines: Rate<NetKey>,
-    /// Where what they leave out is counted, and how many that were at the last sweep.
+    pub trusted_requests: RateLimit<TokenId>,
+    /// Started pairings by address.
+    pub pairings: RateLimit<NetKey>,
+    /// Records of refusals in the audit trail, by address: refused clients must not fill the disk.
+    pub refusal_lines: RateLimit<NetKey>,
+    /// Counts, among others, the refusals that the audit trail leaves out.
     metrics: Arc<Metrics>,
+    /// The value of that counter at the last sweep.
     left_out_before: AtomicU64,
     /// Allowed web origins.
     origins: ArcSwap<origins::Origins>,
-    /// Whose word about a client's address is taken.
+    /// The proxies whose headers give a client's address.
     pub proxies: Arc<ArcSwap<Proxies>>,
     /// Plain HTTP connections.
     pub gate: Arc<connection_gate::ConnectionGate>,
 }
 
 impl Admission {
-    /// A door with the configured limits.
+    /// Creates the state with the configured limits.
     pub fn new(config: &Config, metrics: Arc<Metrics>) -> Self {
         let proxies = Arc::new(ArcSwap::from_pointee(Proxies::new(&config.server)));
         let Limits { connections, connections_per_address, connections_per_user, .. } = config.limits;
@@ -68,13 +69,13 @@ impl Admission {
             total: Permits::new(connections),
             by_address: Permits::new(connections_per_address),
             by_user: Permits::new(connections_per_user),
-            connects: Rate::per_minute(config.limits.connects_per_minute),
-            refusals: Penalty::per_minute(config.limits.refusals_per_minute),
-            messages: Rate::per_minute(config.limits.user_messages_per_minute),
-            requests: Rate::per_minute(config.limits.requests_per_minute),
-            trusted_requests: Rate::per_minute(config.limits.trusted_requests_per_minute),
-            pairings: Rate::per_minute(config.limits.pairings_per_minute),
-            refusal_lines: Rate::per_minute(REFUSAL_LINES),
+            connects: RateLimit::per_minute(config.limits.connects_per_minute),
+            refusals: BlockingRateLimit::per_minute(config.limits.refusals_per_minute),
+            messages: RateLimit::per_minute(config.limits.user_messages_per_minute),
+            requests: RateLimit::per_minute(config.limits.requests_per_minute),
+            trusted_requests: RateLimit::per_minute(config.limits.trusted_requests_per_minute),
+            pairings: RateLimit::per_minute(config.limits.pairings_per_minute),
+            refusal_lines: RateLimit::per_minute(REFUSAL_LINES_PER_MINUTE),
             left_out_before: AtomicU64::new(0),
             gate: Arc::new(connection_gate::ConnectionGate::new(config, proxies.clone(), metrics.clone())),
             metrics,
@@ -83,40 +84,40 @@ impl Admission {
         }
     }
 
-    /// Takes up other limits, origins and proxies. Who is inside stays inside, and counts; a rate that has another number
-    /// begins anew.
+    /// Applies other limits, origins and proxies. Open connections stay open, and count; a rate limit whose number has changed starts
+    /// from zero.
     pub fn reload(&self, config: &Config) {
         let limits = &config.limits;
-        self.total.set(limits.connections);
-        self.by_address.set(limits.connections_per_address);
-        self.by_user.set(limits.connections_per_user);
-        self.connects.set(limits.connects_per_minute);
-        self.refusals.set(limits.refusals_per_minute);
-        self.messages.set(limits.user_messages_per_minute);
-        self.requests.set(limits.requests_per_minute);
-        self.trusted_requests.set(limits.trusted_requests_per_minute);
-        self.pairings.set(limits.pairings_per_minute);
+        self.total.set_limit(limits.connections);
+        self.by_address.set_limit(limits.connections_per_address);
+        self.by_user.set_limit(limits.connections_per_user);
+        self.connects.set_limit(limits.connects_per_minute);
+        self.refusals.set_limit(limits.refusals_per_minute);
+        self.messages.set_limit(limits.user_messages_per_minute);
+        self.requests.set_limit(limits.requests_per_minute);
+        self.trusted_requests.set_limit(limits.trusted_requests_per_minute);
+        self.pairings.set_limit(limits.pairings_per_minute);
         self.gate.reload(limits);
         self.proxies.store(Arc::new(Proxies::new(&config.server)));
         self.origins.store(Arc::new(allowed_origins(config)));
     }
 
-    /// Allowed web origins.
+    /// Returns the allowed web origins.
     pub fn origins(&self) -> Guard<Arc<origins::Origins>> {
         self.origins.load()
     }
 
-    /// Where `request` comes from.
+    /// Returns the address of the client of `request`.
     pub fn client(&self, request: &Request) -> IpAddr {
         self.proxies.load().client(peer(request), request.headers())
     }
 
-    /// Whether the client of `request` speaks HTTPS, with us or with a proxy of ours.
+    /// Reports whether the client of `request` speaks HTTPS, with the server or with a trusted proxy.
     pub fn encrypted(&self, request: &Request) -> bool {
         *request.scheme() == Scheme::HTTPS || self.proxies.load().https(peer(request), request.headers())
     }
 
-    /// Forgets who has not come for a while; call it every minute.
+    /// Evicts idle keys, and records the number of refusals that the audit trail left out. To be called once a minute.
     pub fn sweep(&self) {
         self.connects.sweep();
         self.refusals.sweep();
@@ -137,7 +138,7 @@ fn allowed_origins(config: &Config) -> origins::Origins {
     origins::Origins::new(&config.server.origins, config.server.listen.ip().is_loopback())
 }
 
-/// The other end of the connection.
+/// Returns the address of the peer of the connection.
 fn peer(request: &Request) -> IpAddr {
     request.remote_addr().ip().unwrap_or(IpAddr::from([0, 0, 0, 0]))
 }

@@ -1,10 +1,10 @@
-//! Where somebody comes from, as far as limits are concerned.
+//! The key of an address for limits.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// An address as a key for limits: an IPv4 address, or the first 64 bits of an IPv6 address, since one customer gets at
-/// least a /64 and could otherwise come from 2^64 addresses. Link-local addresses, which all are in one /64, count one by one: they
-/// are few, being this network's own. IPv4 in IPv6 counts as IPv4.
+/// An address as a key for limits: an IPv4 address, or the first 64 bits of an IPv6 address, since a customer gets at least a /64 and
+/// could otherwise use 2^64 addresses. Link-local addresses, which are all in one /64, count one by one: they are few, since they
+/// belong to the local network. IPv4 in IPv6 counts as IPv4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NetKey(IpAddr);
 
@@ -27,7 +27,7 @@ mod tests {
     }
 
     #[test]
-    fn a_64_is_one_and_mapped_is_v4() {
+    fn addresses_of_one_64_share_a_key_and_mapped_ones_are_ipv4() {
         assert_eq!(key("2001:db8:1:2::1"), key("2001:db8:1:2:ffff::9"));
         assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
         assert_ne!(key("fe80::1"), key("fe80::2"));

@@ -1,41 +1,43 @@
-//! Which web pages may open a WebSocket. The browser's same-origin policy does not cover WebSockets, so the server checks.
+//! The origins of web pages that may open a WebSocket. The browser's same-origin policy does not cover WebSockets, so the server
+//! checks the `Origin` header.
 
-/// The allow-list.
+/// The allowed origins.
 #[derive(Debug)]
 pub struct Origins {
     listed: Vec<String>,
-    /// Whether pages served from this very machine are fine, whatever their port: true while we listen on loopback only,
-    /// so that a development server beside us works without set-up.
+    /// Allows pages from this machine, whatever their port: set while the server listens on loopback only, so that a development
+    /// server on the same machine works without configuration.
     loopback: bool,
 }
 
 impl Origins {
-    /// Allows `listed`, the server's own pages, and, where `loopback`, pages from localhost.
+    /// Allows `listed`, the server's own pages and, where `loopback` is set, pages from localhost.
     pub fn new(listed: &[String], loopback: bool) -> Self {
-        Self { listed: listed.iter().map(|origin| normal(origin)).collect(), loopback }
+        Self { listed: listed.iter().map(|origin| normalized(origin)).collect(), loopback }
     }
 
-    /// Whether none is listed.
+    /// Reports whether no origin is listed.
     pub fn lists_none(&self) -> bool {
         self.listed.is_empty()
     }
 
-    /// Whether `origin` is listed.
+    /// Reports whether `origin` is listed.
     pub fn lists(&self, origin: &str) -> bool {
-        self.listed.contains(&normal(origin))
+        self.listed.contains(&normalized(origin))
     }
 
-    /// Whether `origin` is a page of the server at `host` itself. Programs send none and are let through. Over HTTPS
-    /// (`encrypted`) a page that came without it is none of ours; a proxy that we don't know of may add HTTPS, though.
-    pub fn own(&self, origin: Option<&str>, host: Option<&str>, encrypted: bool) -> bool {
+    /// Reports whether `origin` is that of a page from the server at `host` itself. Programs send no origin and are allowed. Over HTTPS
+    /// (`encrypted`), a page that was loaded without it is not the server's own; the reverse is allowed, since a proxy that is not
+    /// configured may add HTTPS.
+    pub fn is_own(&self, origin: Option<&str>, host: Option<&str>, encrypted: bool) -> bool {
         let Some(origin) = origin else { return true };
-        let ours = |scheme: &str| scheme == "https" || (scheme == "http" && !encrypted);
-        let authority = origin.split_once("://").filter(|(scheme, _)| ours(scheme)).map(|(_, rest)| rest);
+        let allowed = |scheme: &str| scheme == "https" || (scheme == "http" && !encrypted);
+        let authority = origin.split_once("://").filter(|(scheme, _)| allowed(scheme)).map(|(_, rest)| rest);
         authority.zip(host).is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host))
     }
 
-    /// Judges the `Origin` header of a handshake to `host` (its `Host` header). Programs send none and are let through: they
-    /// could write anything there.
+    /// Reports whether a handshake with the `Origin` header `origin` to `host` (its `Host` header) is allowed. Programs send no origin
+    /// and are allowed: they could send any.
     pub fn allow(&self, origin: Option<&str>, host: Option<&str>) -> bool {
         let Some(origin) = origin else { return true };
         if self.lists(origin) {
@@ -50,8 +52,8 @@ impl Origins {
     }
 }
 
-/// An origin as browsers write it: in small letters, without the port that its scheme has anyway.
-fn normal(origin: &str) -> String {
+/// Returns an origin as browsers write it: in lower case, without the default port of its scheme.
+fn normalized(origin: &str) -> String {
     let mut origin = origin.to_ascii_lowercase();
     for (scheme, port) in [("http://", ":80"), ("https://", ":443")] {
         if origin.starts_with(scheme) && origin.ends_with(port) {
@@ -61,7 +63,7 @@ fn normal(origin: &str) -> String {
     origin
 }
 
-/// Whether `host[:port]` is this machine by name.
+/// Reports whether `host[:port]` names this machine.
 fn is_loopback(authority: &str) -> bool {
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
@@ -75,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_listed_and_local_pages_only() {
+    fn own_listed_and_local_pages_are_allowed() {
         let origins = Origins::new(&["https://App.example.com".into()], true);
         let host = Some("10.0.0.5:8000");
         assert!(origins.allow(None, host));
@@ -95,13 +97,14 @@ mod tests {
         for origin in bad {
             assert!(!origins.allow(Some(origin), host), "{origin}");
         }
-        assert!(origins.own(None, host, true) && origins.own(Some("http://10.0.0.5:8000"), host, false));
+        assert!(origins.is_own(None, host, true) && origins.is_own(Some("http://10.0.0.5:8000"), host, false));
         assert!(
-            origins.own(Some("https://10.0.0.5:8000"), host, true) && origins.own(Some("https://10.0.0.5:8000"), host, false)
+            origins.is_own(Some("https://10.0.0.5:8000"), host, true)
+                && origins.is_own(Some("https://10.0.0.5:8000"), host, false)
         );
-        assert!(!origins.own(Some("http://10.0.0.5:8000"), host, true));
+        assert!(!origins.is_own(Some("http://10.0.0.5:8000"), host, true));
         for origin in ["https://app.example.com", "http://localhost:5173", "null", "ftp://10.0.0.5:8000", "http://10.0.0.5"] {
-            assert!(!origins.own(Some(origin), host, false), "{origin}");
+            assert!(!origins.is_own(Some(origin), host, false), "{origin}");
         }
         let usual = Origins::new(&["https://a.example:443".into(), "HTTP://b:80".into(), "http://c:443".into()], false);
         assert!(usual.lists("https://a.example") && usual.lists("http://B") && usual.lists("http://c:443"));

@@ -1,4 +1,4 @@
-//! How many at once.
+//! Permits: limits for the number of things at the same time.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,101 +9,101 @@ use parking_lot::Mutex;
 
 use tokio::sync::Notify;
 
-/// A number of seats for each key.
+/// A number of permits for each key.
 pub struct Permits<K: Hash + Eq + Clone> {
     limit: AtomicU32,
-    taken: Arc<Mutex<HashMap<K, u32>>>,
+    in_use: Arc<Mutex<HashMap<K, u32>>>,
 }
 
-/// A taken seat; free again when dropped.
+/// A permit in use; returned when dropped.
 pub struct Permit<K: Hash + Eq + Clone> {
     key: K,
-    taken: Arc<Mutex<HashMap<K, u32>>>,
+    in_use: Arc<Mutex<HashMap<K, u32>>>,
 }
 
 impl<K: Hash + Eq + Clone> Permits<K> {
-    /// `limit` seats a key; 0: any number.
+    /// Allows `limit` permits a key; 0: any number.
     pub fn new(limit: u32) -> Self {
-        Self { limit: AtomicU32::new(limit), taken: Arc::default() }
+        Self { limit: AtomicU32::new(limit), in_use: Arc::default() }
     }
 
-    /// From now on `limit` seats a key; who has one keeps it.
-    pub fn set(&self, limit: u32) {
+    /// Changes the limit for each key; permits in use stay valid, and count.
+    pub fn set_limit(&self, limit: u32) {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// Takes a seat; `None` when all of this key's are taken.
-    pub fn take(&self, key: K) -> Option<Permit<K>> {
-        let mut taken = self.taken.lock();
-        let count = taken.get(&key).copied().unwrap_or(0);
+    /// Returns a permit; `None` when all of this key's are in use.
+    pub fn try_acquire(&self, key: K) -> Option<Permit<K>> {
+        let mut in_use = self.in_use.lock();
+        let count = in_use.get(&key).copied().unwrap_or(0);
         let limit = self.limit.load(Ordering::Relaxed);
         if limit > 0 && count >= limit {
             return None;
         }
-        taken.insert(key.clone(), count + 1);
-        Some(Permit { key, taken: self.taken.clone() })
+        in_use.insert(key.clone(), count + 1);
+        Some(Permit { key, in_use: self.in_use.clone() })
     }
 }
 
 impl<K: Hash + Eq + Clone> Drop for Permit<K> {
     fn drop(&mut self) {
-        let mut taken = self.taken.lock();
-        match taken.get_mut(&self.key) {
+        let mut in_use = self.in_use.lock();
+        match in_use.get_mut(&self.key) {
             Some(count) if *count > 1 => *count -= 1,
             _ => {
-                taken.remove(&self.key);
+                in_use.remove(&self.key);
             }
         }
     }
 }
 
-/// Permits for which one waits.
-pub struct Gate {
+/// Permits that are waited for.
+pub struct SharedPermits {
     limit: AtomicU32,
-    taken: AtomicU32,
+    in_use: AtomicU32,
     freed: Notify,
 }
 
-/// A seat that was waited for; free again when dropped.
-pub struct Pass(Arc<Gate>);
+/// A permit of [`SharedPermits`]; returned when dropped.
+pub struct SharedPermit(Arc<SharedPermits>);
 
-impl Gate {
-    /// `limit` seats; 0: any number.
+impl SharedPermits {
+    /// Allows `limit` permits; 0: any number.
     pub fn new(limit: u32) -> Arc<Self> {
-        Arc::new(Self { limit: AtomicU32::new(limit), taken: AtomicU32::new(0), freed: Notify::new() })
+        Arc::new(Self { limit: AtomicU32::new(limit), in_use: AtomicU32::new(0), freed: Notify::new() })
     }
 
-    /// From now on `limit` seats; who has one keeps it.
-    pub fn set(&self, limit: u32) {
+    /// Changes the limit; permits in use stay valid, and count.
+    pub fn set_limit(&self, limit: u32) {
         self.limit.store(limit, Ordering::Release);
         self.freed.notify_waiters();
     }
 
-    /// How many are taken.
-    pub fn taken(&self) -> u32 {
-        self.taken.load(Ordering::Relaxed)
+    /// Returns the number of permits in use.
+    pub fn in_use(&self) -> u32 {
+        self.in_use.load(Ordering::Relaxed)
     }
 
-    /// Takes a seat, once one is free.
-    pub async fn enter(self: &Arc<Self>) -> Pass {
+    /// Waits for a permit.
+    pub async fn acquire(self: &Arc<Self>) -> SharedPermit {
         loop {
             let mut freed = std::pin::pin!(self.freed.notified());
-            freed.as_mut().enable(); // before the look: what is freed after it is heard of
-            let room = |taken: u32| match self.limit.load(Ordering::Acquire) {
-                0 => Some(taken + 1),
-                limit => (taken < limit).then_some(taken + 1),
+            freed.as_mut().enable(); // before the check, so that a permit returned after it is noticed
+            let room = |in_use: u32| match self.limit.load(Ordering::Acquire) {
+                0 => Some(in_use + 1),
+                limit => (in_use < limit).then_some(in_use + 1),
             };
-            if self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, room).is_ok() {
-                return Pass(self.clone());
+            if self.in_use.fetch_update(Ordering::AcqRel, Ordering::Acquire, room).is_ok() {
+                return SharedPermit(self.clone());
             }
             freed.await;
         }
     }
 }
 
-impl Drop for Pass {
+impl Drop for SharedPermit {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::AcqRel);
+        self.0.in_use.fetch_sub(1, Ordering::AcqRel);
         self.0.freed.notify_one();
     }
 }
@@ -113,54 +113,54 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seats_are_counted_by_key_and_given_back() {
-        let seats = Permits::new(2);
-        let first = seats.take("a").unwrap();
-        let _second = seats.take("a").unwrap();
-        assert!(seats.take("a").is_none());
-        assert!(seats.take("b").is_some());
+    fn permits_are_counted_by_key_and_returned_on_drop() {
+        let permits = Permits::new(2);
+        let first = permits.try_acquire("a").unwrap();
+        let _second = permits.try_acquire("a").unwrap();
+        assert!(permits.try_acquire("a").is_none());
+        assert!(permits.try_acquire("b").is_some());
         drop(first);
-        assert!(seats.take("a").is_some());
-        assert_eq!(seats.taken.lock().len(), 1, "empty keys are forgotten");
+        assert!(permits.try_acquire("a").is_some());
+        assert_eq!(permits.in_use.lock().len(), 1, "keys without permits are removed");
     }
 
     #[test]
-    fn another_limit_counts_who_is_inside() {
-        let seats = Permits::new(1);
-        let _first = seats.take("a").unwrap();
-        seats.set(2);
-        let _second = seats.take("a").unwrap();
-        assert!(seats.take("a").is_none());
-        seats.set(1);
+    fn changed_limit_counts_permits_in_use() {
+        let permits = Permits::new(1);
+        let _first = permits.try_acquire("a").unwrap();
+        permits.set_limit(2);
+        let _second = permits.try_acquire("a").unwrap();
+        assert!(permits.try_acquire("a").is_none());
+        permits.set_limit(1);
         drop(_second);
-        assert!(seats.take("a").is_none());
+        assert!(permits.try_acquire("a").is_none());
     }
 
     #[tokio::test]
-    async fn at_the_gate_one_waits_for_room_however_it_comes() {
-        let gate = Gate::new(1);
-        let first = gate.enter().await;
-        let mut second = std::pin::pin!(gate.enter());
-        let mut third = std::pin::pin!(gate.enter());
+    async fn acquire_waits_for_a_returned_permit_or_a_higher_limit() {
+        let permits = SharedPermits::new(1);
+        let first = permits.acquire().await;
+        let mut second = std::pin::pin!(permits.acquire());
+        let mut third = std::pin::pin!(permits.acquire());
         assert!(futures_util::poll!(second.as_mut()).is_pending() && futures_util::poll!(third.as_mut()).is_pending());
         drop(first);
         let second = second.await;
         assert!(futures_util::poll!(third.as_mut()).is_pending());
-        gate.set(2);
+        permits.set_limit(2);
         let third = third.await;
-        gate.set(1);
+        permits.set_limit(1);
         drop(third);
-        assert!(futures_util::poll!(std::pin::pin!(gate.enter())).is_pending(), "one too many was inside");
+        assert!(futures_util::poll!(std::pin::pin!(permits.acquire())).is_pending(), "one more than the limit is in use");
         drop(second);
-        drop(gate.enter().await);
-        gate.set(0);
-        let _all = [gate.enter().await, gate.enter().await, gate.enter().await];
+        drop(permits.acquire().await);
+        permits.set_limit(0);
+        let _all = [permits.acquire().await, permits.acquire().await, permits.acquire().await];
     }
 
     #[test]
-    fn zero_is_no_limit() {
-        let seats = Permits::new(0);
-        let all: Vec<_> = (0..1000).map(|_| seats.take(()).unwrap()).collect();
+    fn limit_of_zero_allows_any_number() {
+        let permits = Permits::new(0);
+        let all: Vec<_> = (0..1000).map(|_| permits.try_acquire(()).unwrap()).collect();
         assert_eq!(all.len(), 1000);
     }
 }

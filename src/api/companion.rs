@@ -1,34 +1,43 @@
-//! What the companion knows: `/api/weather`, `/api/catalog`.
+//! `/api/weather` and `/api/catalog`: observations of weather stations, and the songs and dances that devices know.
 
 use std::collections::HashSet;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::devices::check_text;
+use crate::change::Observe;
+use crate::core::text::check_text;
 use crate::core::time::Timestamp;
 use crate::handlers::canonical_city;
 use crate::http::error::ApiError;
 use crate::http::reply::Reply;
-use crate::http::request::Call;
+use crate::http::request::{Call, RequestBody};
 use crate::store::{Catalog, CatalogEntry, Observation, fold_name};
 
-/// The longest list.
-const MAX_PIECES: usize = 1000;
+/// The largest number of songs, and of dances.
+const MAX_CATALOG_ENTRIES: usize = 1000;
+/// An observation may be that far in the future, in seconds: clocks differ.
+const MAX_CLOCK_SKEW_SECONDS: u64 = 300;
 
-/// `PUT /api/weather/{city} {temp, text?, icon?, at?}`: what a weather station sees.
-pub async fn observe(call: Call) -> Result<Reply, ApiError> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Body {
-        temp: Value,
-        text: Option<String>,
-        icon: Option<String>,
-        at: Option<Timestamp>,
-    }
+/// Body of `PUT /api/weather/{name}`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObserveRequest {
+    /// Degrees Celsius, a number or its decimal string.
+    temp: Value,
+    text: Option<String>,
+    /// QWeather's icon number.
+    icon: Option<String>,
+    at: Option<Timestamp>,
+}
+
+impl RequestBody for ObserveRequest {}
+
+/// `PUT /api/weather/{city}`: an observation of a weather station.
+pub async fn observe(call: Call, body: Result<ObserveRequest, ApiError>) -> Result<Reply<()>, ApiError> {
     let city = call.name.as_deref().unwrap_or_default().trim();
     check_text("the city", Some(city), 1)?;
-    let body: Body = call.json()?;
+    let body = body?;
     let degrees = match &body.temp {
         Value::Number(number) => number.as_f64(),
         Value::String(text) => text.parse().ok(),
@@ -41,72 +50,75 @@ pub async fn observe(call: Call) -> Result<Reply, ApiError> {
     check_text("icon", Some(&icon), 1)?;
     let now = Timestamp::now();
     let at = body.at.unwrap_or(now);
-    if at > now.plus_seconds(300) {
+    if at > now.plus_seconds(MAX_CLOCK_SKEW_SECONDS) {
         return Err(ApiError::Invalid("at must not lie in the future".into()));
     }
     let whole = degrees.round() as i64; // -0.4 is 0, not -0
-    let seen = Observation { temp: whole.to_string(), text, icon, at };
-    call.app.store.observe(canonical_city(city), seen).await?;
+    let observation = Observation { temp: whole.to_string(), text, icon, at };
+    call.app.changes.run(Observe { city: canonical_city(city), observation }).await?;
     Ok(Reply::done("observed"))
 }
 
 /// `GET /api/catalog/songs`.
-pub async fn songs(call: Call) -> Result<Reply, ApiError> {
-    list(&call, Catalog::Songs)
+pub async fn songs(call: Call) -> Result<Reply<Vec<CatalogEntry>>, ApiError> {
+    Ok(list(&call, Catalog::Songs))
 }
 
 /// `GET /api/catalog/dances`.
-pub async fn dances(call: Call) -> Result<Reply, ApiError> {
-    list(&call, Catalog::Dances)
+pub async fn dances(call: Call) -> Result<Reply<Vec<CatalogEntry>>, ApiError> {
+    Ok(list(&call, Catalog::Dances))
 }
 
-fn list(call: &Call, which: Catalog) -> Result<Reply, ApiError> {
-    Reply::data("ok", &*call.app.handlers().catalog().get(which))
+fn list(call: &Call, which: Catalog) -> Reply<Vec<CatalogEntry>> {
+    Reply::ok("ok", call.app.handlers().catalog().get(which).to_vec())
 }
 
-/// `PUT /api/catalog/songs {items: [{name, artist?}]}`: all of them.
-pub async fn set_songs(call: Call) -> Result<Reply, ApiError> {
-    set(&call, Catalog::Songs).await
+/// Body of `PUT /api/catalog/songs` and `PUT /api/catalog/dances`: the whole list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetCatalogRequest {
+    items: Vec<CatalogEntry>,
 }
 
-/// `PUT /api/catalog/dances {items: [{name, style?}]}`: all of them.
-pub async fn set_dances(call: Call) -> Result<Reply, ApiError> {
-    set(&call, Catalog::Dances).await
+impl RequestBody for SetCatalogRequest {}
+
+/// `PUT /api/catalog/songs`.
+pub async fn set_songs(call: Call, body: SetCatalogRequest) -> Result<Reply<Vec<CatalogEntry>>, ApiError> {
+    set(&call, Catalog::Songs, body.items).await
 }
 
-async fn set(call: &Call, which: Catalog) -> Result<Reply, ApiError> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Body {
-        items: Vec<CatalogEntry>,
-    }
-    let mut items = call.json::<Body>()?.items;
-    if items.len() > MAX_PIECES {
-        return Err(ApiError::Invalid(format!("items must be at most {MAX_PIECES}")));
+/// `PUT /api/catalog/dances`.
+pub async fn set_dances(call: Call, body: SetCatalogRequest) -> Result<Reply<Vec<CatalogEntry>>, ApiError> {
+    set(&call, Catalog::Dances, body.items).await
+}
+
+async fn set(call: &Call, which: Catalog, mut items: Vec<CatalogEntry>) -> Result<Reply<Vec<CatalogEntry>>, ApiError> {
+    if items.len() > MAX_CATALOG_ENTRIES {
+        return Err(ApiError::Invalid(format!("items must be at most {MAX_CATALOG_ENTRIES}")));
     }
     let mut names = HashSet::new();
-    for (n, piece) in items.iter_mut().enumerate() {
-        piece.name = piece.name.trim().to_owned();
-        if !names.insert(fold_name(&piece.name)) {
+    for (n, entry) in items.iter_mut().enumerate() {
+        entry.name = entry.name.trim().to_owned();
+        if !names.insert(fold_name(&entry.name)) {
             return Err(ApiError::Invalid(format!("items[{n}].name stands there twice")));
         }
-        check_text(&format!("items[{n}].name"), Some(&piece.name), 1)?;
-        for (field, text) in [("artist", &piece.artist), ("style", &piece.style)] {
+        check_text(&format!("items[{n}].name"), Some(&entry.name), 1)?;
+        for (field, text) in [("artist", &entry.artist), ("style", &entry.style)] {
             check_text(&format!("items[{n}].{field}"), text.as_deref(), 0)?;
         }
     }
     call.app.handlers().catalog().set(which, items).await?;
-    list(call, which)
+    Ok(list(call, which))
 }
 
 /// `DELETE /api/catalog/songs`: everything is accepted again.
-pub async fn clear_songs(call: Call) -> Result<Reply, ApiError> {
+pub async fn clear_songs(call: Call) -> Result<Reply<()>, ApiError> {
     call.app.handlers().catalog().set(Catalog::Songs, Vec::new()).await?;
     Ok(Reply::done("every song is accepted"))
 }
 
 /// `DELETE /api/catalog/dances`: everything is accepted again.
-pub async fn clear_dances(call: Call) -> Result<Reply, ApiError> {
+pub async fn clear_dances(call: Call) -> Result<Reply<()>, ApiError> {
     call.app.handlers().catalog().set(Catalog::Dances, Vec::new()).await?;
     Ok(Reply::done("every dance is accepted"))
 }

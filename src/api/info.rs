@@ -2,45 +2,49 @@
 
 use serde::Serialize;
 
+use crate::health::Health;
 use crate::http::error::ApiError;
 use crate::http::reply::Reply;
 use crate::http::request::Call;
 
-/// `GET /healthz`: the process is alive and answers.
-pub async fn health(call: Call) -> Result<Reply, ApiError> {
-    #[derive(Serialize)]
-    struct Health {
-        version: &'static str,
-        uptime_seconds: u64,
-    }
-    Reply::data("alive", &Health { version: env!("CARGO_PKG_VERSION"), uptime_seconds: call.app.started.elapsed().as_secs() })
+/// The process.
+#[derive(Debug, Serialize)]
+pub struct AliveResponse {
+    version: &'static str,
+    uptime_seconds: u64,
 }
 
-/// `GET /readyz`: able to take messages; else 503 and the first reason why not.
-pub async fn ready(call: Call) -> Result<Reply, ApiError> {
+/// `GET /healthz`: the process is alive and answers.
+pub async fn health(call: Call) -> Result<Reply<AliveResponse>, ApiError> {
+    let uptime_seconds = call.app.started.elapsed().as_secs();
+    Ok(Reply::ok("alive", AliveResponse { version: env!("CARGO_PKG_VERSION"), uptime_seconds }))
+}
+
+/// `GET /readyz`: able to accept messages; else 503 with the first check that failed.
+pub async fn ready(call: Call) -> Result<Reply<Health>, ApiError> {
     let health = call.app.health().await;
     match health.not_ready_reason() {
-        Some(trouble) => Err(ApiError::NotReady(trouble, health)),
-        None => Reply::data("ready", &health),
+        Some(reason) => Err(ApiError::NotReady(reason, health)),
+        None => Ok(Reply::ok("ready", health)),
     }
 }
 
-/// `GET /`: what this is, for whoever follows the printed URL.
-pub async fn greeting(_: Call) -> Result<Reply, ApiError> {
-    #[derive(Serialize)]
-    struct Greeting {
-        name: &'static str,
-        version: &'static str,
-        websocket: &'static str,
-        login: &'static str,
-    }
-    Reply::data(
-        "qy-lty is running",
-        &Greeting {
-            name: "qy-lty",
-            version: env!("CARGO_PKG_VERSION"),
-            websocket: "/ws/device/?token=…",
-            login: "POST /api/auth/login",
-        },
-    )
+/// The program and its first addresses.
+#[derive(Debug, Serialize)]
+pub struct GreetingResponse {
+    name: &'static str,
+    version: &'static str,
+    websocket: &'static str,
+    login: &'static str,
+}
+
+/// `GET /`: for programs and people that follow the printed URL.
+pub async fn greeting(_: Call) -> Result<Reply<GreetingResponse>, ApiError> {
+    let greeting = GreetingResponse {
+        name: "qy-lty",
+        version: env!("CARGO_PKG_VERSION"),
+        websocket: "/ws/device/?token=…",
+        login: "POST /api/auth/login",
+    };
+    Ok(Reply::ok("qy-lty is running", greeting))
 }

@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::auth::{Actor, Caller};
+use crate::accounts::policy::{Action, Relation};
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
 use crate::http::error::ApiError;
 use crate::http::reply::Reply;
-use crate::http::request::{BodyUserId, Call, parse};
+use crate::http::request::{BodyUserId, Call, RequestBody, parse};
 use crate::hub::Announcement;
 use crate::mailbox::{IdempotencyKey, Outgoing};
 use crate::telemetry::metrics::Operation;
 use crate::wire::outbound::RESERVED_TYPES;
 use crate::wire::{JsonObject, Push};
 
-/// What the guide's API says after a send.
+/// The message of the guide's API after a send.
 const SENT: &str = "消息发送成功";
 /// The longest type, in characters.
 const MAX_TYPE_CHARS: usize = 64;
@@ -27,59 +27,103 @@ const MAX_TYPE_CHARS: usize = 64;
 /// The longest idempotency key, in characters.
 const MAX_KEY_CHARS: usize = 128;
 
-/// A send. Unknown fields are ignored; values stay as they were written.
-#[derive(Deserialize)]
-struct Body<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    message: Option<&'a RawValue>,
-    #[serde(borrow)]
-    user_id: Option<&'a RawValue>,
-    #[serde(default)]
+/// Body of `POST /api/messages`. Unknown fields are ignored, as in the guide; values stay as they were written.
+#[derive(Debug, Deserialize)]
+pub struct SendRequest {
+    #[serde(rename = "type")]
+    kind: Option<Box<RawValue>>,
+    message: Option<Box<RawValue>>,
+    user_id: Option<Box<RawValue>>,
     delivery: Option<Delivery>,
+    /// In seconds.
     ttl: Option<u64>,
 }
 
-/// How a message is to be delivered.
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+impl RequestBody for SendRequest {}
+
+/// Body of `POST /api/messages/user/{id}`. Unknown fields are ignored, as in the guide; values stay as they were written.
+#[derive(Debug, Deserialize)]
+pub struct SendToUserRequest {
+    #[serde(rename = "type")]
+    kind: Option<Box<RawValue>>,
+    message: Option<Box<RawValue>>,
+    delivery: Option<Delivery>,
+    /// In seconds.
+    ttl: Option<u64>,
+}
+
+impl RequestBody for SendToUserRequest {}
+
+/// Body of `POST /api/messages/device/{id}` and `POST /api/messages/broadcast`. Values stay as they were written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SendMessageRequest {
+    #[serde(rename = "type")]
+    kind: Option<Box<RawValue>>,
+    message: Option<Box<RawValue>>,
+    delivery: Option<Delivery>,
+    /// In seconds.
+    ttl: Option<u64>,
+}
+
+impl RequestBody for SendMessageRequest {}
+
+/// The way of delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Delivery {
-    /// To who is connected now, at most once.
+pub enum Delivery {
+    /// To the present connections, at most once.
     Live,
     /// Kept until received.
     Queued,
 }
 
-impl<'a> Body<'a> {
-    fn read(call: &'a Call) -> Result<Self, ApiError> {
-        let body: Self = call.json()?;
+/// The fields that every send has.
+struct Content {
+    kind: Option<Box<RawValue>>,
+    message: Option<Box<RawValue>>,
+    delivery: Option<Delivery>,
+    ttl: Option<u64>,
+}
+
+impl From<SendToUserRequest> for Content {
+    fn from(body: SendToUserRequest) -> Self {
+        let SendToUserRequest { kind, message, delivery, ttl } = body;
+        Self { kind, message, delivery, ttl }
+    }
+}
+
+impl From<SendMessageRequest> for Content {
+    fn from(body: SendMessageRequest) -> Self {
+        let SendMessageRequest { kind, message, delivery, ttl } = body;
+        Self { kind, message, delivery, ttl }
+    }
+}
+
+impl Content {
+    /// Checks the options of delivery.
+    fn check(self, call: &Call) -> Result<Self, ApiError> {
         let max_ttl = call.app.config().mailbox.max_ttl;
-        if body.ttl.is_some_and(|ttl| ttl == 0 || ttl > max_ttl) {
+        if self.ttl.is_some_and(|ttl| ttl == 0 || ttl > max_ttl) {
             return Err(ApiError::Invalid(format!("ttl must be 1 to {max_ttl} seconds")));
         }
         let key = call.idempotency_key.as_deref();
         if key.is_some_and(|key| !(1..=MAX_KEY_CHARS).contains(&key.chars().count())) {
             return Err(ApiError::Invalid(format!("Idempotency-Key must have 1 to {MAX_KEY_CHARS} characters")));
         }
-        if body.delivery == Some(Delivery::Live) && (body.ttl.is_some() || key.is_some()) {
+        if self.delivery == Some(Delivery::Live) && (self.ttl.is_some() || key.is_some()) {
             return Err(ApiError::Invalid("ttl and Idempotency-Key are for delivery \"queued\"".into()));
         }
-        Ok(body)
+        Ok(self)
     }
 
-    /// The message, where it is required but may be anything else.
-    fn message(&self) -> Result<&'a RawValue, ApiError> {
-        self.message.ok_or_else(|| ApiError::Invalid("message is required".into()))
-    }
-
-    /// The type, `system` where none is given.
+    /// Returns the type, `system` where none is given.
     fn kind_or_system(&self) -> Result<String, ApiError> {
-        self.kind.map_or(Ok("system".into()), check_kind)
+        self.kind.as_deref().map_or(Ok("system".into()), check_kind)
     }
 }
 
-/// Whether the guide's `all([…])` would call this value missing: `null`, `""`, `0`, `false`, `{}`, `[]`.
+/// Returns whether the guide's `all([…])` treats the value as missing: `null`, `""`, `0`, `false`, `{}`, `[]`.
 fn is_falsy(value: &RawValue) -> bool {
     let text = value.get();
     match text.as_bytes().first() {
@@ -91,9 +135,9 @@ fn is_falsy(value: &RawValue) -> bool {
     }
 }
 
-/// A given value, or the guide's error.
-fn required<'a>(value: Option<&'a RawValue>, field: &'static str) -> Result<&'a RawValue, ApiError> {
-    value.filter(|v| !is_falsy(v)).ok_or(ApiError::MissingParameter(field))
+/// Returns a given value, or the guide's error.
+fn required<'a>(value: &'a Option<Box<RawValue>>, field: &'static str) -> Result<&'a RawValue, ApiError> {
+    value.as_deref().filter(|v| !is_falsy(v)).ok_or(ApiError::MissingParameter(field))
 }
 
 fn check_kind(raw: &RawValue) -> Result<String, ApiError> {
@@ -110,11 +154,11 @@ fn check_user_id(raw: &RawValue) -> Result<UserId, ApiError> {
     id.ok_or_else(|| ApiError::Invalid("user_id must be a positive integer".into()))
 }
 
-/// See [`rest::fuzz_body`](super::fuzz_body).
+/// See [`fuzz_body`](super::fuzz_body).
 pub fn fuzz_body(bytes: &[u8]) {
-    let Ok(body) = parse::<Body<'_>>(bytes) else { return };
-    for value in [body.kind, body.message, body.user_id].into_iter().flatten() {
-        let empty: Value = serde_json::from_str(value.get()).unwrap_or(Value::Bool(true)); // 1e999 is JSON, but no number of ours
+    let Ok(body) = parse::<SendRequest>(bytes) else { return };
+    for value in [&body.kind, &body.message, &body.user_id].into_iter().flatten() {
+        let empty: Value = serde_json::from_str(value.get()).unwrap_or(Value::Bool(true)); // 1e999 is JSON, but beyond f64
         let expected = match &empty {
             Value::Null => true,
             Value::Bool(b) => !b,
@@ -125,28 +169,36 @@ pub fn fuzz_body(bytes: &[u8]) {
         };
         assert_eq!(is_falsy(value), expected, "{value}");
     }
-    let _ = (body.kind.map(check_kind), body.user_id.map(check_user_id));
+    let _ = (body.kind.as_deref().map(check_kind), body.user_id.as_deref().map(check_user_id));
 }
 
-/// `data` of a send's answer.
-#[derive(Serialize)]
-struct Sent<'a> {
+/// A sent message.
+#[derive(Debug, Serialize)]
+pub struct SentResponse {
     #[serde(rename = "type")]
-    kind: &'a str,
-    message: &'a RawValue,
+    kind: String,
+    message: Box<RawValue>,
     timestamp: Timestamp,
+    /// Of a queued message.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<MessageId>,
     delivery: Delivery,
-    /// How many connections it was handed to.
+    /// The number of connections that it was handed to.
     recipients: usize,
 }
 
-/// Sends what `body` holds: queued, unless it says live.
-async fn deliver(call: &Call, to: Recipient, kind: &str, body: &Body<'_>, sender: Option<&str>) -> Result<Reply, ApiError> {
-    let (message, timestamp) = (body.message()?, Timestamp::now());
-    let push = Push { kind, message, sender, timestamp };
-    let delivery = body.delivery.unwrap_or(Delivery::Queued);
+/// Sends `content`: queued, unless it asks for live delivery. `sender` is named in the push where the route does so.
+async fn deliver(
+    call: &Call,
+    to: Recipient,
+    kind: String,
+    content: Content,
+    sender: Option<&str>,
+) -> Result<Reply<SentResponse>, ApiError> {
+    let message = content.message.ok_or_else(|| ApiError::Invalid("message is required".into()))?;
+    let timestamp = Timestamp::now();
+    let push = Push { kind: &kind, message: &message, sender, timestamp };
+    let delivery = content.delivery.unwrap_or(Delivery::Queued);
     let began = Instant::now();
     let (id, recipients) = match delivery {
         Delivery::Live => {
@@ -154,7 +206,7 @@ async fn deliver(call: &Call, to: Recipient, kind: &str, body: &Body<'_>, sender
             (None, call.app.hub.publish(Arc::new(Announcement::new(to, None, payload))))
         }
         Delivery::Queued => {
-            let sent = call.app.mailbox.send(outgoing(call, to, &push, body.ttl)?).await;
+            let sent = call.app.mailbox.send(outgoing(call, to, &push, content.ttl)?).await;
             if sent.is_err() {
                 call.app.metrics.timed(Operation::Send).record(began.elapsed(), false, Timestamp::now());
             }
@@ -163,67 +215,55 @@ async fn deliver(call: &Call, to: Recipient, kind: &str, body: &Body<'_>, sender
         }
     };
     call.app.metrics.timed(Operation::Send).record(began.elapsed(), true, Timestamp::now());
-    Reply::data(SENT, &Sent { kind, message, timestamp, id, delivery, recipients })
+    Ok(Reply::ok(SENT, SentResponse { kind, message, timestamp, id, delivery, recipients }))
 }
 
-/// What the mailbox gets.
+/// Returns the message as the mailbox takes it.
 fn outgoing(call: &Call, recipient: Recipient, push: &Push<'_>, ttl: Option<u64>) -> Result<Outgoing, ApiError> {
     let sender = call.caller()?.user.id;
     let object = JsonObject::new(push).map_err(ApiError::internal)?;
-    // The same request is the same recipient, type and message; its time is another.
+    // The same request is the same recipient, type and message; its time differs.
     let request = [&recipient.to_key()[..], push.kind.as_bytes(), b"\0", push.message.get().as_bytes()].concat();
     let key = call.idempotency_key.as_deref().map(|key| IdempotencyKey::new(sender, key, &request));
     Ok(Outgoing { ttl, key, ..Outgoing::new(recipient, sender, object) })
 }
 
-/// Whether the caller reaches everybody.
-fn reaches_all(caller: &Caller) -> bool {
-    matches!(caller.actor(), Actor::Admin | Actor::Service)
-}
-
-/// Refuses users one may not send to as if they did not exist: who may not send shall not learn who is there.
-fn may_send_to(call: &Call, user: UserId) -> Result<(), ApiError> {
-    let caller = call.caller()?;
-    let allowed = user == caller.user.id || reaches_all(caller) || call.app.config().messages.cross_user;
-    if allowed && call.app.store.user(user)?.is_some() { Ok(()) } else { Err(ApiError::NotFound("user")) }
-}
-
 /// `POST /api/messages/ {type, message, user_id}`.
-pub async fn send(call: Call) -> Result<Reply, ApiError> {
-    let body = Body::read(&call)?;
-    let kind = required(body.kind, "type")?;
-    required(body.message, "message")?;
-    let user = check_user_id(required(body.user_id, "user_id")?)?;
+pub async fn send(call: Call, body: SendRequest) -> Result<Reply<SentResponse>, ApiError> {
+    let SendRequest { kind, message, user_id, delivery, ttl } = body;
+    let content = Content { kind, message, delivery, ttl }.check(&call)?;
+    let kind = required(&content.kind, "type")?;
+    required(&content.message, "message")?;
+    let user = check_user_id(required(&user_id, "user_id")?)?;
     let kind = check_kind(kind)?;
-    may_send_to(&call, user)?;
-    deliver(&call, Recipient::User(user), &kind, &body, None).await
+    call.app.accounts().user(&call.by(), Action::SendToUser, user)?;
+    deliver(&call, Recipient::User(user), kind, content, None).await
 }
 
 /// `POST /api/messages/user/{id}/ {type?, message}`: the push names the sender.
-pub async fn send_to_user(call: Call) -> Result<Reply, ApiError> {
+pub async fn send_to_user(call: Call, body: Result<SendToUserRequest, ApiError>) -> Result<Reply<SentResponse>, ApiError> {
     let user = call.id(UserId, "user")?;
-    may_send_to(&call, user)?;
-    let body = Body::read(&call)?;
-    let sender = &call.caller()?.user.username;
-    deliver(&call, Recipient::User(user), &body.kind_or_system()?, &body, Some(sender)).await
+    call.app.accounts().user(&call.by(), Action::SendToUser, user)?;
+    let content = Content::from(body?).check(&call)?;
+    let (kind, sender) = (content.kind_or_system()?, &call.caller()?.user.username);
+    deliver(&call, Recipient::User(user), kind, content, Some(sender)).await
 }
 
 /// `POST /api/messages/device/{id}/ {type?, message}`: to one's own device.
-pub async fn send_to_device(call: Call) -> Result<Reply, ApiError> {
-    let (device, caller) = (call.id(DeviceId, "device")?, call.caller()?);
-    let allowed = reaches_all(caller) || call.app.store.owns(caller.user.id, device)?;
-    if !allowed || call.app.store.device(device)?.is_none() {
-        return Err(ApiError::NotFound("device"));
-    }
-    let body = Body::read(&call)?;
-    deliver(&call, Recipient::Device(device), &body.kind_or_system()?, &body, Some(&caller.user.username)).await
+pub async fn send_to_device(call: Call, body: Result<SendMessageRequest, ApiError>) -> Result<Reply<SentResponse>, ApiError> {
+    let device = call.id(DeviceId, "device")?;
+    call.app.accounts().device(&call.by(), Action::SendToDevice, device)?;
+    let content = Content::from(body?).check(&call)?;
+    let (kind, sender) = (content.kind_or_system()?, &call.caller()?.user.username);
+    deliver(&call, Recipient::Device(device), kind, content, Some(sender)).await
 }
 
-/// `POST /api/messages/broadcast/ {type?, message}`: to everybody.
-pub async fn broadcast(call: Call) -> Result<Reply, ApiError> {
-    let body = Body::read(&call)?;
-    let sender = &call.caller()?.user.username;
-    deliver(&call, Recipient::All, &body.kind_or_system()?, &body, Some(sender)).await
+/// `POST /api/messages/broadcast/ {type?, message}`: to every user.
+pub async fn broadcast(call: Call, body: SendMessageRequest) -> Result<Reply<SentResponse>, ApiError> {
+    call.app.accounts().permit(&call.by(), Action::Broadcast, Relation::Everyone, "user")?;
+    let content = Content::from(body).check(&call)?;
+    let (kind, sender) = (content.kind_or_system()?, &call.caller()?.user.username);
+    deliver(&call, Recipient::All, kind, content, Some(sender)).await
 }
 
 #[cfg(test)]
@@ -236,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_python_calls_false() {
+    fn falsy_values_are_those_of_python() {
         for text in ["null", "\"\"", "0", "0.0", "-0", "0e5", "false", "{}", "[]", "{ }", "[\n]"] {
             assert!(is_falsy(&raw(text)), "{text}");
         }
@@ -246,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn user_ids() {
+    fn user_id_is_a_positive_integer_or_its_decimal_string() {
         for (text, id) in [("7", 7), ("\"7\"", 7), ("\"007\"", 7), ("18446744073709551615", u64::MAX)] {
             assert_eq!(check_user_id(&raw(text)).unwrap(), UserId(id));
         }
@@ -257,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn types() {
+    fn type_is_a_string_of_bounded_length_and_not_reserved() {
         assert_eq!(check_kind(&raw("\"notice\"")).unwrap(), "notice");
         assert!(matches!(check_kind(&raw("\"p\\u006fng\"")), Err(ApiError::ReservedType(_))));
         assert!(check_kind(&raw(&format!("\"{}\"", "長".repeat(64)))).is_ok());
@@ -268,7 +308,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_number_is_judged_without_panic(n in any::<f64>().prop_filter("finite", |n| n.is_finite())) {
+        fn any_number_is_falsy_only_if_zero(n in any::<f64>().prop_filter("finite", |n| n.is_finite())) {
             let value = raw(&serde_json::to_string(&n).unwrap());
             prop_assert_eq!(is_falsy(&value), n == 0.0);
             let _ = check_user_id(&value);

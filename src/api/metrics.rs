@@ -12,44 +12,45 @@ use crate::data_dir::free_bytes;
 use crate::http::AsJson;
 use crate::http::error::ApiError;
 use crate::http::headers::Headers;
-use crate::http::reply::Reply;
+use crate::http::reply::{Payload, Raw, Reply};
 use crate::http::request::Call;
 use crate::telemetry::metrics::process::Process;
 use crate::telemetry::metrics::{CONTENT_TYPE, Snapshot};
 
-/// `GET /metrics`: everything that is counted and measured, in Prometheus' text format.
-pub async fn metrics(call: Call) -> Result<Reply, ApiError> {
+/// `GET /metrics`: all metrics, in Prometheus' text format.
+pub async fn metrics(call: Call) -> Result<Reply<Raw>, ApiError> {
     page(call.app.clone()).await
 }
 
-/// The service of a listener that has only `/metrics`, for anyone who reaches it.
+/// Returns the service of a listener that has only `/metrics`, for anyone who reaches it.
 pub fn collector(app: &Arc<App>) -> Service {
     let router = || Router::with_path("metrics").get(Collect(app.clone())).head(Collect(app.clone()));
     Service::new(router()).catcher(Catcher::default().hoop(AsJson)).hoop(Headers { https_only: false })
 }
 
-/// Answers `/metrics` without asking who it is.
+/// Serves `/metrics` without authentication.
 struct Collect(Arc<App>);
 
 #[async_trait]
 impl salvo::Handler for Collect {
     async fn handle(&self, _: &mut Request, _: &mut Depot, res: &mut Response, _: &mut FlowCtrl) {
-        match page(self.0.clone()).await {
+        match page(self.0.clone()).await.and_then(Payload::encode) {
             Ok(reply) => reply.render(res),
             Err(error) => error.render(res),
         }
     }
 }
 
-async fn page(app: Arc<App>) -> Result<Reply, ApiError> {
-    // Beside the sessions: this reads directories and waits for locks.
+async fn page(app: Arc<App>) -> Result<Reply<Raw>, ApiError> {
+    // Not on the runtime's threads: this reads directories and waits for locks.
     let ready = app.health().await.not_ready_reason().is_none();
-    let text = tokio::task::spawn_blocking(move || app.metrics.expose(&look(&app, ready))).await.map_err(ApiError::internal)?;
-    Ok(Reply::other(CONTENT_TYPE, text.into_bytes().into()))
+    let text =
+        tokio::task::spawn_blocking(move || app.metrics.expose(&snapshot(&app, ready))).await.map_err(ApiError::internal)?;
+    Ok(Reply::ok("ok", Raw { media_type: CONTENT_TYPE, body: text.into_bytes().into() }))
 }
 
-/// Asks everybody for what they know. Blocks.
-fn look(app: &App, ready: bool) -> Snapshot {
+/// Reads the gauges of all parts. Blocks.
+fn snapshot(app: &App, ready: bool) -> Snapshot {
     let config = &app.config();
     let data = &config.server.data_dir;
     let (mailboxes, waiting) = app.mailbox.total();

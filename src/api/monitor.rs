@@ -1,4 +1,4 @@
-//! Who is connected, and how long things take (guide section 7).
+//! Connections, counters and durations (guide section 7).
 
 use serde::Serialize;
 
@@ -10,9 +10,9 @@ use crate::http::request::Call;
 use crate::hub::Connection;
 use crate::telemetry::metrics::{Label, Metrics, OperationStats, Refused};
 
-/// One live connection.
-#[derive(Serialize)]
-struct ConnectionView {
+/// A live connection.
+#[derive(Debug, Serialize)]
+pub struct ConnectionItem {
     id: ConnId,
     user_id: UserId,
     device_id: Option<DeviceId>,
@@ -21,9 +21,9 @@ struct ConnectionView {
     last_activity: Timestamp,
 }
 
-/// What the mailboxes have counted since the start.
-#[derive(Serialize)]
-struct MailboxStats {
+/// Counters of the mailboxes since the start.
+#[derive(Debug, Serialize)]
+pub struct MailboxCounters {
     accepted: u64,
     delivered: u64,
     expired: u64,
@@ -33,7 +33,7 @@ struct MailboxStats {
     rereads: u64,
 }
 
-impl From<&Metrics> for MailboxStats {
+impl From<&Metrics> for MailboxCounters {
     fn from(metrics: &Metrics) -> Self {
         Self {
             accepted: metrics.mailbox.accepted.get(),
@@ -47,7 +47,7 @@ impl From<&Metrics> for MailboxStats {
     }
 }
 
-impl From<&Connection> for ConnectionView {
+impl From<&Connection> for ConnectionItem {
     fn from(connection: &Connection) -> Self {
         Self {
             id: connection.id,
@@ -60,56 +60,63 @@ impl From<&Connection> for ConnectionView {
     }
 }
 
-/// `GET /api/monitor/connections`: their number, a page of them, and what was counted since the start.
-pub async fn connections(call: Call) -> Result<Reply, ApiError> {
-    #[derive(Serialize)]
-    struct Stats {
-        total_connections: usize,
-        groups: usize,
-        lagged: u64,
-        mailbox: MailboxStats,
-        sessions: SessionStats,
-        messages: MessageStats,
-        refused: u64,
-        connections: Vec<ConnectionView>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        next: Option<ConnId>,
-    }
-    #[derive(Serialize)]
-    struct SessionStats {
-        started: u64,
-        ended: u64,
-    }
-    #[derive(Serialize)]
-    struct MessageStats {
-        received: u64,
-        sent: u64,
-    }
+/// Live connections, a page of them, and counters since the start.
+#[derive(Debug, Serialize)]
+pub struct ConnectionsResponse {
+    total_connections: usize,
+    groups: usize,
+    lagged: u64,
+    mailbox: MailboxCounters,
+    sessions: SessionCounters,
+    messages: MessageCounters,
+    refused: u64,
+    connections: Vec<ConnectionItem>,
+    /// The `after` of the next page, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<ConnId>,
+}
+
+/// Counters of sessions since the start.
+#[derive(Debug, Serialize)]
+pub struct SessionCounters {
+    started: u64,
+    ended: u64,
+}
+
+/// Counters of WebSocket messages since the start.
+#[derive(Debug, Serialize)]
+pub struct MessageCounters {
+    received: u64,
+    sent: u64,
+}
+
+/// `GET /api/monitor/connections`.
+pub async fn connections(call: Call) -> Result<Reply<ConnectionsResponse>, ApiError> {
     let (after, limit) = call.page()?;
     let (hub, metrics) = (&call.app.hub, &*call.app.metrics);
     let (page, more) = hub.presence().connections(ConnId(after), limit);
-    let stats = Stats {
+    let response = ConnectionsResponse {
         total_connections: hub.presence().count(),
         groups: hub.group_count(),
         lagged: hub.lagged_count(),
         mailbox: metrics.into(),
-        sessions: SessionStats { started: metrics.sessions.started.get(), ended: metrics.sessions.ended.sum() },
-        messages: MessageStats { received: metrics.traffic.received.sum(), sent: metrics.traffic.sent.sum() },
+        sessions: SessionCounters { started: metrics.sessions.started.get(), ended: metrics.sessions.ended.sum() },
+        messages: MessageCounters { received: metrics.traffic.received.sum(), sent: metrics.traffic.sent.sum() },
         refused: metrics.refused.sum(),
         next: page.last().map(|connection| connection.id).filter(|_| more),
         connections: page.iter().map(|connection| (&**connection).into()).collect(),
     };
-    Reply::data("ok", &stats)
+    Ok(Reply::ok("ok", response))
 }
 
-/// One operation: how many there were since the start, and the last hundred.
-#[derive(Serialize)]
-struct OperationView {
+/// An operation: its number since the start, and the last hundred.
+#[derive(Debug, Serialize)]
+pub struct OperationItem {
     operation: &'static str,
     total: u64,
-    /// How many of the total took longer than a second.
+    /// The number, of the total, that took longer than a second.
     slow: u64,
-    /// At most a hundred; the rest of the fields are about these.
+    /// At most a hundred; the fields below are about these.
     count: usize,
     success: usize,
     failure: usize,
@@ -119,7 +126,7 @@ struct OperationView {
     last: Option<Timestamp>,
 }
 
-impl From<&OperationStats> for OperationView {
+impl From<&OperationStats> for OperationItem {
     fn from(timed: &OperationStats) -> Self {
         let recent = timed.recent();
         Self {
@@ -137,11 +144,14 @@ impl From<&OperationStats> for OperationView {
     }
 }
 
+/// Durations and outcomes of operations.
+#[derive(Debug, Serialize)]
+pub struct PerformanceResponse {
+    operations: Vec<OperationItem>,
+}
+
 /// `GET /api/monitor/performance`: the last hundred of each operation.
-pub async fn performance(call: Call) -> Result<Reply, ApiError> {
-    #[derive(Serialize)]
-    struct Performance {
-        operations: Vec<OperationView>,
-    }
-    Reply::data("ok", &Performance { operations: call.app.metrics.operations().map(Into::into).collect() })
+pub async fn performance(call: Call) -> Result<Reply<PerformanceResponse>, ApiError> {
+    let operations = call.app.metrics.operations().map(Into::into).collect();
+    Ok(Reply::ok("ok", PerformanceResponse { operations }))
 }

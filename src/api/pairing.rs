@@ -1,178 +1,121 @@
-//! `/api/devices/pair` and `/api/devices/claim`: how a device without a keyboard gets its token (see
-//! [`auth::pairing`](crate::accounts::pairing)).
-
-use std::time::Instant;
+//! `/api/devices/pair` and `/api/devices/claim`: pairing of devices without a keyboard (see [`auth::pairings`](crate::auth::pairings)).
 
 use serde::{Deserialize, Serialize};
 
-use super::devices::{DeviceView, check_text, owner, view};
-use crate::accounts::pairing::{About, PAIRING_SECONDS, POLL_SECONDS, PairingError, Polled};
-use crate::accounts::revocation::close_stale;
-use crate::core::ids::{DeviceId, UserId};
+use super::devices::DeviceResponse;
+use crate::accounts::PairingProgress;
+use crate::auth::pairings::{DeviceInfo, PAIRING_SECONDS, POLL_SECONDS};
+use crate::core::ids::UserId;
 use crate::http::error::ApiError;
 use crate::http::reply::Reply;
-use crate::http::request::{BodyUserId, Call};
-use crate::store::{Authority, Device, DeviceChange, NewDevice, NewToken, TokenKind};
-use crate::telemetry::audit::{self, AuditEvent};
-use crate::telemetry::metrics::Refused;
+use crate::http::request::{BodyUserId, Call, RequestBody, parse_or_default};
 
-/// `POST /api/devices/pair {name?, serial?, model?}` begins; `{device_code}` asks how it stands.
-pub async fn pair(call: Call) -> Result<Reply, ApiError> {
-    #[derive(Default, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Body {
-        device_code: Option<String>,
-        name: Option<String>,
-        serial: Option<String>,
-        model: Option<String>,
+/// Body of `POST /api/devices/pair`; may be empty. Either a description of the device, or its device code.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PairRequest {
+    device_code: Option<String>,
+    name: Option<String>,
+    serial: Option<String>,
+    model: Option<String>,
+}
+
+impl RequestBody for PairRequest {
+    fn read(body: &[u8]) -> Result<Self, ApiError> {
+        parse_or_default(body)
     }
-    let body: Body = call.json_or_empty()?;
-    let about = About { name: body.name, serial: body.serial, model: body.model };
-    match body.device_code {
-        Some(_) if about != About::default() => {
+}
+
+/// The state of a pairing.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum PairResponse {
+    /// Started.
+    Started {
+        /// The secret to poll with.
+        device_code: String,
+        /// The code to show.
+        code: String,
+        /// In seconds.
+        expires_in: u64,
+        /// The least time between polls, in seconds.
+        interval: u64,
+    },
+    /// Not claimed yet.
+    Pending {
+        /// `pending`.
+        state: &'static str,
+        /// In seconds.
+        expires_in: u64,
+        /// The least time between polls, in seconds.
+        interval: u64,
+    },
+    /// Claimed.
+    Paired {
+        /// `paired`.
+        state: &'static str,
+        /// The device's token, this once.
+        token: String,
+        /// The owner.
+        user_id: UserId,
+        /// The device as its owner sees it.
+        device: Box<DeviceResponse>,
+    },
+}
+
+/// `POST /api/devices/pair`: starts a pairing; with `device_code`, polls it.
+pub async fn pair(call: Call, body: PairRequest) -> Result<Reply<PairResponse>, ApiError> {
+    let PairRequest { device_code, name, serial, model } = body;
+    let info = DeviceInfo { name, serial, model };
+    match device_code {
+        Some(_) if info != DeviceInfo::default() => {
             Err(ApiError::Invalid("device_code: to ask how a pairing stands, send nothing else".into()))
         }
-        Some(device_code) => ask(&call, &device_code).await,
-        None => begin(&call, about),
+        Some(device_code) => poll(&call, &device_code).await,
+        None => start(&call, info),
     }
 }
 
-fn begin(call: &Call, about: About) -> Result<Reply, ApiError> {
-    #[derive(Serialize)]
-    struct Begun<'a> {
-        device_code: &'a str,
-        code: &'a str,
-        expires_in: u64,
-        interval: u64,
-    }
-    check_text("name", about.name.as_deref(), 1)?;
-    check_text("serial", about.serial.as_deref(), 1)?;
-    check_text("model", about.model.as_deref(), 0)?;
-    let too_many = |wait| ApiError::TooMany(Refused::PairingsRate, wait);
-    call.app.admission.pairings.check(&call.address.into()).map_err(too_many)?;
-    let begun = call.app.pairings.begin(about, Instant::now())?;
-    call.audit(AuditEvent::PairingBegun);
-    let (device_code, code) = (begun.device_code.reveal(), begun.code.as_str());
-    Reply::created("show the code", &Begun { device_code, code, expires_in: PAIRING_SECONDS, interval: POLL_SECONDS })
+fn start(call: &Call, info: DeviceInfo) -> Result<Reply<PairResponse>, ApiError> {
+    let started = call.app.accounts().start_pairing(&call.by(), info)?;
+    let (device_code, code) = (started.device_code.reveal().to_owned(), started.user_code);
+    let data = PairResponse::Started { device_code, code, expires_in: PAIRING_SECONDS, interval: POLL_SECONDS };
+    Ok(Reply::created("show the code", data))
 }
 
-/// How a pairing stands; the token, once it is claimed.
-async fn ask(call: &Call, device_code: &str) -> Result<Reply, ApiError> {
-    #[derive(Serialize)]
-    struct Pending {
-        state: &'static str,
-        expires_in: u64,
-        interval: u64,
-    }
-    #[derive(Serialize)]
-    struct Paired<'a> {
-        state: &'static str,
-        token: &'a str,
-        user_id: UserId,
-        device: DeviceView,
-    }
-    // A device code can't be guessed; who tries all the same is counted like who shows a wrong credential.
-    let polled = call.app.pairings.poll(device_code, Instant::now());
-    if matches!(polled, Err(PairingError::Unknown)) {
-        let too_many = |wait| ApiError::TooMany(Refused::RefusalsRate, wait);
-        call.app.admission.refusals.check(&call.address.into(), Instant::now()).map_err(too_many)?;
-    }
-    let handout = match polled? {
-        Polled::Pending(left) => {
-            let pending = Pending { state: "pending", expires_in: left.as_secs(), interval: POLL_SECONDS };
-            return Reply::data("nobody has claimed it yet", &pending);
+async fn poll(call: &Call, device_code: &str) -> Result<Reply<PairResponse>, ApiError> {
+    match call.app.accounts().poll_pairing(&call.by(), device_code).await? {
+        PairingProgress::Pending(expires_in) => {
+            let data = PairResponse::Pending { state: "pending", expires_in, interval: POLL_SECONDS };
+            Ok(Reply::ok("nobody has claimed it yet", data))
         }
-        Polled::Claimed(handout) => handout,
-    };
-    let user = handout.user;
-    let (secret, record) = match token(call, user, handout.device).await {
-        Ok(made) => {
-            handout.done();
-            made
+        PairingProgress::Paired { secret, user, device } => {
+            let token = secret.reveal();
+            let device = Box::new(DeviceResponse::new(&call.app, device, user)?);
+            let data = PairResponse::Paired { state: "paired", token: token.to_owned(), user_id: user, device };
+            Ok(Reply::ok("paired", data).with_token(token))
         }
-        // The device or its owner has gone meanwhile: there is nothing to come back for.
-        Err(ApiError::NotFound(_)) => {
-            handout.done();
-            return Err(ApiError::PairingOver);
-        }
-        Err(error) => return Err(error),
-    };
-    let token = secret.reveal();
-    let view = Paired { state: "paired", token, user_id: user, device: view(&call.app, record, user)? };
-    Ok(Reply::data("paired", &view)?.with_token(token))
+    }
 }
 
-/// Makes the device's token; those that it had before from the same user end.
-async fn token(call: &Call, user: UserId, device: DeviceId) -> Result<(crate::auth::Secret, Device), ApiError> {
-    let app = &call.app;
-    let record = app.store.device(device)?.ok_or(ApiError::NotFound("device"))?;
-    if app.store.revoke_device_tokens(user, device).await? > 0 {
-        close_stale(app, user)?;
-    }
-    let (kind, device_id, label) = (TokenKind::Device, Some(device), "pairing".to_owned());
-    let new = |hash| NewToken {
-        user_id: user,
-        device_id,
-        kind,
-        label,
-        expires_at: None,
-        hash,
-        make_room: false,
-        because: Authority::System,
-    };
-    let issued = app.auth.issue(new).await?;
-    audit::record(AuditEvent::PairingDone(device, issued.token.id), Some(user), Some(call.address));
-    Ok((issued.secret, record))
+/// Body of `POST /api/devices/claim`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimRequest {
+    code: String,
+    name: Option<String>,
+    #[serde(default)]
+    primary: bool,
+    /// For administrators: the user who gets the device, instead of the caller.
+    user_id: Option<BodyUserId>,
 }
 
-/// `POST /api/devices/claim {code, name?, primary?, user_id? (administrators)}`: the device that shows the code becomes the
-/// caller's, or that user's.
-pub async fn claim(call: Call) -> Result<Reply, ApiError> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Body {
-        code: String,
-        name: Option<String>,
-        #[serde(default)]
-        primary: bool,
-        user_id: Option<BodyUserId>,
-    }
-    let body: Body = call.json()?;
-    check_text("name", body.name.as_deref(), 1)?;
-    let user = owner(&call, body.user_id)?;
-    let claim = call.app.pairings.claim(&body.code, call.caller()?.user.id, Instant::now()).map_err(|error| {
-        call.audit_refusal(AuditEvent::PairingFailed);
-        match error {
-            PairingError::Unknown => ApiError::NotFound("code"),
-            other => other.into(),
-        }
-    })?;
-    let device = adopt(&call, claim.about(), user, body.name, body.primary).await?;
-    claim.succeed(user, device.id);
-    call.audit(AuditEvent::PairingClaimed(device.id));
-    Reply::created("device claimed", &view(&call.app, device, user)?)
-}
+impl RequestBody for ClaimRequest {}
 
-/// The device's record: the one that `user` has of it, by its serial, or a new one.
-async fn adopt(call: &Call, about: &About, user: UserId, name: Option<String>, primary: bool) -> Result<Device, ApiError> {
-    let store = &call.app.store;
-    let known = match &about.serial {
-        Some(serial) => store.device_by_serial(serial)?,
-        None => None,
-    };
-    match known {
-        Some(known) if store.owns(user, known.id)? => {
-            let what = DeviceChange { name, model: about.model.clone().map(Some), ..DeviceChange::default() };
-            let device = store.change_device(known.id, what).await?;
-            if primary {
-                store.set_primary(user, device.id, true).await?;
-            }
-            Ok(device)
-        }
-        _ => {
-            let name = name.or_else(|| about.name.clone()).unwrap_or_else(|| "device".into());
-            let new = NewDevice { name, serial: about.serial.clone(), model: about.model.clone(), primary };
-            Ok(store.create_device(new, user, call.app.config().limits.devices_per_user).await?)
-        }
-    }
+/// `POST /api/devices/claim`: the device that shows the code becomes the caller's, or that user's.
+pub async fn claim(call: Call, body: ClaimRequest) -> Result<Reply<DeviceResponse>, ApiError> {
+    let ClaimRequest { code, name, primary, user_id } = body;
+    let (accounts, user) = (call.app.accounts(), user_id.map(|id| id.0));
+    let claimed = accounts.claim_device(&call.by(), &code, name, primary, user).await?;
+    Ok(Reply::created("device claimed", DeviceResponse::claimed(&call.app, claimed)?))
 }

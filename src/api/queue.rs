@@ -1,84 +1,97 @@
-//! `/api/queue`: what waits, and letting go of it (the guide's `MessageQueue`, section 4.2).
+//! `/api/queue`: measure and clear mailboxes (the guide's `MessageQueue`, section 4.2).
 
 use serde::Serialize;
 
+use crate::accounts::policy::{Action, Relation};
 use crate::core::ids::{DeviceId, Recipient, UserId};
 use crate::core::time::Timestamp;
 use crate::http::error::ApiError;
 use crate::http::reply::Reply;
 use crate::http::request::Call;
 use crate::mailbox::Size;
-use crate::store::Role;
 
-#[derive(Serialize)]
-struct SizeView {
-    /// How many mailboxes have something in them.
+/// The size of one mailbox, or of all.
+#[derive(Debug, Serialize)]
+pub struct QueueResponse {
+    /// Of all: the number of mailboxes that are not empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     mailboxes: Option<usize>,
     messages: usize,
+    /// Of payloads.
     bytes: u64,
-    /// When the oldest message was taken.
+    /// The time at which the oldest message was accepted.
     oldest: Option<Timestamp>,
 }
 
-fn view(call: &Call, mailboxes: Option<usize>, size: Size) -> Result<Reply, ApiError> {
+fn measured(call: &Call, mailboxes: Option<usize>, size: Size) -> Result<Reply<QueueResponse>, ApiError> {
     let oldest = size.oldest.map_or(Ok(None), |id| call.app.mailbox.taken_at(id))?;
-    Reply::data("ok", &SizeView { mailboxes, messages: size.messages, bytes: size.bytes, oldest })
+    Ok(Reply::ok("ok", QueueResponse { mailboxes, messages: size.messages, bytes: size.bytes, oldest }))
 }
 
-/// The path's user, when it is the caller or the caller an administrator.
+/// Returns the path's user, where the caller manages its mailbox.
 fn user(call: &Call) -> Result<Recipient, ApiError> {
-    let (id, caller) = (call.id(UserId, "user")?, &call.caller()?.user);
-    let allowed = id == caller.id || caller.role == Role::Admin;
-    if allowed && call.app.store.user(id)?.is_some() { Ok(Recipient::User(id)) } else { Err(ApiError::NotFound("user")) }
+    let id = call.id(UserId, "user")?;
+    call.app.accounts().user(&call.by(), Action::ManageUserQueue, id)?;
+    Ok(Recipient::User(id))
 }
 
-/// The path's device, when it is the caller's or the caller an administrator.
+/// Returns the path's device, where the caller manages its mailbox.
 fn device(call: &Call) -> Result<Recipient, ApiError> {
-    let (id, caller) = (call.id(DeviceId, "device")?, &call.caller()?.user);
-    let allowed = caller.role == Role::Admin || call.app.store.owns(caller.id, id)?;
-    if allowed && call.app.store.device(id)?.is_some() { Ok(Recipient::Device(id)) } else { Err(ApiError::NotFound("device")) }
+    let id = call.id(DeviceId, "device")?;
+    call.app.accounts().device(&call.by(), Action::ManageDeviceQueue, id)?;
+    Ok(Recipient::Device(id))
 }
 
-async fn clear(call: &Call, which: Option<Recipient>) -> Result<Reply, ApiError> {
-    #[derive(Serialize)]
-    struct Cleared {
-        messages: usize,
-    }
-    let messages = call.app.mailbox.clear(which).await?;
-    tracing::info!(user = %call.caller()?.user.id, ?which, messages, "queue cleared");
-    Reply::data("queue cleared", &Cleared { messages })
+/// A cleared mailbox.
+#[derive(Debug, Serialize)]
+pub struct ClearedResponse {
+    /// The number of messages that were deleted.
+    messages: usize,
+}
+
+async fn clear(call: &Call, recipient: Option<Recipient>) -> Result<Reply<ClearedResponse>, ApiError> {
+    let messages = call.app.mailbox.clear(recipient).await?;
+    let mailbox = recipient.map_or_else(|| "every".to_owned(), |recipient| recipient.to_string());
+    tracing::info!(user = %call.caller()?.user.id, mailbox, messages, "queue cleared");
+    Ok(Reply::ok("queue cleared", ClearedResponse { messages }))
+}
+
+/// Checks that the caller manages all mailboxes.
+fn all(call: &Call) -> Result<(), ApiError> {
+    Ok(call.app.accounts().permit(&call.by(), Action::ManageAllQueues, Relation::Everyone, "mailbox")?)
 }
 
 /// `GET /api/queue`: all mailboxes together.
-pub async fn total(call: Call) -> Result<Reply, ApiError> {
+pub async fn total(call: Call) -> Result<Reply<QueueResponse>, ApiError> {
+    all(&call)?;
     let (mailboxes, size) = call.app.mailbox.total();
-    view(&call, Some(mailboxes), size)
+    measured(&call, Some(mailboxes), size)
 }
 
-/// `DELETE /api/queue`: everything that waits anywhere.
-pub async fn clear_all(call: Call) -> Result<Reply, ApiError> {
+/// `DELETE /api/queue`: the queued messages of all mailboxes.
+pub async fn clear_all(call: Call) -> Result<Reply<ClearedResponse>, ApiError> {
+    all(&call)?;
     clear(&call, None).await
 }
 
 /// `GET /api/queue/user/{id}`
-pub async fn of_user(call: Call) -> Result<Reply, ApiError> {
+pub async fn of_user(call: Call) -> Result<Reply<QueueResponse>, ApiError> {
     let size = call.app.mailbox.size(user(&call)?);
-    view(&call, None, size)
+    measured(&call, None, size)
 }
 
 /// `DELETE /api/queue/user/{id}`
-pub async fn clear_user(call: Call) -> Result<Reply, ApiError> {
+pub async fn clear_user(call: Call) -> Result<Reply<ClearedResponse>, ApiError> {
     clear(&call, Some(user(&call)?)).await
 }
 
 /// `GET /api/queue/device/{id}`
-pub async fn of_device(call: Call) -> Result<Reply, ApiError> {
+pub async fn of_device(call: Call) -> Result<Reply<QueueResponse>, ApiError> {
     let size = call.app.mailbox.size(device(&call)?);
-    view(&call, None, size)
+    measured(&call, None, size)
 }
 
 /// `DELETE /api/queue/device/{id}`
-pub async fn clear_device(call: Call) -> Result<Reply, ApiError> {
+pub async fn clear_device(call: Call) -> Result<Reply<ClearedResponse>, ApiError> {
     clear(&call, Some(device(&call)?)).await
 }

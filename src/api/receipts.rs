@@ -1,9 +1,9 @@
-//! What became of messages: receipts and history.
+//! Receipts and history of messages.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::auth::Actor;
+use crate::accounts::policy::Action;
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
 use crate::http::error::ApiError;
@@ -11,9 +11,9 @@ use crate::http::reply::Reply;
 use crate::http::request::Call;
 use crate::mailbox::{Receipt, Status};
 
-/// A receipt.
-#[derive(Serialize)]
-struct ReceiptView {
+/// The receipt of a message.
+#[derive(Debug, Serialize)]
+pub struct ReceiptResponse {
     id: MessageId,
     /// `user`, `device` or `all`.
     to: &'static str,
@@ -30,12 +30,12 @@ struct ReceiptView {
     #[serde(skip_serializing_if = "Option::is_none")]
     acked_at: Option<Timestamp>,
     expires_at: Timestamp,
-    /// Of a broadcast: how many users have received it.
+    /// Of a broadcast: the number of users that have received it.
     #[serde(skip_serializing_if = "Option::is_none")]
     received: Option<usize>,
 }
 
-impl From<Receipt> for ReceiptView {
+impl From<Receipt> for ReceiptResponse {
     fn from(receipt: Receipt) -> Self {
         let (to, user_id, device_id) = match receipt.recipient {
             Recipient::User(id) => ("user", Some(id), None),
@@ -64,29 +64,23 @@ impl From<Receipt> for ReceiptView {
     }
 }
 
-/// `GET /api/messages/{id}`: for its sender, its recipients, their devices and administrators; for others it does not
-/// exist.
-pub async fn show(call: Call) -> Result<Reply, ApiError> {
+/// `GET /api/messages/{id}`: for its sender, its recipients, their devices and administrators; for others it does not exist.
+pub async fn show(call: Call) -> Result<Reply<ReceiptResponse>, ApiError> {
     let id = call.id(MessageId, "message")?;
     let receipt = call.blocking(move |app| Ok(app.mailbox.receipt(id)?)).await?.ok_or(ApiError::NotFound("message"))?;
-    let caller = call.caller()?;
-    let concerned = match receipt.recipient {
-        // A device sees what comes to it, and nothing of what its owner sends elsewhere.
-        Recipient::Device(device) if caller.actor() == Actor::Device => caller.token.device_id == Some(device),
-        Recipient::User(user) if caller.actor() == Actor::Device => user == caller.user.id,
-        _ if caller.actor() == Actor::Admin || receipt.head.sender == caller.user.id => true,
-        Recipient::User(user) => user == caller.user.id,
-        Recipient::Device(device) => call.app.store.owns(caller.user.id, device)?,
-        Recipient::All => true,
-    };
-    if !concerned {
-        return Err(ApiError::NotFound("message"));
-    }
-    Reply::data("ok", &ReceiptView::from(receipt))
+    let by = call.by();
+    let relation = by.requester().to_message(&call.app.store, receipt.head.sender, receipt.recipient)?;
+    call.app.accounts().permit(&by, Action::ReadReceipt, relation, "message")?;
+    Ok(Reply::ok("ok", receipt.into()))
 }
 
-/// `GET /api/messages/history?since=&limit=`: what is still there of one's own mailboxes, in id order.
-pub async fn history(call: Call) -> Result<Reply, ApiError> {
+/// A message as it was pushed.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct MessageResponse(Box<RawValue>);
+
+/// `GET /api/messages/history?since=&limit=`: the messages still kept of one's own mailboxes, in id order.
+pub async fn history(call: Call) -> Result<Reply<Vec<MessageResponse>>, ApiError> {
     let (_, limit) = call.page()?;
     let since = call.parameter("since").map_or(Ok(MessageId(0)), str::parse);
     let since = since.map_err(|_| ApiError::Invalid("since must be an id".into()))?;
@@ -108,6 +102,6 @@ pub async fn history(call: Call) -> Result<Reply, ApiError> {
         })
         .await?;
     let last = messages.last().map(|m| m.head.id.0);
-    let texts: Result<Vec<Box<RawValue>>, _> = messages.into_iter().map(|m| serde_json::from_slice(&m.payload)).collect();
-    Reply::page(&texts.map_err(ApiError::internal)?, last, more)
+    let texts = messages.into_iter().map(|message| serde_json::from_slice(&message.payload).map(MessageResponse));
+    Ok(Reply::page(texts.collect::<Result<_, _>>().map_err(ApiError::internal)?, last, more))
 }

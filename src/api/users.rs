@@ -2,145 +2,120 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::accounts::revocation::close_stale;
-use crate::core::ids::{DeviceId, Recipient, UserId};
-use crate::core::text::is_plain;
+use crate::accounts::policy::Action;
+use crate::accounts::{NewAccount, PatchAccount};
+use crate::core::ids::UserId;
 use crate::core::time::Timestamp;
 use crate::http::error::ApiError;
 use crate::http::reply::Reply;
-use crate::http::request::Call;
-use crate::store::{Role, User, UserChange};
-use crate::telemetry::audit::{AuditEvent, UserChanges};
-
-/// The longest name, in characters (Django's limit, from which accounts may come).
-const MAX_USERNAME_CHARS: usize = 150;
+use crate::http::request::{Call, RequestBody};
+use crate::hub::OnlineUser;
+use crate::store::{Role, User};
 
 /// An account without its password hash.
-#[derive(Serialize)]
-pub struct UserView<'a> {
+#[derive(Debug, Serialize)]
+pub struct UserResponse {
     id: UserId,
-    username: &'a str,
+    username: String,
     role: Role,
     disabled: bool,
     created_at: Timestamp,
 }
 
-impl<'a> From<&'a User> for UserView<'a> {
-    fn from(u: &'a User) -> Self {
-        Self { id: u.id, username: &u.username, role: u.role, disabled: u.disabled, created_at: u.created_at }
+impl From<User> for UserResponse {
+    fn from(user: User) -> Self {
+        let User { id, username, role, disabled, created_at, .. } = user;
+        Self { id, username, role, disabled, created_at }
     }
-}
-
-/// Refuses names that would break a log line or hide what they are.
-pub fn check_username(name: &str) -> Result<(), ApiError> {
-    let good = (1..=MAX_USERNAME_CHARS).contains(&name.chars().count()) && name.trim() == name && is_plain(name);
-    if good {
-        return Ok(());
-    }
-    let what = format!(
-        "username must have 1 to {MAX_USERNAME_CHARS} characters, no control or invisible characters, no blanks at the ends"
-    );
-    Err(ApiError::Invalid(what))
 }
 
 /// `GET /api/users`; with `?username=`, that one.
-pub async fn list(call: Call) -> Result<Reply, ApiError> {
+pub async fn list(call: Call) -> Result<Reply<Vec<UserResponse>>, ApiError> {
     let (after, limit) = call.page()?;
     if let Some(name) = call.parameter("username") {
         let user = call.app.store.user_by_name(name)?;
-        return Reply::page(&user.iter().map(UserView::from).collect::<Vec<_>>(), None, false);
+        return Ok(Reply::page(user.into_iter().map(UserResponse::from).collect(), None, false));
     }
     let page = call.blocking(move |app| Ok(app.store.users(UserId(after), limit)?)).await?;
-    let views: Vec<UserView<'_>> = page.items.iter().map(Into::into).collect();
-    Reply::page(&views, page.items.last().map(|u| u.id.0), page.more)
+    let last = page.items.last().map(|user| user.id.0);
+    Ok(Reply::page(page.items.into_iter().map(UserResponse::from).collect(), last, page.more))
 }
 
-/// `POST /api/users {username, password, role?}`.
-pub async fn create(call: Call) -> Result<Reply, ApiError> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Body {
-        username: String,
-        password: String,
-        role: Option<Role>,
-    }
-    let body: Body = call.json()?;
-    check_username(&body.username)?;
-    let (role, because) = (body.role.unwrap_or(Role::User), call.caller()?.office());
-    let user = call.app.auth.create_user(&body.username, &body.password, role, because).await?;
-    call.audit(AuditEvent::UserCreated(user.id, role.name()));
-    Reply::created("user created", &UserView::from(&user))
+/// Body of `POST /api/users`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateUserRequest {
+    username: String,
+    password: String,
+    /// `user` where none is given.
+    role: Option<Role>,
+}
+
+impl RequestBody for CreateUserRequest {}
+
+/// `POST /api/users`.
+pub async fn create(call: Call, body: CreateUserRequest) -> Result<Reply<UserResponse>, ApiError> {
+    let CreateUserRequest { username, password, role } = body;
+    let new = NewAccount { username, password, role: role.unwrap_or(Role::User) };
+    let user = call.app.accounts().create_user(&call.by(), new).await?;
+    Ok(Reply::created("user created", user.into()))
 }
 
 /// `GET /api/users/{id}`.
-pub async fn show(call: Call) -> Result<Reply, ApiError> {
-    let user = call.app.store.user(call.id(UserId, "user")?)?.ok_or(ApiError::NotFound("user"))?;
-    Reply::data("ok", &UserView::from(&user))
+pub async fn show(call: Call) -> Result<Reply<UserResponse>, ApiError> {
+    let user = call.app.accounts().user(&call.by(), Action::ManageAccounts, call.id(UserId, "user")?)?;
+    Ok(Reply::ok("ok", user.into()))
 }
 
-/// `PATCH /api/users/{id} {disabled?, role?, password?}`: bites at once, also on live connections.
-pub async fn change(call: Call) -> Result<Reply, ApiError> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Body {
-        disabled: Option<bool>,
-        role: Option<Role>,
-        password: Option<String>,
-    }
-    let (id, body): (UserId, Body) = (call.id(UserId, "user")?, call.json()?);
-    if call.app.store.user(id)?.is_none() {
-        return Err(ApiError::NotFound("user"));
-    }
-    let new_password = body.password.is_some();
-    let password_hash = match body.password {
-        Some(password) => Some(call.app.auth.hash_password(&password).await?),
-        None => None,
-    };
-    let change = UserChange { disabled: body.disabled, role: body.role, password_hash };
-    let user = call.app.store.change_user(id, change, call.caller()?.office()).await?;
-    close_stale(&call.app, id)?;
-    let role = body.role.map(|_| user.role.name());
-    call.audit(AuditEvent::UserChanged(id, UserChanges { role, disabled: body.disabled, password: new_password }));
-    Reply::data("user changed", &UserView::from(&user))
+/// Body of `PATCH /api/users/{id}`; absent fields stay as they are.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeUserRequest {
+    disabled: Option<bool>,
+    role: Option<Role>,
+    password: Option<String>,
 }
 
-/// `DELETE /api/users/{id}`: with tokens and bindings; live connections end at once.
-pub async fn delete(call: Call) -> Result<Reply, ApiError> {
-    let id = call.id(UserId, "user")?;
-    let devices = call.app.store.devices(Some(id), DeviceId(0), usize::MAX)?.items;
-    call.app.store.delete_user(id).await?;
-    call.audit(AuditEvent::UserDeleted(id));
-    close_stale(&call.app, id)?;
-    call.app.mailbox.remove(Recipient::User(id)).await?;
-    for device in devices {
-        if call.app.store.device(device.id)?.is_none() {
-            call.app.mailbox.remove(Recipient::Device(device.id)).await?; // nobody else has it: gone with its user
-        }
-    }
+impl RequestBody for ChangeUserRequest {}
+
+/// `PATCH /api/users/{id}`: takes effect at once, also on live connections.
+pub async fn change(call: Call, body: ChangeUserRequest) -> Result<Reply<UserResponse>, ApiError> {
+    let ChangeUserRequest { disabled, role, password } = body;
+    let patch = PatchAccount { disabled, role, password };
+    let user = call.app.accounts().change_user(&call.by(), call.id(UserId, "user")?, patch).await?;
+    Ok(Reply::ok("user changed", user.into()))
+}
+
+/// `DELETE /api/users/{id}`: with tokens, bindings and mailboxes; live connections are closed at once.
+pub async fn delete(call: Call) -> Result<Reply<()>, ApiError> {
+    call.app.accounts().delete_user(&call.by(), call.id(UserId, "user")?).await?;
     Ok(Reply::done("user deleted"))
 }
 
+/// A user with at least one live connection.
+#[derive(Debug, Serialize)]
+pub struct OnlineUserResponse {
+    user_id: UserId,
+    username: Option<String>,
+    connections: usize,
+    connected_since: Timestamp,
+    last_activity: Timestamp,
+}
+
 /// `GET /api/users/online`.
-pub async fn online(call: Call) -> Result<Reply, ApiError> {
-    #[derive(Serialize)]
-    struct Online {
-        user_id: UserId,
-        username: Option<String>,
-        connections: usize,
-        connected_since: Timestamp,
-        last_activity: Timestamp,
-    }
+pub async fn online(call: Call) -> Result<Reply<Vec<OnlineUserResponse>>, ApiError> {
     let (after, limit) = call.page()?;
-    let (views, more) = call
+    let (users, more) = call
         .blocking(move |app| {
             let (users, more) = app.hub.presence().online_users(UserId(after), limit);
-            let view = |u: crate::hub::presence::OnlineUser| {
-                let username = app.store.user(u.user_id)?.map(|u| u.username);
-                let (connections, connected_since, last_activity) = (u.connections, u.since, u.last_activity);
-                Ok(Online { user_id: u.user_id, username, connections, connected_since, last_activity })
+            let response = |online: OnlineUser| {
+                let username = app.store.user(online.user_id)?.map(|user| user.username);
+                let OnlineUser { user_id, connections, since: connected_since, last_activity } = online;
+                Ok(OnlineUserResponse { user_id, username, connections, connected_since, last_activity })
             };
-            Ok((users.into_iter().map(view).collect::<Result<Vec<_>, ApiError>>()?, more))
+            Ok((users.into_iter().map(response).collect::<Result<Vec<_>, ApiError>>()?, more))
         })
         .await?;
-    Reply::page(&views, views.last().map(|u| u.user_id.0), more)
+    let last = users.last().map(|user| user.user_id.0);
+    Ok(Reply::page(users, last, more))
 }

@@ -1,6 +1,6 @@
-//! Where a WebSocket handshake carries its credential.
+//! Credentials of WebSocket handshakes.
 
-/// A credential as it came.
+/// A credential as it was received.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credential {
     /// A token.
@@ -15,12 +15,12 @@ impl std::fmt::Debug for Credential {
     }
 }
 
-/// The subprotocol that the server speaks and answers with.
+/// The subprotocol that the server supports and replies with.
 pub const SUBPROTOCOL: &str = "qy-lty.v1";
-/// Before a token among the offered subprotocols: the only header a browser's `WebSocket` lets a page set.
+/// The prefix of a token among the offered subprotocols: the only header that a browser's `WebSocket` lets a page set.
 const TOKEN_PROTOCOL: &str = "token.";
 
-/// The places of a credential, each as the request has it.
+/// The possible places of a credential, each as the request has it.
 #[derive(Debug, Default)]
 pub struct Places<'a> {
     /// `?token=`
@@ -36,7 +36,7 @@ pub struct Places<'a> {
 }
 
 impl Places<'_> {
-    /// The first credential in the order of the fields above. An empty value counts as absent, as in the guide.
+    /// Returns the first credential in the order of the fields above. An empty value counts as absent, as in the guide.
     pub fn credential(&self) -> Option<Credential> {
         let given = |text: Option<&str>| text.filter(|t| !t.is_empty()).map(str::to_owned);
         given(self.query_token)
@@ -48,19 +48,19 @@ impl Places<'_> {
     }
 }
 
-/// The token in `Authorization: Token T` or `Bearer T`; schemes have no case (RFC 9110 section 11.1).
+/// Returns the token in `Authorization: Token T` or `Bearer T`; schemes are case-insensitive (RFC 9110 section 11.1).
 pub fn bearer(header: &str) -> Option<&str> {
     let (scheme, token) = header.trim().split_once(' ')?;
     let known = scheme.eq_ignore_ascii_case("token") || scheme.eq_ignore_ascii_case("bearer");
     known.then(|| token.trim())
 }
 
-/// The token among the offered subprotocols.
+/// Returns the token among the offered subprotocols.
 fn protocol_token(protocols: &str) -> Option<&str> {
     protocols.split(',').find_map(|p| p.trim().strip_prefix(TOKEN_PROTOCOL))
 }
 
-/// Whether the client offers [`SUBPROTOCOL`].
+/// Returns whether the client offers [`SUBPROTOCOL`].
 pub fn offers_subprotocol(protocols: &str) -> bool {
     protocols.split(',').any(|p| p.trim() == SUBPROTOCOL)
 }
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_places() {
+    fn credential_is_taken_from_the_first_place_that_has_one() {
         let mut places = Places {
             query_token: Some("q"),
             path_token: Some("p"),
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn authorization_schemes() {
+    fn authorization_takes_two_schemes_in_any_case() {
         assert_eq!(bearer("Bearer x"), Some("x"));
         assert_eq!(bearer("tOKEN  x "), Some("x"));
         for none in ["", "Token", "Bearer", "x", "Basic x", "Tokenx y"] {
@@ -109,7 +109,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_panics(a in "\\PC*", b in "\\PC*") {
+        fn any_header_parses_without_panic(a in "\\PC*", b in "\\PC*") {
             let _ = Places { authorization: Some(&a), protocols: Some(&b), ..Places::default() }.credential();
         }
     }

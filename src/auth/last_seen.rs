@@ -1,5 +1,5 @@
-//! When tokens and devices were last seen, gathered in memory and written once a minute: nobody needs the second, and a
-//! write a request would cost more than the request.
+//! Times of last use of tokens and devices, collected in memory and written once a minute: nobody needs the second, and a write per
+//! request would cost more than the request.
 
 use std::collections::HashMap;
 
@@ -9,10 +9,10 @@ use crate::core::ids::DeviceId;
 use crate::core::time::Timestamp;
 use crate::store::TokenHash;
 
-/// What was seen, and when.
+/// Keys with their times of last use.
 pub(super) type Seen<K> = Vec<(K, Timestamp)>;
 
-/// Bounded by the number of stored tokens and devices: only what exists is ever noted.
+/// The times since the last write. Bounded by the number of stored tokens and devices: only existing ones are recorded.
 #[derive(Default)]
 pub(super) struct LastSeen {
     tokens: Mutex<HashMap<TokenHash, Timestamp>>,
@@ -28,7 +28,7 @@ impl LastSeen {
         self.devices.lock().insert(id, now);
     }
 
-    /// Everything noted since the last call.
+    /// Returns the times since the last call.
     pub(super) fn take(&self) -> (Seen<TokenHash>, Seen<DeviceId>) {
         let tokens = std::mem::take(&mut *self.tokens.lock());
         let devices = std::mem::take(&mut *self.devices.lock());

@@ -1,33 +1,35 @@
-//! Who is it: credentials, passwords, tickets, and what each kind of caller may do.
+//! Authentication: from a credential to a caller. Tokens, passwords, tickets, cookies, pairing codes.
 //!
 //! # Invariants
-//! - A secret is known only to its holder: stored are SHA-256 (tokens, tickets) and argon2id (passwords).
-//! - Nothing is remembered between requests: account, role and token are read anew each time, so that a change bites at once.
+//! - A secret is known only to its holder: stored are SHA-256 (tokens, tickets, device codes) and argon2id (passwords).
+//! - Nothing is cached between requests: account, role and token are read each time, so that a change takes effect at once.
 //! - An unknown name costs the same time as a wrong password.
+//! - Nothing here writes accounts or tokens; only the times of last use.
 
 pub mod cookies;
 pub mod credential;
 mod last_seen;
+pub mod pairings;
 pub mod password;
 mod secret;
 mod throttle;
 mod tickets;
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::change::{Changes, Seen};
 use crate::config::Limits;
 use crate::core::ids::{DeviceId, MessageId, TokenId, UserId};
 use crate::core::time::Timestamp;
-use crate::store::{Authority, NewToken, NewUser, Role, Store, StoreError, Token, TokenHash, TokenKind, User};
+use crate::store::{Authority, Role, Store, StoreError, Token, TokenHash, TokenKind, User};
 
 pub use credential::Credential;
 pub use password::PasswordError;
 pub use secret::{Secret, random_password};
 pub use tickets::TICKET_SECONDS;
 
-/// What kind of caller this is, from least to most.
+/// The kinds of callers, in the order of their rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Actor {
     /// No credential.
@@ -40,9 +42,16 @@ pub enum Actor {
     User,
     /// An administrator.
     Admin,
+    /// The owner of the data directory, at the command line.
+    Operator,
 }
 
-/// Somebody who has shown a valid credential.
+impl Actor {
+    /// All kinds, from the least rights to the most.
+    pub const ALL: [Self; 6] = [Self::Anonymous, Self::Device, Self::Service, Self::User, Self::Admin, Self::Operator];
+}
+
+/// A caller with a valid credential.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// The account.
@@ -54,7 +63,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The owner of the data directory, at the command line: an administrator without an account or a token.
+    /// Returns the owner of the data directory, at the command line: an administrator without an account or a token.
     pub fn operator() -> Self {
         let (now, hash) = (Timestamp::now(), TokenHash::of(""));
         let user = User {
@@ -79,23 +88,26 @@ impl Caller {
         Self { user, token, hash }
     }
 
-    /// Whether this is the [`operator`](Self::operator).
+    /// Returns whether this is the [`operator`](Self::operator).
     pub fn is_operator(&self) -> bool {
         self.user.id == UserId::OPERATOR
     }
 
-    /// By what right the caller changes what is its own.
-    pub fn right(&self) -> Authority {
+    /// Returns the authority for changes to the caller's own data.
+    pub fn authority(&self) -> Authority {
         if self.is_operator() { Authority::System } else { Authority::Token(self.hash) }
     }
 
-    /// By what right an administrator changes what is others'.
-    pub fn office(&self) -> Authority {
+    /// Returns the authority for changes to another user's data.
+    pub fn admin_authority(&self) -> Authority {
         if self.is_operator() { Authority::System } else { Authority::Admin(self.hash) }
     }
 
-    /// What kind of caller this is.
+    /// Returns the kind of this caller.
     pub fn actor(&self) -> Actor {
+        if self.is_operator() {
+            return Actor::Operator;
+        }
         match (self.token.kind, self.user.role) {
             (TokenKind::Device, _) => Actor::Device,
             (TokenKind::Service, _) => Actor::Service,
@@ -105,7 +117,13 @@ impl Caller {
     }
 }
 
-/// Why nobody was recognised.
+/// Returns whether `token` of `user` is accepted at `now`: for as long as neither has expired or been disabled, and, since a service
+/// token has an administrator's reach, a service token's owner is one.
+pub fn accepts(user: &User, token: &Token, now: Timestamp) -> bool {
+    !user.disabled && !token.expired(now) && (token.kind != TokenKind::Service || user.role == Role::Admin)
+}
+
+/// Errors of authentication.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
     /// No, wrong, expired or revoked credential, or a disabled account: one answer for all.
@@ -114,16 +132,16 @@ pub enum AuthError {
     /// Wrong name or password, or a disabled account: one answer for all.
     #[error("wrong username or password")]
     WrongPassword,
-    /// Too many attempts; come back after so long.
+    /// Too many attempts; retry after that time.
     #[error("too many attempts")]
     Throttled(Duration),
-    /// Too many passwords are being checked, or too many tickets are open.
+    /// Too many password checks are waiting, or too many tickets are open.
     #[error("busy")]
     Busy,
-    /// The password can't be used.
+    /// A new password is unusable.
     #[error(transparent)]
     Password(#[from] PasswordError),
-    /// The system gave no random numbers.
+    /// The system returned no random numbers.
     #[error("no random numbers")]
     NoRandom,
     /// The store failed.
@@ -131,50 +149,38 @@ pub enum AuthError {
     Store(#[from] StoreError),
 }
 
-/// A freshly made token: the only moment at which its secret is known.
-#[derive(Debug)]
-pub struct Issued {
-    /// For the holder.
-    pub secret: Secret,
-    /// What is stored.
-    pub token: Token,
-    /// The one that had to go for it, if any.
-    pub retired: Option<TokenId>,
-}
-
 /// The authentication service.
 pub struct Auth {
     store: Store,
+    changes: Changes,
     passwords: password::Passwords,
     throttle: throttle::LoginThrottle,
     tickets: tickets::Tickets,
     last_seen: last_seen::LastSeen,
-    tokens_per_user: AtomicUsize,
 }
 
 impl Auth {
-    /// A service on top of `store`, which looks at up to `hashers` passwords at once.
+    /// Starts the service on top of `store`, with `hashers` threads for passwords.
     ///
     /// # Errors
-    /// When the system gives no thread for passwords.
-    pub fn new(store: Store, limits: &Limits, hashers: usize) -> std::io::Result<Self> {
+    /// When the system refuses a thread.
+    pub fn new(store: Store, changes: Changes, limits: &Limits, hashers: usize) -> std::io::Result<Self> {
         Ok(Self {
             store,
+            changes,
             passwords: password::Passwords::start(hashers)?,
             throttle: throttle::LoginThrottle::new(limits.logins_per_minute),
             tickets: tickets::Tickets::default(),
             last_seen: last_seen::LastSeen::default(),
-            tokens_per_user: AtomicUsize::new(limits.tokens_per_user),
         })
     }
 
-    /// Takes up other limits.
+    /// Applies changed limits.
     pub fn reload(&self, limits: &Limits) {
         self.throttle.set(limits.logins_per_minute);
-        self.tokens_per_user.store(limits.tokens_per_user, Ordering::Relaxed);
     }
 
-    /// Whose token `secret` is.
+    /// Returns the caller with the token `secret`.
     ///
     /// # Errors
     /// [`AuthError::Refused`], or when the store fails.
@@ -182,27 +188,27 @@ impl Auth {
         if !secret::plausible(secret) {
             return Err(AuthError::Refused);
         }
-        self.recognise(TokenHash::of(secret))
+        self.caller_of(TokenHash::of(secret))
     }
 
-    fn recognise(&self, hash: TokenHash) -> Result<Caller, AuthError> {
+    fn caller_of(&self, hash: TokenHash) -> Result<Caller, AuthError> {
         let now = Timestamp::now();
-        let token = self.store.token(&hash)?.filter(|t| !t.expired(now)).ok_or(AuthError::Refused)?;
-        let user = self.store.user(token.user_id)?.filter(|u| !u.disabled).ok_or(AuthError::Refused)?;
-        // A service token has an administrator's reach, so it ends with its owner's office.
-        if token.kind == TokenKind::Service && user.role != Role::Admin {
+        let token = self.store.token(&hash)?.ok_or(AuthError::Refused)?;
+        let user = self.store.user(token.user_id)?.ok_or(AuthError::Refused)?;
+        if !accepts(&user, &token, now) {
+            tracing::debug!(token = token.id.0, user = user.id.0, "credential refused");
             return Err(AuthError::Refused);
         }
         self.last_seen.token(hash, now);
         Ok(Caller { user, token, hash })
     }
 
-    /// Whether `caller`'s credential would still be accepted.
+    /// Returns whether `caller`'s credential would still be accepted.
     pub fn still_valid(&self, caller: &Caller) -> bool {
-        self.recognise(caller.hash).is_ok()
+        self.caller_of(caller.hash).is_ok()
     }
 
-    /// Notes that a connection with this token, standing for `device`, lives.
+    /// Records that a connection with this token, standing for `device`, is alive.
     pub fn seen(&self, token: TokenHash, device: Option<DeviceId>) {
         let now = Timestamp::now();
         self.last_seen.token(token, now);
@@ -211,18 +217,18 @@ impl Auth {
         }
     }
 
-    /// Whose credential this is, whatever its kind. A ticket is used up.
+    /// Returns the caller with that credential. A ticket is used up.
     ///
     /// # Errors
     /// [`AuthError::Refused`], or when the store fails.
     pub fn identify(&self, credential: &Credential) -> Result<Caller, AuthError> {
         match credential {
             Credential::Token(secret) => self.authenticate(secret),
-            Credential::Ticket(secret) => self.recognise(self.tickets.redeem(secret).ok_or(AuthError::Refused)?),
+            Credential::Ticket(secret) => self.caller_of(self.tickets.redeem(secret).ok_or(AuthError::Refused)?),
         }
     }
 
-    /// Whose name and password these are.
+    /// Returns the user with that name and password; counts as a log-in attempt.
     ///
     /// # Errors
     /// [`AuthError::WrongPassword`], [`AuthError::Throttled`], [`AuthError::Busy`], or when the store fails.
@@ -237,15 +243,15 @@ impl Auth {
         }
     }
 
-    /// Counts an attempt on `username`.
+    /// Counts a log-in attempt on `username`.
     ///
     /// # Errors
-    /// [`AuthError::Throttled`] when it is one too many.
+    /// [`AuthError::Throttled`] when it exceeds the rate limit.
     pub fn throttle(&self, username: &str, from: IpAddr) -> Result<(), AuthError> {
         self.throttle.check(from, username).map_err(AuthError::Throttled)
     }
 
-    /// Whether `password` is `user`'s; counts as a log-in attempt.
+    /// Returns whether `password` is `user`'s; counts as a log-in attempt.
     ///
     /// # Errors
     /// [`AuthError::Throttled`], [`AuthError::Busy`].
@@ -254,7 +260,7 @@ impl Auth {
         self.passwords.verify(password, Some(user.password_hash.clone())).await
     }
 
-    /// Makes a password into what is stored of it.
+    /// Returns the stored form of a new password.
     ///
     /// # Errors
     /// [`AuthError::Password`] when it is too short or too long, [`AuthError::Busy`].
@@ -262,30 +268,7 @@ impl Auth {
         self.passwords.hash(password).await
     }
 
-    /// Makes an account.
-    ///
-    /// # Errors
-    /// [`AuthError::Password`], [`AuthError::Busy`], [`StoreError::Taken`], or when the store fails.
-    pub async fn create_user(&self, username: &str, password: &str, role: Role, because: Authority) -> Result<User, AuthError> {
-        if self.store.user_by_name(username)?.is_some() {
-            return Err(StoreError::Taken("username").into()); // before the costly hash; decided for good when it is written
-        }
-        let password_hash = self.hash_password(password).await?;
-        let new = NewUser { username: username.into(), role, password_hash };
-        Ok(self.store.create_user(new, because).await?)
-    }
-
-    /// Makes a token; `new` turns its hash into what is to be stored.
-    ///
-    /// # Errors
-    /// [`StoreError::Full`], [`StoreError::Missing`], [`AuthError::NoRandom`], or when the store fails.
-    pub async fn issue(&self, new: impl FnOnce(TokenHash) -> NewToken) -> Result<Issued, AuthError> {
-        let secret = Secret::token().ok_or(AuthError::NoRandom)?;
-        let (token, retired) = self.store.create_token(new(secret.hash()), self.tokens_per_user.load(Ordering::Relaxed)).await?;
-        Ok(Issued { secret, token, retired })
-    }
-
-    /// Trades a token for a ticket: once, for [`TICKET_SECONDS`].
+    /// Issues a ticket that stands for the caller's token once, within [`TICKET_SECONDS`].
     ///
     /// # Errors
     /// [`AuthError::Busy`] when too many are open, [`AuthError::NoRandom`].
@@ -294,7 +277,8 @@ impl Auth {
         if self.tickets.put(&secret, caller.hash) { Ok(secret) } else { Err(AuthError::Busy) }
     }
 
-    /// Writes what has been seen since the last call, and forgets what has run out. Call it every minute and at the end.
+    /// Writes the times of last use since the last call, and removes expired tickets and attempts. To be called every minute and
+    /// before shutdown.
     ///
     /// # Errors
     /// When the store fails.
@@ -305,6 +289,6 @@ impl Auth {
         if tokens.is_empty() && devices.is_empty() {
             return Ok(());
         }
-        Ok(self.store.note_seen(tokens, devices).await?)
+        Ok(self.changes.run(Seen { tokens, devices }).await?)
     }
 }

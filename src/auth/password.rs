@@ -1,4 +1,4 @@
-//! Passwords: argon2id, away from the runtime, two at a time.
+//! Passwords: argon2id, on threads of their own, two at a time by default.
 
 use std::io;
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use tokio::sync::oneshot;
 
 use super::AuthError;
 
-/// The longest password, in bytes: argon2 has no use for more, and an attacker could make us hash megabytes.
+/// The longest password, in bytes: more adds no security, and an attacker could have megabytes hashed.
 pub const MAX_PASSWORD_BYTES: usize = 128;
 /// The shortest new password, in characters (NIST SP 800-63B section 5.1.1.1).
 pub const MIN_PASSWORD_CHARS: usize = 8;
-/// How many more may wait, about a quarter of a second's work; who comes then is told to come back.
-const WAITING: usize = 16;
+/// The largest number of waiting jobs, about a quarter of a second's work; beyond it callers get [`AuthError::Busy`].
+const MAX_WAITING_JOBS: usize = 16;
 
-/// A hash that no password fits, with the same cost as a real one: what an unknown user's password is checked against.
-const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZSBmaXhlZCBzYWx0$PaDAAOO6r6r7d6m5PuNCuNm2v1QCaMJdCdEzx1DdxW0";
+/// A hash that no password fits, with the same cost as a real one, for unknown users.
+const UNKNOWN_USER_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZSBmaXhlZCBzYWx0$PaDAAOO6r6r7d6m5PuNCuNm2v1QCaMJdCdEzx1DdxW0";
 
-/// How much address space a hash asks for, of which it uses 19 MiB. An allocation of its size, freed and made again, would
-/// pile up in glibc's heaps, eleven times over; one above the 32 MiB that they ever hold comes from the system and goes back.
-const ROOM: usize = 40 << 20;
+/// The address space that a hash reserves, of which it uses 19 MiB. Repeated allocations of 19 MiB would pile up in glibc's heaps, eleven
+/// times over; one above the 32 MiB that they hold at most comes from the system and is returned to it.
+const RESERVED_BYTES: usize = 40 << 20;
 
-/// A password that can't be used.
+/// A new password that is unusable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordError {
     /// Fewer than [`MIN_PASSWORD_CHARS`].
@@ -42,28 +42,28 @@ pub enum PasswordError {
     Unhashable,
 }
 
-/// A piece of work for the hashing threads.
+/// A job of the hashing threads.
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Hashes and verifies, on threads of its own.
+/// Hashes and verifies on threads of its own.
 ///
-/// Not on the runtime's blocking threads: there are many of those, and the allocator keeps a hash's 19 MiB for each that has
-/// ever made one. And not bound to the caller: one that goes away leaves its work in the queue, and its place taken.
+/// Not on the runtime's blocking threads: there are many of those, and the allocator keeps a hash's 19 MiB for each that has ever made
+/// one. And not bound to the caller: a cancelled call leaves its job in the queue, which still counts.
 pub(super) struct Passwords(SyncSender<Job>);
 
 impl Passwords {
     /// Starts the threads; they end with the service.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When the system refuses a thread.
     pub(super) fn start(threads: usize) -> io::Result<Self> {
-        let (sender, receiver) = sync_channel::<Job>(WAITING);
+        let (sender, receiver) = sync_channel::<Job>(MAX_WAITING_JOBS);
         let receiver = Arc::new(Mutex::new(receiver));
         for _ in 0..threads {
             let receiver = receiver.clone();
             std::thread::Builder::new().name("password".into()).spawn(move || {
                 loop {
-                    // The lock is held while waiting, and free while working: the other thread waits for the lock meanwhile.
+                    // The lock is held while waiting for a job, and released while working: the other threads wait for the lock.
                     let next = receiver.lock().recv();
                     match next {
                         Ok(job) => job(),
@@ -75,7 +75,7 @@ impl Passwords {
         Ok(Self(sender))
     }
 
-    /// Makes a PHC string.
+    /// Returns the PHC string of a new password.
     pub(super) async fn hash(&self, password: &str) -> Result<String, AuthError> {
         if password.chars().count() < MIN_PASSWORD_CHARS {
             return Err(PasswordError::TooShort.into());
@@ -88,38 +88,38 @@ impl Passwords {
         hashed.ok_or(PasswordError::Unhashable.into())
     }
 
-    /// Whether `password` fits `hash`. Without a hash (no such user) the same work is done and the answer is no.
+    /// Returns whether `password` fits `hash`. Without a hash (no such user) the same work is done, and the result is `false`.
     pub(super) async fn verify(&self, password: &str, hash: Option<String>) -> Result<bool, AuthError> {
         if password.len() > MAX_PASSWORD_BYTES {
             return Ok(false);
         }
         let password = password.to_owned();
-        let (known, hash) = (hash.is_some(), hash.unwrap_or_else(|| NOBODY.to_owned()));
+        let (known, hash) = (hash.is_some(), hash.unwrap_or_else(|| UNKNOWN_USER_HASH.to_owned()));
         let fits = self.work(move || fits(&password, &hash).unwrap_or(false)).await?;
         Ok(fits && known)
     }
 
-    /// Has `job` run when its turn comes.
+    /// Runs `job` when a thread is free.
     async fn work<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, AuthError> {
-        let (tell, told) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let job = move || {
-            let _ = tell.send(job()); // the caller may have gone
+            let _ = sender.send(job()); // the call may have been cancelled
         };
         self.0.try_send(Box::new(job)).map_err(|_| AuthError::Busy)?;
-        told.await.map_err(|_| AuthError::Busy)
+        receiver.await.map_err(|_| AuthError::Busy)
     }
 }
 
-/// The hash proper, `bytes` long.
+/// Returns the hash, `bytes` long.
 fn digest(argon2: &Argon2<'_>, password: &str, salt: &Salt, bytes: usize) -> Option<Output> {
     let (used, mut memory, mut out) = (argon2.params().block_count(), Vec::new(), vec![0; bytes]);
-    memory.try_reserve_exact(used.max(ROOM / Block::SIZE)).ok()?;
+    memory.try_reserve_exact(used.max(RESERVED_BYTES / Block::SIZE)).ok()?;
     memory.resize(used, Block::new());
     argon2.hash_password_into_with_memory(password.as_bytes(), salt, &mut out, &mut memory).ok()?;
     Output::new(&out).ok()
 }
 
-/// The PHC string of `password` with a fresh salt.
+/// Returns the PHC string of `password` with a fresh salt.
 fn hashed(password: &str) -> Option<String> {
     let (argon2, mut salt) = (Argon2::default(), [0; argon2::RECOMMENDED_SALT_LEN]);
     SysRng.try_fill_bytes(&mut salt).ok()?;
@@ -130,7 +130,7 @@ fn hashed(password: &str) -> Option<String> {
     Some(PasswordHash { algorithm, version, params, salt: Some(salt), hash: Some(hash) }.to_string())
 }
 
-/// Whether `password` fits the PHC string `hash`; `None` when that is none of ours.
+/// Returns whether `password` fits the PHC string `hash`; `None` when that is not an argon2 hash.
 fn fits(password: &str, hash: &str) -> Option<bool> {
     let hash = PasswordHash::new(hash).ok()?;
     let (salt, expected) = hash.salt.zip(hash.hash)?;
@@ -146,7 +146,7 @@ mod tests {
     use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 
     #[tokio::test]
-    async fn hashes_verify_and_bounds_hold() {
+    async fn password_verifies_against_its_hash_within_bounds() {
         let passwords = Passwords::start(2).unwrap();
         let hash = passwords.hash("correct horse").await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
@@ -159,8 +159,8 @@ mod tests {
     }
 
     #[test]
-    fn strings_that_others_made_are_read() {
-        // The crate's own way to hash makes what we read, and its own way to verify reads what we make.
+    fn hashes_of_other_implementations_are_read() {
+        // The crate's own hasher and verifier agree with ours.
         let own = Argon2::default().hash_password_with_salt(b"correct horse", b"some fixed salt").unwrap().to_string();
         assert_eq!((fits("correct horse", &own), fits("correct horsf", &own)), (Some(true), Some(false)));
         let made = hashed("correct horse").unwrap();
@@ -170,10 +170,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_costs_what_a_user_costs() {
+    async fn unknown_user_costs_as_much_as_a_known_one() {
         let passwords = Passwords::start(2).unwrap();
         assert!(!passwords.verify("anything", None).await.unwrap());
-        let (nobody, real) = (PasswordHash::new(NOBODY).unwrap(), passwords.hash("correct horse").await.unwrap());
+        let (nobody, real) = (PasswordHash::new(UNKNOWN_USER_HASH).unwrap(), passwords.hash("correct horse").await.unwrap());
         let real = PasswordHash::new(&real).unwrap();
         assert_eq!(
             (nobody.algorithm, nobody.version, nobody.params.to_string()),
@@ -183,10 +183,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn callers_that_go_away_free_no_place_before_the_work_is_done() {
+    async fn cancelled_calls_count_until_their_job_is_done() {
         let passwords = Passwords::start(2).unwrap();
         let mut busy = 0;
-        for _ in 0..2 + WAITING + 5 {
+        for _ in 0..2 + MAX_WAITING_JOBS + 5 {
             // Polled once: the work is in the queue. Then dropped.
             let mut going = std::pin::pin!(passwords.verify("x", None));
             busy += usize::from(matches!(futures_util::poll!(going.as_mut()), std::task::Poll::Ready(Err(AuthError::Busy))));
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_crowd_is_sent_away_and_the_next_is_served() {
+    async fn calls_beyond_the_queue_get_busy_and_later_ones_are_served() {
         let passwords = Arc::new(Passwords::start(2).unwrap());
         let tasks = (0..60).map(|_| {
             let passwords = passwords.clone();
@@ -205,7 +205,7 @@ mod tests {
         for task in tasks.collect::<Vec<_>>() {
             busy += usize::from(matches!(task.await.unwrap(), Err(AuthError::Busy)));
         }
-        assert!((1..=60 - WAITING).contains(&busy), "{busy}");
+        assert!((1..=60 - MAX_WAITING_JOBS).contains(&busy), "{busy}");
         assert!(!passwords.verify("x", None).await.unwrap());
     }
 }

@@ -1,4 +1,4 @@
-//! Secrets: made from the system's random numbers, shown once.
+//! Secrets: generated from the system's random numbers, shown once.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,14 +7,14 @@ use rand::rngs::SysRng;
 
 use crate::store::TokenHash;
 
-/// Marks our tokens, so that secret scanners can find one that was committed by mistake.
+/// The prefix of tokens, by which secret scanners find one that was committed by mistake.
 const TOKEN_PREFIX: &str = "qlt_";
-/// Marks tickets.
+/// The prefix of tickets.
 const TICKET_PREFIX: &str = "qlx_";
-/// Marks device codes.
+/// The prefix of device codes.
 const DEVICE_CODE_PREFIX: &str = "qlp_";
-/// The longest text that is worth hashing; ours have 47 characters.
-const MAX_CHARS: usize = 128;
+/// The longest text that is looked up, in bytes; this server's secrets have 47.
+const MAX_SECRET_BYTES: usize = 128;
 
 /// A secret in the clear. Neither `Debug` nor any log shows it.
 pub struct Secret(String);
@@ -26,22 +26,22 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// A new token: 256 random bits. `None` when the system gives none.
+    /// Generates a token: 256 random bits. `None` when the system returns none.
     pub fn token() -> Option<Self> {
         Some(Self(format!("{TOKEN_PREFIX}{}", random_text::<32>()?)))
     }
 
-    /// A new ticket.
+    /// Generates a ticket.
     pub fn ticket() -> Option<Self> {
         Some(Self(format!("{TICKET_PREFIX}{}", random_text::<32>()?)))
     }
 
-    /// A new device code.
+    /// Generates a device code.
     pub fn device_code() -> Option<Self> {
         Some(Self(format!("{DEVICE_CODE_PREFIX}{}", random_text::<32>()?)))
     }
 
-    /// For the holder's eyes.
+    /// Returns the secret, for its holder.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -52,21 +52,21 @@ impl Secret {
     }
 }
 
-/// A password for the first administrator: 120 random bits that can be typed. `None` when the system gives none.
+/// Generates a password for the first administrator: 120 random bits that can be typed. `None` when the system returns none.
 pub fn random_password() -> Option<String> {
     random_text::<15>()
 }
 
-/// `N` random bytes in letters, digits, `-` and `_`: fit for a path, a header and a subprotocol name.
+/// Returns `N` random bytes in letters, digits, `-` and `_`, which fit into a path, a header and a subprotocol name.
 fn random_text<const N: usize>() -> Option<String> {
     let mut bytes = [0u8; N];
     SysRng.try_fill_bytes(&mut bytes).ok()?;
     Some(URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// Whether `text` can be a token at all. Other systems' tokens are let through to the look-up: they just aren't found.
+/// Returns whether `text` can be a token at all. Tokens of other systems pass, and are not found.
 pub fn plausible(text: &str) -> bool {
-    !text.is_empty() && text.len() <= MAX_CHARS
+    !text.is_empty() && text.len() <= MAX_SECRET_BYTES
 }
 
 #[cfg(test)]

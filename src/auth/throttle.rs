@@ -1,46 +1,46 @@
-//! How often a password may be tried.
+//! Rate limits of log-in attempts.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::admission::{NetKey, Rate};
+use crate::admission::{NetKey, RateLimit};
 use crate::store::fold_name;
 
-/// Attempts a minute on one name are this many times those from one address before the name counts as under attack.
+/// A name is under attack beyond this many times the attempts a minute that one address has.
 const NAME_FACTOR: u32 = 3;
-/// While a name is under attack, each address has so many attempts a minute on it: enough for its owner, who comes from
-/// another address than the attacker and so is never locked out.
-const UNDER_ATTACK: u32 = 3;
+/// The attempts a minute that each address has on a name under attack: enough for its owner, who has another address than the attacker
+/// and so is never locked out.
+const ATTEMPTS_PER_MINUTE_UNDER_ATTACK: u32 = 3;
 
 /// Log-in attempts by address, by name, and by both.
 pub(super) struct LoginThrottle {
-    address: Rate<NetKey>,
-    name: Rate<String>,
-    pair: Rate<(NetKey, String)>,
+    address: RateLimit<NetKey>,
+    name: RateLimit<String>,
+    pair: RateLimit<(NetKey, String)>,
 }
 
 impl LoginThrottle {
-    /// `per_minute` attempts from one address; 0: no limit of any kind.
+    /// Allows `per_minute` attempts from one address; 0: no limit of any kind.
     pub(super) fn new(per_minute: u32) -> Self {
         Self {
-            address: Rate::per_minute(per_minute),
-            name: Rate::per_minute(per_minute.saturating_mul(NAME_FACTOR)),
-            pair: Rate::per_minute(per_minute.min(UNDER_ATTACK)),
+            address: RateLimit::per_minute(per_minute),
+            name: RateLimit::per_minute(per_minute.saturating_mul(NAME_FACTOR)),
+            pair: RateLimit::per_minute(per_minute.min(ATTEMPTS_PER_MINUTE_UNDER_ATTACK)),
         }
     }
 
-    /// From now on `per_minute` attempts.
+    /// Applies a changed limit.
     pub(super) fn set(&self, per_minute: u32) {
-        self.address.set(per_minute);
-        self.name.set(per_minute.saturating_mul(NAME_FACTOR));
-        self.pair.set(per_minute.min(UNDER_ATTACK));
+        self.address.set_limit(per_minute);
+        self.name.set_limit(per_minute.saturating_mul(NAME_FACTOR));
+        self.pair.set_limit(per_minute.min(ATTEMPTS_PER_MINUTE_UNDER_ATTACK));
     }
 
     /// Counts an attempt on `name` from `address`; an error is the time to wait.
     pub(super) fn check(&self, address: IpAddr, name: &str) -> Result<(), Duration> {
         let address = NetKey::from(address);
         self.address.check(&address)?;
-        // A name of any length must not become a key of any length.
+        // Bounds the key, whatever the length of the name.
         let name = fold_name(&name.chars().take(150).collect::<String>());
         if self.name.check(&name).is_err() {
             self.pair.check(&(address, name))?;
@@ -48,7 +48,7 @@ impl LoginThrottle {
         Ok(())
     }
 
-    /// Forgets who has not come for a while.
+    /// Evicts idle entries.
     pub(super) fn sweep(&self) {
         self.address.sweep();
         self.name.sweep();
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_is_limited_others_are_not() {
+    fn limit_of_one_address_leaves_others_alone() {
         let throttle = LoginThrottle::new(5);
         for _ in 0..5 {
             assert!(throttle.check(from(1), "ana").is_ok());
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_attacked_from_many_addresses_stays_open_to_its_owner() {
+    fn name_attacked_from_many_addresses_stays_open_to_its_owner() {
         let throttle = LoginThrottle::new(5);
         for n in 0..3 {
             for _ in 0..5 {

@@ -1,4 +1,4 @@
-//! Tickets: what a browser page trades its token for, so that no lasting secret stands in a URL. In memory only.
+//! Tickets: short-lived stand-ins for a browser page's token, so that no lasting secret appears in a URL. In memory only.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -8,12 +8,12 @@ use parking_lot::Mutex;
 use super::Secret;
 use crate::store::TokenHash;
 
-/// How long a ticket is good for.
+/// The lifetime of a ticket, in seconds.
 pub const TICKET_SECONDS: u64 = 30;
-/// How many may be open at once.
-const MAX_OPEN: usize = 10_000;
-/// How many may be open for one token; the oldest makes room.
-const MAX_OF_TOKEN: usize = 16;
+/// The largest number of open tickets.
+const MAX_TICKETS: usize = 10_000;
+/// The largest number of open tickets of one token; beyond it the oldest is removed.
+const MAX_TICKETS_PER_TOKEN: usize = 16;
 
 /// The open tickets.
 #[derive(Default)]
@@ -21,14 +21,14 @@ pub(super) struct Tickets(Mutex<Open>);
 
 #[derive(Default)]
 struct Open {
-    /// ticket → the token it stands for, and its end.
+    /// Ticket → the token that it stands for, and its expiry.
     tickets: HashMap<TokenHash, (TokenHash, Instant)>,
-    /// token → its tickets, oldest first.
+    /// Token → its tickets, oldest first.
     of_token: HashMap<TokenHash, VecDeque<TokenHash>>,
 }
 
 impl Open {
-    fn forget_stale(&mut self) {
+    fn remove_expired(&mut self) {
         let now = Instant::now();
         self.tickets.retain(|_, (_, end)| *end > now);
         let tickets = &self.tickets;
@@ -40,19 +40,19 @@ impl Open {
 }
 
 impl Tickets {
-    /// Opens a ticket that stands for `token`; `false` when too many are open.
+    /// Adds a ticket that stands for `token`; `false` when too many are open.
     pub(super) fn put(&self, ticket: &Secret, token: TokenHash) -> bool {
         let mut open = self.0.lock();
-        if open.tickets.len() >= MAX_OPEN {
-            open.forget_stale();
+        if open.tickets.len() >= MAX_TICKETS {
+            open.remove_expired();
         }
         let own = open.of_token.entry(token).or_default();
-        if own.len() >= MAX_OF_TOKEN
+        if own.len() >= MAX_TICKETS_PER_TOKEN
             && let Some(oldest) = own.pop_front()
         {
             open.tickets.remove(&oldest);
         }
-        let room = open.tickets.len() < MAX_OPEN;
+        let room = open.tickets.len() < MAX_TICKETS;
         if room {
             let end = Instant::now() + Duration::from_secs(TICKET_SECONDS);
             open.tickets.insert(ticket.hash(), (token, end));
@@ -61,17 +61,17 @@ impl Tickets {
         room
     }
 
-    /// Uses up a ticket; the token it stood for, when it was still good.
+    /// Uses up a ticket; returns the token that it stood for, unless it had expired.
     pub(super) fn redeem(&self, ticket: &str) -> Option<TokenHash> {
         let mut open = self.0.lock();
         let found = open.tickets.remove(&TokenHash::of(ticket));
         found.filter(|(_, end)| *end > Instant::now()).map(|(token, _)| token)
     }
 
-    /// Forgets what has run out.
+    /// Removes expired tickets.
     pub(super) fn sweep(&self) {
         let mut open = self.0.lock();
-        open.forget_stale();
+        open.remove_expired();
         open.tickets.shrink_to_fit();
         open.of_token.shrink_to_fit();
     }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn once_only() {
+    fn ticket_is_redeemed_once() {
         let (tickets, token) = (Tickets::default(), TokenHash::of("t"));
         let ticket = Secret::ticket().unwrap();
         assert!(tickets.put(&ticket, token));
@@ -93,9 +93,9 @@ mod tests {
     }
 
     #[test]
-    fn the_number_is_bounded_and_stale_ones_make_room() {
+    fn open_tickets_are_bounded_and_expired_ones_make_room() {
         let (tickets, token) = (Tickets::default(), TokenHash::of("t"));
-        for n in 0..MAX_OPEN {
+        for n in 0..MAX_TICKETS {
             let stale = (token, Instant::now());
             tickets.0.lock().tickets.insert(TokenHash::of(&n.to_string()), stale);
         }
@@ -104,15 +104,15 @@ mod tests {
     }
 
     #[test]
-    fn one_token_can_not_take_all_the_room() {
+    fn one_token_cannot_use_up_all_tickets() {
         let (tickets, greedy, other) = (Tickets::default(), TokenHash::of("greedy"), TokenHash::of("other"));
         let first = Secret::ticket().unwrap();
         tickets.put(&first, greedy);
-        for _ in 0..MAX_OF_TOKEN {
+        for _ in 0..MAX_TICKETS_PER_TOKEN {
             assert!(tickets.put(&Secret::ticket().unwrap(), greedy));
         }
-        assert_eq!(tickets.redeem(first.reveal()), None, "the oldest made room");
-        assert!(tickets.0.lock().tickets.len() <= MAX_OF_TOKEN);
+        assert_eq!(tickets.redeem(first.reveal()), None, "the oldest was removed");
+        assert!(tickets.0.lock().tickets.len() <= MAX_TICKETS_PER_TOKEN);
         assert!(tickets.put(&Secret::ticket().unwrap(), other));
     }
 }

@@ -10,7 +10,9 @@ use super::{Machine, Moment, Operation};
 use crate::core::ids::{DeviceId, Recipient, TokenId, UserId};
 use crate::core::time::Timestamp;
 use crate::store::accounts::write;
-use crate::store::{Authority, Device, DeviceChange, NewDevice, NewToken, NewUser, Result, StoreError, Token, TokenHash, User, UserChange};
+use crate::store::{
+    Authority, Device, DeviceChange, NewDevice, NewToken, NewUser, Result, StoreError, Token, TokenHash, User, UserChange,
+};
 
 /// The accounts and devices whose connections may have lost their right by a change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,7 +25,7 @@ pub struct Touched {
 
 impl Touched {
     /// `user`'s credentials.
-    fn user(user: UserId) -> Self {
+    pub fn user(user: UserId) -> Self {
         Self { users: vec![user], devices_taken: Vec::new() }
     }
 

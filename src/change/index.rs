@@ -446,7 +446,10 @@ mod tests {
         assert_eq!(s.receive(READER, MessageId(4), START, 0), None);
         assert_eq!(s.cursor(READER, START), MessageId(6));
         assert_eq!(s.waiting(READER, MessageId(6)), 1);
-        assert_eq!((s.delivery_state(ME, MessageId(5)), s.delivery_state(ME, MessageId(9))), (DeliveryState::Received, DeliveryState::Queued));
+        assert_eq!(
+            (s.delivery_state(ME, MessageId(5)), s.delivery_state(ME, MessageId(9))),
+            (DeliveryState::Received, DeliveryState::Queued)
+        );
     }
 
     #[test]

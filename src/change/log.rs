@@ -341,7 +341,9 @@ pub(super) fn load(trees: &Trees, settings: Settings, moment: Moment) -> Result<
         while receipts.next_if(|entry| entry.as_ref().is_ok_and(|(at, _)| *at < (recipient, head.id))).is_some() {}
         let covering = match receipts.peek() {
             Some(Ok(((of, _), when))) if *of == recipient => when.service,
-            Some(Err(_)) => return Err(receipts.next().and_then(Result::err).unwrap_or(StoreError::Damaged { tree: "receipts" })),
+            Some(Err(_)) => {
+                return Err(receipts.next().and_then(Result::err).unwrap_or(StoreError::Damaged { tree: "receipts" }));
+            }
             _ => None,
         };
         // Records of layout 2 do not tell from when on a received message is kept: from now on, then.

@@ -19,12 +19,12 @@ mod outcomes;
 mod replay;
 
 pub use accounts::{
-    ChangeDevice, ChangeUser, CreateDevice, CreateToken, CreateUser, DeleteDevice, DeleteToken, DeleteUser, RevokeDeviceTokens, Seen,
-    SetPrimary, Touched, UnbindDevice,
+    ChangeDevice, ChangeUser, CreateDevice, CreateToken, CreateUser, DeleteDevice, DeleteToken, DeleteUser, RevokeDeviceTokens,
+    Seen, SetPrimary, Touched, UnbindDevice,
 };
-pub use clock::{Moment, ServiceClock};
+pub use clock::Moment;
 pub use companion::{Observe, SetCatalog};
-pub use index::{DeliveryState, Index, Size};
+pub use index::{DeliveryState, Size};
 pub use log::{Acknowledge, Append, AppendError, Appended, Clear, Expire, IdempotencyKey, Settings, Tick};
 pub use machine::{Changes, Machine, Probe};
 pub use outcomes::{Outcome, OutcomeSender};

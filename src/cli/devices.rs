@@ -4,69 +4,72 @@ use anyhow::{anyhow, bail};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::control::{Control, object};
-use super::print::{Column, Printer};
+use super::control_client::{ControlClient, object};
+use super::output::{Column, Output};
 
+/// The commands below `device`.
 #[derive(Debug, Subcommand)]
-pub(super) enum Device {
-    /// Make a device known
-    Add {
-        /// Its name
+pub(super) enum DeviceCommand {
+    /// Create a device
+    #[command(alias = "add")]
+    Create {
+        /// Name of the device
         name: String,
-        /// Whose it is: a name, or id:NUMBER
+        /// User of the device: a name, or id:NUMBER
         #[arg(long)]
         user: String,
-        /// Unique among all devices
+        /// Serial number, unique among all devices
         #[arg(long)]
         serial: Option<String>,
-        /// For people
+        /// Model, shown to people
         #[arg(long)]
         model: Option<String>,
         /// Make it the user's primary device
         #[arg(long)]
         primary: bool,
     },
-    /// All devices, or a user's
+    /// List all devices, or a user's
     List {
-        /// A name, or id:NUMBER
+        /// Name, or id:NUMBER
         #[arg(long)]
         user: Option<String>,
     },
-    /// Let a further user have a device
+    /// Bind a device to a further user
     Bind {
-        /// As listed
+        /// Id of the device
         id: u64,
-        /// A name, or id:NUMBER
+        /// Name, or id:NUMBER
         user: String,
     },
-    /// Take a device from one of its users
+    /// Unbind a device from one of its users
     Unbind {
-        /// As listed
+        /// Id of the device
         id: u64,
-        /// A name, or id:NUMBER
+        /// Name, or id:NUMBER
         user: String,
     },
-    /// Give the device that shows a code to a user
+    /// Pair the device that shows a code with a user
     Pair {
-        /// The six characters that it shows
+        /// Pairing code of six characters
         code: String,
-        /// A name, or id:NUMBER
+        /// Name, or id:NUMBER
         user: String,
-        /// What to call it
+        /// Name of the device
         #[arg(long)]
         name: Option<String>,
         /// Make it the user's primary device
         #[arg(long)]
         primary: bool,
     },
-    /// Take a device from everybody, with its tokens and its mailbox
-    Remove {
-        /// As listed
+    /// Delete a device with its tokens and its mailbox
+    #[command(alias = "remove")]
+    Delete {
+        /// Id of the device
         id: u64,
     },
 }
 
-const DEVICES: [Column; 8] = [
+const COLUMNS: [Column; 8] = [
     ("ID", "id"),
     ("NAME", "name"),
     ("SERIAL", "serial"),
@@ -77,11 +80,12 @@ const DEVICES: [Column; 8] = [
     ("USERS", "user_ids"),
 ];
 
-impl Device {
-    pub(super) async fn run(self, control: &Control, out: Printer) -> anyhow::Result<()> {
+impl DeviceCommand {
+    /// Runs the command.
+    pub(super) async fn run(self, client: &ControlClient, out: Output) -> anyhow::Result<()> {
         match self {
-            Self::Add { name, user, serial, model, primary } => {
-                let user = control.user_id(&user).await?;
+            Self::Create { name, user, serial, model, primary } => {
+                let user = client.user_id(&user).await?;
                 let fields = [
                     ("name", Some(json!(name))),
                     ("user_id", Some(json!(user))),
@@ -89,72 +93,70 @@ impl Device {
                     ("model", model.map(Value::from)),
                     ("primary", Some(json!(primary))),
                 ];
-                let device = control.post("/api/devices", &object(&fields)).await?;
-                out.done(&device, &format!("device {} created, id {}", device["name"], device["id"]))
+                let device = client.post("/api/devices", &object(&fields)).await?;
+                out.done(&device, &format!("Created device {}, id {}", device["name"], device["id"]))
             }
             Self::List { user } => {
                 let query = match user {
-                    Some(user) => format!("?user_id={}", control.user_id(&user).await?),
+                    Some(user) => format!("?user_id={}", client.user_id(&user).await?),
                     None => String::new(),
                 };
-                out.table(&control.list(&format!("/api/devices{query}")).await?, &DEVICES, "no devices")
+                out.table(&client.list(&format!("/api/devices{query}")).await?, &COLUMNS, "No devices")
             }
-            Self::Bind { id, user } => {
-                let user = control.user_id(&user).await?;
-                bound(control, out, id, "bound", |users| {
-                    users.retain(|&other| other != user);
-                    users.push(user);
-                    Ok(())
-                })
-                .await
-            }
-            Self::Unbind { id, user } => {
-                let user = control.user_id(&user).await?;
-                bound(control, out, id, "unbound", |users| {
-                    if !users.contains(&user) {
-                        bail!("the device is not bound to that user");
-                    }
-                    users.retain(|&other| other != user);
-                    if users.is_empty() {
-                        bail!("nobody else has the device; `qy-lty device remove {id}` removes it");
-                    }
-                    Ok(())
-                })
-                .await
-            }
+            Self::Bind { id, user } => bind(client, out, id, &user).await,
+            Self::Unbind { id, user } => unbind(client, out, id, &user).await,
             Self::Pair { code, user, name, primary } => {
                 let fields = [("code", Some(json!(code))), ("name", name.map(Value::from)), ("primary", Some(json!(primary)))];
-                pair(control, out, &user, &fields).await
+                pair(client, out, &user, &fields).await
             }
-            Self::Remove { id } => {
-                control.delete(&format!("/api/devices/{id}")).await?;
-                out.done(&json!({"id": id}), &format!("device {id} removed"))
+            Self::Delete { id } => {
+                client.delete(&format!("/api/devices/{id}")).await?;
+                out.done(&json!({"id": id}), &format!("Deleted device {id}"))
             }
         }
     }
 }
 
-/// Claims a code for a user.
-async fn pair(control: &Control, out: Printer, user: &str, fields: &[(&str, Option<Value>)]) -> anyhow::Result<()> {
-    control.needs_server("what a device shows is known to the server that it asked").await?;
-    let mut body = object(fields);
-    body["user_id"] = control.user_id(user).await?.into();
-    let device = control.post("/api/devices/claim", &body).await?;
-    out.done(&device, &format!("device {} paired, id {}", device["name"], device["id"]))
+async fn bind(client: &ControlClient, out: Output, id: u64, user: &str) -> anyhow::Result<()> {
+    let user_id = client.user_id(user).await?;
+    let mut users = users_of(client, id).await?;
+    users.retain(|&other| other != user_id);
+    users.push(user_id);
+    let device = set_users(client, id, &users).await?;
+    out.done(&device, &format!("Bound device {} to user {user}", device["name"]))
 }
 
-/// Changes whom a device is bound to.
-async fn bound(
-    control: &Control,
-    out: Printer,
-    id: u64,
-    done: &str,
-    change: impl FnOnce(&mut Vec<u64>) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let device = control.get(&format!("/api/devices/{id}")).await?;
-    let users = device["user_ids"].as_array().ok_or_else(|| anyhow!("the server's answer names no users"))?;
-    let mut users: Vec<u64> = users.iter().filter_map(Value::as_u64).collect();
-    change(&mut users)?;
-    let device = control.patch(&format!("/api/devices/{id}"), &json!({"user_ids": users})).await?;
-    out.done(&device, &format!("device {} {done}", device["name"]))
+async fn unbind(client: &ControlClient, out: Output, id: u64, user: &str) -> anyhow::Result<()> {
+    let user_id = client.user_id(user).await?;
+    let mut users = users_of(client, id).await?;
+    if !users.contains(&user_id) {
+        bail!("device {id} is not bound to user {user}");
+    }
+    users.retain(|&other| other != user_id);
+    if users.is_empty() {
+        bail!("device {id} has no other user; delete it with `qy-lty device delete {id}`");
+    }
+    let device = set_users(client, id, &users).await?;
+    out.done(&device, &format!("Unbound device {} from user {user}", device["name"]))
+}
+
+/// Returns the ids of a device's users.
+async fn users_of(client: &ControlClient, id: u64) -> anyhow::Result<Vec<u64>> {
+    let device = client.get(&format!("/api/devices/{id}")).await?;
+    let users = device["user_ids"].as_array().ok_or_else(|| anyhow!("the server's reply has no user_ids"))?;
+    Ok(users.iter().filter_map(Value::as_u64).collect())
+}
+
+/// Sets a device's users, and returns the device.
+async fn set_users(client: &ControlClient, id: u64, users: &[u64]) -> anyhow::Result<Value> {
+    client.patch(&format!("/api/devices/{id}"), &json!({"user_ids": users})).await
+}
+
+/// Claims a pairing code for a user.
+async fn pair(client: &ControlClient, out: Output, user: &str, fields: &[(&str, Option<Value>)]) -> anyhow::Result<()> {
+    client.require_server("a pairing code is known only to the server that issued it").await?;
+    let mut body = object(fields);
+    body["user_id"] = client.user_id(user).await?.into();
+    let device = client.post("/api/devices/claim", &body).await?;
+    out.done(&device, &format!("Paired device {}, id {}", device["name"], device["id"]))
 }

@@ -1,4 +1,4 @@
-//! `qy-lty status`, `backup`, `restore`, `check`, `compact`: looking after a server.
+//! `qy-lty status`, `backup`, `restore`, `check`, `compact`: operating a server.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -8,113 +8,119 @@ use anyhow::{anyhow, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::control::{self, Control, is_served, open_file};
-use super::print::{Column, Printer, bytes};
-use super::run_as::{self, AsOwner};
+use super::control_client::{self, ControlClient, is_served};
+use super::output::{Column, Output, bytes, count};
+use super::run_as::{self, RunAs};
 use crate::config::Config;
 use crate::data_dir::STORE_DIRECTORY;
 use crate::store;
 
-const STATUS: [Column; 15] = [
+const STATUS_FIELDS: [Column; 15] = [
     ("server", "state"),
     ("version", "version"),
-    ("process", "pid"),
-    ("up for seconds", "uptime_seconds"),
-    ("listens on", "listen"),
+    ("process id", "pid"),
+    ("uptime in seconds", "uptime_seconds"),
+    ("address", "listen"),
     ("data directory", "data_dir"),
     ("epoch", "epoch"),
-    ("room on the disk", "disk_ok"),
+    ("enough disk space", "disk_ok"),
     ("connections", "connections"),
     ("mailboxes in use", "mailboxes"),
-    ("messages waiting", "messages"),
+    ("queued messages", "messages"),
     ("oldest of them", "oldest"),
-    ("their bytes", "bytes"),
-    ("store", "store_bytes"),
-    ("free on the disk", "free_bytes"),
+    ("size of them", "bytes"),
+    ("size of the store", "store_bytes"),
+    ("free disk space", "free_bytes"),
 ];
 
-/// How the server is.
-pub(super) async fn status(control: &Control, out: Printer) -> anyhow::Result<()> {
-    let mut status = control.get("/control/status").await?;
+/// Shows the status of the server.
+pub(super) async fn status(client: &ControlClient, out: Output) -> anyhow::Result<()> {
+    let mut status = client.get("/control/status").await?;
     if !out.is_json() {
         for field in ["store_bytes", "free_bytes", "bytes"] {
             status[field] = bytes(status[field].as_u64().unwrap_or(0)).into();
         }
-        status["state"] = if status["running"] == true { "runs" } else { "does not run" }.into();
+        status["state"] = if status["running"] == true { "running" } else { "stopped" }.into();
         if status["disk_ok"] == false {
             let floor = bytes(status["min_free_bytes"].as_u64().unwrap_or(0));
-            status["disk_ok"] = format!("no: messages are refused where less than {floor} are free").into();
+            status["disk_ok"] = format!("no: messages are refused with less than {floor} free").into();
         }
         if status["running"] != true {
             status["pid"] = Value::Null;
             status["uptime_seconds"] = Value::Null;
         }
     }
-    out.fields(&status, &STATUS)
+    out.fields(&status, &STATUS_FIELDS)
 }
 
+/// The arguments of `backup`.
 #[derive(Debug, Args)]
 pub(super) struct Backup {
-    /// To be written; - is standard output
+    /// File to write; - is standard output
     file: PathBuf,
 }
 
 impl Backup {
-    /// Works while the server serves, and when none runs.
-    pub(super) fn run(self, config: Config, out: Printer) -> anyhow::Result<()> {
+    /// Runs the command, whether a server is running or not.
+    pub(super) fn run(self, config: Config, out: Output) -> anyhow::Result<()> {
         if self.file == Path::new("-") {
             let sink = Box::new(io::stdout());
-            return control::run(config, out, async |control, _| take(control, sink).await);
+            return control_client::run(config, out, async |client, _| download(client, sink).await);
         }
-        let file = std::path::absolute(&self.file)?; // the directory to work in may change
+        let file = std::path::absolute(&self.file)?; // the working directory may change
         let cant = |error: &dyn std::fmt::Display| anyhow!("can't write {}: {error}", self.file.display());
         if fs::symlink_metadata(&file).is_ok_and(|meta| !meta.is_file()) {
-            bail!("can't write {}: it is there, and no file", self.file.display());
+            bail!("can't write {}: it exists and is not a regular file", self.file.display());
         }
         let directory = file.parent().unwrap_or(Path::new("/"));
-        // As whoever calls, before anything else: the server needs no access to it. For its owner's eyes only, and gone again
+        // Opened as the caller, before anything else: the server needs no access to it. Readable by its owner only, and deleted
         // unless it becomes the backup.
         let draft = tempfile::Builder::new().prefix(".qy-lty-backup-").tempfile_in(directory).map_err(|error| cant(&error))?;
         let sink = Box::new(draft.as_file().try_clone()?);
-        control::run(config, out, async |control, _| take(control, sink).await)?;
+        control_client::run(config, out, async |client, _| download(client, sink).await)?;
         draft.as_file().sync_all().map_err(|error| cant(&error))?;
         let (header, amount) = store::verify(io::BufReader::new(draft.reopen()?)).map_err(|error| cant(&error))?;
         let size = draft.as_file().metadata()?.len();
         draft.persist(&file).map_err(|error| cant(&error.error))?;
         File::open(directory)?.sync_all()?;
         let data = json!({"file": file, "size": size, "records": amount.records, "epoch": header.epoch});
-        let text = format!("{}: {} records, {}, verified", file.display(), amount.records, bytes(size));
+        let text = format!("Wrote {}: {} records, {}, verified", file.display(), amount.records, bytes(size));
         out.done(&data, &text)
     }
 }
 
-async fn take(control: &Control, mut sink: Box<dyn Write>) -> anyhow::Result<()> {
-    let mut stream = control.stream("/control/backup").await?;
-    while let Some(piece) = stream.chunk().await.map_err(|_| anyhow!("the backup broke off; the server's log tells why"))? {
-        sink.write_all(&piece).map_err(|error| anyhow!("the backup can't be written: {error}"))?;
+async fn download(client: &ControlClient, mut sink: Box<dyn Write>) -> anyhow::Result<()> {
+    let mut stream = client.stream("/control/backup").await?;
+    while let Some(chunk) = stream.chunk().await.map_err(|_| anyhow!("the backup was interrupted; see the server's log"))? {
+        sink.write_all(&chunk).map_err(|error| anyhow!("failed to write the backup: {error}"))?;
     }
     Ok(sink.flush()?)
 }
 
+/// The arguments of `restore`.
 #[derive(Debug, Args)]
 pub(super) struct Restore {
-    /// A backup; - is standard input
+    /// Backup to restore; - is standard input
     file: PathBuf,
 }
 
 impl Restore {
-    /// Into the data directory of the configuration, which must be empty.
-    pub(super) fn run(self, mut config: Config, out: Printer) -> anyhow::Result<()> {
-        let source: Box<dyn io::Read> =
-            if self.file == Path::new("-") { Box::new(io::stdin()) } else { Box::new(open_file(&self.file)?) };
+    /// Restores the backup into the data directory of the configuration, which must be empty.
+    pub(super) fn run(self, mut config: Config, out: Output) -> anyhow::Result<()> {
+        let source: Box<dyn io::Read> = if self.file == Path::new("-") {
+            Box::new(io::stdin())
+        } else {
+            // Opened before anything is changed.
+            Box::new(File::open(&self.file).map_err(|error| anyhow!("can't read {}: {error}", self.file.display()))?)
+        };
         let shown = std::path::absolute(&config.server.data_dir)?;
-        let owner = AsOwner::of(&mut config)?;
+        let run_as = RunAs::owner_of(&mut config)?;
         let data = config.server.data_dir;
         run_as::prepare(&data)?;
         let report = store::restore(io::BufReader::new(source), &data)?;
-        drop(owner);
+        drop(run_as);
         let text = format!(
-            "{} records of {} restored into {}; clients that remember ids start over (epoch {})",
+            "Restored {} records of {} into {}; clients that remember message ids start over (epoch {})",
             report.amount.records,
             report.header.created_at,
             shown.display(),
@@ -124,62 +130,68 @@ impl Restore {
     }
 }
 
+/// The arguments of `check`.
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    /// Write the store anew from what can be read; the server must not run
+    /// Rebuild the store from the records that can be read; the server must be stopped
     #[arg(long)]
     repair: bool,
 }
 
-const FINDINGS: [Column; 3] = [("TREE", "tree"), ("RECORD", "key"), ("WHAT", "what")];
+const FINDING_COLUMNS: [Column; 3] = [("TREE", "tree"), ("RECORD", "key"), ("PROBLEM", "what")];
 
 impl Check {
-    pub(super) fn run(self, config: Config, out: Printer) -> anyhow::Result<()> {
+    /// Runs the command: through the server where one is running, else on the store itself.
+    pub(super) fn run(self, config: Config, out: Output) -> anyhow::Result<()> {
         let data = std::path::absolute(&config.server.data_dir)?;
         let mut found = match self.repair {
-            false if is_served(&data) => control::run(config, out, async |control, _| control.get("/control/check").await)?,
-            false => json!(offline(config, "check", store::check)?),
-            true => json!(offline(config, "repair", store::repair)?),
+            false if is_served(&data) => control_client::run(config, out, async |client, _| client.get("/control/check").await)?,
+            false => json!(offline(config, "a check", store::check)?),
+            true => json!(offline(config, "a repair", store::repair)?),
         };
-        // By the name that whoever calls knows it by.
+        // By the path that the caller knows: the store was opened as the working directory.
         if let Some(place) = found["quarantine"].as_str().and_then(|place| Path::new(place).file_name()) {
             found["quarantine"] = data.join(store::QUARANTINE).join(place).to_string_lossy().into();
         }
         report(&found, out)?;
         match (found["wrong"].as_u64().unwrap_or(0), self.repair) {
             (0, _) | (_, true) => Ok(()),
-            (wrong, false) => Err(anyhow!("{wrong} findings; `qy-lty check --repair` keeps what can be read")),
+            (wrong, false) => {
+                Err(anyhow!("{}; `qy-lty check --repair` keeps the records that can be read", count(wrong, "finding")))
+            }
         }
     }
 }
 
-fn report(found: &Value, out: Printer) -> anyhow::Result<()> {
+fn report(found: &Value, out: Output) -> anyhow::Result<()> {
     if out.is_json() {
         return out.line(&found.to_string());
     }
     let rows = found["findings"].as_array().cloned().unwrap_or_default();
-    out.table(&rows, &FINDINGS, "nothing is wrong")?;
-    out.line(&format!("{} records looked at, {} findings", found["records"], found["wrong"]))?;
+    out.table(&rows, &FINDING_COLUMNS, "No problems found")?;
+    out.line(&format!("Checked {} records: {}", found["records"], count(found["wrong"].as_u64().unwrap_or(0), "finding")))?;
     match found["quarantine"].as_str() {
-        Some(place) => out.line(&format!("written anew from what can be read; what was there before is in {place}")),
+        Some(place) => {
+            out.line(&format!("Rebuilt the store from the records that could be read; the previous one is in {place}"))
+        }
         None => Ok(()),
     }
 }
 
-/// Does something with a store that no server has open.
+/// Runs `job` on a store that no server has open. `what` names the job in the error for a running server.
 fn offline<T>(mut config: Config, what: &str, job: impl FnOnce(&Path) -> store::Result<T>) -> anyhow::Result<T> {
     let data = &config.server.data_dir;
-    control::look_for_data(data)?;
+    control_client::require_data(data)?;
     if is_served(data) {
-        bail!("a server runs on {}: stop it before this {what}", data.display());
+        bail!("a server is running on {}; stop it before {what}", data.display());
     }
-    let _owner = AsOwner::of(&mut config)?;
+    let _run_as = RunAs::owner_of(&mut config)?;
     Ok(job(&config.server.data_dir.join(STORE_DIRECTORY))?)
 }
 
-/// Gives room on the disk back.
-pub(super) fn compact(config: Config, out: Printer) -> anyhow::Result<()> {
-    let done = offline(config, "compaction", store::compact)?;
-    let text = format!("{} records; {} before, {} now", done.records, bytes(done.before), bytes(done.after));
+/// Rewrites the store without the space of deleted records.
+pub(super) fn compact(config: Config, out: Output) -> anyhow::Result<()> {
+    let done = offline(config, "compacting", store::compact)?;
+    let text = format!("Compacted {} records: {} before, {} now", done.records, bytes(done.before), bytes(done.after));
     out.done(&serde_json::to_value(done)?, &text)
 }

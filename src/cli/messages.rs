@@ -5,56 +5,69 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::control::Control;
-use super::print::{Column, Printer};
+use super::control_client::ControlClient;
+use super::output::{Column, Output, count};
 
-/// Whom it is about.
+/// A mailbox on the command line.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
-pub(super) struct Whom {
-    /// A user: a name, or id:NUMBER
+pub(super) struct MailboxArgs {
+    /// User: a name, or id:NUMBER
     user: Option<String>,
-    /// A device
+    /// Device
     #[arg(long, value_name = "ID")]
     device: Option<u64>,
 }
 
+impl MailboxArgs {
+    /// Returns the path of the mailbox below `/api/queue`; `None` where no mailbox is named.
+    async fn path(&self, client: &ControlClient) -> anyhow::Result<Option<String>> {
+        Ok(match (&self.user, self.device) {
+            (Some(user), _) => Some(format!("/api/queue/user/{}", client.user_id(user).await?)),
+            (None, Some(id)) => Some(format!("/api/queue/device/{id}")),
+            (None, None) => None,
+        })
+    }
+}
+
+/// The arguments of `send`.
 #[derive(Debug, Args)]
 pub(super) struct Send {
-    /// USER and JSON, or JSON alone where --device or --all says for whom
+    /// User (a name, or id:NUMBER) and message, or the message alone with --device or --all
     #[arg(value_names = ["USER", "JSON"], num_args = 1..=2, required = true)]
     words: Vec<String>,
-    /// To a device
+    /// Send to a device
     #[arg(long, value_name = "ID", conflicts_with = "all")]
     device: Option<u64>,
-    /// To everybody
+    /// Send to everybody
     #[arg(long)]
     all: bool,
-    /// What kind of message it is
+    /// Type of the message
     #[arg(long = "type", default_value = "system")]
     kind: String,
-    /// How many seconds it waits for its recipient
+    /// Time until a queued message expires
     #[arg(long, value_name = "SECONDS", conflicts_with = "live")]
     ttl: Option<u64>,
-    /// Only to who is connected now
+    /// Send to recipients that are connected now, without queueing
     #[arg(long)]
     live: bool,
 }
 
 impl Send {
-    pub(super) async fn run(self, control: &Control, out: Printer) -> anyhow::Result<()> {
+    /// Runs the command.
+    pub(super) async fn run(self, client: &ControlClient, out: Output) -> anyhow::Result<()> {
         let (path, message) = match (&self.words[..], self.device, self.all) {
             ([message], Some(id), false) => (format!("/api/messages/device/{id}"), message),
             ([message], None, true) => ("/api/messages/broadcast".into(), message),
-            ([user, message], None, false) => (format!("/api/messages/user/{}", control.user_id(user).await?), message),
-            ([_], None, false) => bail!("for whom? A user before the message, or --device or --all"),
-            _ => bail!("one recipient: a user, or --device, or --all"),
+            ([user, message], None, false) => (format!("/api/messages/user/{}", client.user_id(user).await?), message),
+            ([_], None, false) => bail!("no recipient: name a user before the message, or pass --device or --all"),
+            _ => bail!("more than one recipient: name a user, or pass --device or --all"),
         };
-        // Sent on as it is written: numbers keep their digits, keys their order.
+        // Sent unchanged: numbers keep their digits, keys their order.
         let message: Box<RawValue> = serde_json::from_str(message)
-            .map_err(|error| anyhow!("the message is no JSON, {error} (a text is written '\"like this\"')"))?;
+            .map_err(|error| anyhow!("the message is not JSON: {error} (a text needs quotes, '\"like this\"')"))?;
         #[derive(serde::Serialize)]
-        struct Body<'a> {
+        struct SendMessage<'a> {
             #[serde(rename = "type")]
             kind: &'a str,
             message: &'a RawValue,
@@ -63,69 +76,61 @@ impl Send {
             ttl: Option<u64>,
         }
         let delivery = if self.live { "live" } else { "queued" };
-        let body = serde_json::to_string(&Body { kind: &self.kind, message: &message, delivery, ttl: self.ttl })?;
-        let sent = control.post_raw(&path, body).await?;
-        let to = sent["recipients"].as_u64().unwrap_or(0);
+        let body = serde_json::to_string(&SendMessage { kind: &self.kind, message: &message, delivery, ttl: self.ttl })?;
+        let sent = client.post_raw(&path, body).await?;
+        let connected = count(sent["recipients"].as_u64().unwrap_or(0), "connection");
         let text = match sent["id"].as_u64() {
-            Some(id) => format!("queued as message {id}; {to} connected"),
-            None => format!("sent to {to} connected"),
+            Some(id) => format!("Queued message {id}; its recipient has {connected}"),
+            None => format!("Sent a live message to {connected}"),
         };
         out.done(&sent, &text)
     }
 }
 
+/// The commands below `queue`.
 #[derive(Debug, Subcommand)]
-pub(super) enum Queue {
-    /// What waits: everywhere, or for one
-    List(#[command(flatten)] Whom),
-    /// Let go of what waits for one, or everywhere
+pub(super) enum QueueCommand {
+    /// List queued messages by recipient, or show one mailbox
+    List(#[command(flatten)] MailboxArgs),
+    /// Delete the queued messages of one mailbox, or of all
     Clear {
         #[command(flatten)]
-        whom: Whom,
-        /// Everywhere
+        mailbox: MailboxArgs,
+        /// Clear every mailbox
         #[arg(long, conflicts_with_all = ["user", "device"])]
         all: bool,
     },
 }
 
-const WAITING: [Column; 4] = [("RECIPIENT", "recipient"), ("MESSAGES", "messages"), ("BYTES", "bytes"), ("OLDEST", "oldest")];
+const COLUMNS: [Column; 4] = [("RECIPIENT", "recipient"), ("MESSAGES", "messages"), ("BYTES", "bytes"), ("OLDEST", "oldest")];
 
-impl Whom {
-    /// The path behind `/api/queue`, where one is named.
-    async fn path(&self, control: &Control) -> anyhow::Result<Option<String>> {
-        Ok(match (&self.user, self.device) {
-            (Some(user), _) => Some(format!("/api/queue/user/{}", control.user_id(user).await?)),
-            (None, Some(id)) => Some(format!("/api/queue/device/{id}")),
-            (None, None) => None,
-        })
-    }
-}
-
-impl Queue {
-    pub(super) async fn run(self, control: &Control, out: Printer) -> anyhow::Result<()> {
+impl QueueCommand {
+    /// Runs the command.
+    pub(super) async fn run(self, client: &ControlClient, out: Output) -> anyhow::Result<()> {
         match self {
-            Self::List(whom) => match whom.path(control).await? {
-                Some(path) => out.fields(&control.get(&path).await?, &WAITING),
-                None => out.table(&everywhere(control).await?, &WAITING, "nothing waits"),
+            Self::List(mailbox) => match mailbox.path(client).await? {
+                Some(path) => out.fields(&client.get(&path).await?, &COLUMNS),
+                None => out.table(&mailboxes(client).await?, &COLUMNS, "No queued messages"),
             },
-            Self::Clear { whom, all } => {
-                let path = match whom.path(control).await? {
+            Self::Clear { mailbox, all } => {
+                let path = match mailbox.path(client).await? {
                     Some(path) => path,
                     None if all => "/api/queue".into(),
-                    None => bail!("whose queue? A user, --device or --all"),
+                    None => bail!("no mailbox: name a user, or pass --device or --all"),
                 };
-                let cleared = control.delete(&path).await?;
-                out.done(&cleared, &format!("messages let go: {}", cleared["messages"]))
+                let cleared = client.delete(&path).await?;
+                let messages = count(cleared["messages"].as_u64().unwrap_or(0), "queued message");
+                out.done(&cleared, &format!("Deleted {messages}"))
             }
         }
     }
 }
 
-/// All mailboxes with something in them.
-async fn everywhere(control: &Control) -> anyhow::Result<Vec<Value>> {
+/// Returns all mailboxes that are not empty, page by page.
+async fn mailboxes(client: &ControlClient) -> anyhow::Result<Vec<Value>> {
     let (mut all, mut after) = (Vec::new(), String::new());
     loop {
-        let Value::Array(page) = control.get(&format!("/control/queue{after}")).await? else { break };
+        let Value::Array(page) = client.get(&format!("/control/queue{after}")).await? else { break };
         let Some(last) = page.last().and_then(|row| row["recipient"].as_str()) else { break };
         after = format!("?after={last}");
         all.extend(page);
@@ -133,26 +138,28 @@ async fn everywhere(control: &Control) -> anyhow::Result<Vec<Value>> {
     Ok(all)
 }
 
+/// The arguments of `tail`.
 #[derive(Debug, Args)]
 pub(super) struct Tail {
     #[command(flatten)]
-    whom: Whom,
+    mailbox: MailboxArgs,
 }
 
 impl Tail {
-    pub(super) async fn run(self, control: &Control, out: Printer) -> anyhow::Result<()> {
-        control.needs_server("there is nothing to follow").await?;
-        let query = match (&self.whom.user, self.whom.device) {
-            (Some(user), _) => format!("?user={}", control.user_id(user).await?),
+    /// Runs the command.
+    pub(super) async fn run(self, client: &ControlClient, out: Output) -> anyhow::Result<()> {
+        client.require_server("there are no messages to show").await?;
+        let query = match (&self.mailbox.user, self.mailbox.device) {
+            (Some(user), _) => format!("?user={}", client.user_id(user).await?),
             (None, Some(id)) => format!("?device={id}"),
             (None, None) => String::new(),
         };
-        let mut stream = control.stream(&format!("/control/tail{query}")).await?;
-        let mut rest = Vec::new();
-        while let Some(piece) = stream.chunk().await.map_err(|_| anyhow!("the server has ended"))? {
-            rest.extend_from_slice(&piece);
-            while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
-                let line: Vec<u8> = rest.drain(..=end).collect();
+        let mut stream = client.stream(&format!("/control/tail{query}")).await?;
+        let mut unread = Vec::new();
+        while let Some(chunk) = stream.chunk().await.map_err(|_| anyhow!("the server stopped"))? {
+            unread.extend_from_slice(&chunk);
+            while let Some(end) = unread.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = unread.drain(..=end).collect();
                 show(&line, out)?;
             }
         }
@@ -160,8 +167,8 @@ impl Tail {
     }
 }
 
-/// One message.
-fn show(line: &[u8], out: Printer) -> anyhow::Result<()> {
+/// Writes one message.
+fn show(line: &[u8], out: Output) -> anyhow::Result<()> {
     #[derive(serde::Deserialize)]
     struct Line<'a> {
         #[serde(default)]
@@ -175,10 +182,10 @@ fn show(line: &[u8], out: Printer) -> anyhow::Result<()> {
     if out.is_json() {
         return out.line(text);
     }
-    let seen: Line<'_> = serde_json::from_str(text)?;
-    if seen.missed {
-        out.line("(some were missed)")?;
+    let line: Line<'_> = serde_json::from_str(text)?;
+    if line.missed {
+        out.line("(some messages before this one were missed)")?;
     }
-    let id = seen.id.map_or_else(|| "live".into(), |id| format!("#{id}"));
-    out.line(&format!("{}  {id}  {}", seen.recipient, seen.message))
+    let id = line.id.map_or_else(|| "live".into(), |id| format!("#{id}"));
+    out.line(&format!("{}  {id}  {}", line.recipient, line.message))
 }

@@ -1,179 +1,203 @@
 //! The command line.
 
-mod accounts;
 mod config;
-mod control;
+mod control_client;
 mod devices;
+mod help;
 mod maintenance;
+mod man;
 mod messages;
-mod print;
+mod output;
+mod password;
 mod reload;
 mod run_as;
+mod runtime;
 mod serve;
+mod settings;
+mod tokens;
+mod users;
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::config::{Config, Layers};
-use crate::data_dir::STORE_DIRECTORY;
+use self::control_client::ControlClient;
+use self::output::{Output, ReaderClosed};
 
-/// Where a package puts its configuration.
-const PACKAGED: &str = "/etc/qy-lty/config.toml";
-
-/// Companion devices, apps and web pages talk to each other in real time.
+/// Send messages to companion devices, apps and web pages in real time
 #[derive(Debug, Parser)]
-#[command(name = "qy-lty", version, about)]
-pub struct Cli {
+#[command(name = "qy-lty", version, after_help = help::EXAMPLES, after_long_help = help::EXAMPLES_AND_ENVIRONMENT)]
+struct Cli {
     #[command(flatten)]
-    settings: config::Settings,
+    settings: settings::SettingFlags,
 
-    /// Answer in JSON (the log has log.format)
-    #[arg(long, global = true, help_heading = "Everywhere")]
+    /// Print JSON (for the log, set log.format)
+    #[arg(long, global = true, help_heading = help::GLOBAL)]
     json: bool,
 
     #[command(subcommand)]
     command: Option<Command>,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the server (also what happens without a command)
+    /// Run the server (the default command)
     Serve,
     #[command(flatten)]
     Control(ControlCommand),
-    /// Write everything to a file
+    /// Write a backup to a file
+    #[command(after_help = help::BACKUP)]
     Backup(maintenance::Backup),
-    /// Make an empty data directory into what a backup holds
+    /// Restore a backup into an empty data directory
+    #[command(after_help = help::RESTORE)]
     Restore(maintenance::Restore),
-    /// Look whether everything in the store can be read
+    /// Verify the data store
     Check(maintenance::Check),
-    /// Give room on the disk back
+    /// Reclaim disk space while the server is stopped
     Compact,
-    /// Print what makes a shell complete these commands
+    /// Check or show the configuration
+    #[command(subcommand, after_help = help::CONFIG)]
+    Config(config::ConfigCommand),
+    /// Print the completion script of a shell
+    #[command(after_help = help::COMPLETIONS)]
     Completions {
-        /// For which shell
+        /// Shell to print the script for
         shell: Shell,
     },
-    /// Check, show or begin a configuration
-    #[command(subcommand)]
-    Config(config::ConfigCommand),
+    /// Print the man page, or write all man pages to a directory
+    #[command(after_help = help::MAN)]
+    Man {
+        /// Directory to write to, created where it is missing
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
 }
 
-/// What the console does, a server's or our own.
+/// The commands that use the control socket of a running server, or that of this process.
 #[derive(Debug, Subcommand)]
 enum ControlCommand {
-    /// Accounts
-    #[command(subcommand)]
-    User(accounts::User),
-    /// Tokens: what programs and devices log in with
-    #[command(subcommand)]
-    Token(accounts::Token),
-    /// Devices
-    #[command(subcommand)]
-    Device(devices::Device),
+    /// Manage users
+    #[command(subcommand, after_help = help::USER)]
+    User(users::UserCommand),
+    /// Manage the tokens that programs and devices log in with
+    #[command(subcommand, after_help = help::TOKEN)]
+    Token(tokens::TokenCommand),
+    /// Manage devices
+    #[command(subcommand, after_help = help::DEVICE)]
+    Device(devices::DeviceCommand),
     /// Send a message
-    #[command(override_usage = "qy-lty send [OPTIONS] <USER|--device ID|--all> <JSON>")]
+    #[command(override_usage = "qy-lty send [OPTIONS] <USER|--device ID|--all> <JSON>", after_help = help::SEND)]
     Send(messages::Send),
-    /// What waits for whom
-    #[command(subcommand)]
-    Queue(messages::Queue),
-    /// Follow what is sent, live
+    /// List or clear queued messages
+    #[command(subcommand, after_help = help::QUEUE)]
+    Queue(messages::QueueCommand),
+    /// Show messages as they are sent
+    #[command(after_help = help::TAIL)]
     Tail(messages::Tail),
-    /// How the server is
+    /// Show server status
     Status,
 }
 
 impl ControlCommand {
-    async fn run(self, control: &control::Control, out: print::Printer) -> anyhow::Result<()> {
+    async fn run(self, client: &ControlClient, out: Output) -> anyhow::Result<()> {
         match self {
-            Self::User(what) => what.run(control, out).await,
-            Self::Token(what) => what.run(control, out).await,
-            Self::Device(what) => what.run(control, out).await,
-            Self::Send(what) => what.run(control, out).await,
-            Self::Queue(what) => what.run(control, out).await,
-            Self::Tail(what) => what.run(control, out).await,
-            Self::Status => maintenance::status(control, out).await,
+            Self::User(command) => command.run(client, out).await,
+            Self::Token(command) => command.run(client, out).await,
+            Self::Device(command) => command.run(client, out).await,
+            Self::Send(command) => command.run(client, out).await,
+            Self::Queue(command) => command.run(client, out).await,
+            Self::Tail(command) => command.run(client, out).await,
+            Self::Status => maintenance::status(client, out).await,
         }
     }
 }
 
-/// Reads the arguments and does what they say. Ends the process itself for `--help`, `--version` and wrong arguments.
+/// Parses the arguments and runs their command. Ends the process for `--help`, `--version` and invalid arguments.
 ///
 /// # Errors
-/// Whatever kept the command from doing its work; prints as one plain sentence.
+/// The command's error, which prints as one sentence.
 pub fn run() -> anyhow::Result<()> {
-    match act(Cli::parse()) {
-        Err(error) if error.is::<print::Enough>() => Ok(()),
+    match dispatch(Cli::parse()) {
+        Err(error) if error.is::<ReaderClosed>() => Ok(()),
         outcome => outcome,
     }
 }
 
-fn act(cli: Cli) -> anyhow::Result<()> {
-    let out = print::Printer::new(cli.json);
+fn dispatch(cli: Cli) -> anyhow::Result<()> {
+    let out = Output::new(cli.json);
     let flags = cli.settings;
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(flags.layers()?),
-        Command::Config(command) => config::run(command, flags, cli.json),
-        Command::Control(what) => control::run(settings(flags)?, out, async |control, out| what.run(control, out).await),
-        Command::Backup(what) => what.run(settings(flags)?, out),
-        Command::Restore(what) => what.run(settings(flags)?, out),
-        Command::Check(what) => what.run(settings(flags)?, out),
-        Command::Compact => maintenance::compact(settings(flags)?, out),
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "qy-lty", &mut script);
-            // It names states after the program and forgets that this one has a hyphen: bash would know the first word only.
-            let script = String::from_utf8(script)?.replace("qy__subcmd__lty", "qy__lty");
-            out.line(script.trim_end())
+        Command::Config(command) => config::run(command, flags, out),
+        Command::Control(command) => {
+            control_client::run(flags.for_commands()?, out, async |client, out| command.run(client, out).await)
         }
+        Command::Backup(command) => command.run(flags.for_commands()?, out),
+        Command::Restore(command) => command.run(flags.for_commands()?, out),
+        Command::Check(command) => command.run(flags.for_commands()?, out),
+        Command::Compact => maintenance::compact(flags.for_commands()?, out),
+        Command::Completions { shell } => completions(shell, out),
+        Command::Man { directory: None } => man::print(Cli::command(), out),
+        Command::Man { directory: Some(directory) } => man::write_all(Cli::command(), &directory, out),
     }
 }
 
-/// The settings of the server that the commands are for. Where none are named and there is no data directory here, those of
-/// an installed package.
-fn layers(flags: config::Settings) -> anyhow::Result<Layers> {
-    let layers = flags.layers()?;
-    let packaged = Path::new(PACKAGED);
-    if layers.file().is_some()
-        || !packaged.exists()
-        || layers.read_without_upstreams()?.server.data_dir.join(STORE_DIRECTORY).exists()
-    {
-        return Ok(layers);
-    }
-    Ok(layers.with_fallback_file(packaged))
-}
-
-/// What they come to.
-fn settings(flags: config::Settings) -> anyhow::Result<Config> {
-    Ok(layers(flags)?.read_without_upstreams()?)
-}
-
-/// Runs `job` on a runtime of its own.
-fn block_on<T>(job: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime could not start")?;
-    let outcome = runtime.block_on(job);
-    runtime.shutdown_timeout(std::time::Duration::from_millis(100));
-    outcome
+fn completions(shell: Shell, out: Output) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "qy-lty", &mut script);
+    // The generator names states after the program but does not expect its hyphen: bash would complete the first word only.
+    let script = String::from_utf8(script)?.replace("qy__subcmd__lty", "qy__lty");
+    out.line(script.trim_end())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
+
+    fn parsed(arguments: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("qy-lty").chain(arguments.iter().copied()))
+    }
 
     #[test]
-    fn the_definition_holds_together() {
+    fn definition_is_consistent() {
         Cli::command().debug_assert();
-        let cli = Cli::parse_from(["qy-lty", "serve", "--config", "x.toml"]);
+        let cli = parsed(&["serve", "--config", "x.toml"]).unwrap();
         assert_eq!(cli.settings.config, Some(PathBuf::from("x.toml")));
-        assert!(Cli::parse_from(["qy-lty"]).command.is_none());
-        let cli = Cli::parse_from(["qy-lty", "user", "list", "--json"]);
-        assert!(cli.json);
-        assert!(Cli::try_parse_from(["qy-lty", "send", "--all", "--device", "3", "{}"]).is_err(), "one recipient");
-        assert!(Cli::try_parse_from(["qy-lty", "send", "--all", "{}"]).is_ok());
+        assert!(parsed(&[]).unwrap().command.is_none());
+        assert!(parsed(&["user", "list", "--json"]).unwrap().json);
+        assert!(parsed(&["send", "--all", "--device", "3", "{}"]).is_err(), "one recipient");
+        assert!(parsed(&["send", "--all", "{}"]).is_ok());
+    }
+
+    #[test]
+    fn former_command_names_are_hidden_aliases() {
+        let pairs = [
+            ("user add ana", "user create ana"),
+            ("user passwd ana", "user set-password ana"),
+            ("user role ana admin", "user set-role ana admin"),
+            ("user remove ana", "user delete ana"),
+            ("device add lamp --user ana", "device create lamp --user ana"),
+            ("device remove 3", "device delete 3"),
+        ];
+        for (former, name) in pairs {
+            let parsed = |line: &str| format!("{:?}", parsed(&line.split(' ').collect::<Vec<_>>()).unwrap());
+            assert_eq!(parsed(former), parsed(name));
+        }
+        let help = |path: &str| parsed(&[path, "--help"]).unwrap_err().to_string();
+        assert!(!help("user").contains("passwd") && !help("device").contains(" add"));
+    }
+
+    #[test]
+    fn help_of_every_command_is_one_line_that_begins_with_a_verb() {
+        fn walk(command: &clap::Command) {
+            let about = command.get_about().unwrap_or_else(|| panic!("{} has no help", command.get_name())).to_string();
+            assert!(!about.contains('\n') && about.len() <= 80 && !about.ends_with('.'), "{about}");
+            let first = about.split(' ').next().unwrap_or_default();
+            assert!(first.starts_with(char::is_uppercase) && !first.ends_with('s') && first != "A", "{about}");
+            command.get_subcommands().for_each(walk);
+        }
+        walk(&Cli::command());
     }
 }

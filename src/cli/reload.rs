@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration is read anew, and the running server takes up what it can.
+//! Reloading on SIGHUP: reads the configuration and passes it to the running server, then to the log.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use crate::Reload;
 use crate::config::Layers;
 use crate::log::Log;
 
-/// Reads `layers` whenever `hangup` comes, until the server is gone. What can't be used is logged and changes nothing. `listen` is
-/// what counts instead of `server.listen`, where the socket is systemd's.
+/// Reads `layers` at each `hangup`, until the server has stopped. An unusable configuration is logged and changes nothing. `listen`
+/// replaces `server.listen` where systemd provides the socket.
 pub(super) async fn follow(
     mut hangup: Signal,
     layers: Layers,
@@ -24,24 +24,24 @@ pub(super) async fn follow(
         if server.is_closed() {
             return;
         }
-        once(&layers, &mut log, listen, &server).await;
+        reload(&layers, &mut log, listen, &server).await;
     }
 }
 
-async fn once(layers: &Arc<Layers>, log: &mut Log, listen: Option<SocketAddr>, server: &mpsc::Sender<Reload>) {
-    let again = layers.clone();
-    let mut config = match tokio::task::spawn_blocking(move || again.read()).await {
+async fn reload(layers: &Arc<Layers>, log: &mut Log, listen: Option<SocketAddr>, server: &mpsc::Sender<Reload>) {
+    let layers = layers.clone();
+    let mut config = match tokio::task::spawn_blocking(move || layers.read()).await {
         Ok(Ok(loaded)) => loaded.config,
         Ok(Err(error)) => return tracing::error!(%error, "the new configuration can't be used; nothing was changed"),
-        Err(error) => return tracing::error!(%error, "the configuration was not read"),
+        Err(error) => return tracing::error!(%error, "failed to read the configuration; nothing was changed"),
     };
     config.server.listen = listen.unwrap_or(config.server.listen);
     let filter = config.log.filter.clone();
-    let (done, taken) = oneshot::channel();
+    let (done, applied) = oneshot::channel();
     if server.send(Reload { config, done }).await.is_ok()
-        && taken.await.unwrap_or(false)
+        && applied.await.unwrap_or(false)
         && let Err(error) = log.filter(&filter)
     {
-        tracing::error!(%error, "the log goes on as before");
+        tracing::error!(%error, "failed to change the log's filter; the previous one stays in force");
     }
 }

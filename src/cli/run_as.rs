@@ -1,5 +1,5 @@
-//! Root's work on somebody else's data directory is done as that one: what it makes there belongs to the owner, and nothing
-//! that the owner has laid there, a link for example, leads root anywhere.
+//! Runs root's commands as the owner of the data directory: the files they create belong to the owner, and nothing that the owner
+//! has put there, a link for example, leads root anywhere.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -12,29 +12,35 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use crate::config::Config;
 use crate::data_dir;
 
-/// The directory that we work in, by a path that leads through no other: sled makes relative ones absolute.
-const HERE: &str = "/proc/self/cwd";
+/// The working directory, by a path that leads through no other directory: sled makes relative paths absolute.
+const WORKING_DIRECTORY: &str = "/proc/self/cwd";
 
-/// As long as it lives, this thread and those that it starts are the owner of the data directory, and work in it.
-pub(super) struct AsOwner(());
+/// While it exists, this thread and those that it starts run as the owner of the data directory, with the data directory as their
+/// working directory.
+pub(super) struct RunAs(());
 
-impl AsOwner {
-    /// Where root runs this and the data directory of `config`, or, where it is not there yet, the one that it will be in, is
-    /// somebody else's: becomes that one and goes there. To be called before any other thread is started: what a thread may do
-    /// is its own on Linux. Paths of others' must be absolute from here on.
-    pub(super) fn of(config: &mut Config) -> anyhow::Result<Option<Self>> {
+impl RunAs {
+    /// Switches to the owner of `config`'s data directory, or of the closest parent that exists, and enters the directory, creating
+    /// it where it is missing. Does nothing unless root runs this and the owner is somebody else.
+    ///
+    /// Call it before any other thread is started: on Linux, each thread has its own user. Paths of other files must be absolute
+    /// from here on.
+    ///
+    /// # Errors
+    /// A directory that can't be entered or created, or that changes its owner meanwhile.
+    pub(super) fn owner_of(config: &mut Config) -> anyhow::Result<Option<Self>> {
         let data = &config.server.data_dir;
-        let there = |place: &Path| Some((place.to_owned(), fs::metadata(place).ok()?));
+        let metadata = |place: &Path| Some((place.to_owned(), fs::metadata(place).ok()?));
         let named = |place: &Path| if place.as_os_str().is_empty() { PathBuf::from(".") } else { place.to_owned() };
-        let Some((place, meta)) = data.ancestors().find_map(|place| there(&named(place))) else { return Ok(None) };
+        let Some((place, meta)) = data.ancestors().find_map(|place| metadata(&named(place))) else { return Ok(None) };
         if !cfg!(target_os = "linux") || !geteuid().is_root() || meta.uid() == 0 {
             return Ok(None);
         }
         let rest = if place == Path::new(".") { data.clone() } else { data.strip_prefix(&place)?.to_owned() };
-        // Its path may lead through directories that only root may enter, as with systemd's dynamic users.
+        // The path may lead through directories that only root can enter, as with systemd's dynamic users.
         std::env::set_current_dir(&place).with_context(|| format!("can't enter {}", place.display()))?;
         if fs::metadata(".")?.uid() != meta.uid() {
-            bail!("{} has just changed its owner", place.display());
+            bail!("the owner of {} changed while it was opened; try again", place.display());
         }
         let (user, group, root) = (Uid::from_raw(meta.uid()), Gid::from_raw(meta.gid()), (Uid::ROOT, Gid::ROOT));
         set_thread_groups(&[])?;
@@ -46,24 +52,27 @@ impl AsOwner {
             std::env::set_current_dir(&rest)?;
         }
         data_dir::prepare(Path::new("."))?;
-        config.server.data_dir = HERE.into();
+        config.server.data_dir = WORKING_DIRECTORY.into();
         Ok(Some(this))
     }
 }
 
-/// Makes the data directory ready to be used: ours, by now, whoever runs this.
+/// Prepares the data directory, unless [`RunAs::owner_of`] has done so.
+///
+/// # Errors
+/// As [`data_dir::prepare`].
 pub(super) fn prepare(data: &Path) -> anyhow::Result<()> {
-    if data != Path::new(HERE) {
+    if data != Path::new(WORKING_DIRECTORY) {
         data_dir::prepare(data)?;
     }
     Ok(())
 }
 
-impl Drop for AsOwner {
+impl Drop for RunAs {
     fn drop(&mut self) {
-        let back = set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT);
-        if let Err(error) = back.and_then(|()| set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)) {
-            eprintln!("qy-lty: can't be root again: {error}");
+        let restored = set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT);
+        if let Err(error) = restored.and_then(|()| set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)) {
+            eprintln!("qy-lty: failed to switch back to root: {error}");
         }
     }
 }

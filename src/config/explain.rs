@@ -1,10 +1,6 @@
 //! Plain-language forms of the errors of serde and the TOML parser.
 
-/// Returns the one of `names` that is nearest to `given`, if any is near.
-pub(super) fn nearest<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let nearest = names.into_iter().map(|name| (strsim::damerau_levenshtein(given, name), name)).min();
-    nearest.filter(|&(distance, name)| distance <= name.len().max(given.len()) / 2).map(|(_, name)| name)
-}
+use crate::core::text::nearest;
 
 /// Rewrites an error message of serde: names the key and, for an unknown key, the nearest valid name.
 pub(super) fn explain(message: &str, key: Option<&str>) -> String {

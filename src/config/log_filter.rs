@@ -2,7 +2,7 @@
 
 use tracing_subscriber::filter::Targets;
 
-use super::explain::nearest;
+use crate::core::text::nearest;
 
 /// The levels, from the least verbose.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];

@@ -1,4 +1,4 @@
-//! The control socket's service while it runs.
+//! The running service of the control socket.
 
 use std::io;
 use std::path::Path;
@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::socket::SocketPath;
 use crate::app::App;
 
-/// How long stopping waits for requests under way.
+/// The time that a shutdown waits for requests in flight.
 const STOP_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The running service of the control socket.
@@ -35,7 +35,7 @@ impl ControlServer {
         Ok(Self { path, handle, serving: AbortOnDropHandle::new(tokio::spawn(server.try_serve(super::service(app)))) })
     }
 
-    /// Lets what is under way finish, but not for ever.
+    /// Shuts down; requests in flight have [`STOP_TIMEOUT`] to finish.
     pub async fn stop(mut self) {
         self.path.remove();
         self.handle.stop_graceful(STOP_TIMEOUT);

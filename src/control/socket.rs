@@ -1,4 +1,4 @@
-//! The path of the control socket, and listening on it.
+//! The path of the control socket, and its listener.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -19,7 +19,7 @@ pub struct SocketPath {
 }
 
 impl SocketPath {
-    /// In the data directory `data`. However long its path is: a socket's address has room for some hundred bytes only.
+    /// Returns the path in the data directory `data`, however long that is: a socket's address has room for some hundred bytes only.
     ///
     /// # Errors
     /// When the directory can't be opened.
@@ -33,22 +33,22 @@ impl SocketPath {
         Ok(Self { path, _directory: directory })
     }
 
-    /// To connect to.
+    /// Returns the path, to connect to.
     pub fn as_path(&self) -> &Path {
         &self.path
     }
 
-    /// Listens there; what an earlier run has left goes. The directory is ours alone, and so is the socket.
+    /// Listens there, after removing the socket of an earlier run. The directory is accessible to its owner alone, and so is the socket.
     ///
     /// # Errors
-    /// What the system says.
+    /// When the system refuses to bind.
     pub async fn bind(&self) -> io::Result<UnixAcceptor> {
         self.remove();
         let listener = UnixListener::new(self.path.clone()).permissions(Permissions::from_mode(0o600));
         salvo::conn::Listener::try_bind(listener).await.map_err(io::Error::other)
     }
 
-    /// Removes the socket, where it is there.
+    /// Removes the socket, where there is one.
     pub fn remove(&self) {
         let _ = fs::remove_file(&self.path);
     }

@@ -95,6 +95,28 @@ pub enum Recipient {
     All,
 }
 
+/// `user:7`, `device:3` or `all`.
+impl fmt::Display for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(id) => write!(f, "user:{id}"),
+            Self::Device(id) => write!(f, "device:{id}"),
+            Self::All => f.write_str("all"),
+        }
+    }
+}
+
+impl Recipient {
+    /// Parses the text that [`Display`](fmt::Display) writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.split_once(':') {
+            Some(("user", id)) => id.parse().ok().map(Self::User),
+            Some(("device", id)) => id.parse().ok().map(Self::Device),
+            _ => (text == "all").then_some(Self::All),
+        }
+    }
+}
+
 impl Recipient {
     /// Returns the key form: a letter and eight bytes, big-endian.
     pub fn to_key(self) -> [u8; 9] {

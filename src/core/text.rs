@@ -1,4 +1,34 @@
-//! Characters that can mislead the reader of untrusted text.
+//! Untrusted text: characters that can mislead its reader, lengths, misspelt names.
+
+/// The longest name, serial or model, and the longest name of anything else that users name, in characters.
+const MAX_TEXT_CHARS: usize = 100;
+
+/// A text from a request that is too short, too long, or hides its content.
+#[derive(Debug, thiserror::Error)]
+#[error("{field} must have {min} to {MAX_TEXT_CHARS} characters, no control or invisible ones")]
+pub struct TextError {
+    field: String,
+    min: usize,
+}
+
+/// Checks a text of at least `min` characters, where one is given; `field` names it in the error.
+///
+/// # Errors
+/// [`TextError`].
+pub fn check_text(field: &str, text: Option<&str>, min: usize) -> Result<(), TextError> {
+    match text {
+        Some(text) if !(min..=MAX_TEXT_CHARS).contains(&text.chars().count()) || !is_plain(text) => {
+            Err(TextError { field: field.to_owned(), min })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns the name among `names` that is most similar to `given`, where one is similar at all.
+pub fn nearest<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let near = names.into_iter().map(|name| (strsim::damerau_levenshtein(given, name), name)).min();
+    near.filter(|&(distance, name)| distance <= name.len().max(given.len()) / 2).map(|(_, name)| name)
+}
 
 /// Returns whether `c` is invisible but changes the appearance of a text: soft hyphen, zero-width characters, direction marks, line
 /// and paragraph separators, the byte order mark. Control characters are not included; see [`char::is_control`].

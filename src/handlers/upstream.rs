@@ -121,7 +121,7 @@ pub(super) async fn recorded<T>(
 /// # Errors
 /// A failure to set up TLS.
 pub(super) fn client() -> Result<Client, reqwest::Error> {
-    tls::provide();
+    tls::install_provider();
     let same_host = |attempt: Attempt<'_>| {
         let first =
             attempt.previous().first().map(|url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port()));

@@ -1,4 +1,4 @@
-//! Counts and times every request, whatever answers it.
+//! Counts and times every request, whatever handles it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use salvo::{Depot, FlowCtrl, async_trait};
 
 use crate::telemetry::metrics::{Metrics, Route};
 
-/// Goes around every request. What no handler has answered is 404 in the end.
+/// A hoop around every request. A request that no handler has answered is 404 in the end.
 pub struct Count(pub Arc<Metrics>);
 
 #[async_trait]

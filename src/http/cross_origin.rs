@@ -1,4 +1,4 @@
-//! What scripts of listed origins' pages may do (CORS).
+//! CORS: the rights of scripts in pages of listed origins.
 
 use std::sync::Arc;
 
@@ -8,29 +8,29 @@ use salvo::{Depot, FlowCtrl, async_trait};
 
 use crate::app::App;
 
-/// Further headers that they may send and read.
-const SENDS: [&str; 3] = ["authorization", "content-type", "idempotency-key"];
-/// See above.
-const READS: [&str; 1] = ["retry-after"];
+/// Request headers that they may send.
+const REQUEST_HEADERS: [&str; 3] = ["authorization", "content-type", "idempotency-key"];
+/// Response headers that they may read.
+const RESPONSE_HEADERS: [&str; 1] = ["retry-after"];
 /// The methods that they may use.
 const METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
-/// Goes around every request; does nothing while no origin is listed.
+/// A hoop around every request; does nothing while no origin is listed.
 pub struct CrossOrigin {
     app: Arc<App>,
     cors: CorsHandler,
 }
 
 impl CrossOrigin {
-    /// For the origins that are listed at the time of a request.
+    /// Creates the hoop, for the origins that are listed at the time of a request.
     pub fn new(app: Arc<App>) -> Self {
-        let ours = app.clone();
+        let server = app.clone();
         let listed = AllowOrigin::dynamic(move |origin, _, _| {
-            origin.filter(|origin| origin.to_str().is_ok_and(|origin| ours.admission.origins().lists(origin))).cloned()
+            origin.filter(|origin| origin.to_str().is_ok_and(|origin| server.admission.origins().lists(origin))).cloned()
         });
-        // Without credentials: another origin's page brings a token of its own, never our page's cookie.
-        let cors = Cors::new().allow_origin(listed).allow_methods(METHODS.to_vec()).allow_headers(SENDS.to_vec());
-        Self { app, cors: cors.expose_headers(READS.to_vec()).max_age(600).into_handler() }
+        // Without credentials: another origin's page has a token of its own, never this server's cookie.
+        let cors = Cors::new().allow_origin(listed).allow_methods(METHODS.to_vec()).allow_headers(REQUEST_HEADERS.to_vec());
+        Self { app, cors: cors.expose_headers(RESPONSE_HEADERS.to_vec()).max_age(600).into_handler() }
     }
 }
 

@@ -1,5 +1,6 @@
-//! From HTTP to a [`Call`] and back: the one place where credentials are looked at and rules applied.
+//! From HTTP to a [`Call`] and back: the one place that authenticates callers and applies access rules.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,10 @@ use salvo::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, H
 use salvo::http::{ParseError, Request, Response, StatusCode};
 use salvo::{Depot, FlowCtrl, async_trait};
 use tokio::time::timeout;
+use tracing::field::{Empty, display};
+use tracing::{Instrument, Span};
 
-use super::reply::Reply;
+use super::reply::Answer;
 use super::request::Call;
 use super::{Route, Verb};
 use crate::app::App;
@@ -18,22 +21,30 @@ use crate::auth::{Actor, Caller, cookies};
 use crate::http::error::ApiError;
 use crate::telemetry::metrics::Refused;
 
-/// Carries what a page of ours must know to change anything.
+/// Carries the second secret of cookies, without which a page can change nothing.
 const CSRF: HeaderName = HeaderName::from_static("x-csrf-token");
 
 /// Serves one route of the table.
 pub struct Endpoint {
     pub app: Arc<App>,
     pub route: &'static Route,
-    /// Whether this is the console: whoever reaches it is the owner of the data directory.
+    /// Whether this is the control socket, whose every client is the owner of the data directory.
     pub control: bool,
 }
 
 #[async_trait]
 impl salvo::Handler for Endpoint {
     async fn handle(&self, req: &mut Request, _: &mut Depot, res: &mut Response, _: &mut FlowCtrl) {
-        match self.answer(req).await {
-            Ok(reply) => reply.render(res),
+        let span = tracing::info_span!(
+            "request",
+            method = req.method().as_str(),
+            path = %redacted(req.uri().path()),
+            route = self.route.path,
+            user = Empty,
+            token = Empty,
+        );
+        match self.answer(req).instrument(span).await {
+            Ok(answer) => answer.render(res),
             Err(error) => {
                 error.refused().inspect(|&why| self.app.metrics.refused.inc(why));
                 error.render(res);
@@ -42,15 +53,26 @@ impl salvo::Handler for Endpoint {
     }
 }
 
-/// A caller and, where a browser page brought it in a cookie, the token.
-struct Recognised {
+/// Replaces the secrets in a path by `…`: somebody may have put one where none belongs.
+fn redacted(path: &str) -> Cow<'_, str> {
+    let secret = |part: &str| ["qlt_", "qlx_", "qlp_"].iter().any(|prefix| part.contains(prefix));
+    if !secret(path) {
+        return Cow::Borrowed(path);
+    }
+    let parts: Vec<&str> = path.split('/').map(|part| if secret(part) { "…" } else { part }).collect();
+    Cow::Owned(parts.join("/"))
+}
+
+/// A caller and, where a browser page sent it in a cookie, the token.
+struct Authorized {
     caller: Caller,
     cookie: Option<String>,
 }
 
 impl Endpoint {
-    async fn answer(&self, req: &mut Request) -> Result<Reply, ApiError> {
-        let mut who = self.authorise(req)?; // before anything of the body is read
+    async fn answer(&self, req: &mut Request) -> Result<Answer, ApiError> {
+        let mut who = self.authorize(req)?; // before any of the body is read
+        self.record(who.as_ref());
         self.count(who.as_ref())?;
         let id = match req.param::<String>("id") {
             Some(text) if text.bytes().all(|b| b.is_ascii_digit()) => Some(text.parse().map_err(|_| ApiError::NotFound("page"))?),
@@ -63,7 +85,7 @@ impl Endpoint {
                 let deadline = Duration::from_secs(self.app.config().limits.body_seconds.into());
                 let body = timeout(deadline, self.body(req)).await.map_err(|_| ApiError::BodyTooSlow)??;
                 // Again: a body can take its time, and the caller may have lost every right meanwhile.
-                who = self.authorise(req)?;
+                who = self.authorize(req)?;
                 body
             }
         };
@@ -77,25 +99,25 @@ impl Endpoint {
             .await
     }
 
-    /// Who calls, when the route's rule lets them.
-    fn authorise(&self, req: &Request) -> Result<Option<Recognised>, ApiError> {
+    /// Returns the caller, where the route's rule permits it; `None` where the route needs no credential.
+    fn authorize(&self, req: &Request) -> Result<Option<Authorized>, ApiError> {
         if self.route.access.allows(Actor::Anonymous) {
             return Ok(None);
         }
         if self.control {
-            return Ok(Some(Recognised { caller: Caller::operator(), cookie: None }));
+            return Ok(Some(Authorized { caller: Caller::operator(), cookie: None }));
         }
         let header = |name: HeaderName| req.headers().get(name).and_then(|v| v.to_str().ok());
         let who = match header(AUTHORIZATION) {
             Some(authorization) => {
                 let secret = bearer(authorization).ok_or(ApiError::Unauthorized)?;
-                Recognised { caller: self.app.auth.authenticate(secret)?, cookie: None }
+                Authorized { caller: self.app.auth.authenticate(secret)?, cookie: None }
             }
             None => {
                 let encrypted = self.app.admission.encrypted(req);
                 let secret = header(COOKIE).and_then(|header| cookies::token(header, encrypted)).ok_or(ApiError::Unauthorized)?;
                 let caller = self.app.auth.authenticate(&secret)?;
-                // The browser sends its cookie whoever asks it to: so who asks must be a page of ours.
+                // Browsers send the cookie with any page's requests, so the page must be one of this server's.
                 if !self.own_origin(req) {
                     return Err(ApiError::ForeignOrigin);
                 }
@@ -103,31 +125,45 @@ impl Endpoint {
                 if self.route.verb != Verb::Get && !cookies::csrf_fits(&secret, given) {
                     return Err(ApiError::Csrf);
                 }
-                Recognised { caller, cookie: Some(secret) }
+                Authorized { caller, cookie: Some(secret) }
             }
         };
-        if self.route.access.allows(who.caller.actor()) { Ok(Some(who)) } else { Err(ApiError::Forbidden) }
+        if self.route.access.allows(who.caller.actor()) {
+            Ok(Some(who))
+        } else {
+            tracing::debug!(user = who.caller.user.id.0, actor = ?who.caller.actor(), "route refused");
+            Err(ApiError::Forbidden)
+        }
     }
 
-    /// Whether the request comes from a page of ours, or from no page.
+    /// Returns whether the request comes from a page of this server, or from no page.
     fn own_origin(&self, req: &Request) -> bool {
         let header = |name: HeaderName| req.headers().get(name).and_then(|v| v.to_str().ok());
         let several = req.headers().get_all(ORIGIN).iter().count() > 1;
         let origin = req.headers().get(ORIGIN).map(|v| v.to_str().unwrap_or_default());
-        !several && self.app.admission.origins().own(origin, header(HOST), self.app.admission.encrypted(req))
+        !several && self.app.admission.origins().is_own(origin, header(HOST), self.app.admission.encrypted(req))
     }
 
-    /// Counts a call with a token.
-    fn count(&self, who: Option<&Recognised>) -> Result<(), ApiError> {
-        let Some(Recognised { caller, .. }) = who.filter(|who| !who.caller.is_operator()) else { return Ok(()) };
+    /// Adds the caller to the request's span.
+    fn record(&self, who: Option<&Authorized>) {
+        if let Some(Authorized { caller, .. }) = who {
+            let span = Span::current();
+            span.record("user", display(caller.user.id)).record("token", display(caller.token.id));
+            tracing::debug!(actor = ?caller.actor(), "request authorized");
+        }
+    }
+
+    /// Counts a call against the token's rate limit.
+    fn count(&self, who: Option<&Authorized>) -> Result<(), ApiError> {
+        let Some(Authorized { caller, .. }) = who.filter(|who| !who.caller.is_operator()) else { return Ok(()) };
         let rate = match caller.actor() {
-            Actor::Admin | Actor::Service => &self.app.admission.trusted_requests,
+            Actor::Operator | Actor::Admin | Actor::Service => &self.app.admission.trusted_requests,
             Actor::User | Actor::Device | Actor::Anonymous => &self.app.admission.requests,
         };
         rate.check(&caller.token.id).map_err(|wait| ApiError::TooMany(Refused::RequestsRate, wait))
     }
 
-    /// The body: JSON, not longer than allowed.
+    /// Reads the body: JSON, not longer than allowed.
     async fn body(&self, req: &mut Request) -> Result<Bytes, ApiError> {
         let limit = match self.app.config().limits.push_bytes {
             0 => usize::MAX,
@@ -135,9 +171,9 @@ impl Endpoint {
         };
         let length = req.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
         if length.is_some_and(|n| n > limit as u64) {
-            return Err(ApiError::TooLarge(limit)); // said before any of it is read
+            return Err(ApiError::TooLarge(limit)); // before any of it is read
         }
-        // One that can't be read is another content type, too.
+        // A content type that can't be parsed is another one, too.
         let named = req.headers().contains_key(CONTENT_TYPE);
         let json = req.content_type().map_or(!named, |kind| {
             kind.type_() == "application" && (kind.subtype() == "json" || kind.suffix().is_some_and(|s| s == "json"))
@@ -153,7 +189,7 @@ impl Endpoint {
     }
 }
 
-/// Turns Salvo's own errors, unknown paths and methods included, into ours.
+/// Renders Salvo's own errors, unknown paths and methods included, as JSON.
 pub struct AsJson;
 
 #[async_trait]
@@ -170,5 +206,17 @@ impl salvo::Handler for AsJson {
             other => ApiError::internal(format_args!("Salvo answered {other:?}")).render(res),
         }
         ctrl.skip_rest();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_in_the_span_shows_no_secret() {
+        assert_eq!(redacted("/api/users/7"), "/api/users/7");
+        assert_eq!(redacted("/api/weather/qlt_secret/x"), "/api/weather/…/x");
+        assert_eq!(redacted("/a%20qlx_secret"), "/…");
     }
 }

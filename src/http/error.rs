@@ -1,4 +1,4 @@
-//! The catalogue of REST errors: code, HTTP status, text. The one place where other modules' errors become answers.
+//! The catalogue of REST errors: code, HTTP status, text. The one place where other modules' errors become replies.
 
 use std::time::Duration;
 
@@ -6,14 +6,17 @@ use salvo::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICA
 use salvo::http::{Response, StatusCode};
 use serde::Serialize;
 
-use crate::accounts::pairing::PairingError;
+use crate::accounts::AccountsError;
+use crate::accounts::policy::Denied;
+use crate::auth::pairings::PairingError;
 use crate::auth::{AuthError, PasswordError};
+use crate::core::text::TextError;
 use crate::health::Health;
 use crate::mailbox::MailboxError;
 use crate::store::StoreError;
 use crate::telemetry::metrics::Refused;
 
-/// What a REST call can fail with.
+/// Errors of REST calls.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// 400: the body is no JSON object.
@@ -22,8 +25,7 @@ pub enum ApiError {
     /// 400: a field is wrong; the text names it.
     #[error("{0}")]
     Invalid(String),
-    /// 400: one of the guide's three parameters is missing (guide section 5.1, whose words these are); the answer
-    /// names it in `data.field`.
+    /// 400: one of the guide's three parameters is missing (the guide's words, section 5.1); the reply names it in `data.field`.
     #[error("缺少必要参数")]
     MissingParameter(&'static str),
     /// 400: a message type that only the server sends.
@@ -35,10 +37,10 @@ pub enum ApiError {
     /// 401: wrong name or password, or a disabled account.
     #[error("wrong username or password")]
     WrongPassword,
-    /// 403: recognised, but not allowed.
+    /// 403: authenticated, but not allowed.
     #[error("not allowed")]
     Forbidden,
-    /// 403: accounts are made by administrators.
+    /// 403: accounts are created by administrators only.
     #[error("registration is closed")]
     RegistrationClosed,
     /// 403: a web page of a foreign origin.
@@ -62,7 +64,7 @@ pub enum ApiError {
     /// 409: one more than the limit.
     #[error("too many {0}")]
     Full(&'static str),
-    /// 409: would leave nobody to administer the server.
+    /// 409: would leave the server without an administrator.
     #[error("the last administrator can't be removed, disabled or demoted")]
     LastAdmin,
     /// 408: the body did not arrive in time.
@@ -77,7 +79,7 @@ pub enum ApiError {
     /// 426: an ordinary request to a WebSocket route.
     #[error("this is a WebSocket endpoint")]
     UpgradeRequired,
-    /// 429: one more than which rate allows; come back after so long.
+    /// 429: refused by that rate limit; retry after that time.
     #[error("too many requests")]
     TooMany(Refused, Duration),
     /// 500: the cause is in the log, under this id.
@@ -86,29 +88,29 @@ pub enum ApiError {
     /// 409: the idempotency key was used for another request.
     #[error("this Idempotency-Key was used for another request")]
     KeyReused,
-    /// 507: the recipient has as many messages waiting as it may.
+    /// 507: the recipient's quota of queued messages is used up.
     #[error("the recipient's mailbox is full")]
     MailboxFull,
-    /// 507: the disk has too little room left.
+    /// 507: the disk has too little free space.
     #[error("the server's disk is nearly full")]
     DiskLow,
-    /// 503: not able to serve; the answer has what was looked at in `data`.
+    /// 503: not able to serve; the reply has the checks in `data`.
     #[error("not ready: {0}")]
     NotReady(&'static str, Health),
-    /// 503: come back in a moment, when there is less of this.
+    /// 503: refused because of that shortage; retry in a moment.
     #[error("busy, try again")]
     Busy(Refused),
 }
 
 impl ApiError {
-    /// Logs `cause` under a fresh id; the answer carries the id, never the cause.
+    /// Logs `cause` under a fresh id; the reply carries the id, never the cause.
     pub fn internal(cause: impl std::fmt::Display) -> Self {
         let id = format!("{:08x}", rand::random::<u32>());
         tracing::error!(%id, %cause, "request failed");
         Self::Internal(id)
     }
 
-    /// HTTP status and machine-readable code.
+    /// Returns the HTTP status and the machine-readable code.
     pub fn status(&self) -> (StatusCode, &'static str) {
         match self {
             Self::InvalidJson(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
@@ -141,8 +143,8 @@ impl ApiError {
         }
     }
 
-    /// Which limit, rule or shortage refused it; `None` where the request itself is at fault, something failed, or it has been
-    /// counted where it was noticed.
+    /// Returns the limit, rule or shortage that refused the call; `None` where the request itself is at fault, something failed, or it
+    /// has been counted where it occurred.
     pub fn refused(&self) -> Option<Refused> {
         match self {
             Self::Unauthorized => Some(Refused::Unauthorized),
@@ -173,7 +175,7 @@ impl ApiError {
         }
     }
 
-    /// Writes the answer.
+    /// Writes the response.
     pub fn render(&self, res: &mut Response) {
         #[derive(Serialize)]
         #[serde(untagged)]
@@ -221,21 +223,24 @@ impl ApiError {
     }
 }
 
-/// Rounded up, so that who waits so long is not early; at least 1.
+/// Returns `wait` in seconds, rounded up so that a client that waits so long is not early; at least 1.
 fn whole_seconds(wait: Duration) -> u64 {
     (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
+/// The media type of JSON replies.
+pub const JSON: &str = "application/json; charset=utf-8";
+
 /// Writes `body` as JSON.
-pub fn write_json(res: &mut Response, status: StatusCode, body: &impl Serialize) {
+fn write_json(res: &mut Response, status: StatusCode, body: &impl Serialize) {
     match serde_json::to_vec(body) {
         Ok(bytes) => {
             res.status_code(status);
-            res.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+            res.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
             res.replace_body(bytes.into());
         }
         Err(error) => {
-            tracing::error!(%error, "an answer could not be encoded");
+            tracing::error!(%error, "a reply could not be encoded");
             res.status_code(StatusCode::INTERNAL_SERVER_ERROR);
         }
     }
@@ -276,6 +281,36 @@ impl From<PairingError> for ApiError {
     }
 }
 
+impl From<Denied> for ApiError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Unauthenticated => Self::Unauthorized,
+            Denied::Forbidden => Self::Forbidden,
+            Denied::Hidden(what) => Self::NotFound(what),
+        }
+    }
+}
+
+impl From<AccountsError> for ApiError {
+    fn from(error: AccountsError) -> Self {
+        match error {
+            AccountsError::Denied(denied) => denied.into(),
+            AccountsError::Auth(error) => error.into(),
+            AccountsError::Pairing(error) => error.into(),
+            AccountsError::RateLimited(limit, wait) => Self::TooMany(limit, wait),
+            AccountsError::Field(error) => Self::Invalid(error.to_string()),
+            AccountsError::RegistrationClosed => Self::RegistrationClosed,
+            AccountsError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<TextError> for ApiError {
+    fn from(error: TextError) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}
+
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         match error {
@@ -295,7 +330,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_are_rounded_up() {
+    fn wait_is_rounded_up_to_whole_seconds() {
         assert_eq!(whole_seconds(Duration::from_millis(1)), 1);
         assert_eq!(whole_seconds(Duration::from_millis(1500)), 2);
         assert_eq!(whole_seconds(Duration::from_secs(2)), 2);
@@ -303,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cause_stays_inside() {
+    fn internal_error_hides_its_cause() {
         let answer = ApiError::internal("secret path").to_string();
         assert!(!answer.contains("secret"), "{answer}");
     }

@@ -1,4 +1,4 @@
-//! What every answer says to browsers: keep nothing, guess nothing, load nothing from elsewhere, show it in no frame.
+//! Headers of every response for browsers: no caching, no type sniffing, no foreign content, no frames.
 
 use salvo::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
@@ -7,13 +7,12 @@ use salvo::http::header::{
 use salvo::http::{Request, Response, StatusCode};
 use salvo::{Depot, FlowCtrl, async_trait};
 
-/// Scripts, styles, pictures and connections of our own only; none of it inline.
-const POLICY: &str = "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'self'; frame-ancestors 'none'";
-/// HTTPS only for a year: said only with a certificate that others vouch for, since a browser that has heard it offers no way
-/// around one that it does not know.
+/// Scripts, styles, images and connections of this server only; none of it inline.
+const CONTENT_POLICY: &str = "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'self'; frame-ancestors 'none'";
+/// HTTPS only for a year. Sent only with a configured certificate: a browser that has received it offers no way around an unknown one.
 const HTTPS_ONLY: &str = "max-age=31536000";
 
-/// Goes around every request.
+/// A hoop around every request.
 pub struct Headers {
     /// Whether to ask for HTTPS from now on.
     pub https_only: bool,
@@ -27,16 +26,16 @@ impl salvo::Handler for Headers {
             return;
         }
         let headers = res.headers_mut();
-        let mut say = |name: HeaderName, value: &'static str| {
+        let mut set = |name: HeaderName, value: &'static str| {
             headers.entry(name).or_insert(HeaderValue::from_static(value));
         };
-        say(CACHE_CONTROL, "no-store");
-        say(X_CONTENT_TYPE_OPTIONS, "nosniff");
-        say(CONTENT_SECURITY_POLICY, POLICY);
-        say(X_FRAME_OPTIONS, "DENY");
-        say(REFERRER_POLICY, "no-referrer");
+        set(CACHE_CONTROL, "no-store");
+        set(X_CONTENT_TYPE_OPTIONS, "nosniff");
+        set(CONTENT_SECURITY_POLICY, CONTENT_POLICY);
+        set(X_FRAME_OPTIONS, "DENY");
+        set(REFERRER_POLICY, "no-referrer");
         if self.https_only {
-            say(STRICT_TRANSPORT_SECURITY, HTTPS_ONLY);
+            set(STRICT_TRANSPORT_SECURITY, HTTPS_ONLY);
         }
     }
 }

@@ -1,9 +1,9 @@
-//! HTTP below the resources: routes and their rules, requests, replies, errors, headers.
+//! HTTP below the resources: routes, requests, replies, errors, headers.
 //!
-//! Every route stands in a table together with who may call it. Routers are built from such tables and nothing else, so a route
-//! without a rule can't exist; `endpoint` is the one place where the rule is applied, before a handler runs.
+//! Every route stands in a table together with the actors that may call it and the types of its body and data. Routers are built
+//! from such tables and nothing else, so a route without access rule can't exist; `endpoint` is the one place where the rule is
+//! applied, before a handler runs.
 
-mod access;
 pub mod count;
 pub mod cross_origin;
 mod endpoint;
@@ -17,12 +17,12 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use salvo::Router;
 
+pub use crate::accounts::access::Access;
 use crate::app::App;
-pub use access::Access;
 pub use endpoint::AsJson;
 use endpoint::Endpoint;
 use error::ApiError;
-use reply::Reply;
+use reply::Answer;
 use request::Call;
 
 /// The HTTP methods in use.
@@ -53,25 +53,60 @@ impl Verb {
     }
 }
 
-/// What runs a call.
-pub type Run = fn(Call) -> BoxFuture<'static, Result<Reply, ApiError>>;
+/// A handler of calls, with its body read and its reply encoded.
+pub type Run = fn(Call) -> BoxFuture<'static, Result<Answer, ApiError>>;
 
-/// One route: what, where, for whom.
+/// Returns the name of a request's or response's type.
+pub type TypeName = fn() -> &'static str;
+
+/// A route: its address, its callers, its types and its handler.
 pub struct Route {
     /// The method.
     pub verb: Verb,
     /// The path; `{id}` stands for a decimal id, `{name}` for any text. A trailing slash is optional.
     pub path: &'static str,
-    /// Who may call it.
+    /// The actors that may call it.
     pub access: Access,
-    /// Runs a call.
+    /// The type of the body; `None` where the route takes none.
+    pub request: Option<TypeName>,
+    /// The type of `data` in a successful reply; `()` for none.
+    pub response: TypeName,
+    /// The handler.
     pub run: Run,
 }
 
-/// Builds a table of routes: method, path, access, handler.
+/// Builds a table of routes, a row each: method, path, access, handler with the type of its body, type of its `data`.
+///
+/// A handler is called as `handler(call)` where the row has `()`, and as `handler(call, body)` where it names a type. With `try`
+/// before the type, the handler gets a `Result` and may answer something else before it answers that the body is unusable.
 macro_rules! routes {
-    ($($verb:ident $path:literal $access:ident $run:path;)*) => {
-        &[$($crate::http::Route { verb: $crate::http::Verb::$verb, path: $path, access: $crate::http::Access::$access, run: |call| Box::pin($run(call)) }),*]
+    (@request ()) => { None };
+    (@request (try $request:ty)) => { Some(std::any::type_name::<$request>) };
+    (@request ($request:ty)) => { Some(std::any::type_name::<$request>) };
+    (@run [$($run:ident)::+] () $call:ident) => { $($run)::+($call).await };
+    (@run [$($run:ident)::+] (try $request:ty) $call:ident) => {{
+        let body = <$request as $crate::http::request::RequestBody>::read(&$call.body);
+        $($run)::+($call, body).await
+    }};
+    (@run [$($run:ident)::+] ($request:ty) $call:ident) => {
+        match <$request as $crate::http::request::RequestBody>::read(&$call.body) {
+            Ok(body) => $($run)::+($call, body).await,
+            Err(error) => Err(error),
+        }
+    };
+    ($($verb:ident $path:literal $access:ident $($run:ident)::+($($request:tt)*) -> $response:ty;)*) => {
+        &[$($crate::http::Route {
+            verb: $crate::http::Verb::$verb,
+            path: $path,
+            access: $crate::http::Access::$access,
+            request: $crate::http::routes!(@request ($($request)*)),
+            response: std::any::type_name::<$response>,
+            run: |call| Box::pin(async move {
+                let reply: Result<$crate::http::reply::Reply<$response>, $crate::http::error::ApiError> =
+                    $crate::http::routes!(@run [$($run)::+] ($($request)*) call);
+                reply.and_then($crate::http::reply::Payload::encode)
+            }),
+        }),*]
     };
 }
 

@@ -1,28 +1,30 @@
-//! One authorised call and its body.
+//! Authorised calls and their bodies.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use crate::accounts::By;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::core::ids::UserId;
+use crate::core::text::nearest;
 use crate::http::error::ApiError;
-use crate::telemetry::audit::{self, AuditEvent};
 
 /// The longest page of a list.
 const MAX_PAGE: usize = 1000;
-/// The usual page of a list.
-const USUAL_PAGE: usize = 100;
+/// The length of a page where none is asked for.
+const DEFAULT_PAGE: usize = 100;
 
-/// One authorised call.
+/// An authorised call.
 pub struct Call {
     /// The server.
     pub app: Arc<App>,
-    /// Who calls; `None` only where anyone may.
+    /// The caller; `None` only on routes that need no credential.
     pub caller: Option<Caller>,
     /// The token, where a browser page brought it in its cookie.
     pub cookie: Option<String>,
@@ -30,11 +32,11 @@ pub struct Call {
     pub id: Option<u64>,
     /// `{name}` of the path, decoded.
     pub name: Option<String>,
-    /// Where from.
+    /// The client's address.
     pub address: IpAddr,
-    /// Whether it came over HTTPS, up to a proxy of ours at least.
+    /// Whether it came over HTTPS, up to a trusted proxy at least.
     pub encrypted: bool,
-    /// Whether it comes from a page of ours, or from no page.
+    /// Whether it comes from a page of this server, or from no page.
     pub own_origin: bool,
     /// The query's parameters, decoded.
     pub query: Vec<(String, String)>,
@@ -45,58 +47,52 @@ pub struct Call {
 }
 
 impl Call {
-    /// Who calls.
+    /// Returns the caller.
+    ///
+    /// # Errors
+    /// [`ApiError::Unauthorized`] when there is none.
     pub fn caller(&self) -> Result<&Caller, ApiError> {
         self.caller.as_ref().ok_or(ApiError::Unauthorized)
     }
 
-    /// Writes the audit trail.
-    pub fn audit(&self, act: AuditEvent<'_>) {
-        let console = self.caller.as_ref().is_some_and(Caller::is_operator); // which comes from no address
-        audit::record(act, self.caller.as_ref().map(|caller| caller.user.id), (!console).then_some(self.address));
+    /// Returns the requester of a change, for the account services.
+    pub fn by(&self) -> By<'_> {
+        let operator = self.caller.as_ref().is_some_and(Caller::is_operator); // which has no address
+        By { caller: self.caller.as_ref(), address: (!operator).then_some(self.address) }
     }
 
-    /// The same for a refusal, of which one address can make any number.
-    pub fn audit_refusal(&self, act: AuditEvent<'_>) {
-        match self.app.admission.refusal_lines.check(&self.address.into()) {
-            Ok(()) => self.audit(act),
-            Err(_) => self.app.metrics.audit_suppressed.inc(),
-        }
-    }
-
-    /// The path's id as a newtype; `what` it would be the id of.
+    /// Returns the path's id as a newtype; `what` names the kind of object.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`] when the path has none.
     pub fn id<T>(&self, new: impl Fn(u64) -> T, what: &'static str) -> Result<T, ApiError> {
         self.id.map(new).ok_or(ApiError::NotFound(what))
     }
 
-    /// A query parameter.
+    /// Returns a query parameter.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// `?after=` and `?limit=`.
+    /// Returns `?after=` and `?limit=`.
+    ///
+    /// # Errors
+    /// [`ApiError::Invalid`].
     pub fn page(&self) -> Result<(u64, usize), ApiError> {
         let wrong = |name: &str, what: &str| ApiError::Invalid(format!("{name} must be {what}"));
         let after = self.parameter("after").map_or(Ok(0), |text| text.parse().map_err(|_| wrong("after", "an id")))?;
         let limit = match self.parameter("limit").map(str::parse) {
-            None => USUAL_PAGE,
+            None => DEFAULT_PAGE,
             Some(Ok(n @ 1..=MAX_PAGE)) => n,
             Some(_) => return Err(wrong("limit", "a number from 1 to 1000")),
         };
         Ok((after, limit))
     }
 
-    /// The body as an object of type `T`.
-    pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ApiError> {
-        parse(&self.body)
-    }
-
-    /// As [`json`](Self::json), but an empty body counts as `{}`.
-    pub fn json_or_empty<'a, T: Deserialize<'a> + Default>(&'a self) -> Result<T, ApiError> {
-        if self.body.is_empty() { Ok(T::default()) } else { self.json() }
-    }
-
-    /// Runs a longer read of the store away from the sessions.
+    /// Runs a longer read of the store on a thread for blocking work.
+    ///
+    /// # Errors
+    /// Those of `job`; [`ApiError::Internal`] when it panics.
     pub async fn blocking<T, F>(&self, job: F) -> Result<T, ApiError>
     where
         T: Send + 'static,
@@ -107,7 +103,21 @@ impl Call {
     }
 }
 
-/// A JSON object of type `T`.
+/// A body that a route takes.
+pub trait RequestBody: DeserializeOwned {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`ApiError::InvalidJson`], [`ApiError::Invalid`].
+    fn read(body: &[u8]) -> Result<Self, ApiError> {
+        parse(body)
+    }
+}
+
+/// Parses a JSON object of type `T`.
+///
+/// # Errors
+/// [`ApiError::InvalidJson`]; [`ApiError::Invalid`], which names the field.
 pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     let text = std::str::from_utf8(body).map_err(|_| ApiError::InvalidJson("body is not UTF-8".into()))?;
     if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
@@ -116,25 +126,58 @@ pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let (path, inner) = (error.path().to_string(), error.into_inner());
-        let what = inner.to_string();
+        let message = inner.to_string();
         if inner.is_data() {
-            let what = without_value(what.rsplit_once(" at line ").map_or(&what, |(what, _)| what));
-            ApiError::Invalid(if path == "." { what } else { format!("{path}: {what}") })
+            ApiError::Invalid(invalid(&path, message.rsplit_once(" at line ").map_or(&*message, |(message, _)| message)))
         } else {
-            ApiError::InvalidJson(format!("body is not valid JSON: {what}"))
+            ApiError::InvalidJson(format!("body is not valid JSON: {message}"))
         }
     })?;
     json.end().map_err(|error| ApiError::InvalidJson(format!("body is not valid JSON: {error}")))?;
     Ok(value)
 }
 
-/// Takes what was given out of serde's words, such as ``invalid type: integer `5`, expected a string``: it may be a password, and
-/// clients log what they are answered. What is expected are our own words, and stands last.
-fn without_value(what: &str) -> String {
-    let given = ["invalid type: ", "invalid value: ", "unknown variant "].iter().any(|start| what.starts_with(start));
-    match what.rsplit_once(", expected ") {
+/// The same, but an empty body counts as `{}`.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_or_default<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, ApiError> {
+    if body.is_empty() { Ok(T::default()) } else { parse(body) }
+}
+
+/// Returns the text of an error at `path` from serde's message.
+fn invalid(path: &str, message: &str) -> String {
+    let (path, text) = match unknown_field(message) {
+        // The unknown field is the last part of the path.
+        Some((field, text)) => (path.strip_suffix(field).unwrap_or(path).trim_end_matches('.'), text),
+        None => (path, without_value(message)),
+    };
+    if path.is_empty() || path == "." { text } else { format!("{path}: {text}") }
+}
+
+/// The longest unknown field that is quoted whole and compared with the right ones, in characters.
+const MAX_FIELD_CHARS: usize = 64;
+
+/// Returns, where serde complains of an unknown field, that field and the text for it.
+fn unknown_field(message: &str) -> Option<(&str, String)> {
+    let rest = message.strip_prefix("unknown field `")?;
+    let (field, known) = rest.rsplit_once("`, expected ").or_else(|| rest.rsplit_once("`, there are no fields"))?;
+    if field.chars().count() > MAX_FIELD_CHARS {
+        let start: String = field.chars().take(MAX_FIELD_CHARS).collect();
+        return Some((field, format!("unknown field \"{start}…\"")));
+    }
+    let near = nearest(field, known.split('`').skip(1).step_by(2));
+    let near = near.map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default();
+    Some((field, format!("unknown field \"{field}\"{near}")))
+}
+
+/// Removes the given value from serde's message, such as ``invalid type: integer `5`, expected a string``: it may be a password, and
+/// clients log the replies. The expected type, which is ours, stands last.
+fn without_value(message: &str) -> String {
+    let given = ["invalid type: ", "invalid value: ", "unknown variant "].iter().any(|start| message.starts_with(start));
+    match message.rsplit_once(", expected ") {
         Some((_, expected)) if given => format!("expected {expected}"),
-        _ => what.to_owned(),
+        _ => message.to_owned(),
     }
 }
 
@@ -143,7 +186,7 @@ fn without_value(what: &str) -> String {
 pub struct BodyUserId(pub UserId);
 
 impl BodyUserId {
-    /// Reads a raw JSON value.
+    /// Reads a raw JSON value; `None` where it is no id.
     pub fn read(raw: &RawValue) -> Option<Self> {
         let text = raw.get();
         let digits = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
@@ -163,15 +206,49 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_given_is_not_said_again() {
-        for (said, left) in [
+    fn error_text_does_not_repeat_the_given_value() {
+        for (message, text) in [
             ("invalid type: string \"secret, expected x\", expected a boolean", "expected a boolean"),
             ("invalid value: integer `-5`, expected u64", "expected u64"),
             ("unknown variant `secret`, expected `admin` or `user`", "expected `admin` or `user`"),
-            ("unknown field `nam`, expected `name`", "unknown field `nam`, expected `name`"),
             ("missing field `name`", "missing field `name`"),
         ] {
-            assert_eq!(without_value(said), left);
+            assert_eq!(without_value(message), text);
+        }
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        #[serde(rename = "name")]
+        _name: Option<String>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Outer {
+        #[serde(default, rename = "items")]
+        _items: Vec<Inner>,
+        #[serde(rename = "model")]
+        _model: Option<String>,
+    }
+
+    #[test]
+    fn unknown_field_is_named_with_the_nearest_known_one() {
+        let long = "x".repeat(100);
+        let cut = format!("unknown field \"{}…\"", "x".repeat(64));
+        for (body, text) in [
+            (r#"{"modle": 1}"#.to_owned(), r#"unknown field "modle"; did you mean "model"?"#),
+            (r#"{"entirely different": 1}"#.into(), r#"unknown field "entirely different""#),
+            (r#"{"a`, expected b": 1}"#.into(), r#"unknown field "a`, expected b""#),
+            (r#"{"items": [{}, {"nam": 1}]}"#.into(), r#"items[1]: unknown field "nam"; did you mean "name"?"#),
+            (r#"{"": 1}"#.into(), r#"unknown field """#),
+            (format!(r#"{{"{long}": 1}}"#), cut.as_str()),
+        ] {
+            match parse::<Outer>(body.as_bytes()) {
+                Err(ApiError::Invalid(said)) => assert_eq!(said, text),
+                other => panic!("{body}: {other:?}"),
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Who is here: derived from live sessions, never stored.
+//! The live connections: derived from live sessions, never stored.
 //!
-//! A [`Connection`] is listed from the moment its session starts until its [`Present`] guard is dropped, however the session
-//! ends. It is also the handle by which others end that session.
+//! A [`Connection`] is listed from the moment its session starts until its [`Registration`] is dropped, however the session ends.
+//! It is also the handle by which other modules end that session.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -17,67 +17,67 @@ use crate::core::ids::{ConnId, DeviceId, TokenId, UserId};
 use crate::core::time::Timestamp;
 use crate::wire::CloseCode;
 
-/// Who a connection is.
+/// The identity of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     /// The token's user.
     pub user_id: UserId,
-    /// The device it stands for, if any.
+    /// The device that it stands for, if any.
     pub device_id: Option<DeviceId>,
-    /// The device whose messages come here: none where the one it stands for has a token of its own.
-    pub hears: Option<DeviceId>,
-    /// The credential it came with.
+    /// The device whose messages it receives: `None` where the device that it stands for has a token of its own.
+    pub receives_for: Option<DeviceId>,
+    /// The credential's record.
     pub token_id: TokenId,
-    /// Where it comes from, as far as the server can tell.
+    /// The client's address, as far as the server can tell.
     pub address: IpAddr,
 }
 
 /// One live connection.
 #[derive(Debug)]
 pub struct Connection {
-    /// Unique in this run.
+    /// Unique in this run of the server.
     pub id: ConnId,
-    /// Who it is.
+    /// The user, the device and the credential.
     pub identity: Identity,
-    /// When it came.
+    /// The start of the session.
     pub since: Timestamp,
     opened: Instant,
-    /// Milliseconds after `opened` at which it was last heard.
-    heard: AtomicU64,
+    /// The last activity, in milliseconds after `opened`.
+    active: AtomicU64,
     close: OnceLock<CloseCode>,
     ended: CancellationToken,
 }
 
 impl Connection {
-    /// Notes a sign of life.
-    pub fn heard(&self, now: Instant) {
+    /// Notes activity of the client at `now`.
+    pub fn note_activity(&self, now: Instant) {
         let millis = now.saturating_duration_since(self.opened).as_millis();
-        self.heard.store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.active.store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// How long it has been silent.
+    /// The time without activity until `now`.
     pub fn silence(&self, now: Instant) -> Duration {
-        let heard = Duration::from_millis(self.heard.load(Ordering::Relaxed));
-        now.saturating_duration_since(self.opened).saturating_sub(heard)
+        let active = Duration::from_millis(self.active.load(Ordering::Relaxed));
+        now.saturating_duration_since(self.opened).saturating_sub(active)
     }
 
-    /// When it was last heard.
+    /// The time of the last activity.
     pub fn last_activity(&self) -> Timestamp {
         Timestamp::now().minus(self.silence(Instant::now()))
     }
 
-    /// Asks the session to end with `code`; the first to ask decides the code.
+    /// Requests the end of the session with `code`; the first request decides the code.
     pub fn close(&self, code: CloseCode) {
         let _ = self.close.set(code);
         self.ended.cancel();
     }
 
-    /// Why the session has been asked to end, if it has.
-    pub fn closed(&self) -> Option<CloseCode> {
+    /// The code of the first [`close`](Self::close), if there was one.
+    pub fn close_code(&self) -> Option<CloseCode> {
         self.close.get().copied()
     }
 
-    /// Waits until somebody asks the session to end.
+    /// Waits for the first [`close`](Self::close) and returns its code.
     pub async fn closing(&self) -> CloseCode {
         self.ended.cancelled().await;
         self.close.get().copied().unwrap_or(CloseCode::GoingAway)
@@ -87,17 +87,17 @@ impl Connection {
 /// A user with at least one live connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OnlineUser {
-    /// Who.
+    /// The user.
     pub user_id: UserId,
-    /// How many connections.
+    /// The number of connections, at least 1.
     pub connections: usize,
-    /// When the oldest of them came.
+    /// The start of the oldest of them.
     pub since: Timestamp,
-    /// When any of them was last heard.
+    /// The time of the last activity on any of them.
     pub last_activity: Timestamp,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Lists {
     all: BTreeMap<ConnId, Arc<Connection>>,
     users: BTreeMap<UserId, Vec<ConnId>>,
@@ -106,7 +106,7 @@ struct Lists {
 }
 
 /// The live connections.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Presence {
     lists: Mutex<Lists>,
 }
@@ -116,8 +116,8 @@ impl Presence {
         self.lists.lock()
     }
 
-    /// Lists a connection until the guard is dropped.
-    pub fn enter(&self, identity: Identity) -> Present<'_> {
+    /// Lists a connection until the registration is dropped.
+    pub fn register(self: &Arc<Self>, identity: Identity) -> Registration {
         let mut lists = self.lists();
         lists.last_id += 1;
         let connection = Arc::new(Connection {
@@ -125,19 +125,19 @@ impl Presence {
             identity,
             since: Timestamp::now(),
             opened: Instant::now(),
-            heard: AtomicU64::new(0),
+            active: AtomicU64::new(0),
             close: OnceLock::new(),
             ended: CancellationToken::new(),
         });
         lists.all.insert(connection.id, connection.clone());
         lists.users.entry(identity.user_id).or_default().push(connection.id);
-        if let Some(device) = identity.hears {
+        if let Some(device) = identity.receives_for {
             *lists.devices.entry(device).or_default() += 1;
         }
-        Present { presence: self, connection }
+        Registration { presence: self.clone(), connection }
     }
 
-    fn leave(&self, connection: &Connection) {
+    fn remove(&self, connection: &Connection) {
         let mut lists = self.lists();
         lists.all.remove(&connection.id);
         let user = connection.identity.user_id;
@@ -147,7 +147,7 @@ impl Presence {
                 lists.users.remove(&user);
             }
         }
-        if let Some(device) = connection.identity.hears
+        if let Some(device) = connection.identity.receives_for
             && let Some(count) = lists.devices.get_mut(&device)
         {
             *count -= 1;
@@ -157,17 +157,17 @@ impl Presence {
         }
     }
 
-    /// How many connections there are.
+    /// The number of connections.
     pub fn count(&self) -> usize {
         self.lists().all.len()
     }
 
-    /// Whether any connection stands for `device`.
+    /// Returns whether any connection receives the messages for `device`.
     pub fn device_online(&self, device: DeviceId) -> bool {
         self.lists().devices.contains_key(&device)
     }
 
-    /// Up to `limit` connections with an id above `after`, and whether there are more.
+    /// Up to `limit` connections with an id above `after`, and whether more follow.
     pub fn connections(&self, after: ConnId, limit: usize) -> (Vec<Arc<Connection>>, bool) {
         let lists = self.lists();
         let mut found = lists.all.range(ConnId(after.0.saturating_add(1))..).map(|(_, c)| c.clone());
@@ -175,7 +175,7 @@ impl Presence {
         (page, found.next().is_some())
     }
 
-    /// Up to `limit` users who are here, with an id above `after`, and whether there are more.
+    /// Up to `limit` online users with an id above `after`, and whether more follow.
     pub fn online_users(&self, after: UserId, limit: usize) -> (Vec<OnlineUser>, bool) {
         let lists = self.lists();
         let mut users = lists.users.range(UserId(after.0.saturating_add(1))..);
@@ -188,13 +188,13 @@ impl Presence {
         (page.collect(), users.next().is_some())
     }
 
-    /// Ends every connection that `which` picks, and returns how many.
+    /// Closes every connection that `which` selects, and returns their number.
     pub fn close_where(&self, code: CloseCode, which: impl Fn(&Identity) -> bool) -> usize {
-        let picked: Vec<_> = self.lists().all.values().filter(|c| which(&c.identity)).cloned().collect();
-        for connection in &picked {
+        let selected: Vec<_> = self.lists().all.values().filter(|c| which(&c.identity)).cloned().collect();
+        for connection in &selected {
             connection.close(code);
         }
-        picked.len()
+        selected.len()
     }
 
     /// The connections of one user.
@@ -204,16 +204,17 @@ impl Presence {
     }
 }
 
-/// A connection's place in the list.
-pub struct Present<'a> {
-    presence: &'a Presence,
+/// The listing of one connection; ends when dropped.
+#[derive(Debug)]
+pub struct Registration {
+    presence: Arc<Presence>,
     /// The connection.
     pub connection: Arc<Connection>,
 }
 
-impl Drop for Present<'_> {
+impl Drop for Registration {
     fn drop(&mut self) {
-        self.presence.leave(&self.connection);
+        self.presence.remove(&self.connection);
     }
 }
 
@@ -225,18 +226,18 @@ mod tests {
         Identity {
             user_id: UserId(user),
             device_id: device.map(DeviceId),
-            hears: device.map(DeviceId),
+            receives_for: device.map(DeviceId),
             token_id: TokenId(user * 10),
             address: IpAddr::from([127, 0, 0, 1]),
         }
     }
 
     #[tokio::test]
-    async fn lists_follow_the_guards() {
-        let presence = Presence::default();
-        let a = presence.enter(identity(1, Some(9)));
-        let b = presence.enter(identity(1, Some(9)));
-        let c = presence.enter(identity(2, None));
+    async fn lists_follow_the_registrations() {
+        let presence = Arc::new(Presence::default());
+        let a = presence.register(identity(1, Some(9)));
+        let b = presence.register(identity(1, Some(9)));
+        let c = presence.register(identity(2, None));
         assert_eq!(presence.count(), 3);
         let (users, more) = presence.online_users(UserId(0), 1);
         assert_eq!((users[0].user_id, users[0].connections, more), (UserId(1), 2, true));
@@ -251,10 +252,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_close_decides_even_before_anyone_waits() {
-        let presence = Presence::default();
-        let a = presence.enter(identity(1, None));
-        let b = presence.enter(identity(1, None));
+    async fn first_close_decides_the_code_before_anyone_waits() {
+        let presence = Arc::new(Presence::default());
+        let a = presence.register(identity(1, None));
+        let b = presence.register(identity(1, None));
         for connection in presence.of_user(UserId(1)) {
             connection.close(CloseCode::Unauthorized);
         }
@@ -264,12 +265,12 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_counted_from_the_last_sign_of_life() {
-        let presence = Presence::default();
-        let present = presence.enter(identity(1, None));
+    fn silence_counts_from_the_last_activity() {
+        let presence = Arc::new(Presence::default());
+        let registration = presence.register(identity(1, None));
         let start = Instant::now();
-        present.connection.heard(start + Duration::from_secs(5));
-        let silence = present.connection.silence(start + Duration::from_secs(7));
+        registration.connection.note_activity(start + Duration::from_secs(5));
+        let silence = registration.connection.silence(start + Duration::from_secs(7));
         assert!(silence >= Duration::from_millis(1900) && silence <= Duration::from_millis(2100), "{silence:?}");
     }
 }

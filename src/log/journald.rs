@@ -1,134 +1,114 @@
-//! Entries of systemd's journal, in its own protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL): `MESSAGE` is the line that would
-//! stand on standard error, fields included, for who reads `journalctl`; beside it each field stands for itself, for who looks
-//! for it: `journalctl TARGET=audit QY_LTY_USER=3`.
+//! Entries of systemd's journal, in its own protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL). `MESSAGE` is the line that would be
+//! written to standard error, fields included, as `journalctl` shows it; each field of the spans and of the event is also a field of
+//! the entry, to search for: `journalctl TARGET=audit QY_LTY_USER=3`.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::Layer;
-use tracing_subscriber::layer::Context;
+use tracing::Level;
 
-use super::Escaped;
+use super::escape::Escaped;
+use super::record::{Record, Sink, Value};
+use super::text::write_fields;
 
-/// Where the journal listens.
+/// The journal's socket.
 const SOCKET: &str = "/run/systemd/journal/socket";
-/// What the journal calls us, and what stands before the names of our fields.
+/// The value of `SYSLOG_IDENTIFIER`.
 const IDENTIFIER: &str = "qy-lty";
-const PREFIX: &str = "QY_LTY_";
-/// The longest name that the journal takes.
-const LONGEST_NAME: usize = 64;
-/// A larger entry may not fit into a datagram: it is cut to the beginning of its message.
-const MOST_BYTES: usize = 64 * 1024;
-const CUT: usize = 16 * 1024;
-/// How long an entry waits for a journal that does not take it. Only the first: after that, entries are lost, and counted, until
-/// one is taken again. The server must not stand still for its log.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// The prefix of our fields' names.
+const FIELD_PREFIX: &str = "QY_LTY_";
+/// The longest name of a field that the journal accepts.
+const MAX_NAME_BYTES: usize = 64;
+/// The largest entry that is sent whole: a larger one may not fit into a datagram.
+const MAX_ENTRY_BYTES: usize = 64 * 1024;
+/// The length to which the message of a larger entry is cut; its fields are left out.
+const CUT_MESSAGE_BYTES: usize = 16 * 1024;
+/// The longest wait for a journal that does not accept an entry. Only the first entry waits: after that, entries are lost, and
+/// counted, until one is accepted again. The server must not stop for its log.
+const SEND_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Writes to the journal.
 pub(super) struct Journal {
-    /// Waits.
-    patient: UnixDatagram,
-    /// Does not.
-    quick: UnixDatagram,
-    /// Named for each entry: a journal that is restarted listens on a new one there.
-    at: PathBuf,
-    /// How many entries were lost since one was taken.
+    /// Waits up to [`SEND_TIMEOUT`].
+    blocking: UnixDatagram,
+    /// Does not wait.
+    nonblocking: UnixDatagram,
+    /// The journal's address, used for each entry: after a restart, another socket listens there.
+    address: PathBuf,
+    /// Entries lost since the last one that was accepted.
     lost: AtomicU64,
 }
 
 impl Journal {
-    /// Finds the journal.
+    /// Connects to the journal.
     pub(super) fn open() -> io::Result<Self> {
         Self::at(Path::new(SOCKET))
     }
 
     fn at(path: &Path) -> io::Result<Self> {
-        let (patient, quick) = (UnixDatagram::unbound()?, UnixDatagram::unbound()?);
-        patient.set_write_timeout(Some(PATIENCE))?;
-        quick.set_nonblocking(true)?;
-        patient.send_to(b"", path)?; // says nothing, but fails where nobody listens
-        Ok(Self { patient, quick, at: path.into(), lost: AtomicU64::new(0) })
+        let (blocking, nonblocking) = (UnixDatagram::unbound()?, UnixDatagram::unbound()?);
+        blocking.set_write_timeout(Some(SEND_TIMEOUT))?;
+        nonblocking.set_nonblocking(true)?;
+        blocking.send_to(b"", path)?; // an empty entry is ignored, but fails where no journal listens
+        Ok(Self { blocking, nonblocking, address: path.into(), lost: AtomicU64::new(0) })
     }
 
     fn send(&self, entry: &[u8]) {
         let lost = self.lost.load(Ordering::Relaxed);
-        let socket = if lost == 0 { &self.patient } else { &self.quick };
-        if socket.send_to(entry, &self.at).is_err() {
+        let socket = if lost == 0 { &self.blocking } else { &self.nonblocking };
+        if socket.send_to(entry, &self.address).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         } else if lost > 0 {
             let lost = self.lost.swap(0, Ordering::Relaxed);
             let mut entry = Vec::new();
-            put(&mut entry, "MESSAGE", &format!("{lost} lines before this one were lost: the journal did not take them"));
+            put(&mut entry, "MESSAGE", &format!("{lost} lines before this one were lost: the journal did not accept them"));
             put(&mut entry, "PRIORITY", priority(Level::WARN));
             put(&mut entry, "SYSLOG_IDENTIFIER", IDENTIFIER);
-            let _ = self.quick.send_to(&entry, &self.at);
+            let _ = self.nonblocking.send_to(&entry, &self.address);
         }
     }
 }
 
-impl<S: Subscriber> Layer<S> for Journal {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut entry = Entry::default();
-        event.record(&mut entry);
-        self.send(&entry.finish(event));
+impl Sink for Journal {
+    fn write(&self, record: &Record) {
+        self.send(&entry(record));
     }
 }
 
-/// One entry on its way.
-#[derive(Default)]
-struct Entry {
-    message: String,
-    /// The fields behind the message.
-    beside: String,
-    bytes: Vec<u8>,
-}
-
-impl Entry {
-    fn field(&mut self, field: &Field, value: &str, shown: &dyn fmt::Debug) {
-        let mut to = Escaped(if field.name() == "message" { &mut self.message } else { &mut self.beside });
-        // Writing to a string does not fail.
-        if field.name() == "message" {
-            let _ = to.write_str(value);
-            return;
+/// Returns the bytes of a record's entry.
+fn entry(record: &Record) -> Vec<u8> {
+    let (mut message, mut bytes) = (String::new(), Vec::new());
+    // Writing to a string does not fail.
+    let _ = Escaped(&mut message).write_str(record.message.as_deref().unwrap_or_default());
+    let _ = write_fields(&mut message, record);
+    for (name, value) in record.fields.iter() {
+        match value {
+            Value::Text(text) | Value::Formatted(text) => put(&mut bytes, &field_name(name), text),
+            other => put(&mut bytes, &field_name(name), &other.to_string()),
         }
-        let _ = write!(to, " {}={shown:?}", field.name());
-        let clean = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
-        let name: String = PREFIX.chars().chain(field.name().chars().map(clean)).take(LONGEST_NAME).collect();
-        put(&mut self.bytes, &name, value);
     }
-
-    fn finish(mut self, event: &Event<'_>) -> Vec<u8> {
-        let about = event.metadata();
-        let mut message = self.message + &self.beside;
-        if message.len() + self.bytes.len() > MOST_BYTES {
-            self.bytes.clear();
-            message.truncate(message.floor_char_boundary(CUT));
-        }
-        put(&mut self.bytes, "MESSAGE", message.trim_start());
-        put(&mut self.bytes, "PRIORITY", priority(*about.level()));
-        put(&mut self.bytes, "SYSLOG_IDENTIFIER", IDENTIFIER);
-        put(&mut self.bytes, "TARGET", about.target());
-        self.bytes
+    if message.len() + bytes.len() > MAX_ENTRY_BYTES {
+        bytes.clear();
+        message.truncate(message.floor_char_boundary(CUT_MESSAGE_BYTES));
     }
+    put(&mut bytes, "MESSAGE", message.trim_start());
+    put(&mut bytes, "PRIORITY", priority(*record.metadata.level()));
+    put(&mut bytes, "SYSLOG_IDENTIFIER", IDENTIFIER);
+    put(&mut bytes, "TARGET", record.metadata.target());
+    bytes
 }
 
-impl Visit for Entry {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.field(field, value, &value);
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.field(field, &format!("{value:?}"), value);
-    }
+/// Returns the journal's name of a field: capitals, digits and underscores.
+fn field_name(name: &str) -> String {
+    let clean = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    FIELD_PREFIX.chars().chain(name.chars().map(clean)).take(MAX_NAME_BYTES).collect()
 }
 
-/// Appends a field; its length stands before a value that has several lines, so that none of them is taken for another field.
+/// Appends a field. The length precedes a value of several lines, so that none of them is read as another field.
 fn put(bytes: &mut Vec<u8>, name: &str, value: &str) {
     bytes.extend_from_slice(name.as_bytes());
     if value.contains('\n') {
@@ -141,7 +121,7 @@ fn put(bytes: &mut Vec<u8>, name: &str, value: &str) {
     bytes.push(b'\n');
 }
 
-/// The priority (syslog's) of a level.
+/// The priority of a level, as syslog numbers them.
 fn priority(level: Level) -> &'static str {
     match level {
         Level::ERROR => "3",
@@ -154,8 +134,8 @@ fn priority(level: Level) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::tests::logged;
     use std::collections::BTreeMap;
-    use tracing_subscriber::layer::SubscriberExt;
 
     /// Reads an entry as the journal does.
     fn read(mut bytes: &[u8]) -> BTreeMap<String, String> {
@@ -176,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn each_event_is_an_entry_and_nothing_from_outside_makes_a_field() {
+    fn text_from_outside_makes_no_field_of_an_entry() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         assert!(Journal::at(&path).is_err());
@@ -186,17 +166,19 @@ mod tests {
             let length = journal.recv(&mut buffer).unwrap();
             read(&buffer[..length])
         };
-        let layer = tracing_subscriber::registry().with(Journal::at(&path).unwrap());
+        let sink = Journal::at(&path).unwrap();
         assert!(next().is_empty());
-        tracing::subscriber::with_default(layer, || {
-            let bad = "a\nPRIORITY=0\u{1b}[2J";
+        let bad = "a\nPRIORITY=0\u{1b}[2J";
+        logged(sink, || {
             tracing::warn!(target: "audit", event = "failed", user = 5, said = bad, shown = %bad);
             tracing::info!(conn = %7, "gone: {bad}");
-            tracing::error!(long = "é".repeat(MOST_BYTES), "long");
+            tracing::error!(long = "é".repeat(MAX_ENTRY_BYTES), "long");
+            let _span = tracing::info_span!("request", path = bad).entered();
+            tracing::info!("in a span");
         });
-        let (first, second, third) = (next(), next(), next());
+        let (first, second, third, fourth) = (next(), next(), next(), next());
         let plain = "a\\u{a}PRIORITY=0\\u{1b}[2J";
-        // A string stands in quotes there, its own escapes escaped no further.
+        // A string is written in quotes there, its own escapes escaped no further.
         assert_eq!(first["MESSAGE"], format!("event=\"failed\" user=5 said=\"a\\nPRIORITY=0\\u{{1b}}[2J\" shown={plain}"));
         assert_eq!(
             (first["PRIORITY"].as_str(), first["TARGET"].as_str(), first["SYSLOG_IDENTIFIER"].as_str()),
@@ -205,11 +187,31 @@ mod tests {
         assert_eq!((first["QY_LTY_USER"].as_str(), first["QY_LTY_SAID"].as_str()), ("5", "a\nPRIORITY=0\u{1b}[2J"));
         assert_eq!(first.len(), 8);
         assert_eq!((second["MESSAGE"].as_str(), second["PRIORITY"].as_str()), (format!("gone: {plain} conn=7").as_str(), "6"));
-        assert!(third["MESSAGE"].starts_with("long long=\"é") && third["MESSAGE"].len() <= CUT && third.len() == 4);
+        assert!(third["MESSAGE"].starts_with("long long=\"é") && third["MESSAGE"].len() <= CUT_MESSAGE_BYTES && third.len() == 4);
+        assert_eq!((fourth["QY_LTY_PATH"].as_str(), fourth["PRIORITY"].as_str(), fourth.len()), (bad, "6", 5));
     }
 
     #[test]
-    fn a_journal_that_takes_nothing_holds_nobody_up_for_long() {
+    fn span_fields_are_fields_of_the_entry_unless_the_event_has_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let journal = UnixDatagram::bind(&path).unwrap();
+        logged(Journal::at(&path).unwrap(), || {
+            let span = tracing::info_span!("conn", conn = 7, user = tracing::field::Empty, kind = "span").entered();
+            span.record("user", 3);
+            tracing::info!(kind = "event", "done");
+        });
+        let mut buffer = vec![0; 1 << 16];
+        assert_eq!(journal.recv(&mut buffer).unwrap(), 0);
+        let length = journal.recv(&mut buffer).unwrap();
+        let entry = read(&buffer[..length]);
+        assert_eq!(entry["MESSAGE"], "done conn=7 user=3 kind=\"event\"");
+        let fields = ["QY_LTY_CONN", "QY_LTY_USER", "QY_LTY_KIND"].map(|name| entry[name].as_str());
+        assert_eq!((fields, entry.len()), (["7", "3", "event"], 7));
+    }
+
+    #[test]
+    fn journal_that_accepts_nothing_delays_one_entry_only() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let listener = UnixDatagram::bind(&path).unwrap();
@@ -219,7 +221,7 @@ mod tests {
             journal.send(b"MESSAGE=x\n"); // more than any queue holds
         }
         let lost = journal.lost.load(Ordering::Relaxed);
-        assert!(lost > 0 && began.elapsed() < 50 * PATIENCE, "{lost} lost in {:?}", began.elapsed());
+        assert!(lost > 0 && began.elapsed() < 50 * SEND_TIMEOUT, "{lost} lost in {:?}", began.elapsed());
         listener.set_nonblocking(true).unwrap();
         let mut buffer = [0; 1000];
         while listener.recv(&mut buffer).is_ok() {}

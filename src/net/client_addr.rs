@@ -1,8 +1,8 @@
-//! Where a request really comes from, when a reverse proxy stands between.
+//! The address of the client behind reverse proxies.
 //!
-//! A header is only believed when the other end of the connection is a configured proxy, and in it only the part that
-//! trusted proxies wrote: read from the right, until an address that is none of theirs. That one is the client; what stands
-//! left of it the client may have written itself.
+//! A header counts only when the peer of the connection is a configured proxy, and only the part that trusted proxies wrote: it is
+//! read from the right, up to the first address that is not a trusted proxy's. That address is the client's; the client may have
+//! written everything to the left of it.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,7 +13,7 @@ use crate::config::{ForwardedHeader, Network, ServerConfig};
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// The proxies we believe.
+/// The trusted proxies, and the header that they write.
 #[derive(Debug)]
 pub struct Proxies {
     trusted: Vec<Network>,
@@ -21,23 +21,23 @@ pub struct Proxies {
 }
 
 impl Proxies {
-    /// As configured.
+    /// Creates the list from `server.trusted_proxies` and `server.forwarded_header`.
     pub fn new(config: &ServerConfig) -> Self {
         Self { trusted: config.trusted_proxies.clone(), header: config.forwarded_header }
     }
 
-    /// Whether `address` is a proxy's.
+    /// Reports whether `address` is a trusted proxy's.
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(address))
     }
 
-    /// The client's address: `peer`'s own, or what proxies say of it.
+    /// Returns the client's address: the peer's own, or the one in a trusted proxy's header.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();
         if self.trusted.is_empty() {
             return client;
         }
-        let said = match self.header {
+        let hops = match self.header {
             ForwardedHeader::XForwardedFor => {
                 elements(headers, &X_FORWARDED_FOR).map(|e| e.and_then(address)).collect::<Vec<_>>()
             }
@@ -45,15 +45,15 @@ impl Proxies {
                 elements(headers, &FORWARDED).map(|e| e.and_then(|e| parameter(e, "for")).and_then(address)).collect()
             }
         };
-        for hop in said.into_iter().rev() {
-            // What a proxy could not name ("unknown", "_hidden") ends the chain at that proxy.
+        for hop in hops.into_iter().rev() {
+            // A hop that its proxy did not name ("unknown", "_hidden") ends the chain at that proxy.
             let Some(hop) = hop.filter(|_| self.trusts(client)) else { break };
             client = hop.to_canonical();
         }
         client
     }
 
-    /// Whether the client speaks HTTPS with the proxy that `peer` is.
+    /// Reports whether `peer` is a trusted proxy to which the client speaks HTTPS.
     pub fn https(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
         if !self.trusts(peer) {
             return false;
@@ -66,22 +66,22 @@ impl Proxies {
     }
 }
 
-/// The elements of a list header, all its lines together; `None` for one that is no text, which says nothing of its neighbours.
-/// A quoted comma does not occur in an address; splitting at every one keeps a client's open quote from swallowing what the
-/// proxy appended.
+/// Returns the elements of a list header, of all its lines; `None` for an element that is not text, which does not affect its
+/// neighbours. A quoted comma does not occur in an address; splitting at every comma keeps a quote that the client has left open
+/// from swallowing what the proxy appended.
 fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = Option<&'a str>> {
     let parts = headers.get_all(name).into_iter().flat_map(|v| v.as_bytes().split(|&b| b == b','));
     parts.map(|part| std::str::from_utf8(part).ok().map(str::trim))
 }
 
-/// A parameter of a `Forwarded` element, without quotes (RFC 7239 section 4).
+/// Returns a parameter of a `Forwarded` element, without quotes (RFC 7239 section 4).
 fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
     let pairs = element.split(';').filter_map(|pair| pair.split_once('='));
     let (_, value) = pairs.map(|(k, v)| (k.trim(), v.trim())).find(|(k, _)| k.eq_ignore_ascii_case(name))?;
     Some(value.trim_matches('"'))
 }
 
-/// An address, with or without port and brackets.
+/// Parses an address, with or without port and brackets.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
     bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|a| a.ip()))
@@ -113,22 +113,22 @@ mod tests {
     }
 
     #[test]
-    fn only_what_proxies_wrote_counts() {
+    fn client_address_is_taken_from_the_part_that_proxies_wrote() {
         let x = |peer, lines: &[&str]| seen("x-forwarded-for", peer, lines);
         assert_eq!(x("127.0.0.1", &["203.0.113.9"]), "203.0.113.9");
         assert_eq!(x("::ffff:127.0.0.1", &["203.0.113.9"]), "203.0.113.9");
-        assert_eq!(x("192.0.2.1", &["203.0.113.9"]), "192.0.2.1", "a stranger's word");
-        assert_eq!(x("127.0.0.1", &["1.1.1.1, 203.0.113.9"]), "203.0.113.9", "the client's own word");
+        assert_eq!(x("192.0.2.1", &["203.0.113.9"]), "192.0.2.1", "a header from an untrusted peer");
+        assert_eq!(x("127.0.0.1", &["1.1.1.1, 203.0.113.9"]), "203.0.113.9", "an address that the client wrote");
         assert_eq!(x("127.0.0.1", &["1.1.1.1", "203.0.113.9, 10.0.0.2"]), "203.0.113.9", "two proxies, two lines");
         assert_eq!(x("127.0.0.1", &["203.0.113.9:4711"]), "203.0.113.9");
         assert_eq!(x("127.0.0.1", &["[2001:db8::1]:4711"]), "2001:db8::1");
         assert_eq!(x("127.0.0.1", &["9.9.9.9, unknown"]), "127.0.0.1");
         assert_eq!(x("127.0.0.1", &[]), "127.0.0.1");
-        assert_eq!(x("127.0.0.1", &["10.0.0.1, 10.0.0.2"]), "10.0.0.1", "all of the house");
+        assert_eq!(x("127.0.0.1", &["10.0.0.1, 10.0.0.2"]), "10.0.0.1", "trusted proxies only");
     }
 
     #[test]
-    fn forwarded_is_read_alike() {
+    fn forwarded_header_is_read_like_x_forwarded_for() {
         let f = |lines: &[&str]| seen("forwarded", "127.0.0.1", lines);
         assert_eq!(f(&["for=192.0.2.43, for=198.51.100.17;by=203.0.113.60"]), "198.51.100.17");
         assert_eq!(f(&["For=\"[2001:db8:cafe::17]:4711\""]), "2001:db8:cafe::17");
@@ -143,13 +143,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_stranger_is_never_believed(line in "[ -~]{0,80}") {
+        fn header_from_an_untrusted_peer_is_ignored(line in "[ -~]{0,80}") {
             prop_assert_eq!(seen("x-forwarded-for", "192.0.2.1", &[&line]), "192.0.2.1");
             prop_assert_eq!(seen("forwarded", "192.0.2.1", &[&line]), "192.0.2.1");
         }
 
         #[test]
-        fn what_a_client_writes_changes_nothing(line in vec(prop_oneof![Just(b'\t'), 0x20u8..0x7f, 0x80u8..], 0..80)) {
+        fn text_that_the_client_wrote_changes_nothing(line in vec(prop_oneof![Just(b'\t'), 0x20u8..0x7f, 0x80u8..], 0..80)) {
             let with = |appended: &[u8]| [&line[..], b", ", appended].concat();
             prop_assert_eq!(seen_bytes("x-forwarded-for", "127.0.0.1", &[&with(b"203.0.113.9")]), "203.0.113.9");
             prop_assert_eq!(seen_bytes("x-forwarded-for", "127.0.0.1", &[&line, b"203.0.113.9"]), "203.0.113.9");

@@ -1,4 +1,4 @@
-//! Listening sockets: our own, or those that systemd holds for us (socket activation).
+//! Listening sockets: bound here, or inherited from systemd (socket activation).
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,17 +7,17 @@ use listenfd::ListenFd;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpListener;
 
-/// How many connections the kernel may hold that we have not accepted yet: a restart of ten thousand devices is a burst.
-const BACKLOG: i32 = 4096;
+/// The number of connections that the kernel queues until they are accepted: after a restart, ten thousand devices reconnect at once.
+const BACKLOG_CONNECTIONS: i32 = 4096;
 
-/// What is listened on. Made from the main listener alone, or from what systemd hands over.
+/// The listening sockets of a server. Converted from the main one alone, or inherited from systemd.
 #[derive(Debug)]
 pub struct Listeners {
-    /// REST, WebSockets and the page.
+    /// The main listener: REST, WebSockets and the pages.
     pub http: TcpListener,
-    /// Answers plain HTTP with the way to HTTPS; `None`: as configured.
+    /// The listener that redirects plain HTTP to HTTPS; `None`: as configured.
     pub redirect: Option<TcpListener>,
-    /// Figures for a collector; `None`: as configured.
+    /// The listener for `/metrics` alone; `None`: as configured.
     pub metrics: Option<TcpListener>,
 }
 
@@ -27,12 +27,12 @@ impl From<TcpListener> for Listeners {
     }
 }
 
-/// Takes over the sockets that systemd listens on for us (`LISTEN_FDS`), so that nobody is refused across a restart; `None`
-/// where there are none. `FileDescriptorName=` tells what each is for: `redirect`, `metrics`; any other name is the main one.
-/// Must be called inside a tokio runtime, once.
+/// Returns the sockets that systemd listens on (`LISTEN_FDS`), so that no connection is refused during a restart; `None` where there
+/// are none. `FileDescriptorName=` gives the purpose of each: `redirect`, `metrics`; any other name is the main one. Must be called
+/// once, inside a tokio runtime.
 ///
 /// # Errors
-/// A socket that is no TCP listener, two for the same purpose, or none for the main one.
+/// A socket that is not a TCP listener, two for the same purpose, or none for the main one.
 pub fn inherited() -> io::Result<Option<Listeners>> {
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut sockets = ListenFd::from_env();
@@ -40,48 +40,48 @@ pub fn inherited() -> io::Result<Option<Listeners>> {
     for (n, name) in (0..sockets.len()).zip(names.split(':').chain(std::iter::repeat(""))) {
         let Some(socket) = sockets.take_tcp_listener(n)? else { continue };
         socket.set_nonblocking(true)?;
-        let (place, what) = match name {
-            "redirect" => (&mut redirect, "to redirect"),
-            "metrics" => (&mut metrics, "for metrics"),
-            _ => (&mut http, "to serve on"),
+        let (slot, purpose) = match name {
+            "redirect" => (&mut redirect, "redirect"),
+            "metrics" => (&mut metrics, "metrics"),
+            _ => (&mut http, "main"),
         };
-        if place.replace(TcpListener::from_std(socket)?).is_some() {
-            return Err(io::Error::other(format!("more than one socket {what}; one on [::] takes IPv4 as well")));
+        if slot.replace(TcpListener::from_std(socket)?).is_some() {
+            return Err(io::Error::other(format!("more than one {purpose} socket; one on [::] accepts IPv4 as well")));
         }
     }
     match http {
         Some(http) => Ok(Some(Listeners { http, redirect, metrics })),
         None if sockets.len() == 0 => Ok(None),
-        None => Err(io::Error::other("there are sockets, but none to serve on")),
+        None => Err(io::Error::other("there are sockets, but no main one; set FileDescriptorName=http")),
     }
 }
 
 /// Binds `address`. Must be called inside a tokio runtime.
 ///
 /// # Errors
-/// What the system says, for example that the address is in use.
+/// The system's error, for example an address that is in use.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?; // a restart must not wait for TIME_WAIT
+    socket.set_reuse_address(true)?; // a restart must not wait for TIME_WAIT to pass
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(BACKLOG_CONNECTIONS)?;
     TcpListener::from_std(socket.into())
 }
 
-/// How much the kernel takes of one connection beyond what is on its way. Without a bound it grows to megabytes for each slow
-/// reader, in memory that no limit of ours sees, and a socket then counts as stuck although its reader reads.
-const UNSENT: u32 = 128 * 1024;
+/// The largest amount of unsent data that the kernel buffers for one connection. Without a bound it grows to megabytes for each slow
+/// reader, in memory that no limit of this program covers, and a socket then looks stuck although its peer reads.
+const MAX_UNSENT_BYTES: u32 = 128 * 1024;
 
-/// Makes accepted sockets send small frames at once, and take no more than they can soon send. Linux hands both on from the
-/// listener, which saves system calls for each connection; Salvo sets neither.
+/// Sets `TCP_NODELAY`, so that small frames are sent at once, and a bound for unsent data on accepted sockets. On Linux they inherit
+/// both from the listener, which saves system calls for each connection; Salvo sets neither.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 pub fn tune(listener: &TcpListener) -> io::Result<()> {
     let socket = SockRef::from(listener);
     socket.set_tcp_nodelay(true)?;
     #[cfg(target_os = "linux")]
-    socket.set_tcp_notsent_lowat(UNSENT)?;
+    socket.set_tcp_notsent_lowat(MAX_UNSENT_BYTES)?;
     Ok(())
 }

@@ -1,12 +1,12 @@
-//! Answers plain HTTP with the way to HTTPS.
+//! Redirects plain HTTP to HTTPS.
 
 use salvo::http::header::{CACHE_CONTROL, HOST, HeaderValue, LOCATION};
 use salvo::http::{Request, Response, StatusCode};
 use salvo::{Depot, FlowCtrl, Service, async_trait};
 
-/// The service of a listener that only redirects.
+/// Returns the service of a listener that only redirects, to HTTPS on `https_port`.
 pub fn service(https_port: u16) -> Service {
-    // As a hoop, since it goes before any routing: every path, every method.
+    // A hoop runs before routing: every path, every method.
     Service::new(salvo::Router::new()).hoop(Redirect { https_port })
 }
 
@@ -21,7 +21,7 @@ impl salvo::Handler for Redirect {
         let path = req.uri().path_and_query().map_or("/", |path| path.as_str());
         let target = host.and_then(|host| target(host, self.https_port, path)).and_then(|t| HeaderValue::from_str(&t).ok());
         let headers = res.headers_mut();
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store")); // the certificate may be switched off again
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store")); // TLS may be switched off again
         match target {
             Some(target) => {
                 headers.insert(LOCATION, target);
@@ -36,7 +36,7 @@ impl salvo::Handler for Redirect {
     }
 }
 
-/// The same place over HTTPS.
+/// Returns the URL of the same host and path over HTTPS; `None` where the host is not a host name or an address.
 fn target(host: &str, port: u16, path: &str) -> Option<String> {
     let bare = match host.rsplit_once(':') {
         Some((bare, digits)) if digits.bytes().all(|b| b.is_ascii_digit()) => bare,
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_place() {
+    fn target_has_the_same_host_and_path() {
         let to = |host, port| target(host, port, "/a?b=c");
         assert_eq!(to("box.lan", 443).as_deref(), Some("https://box.lan/a?b=c"));
         assert_eq!(to("box.lan:8080", 8443).as_deref(), Some("https://box.lan:8443/a?b=c"));

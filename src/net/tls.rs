@@ -1,6 +1,6 @@
-//! TLS: rustls with the configured certificate, or with one of our own, read anew when its files change.
+//! TLS: rustls with the configured certificate or a self-signed one, read again when its files change.
 //!
-//! Connections keep the certificate they began with; only new ones see a new one.
+//! Connections keep the certificate that they began with; only new connections get a new one.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -23,10 +23,10 @@ use tokio_rustls::rustls::{self, ServerConfig};
 use super::self_signed;
 use crate::config::TlsConfig;
 
-/// How often the files are looked at.
-const EVERY: Duration = Duration::from_secs(2);
+/// The interval at which the files are checked for changes.
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Why TLS can't be served. Prints as one plain sentence.
+/// An error of setting TLS up. Prints as one plain sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file can't be read or written.
@@ -34,17 +34,17 @@ pub enum TlsError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A file holds no PEM of the right kind.
-    #[error("{path} holds no {what} in PEM: {source}")]
+    #[error("{path} contains no {what} in PEM: {source}")]
     Pem {
         /// The file.
         path: PathBuf,
-        /// What was looked for.
+        /// `certificate` or `private key`.
         what: &'static str,
-        /// What the parser said.
+        /// The parser's error.
         source: rustls::pki_types::pem::Error,
     },
     /// Certificate and key do not fit each other, or are of an unknown kind.
@@ -54,27 +54,28 @@ pub enum TlsError {
         cert: PathBuf,
         /// The key's file.
         key: PathBuf,
-        /// What rustls said.
+        /// rustls's error.
         source: rustls::Error,
     },
-    /// There is no certificate of our own.
+    /// The self-signed certificate can't be generated.
     #[error(transparent)]
     SelfSigned(#[from] self_signed::SelfSignedError),
 }
 
-/// Has clients of ours use the same TLS as the server. Only the first call sets it; all want the same.
-pub fn provide() {
+/// Makes ring the process's TLS provider, so that this program's clients use the same as its server. Only the first call has an
+/// effect; all calls ask for the same.
+pub fn install_provider() {
     let _ = ring::default_provider().install_default();
 }
 
-/// What new connections are served with.
-pub type Current = Arc<ArcSwapOption<TlsAcceptor>>;
+/// The acceptor of new connections.
+pub type CurrentAcceptor = Arc<ArcSwapOption<TlsAcceptor>>;
 
-/// Asks who follows the files to look at once, and perhaps elsewhere.
-pub struct Look {
-    /// Certificate and key, where they are others than before.
+/// A request to [`Tls::follow`] to read the files at once.
+pub struct ReadFiles {
+    /// Certificate and key, where they differ from the previous ones.
     pub files: Option<(PathBuf, PathBuf)>,
-    /// Told when it is done; an error where the files can't be used, and nothing has changed.
+    /// Receives the outcome; an error where the files can't be used, and nothing has changed.
     pub done: oneshot::Sender<Result<(), TlsError>>,
 }
 
@@ -82,15 +83,15 @@ pub struct Look {
 pub struct Tls {
     cert: PathBuf,
     key: PathBuf,
-    /// Of the files that were read last, whether they could be used or not.
+    /// The state of the files that were read last, usable or not.
     stamp: Stamp,
-    current: Current,
-    /// SHA-256 of the certificate.
+    current: CurrentAcceptor,
+    /// The SHA-256 of the certificate.
     fingerprint: [u8; 32],
 }
 
 impl Tls {
-    /// Reads, or makes, the certificate. Blocks.
+    /// Reads the configured certificate, or the self-signed one, which is generated where it is missing. Blocks.
     ///
     /// # Errors
     /// [`TlsError`].
@@ -100,24 +101,24 @@ impl Tls {
             _ => self_signed::ensure(data, &config.names, listen)?,
         };
         if !config.self_signed {
-            warn_of(&key);
+            warn_if_readable(&key);
         }
         let stamp = Stamp::of(&cert, &key);
         let (acceptor, fingerprint) = read(&cert, &key)?;
         Ok(Self { cert, key, stamp, current: Arc::new(ArcSwapOption::from_pointee(acceptor)), fingerprint })
     }
 
-    /// What the acceptor looks at for each connection.
-    pub fn current(&self) -> Current {
+    /// Returns the acceptor that is loaded for each new connection.
+    pub fn current(&self) -> CurrentAcceptor {
         self.current.clone()
     }
 
-    /// The certificate's SHA-256 as people compare it: `AB:CD:…`.
+    /// Returns the certificate's SHA-256 as people compare it: `AB:CD:…`.
     pub fn fingerprint(&self) -> String {
         self.fingerprint.map(|byte| format!("{byte:02X}")).join(":")
     }
 
-    /// Whether the files that `config` names can be used. Blocks.
+    /// Checks that the files that `config` names can be used. Blocks.
     ///
     /// # Errors
     /// [`TlsError`].
@@ -128,75 +129,75 @@ impl Tls {
         }
     }
 
-    /// Follows the files until its task is aborted, and looks when it is asked to. A pair that can't be used is said once and
-    /// changes nothing.
-    pub async fn follow(mut self, mut looks: mpsc::Receiver<Look>) {
-        let mut tick = interval(EVERY);
+    /// Follows the files until its task is aborted, and reads them on request. An unusable pair is logged once; the previous one stays
+    /// in use.
+    pub async fn follow(mut self, mut requests: mpsc::Receiver<ReadFiles>) {
+        let mut tick = interval(FILE_CHECK_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let asked = tokio::select! {
+            let request = tokio::select! {
                 _ = tick.tick() => None,
-                Some(look) = looks.recv() => Some(look),
+                Some(request) = requests.recv() => Some(request),
             };
-            let looked = tokio::task::spawn_blocking(move || {
-                match asked {
-                    None => self.look(),
-                    Some(Look { files, done }) => drop(done.send(self.turn_to(files))),
+            let read = tokio::task::spawn_blocking(move || {
+                match request {
+                    None => self.read_if_changed(),
+                    Some(ReadFiles { files, done }) => drop(done.send(self.read_again(files))),
                 }
                 self
             });
-            match looked.await {
+            match read.await {
                 Ok(this) => self = this,
-                Err(_) => return, // the runtime ends
+                Err(_) => return, // the runtime is shutting down
             }
         }
     }
 
-    /// Reads these files, or the same as before, whether they look changed or not, and goes on with them where they can be used.
-    fn turn_to(&mut self, files: Option<(PathBuf, PathBuf)>) -> Result<(), TlsError> {
-        let same = (self.cert.clone(), self.key.clone());
-        let (cert, key) = files.unwrap_or_else(|| same.clone());
-        let others = (&cert, &key) != (&same.0, &same.1);
+    /// Reads `files`, or the previous ones again, changed or not, and uses them where that is possible.
+    fn read_again(&mut self, files: Option<(PathBuf, PathBuf)>) -> Result<(), TlsError> {
+        let (cert, key) = files.unwrap_or_else(|| (self.cert.clone(), self.key.clone()));
+        let moved = (&cert, &key) != (&self.cert, &self.key);
         let stamp = Stamp::of(&cert, &key);
         let pair = read(&cert, &key);
-        if !others {
-            self.stamp = stamp; // who asked hears what is wrong; it need not be said again
+        if !moved {
+            self.stamp = stamp; // the caller gets the error; it need not be logged as well
         } else if pair.is_ok() {
-            warn_of(&key);
+            warn_if_readable(&key);
             (self.cert, self.key, self.stamp) = (cert, key, stamp);
         }
-        self.take(pair?);
+        self.replace(pair?);
         Ok(())
     }
 
-    fn take(&mut self, (acceptor, fingerprint): (TlsAcceptor, [u8; 32])) {
+    fn replace(&mut self, (acceptor, fingerprint): (TlsAcceptor, [u8; 32])) {
         self.current.store(Some(Arc::new(acceptor)));
         if self.fingerprint != fingerprint {
             self.fingerprint = fingerprint;
-            tracing::info!(fingerprint = self.fingerprint(), "a new certificate is in use");
+            tracing::info!(fingerprint = self.fingerprint(), "using a new certificate");
         }
     }
 
-    fn look(&mut self) {
+    fn read_if_changed(&mut self) {
         let stamp = Stamp::of(&self.cert, &self.key);
         if stamp == self.stamp {
             return;
         }
         self.stamp = stamp;
         match read(&self.cert, &self.key) {
-            Ok(pair) => self.take(pair),
-            Err(error) => tracing::error!(%error, "the new certificate can't be used; the old one stays"),
+            Ok(pair) => self.replace(pair),
+            Err(error) => tracing::error!(%error, "the new certificate can't be used; the previous one stays in use"),
         }
     }
 }
 
-fn warn_of(key: &Path) {
+/// Logs a warning where everybody can read the private key.
+fn warn_if_readable(key: &Path) {
     if fs::metadata(key).is_ok_and(|meta| meta.mode() & 0o004 != 0) {
-        tracing::warn!(key = %key.display(), "everybody on this machine can read the private key");
+        tracing::warn!(key = %key.display(), "the private key can be read by everybody on this machine; chmod it to 600");
     }
 }
 
-/// Tells whether a pair of files has changed: size, time and number of each; `None` where it is not there.
+/// The state of a pair of files, to detect changes: inode number, size and time of change of each; `None` where one is missing.
 #[derive(Debug, PartialEq, Eq)]
 struct Stamp([Option<(u64, u64, i64, i64)>; 2]);
 
@@ -207,7 +208,7 @@ impl Stamp {
     }
 }
 
-/// Reads a pair of PEM files; also gives the certificate's SHA-256.
+/// Reads a pair of PEM files; also returns the certificate's SHA-256.
 fn read(cert: &Path, key: &Path) -> Result<(TlsAcceptor, [u8; 32]), TlsError> {
     let open = |path: &Path| fs::read(path).map_err(|source| TlsError::Io { path: path.into(), source });
     let wrong = |path: &Path, what, source| TlsError::Pem { path: path.into(), what, source };
@@ -234,67 +235,67 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_pair_is_taken_and_a_broken_one_is_not() {
+    fn changed_pair_is_used_and_unusable_one_is_not() {
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (mut tls, other) = (own(here.path()), own(there.path()));
         let first = tls.fingerprint();
         assert_eq!(first.len(), 95);
-        tls.look();
+        tls.read_if_changed();
         assert_eq!(tls.fingerprint(), first);
         fs::copy(&other.cert, &tls.cert).unwrap();
         let before = tls.current.load_full().unwrap();
-        tls.look();
+        tls.read_if_changed();
         assert!(Arc::ptr_eq(&before, &tls.current.load_full().unwrap()), "a certificate without its key");
         fs::copy(&other.key, &tls.key).unwrap();
-        tls.look();
+        tls.read_if_changed();
         assert_eq!(tls.fingerprint(), other.fingerprint());
         fs::remove_file(&tls.cert).unwrap();
-        tls.look();
+        tls.read_if_changed();
         assert!(tls.current.load().is_some());
     }
 
     #[test]
-    fn other_files_are_turned_to_where_they_can_be_used() {
+    fn other_files_are_used_if_they_can_be() {
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (mut tls, other) = (own(here.path()), own(there.path()));
         let first = tls.fingerprint();
-        assert!(tls.turn_to(Some((other.cert.clone(), tls.key.clone()))).is_err());
+        assert!(tls.read_again(Some((other.cert.clone(), tls.key.clone()))).is_err());
         assert_eq!(tls.fingerprint(), first);
-        tls.turn_to(Some((other.cert.clone(), other.key.clone()))).unwrap();
+        tls.read_again(Some((other.cert.clone(), other.key.clone()))).unwrap();
         assert_eq!((tls.fingerprint(), &tls.cert), (other.fingerprint(), &other.cert));
-        tls.turn_to(None).unwrap();
+        tls.read_again(None).unwrap();
         assert_eq!(tls.fingerprint(), other.fingerprint());
     }
 
     #[test]
-    fn who_asks_hears_of_a_broken_pair_however_often() {
+    fn request_reports_an_unusable_pair_every_time() {
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (mut tls, other) = (own(here.path()), own(there.path()));
         let (first, whole) = (tls.fingerprint(), fs::read(&tls.cert).unwrap());
         let named = Some((tls.cert.clone(), tls.key.clone()));
         fs::write(&tls.cert, "nothing").unwrap();
-        tls.look(); // has seen it
+        tls.read_if_changed(); // the change has been noticed already
         for files in [named.clone(), None, named.clone()] {
-            assert!(tls.turn_to(files).unwrap_err().to_string().contains("holds no certificate"));
+            assert!(tls.read_again(files).unwrap_err().to_string().contains("contains no certificate"));
         }
         assert!(tls.current.load().is_some() && tls.fingerprint() == first);
         fs::write(&tls.cert, whole).unwrap();
-        tls.turn_to(named.clone()).unwrap();
+        tls.read_again(named.clone()).unwrap();
         for (from, to) in [(&other.cert, &tls.cert), (&other.key, &tls.key)] {
             fs::copy(from, to).unwrap();
         }
-        tls.turn_to(named).unwrap();
+        tls.read_again(named).unwrap();
         assert_eq!(tls.fingerprint(), other.fingerprint());
     }
 
     #[test]
-    fn errors_name_the_file() {
+    fn error_names_the_file() {
         let data = tempfile::tempdir().unwrap();
         let (tls, empty) = (own(data.path()), data.path().join("empty.pem"));
         fs::write(&empty, "").unwrap();
-        let said = |cert: &Path, key: &Path| read(cert, key).err().unwrap().to_string();
-        assert!(said(Path::new("/nowhere/c.pem"), &tls.key).starts_with("can't use /nowhere/c.pem: No such file"));
-        assert!(said(&empty, &tls.key).contains("empty.pem holds no certificate in PEM"));
-        assert!(said(&tls.cert, &empty).contains("empty.pem holds no private key in PEM"));
+        let error = |cert: &Path, key: &Path| read(cert, key).err().unwrap().to_string();
+        assert!(error(Path::new("/nowhere/c.pem"), &tls.key).starts_with("can't use /nowhere/c.pem: No such file"));
+        assert!(error(&empty, &tls.key).contains("empty.pem contains no certificate in PEM"));
+        assert!(error(&tls.cert, &empty).contains("empty.pem contains no private key in PEM"));
     }
 }

@@ -1,4 +1,4 @@
-//! What looks on: the first start, periodic cleaning, other settings, systemd.
+//! Operation of a server: the first start, periodic clean-up, reload, systemd.
 
 pub mod first_start;
 pub mod reload;

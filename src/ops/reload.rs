@@ -1,4 +1,4 @@
-//! Another configuration for a running server: what can change live does so, what can't is named.
+//! Reloading the configuration of a running server: settings that can change live are applied, the others are named in the log.
 
 use std::io;
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use super::systemd;
 use crate::app::App;
 use crate::config::{Config, ConfigDiff};
 use crate::handlers::HandlersError;
-use crate::net::tls::{Look, TlsError};
+use crate::net::tls::{ReadFiles, TlsError};
 
-/// Asks for it.
+/// A request to reload.
 pub struct Reload {
-    /// A configuration that could be served with from the start.
+    /// A configuration with which a server could start.
     pub config: Config,
-    /// Told when it is done: whether it was taken up.
+    /// Receives whether the configuration was applied.
     pub done: oneshot::Sender<bool>,
 }
 
-/// Why a configuration was not taken up.
+/// An error that keeps a configuration from being applied.
 #[derive(Debug, thiserror::Error)]
 enum ReloadError {
     #[error(transparent)]
@@ -30,43 +30,44 @@ enum ReloadError {
     Task(#[from] io::Error),
 }
 
-/// Takes up what comes, one after another, until its task is aborted; `tls` is who follows the certificate, if anybody.
-pub async fn run(app: Arc<App>, tls: Option<mpsc::Sender<Look>>, mut reloads: mpsc::Receiver<Reload>) {
+/// Applies the configurations that arrive, one after another, until its task is aborted. `tls` leads to the task that follows the
+/// certificate's files, where there is one.
+pub async fn run(app: Arc<App>, tls: Option<mpsc::Sender<ReadFiles>>, mut reloads: mpsc::Receiver<Reload>) {
     while let Some(Reload { config, done }) = reloads.recv().await {
         systemd::reloading();
-        let taken = take_up(&app, tls.as_ref(), config).await;
-        systemd::reloaded("the settings were read again; the log says what became of it");
-        match &taken {
+        let outcome = apply(&app, tls.as_ref(), config).await;
+        systemd::reloaded("the configuration was reloaded; see the log for the outcome");
+        match &outcome {
             Ok(ConfigDiff { live, restart }) => {
                 for setting in restart {
-                    tracing::warn!(setting, "changed in the configuration; holds after a restart");
+                    tracing::warn!(setting, "changed in the configuration; takes effect after a restart");
                 }
                 let changed = if live.is_empty() { "nothing".to_owned() } else { live.join(", ") };
-                tracing::info!(changed, "the configuration was read again");
+                tracing::info!(changed, "reloaded the configuration");
             }
             Err(error) => tracing::error!(%error, "the new configuration can't be used; nothing was changed"),
         }
-        let _ = done.send(taken.is_ok()); // who asked may be gone
+        let _ = done.send(outcome.is_ok()); // the requester may have stopped waiting
     }
 }
 
-async fn take_up(app: &Arc<App>, tls: Option<&mpsc::Sender<Look>>, config: Config) -> Result<ConfigDiff, ReloadError> {
+async fn apply(app: &Arc<App>, tls: Option<&mpsc::Sender<ReadFiles>>, config: Config) -> Result<ConfigDiff, ReloadError> {
     let old = Arc::clone(&app.config());
     let changes = old.diff(&config);
     let new = old.apply_live(config);
-    // First what can fail. A client for upstreams reads the system's certificates.
+    // First everything that can fail. Creating a client for upstreams blocks: it reads the system's certificates.
     let (handlers, before, after) = (Arc::clone(&app.handlers()), old, new.clone());
-    let made = tokio::task::spawn_blocking(move || handlers.changed(&before, &after)).await.map_err(io::Error::other)??;
+    let handlers = tokio::task::spawn_blocking(move || handlers.changed(&before, &after)).await.map_err(io::Error::other)??;
     if let Some(tls) = tls {
-        let (done, looked) = oneshot::channel();
+        let (done, outcome) = oneshot::channel();
         let files = new.tls.cert.clone().zip(new.tls.key.clone());
-        // Neither is there any more when the server stops.
-        if tls.send(Look { files, done }).await.is_ok()
-            && let Ok(outcome) = looked.await
+        // Both channels are closed when the server is stopping.
+        if tls.send(ReadFiles { files, done }).await.is_ok()
+            && let Ok(outcome) = outcome.await
         {
             outcome?;
         }
     }
-    app.reload(new, made);
+    app.reload(new, handlers);
     Ok(changes)
 }

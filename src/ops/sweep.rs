@@ -7,27 +7,27 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::App;
 
-/// How often the mailbox looks for what is due.
-const EVERY: Duration = Duration::from_secs(1);
-/// Every so many of these, everything else is swept, too.
-const THOROUGH: u64 = 60;
+/// The interval at which due messages of the mailbox expire.
+const MAILBOX_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// The number of these intervals between two sweeps of everything.
+const FULL_SWEEP_EVERY_TICKS: u64 = 60;
 
 /// Sweeps until its task is aborted.
 pub async fn run(app: Arc<App>) {
-    let mut tick = interval(EVERY);
+    let mut tick = interval(MAILBOX_SWEEP_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for n in 0u64.. {
         tick.tick().await;
-        let thorough = n % THOROUGH == 0;
-        if let Err(error) = app.mailbox.sweep(thorough).await {
-            tracing::warn!(%error, "the mailbox was not swept");
+        let full = n % FULL_SWEEP_EVERY_TICKS == 0;
+        if let Err(error) = app.mailbox.sweep(full).await {
+            tracing::warn!(%error, "failed to sweep the mailbox");
         }
-        if thorough {
+        if full {
             app.admission.sweep();
             app.handlers().sweep();
             app.pairings.sweep(std::time::Instant::now());
             if let Err(error) = app.auth.sweep().await {
-                tracing::warn!(%error, "the times of last use were not written");
+                tracing::warn!(%error, "failed to write the times of last use");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What systemd is told, where it started us (`Type=notify`): nothing happens elsewhere.
+//! Notifications to systemd, where it started the process (`Type=notify`); elsewhere they do nothing.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -10,92 +10,90 @@ use tokio::time::{Instant, sleep};
 
 use crate::app::App;
 
-/// How often more time is asked for while the start takes long, and how much.
-const ASK_EVERY: Duration = Duration::from_secs(10);
-const ASK_FOR: Duration = Duration::from_secs(60);
-/// After that long systemd's own patience decides.
-const ASK_UNTIL: Duration = Duration::from_secs(3600);
-/// How often the status line is renewed where there is no watchdog.
-const STATUS_EVERY: Duration = Duration::from_secs(30);
-/// How soon to look again when all was not well.
-const AGAIN: Duration = Duration::from_secs(1);
+/// The interval at which a long start requests more time.
+const EXTENSION_INTERVAL: Duration = Duration::from_secs(10);
+/// The time that each request asks for.
+const EXTENSION: Duration = Duration::from_secs(60);
+/// The longest time for which a start requests more; after that systemd's own timeout applies.
+const MAX_START_DURATION: Duration = Duration::from_secs(3600);
+/// The interval at which the status line is updated without a watchdog.
+const STATUS_INTERVAL: Duration = Duration::from_secs(30);
+/// The interval between health checks while one has failed.
+const UNHEALTHY_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Sends it. Words that don't arrive are no reason to fail.
-fn tell(states: &[NotifyState<'_>]) {
+/// Sends a notification. One that can't be sent is logged, and is no reason to fail.
+fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "systemd could not be told");
+        tracing::warn!(%error, "failed to notify systemd");
     }
 }
 
-/// The store is being opened: says so at once, and asks for more time as long as the future is polled, an hour at most.
+/// Reports that the store is being opened, and requests more time as long as the returned future is polled, for an hour at most.
 pub fn starting() -> impl Future<Output = ()> + Send {
-    tell(&[NotifyState::Status("opening the store"), more_time()]);
+    notify(&[NotifyState::Status("opening the store"), more_time()]);
     async {
-        let end = Instant::now() + ASK_UNTIL;
+        let end = Instant::now() + MAX_START_DURATION;
         while Instant::now() < end {
-            sleep(ASK_EVERY).await;
-            tell(&[more_time()]);
+            sleep(EXTENSION_INTERVAL).await;
+            notify(&[more_time()]);
         }
     }
 }
 
 fn more_time() -> NotifyState<'static> {
-    NotifyState::ExtendTimeoutUsec(u32::try_from(ASK_FOR.as_micros()).unwrap_or(u32::MAX))
+    NotifyState::ExtendTimeoutUsec(u32::try_from(EXTENSION.as_micros()).unwrap_or(u32::MAX))
 }
 
-/// Everything is up: the first administrator, the certificate, the listeners.
+/// Reports that the start is complete: the first administrator, the certificate, the listeners.
 pub fn ready(address: SocketAddr) {
-    tell(&[NotifyState::Status(&format!("serving on {address}")), NotifyState::Ready]);
+    notify(&[NotifyState::Status(&format!("serving on {address}")), NotifyState::Ready]);
 }
 
-/// The settings are being read anew; call [`reloaded`] when that has ended, well or not.
+/// Reports that a reload has begun; [`reloaded`] must follow, whether it succeeds or not.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now, NotifyState::Status("reading the settings")]),
-        Err(error) => tracing::warn!(%error, "systemd could not be told of the reload"),
+        Ok(now) => notify(&[NotifyState::Reloading, now, NotifyState::Status("reloading the configuration")]),
+        Err(error) => tracing::warn!(%error, "failed to notify systemd of the reload"),
     }
 }
 
-/// The settings have been read anew, or kept; `outcome` is what `systemctl status` shows until the next look.
+/// Reports that a reload has ended; `systemctl status` shows `outcome` until the next update of the status line.
 pub fn reloaded(outcome: &str) {
-    tell(&[NotifyState::Status(outcome), NotifyState::Ready]);
+    notify(&[NotifyState::Status(outcome), NotifyState::Ready]);
 }
 
-/// Stopping has begun.
+/// Reports that the server is stopping.
 pub fn stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("stopping"), more_time()]);
+    notify(&[NotifyState::Stopping, NotifyState::Status("stopping"), more_time()]);
 }
 
-/// Keeps systemd informed until the server stops: the status line, and, where the unit has a watchdog, a sign of life at
-/// half its time, but only while commits and the hub are well. Who stays silent is restarted.
+/// Updates the status line until the server stops and, where the unit has a watchdog, notifies it at half its timeout, but only while
+/// commits and the hub work: systemd restarts a process that does not notify its watchdog.
 pub async fn watch(app: Arc<App>, address: SocketAddr) {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return;
     }
-    let watchdog = sd_notify::watchdog_enabled().filter(|whole| !whole.is_zero()).map(|whole| whole / 2);
-    let every = watchdog.unwrap_or(STATUS_EVERY);
-    let mut well = true;
+    let watchdog = sd_notify::watchdog_enabled().filter(|timeout| !timeout.is_zero()).map(|timeout| timeout / 2);
+    let interval = watchdog.unwrap_or(STATUS_INTERVAL);
+    let mut healthy = true;
     while !app.stopping.is_cancelled() {
         let health = app.health().await;
-        if well && !health.is_alive() {
-            tracing::error!(
-                trouble = health.not_ready_reason(),
-                "not well; under a watchdog that lasts, this process will be ended"
-            );
+        if healthy && !health.is_alive() {
+            tracing::error!(trouble = health.not_ready_reason(), "unhealthy; if this lasts, a watchdog ends this process");
         }
-        well = health.is_alive();
+        healthy = health.is_alive();
         let trouble = health.not_ready_reason().map(|trouble| format!("; not ready: {trouble}")).unwrap_or_default();
         let status = format!("serving on {address}; {} connected{trouble}", app.hub.presence().count());
         let status = NotifyState::Status(&status);
         if app.stopping.is_cancelled() {
             return;
         }
-        if well && watchdog.is_some() {
-            tell(&[NotifyState::Watchdog, status]);
+        if healthy && watchdog.is_some() {
+            notify(&[NotifyState::Watchdog, status]);
         } else {
-            tell(&[status]);
+            notify(&[status]);
         }
-        let pause = sleep(if well { every } else { AGAIN.min(every) });
+        let pause = sleep(if healthy { interval } else { UNHEALTHY_CHECK_INTERVAL.min(interval) });
         tokio::select! { () = pause => {}, () = app.stopping.cancelled() => {} }
     }
 }

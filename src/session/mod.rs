@@ -1,29 +1,26 @@
-//! One connection's life, from the handshake to the last byte.
+//! One connection's state and decisions, independent of the protocol that carries it.
 //!
-//! `upgrade` answers the handshake and decides whether the connection may live; `run` is the one task with the one
-//! `select!` that is the connection; `socket` is the stream below it, with its deadlines; `meter` counts what
-//! comes in below the level of messages; `window` is what is in flight; `asks` is what was asked for and
-//! takes its time; `count` is what is counted on the way.
+//! [`Session`] is the whole: `state` starts and ends it, `requests` answers what the client sends. `delivery` decides which
+//! messages are written now, with the position in the log and the `window` of batches in flight; `heartbeat` schedules pings and
+//! timeouts; `pending` holds requests whose answers take time; `count` is what is counted. [`ws`](crate::ws) reads, writes and
+//! frames.
 //!
 //! # Invariants
-//! - The handshake is completed before a credential is refused, so that the client can read the close code. Only overload
-//!   and a foreign `Origin` are answered over HTTP.
-//! - Every session runs in [`App::sessions`](crate::app::App::sessions), is listed in the hub's presence while it lives, and
-//!   ends when told to through it.
-//! - Nothing a client sends or fails to read makes the server hold more than a few buffers for it, or wait for it longer
-//!   than the write deadline.
+//! - A session is listed in the hub's presence from [`Session::start`] to [`Session::end`], and ends when it is closed there.
+//! - Nothing a client sends or leaves unread makes a session hold more than a few buffers: requests, commands, watched messages
+//!   and messages in flight are bounded.
 
-mod asks;
 mod count;
-#[cfg(feature = "echo")]
-mod echo;
+mod delivery;
+mod end;
 mod heartbeat;
-mod meter;
-mod run;
-mod socket;
-mod upgrade;
+mod pending;
+mod requests;
+mod state;
 mod window;
 
-#[cfg(feature = "echo")]
-pub use echo::{ECHO_PATH, Echo};
-pub use upgrade::Connect;
+pub use count::ended;
+pub use end::End;
+pub use heartbeat::Beat;
+pub use pending::Reply;
+pub use state::{Options, Session};

@@ -1,17 +1,20 @@
-//! What has been written to a client and not yet been acknowledged by it.
+//! The messages that have been written to a client and that it has not yet acknowledged.
 //!
-//! After a batch of queued messages goes a ping whose payload, the watermark, names the highest id written. RFC 6455 (section
-//! 5.5.3) makes every client send it back, in order, and allows it to answer only the newest of several: so a pong proves
-//! everything up to its watermark. Several batches may be in flight, up to a window; then the log waits.
+//! Each batch of queued messages is followed by a ping whose payload, the watermark, names the highest id written. RFC 6455
+//! (section 5.5.3) makes every client send it back, in order, and allows it to answer only the newest of several: so a pong proves
+//! everything up to its watermark. Several batches may be in flight, up to the window's size; then reading the log pauses.
 
 use std::collections::VecDeque;
 
 use crate::core::ids::MessageId;
 
-/// How many messages may be in flight.
-const MESSAGES: usize = 1000;
-/// How many bytes may be in flight; the batch that crosses it is still written.
-const BYTES: usize = 1 << 20;
+/// The largest number of messages in flight.
+const MAX_MESSAGES: usize = 1000;
+/// The number of bytes in flight at which the window closes; the batch that crosses it is still written.
+const MAX_BYTES: usize = 1 << 20;
+
+/// The payload of a ping behind a batch: the id in big-endian order, then the connection's nonce.
+pub(super) type Watermark = [u8; 16];
 
 /// One batch.
 #[derive(Debug)]
@@ -27,7 +30,7 @@ pub(super) struct Window {
     batches: VecDeque<Batch>,
     messages: usize,
     bytes: usize,
-    /// In every watermark of this connection, so that a pong made for another one is noticed.
+    /// Part of every watermark of this connection, so that a pong made for another one is recognised.
     nonce: [u8; 8],
 }
 
@@ -36,22 +39,22 @@ impl Window {
         Self { batches: VecDeque::new(), messages: 0, bytes: 0, nonce: rand::random() }
     }
 
-    /// Whether more may be written.
+    /// Returns whether more may be written.
     pub(super) fn open(&self) -> bool {
         self.open_for(0, 0)
     }
 
-    /// Whether more may be written on top of so much that is about to be.
+    /// Returns whether more may be written on top of `messages` and `bytes` that are about to be.
     pub(super) fn open_for(&self, messages: usize, bytes: usize) -> bool {
-        self.messages + messages < MESSAGES && self.bytes + bytes < BYTES
+        self.messages + messages < MAX_MESSAGES && self.bytes + bytes < MAX_BYTES
     }
 
-    /// How many more messages may be written.
+    /// The number of messages that may still be written.
     pub(super) fn room(&self) -> usize {
-        MESSAGES.saturating_sub(self.messages)
+        MAX_MESSAGES.saturating_sub(self.messages)
     }
 
-    /// Notes a batch.
+    /// Notes a batch that is about to be written.
     pub(super) fn sent(&mut self, upto: MessageId, messages: usize, bytes: usize) {
         self.messages += messages;
         self.bytes += bytes;
@@ -64,21 +67,21 @@ impl Window {
     }
 
     /// The payload of the ping behind a batch.
-    pub(super) fn watermark(&self, upto: MessageId) -> [u8; 16] {
+    pub(super) fn watermark(&self, upto: MessageId) -> Watermark {
         let mut payload = [0; 16];
         payload[..8].copy_from_slice(&upto.to_key());
         payload[8..].copy_from_slice(&self.nonce);
         payload
     }
 
-    /// The id in a pong's payload, when it is one of our watermarks.
+    /// The id in a pong's payload, when it is a watermark of this connection.
     pub(super) fn read(&self, payload: &[u8]) -> Option<MessageId> {
         let (id, nonce) = payload.split_at_checked(8)?;
         MessageId::from_key(id).filter(|_| nonce == self.nonce)
     }
 
-    /// Notes that everything up to `upto` has been received. `false` when nothing up to there is in flight, or more is claimed
-    /// than was written.
+    /// Notes that everything up to `upto` has been received. Returns `false` when nothing up to there is in flight, or more is
+    /// claimed than was written.
     pub(super) fn received(&mut self, upto: MessageId) -> bool {
         if self.batches.back().is_none_or(|last| upto > last.upto) {
             return false;
@@ -101,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_later_watermark_covers_the_earlier_ones_and_none_counts_twice() {
+    fn later_watermark_covers_earlier_ones_and_none_counts_twice() {
         let mut window = Window::new();
         for id in [10, 20, 30] {
             window.sent(MessageId(id), 5, 100);
@@ -117,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn forged_payloads_are_no_watermarks() {
+    fn forged_payload_is_not_a_watermark() {
         let window = Window::new();
         let mut forged = window.watermark(MessageId(5));
         forged[15] ^= 1;
@@ -127,14 +130,14 @@ mod tests {
     }
 
     #[test]
-    fn the_window_closes_by_messages_and_by_bytes() {
+    fn window_closes_by_messages_and_by_bytes() {
         let mut window = Window::new();
-        window.sent(MessageId(1), MESSAGES - 1, 1);
+        window.sent(MessageId(1), MAX_MESSAGES - 1, 1);
         assert!(window.open() && !window.open_for(1, 0));
         window.sent(MessageId(2), 1, 1);
         assert!(!window.open());
         assert!(window.received(MessageId(2)) && window.open());
-        window.sent(MessageId(3), 1, BYTES);
+        window.sent(MessageId(3), 1, MAX_BYTES);
         assert!(!window.open());
     }
 }

@@ -38,7 +38,7 @@ pub use error::{Result, Severity, StoreError};
 #[doc(hidden)]
 pub use log::fuzz_key;
 pub use log::{Earlier, Head, Log, Reader, ReceivedAt, Stored};
-pub use maintenance::{BackupError, QUARANTINE, check, compact, repair, restore, verify};
+pub use maintenance::{BackupError, Findings, QUARANTINE, check, compact, repair, restore, verify};
 pub use meta::MetaKey;
 pub use page::Page;
 pub use trees::Trees;

@@ -113,7 +113,10 @@ impl Writer {
     ///
     /// # Errors
     /// The error of `job`; [`StoreError::Stopped`] when it did not reach the disk.
-    pub async fn run<T, E>(&self, job: impl FnOnce(&Trees) -> std::result::Result<T, E> + Send + 'static) -> std::result::Result<T, E>
+    pub async fn run<T, E>(
+        &self,
+        job: impl FnOnce(&Trees) -> std::result::Result<T, E> + Send + 'static,
+    ) -> std::result::Result<T, E>
     where
         T: Send + 'static,
         E: From<StoreError> + Severity + Send + 'static,

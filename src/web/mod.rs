@@ -1,4 +1,4 @@
-//! The page for people: log in, claim a device by its code, see one's devices. Files in the binary, nothing from elsewhere.
+//! The web page: log in, claim a device by its code, list one's devices. Files in the binary, nothing from elsewhere.
 
 use salvo::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use salvo::http::{Request, Response, StatusCode};
@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::core::hex::hex;
 
-/// One file of it.
+/// A file of the page.
 #[derive(Clone, Copy)]
 struct File {
     kind: &'static str,
@@ -16,14 +16,14 @@ struct File {
 
 const INDEX: File = File { kind: "text/html; charset=utf-8", content: include_str!("index.html") };
 
-/// What the page loads.
+/// The files that the page loads.
 const PARTS: [(&str, File); 3] = [
     ("/page/app.js", File { kind: "text/javascript; charset=utf-8", content: include_str!("app.js") }),
     ("/page/style.css", File { kind: "text/css; charset=utf-8", content: include_str!("style.css") }),
     ("/page/icon.svg", File { kind: "image/svg+xml", content: include_str!("icon.svg") }),
 ];
 
-/// The page's routes: its files, and `/` for who asks for HTML. Programs get what [`api`](crate::api) says there.
+/// Adds the page's routes: its files, and `/` for clients that accept HTML. Others get [`api`](crate::api)'s reply there.
 pub fn routes(mut root: Router) -> Router {
     for (path, file) in PARTS {
         root = root.push(Router::with_path(path).get(file).head(file));
@@ -38,12 +38,12 @@ fn wants_html(req: &Request) -> bool {
 #[async_trait]
 impl salvo::Handler for File {
     async fn handle(&self, req: &mut Request, _: &mut Depot, res: &mut Response, _: &mut FlowCtrl) {
-        // Not to be kept without asking: the next version must be seen at once.
+        // Not to be cached without revalidation: the next version must be seen at once.
         let digest = Sha256::digest(self.content);
         let tag = format!("\"{}\"", hex(&digest[..8]));
         let headers = res.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        headers.insert(VARY, HeaderValue::from_static("accept")); // "/" is something else for programs
+        headers.insert(VARY, HeaderValue::from_static("accept")); // "/" is another resource for programs
         if let Ok(tag) = HeaderValue::from_str(&tag) {
             headers.insert(ETAG, tag);
         }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_policy_can_hold() {
+    fn page_complies_with_its_content_security_policy() {
         for (needle, why) in
             [("style=", "inline style"), ("<style", "inline style"), (" on", "inline handler"), ("http:", "elsewhere")]
         {

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::ChunkSink;
 use super::upstream::{CircuitBreaker, UpstreamError, recorded};
-use crate::admission::Rate;
+use crate::admission::RateLimit;
 use crate::config::{ChatConfig, Responder};
 use crate::core::ids::UserId;
 use crate::telemetry::metrics::{Metrics, Refused, Upstream};
@@ -26,7 +26,7 @@ pub(super) struct Chat {
     /// Set when a model is configured.
     client: Option<Client>,
     conversations: Arc<Conversations>,
-    rate: Arc<Rate<UserId>>,
+    rate: Arc<RateLimit<UserId>>,
     permits: Semaphore,
     breaker: CircuitBreaker,
     metrics: Arc<Metrics>,
@@ -57,7 +57,7 @@ impl Chat {
         Self {
             client: client.filter(|_| config.responder == Responder::Openai),
             conversations: Arc::default(),
-            rate: Arc::new(Rate::per_minute(config.per_minute)),
+            rate: Arc::new(RateLimit::per_minute(config.per_minute)),
             permits: Semaphore::new(config.concurrency),
             breaker: CircuitBreaker::default(),
             metrics,

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::tokens::{self, TokenKind};
 use super::devices;
+use super::tokens::{self, TokenKind};
 use crate::core::ids::{DeviceId, MessageId, UserId};
 use crate::core::time::Timestamp;
 use crate::store::meta::MetaKey;

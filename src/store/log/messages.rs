@@ -273,7 +273,11 @@ impl Value for Earlier {
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let ([id, until, digest], []) = bytes.as_chunks::<8>() else { return None };
-        Some(Self { id: MessageId(u64::from_be_bytes(*id)), until: u64::from_be_bytes(*until), digest: u64::from_be_bytes(*digest) })
+        Some(Self {
+            id: MessageId(u64::from_be_bytes(*id)),
+            until: u64::from_be_bytes(*until),
+            digest: u64::from_be_bytes(*digest),
+        })
     }
 }
 

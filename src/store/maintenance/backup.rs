@@ -100,14 +100,14 @@ pub fn verify(source: impl Read) -> Result<(Header, Amount), BackupError> {
 mod tests {
     use super::*;
     use crate::core::ids::{MessageId, Recipient, UserId};
+    use crate::core::time::Timestamp;
+    use crate::data_dir;
     use crate::store::accounts::write::create_user;
-use crate::store::maintenance::restore::{restore, write_beside};
-use crate::store::{Earlier, MetaKey, NewUser, ReceivedAt, Role, StoreError};
-use crate::data_dir;
-use crate::core::time::Timestamp;
+    use crate::store::maintenance::restore::{restore, write_beside};
+    use crate::store::{Earlier, MetaKey, NewUser, ReceivedAt, Role, StoreError};
 
-    use std::collections::BTreeMap;
     use crate::store::table::Key;
+    use std::collections::BTreeMap;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -261,7 +261,16 @@ use crate::core::time::Timestamp;
         let capture = store.writer.run(move |trees| Capture::begin(trees, &place, 0)).await.unwrap();
         store.writer.run(|trees| trees.receipts.remove(&(Recipient::All, MessageId(9)))).await.unwrap();
         for _ in 0..2 {
-            store.writer.run(|trees| trees.receipts.insert(&(Recipient::All, MessageId(7)), &ReceivedAt { wall: Timestamp::from_unix_micros(1), service: None })).await.unwrap();
+            store
+                .writer
+                .run(|trees| {
+                    trees.receipts.insert(
+                        &(Recipient::All, MessageId(7)),
+                        &ReceivedAt { wall: Timestamp::from_unix_micros(1), service: None },
+                    )
+                })
+                .await
+                .unwrap();
         }
         let many = store.writer.run(|trees| (0..3000u64).try_for_each(|n| insert(trees, 10 + n)));
         tokio::time::timeout(std::time::Duration::from_secs(20), many).await.expect("writers are not blocked").unwrap();

@@ -80,7 +80,9 @@ fn verify_record(trees: &Trees, name: &str, key: &[u8], value: &[u8]) -> Result<
     let device = |id: &[u8]| good(trees, "devices", trees.devices.tree(), id);
     let bound = |key: &[u8]| good(trees, "user_devices", trees.user_devices.tree(), key);
     Ok(match name {
-        "meta" => readable(MetaKey::ALL.iter().find(|known| known.name().as_bytes() == key).map_or(value.len() == 8, |k| k.accepts(value))),
+        "meta" => readable(
+            MetaKey::ALL.iter().find(|known| known.name().as_bytes() == key).map_or(value.len() == 8, |k| k.accepts(value)),
+        ),
         "users" => readable(User::decode(value).is_some_and(|user| user.id.to_key() == key)),
         "devices" => readable(Device::decode(value).is_some_and(|device| device.id.to_key() == key)),
         "observations" => readable(std::str::from_utf8(key).is_ok() && Observation::decode(value).is_some()),
@@ -199,7 +201,8 @@ fn walk(
         for (key, value) in entries {
             found.records += 1;
             if DERIVED.contains(&name) {
-                if let Some(what) = verify_derived(trees, name, &key, &value).unwrap_or(Some("lists a record that can't be read")) {
+                if let Some(what) = verify_derived(trees, name, &key, &value).unwrap_or(Some("lists a record that can't be read"))
+                {
                     found.add(name, &key, what);
                 }
                 continue;

@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::core::time::Timestamp;
-use crate::store::{Severity, StoreError};
 use crate::store::trees::Trees;
+use crate::store::{Severity, StoreError};
 
 /// The version of this format.
 const FORMAT: u64 = 1;

@@ -9,7 +9,7 @@ mod migrate;
 mod restore;
 
 pub use backup::verify;
-pub use check::{QUARANTINE, check, repair};
+pub use check::{Findings, QUARANTINE, check, repair};
 pub use compact::compact;
 pub use dump::BackupError;
 pub use migrate::migrate;

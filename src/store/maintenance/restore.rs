@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::dump::{Amount, BackupError, DumpReader, Header, Record};
-use crate::data_dir::{self, TLS_FILES, TLS_DIRECTORY, write_private};
+use crate::data_dir::{self, TLS_DIRECTORY, TLS_FILES, write_private};
 use crate::store::log::Log;
 use crate::store::meta::MetaKey;
 use crate::store::staging::{StagedStore, lock, remove, staged_path, swap};

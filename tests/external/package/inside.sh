@@ -93,7 +93,7 @@ fi
 console restore "$work/backup"
 
 step "the commands work on the directory itself, and leave it to its owner"
-console status | grep "does not run" >/dev/null
+console status --json | grep '"running":false' >/dev/null
 console check
 console compact
 console queue list ana

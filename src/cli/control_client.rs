@@ -1,0 +1,217 @@
+//! The client of the control socket. Commands reach a running server through the socket in its data directory; where none is
+//! running, this process opens the directory and serves the same socket itself. So a command does the same and prints the same
+//! whether a server is running or not.
+
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use reqwest::{Client, Method, Response};
+use serde_json::{Value, json};
+
+use super::output::Output;
+use super::run_as::{self, RunAs};
+use super::runtime::block_on;
+use crate::app::{App, OpenError};
+use crate::config::Config;
+use crate::control::server::ControlServer;
+use crate::control::socket::SocketPath;
+use crate::data_dir;
+use crate::net::tls;
+use crate::store::StoreError;
+
+/// The longest wait for a store that another process has locked.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause between two attempts to open a locked store.
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The number of items that one request for a list asks for.
+const PAGE_ITEMS: usize = 1000;
+
+/// A client of the control socket.
+pub(super) struct ControlClient {
+    client: Client,
+    path: SocketPath,
+    /// The state and the socket of this process, where no server is running.
+    in_process: Option<(Arc<App>, ControlServer)>,
+}
+
+/// Runs `job` with a client of the server that `config` describes.
+///
+/// # Errors
+/// A data directory without a store or that can't be opened, and the job's own errors.
+pub(super) fn run<T>(
+    mut config: Config,
+    out: Output,
+    job: impl AsyncFnOnce(&ControlClient, Output) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    require_data(&config.server.data_dir)?;
+    // Compacting takes long; only a server does it when it opens its store.
+    config.storage.compact_ratio = 0;
+    let _run_as = if is_served(&config.server.data_dir) { None } else { RunAs::owner_of(&mut config)? };
+
+    block_on(async move {
+        let client = ControlClient::open(config).await?;
+        let outcome = job(&client, out).await;
+        client.close().await?;
+        outcome
+    })
+}
+
+/// Refuses a data directory without a store.
+pub(super) fn require_data(data: &Path) -> anyhow::Result<()> {
+    let shown = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
+    match data.join(data_dir::STORE_DIRECTORY).try_exists() {
+        Ok(true) => Ok(()),
+        Ok(false) if data.is_dir() => {
+            bail!("No data in {}. Start the server once, or pass --data-dir", shown.display())
+        }
+        Ok(false) => bail!("No data directory at {}. Start the server once, or pass --data-dir", shown.display()),
+        Err(error) => bail!("can't read {}: {error}", shown.display()),
+    }
+}
+
+/// Reports whether a server, or another command, listens on the control socket in the data directory `data`.
+pub(super) fn is_served(data: &Path) -> bool {
+    SocketPath::of(data).is_ok_and(|path| UnixStream::connect(path.as_path()).is_ok())
+}
+
+/// Makes an object of the fields that have a value.
+pub(super) fn object(fields: &[(&str, Option<Value>)]) -> Value {
+    let given = fields.iter().filter_map(|(name, value)| Some(((*name).to_owned(), value.clone()?)));
+    json!(given.collect::<serde_json::Map<_, _>>())
+}
+
+impl ControlClient {
+    async fn open(config: Config) -> anyhow::Result<Self> {
+        let data = config.server.data_dir.clone();
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        let in_process = loop {
+            if is_served(&data) {
+                break None;
+            }
+            run_as::prepare(&data)?;
+            let (config, place) = (config.clone(), data.clone());
+            match tokio::task::spawn_blocking(move || App::open(config, &place)).await? {
+                Ok(app) => {
+                    let served = ControlServer::serve(&app, &data).await;
+                    let error = |error| anyhow!("failed to create the control socket in {}: {error}", data.display());
+                    break Some((app, served.map_err(error)?));
+                }
+                // A server that is starting or stopping, or another command: its socket will soon be there, or the lock gone.
+                Err(OpenError::Store(StoreError::Locked(_))) if Instant::now() < deadline => {
+                    tokio::time::sleep(LOCK_RETRY_INTERVAL).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let path = SocketPath::of(&data)?;
+        // Nothing is encrypted here, but the client requires a TLS provider.
+        tls::install_provider();
+        let client = Client::builder().unix_socket(path.as_path()).no_proxy().build()?;
+        Ok(Self { client, path, in_process })
+    }
+
+    async fn close(self) -> anyhow::Result<()> {
+        drop((self.client, self.path));
+        if let Some((app, served)) = self.in_process {
+            app.stopping.cancel();
+            app.sessions.close();
+            served.stop().await;
+            app.sessions.wait().await; // a backup in progress ends once nobody reads it
+            app.close().await?;
+        }
+        Ok(())
+    }
+
+    /// Refuses unless a server is running; `reason` says what needs one.
+    pub(super) async fn require_server(&self, reason: &str) -> anyhow::Result<()> {
+        if self.get("/control/status").await?["running"] == true { Ok(()) } else { Err(anyhow!("no running server; {reason}")) }
+    }
+
+    async fn request(&self, method: Method, path: &str, body: Option<String>) -> anyhow::Result<Response> {
+        let request = self.client.request(method, format!("http://control{path}"));
+        let request = match body {
+            Some(body) => request.header("content-type", "application/json").body(body),
+            None => request,
+        };
+        let response = request.send().await.map_err(|_| anyhow!("the server did not respond; see its log"))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.bytes().await.unwrap_or_default();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let message = body["message"].as_str().map(str::to_owned);
+        Err(anyhow!("{}", message.unwrap_or_else(|| format!("the server refused the request with status {}", status.as_u16()))))
+    }
+
+    async fn reply(&self, method: Method, path: &str, body: Option<String>) -> anyhow::Result<Value> {
+        let body = self.request(method, path, body).await?.bytes().await?;
+        Ok(serde_json::from_slice(&body)?)
+    }
+
+    /// Returns the `data` of the reply.
+    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        Ok(self.reply(Method::GET, path, None).await?["data"].take())
+    }
+
+    /// Returns a reply whose body is read as it arrives.
+    pub(super) async fn stream(&self, path: &str) -> anyhow::Result<Response> {
+        self.request(Method::GET, path, None).await
+    }
+
+    /// Sends a body and returns the `data` of the reply.
+    pub(super) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.post_raw(path, body.to_string()).await
+    }
+
+    /// Sends a body that is JSON already and returns the `data` of the reply.
+    pub(super) async fn post_raw(&self, path: &str, body: String) -> anyhow::Result<Value> {
+        Ok(self.reply(Method::POST, path, Some(body)).await?["data"].take())
+    }
+
+    /// Sends a body and returns the `data` of the reply.
+    pub(super) async fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        Ok(self.reply(Method::PATCH, path, Some(body.to_string())).await?["data"].take())
+    }
+
+    /// Deletes something and returns the `data` of the reply.
+    pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        Ok(self.reply(Method::DELETE, path, None).await?["data"].take())
+    }
+
+    /// Returns all items of a list, page by page; `path` may have a query.
+    pub(super) async fn list(&self, path: &str) -> anyhow::Result<Vec<Value>> {
+        let (mut all, mut after) = (Vec::new(), 0);
+        let separator = if path.contains('?') { '&' } else { '?' };
+        loop {
+            let mut page = self.reply(Method::GET, &format!("{path}{separator}limit={PAGE_ITEMS}&after={after}"), None).await?;
+            if let Value::Array(items) = page["data"].take() {
+                all.extend(items);
+            }
+            match page["next"].as_u64() {
+                Some(next) => after = next,
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Returns the user with a name, or with a number after `id:`.
+    pub(super) async fn user(&self, name: &str) -> anyhow::Result<Value> {
+        if let Some(id) = name.strip_prefix("id:") {
+            let id: u64 = id.parse().map_err(|_| anyhow!("invalid user {name}: a number must follow id:"))?;
+            return self.get(&format!("/api/users/{id}")).await;
+        }
+        let query: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let found = self.get(&format!("/api/users?username={query}")).await?;
+        found.get(0).cloned().ok_or_else(|| anyhow!("no such user: {name}"))
+    }
+
+    /// Returns the id of the user with a name, or with a number after `id:`.
+    pub(super) async fn user_id(&self, name: &str) -> anyhow::Result<u64> {
+        self.user(name).await?["id"].as_u64().context("the server's reply has no user id")
+    }
+}

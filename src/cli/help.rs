@@ -1,0 +1,124 @@
+//! The parts of the help texts that stand below the options: examples, and the environment.
+
+/// The heading of the options that every command has.
+pub(super) const GLOBAL: &str = "Global options";
+
+/// Joins lines below a heading, formatted as `clap` formats its own.
+macro_rules! section {
+    ($heading:literal, $($line:literal),+ $(,)?) => {
+        concat!("\x1b[1m\x1b[4m", $heading, ":\x1b[0m", $("\n  ", $line),+)
+    };
+}
+
+/// Examples for the program.
+pub(super) const EXAMPLES: &str = section!(
+    "Examples",
+    "qy-lty serve --listen 0.0.0.0:8000",
+    "qy-lty user create ana",
+    "qy-lty token create ana --label laptop",
+    "qy-lty send ana '{\"text\":\"hello\"}'",
+    "qy-lty config default > config.toml",
+);
+
+/// Examples for the program, the environment and the files.
+pub(super) const EXAMPLES_AND_ENVIRONMENT: &str = concat!(
+    section!(
+        "Examples",
+        "qy-lty serve --listen 0.0.0.0:8000",
+        "qy-lty user create ana",
+        "qy-lty token create ana --label laptop",
+        "qy-lty send ana '{\"text\":\"hello\"}'",
+        "qy-lty backup - | ssh host 'cat > qy-lty.backup'",
+        "qy-lty config default > config.toml",
+    ),
+    "\n\n",
+    section!(
+        "Environment",
+        "QY_LTY_CONFIG",
+        "    Configuration file, where --config is not given",
+        "QY_LTY__SECTION__KEY",
+        "    Setting, such as QY_LTY__LIMITS__PING_SECONDS=20",
+        "QY_LTY_ADMIN_PASSWORD",
+        "    Password of the first administrator",
+        "RUST_LOG",
+        "    Log filter, overrides log.filter",
+        "NO_COLOR, CLICOLOR=0",
+        "    Switch colours off",
+    ),
+    "\n\n",
+    section!(
+        "Files",
+        "/etc/qy-lty/config.toml",
+        "    Configuration of the packaged service; commands use",
+        "    it where no file is named and no data is found",
+    ),
+);
+
+/// Examples for `user`.
+pub(super) const USER: &str = section!(
+    "Examples",
+    "qy-lty user create ana --admin",
+    "echo \"$PASSWORD\" | qy-lty user create bob",
+    "qy-lty user set-password id:7",
+    "qy-lty user delete bob",
+);
+
+/// Examples for `token`.
+pub(super) const TOKEN: &str = section!(
+    "Examples",
+    "qy-lty token create ana --label laptop --expires 86400",
+    "qy-lty token create admin --service",
+    "qy-lty token create --device 3",
+    "qy-lty token revoke 12",
+);
+
+/// Examples for `device`.
+pub(super) const DEVICE: &str = section!(
+    "Examples",
+    "qy-lty device create lamp --user ana --serial SN-0001 --primary",
+    "qy-lty device pair 7KQ2MX ana --name lamp",
+    "qy-lty device bind 3 bob",
+    "qy-lty device list --user ana --json",
+);
+
+/// Examples for `send`.
+pub(super) const SEND: &str = section!(
+    "Examples",
+    "qy-lty send ana '{\"text\":\"hello\"}' --type notice",
+    "qy-lty send --device 3 '{\"on\":true}' --ttl 3600",
+    "qy-lty send --all '\"maintenance at noon\"' --live",
+);
+
+/// Examples for `queue`.
+pub(super) const QUEUE: &str = section!(
+    "Examples",
+    "qy-lty queue list",
+    "qy-lty queue list ana",
+    "qy-lty queue clear --device 3",
+    "qy-lty queue clear --all",
+);
+
+/// Examples for `tail`.
+pub(super) const TAIL: &str = section!("Examples", "qy-lty tail", "qy-lty tail ana", "qy-lty tail --device 3 --json");
+
+/// Examples for `backup`.
+pub(super) const BACKUP: &str =
+    section!("Examples", "qy-lty backup qy-lty.backup", "qy-lty backup - | ssh host 'cat > qy-lty.backup'");
+
+/// Examples for `restore`.
+pub(super) const RESTORE: &str = section!("Examples", "qy-lty restore qy-lty.backup --data-dir /srv/qy-lty");
+
+/// Examples for `config`.
+pub(super) const CONFIG: &str = section!(
+    "Examples",
+    "qy-lty config check --config config.toml",
+    "qy-lty config show --set limits.ping_seconds=20",
+    "qy-lty config default > config.toml",
+);
+
+/// Examples for `completions`.
+pub(super) const COMPLETIONS: &str =
+    section!("Examples", "qy-lty completions bash > /etc/bash_completion.d/qy-lty", "qy-lty completions fish | source");
+
+/// Examples for `man`.
+pub(super) const MAN: &str = section!("Examples", "qy-lty man | man -l -", "qy-lty man /usr/local/share/man/man1");

@@ -1,0 +1,77 @@
+//! `qy-lty token`.
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::control_client::{ControlClient, object};
+use super::output::{Column, Output};
+
+/// The commands below `token`.
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenCommand {
+    /// Create a token and print it; it is not shown again
+    Create {
+        /// User of the token: a name, or id:NUMBER; not needed with --device
+        #[arg(required_unless_present = "device")]
+        user: Option<String>,
+        /// Let the token send to anyone and do nothing else; for administrators
+        #[arg(long, conflicts_with = "device")]
+        service: bool,
+        /// Create a token of a device, which reaches the device's WebSocket only
+        #[arg(long, value_name = "ID")]
+        device: Option<u64>,
+        /// Text that tells the token from others
+        #[arg(long)]
+        label: Option<String>,
+        /// Time until the token expires
+        #[arg(long, value_name = "SECONDS")]
+        expires: Option<u64>,
+    },
+    /// List a user's tokens
+    List {
+        /// Name, or id:NUMBER
+        user: String,
+    },
+    /// Revoke a token and close its connections
+    #[command(alias = "delete")]
+    Revoke {
+        /// Id of the token
+        id: u64,
+    },
+}
+
+const COLUMNS: [Column; 7] = [
+    ("ID", "id"),
+    ("KIND", "kind"),
+    ("DEVICE", "device_id"),
+    ("LABEL", "label"),
+    ("CREATED", "created_at"),
+    ("USED", "last_used_at"),
+    ("EXPIRES", "expires_at"),
+];
+
+impl TokenCommand {
+    /// Runs the command.
+    pub(super) async fn run(self, client: &ControlClient, out: Output) -> anyhow::Result<()> {
+        match self {
+            Self::Create { user, service, device, label, expires } => {
+                let kind = service.then(|| json!("service"));
+                let body = object(&[("label", label.map(Value::from)), ("kind", kind), ("expires_in", expires.map(Value::from))]);
+                let path = match (device, user) {
+                    (Some(id), _) => format!("/api/devices/{id}/token"),
+                    (None, user) => format!("/control/users/{}/tokens", client.user_id(&user.unwrap_or_default()).await?),
+                };
+                let created = client.post(&path, &body).await?;
+                out.done(&created, created["token"].as_str().unwrap_or_default())
+            }
+            Self::List { user } => {
+                let id = client.user_id(&user).await?;
+                out.table(&client.list(&format!("/control/users/{id}/tokens")).await?, &COLUMNS, "No tokens")
+            }
+            Self::Revoke { id } => {
+                client.delete(&format!("/control/tokens/{id}")).await?;
+                out.done(&json!({"id": id}), &format!("Revoked token {id}"))
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The messages of a client: checked against the rates, parsed, and answered or dispatched.
+
+use std::time::Instant;
+
+use super::count;
+use super::end::End;
+use super::pending::{DeviceCommand, PendingReplies, Refusal, Reply, resolve_target};
+use super::state::Session;
+use crate::core::time::Timestamp;
+use crate::handlers::CommandContext;
+use crate::telemetry::metrics::{Label, MeasuredCommand, Received, Refused};
+use crate::wire::inbound::{Rejection, Request, Target, parse};
+use crate::wire::{Command, Event, Inbound};
+
+impl Session {
+    /// Counts that reading has ended with `end`.
+    pub fn reading_ended(&self, end: End) {
+        count::reading_ended(&self.app.metrics, end);
+    }
+
+    /// Applies a pong.
+    pub fn receive_pong(&mut self, payload: &[u8]) {
+        self.delivery.pong(&self.app.mailbox, payload);
+    }
+
+    /// Processes a text message and returns the reply, where there is one at once.
+    ///
+    /// # Errors
+    /// The end of the connection when a rate limit is exceeded.
+    pub fn receive_text(&mut self, text: &str, now: Timestamp) -> Result<Option<Reply>, End> {
+        self.check_rates()?;
+        let message = parse(text, self.app.config().limits.max_message_chars, self.app.handlers().custom_types());
+        Ok(match message {
+            Ok(Inbound::Ask(request)) => self.dispatch(request, now),
+            Ok(Inbound::Ack(id)) if self.delivery.client_acks() => {
+                self.app.metrics.traffic.received.inc(Received::Ack);
+                self.delivery.acknowledge(&self.app.mailbox, Some(id));
+                None
+            }
+            Ok(Inbound::Ack(_)) => Some(self.reject(Rejection::ack_not_asked_for())),
+            Err(rejection) => Some(self.reject(rejection)),
+        })
+    }
+
+    /// Processes a binary message and returns the reply, which is always an error.
+    ///
+    /// # Errors
+    /// The end of the connection when a rate limit is exceeded.
+    pub fn receive_binary(&mut self) -> Result<Reply, End> {
+        self.check_rates()?;
+        Ok(self.reject(Rejection::binary()))
+    }
+
+    /// Counts a message against the connection's and the user's rates.
+    fn check_rates(&self) -> Result<(), End> {
+        let checked = self.rate.check().map_err(|wait| (Refused::MessagesRate, wait)).and_then(|()| {
+            let user = self.app.admission.messages.check(&self.requester.user);
+            user.map_err(|wait| (Refused::UserMessagesRate, wait))
+        });
+        checked.map_err(|(limit, wait)| {
+            tracing::debug!(limit = limit.name(), retry_after = wait.as_secs_f64(), "message rate limit exceeded");
+            self.app.metrics.refused.inc(limit);
+            End::too_many(wait)
+        })
+    }
+
+    fn reject(&self, rejection: Rejection) -> Reply {
+        let Rejection { code, message, reference } = rejection;
+        tracing::debug!(?code, "message rejected");
+        count::rejected(&self.app.metrics, code);
+        Reply { event: Event::Error { message, code }, reference }
+    }
+
+    /// Answers a request where that takes no time; otherwise its reply comes later.
+    fn dispatch(&mut self, request: Request, now: Timestamp) -> Option<Reply> {
+        let Request { reference, target, command } = request;
+        self.app.metrics.traffic.received.inc((&command).into());
+        let (measured, began) = (MeasuredCommand::from(&command), Instant::now());
+        let quick = self.app.handlers().answer_immediately(self.requester.user, command, now);
+        if let Ok(answer) = &quick {
+            self.app.metrics.record_command(&measured, answer, began, now);
+        }
+        let outcome = match (target, quick) {
+            (Target::Asker, Ok(event)) => return Some(Reply { event, reference }),
+            (Target::Asker, Err(command)) => self.answer_later(command, reference.clone(), None).map(|()| None),
+            (target, quick) => self.command_device(target, quick, reference.clone()),
+        };
+        outcome.unwrap_or_else(|refusal| {
+            tracing::debug!(code = ?refusal.code(), "request refused");
+            Some(Reply { event: refusal.into(), reference })
+        })
+    }
+
+    /// Has a device perform the answer to a command, which is either there already or takes time.
+    fn command_device(
+        &mut self,
+        target: Target,
+        quick: Result<Event, Command>,
+        reference: Option<String>,
+    ) -> Result<Option<Reply>, Refusal> {
+        let device = resolve_target(&self.app.store, self.requester, target)?;
+        // A connection that commands a device is not that device: from here on the device's messages are for the device alone.
+        let requester_subscribed = self.connection().identity.receives_for == Some(device) && self.requester.device.is_none();
+        if requester_subscribed {
+            self.delivery.leave(device);
+        }
+        let command = DeviceCommand { requester: self.requester, device, requester_subscribed };
+        match quick {
+            Ok(event @ Event::Error { .. }) => return Ok(Some(Reply { event, reference })),
+            Ok(event) => PendingReplies::perform(&mut self.pending, &self.app, command, event, reference)?,
+            Err(slow) => self.answer_later(slow, reference, Some(command))?,
+        }
+        Ok(None)
+    }
+
+    /// Starts a request whose answer takes time: for the requester, or for the device of `device`.
+    fn answer_later(
+        &mut self,
+        command: Command,
+        reference: Option<String>,
+        device: Option<DeviceCommand>,
+    ) -> Result<(), Refusal> {
+        let asked = CommandContext { user: self.requester.user, device: self.device(), reference };
+        PendingReplies::request(&mut self.pending, &self.app, asked, command, device)
+    }
+}

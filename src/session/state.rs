@@ -1,0 +1,219 @@
+//! The start, the heartbeat and the end of a session.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tracing::Span;
+
+use super::count;
+use super::delivery::Delivery;
+use super::end::End;
+use super::heartbeat::{Beat, Heartbeat};
+use super::pending::{PendingReplies, Reply};
+use crate::accounts::policy::Requester;
+use crate::admission::rates::SingleRateLimit;
+use crate::app::App;
+use crate::auth::Caller;
+use crate::core::ids::{DeviceId, MessageId};
+use crate::core::time::Timestamp;
+use crate::hub::{Announcement, Connection, Identity, Registration, Subscription};
+use crate::mailbox::Welcome;
+use crate::store::TokenHash;
+use crate::telemetry::metrics::{Metrics, Sent};
+use crate::wire::{CloseCode, Event};
+
+/// The options of a connection.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Replay what the log still holds after this id.
+    pub since: Option<MessageId>,
+    /// The client sends `ack`s: pongs prove nothing.
+    pub client_acks: bool,
+}
+
+/// A live connection.
+pub struct Session {
+    pub(super) app: Arc<App>,
+    registration: Registration,
+    token: TokenHash,
+    /// The subject of requests: the user and, where the credential is a device's own, that device.
+    pub(super) requester: Requester,
+    pub(super) rate: SingleRateLimit,
+    heartbeat: Heartbeat,
+    welcome: Welcome,
+    pub(super) delivery: Delivery,
+    pub(super) pending: Option<Box<PendingReplies>>,
+}
+
+/// Whether `caller`'s connection receives the messages for `device`: its own, or the user's primary one as long as that has no
+/// token of its own. Otherwise an app of the user would take away what waits for the device.
+fn receives_for(app: &App, caller: &Caller, device: DeviceId) -> bool {
+    caller.token.device_id.is_some() || !app.store.has_own_token(device).unwrap_or(false)
+}
+
+impl Session {
+    /// Registers a connection of `caller` and subscribes to its groups.
+    pub fn start(app: Arc<App>, caller: &Caller, identity: Identity, options: Options) -> (Self, Subscription) {
+        let (user, device) = (caller.user.id, identity.device_id);
+        // Only a connection that receives a device's messages makes it online.
+        let receives_for = device.filter(|&device| receives_for(&app, caller, device));
+        let registration = app.hub.presence().register(Identity { receives_for, ..identity });
+        let connection = &registration.connection;
+        app.metrics.sessions.started.inc();
+        // A shutdown or a revocation between the handshake and this line has not seen this connection: check again, now that it
+        // is listed.
+        if app.stopping.is_cancelled() {
+            connection.close(CloseCode::GoingAway);
+        } else if !app.auth.still_valid(caller) {
+            connection.close(CloseCode::Unauthorized);
+        } else if device.is_some_and(|device| !app.store.owns(user, device).unwrap_or(false)) {
+            connection.close(CloseCode::GoingAway); // its device has another owner now: it belongs to other groups
+        }
+        let (rate, heartbeat) = {
+            let limits = &app.config().limits;
+            let expires = caller.token.expires_at.map(Timestamp::remaining);
+            let heartbeat = Heartbeat::new(limits.ping_seconds, limits.idle_seconds, expires);
+            (SingleRateLimit::per_minute(limits.messages_per_minute), heartbeat)
+        };
+        // Groups before the log: what is committed after the log has been looked at is announced to this connection.
+        let subscription = app.hub.subscribe(user, receives_for);
+        let (reader, welcome) = app.mailbox.reader(&caller.user, receives_for, options.since);
+        let behind = welcome.pending > 0 || options.since.is_some();
+        let session = Self {
+            registration,
+            token: caller.hash,
+            requester: Requester::from(caller),
+            rate,
+            heartbeat,
+            welcome,
+            delivery: Delivery::new(reader, options.client_acks, behind),
+            pending: None,
+            app,
+        };
+        (session, subscription)
+    }
+
+    /// The first event of the connection.
+    pub fn connection_status(&self) -> Event {
+        Event::ConnectionStatus {
+            status: "connected",
+            user_id: self.requester.user,
+            device_id: self.device(),
+            epoch: self.app.store.epoch().to_owned(),
+            last_id: self.welcome.last_id,
+            pending: self.welcome.pending,
+            recovered: self.welcome.recovered,
+        }
+    }
+
+    /// Returns the span of the connection's log lines.
+    pub fn span(&self) -> Span {
+        let Identity { user_id, device_id, address, .. } = self.connection().identity;
+        let (conn, user, device) = (self.connection().id.0, user_id.0, device_id.map(|id| id.0));
+        tracing::info_span!("connection", conn, user, device, %address)
+    }
+
+    /// Ends the session: counts and logs `end`, leaves the presence, and drops what is pending.
+    pub fn end(self, end: End) {
+        self.app.auth.seen(self.token, self.device());
+        count::ended(&self.app.metrics, end);
+        tracing::info!(reason = %end, code = end.code(), "disconnected");
+        drop(self.registration);
+        drop(self.pending); // now, not when the close frame has been written
+    }
+
+    /// The connection's entry in the presence.
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.registration.connection
+    }
+
+    /// The server's metrics.
+    pub fn metrics(&self) -> &Metrics {
+        &self.app.metrics
+    }
+
+    /// The device that the connection stands for.
+    pub(super) fn device(&self) -> Option<DeviceId> {
+        self.connection().identity.device_id
+    }
+
+    /// Notes activity of the client.
+    pub fn note_activity(&self) {
+        self.connection().note_activity(std::time::Instant::now());
+    }
+
+    /// The next moment at which [`Session::beat`] is due.
+    pub fn next_beat(&self) -> Instant {
+        self.heartbeat.due
+    }
+
+    /// Returns what the heartbeat has due now.
+    ///
+    /// # Errors
+    /// The end of the connection when its credential has expired, or it has been silent for too long.
+    pub fn beat(&mut self) -> Result<Beat, End> {
+        let now = Instant::now();
+        if self.heartbeat.expired(now) {
+            tracing::debug!("credential expired");
+            return Err(CloseCode::Unauthorized.into());
+        }
+        let silence = self.connection().silence(now.into_std());
+        if self.heartbeat.timed_out(silence) {
+            tracing::debug!(silent_seconds = silence.as_secs(), "idle timeout");
+            return Err(CloseCode::NoPong.into());
+        }
+        if !self.heartbeat.advance(now, silence) {
+            return Ok(Beat::Nothing);
+        }
+        self.app.auth.seen(self.token, self.device());
+        // A client may answer only the newest of several pings (RFC 6455 section 5.5.3): so while a proof is wanted, every ping
+        // asks for it, or an empty one could replace it.
+        Ok(Beat::Ping(self.delivery.watermark()))
+    }
+
+    /// Whether the log is to be read now.
+    pub fn must_read_log(&self) -> bool {
+        self.delivery.must_read()
+    }
+
+    /// Reads the next messages of the log, ids and payloads: about `max_bytes` of payloads. The caller writes all of them.
+    ///
+    /// # Errors
+    /// The end of the connection when the store fails.
+    pub async fn read_log(&mut self, max_bytes: usize) -> Result<Vec<(MessageId, Vec<u8>)>, End> {
+        self.delivery.read(&self.app.mailbox, max_bytes).await.map_err(|error| {
+            tracing::error!(%error, "failed to read the message log");
+            End::from(CloseCode::Internal)
+        })
+    }
+
+    /// Notes that announcements were missed. The queued ones are in the log; the live ones are lost, at most once being their
+    /// promise, and the hub counts that.
+    pub fn lagged(&mut self) {
+        tracing::debug!("lagged behind the announcements: reading the log again");
+        self.app.metrics.traffic.rereads.inc();
+        self.delivery.missed();
+    }
+
+    /// Returns whether `announcement` is to be written now, on top of `messages` queued ones and `bytes` that are about to be.
+    pub fn accepts(&mut self, announcement: &Announcement, messages: usize, bytes: usize) -> bool {
+        self.delivery.accepts(announcement, messages, bytes)
+    }
+
+    /// Notes that `messages` queued ones up to `upto` are about to be written, as `bytes` with their framing. Returns the payload
+    /// of the ping to write behind them, if one is wanted.
+    pub fn sending_queued(&mut self, upto: MessageId, messages: usize, bytes: usize) -> Option<[u8; 16]> {
+        self.app.metrics.traffic.sent.of(Sent::Queued).add(messages as u64);
+        self.delivery.sending(upto, messages, bytes)
+    }
+
+    /// Notes that queued messages up to `upto` have been written.
+    pub fn written(&self, upto: MessageId) {
+        self.delivery.written(&self.app.mailbox, upto);
+    }
+
+    /// Waits for the next reply to an earlier request. Dropping the future loses nothing.
+    pub async fn next_reply(&mut self) -> Reply {
+        PendingReplies::next(&mut self.pending).await
+    }
+}

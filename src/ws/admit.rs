@@ -1,0 +1,118 @@
+//! The checks of a handshake: credential, device, permits.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use salvo::http::Request;
+use salvo::http::header::{AUTHORIZATION, HeaderName, SEC_WEBSOCKET_PROTOCOL};
+
+use crate::admission::{NetKey, Permit};
+use crate::app::App;
+use crate::auth::credential::Places;
+use crate::auth::{AuthError, Caller};
+use crate::core::ids::{DeviceId, MessageId, UserId};
+use crate::http::error::ApiError;
+use crate::hub::Identity;
+use crate::session::Options;
+use crate::store::TokenKind;
+use crate::telemetry::metrics::Refused;
+use crate::wire::CloseCode;
+
+/// A connection that has passed all checks.
+pub(super) struct Admitted {
+    pub(super) caller: Caller,
+    pub(super) identity: Identity,
+    pub(super) options: Options,
+    /// Held until the connection has ended.
+    pub(super) permits: (Permit<NetKey>, Permit<UserId>),
+}
+
+/// Authenticates a handshake and takes its permits.
+///
+/// # Errors
+/// The outer error is an HTTP answer, the inner one the code with which the upgraded connection is closed.
+pub(super) fn admit(
+    app: &App,
+    req: &Request,
+    path_user: Option<UserId>,
+    address: IpAddr,
+) -> Result<Result<Admitted, CloseCode>, ApiError> {
+    let (caller, device) = match authenticate(app, req, path_user) {
+        Ok(found) => found,
+        Err(code) => {
+            // A client that takes `onopen` for success would return for ever: beyond so many a minute, its handshakes fail.
+            if matches!(code, CloseCode::Unauthorized | CloseCode::WrongUser) {
+                let too_many = |wait| ApiError::TooMany(Refused::RefusalsRate, wait);
+                app.admission.refusals.check(&address.into(), Instant::now()).map_err(too_many)?;
+            }
+            match code {
+                CloseCode::Unauthorized => app.metrics.refused.inc(Refused::Unauthorized),
+                CloseCode::WrongUser => app.metrics.refused.inc(Refused::WrongUser),
+                CloseCode::NoDevice => app.metrics.refused.inc(Refused::NoDevice),
+                _ => {} // an internal error
+            }
+            return Ok(Err(code));
+        }
+    };
+    let full = |which| {
+        app.metrics.refused.inc(which);
+        Ok(Err(CloseCode::ConnectionLimit))
+    };
+    let Some(of_address) = app.admission.by_address.try_acquire(address.into()) else {
+        return full(Refused::ConnectionsOfAddress);
+    };
+    let Some(of_user) = app.admission.by_user.try_acquire(caller.user.id) else { return full(Refused::ConnectionsOfUser) };
+    let identity =
+        Identity { user_id: caller.user.id, device_id: device, receives_for: device, token_id: caller.token.id, address };
+    Ok(Ok(Admitted { caller, identity, options: options(req), permits: (of_address, of_user) }))
+}
+
+/// Returns the caller and the device that it stands for, or the close code of the refusal.
+fn authenticate(app: &App, req: &Request, path_user: Option<UserId>) -> Result<(Caller, Option<DeviceId>), CloseCode> {
+    let internal = |error: &dyn std::fmt::Display| {
+        tracing::error!(%error, "failed to check a credential");
+        CloseCode::Internal
+    };
+    let (query_token, path_token) = (req.query::<String>("token"), req.param::<String>("token"));
+    let query_ticket = req.query::<String>("ticket");
+    let protocols: Vec<&str> = req.headers().get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok()).collect();
+    let protocols = protocols.join(",");
+    let places = Places {
+        query_token: query_token.as_deref(),
+        path_token: path_token.as_deref(),
+        authorization: header(req, AUTHORIZATION),
+        protocols: Some(&protocols).filter(|p| !p.is_empty()).map(String::as_str),
+        query_ticket: query_ticket.as_deref(),
+    };
+    let credential = places.credential().ok_or(CloseCode::Unauthorized)?;
+    let caller = app.auth.identify(&credential).map_err(|error| match error {
+        AuthError::Refused => CloseCode::Unauthorized,
+        other => internal(&other),
+    })?;
+    if path_user.is_some_and(|id| id != caller.user.id) {
+        return Err(CloseCode::WrongUser);
+    }
+    let device = match caller.token.kind {
+        TokenKind::Device => caller.token.device_id,
+        TokenKind::User | TokenKind::Service => app.store.primary_device(caller.user.id).map_err(|e| internal(&e))?,
+    };
+    if device.is_none() {
+        if app.config().server.require_device {
+            return Err(CloseCode::NoDevice);
+        }
+        tracing::warn!(user = %caller.user.id, "connected without a device"); // allowed, as in the guide
+    }
+    Ok((caller, device))
+}
+
+/// Returns the options in the query.
+fn options(req: &Request) -> Options {
+    // A malformed id is no position in the log: the client gets `recovered: false` and starts at the cursor.
+    let since = req.query::<String>("since").map(|text| text.parse().unwrap_or(MessageId(u64::MAX)));
+    Options { since, client_acks: req.query::<String>("ack").is_some_and(|ack| ack == "client") }
+}
+
+/// Returns the text of a header, if it has one.
+pub(super) fn header(req: &Request, name: HeaderName) -> Option<&str> {
+    req.headers().get(name).and_then(|v| v.to_str().ok())
+}

@@ -1,0 +1,23 @@
+//! WebSocket connections: the handshake, the socket, and the task that runs a [session](crate::session) on it.
+//!
+//! `upgrade` answers the handshake, `admit` checks who connects and whether there is room; `run` is the one task with the one
+//! `select!` of a connection; `socket` is the stream below it, with its deadlines; `frame_limiter` limits frames and bytes below
+//! the level of messages.
+//!
+//! # Invariants
+//! - The handshake is completed before a credential is refused, so that the client can read the close code. Only overload and a
+//!   foreign `Origin` are answered over HTTP.
+//! - Every connection runs in [`App::sessions`](crate::app::App::sessions).
+//! - The server waits for no client longer than the write deadline, and holds no more than a few buffers for it.
+
+mod admit;
+#[cfg(feature = "echo")]
+mod echo;
+mod frame_limiter;
+mod run;
+mod socket;
+mod upgrade;
+
+#[cfg(feature = "echo")]
+pub use echo::{ECHO_PATH, Echo};
+pub use upgrade::Connect;

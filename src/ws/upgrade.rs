@@ -1,0 +1,173 @@
+//! The handshake (RFC 6455 section 4.2).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use salvo::conn::ConnCtrl;
+use salvo::http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+};
+use salvo::http::{Request, Response, StatusCode};
+use salvo::rt::tokio::TokioIo;
+use salvo::{Depot, FlowCtrl, async_trait};
+use sha1::{Digest, Sha1};
+use tokio::time::timeout;
+
+use super::admit::{Admitted, admit, header};
+use super::run::serve;
+use super::socket::Socket;
+use crate::app::App;
+use crate::auth::credential::{SUBPROTOCOL, offers_subprotocol};
+use crate::core::ids::UserId;
+use crate::http::error::ApiError;
+use crate::session::{End, ended};
+use crate::telemetry::metrics::Refused;
+use crate::wire::CloseCode;
+
+/// The GUID that RFC 6455 section 1.3 appends to the key.
+const ACCEPT_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// The time that a client may take to read the 101.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The handler of the WebSocket routes.
+pub struct Connect(pub Arc<App>);
+
+#[async_trait]
+impl salvo::Handler for Connect {
+    async fn handle(&self, req: &mut Request, _: &mut Depot, res: &mut Response, _: &mut FlowCtrl) {
+        if let Err(error) = connect(&self.0, req, res) {
+            error.refused().inspect(|&why| self.0.metrics.refused.inc(why));
+            error.render(res);
+        }
+    }
+}
+
+/// Answers one handshake; the connection's task, if any, has been started when this returns.
+fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), ApiError> {
+    let accept = accept_key(req.headers())?;
+    if app.stopping.is_cancelled() {
+        return Err(ApiError::Busy(Refused::Stopping));
+    }
+    // An unreadable origin, or two of them, match no listed one; only a program sends none.
+    let origin = match req.headers().get_all(ORIGIN).iter().collect::<Vec<_>>()[..] {
+        [] => None,
+        [one] => Some(one.to_str().unwrap_or_default()),
+        _ => Some(""),
+    };
+    if !app.admission.origins().allow(origin, header(req, HOST)) {
+        return Err(ApiError::ForeignOrigin);
+    }
+    let address = app.admission.client(req);
+    app.admission.connects.check(&address.into()).map_err(|wait| ApiError::TooMany(Refused::ConnectsRate, wait))?;
+    let permit = app.admission.total.try_acquire(()).ok_or(ApiError::Busy(Refused::Connections))?;
+    let path_user = match req.param::<String>("user_id") {
+        Some(text) => Some(text.parse::<UserId>().map_err(|_| ApiError::NotFound("page"))?),
+        None => None,
+    };
+    let admitted = admit(app, req, path_user, address)?.map(Box::new);
+
+    let upgrade = switch(req, res, accept)?;
+    let app = app.clone();
+    app.clone().sessions.spawn(async move {
+        let _permit = permit;
+        // The client may be gone before it has read the 101.
+        if let Ok(Ok(upgraded)) = timeout(UPGRADE_TIMEOUT, upgrade).await {
+            run(app, upgraded, admitted, address).await;
+        }
+    });
+    Ok(())
+}
+
+/// Answers with 101: the connection is no longer HTTP from there on.
+pub(super) fn switch(req: &mut Request, res: &mut Response, accept: HeaderValue) -> Result<OnUpgrade, ApiError> {
+    let upgrade = req.extensions_mut().remove::<OnUpgrade>().ok_or(ApiError::UpgradeRequired)?;
+    if let Some(transport) = req.extensions().get::<ConnCtrl>() {
+        transport.relax_timeouts(); // the HTTP timers must not end an idle WebSocket
+    }
+    let subprotocol =
+        req.headers().get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok()).any(offers_subprotocol);
+    res.status_code(StatusCode::SWITCHING_PROTOCOLS);
+    let headers = res.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    if subprotocol {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    Ok(upgrade)
+}
+
+/// Runs an upgraded connection to its end, or closes it at once with the code of its refusal.
+async fn run(app: Arc<App>, upgraded: Upgraded, admitted: Result<Box<Admitted>, CloseCode>, address: IpAddr) {
+    let mut socket = Socket::new(TokioIo::new(upgraded), &app.config().limits).await;
+    match admitted {
+        Ok(admitted) => {
+            let Admitted { caller, identity, options, permits } = *admitted;
+            let connection = serve(app, socket, &caller, identity, options);
+            drop(caller);
+            connection.await;
+            drop(permits);
+        }
+        Err(code) => {
+            tracing::info!(%address, code = code.code(), "refused");
+            ended(&app.metrics, code.into());
+            socket.finish(End::from(code)).await;
+        }
+    }
+}
+
+/// Checks the handshake's headers and computes `Sec-WebSocket-Accept`.
+pub(super) fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, ApiError> {
+    let has = |name: HeaderName, token: &str| {
+        let mut parts = headers.get_all(name).into_iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
+        parts.any(|part| part.trim().eq_ignore_ascii_case(token))
+    };
+    if !has(CONNECTION, "upgrade") || !has(UPGRADE, "websocket") || !has(SEC_WEBSOCKET_VERSION, "13") {
+        return Err(ApiError::UpgradeRequired);
+    }
+    if headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|v| v != "0") {
+        return Err(ApiError::Invalid("a WebSocket handshake has no body".into())); // its bytes would be parsed as frames
+    }
+    let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
+    if STANDARD.decode(key).map_or(0, |bytes| bytes.len()) != 16 {
+        return Err(ApiError::Invalid("Sec-WebSocket-Key must be 16 bytes in base64".into()));
+    }
+    let digest = Sha1::new().chain_update(key).chain_update(ACCEPT_GUID).finalize();
+    HeaderValue::from_str(&STANDARD.encode(digest)).map_err(ApiError::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_str(v).unwrap())).collect()
+    }
+
+    #[test]
+    fn accept_key_matches_rfc_6455_section_1_3() {
+        let good = [
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "WebSocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        assert_eq!(accept_key(&headers(&good)).unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        for missing in 0..3 {
+            let mut some = good.to_vec();
+            some.remove(missing);
+            assert!(matches!(accept_key(&headers(&some)), Err(ApiError::UpgradeRequired)));
+        }
+        for key in ["", "x", "AAAA", "dGhlIHNhbXBsZSBub25jZQ", "dGhlIHNhbXBsZSBub25jZSE="] {
+            let mut some = good.to_vec();
+            some[3].1 = key;
+            assert!(matches!(accept_key(&headers(&some)), Err(ApiError::Invalid(_))), "{key}");
+        }
+    }
+}

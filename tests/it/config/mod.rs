@@ -1,0 +1,4 @@
+//! The configuration file, its layers and its reload.
+
+mod files;
+mod reload;

@@ -1,0 +1,210 @@
+//! The configuration of a running server: the parts that follow the file, and those that need a restart.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rcgen::{CertificateParams, KeyPair};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio_tungstenite::tungstenite::Error;
+
+use crate::support::program::{Running, program};
+use crate::support::stub::{Reply, Stub, spoken};
+use crate::support::{ADMIN_PASSWORD, Client, eventually, http};
+
+/// A running program whose configuration changes.
+struct Served {
+    dir: tempfile::TempDir,
+    running: Running,
+}
+
+impl Served {
+    async fn start(text: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("c.toml"), text).unwrap();
+        let mut command = program(dir.path(), &["--config", "c.toml", "--listen", "127.0.0.1:0"]);
+        command.env("QY_LTY_ADMIN_PASSWORD", ADMIN_PASSWORD);
+        Self { dir, running: Running::spawn(command).await }
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Changes the file, has it read, and waits until `expected` is in the log; returns what was logged meanwhile.
+    async fn reload(&self, text: &str, expected: &str) -> String {
+        std::fs::write(self.path().join("c.toml"), text).unwrap();
+        let before = self.running.log().len();
+        self.running.signal("HUP");
+        eventually(expected, async || self.running.log()[before..].contains(expected)).await;
+        self.running.log()[before..].to_owned()
+    }
+
+    async fn token(&self) -> String {
+        http::log_in(self.running.address, "admin", ADMIN_PASSWORD).await
+    }
+
+    async fn try_connect(&self, token: &str, origin: &str) -> Result<Client, Error> {
+        let path = format!("/ws/device/?token={token}");
+        let mut client = Client::open(self.running.address, &path, &[("origin", origin)]).await?;
+        assert_eq!(client.json().await["type"], "connection_status");
+        Ok(client)
+    }
+
+    /// Sends a request with a token; returns the status and the body.
+    async fn post(&self, path: &str, token: &str, body: Value) -> (u16, Value) {
+        let answer = http::post(self.running.address, path, token, body).await;
+        (answer.status.as_u16(), answer.json)
+    }
+
+    /// Returns the origin that the answer to a page of `origin` allows.
+    async fn allowed_origin(&self, origin: &str) -> Option<String> {
+        let answer = http::request(self.running.address, "GET", "/healthz", &[("origin", origin)], b"").await;
+        answer.headers.get("access-control-allow-origin").map(|origin| origin.to_str().unwrap().to_owned())
+    }
+}
+
+const READ: &str = "the configuration was read again";
+const ORIGIN: &str = "https://app.example";
+
+#[tokio::test]
+async fn reload_applies_live_settings_to_running_server() {
+    let stub = Stub::start(|_| Reply::Events(spoken(&["from the model"]), Duration::ZERO)).await;
+    let server = Served::start("[limits]\nmax_message_chars = 1000\nconnects_per_minute = 0\nlogins_per_minute = 0\n").await;
+    let token = server.token().await;
+    let mut client = server.try_connect(&token, "http://localhost").await.unwrap();
+    let long = json!({"type": "chat_message", "message": "x".repeat(50)});
+    assert_eq!(client.ask(long.clone()).await["type"], "chat_response");
+    assert!(server.try_connect(&token, ORIGIN).await.is_err());
+    assert_eq!(server.allowed_origin(ORIGIN).await, None);
+
+    let chat = format!("[chat]\nresponder = \"openai\"\nmodel = \"m\"\nurl = \"{}\"\n", stub.url("/v1"));
+    let limits = "[limits]\nmax_message_chars = 80\nconnects_per_minute = 0\nlogins_per_minute = 0\nconnections_per_user = 3\n";
+    let text = format!("{limits}{chat}[server]\norigins = [\"{ORIGIN}\"]\n[log]\nfilter = \"debug\"\n");
+    let logged = server.reload(&text, READ).await;
+    let changed = "changed=\"chat.model, chat.responder, chat.url, limits.connections_per_user, limits.max_message_chars, log.filter, server.origins\"";
+    assert!(logged.contains(changed) && !logged.contains("restart"), "{logged}");
+    // The open connection: its limit, and its responder.
+    assert_eq!(client.ask(json!({"type": "chat_message", "message": "hi"})).await["message"], "from the model");
+    let error = client.ask(json!({"type": "chat_message", "message": "x".repeat(100)})).await;
+    assert_eq!(error["code"], "MESSAGE_TOO_LARGE", "{error}");
+    // A page of the new origin, over WebSocket and HTTP; and the limit of connections, which counts those open before.
+    let _second = server.try_connect(&token, ORIGIN).await.unwrap();
+    let _third = server.try_connect(&token, ORIGIN).await.unwrap();
+    let mut fourth = Client::open(server.running.address, &format!("/ws/device/?token={token}"), &[]).await.unwrap();
+    assert_eq!(fourth.disconnected().await["code"], 4101);
+    assert_eq!(server.allowed_origin(ORIGIN).await.as_deref(), Some(ORIGIN));
+    assert_eq!(server.allowed_origin("https://other.example").await, None);
+    eventually("more is logged", async || server.running.log().contains("DEBUG")).await;
+
+    // And back.
+    let logged = server.reload("[limits]\nconnects_per_minute = 0\nlogins_per_minute = 0\n", READ).await;
+    assert!(logged.contains("server.origins"), "{logged}");
+    assert!(server.try_connect(&token, ORIGIN).await.is_err());
+    assert_eq!(client.ask(long).await["message"], format!("收到消息:{}", "x".repeat(50)));
+    assert!(server.reload("", READ).await.contains("limits.connects_per_minute"));
+    let logged = server.reload("", "changed=\"nothing\"").await;
+    assert_eq!(logged.lines().count(), 1, "{logged}");
+}
+
+#[tokio::test]
+async fn reload_changes_registration_mailboxes_and_handlers_and_keeps_conversations() {
+    let model = Stub::start(|_| Reply::Events(spoken(&["yes"]), Duration::ZERO)).await;
+    let story = Stub::start(|_| Reply::Json(200, r#"{"once":"upon a time"}"#.into())).await;
+    let chat = |system: &str| {
+        let url = model.url("/v1");
+        format!("[chat]\nresponder = \"openai\"\nmodel = \"m\"\nurl = \"{url}\"\nsystem = \"{system}\"\n")
+    };
+    let server = Served::start(&chat("first")).await;
+    let token = server.token().await;
+    let mut client = server.try_connect(&token, "http://localhost").await.unwrap();
+    let ask = |text: &str| json!({"type": "chat_message", "message": text});
+    assert_eq!(client.ask(ask("one")).await["message"], "yes");
+    assert_eq!(client.ask(json!({"type": "story", "message": {}})).await["code"], "UNSUPPORTED_TYPE");
+    let account = json!({"username": "ana", "password": "long-enough"});
+    assert_eq!(server.post("/api/auth/register", "", account.clone()).await.0, 403);
+    let device = server.post("/api/devices", &token, json!({"name": "lamp"})).await.1["data"]["id"].clone();
+    let send = async || server.post(&format!("/api/messages/device/{device}"), &token, json!({"message": "x"})).await.0;
+    assert_eq!([send().await, send().await], [200, 200]);
+
+    let handler = format!("[[handler]]\ntype = \"story\"\nurl = \"{}\"\nsecret = \"s\"\n", story.url("/"));
+    let text = format!("{}{handler}[auth]\nregistration = \"open\"\n[mailbox]\nmessages = 2\n", chat("second"));
+    let logged = server.reload(&text, READ).await;
+    assert!(logged.contains("changed=\"auth.registration, chat.system, handler, mailbox.messages\""), "{logged}");
+    assert_eq!(client.ask(json!({"type": "story", "message": {}})).await["data"]["once"], "upon a time");
+    assert_eq!(client.ask(ask("two")).await["message"], "yes");
+    let said = model.got().last().unwrap().json()["messages"].clone();
+    let said: Vec<&str> = said.as_array().unwrap().iter().map(|message| message["content"].as_str().unwrap()).collect();
+    assert_eq!(said, ["second", "one", "yes", "two"], "the conversation goes on");
+    assert_eq!(server.post("/api/auth/register", "", account).await.0, 201);
+    assert_eq!(send().await, 507);
+
+    server.reload("", READ).await;
+    assert_eq!(client.ask(json!({"type": "story", "message": {}})).await["code"], "UNSUPPORTED_TYPE");
+    assert_eq!(send().await, 200);
+}
+
+#[tokio::test]
+async fn reload_names_settings_that_need_restart_and_ignores_broken_file() {
+    let server = Served::start("[limits]\nmax_message_chars = 20\n").await;
+    let token = server.token().await;
+    let mut client = server.try_connect(&token, "http://localhost").await.unwrap();
+    let text = json!({"type": "chat_message", "message": "x".repeat(50)});
+    let mut refused = async || assert_eq!(client.ask(text.clone()).await["code"], "MESSAGE_TOO_LARGE");
+    refused().await;
+    let wrong = [
+        ("[limits]\nmax_message_chars = 100\nmax_message_char = 5\n", "c.toml:3: unknown key"),
+        ("[limits]\nmax_message_chars = 100\nping_seconds = 500\n", "c.toml:3: limits.ping_seconds must be at least 1"),
+        ("[limits]\nmax_message_chars = \n", "c.toml:2: "),
+        ("[limits]\nmax_message_chars = 100\n[[handler]]\ntype = \"a\"\nurl = \"http://x\"\n", "the handler of a needs a secret"),
+    ];
+    for (text, expected) in wrong {
+        let logged = server.reload(text, expected).await;
+        assert!(logged.contains("ERROR") && logged.contains("nothing was changed"), "{logged}");
+        refused().await;
+    }
+    std::fs::remove_file(server.path().join("c.toml")).unwrap();
+    server.running.signal("HUP");
+    eventually("a missing file", async || server.running.log().contains("can't read c.toml")).await;
+    refused().await;
+
+    let text = "[storage]\ncompact_ratio = 13\n[server]\ndata_dir = \"elsewhere\"\nlisten = \"127.0.0.1:9\"\n[tls]\nself_signed = true\n\
+                [limits]\nmax_message_chars = 100\n[log]\nformat = \"json\"\n";
+    for _ in 0..2 {
+        let logged = server.reload(text, READ).await;
+        for key in ["storage.compact_ratio", "server.data_dir", "tls.self_signed", "log.format"] {
+            let lines = logged.lines().filter(|line| line.contains(&format!("setting=\"{key}\"")));
+            let lines: Vec<_> = lines.collect();
+            assert!(lines.len() == 1 && lines[0].contains("WARN") && lines[0].contains("after a restart"), "{key}: {logged}");
+        }
+        // A flag stands above the file.
+        assert!(!logged.contains("server.listen"), "{logged}");
+    }
+    let mut client = server.try_connect(&token, "http://localhost").await.unwrap();
+    assert_eq!(client.ask(json!({"type": "chat_message", "message": "x".repeat(50)})).await["type"], "chat_response");
+    assert!(!server.path().join("elsewhere").exists());
+}
+
+#[tokio::test]
+async fn reload_applies_another_certificate_if_usable() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let cert = CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let [cert_path, key_path] = ["crt", "key"].map(|end| dir.path().join(format!("{name}.{end}")));
+        std::fs::write(&cert_path, cert.pem()).unwrap();
+        std::fs::write(&key_path, key.serialize_pem()).unwrap();
+        let print = Sha256::digest(cert.der()).iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":");
+        (format!("[tls]\ncert = \"{}\"\nkey = \"{}\"\n", cert_path.display(), key_path.display()), print)
+    };
+    let ((first, first_print), (second, second_print)) = (write("first"), write("second"));
+    let server = Served::start(&first).await;
+    let missing = first.replace("first.crt", "none.crt") + "[limits]\nconnections = 1\n";
+    let logged = server.reload(&missing, "nothing was changed").await;
+    assert!(logged.contains("none.crt"), "{logged}");
+    let logged = server.reload(&second, READ).await;
+    assert!(logged.contains("changed=\"tls.cert, tls.key\"") && logged.contains(&second_print), "{logged}");
+    assert!(!logged.contains(&first_print));
+    let logged = server.reload("", READ).await;
+    assert!(logged.contains("setting=\"tls.cert\"") && logged.contains("setting=\"tls.key\""), "{logged}");
+}

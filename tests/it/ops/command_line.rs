@@ -1,0 +1,291 @@
+//! The command line: the same commands do the same and print the same, whether a server runs or not.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use crate::support::program::{Running, configure, program};
+use crate::support::{ADMIN_PASSWORD, DEADLINE, http};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::time::timeout;
+
+/// Runs a command with `input` on its standard input.
+async fn run_with(at: &Path, args: &[&str], input: &str) -> Output {
+    let all = [&["--config", "c.toml"], args].concat();
+    let mut child = program(at, &all).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let _ = stdin.write_all(input.as_bytes()).await; // it may not want any
+    drop(stdin);
+    timeout(DEADLINE, child.wait_with_output()).await.expect("ends in time").unwrap()
+}
+
+/// Runs a command that succeeds and returns its standard output.
+async fn run(at: &Path, args: &[&str]) -> String {
+    let output = run_with(at, args, "").await;
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs a command with `--json` that succeeds and returns its output.
+async fn json(at: &Path, args: &[&str]) -> Value {
+    serde_json::from_str(&run(at, &[args, &["--json"]].concat()).await).unwrap()
+}
+
+/// Runs a command that fails and returns its standard error.
+async fn refused(at: &Path, args: &[&str]) -> String {
+    let output = run_with(at, args, "").await;
+    assert!(!output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+async fn add_user(at: &Path, name: &str) -> Value {
+    let output = run_with(at, &["user", "add", name, "--json"], "correct horse\n").await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Everything that can be done, with names that end in `n`.
+async fn walk(at: &Path, n: &str) {
+    let ana = format!("ana{n}");
+    let id = add_user(at, &ana).await["id"].clone();
+    assert!(refused(at, &["user", "add", &ana]).await.contains("no password on standard input"));
+    let users = json(at, &["user", "list"]).await;
+    assert!(users.as_array().unwrap().iter().any(|user| user["username"] == ana && user["role"] == "user"));
+    assert!(run(at, &["user", "list"]).await.starts_with("ID  NAME"));
+
+    let lamp = json(at, &["device", "add", "lamp", "--user", &ana, "--serial", n, "--primary"]).await["id"].to_string();
+    assert_eq!(json(at, &["device", "bind", &lamp, "admin"]).await["user_ids"].as_array().unwrap().len(), 2);
+    assert_eq!(json(at, &["device", "unbind", &lamp, "admin"]).await["user_ids"], json!([id]));
+    assert!(refused(at, &["device", "unbind", &lamp, &ana]).await.contains("nobody else has the device"));
+    assert_eq!(json(at, &["device", "list", "--user", &ana]).await[0]["serial"], n);
+
+    let token = run(at, &["token", "create", &ana, "--label", "door"]).await;
+    assert!(token.starts_with("qlt_") && token.lines().count() == 1, "nothing but the token");
+    run(at, &["token", "create", "--device", &lamp]).await;
+    assert!(refused(at, &["token", "create", &ana, "--service"]).await.contains("not allowed"));
+    let tokens = json(at, &["token", "list", &ana]).await;
+    assert_eq!((tokens[0]["label"].as_str(), tokens[1]["kind"].as_str()), (Some("door"), Some("device")));
+    run(at, &["token", "revoke", &tokens[0]["id"].to_string()]).await;
+    assert!(refused(at, &["token", "revoke", &tokens[0]["id"].to_string()]).await.contains("no such token"));
+
+    let sent = json(at, &["send", &ana, r#"{"b":1.0,"a":1}"#, "--type", "notice", "--ttl", "60"]).await;
+    assert_eq!((sent["type"].as_str(), sent["message"].to_string().as_str()), (Some("notice"), r#"{"a":1,"b":1.0}"#));
+    json(at, &["send", "--device", &lamp, "[1]"]).await;
+    json(at, &["send", &format!("id:{id}"), "\"again\""]).await;
+    assert!(refused(at, &["send", &ana, "{oops"]).await.contains("the message is no JSON"));
+    assert!(refused(at, &["send", "{}"]).await.contains("for whom?"));
+    assert!(refused(at, &["send", &ana, "--device", &lamp, "{}"]).await.contains("one recipient"));
+    assert!(refused(at, &["send", "nobody", "{}"]).await.contains("there is no user nobody"));
+    let waiting = json(at, &["queue", "list"]).await;
+    let of = |name: String| waiting.as_array().unwrap().iter().find(|row| row["recipient"] == name).unwrap()["messages"].clone();
+    assert_eq!((of(format!("user:{id}")), of(format!("device:{lamp}"))), (json!(2), json!(1)));
+    assert_eq!(json(at, &["queue", "list", &ana]).await["messages"], 2);
+    assert!(refused(at, &["queue", "clear"]).await.contains("whose queue?"));
+    assert_eq!(json(at, &["queue", "clear", &ana]).await["messages"], 2);
+    assert_eq!(json(at, &["queue", "clear", "--all"]).await["messages"], 1);
+
+    assert_eq!(json(at, &["user", "disable", &ana]).await["disabled"], true);
+    assert_eq!(json(at, &["user", "enable", &ana]).await["disabled"], false);
+    assert_eq!(json(at, &["user", "role", &ana, "admin"]).await["role"], "admin");
+    assert!(run_with(at, &["user", "passwd", &ana], "another horse\n").await.status.success());
+    assert!(refused(at, &["user", "disable", "id:x"]).await.contains("after id: comes a number"));
+    assert_eq!(json(at, &["check"]).await["wrong"], 0);
+    run(at, &["device", "remove", &lamp]).await;
+    run(at, &["user", "remove", &ana]).await;
+    assert!(refused(at, &["user", "remove", &ana]).await.contains("there is no user"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_give_same_results_with_and_without_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    configure(at, "");
+    assert!(refused(at, &["status"]).await.contains("there is no data in data"));
+    assert!(!at.join("data").exists(), "asking makes nothing");
+    let server = Running::configured(at, "").await;
+    let status = json(at, &["status"]).await;
+    assert_eq!((status["running"].as_bool(), status["listen"].as_str()), (Some(true), Some(server.address.to_string().as_str())));
+    walk(at, "1").await;
+    assert!(refused(at, &["compact"]).await.contains("stop it before"));
+    assert!(refused(at, &["check", "--repair"]).await.contains("stop it before"));
+    let socket = std::fs::symlink_metadata(at.join("data/admin.sock")).unwrap();
+    assert_eq!(socket.permissions().mode() & 0o777, 0o600);
+    let answer = http::call(server.address, "POST", "/console/users/1/tokens", "", "{}").await;
+    assert_eq!(answer.status, 404, "nothing of it on the network: {}", answer.text);
+    server.stop().await;
+    assert!(!at.join("data/admin.sock").exists());
+
+    assert_eq!(json(at, &["status"]).await["running"], false);
+    walk(at, "2").await;
+    assert!(json(at, &["compact"]).await["after"].as_u64().unwrap() > 0);
+    assert!(refused(at, &["tail"]).await.contains("no server runs"));
+    assert!(!at.join("data/admin.sock").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backup_of_running_server_is_restored_into_empty_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    let server = Running::configured(at, "").await;
+    add_user(at, "ana").await;
+    json(at, &["send", "ana", "\"kept\""]).await;
+    let epoch = json(at, &["status"]).await["epoch"].clone();
+    assert_eq!(json(at, &["backup", "b"]).await["epoch"], epoch);
+    assert_eq!(std::fs::metadata(at.join("b")).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(refused(at, &["restore", "b"]).await.contains("is not empty"), "not over a server's data");
+    for (to, why) in [("data", "it is there, and no file"), ("nowhere/b", "No such file or directory")] {
+        let said = refused(at, &["backup", to]).await;
+        assert!(said.contains(&format!("can't write {to}: ")) && said.contains(why), "{said}");
+    }
+    std::os::unix::fs::symlink("b", at.join("link")).unwrap();
+    assert!(refused(at, &["backup", "link"]).await.contains("no file"), "what a link leads to is not overwritten");
+    server.kill().await;
+
+    std::fs::rename(at.join("data"), at.join("before")).unwrap();
+    let good = std::fs::read(at.join("b")).unwrap();
+    let mut bad = good.clone();
+    *bad.get_mut(good.len() / 2).unwrap() ^= 1;
+    std::fs::write(at.join("bad"), bad).unwrap();
+    assert!(refused(at, &["restore", "bad"]).await.contains("damaged"));
+    assert!(refused(at, &["restore", "c.toml"]).await.contains("no backup of qy-lty"));
+    assert!(refused(at, &["restore", "missing"]).await.contains("can't read missing"));
+    let restored = json(at, &["restore", "b"]).await;
+    assert_eq!((&restored["epoch"], restored["new_epoch"] != epoch), (&epoch, true));
+    assert_eq!(json(at, &["check"]).await["wrong"], 0);
+    let server = Running::configured(at, "").await;
+    assert_eq!(json(at, &["status"]).await["epoch"], restored["new_epoch"]);
+    assert_eq!(json(at, &["queue", "list", "ana"]).await["messages"], 1);
+    http::log_in(server.address, "admin", ADMIN_PASSWORD).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tail_prints_messages_of_user_and_broadcasts() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    let server = Running::configured(at, "").await;
+    for name in ["ana", "bob"] {
+        add_user(at, name).await;
+    }
+    let mut tail = program(at, &["--config", "c.toml", "tail", "ana", "--json"]).spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    // It follows from some moment on; so messages are sent until one is printed.
+    let mut sent = 0;
+    let first = loop {
+        sent += 1;
+        json(at, &["send", "bob", "0"]).await;
+        json(at, &["send", "ana", &sent.to_string(), "--live"]).await;
+        if let Ok(line) = timeout(std::time::Duration::from_millis(200), lines.next_line()).await {
+            break line.unwrap().unwrap();
+        }
+        assert!(sent < 50);
+    };
+    let first: Value = serde_json::from_str(&first).unwrap();
+    assert_eq!((first["recipient"].as_str(), &first["id"]), (Some("user:2"), &Value::Null));
+    assert_eq!(json(at, &["send", "ana", "1", "--live"]).await["recipients"], 0, "who looks on is no recipient");
+    json(at, &["send", "--all", "\"everybody\""]).await;
+    loop {
+        let line = timeout(DEADLINE, lines.next_line()).await.unwrap().unwrap().unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap();
+        assert_ne!(line["recipient"], "user:3");
+        if line["recipient"] == "all" {
+            assert_eq!(
+                (line["message"]["message"].as_str(), line["message"]["sender"].as_str()),
+                (Some("everybody"), Some("console"))
+            );
+            break;
+        }
+    }
+    server.kill().await; // what follows it ends
+    assert!(!timeout(DEADLINE, tail.wait()).await.unwrap().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_repair_quarantines_damaged_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    Running::configured(at, "").await.kill().await;
+    add_user(at, "ana").await;
+    {
+        let db = sled::Config::new().path(at.join("data/store")).segment_size(1 << 20).open().unwrap();
+        db.open_tree("users").unwrap().insert(9u64.to_be_bytes(), "{").unwrap();
+        db.open_tree("user_names").unwrap().remove("ana").unwrap();
+        db.flush().unwrap();
+    }
+    let said = refused(at, &["check"]).await;
+    assert!(said.contains("2 findings; `qy-lty check --repair`"), "{said}");
+    let repaired = json(at, &["check", "--repair"]).await;
+    assert_eq!((repaired["wrong"].as_u64(), &repaired["findings"][0]["tree"]), (Some(2), &json!("users")));
+    let place = Path::new(repaired["quarantine"].as_str().unwrap());
+    assert!(at.join(place).join("left-behind.jsonl").exists());
+    assert_eq!(json(at, &["check"]).await["wrong"], 0);
+    let _server = Running::configured(at, "").await;
+    assert!(json(at, &["send", "ana", "1"]).await["id"].is_u64(), "found by name again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_of_root_keep_owner_of_data_directory() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: only root can do this");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    Running::configured(at, "").await.kill().await;
+    // As systemd keeps the directories of dynamic users: behind one that only root may enter.
+    std::fs::set_permissions(at, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let owner = |path: &Path| std::fs::symlink_metadata(path).unwrap().uid();
+    let own = std::process::Command::new("chown").args(["-R", "65534:65534"]).arg(at.join("data")).status();
+    assert!(own.unwrap().success());
+    add_user(at, "ana").await;
+    run(at, &["backup", "b"]).await;
+    assert_eq!(owner(&at.join("b")), 0, "root's own");
+    run(at, &["compact"]).await;
+    let mut looked = 0;
+    for place in ["data", "data/store"] {
+        for entry in std::fs::read_dir(at.join(place)).unwrap() {
+            assert_eq!(owner(&entry.unwrap().path()), 65534);
+            looked += 1;
+        }
+    }
+    assert!(looked > 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_commands_wait_and_closed_stdout_is_tolerated() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    Running::configured(at, "").await.kill().await;
+    add_user(at, "ana").await;
+    let sends: Vec<_> = (0..3)
+        .map(|n| {
+            tokio::spawn({
+                let at = at.to_owned();
+                async move { json(&at, &["send", "ana", &n.to_string()]).await["id"].as_u64().unwrap() }
+            })
+        })
+        .collect();
+    let mut ids = std::collections::BTreeSet::new();
+    for send in sends {
+        assert!(ids.insert(send.await.unwrap()));
+    }
+    assert_eq!(json(at, &["queue", "list", "ana"]).await["messages"], 3);
+    // A reader that goes before it has read.
+    let mut child = program(at, &["--config", "c.toml", "user", "list"]).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(timeout(DEADLINE, child.wait()).await.unwrap().unwrap().success());
+    assert!(!at.join("data/admin.sock").exists(), "it tidied up all the same");
+}
+
+#[tokio::test]
+async fn completions_complete_second_word() {
+    let dir = tempfile::tempdir().unwrap();
+    configure(dir.path(), "");
+    for shell in ["zsh", "fish"] {
+        assert!(run(dir.path(), &["completions", shell]).await.contains("restore"));
+    }
+    std::fs::write(dir.path().join("complete"), run(dir.path(), &["completions", "bash"]).await).unwrap();
+    let asked = "source ./complete; COMP_WORDS=(qy-lty user ''); COMP_CWORD=2; _qy__lty qy-lty '' user; echo ${COMPREPLY[@]}";
+    let said = std::process::Command::new("bash").args(["-c", asked]).current_dir(dir.path()).output().unwrap();
+    assert!(String::from_utf8_lossy(&said.stdout).contains("passwd"), "the second word, too: {said:?}");
+}

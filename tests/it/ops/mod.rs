@@ -1,0 +1,8 @@
+//! Operation: the process, the command line, health, metrics, systemd, TLS.
+
+mod command_line;
+mod health;
+mod metrics;
+mod process;
+mod systemd;
+mod tls;

@@ -1,0 +1,6 @@
+//! The REST API and browsers.
+
+mod access;
+mod accounts;
+mod browser;
+mod pairing;

@@ -1,0 +1,12 @@
+//! Attacks, by the numbers of the table in `docs/security.md`, and the fuzzers' seeds.
+
+mod corpus;
+mod data_dir;
+mod floods;
+mod frames;
+mod guesses;
+mod login;
+mod ownership;
+mod readers;
+mod revocation;
+mod secrets;

@@ -1,0 +1,7 @@
+//! The WebSocket protocol and the companion's answers.
+
+mod chat;
+mod companion;
+mod guide;
+mod limits;
+mod target;
