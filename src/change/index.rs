@@ -140,7 +140,7 @@ impl Index {
     }
 
     /// Returns whether the message is history by the cursors loaded so far.
-    pub fn is_history(&self, recipient: Recipient, head: &Head) -> bool {
+    fn is_history(&self, recipient: Recipient, head: &Head) -> bool {
         head.expired || self.queues.get(&recipient).is_some_and(|queue| head.id <= queue.cursor)
     }
 

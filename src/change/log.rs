@@ -169,8 +169,12 @@ impl Operation for Acknowledge {
             if !log.recipient_exists(reader.owner())? {
                 continue;
             }
-            let moved = machine.memory().index.receive(reader, upto, joined, moment.service);
-            let Some((count, effects)) = moved else { continue };
+            let moved = {
+                let mut memory = machine.memory();
+                let upto = upto.min(memory.newest); // a cursor beyond every message would hide the next ones
+                memory.index.receive(reader, upto, joined, moment.service).map(|(count, effects)| (upto, count, effects))
+            };
+            let Some((upto, count, effects)) = moved else { continue };
             log.set_cursor(reader, upto)?;
             let recipient = reader.recipient();
             if recipient != Recipient::All {
@@ -334,20 +338,10 @@ pub(super) fn load(trees: &Trees, settings: Settings, moment: Moment) -> Result<
     if let Some(upto) = log.broadcasts_received()? {
         index.load_broadcasts_received(upto);
     }
-    // Both are in the order of recipients and ids: the moment that covers a message is the first one at it or after it.
-    let mut receipts = log.receipts().peekable();
     for entry in log.heads() {
-        let (recipient, head) = entry?;
-        while receipts.next_if(|entry| entry.as_ref().is_ok_and(|(at, _)| *at < (recipient, head.id))).is_some() {}
-        let covering = match receipts.peek() {
-            Some(Ok(((of, _), when))) if *of == recipient => when.service,
-            Some(Err(_)) => {
-                return Err(receipts.next().and_then(Result::err).unwrap_or(StoreError::Damaged { tree: "receipts" }));
-            }
-            _ => None,
-        };
+        let (recipient, head, received) = entry?;
         // Records of layout 2 do not tell from when on a received message is kept: from now on, then.
-        index.load(recipient, &head, covering.unwrap_or(moment.service));
+        index.load(recipient, &head, received.and_then(|when| when.service).unwrap_or(moment.service));
     }
     let keys = log.remembered().map(|entry| entry.map(|(key, earlier)| (earlier.until, key))).collect::<Result<_>>()?;
     remove_orphans(trees, Memory { index, keys, newest })

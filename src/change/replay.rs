@@ -304,7 +304,15 @@ fn numbers_and_names_are_unique_and_encoded_forms_are_stable() {
         Change::Clear(Clear { recipient: Some(Recipient::Device(DeviceId(3))) }),
     ];
     let lines: Vec<String> = examples.iter().map(|change| serde_json::to_string(change).unwrap()).collect();
-    insta::assert_snapshot!(lines.join("\n"));
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    {"DeleteUser":{"id":7}}
+    {"DeleteToken":{"user":7,"id":3}}
+    {"ChangeUser":{"id":7,"change":{"disabled":null,"role":"admin","password_hash":null},"authority":{"admin":"6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"}}}
+    {"Append":{"recipient":{"user":7},"sender":1,"object":{"message":1.0,"type":"notice"},"ttl":60,"key":null}}
+    {"Acknowledge":{"acks":[[{"broadcasts":7},9,0]]}}
+    {"Tick":{}}
+    {"Clear":{"recipient":{"device":3}}}
+    "#);
 }
 
 #[tokio::test]

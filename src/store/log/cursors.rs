@@ -142,11 +142,6 @@ impl Log<'_> {
         Ok(entries.next().transpose()?.map(|(_, when)| when))
     }
 
-    /// Returns the moments of all recipients, by recipient and then by the message that the cursor came to.
-    pub fn receipts(&self) -> impl Iterator<Item = Result<((Recipient, MessageId), ReceivedAt)>> + '_ {
-        self.0.receipts.iter()
-    }
-
     /// Returns the newest broadcast that everybody has received, if it is known.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use sled::IVec;
 
-use super::Log;
+use super::{Log, ReceivedAt};
 use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
 use crate::store::table::{DecodeKey, Key, Value, WriteSet};
@@ -151,11 +151,22 @@ impl Log<'_> {
         records.filter_map(move |entry| entry.and_then(|((_, id), record)| self.load(recipient, id, &record)).transpose())
     }
 
-    /// Returns all messages without payloads, by recipient and then by id.
-    pub fn heads(&self) -> impl Iterator<Item = Result<(Recipient, Head)>> + '_ {
-        self.0.mailbox.iter().map(|entry| {
+    /// Returns all messages without payloads, in the order of their keys, each with the moment at which the cursor of its recipient
+    /// passed it, if it has.
+    pub fn heads(&self) -> impl Iterator<Item = Result<(Recipient, Head, Option<ReceivedAt>)>> + '_ {
+        // Both trees have the same keys: the moment that covers a message is the first one at its key or behind it.
+        let mut receipts = self.0.receipts.iter().peekable();
+        self.0.mailbox.iter().map(move |entry| {
             let ((recipient, id), record) = entry?;
-            Ok((recipient, Head::decode(id, &record).ok_or_else(damaged)?))
+            let head = Head::decode(id, &record).ok_or_else(damaged)?;
+            let key = (recipient, id).encode();
+            while receipts.next_if(|receipt| receipt.as_ref().is_ok_and(|(at, _)| at.encode() < key)).is_some() {}
+            let received = match receipts.peek() {
+                Some(Ok(((of, _), when))) if *of == recipient => Some(*when),
+                Some(Err(_)) => return Err(StoreError::Damaged { tree: "receipts" }),
+                _ => None,
+            };
+            Ok((recipient, head, received))
         })
     }
 

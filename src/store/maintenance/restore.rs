@@ -75,8 +75,10 @@ fn fill(source: impl Read, path: &Path) -> Result<RestoreReport, BackupError> {
     if staged.trees.schema()? != Some(header.schema) {
         return Err(BackupError::Damaged("its records are not of the layout that its header names"));
     }
-    let newest = Log::new(&staged.trees).newest_given()?;
-    staged.trees.meta.set(MetaKey::MessageIdsReserved, newest.0.saturating_add(ID_GAP))?;
+    // Unless the backup is of a damaged store, which is restored as it is: `check` finds the damage.
+    if let Ok(newest) = Log::new(&staged.trees).newest_given() {
+        staged.trees.meta.set(MetaKey::MessageIdsReserved, newest.0.saturating_add(ID_GAP))?;
+    }
     let (new_epoch, amount) = (staged.trees.new_epoch()?, dump.amount());
     drop(trees); // else the store stays open
     staged.complete()?; // last: from here on it is a store
