@@ -22,12 +22,7 @@ python3 .ci/notices.py "$target" >"$stage/THIRD-PARTY-NOTICES"
 "$binary" completions bash >"$stage/completions/qy-lty"
 "$binary" completions zsh >"$stage/completions/_qy-lty"
 "$binary" completions fish >"$stage/completions/qy-lty.fish"
-if "$binary" man --help >/dev/null 2>&1; then
-    "$binary" man "$stage/man"
-else # a binary that cannot make them itself
-    printf '%s\n' '.TH qy-lty 1' '.SH NAME' 'qy-lty \- real-time messages between companion devices, apps and web pages' \
-        '.SH DESCRIPTION' 'See \fBqy-lty help\fR and /usr/share/doc/qy-lty/README.md.' >"$stage/man/qy-lty.1"
-fi
+"$binary" man "$stage/man" >/dev/null
 
 # Laid out like a prefix: unpacked into /usr/local, everything is where it is looked for.
 root=$stage/$name

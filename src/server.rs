@@ -103,18 +103,19 @@ pub async fn serve(
     let disk_failed = tokio::select! {
         () = shutdown => false,
         () = serving.app.store.failed() => true,
-        ended = &mut serving.main => return Err(ServeError::Listen(io::Error::other(format!("the main listener ended: {}", describe(ended))))),
+        ended = &mut serving.main => return Err(unexpected_end(ended)),
     };
     serving.stop(disk_failed).await
 }
 
-/// Describes the unexpected end of the main listener's task.
-fn describe(ended: Result<io::Result<()>, JoinError>) -> String {
-    match ended {
+/// Returns the error for a main listener that ended although nothing stopped it.
+fn unexpected_end(ended: Result<io::Result<()>, JoinError>) -> ServeError {
+    let reason = match ended {
         Ok(Ok(())) => "it stopped accepting".to_owned(),
         Ok(Err(error)) => error.to_string(),
         Err(error) => error.to_string(),
-    }
+    };
+    ServeError::Listen(io::Error::other(format!("the main listener ended: {reason}")))
 }
 
 /// A running server.
@@ -176,7 +177,8 @@ impl Serving {
         tracing::info!(%address, data = %data.display(), version = env!("CARGO_PKG_VERSION"), "serving");
         systemd::ready(address);
         background.spawn(systemd::watch(app.clone(), address));
-        background.spawn(reload::run(app.clone(), read_files, reloads)); // only after systemd was notified that the start is complete
+        // Only after systemd was notified that the start is complete.
+        background.spawn(reload::run(app.clone(), read_files, reloads));
         Ok(Self { app, handle, main, background, control })
     }
 
@@ -210,7 +212,10 @@ impl Serving {
 /// Serves the control socket; `None` where that fails, since the server can run without it.
 async fn control(app: &Arc<App>, data: &Path) -> Option<ControlServer> {
     let served = ControlServer::serve(app, data).await;
-    served.inspect_err(|error| tracing::warn!(%error, "failed to create the control socket in the data directory; commands can't reach this server")).ok()
+    if let Err(error) = &served {
+        tracing::warn!(%error, "failed to create the control socket; commands can't reach this server");
+    }
+    served.ok()
 }
 
 /// Opens the configured certificate, or the self-signed one; `None` where TLS is off.

@@ -22,15 +22,15 @@ pub struct PatchDevice {
     pub serial: Option<Option<String>>,
     /// For people; an inner `None` removes it.
     pub model: Option<Option<String>>,
-    /// Whether it is the caller's primary device.
+    /// The new state: the caller's primary device, or no longer.
     pub primary: Option<bool>,
     /// All the users it shall be bound to. For administrators.
     pub users: Option<Vec<UserId>>,
 }
 
-/// A device that was bound by pairing or creation, and its user.
+/// A device with the user that it was bound to, or whose primary device it became.
 #[derive(Debug)]
-pub struct Claimed {
+pub struct BoundDevice {
     /// The device.
     pub device: Device,
     /// The user it is bound to.
@@ -49,11 +49,11 @@ impl Accounts<'_> {
     ///
     /// # Errors
     /// [`AccountsError`]: denied, a field, the serial is taken, too many devices, the store.
-    pub async fn create_device(&self, by: &By<'_>, new: NewDevice, named: Option<UserId>) -> Result<Claimed, AccountsError> {
+    pub async fn create_device(&self, by: &By<'_>, new: NewDevice, named: Option<UserId>) -> Result<BoundDevice, AccountsError> {
         check_info(Some(&new.name), new.serial.as_deref(), new.model.as_deref())?;
         let user = self.acting_for(by, named)?;
         let device = self.store_device(new, user).await?;
-        Ok(Claimed { device, user })
+        Ok(BoundDevice { device, user })
     }
 
     /// Changes a device, and for administrators its users. Where none of its users keeps it, its queued messages are removed: the
@@ -125,11 +125,11 @@ impl Accounts<'_> {
     ///
     /// # Errors
     /// [`AccountsError`]: denied, no such device or user, not bound to that user, the store.
-    pub async fn set_primary(&self, by: &By<'_>, id: DeviceId, named: Option<UserId>) -> Result<Claimed, AccountsError> {
+    pub async fn set_primary(&self, by: &By<'_>, id: DeviceId, named: Option<UserId>) -> Result<BoundDevice, AccountsError> {
         let device = self.device(by, Action::ManageDevice, id)?;
         let user = self.acting_for(by, named)?;
         self.app.changes.run(SetPrimary { user, device: id, primary: true }).await?;
-        Ok(Claimed { device, user })
+        Ok(BoundDevice { device, user })
     }
 
     /// Claims the device that shows `code`, for the caller or the user `named`.
@@ -144,7 +144,7 @@ impl Accounts<'_> {
         name: Option<String>,
         primary: bool,
         named: Option<UserId>,
-    ) -> Result<Claimed, AccountsError> {
+    ) -> Result<BoundDevice, AccountsError> {
         check_info(name.as_deref(), None, None)?;
         let user = self.acting_for(by, named)?;
         let claim = self.app.pairings.claim(code, by.caller()?.user.id, std::time::Instant::now()).map_err(|error| {
@@ -157,7 +157,7 @@ impl Accounts<'_> {
         let device = self.adopt(claim.device(), user, name, primary).await?;
         claim.succeed(user, device.id);
         by.audit(AuditEvent::PairingClaimed(device.id));
-        Ok(Claimed { device, user })
+        Ok(BoundDevice { device, user })
     }
 
     /// Returns the device's record: the one that `user` has of it, by its serial, or a new one.

@@ -26,7 +26,7 @@ use crate::store::{Authority, Device, StoreError, User};
 use crate::telemetry::audit::{self, AuditEvent};
 use crate::telemetry::metrics::Refused;
 
-pub use devices::{Claimed, PatchDevice};
+pub use devices::{BoundDevice, PatchDevice};
 pub use pairing::PairingProgress;
 use policy::{Action, Denied, Relation, Requester};
 pub use tokens::{Issued, TokenOptions};

@@ -119,7 +119,7 @@ pub enum Denied {
 /// The settings that the table depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
-    /// Whether users may send to other users (`messages.cross_user`).
+    /// Users may send to other users (`messages.cross_user`).
     pub cross_user: bool,
 }
 

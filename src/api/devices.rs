@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::auth::{CreateTokenRequest, CreatedTokenResponse};
 use crate::accounts::policy::{Action, Relation};
-use crate::accounts::{Claimed, PatchDevice};
+use crate::accounts::{BoundDevice, PatchDevice};
 use crate::app::App;
 use crate::core::ids::{DeviceId, UserId};
 use crate::core::time::Timestamp;
@@ -53,7 +53,7 @@ impl DeviceResponse {
     }
 
     /// Returns a device as the user that it was bound to sees it.
-    pub fn claimed(app: &App, Claimed { device, user }: Claimed) -> Result<Self, ApiError> {
+    pub fn bound(app: &App, BoundDevice { device, user }: BoundDevice) -> Result<Self, ApiError> {
         Self::new(app, device, user)
     }
 }
@@ -107,7 +107,7 @@ pub async fn create(call: Call, body: CreateDeviceRequest) -> Result<Reply<Devic
     let CreateDeviceRequest { name, serial, model, user_id, primary } = body;
     let new = NewDevice { name, serial, model, primary };
     let made = call.app.accounts().create_device(&call.by(), new, user_id.map(|id| id.0)).await?;
-    Ok(Reply::created("device created", DeviceResponse::claimed(&call.app, made)?))
+    Ok(Reply::created("device created", DeviceResponse::bound(&call.app, made)?))
 }
 
 /// `GET /api/devices/{id}`.
@@ -173,7 +173,7 @@ impl RequestBody for SetPrimaryRequest {
 pub async fn make_primary(call: Call, body: Result<SetPrimaryRequest, ApiError>) -> Result<Reply<DeviceResponse>, ApiError> {
     let (id, body) = (managed(&call)?.id, body?);
     let made = call.app.accounts().set_primary(&call.by(), id, body.user_id.map(|id| id.0)).await?;
-    Ok(Reply::ok("primary device set", DeviceResponse::claimed(&call.app, made)?))
+    Ok(Reply::ok("primary device set", DeviceResponse::bound(&call.app, made)?))
 }
 
 /// `POST /api/devices/{id}/token`: a token that reaches only this device's WebSocket.

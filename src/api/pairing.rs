@@ -117,5 +117,5 @@ pub async fn claim(call: Call, body: ClaimRequest) -> Result<Reply<DeviceRespons
     let ClaimRequest { code, name, primary, user_id } = body;
     let (accounts, user) = (call.app.accounts(), user_id.map(|id| id.0));
     let claimed = accounts.claim_device(&call.by(), &code, name, primary, user).await?;
-    Ok(Reply::created("device claimed", DeviceResponse::claimed(&call.app, claimed)?))
+    Ok(Reply::created("device claimed", DeviceResponse::bound(&call.app, claimed)?))
 }

@@ -237,10 +237,11 @@ impl Index {
     /// Expires messages whose life has ended by `now`, and removes history that has been kept for long enough.
     pub fn sweep(&mut self, now: u64) -> Effects {
         let mut effects = Effects::default();
-        while let Some(&(due, recipient)) = self.due.first()
-            && due <= now
-        {
-            self.due.pop_first();
+        // By recipient: the times in the schedule depend on the past, and the order of the effects must not.
+        let later = self.due.split_off(&(now.saturating_add(1), Recipient::User(UserId(0))));
+        let due: BTreeSet<Recipient> =
+            std::mem::replace(&mut self.due, later).into_iter().map(|(_, recipient)| recipient).collect();
+        for recipient in due {
             let Some(queue) = self.queues.get_mut(&recipient) else { continue };
             queue.due = None;
             let over: Vec<(MessageId, Pending)> =

@@ -57,7 +57,7 @@ const MAX_MAILBOXES: usize = 1000;
 /// The state of the server.
 #[derive(Debug, Serialize)]
 pub struct StatusResponse {
-    /// Whether it listens; else the command line works on the data directory itself.
+    /// True when it listens; else the command line works on the data directory itself.
     running: bool,
     version: &'static str,
     pid: u32,

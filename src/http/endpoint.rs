@@ -28,7 +28,7 @@ const CSRF: HeaderName = HeaderName::from_static("x-csrf-token");
 pub struct Endpoint {
     pub app: Arc<App>,
     pub route: &'static Route,
-    /// Whether this is the control socket, whose every client is the owner of the data directory.
+    /// True on the control socket, whose every client is the owner of the data directory.
     pub control: bool,
 }
 

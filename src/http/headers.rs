@@ -14,7 +14,7 @@ const HTTPS_ONLY: &str = "max-age=31536000";
 
 /// A hoop around every request.
 pub struct Headers {
-    /// Whether to ask for HTTPS from now on.
+    /// Tells browsers to use HTTPS only (HSTS).
     pub https_only: bool,
 }
 

@@ -34,9 +34,9 @@ pub struct Call {
     pub name: Option<String>,
     /// The client's address.
     pub address: IpAddr,
-    /// Whether it came over HTTPS, up to a trusted proxy at least.
+    /// Received over HTTPS, up to a trusted proxy at least.
     pub encrypted: bool,
-    /// Whether it comes from a page of this server, or from no page.
+    /// Sent by a page of this server, or by no page.
     pub own_origin: bool,
     /// The query's parameters, decoded.
     pub query: Vec<(String, String)>,

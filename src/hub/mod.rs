@@ -234,7 +234,7 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         let mut groups = self.hub.groups.lock();
-        // Our own receiver is still counted; it can't be dropped before this body ends, and nobody joins under the lock.
+        // This member's own receiver is still counted; it can't be dropped before this body ends, and nobody joins under the lock.
         if groups.get(&self.group).is_some_and(|sender| sender.receiver_count() <= 1) {
             groups.remove(&self.group);
             if groups.capacity() > 64 && groups.capacity() > groups.len() * 4 {

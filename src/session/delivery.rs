@@ -26,12 +26,12 @@ impl Delivery {
         Self { reader, window: Window::new(), client_acks, behind }
     }
 
-    /// Whether the client acknowledges with `ack` messages.
+    /// Returns whether the client acknowledges with `ack` messages.
     pub(super) fn client_acks(&self) -> bool {
         self.client_acks
     }
 
-    /// Whether the log is to be read now: there may be something, and the window has room.
+    /// Returns whether the log is to be read now: it may hold something, and the window has room.
     pub(super) fn must_read(&self) -> bool {
         self.behind && self.window.open()
     }
@@ -42,7 +42,7 @@ impl Delivery {
     }
 
     /// Returns whether `announcement` is to be written now, on top of `messages` queued ones and `bytes` that are about to be. A
-    /// queued one that is not is in the log, and is read from there.
+    /// queued one that is not written now is in the log, and is read from there.
     pub(super) fn accepts(&mut self, announcement: &Announcement, messages: usize, bytes: usize) -> bool {
         if !self.reader.wants(announcement) {
             return false;

@@ -249,7 +249,7 @@ pub(super) fn resolve_target(store: &Store, requester: Requester, target: Target
     let primary =
         || store.primary_device(requester.user).inspect_err(|error| tracing::error!(%error, "failed to look up a target"));
     let device = match target {
-        Target::Asker => None,
+        Target::Requester => None,
         Target::Primary => requester.device.map_or_else(primary, |own| Ok(Some(own))).map_err(|_| INTERNAL)?,
         Target::Device(id) => Some(id),
     };

@@ -8,13 +8,14 @@ use super::pending::{DeviceCommand, PendingReplies, Refusal, Reply, resolve_targ
 use super::state::Session;
 use crate::core::time::Timestamp;
 use crate::handlers::CommandContext;
-use crate::telemetry::metrics::{Label, MeasuredCommand, Received, Refused};
+use crate::telemetry::metrics::{Label, MeasuredCommand, Received, Refused, SentError};
 use crate::wire::inbound::{Rejection, Request, Target, parse};
 use crate::wire::{Command, Event, Inbound};
 
 impl Session {
     /// Counts that reading has ended with `end`.
     pub fn reading_ended(&self, end: End) {
+        tracing::debug!(reason = %end, "reading ended");
         count::reading_ended(&self.app.metrics, end);
     }
 
@@ -31,13 +32,13 @@ impl Session {
         self.check_rates()?;
         let message = parse(text, self.app.config().limits.max_message_chars, self.app.handlers().custom_types());
         Ok(match message {
-            Ok(Inbound::Ask(request)) => self.dispatch(request, now),
+            Ok(Inbound::Request(request)) => self.dispatch(request, now),
             Ok(Inbound::Ack(id)) if self.delivery.client_acks() => {
                 self.app.metrics.traffic.received.inc(Received::Ack);
                 self.delivery.acknowledge(&self.app.mailbox, Some(id));
                 None
             }
-            Ok(Inbound::Ack(_)) => Some(self.reject(Rejection::ack_not_asked_for())),
+            Ok(Inbound::Ack(_)) => Some(self.reject(Rejection::ack_not_enabled())),
             Err(rejection) => Some(self.reject(rejection)),
         })
     }
@@ -66,7 +67,7 @@ impl Session {
 
     fn reject(&self, rejection: Rejection) -> Reply {
         let Rejection { code, message, reference } = rejection;
-        tracing::debug!(?code, "message rejected");
+        tracing::debug!(code = SentError::from(code).name(), "message rejected");
         count::rejected(&self.app.metrics, code);
         Reply { event: Event::Error { message, code }, reference }
     }
@@ -81,12 +82,12 @@ impl Session {
             self.app.metrics.record_command(&measured, answer, began, now);
         }
         let outcome = match (target, quick) {
-            (Target::Asker, Ok(event)) => return Some(Reply { event, reference }),
-            (Target::Asker, Err(command)) => self.answer_later(command, reference.clone(), None).map(|()| None),
+            (Target::Requester, Ok(event)) => return Some(Reply { event, reference }),
+            (Target::Requester, Err(command)) => self.answer_later(command, reference.clone(), None).map(|()| None),
             (target, quick) => self.command_device(target, quick, reference.clone()),
         };
         outcome.unwrap_or_else(|refusal| {
-            tracing::debug!(code = ?refusal.code(), "request refused");
+            tracing::debug!(code = SentError::from(refusal.code()).name(), "request refused");
             Some(Reply { event: refusal.into(), reference })
         })
     }

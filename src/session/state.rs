@@ -45,8 +45,8 @@ pub struct Session {
     pub(super) pending: Option<Box<PendingReplies>>,
 }
 
-/// Whether `caller`'s connection receives the messages for `device`: its own, or the user's primary one as long as that has no
-/// token of its own. Otherwise an app of the user would take away what waits for the device.
+/// Returns whether `caller`'s connection receives the messages for `device`: its own, or the user's primary one as long as that
+/// has no token of its own. Otherwise an app of the user would take away what waits for the device.
 fn receives_for(app: &App, caller: &Caller, device: DeviceId) -> bool {
     caller.token.device_id.is_some() || !app.store.has_own_token(device).unwrap_or(false)
 }
@@ -171,7 +171,7 @@ impl Session {
         Ok(Beat::Ping(self.delivery.watermark()))
     }
 
-    /// Whether the log is to be read now.
+    /// Returns whether the log is to be read now.
     pub fn must_read_log(&self) -> bool {
         self.delivery.must_read()
     }

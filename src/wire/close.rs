@@ -1,9 +1,9 @@
-//! Every close code in one place, split by what the client should do next.
+//! The close codes, each with the client's next step.
 
-/// Why the server closes a connection (RFC 6455 section 7.4 and our own range from 4000).
+/// The reason for which the server closes a connection (RFC 6455 section 7.4, and the private range from 4000).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseCode {
-    /// 1001: the server stops, or the connection must be made anew.
+    /// 1001: the server shuts down, or the client must reconnect.
     GoingAway,
     /// 1002: the client broke RFC 6455's framing.
     Protocol,
@@ -11,7 +11,7 @@ pub enum CloseCode {
     InvalidData,
     /// 1009: a frame or message over the hard limit.
     TooBig,
-    /// 4000: something failed on our side.
+    /// 4000: an internal error.
     Internal,
     /// 4001: no, wrong, expired or revoked credential.
     Unauthorized,
@@ -48,7 +48,7 @@ impl CloseCode {
         }
     }
 
-    /// What the close frame and the `disconnect` event say; at most 123 bytes (RFC 6455 section 5.5).
+    /// The reason in the close frame and the `disconnect` event; at most 123 bytes (RFC 6455 section 5.5).
     pub const fn reason(self) -> &'static str {
         match self {
             Self::GoingAway => "going away, come back",
@@ -66,12 +66,12 @@ impl CloseCode {
         }
     }
 
-    /// Whether the client should come back: `false` where the same attempt can't succeed.
+    /// Returns whether the client should reconnect: `false` where the same attempt can't succeed.
     pub const fn reconnect(self) -> bool {
         !matches!(self, Self::Protocol | Self::InvalidData | Self::TooBig | Self::Unauthorized | Self::NoDevice | Self::WrongUser)
     }
 
-    /// Whether a `disconnect` event goes before the close frame: for our own codes, which old clients can't read.
+    /// Returns whether a `disconnect` event precedes the close frame: for the private codes, which old clients can't read.
     pub const fn announced(self) -> bool {
         self.code() >= 4000
     }

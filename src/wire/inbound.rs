@@ -1,9 +1,9 @@
-//! What a client may say: one JSON object per text frame, turned into a typed [`Request`].
+//! Messages of clients: one JSON object per text message, parsed into a typed [`Request`] or an acknowledgement.
 //!
 //! # Invariants
-//! - Every input gets exactly one outcome: a [`Request`] or a [`Rejection`]. Nothing panics, nothing recurses with the
-//!   input's depth (values that we don't look into are skipped, not built).
-//! - The type is judged before the message, so an unknown type is `UNSUPPORTED_TYPE` whatever else is wrong with it.
+//! - Every input has exactly one outcome: an [`Inbound`] or a [`Rejection`]. Nothing panics, nothing recurses with the input's
+//!   depth (values whose content does not matter are skipped, not built).
+//! - The type is checked before the message, so an unknown type is `UNSUPPORTED_TYPE` whatever else is wrong with it.
 //! - A `null` field counts as absent.
 
 use std::borrow::Cow;
@@ -16,9 +16,9 @@ use super::raw::Raw;
 use crate::core::ids::{DeviceId, MessageId};
 use crate::core::time::is_iso_datetime;
 
-/// The city of a weather request that names none (guide section 3.1).
+/// The city of a weather request without one (guide section 3.1).
 pub const DEFAULT_CITY: &str = "北京";
-/// The duration of a dance request that names none (guide section 3.1).
+/// The duration of a dance request without one (guide section 3.1).
 pub const DEFAULT_DURATION: &str = "30秒";
 /// The longest `ref`, in characters.
 pub const MAX_REF_CHARS: usize = 64;
@@ -28,45 +28,45 @@ pub const MAX_CITY_CHARS: usize = 64;
 /// A well-formed message of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Inbound {
-    /// It wants an answer.
-    Ask(Request),
-    /// It has received, and processed, everything up to this id.
+    /// A request, which is answered.
+    Request(Request),
+    /// The acknowledgement of everything up to this id: received and processed.
     Ack(MessageId),
 }
 
-/// A question.
+/// A request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The client's own mark, copied into the reply.
+    /// The client's `ref`, copied into the reply.
     pub reference: Option<String>,
-    /// Who is to perform it.
+    /// The receiver of the answer.
     pub target: Target,
-    /// What is asked for.
+    /// The command.
     pub command: Command,
 }
 
-/// Who gets the answer.
+/// The receiver of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// `"self"` or absent: the connection that asks.
-    Asker,
+    /// `"self"` or absent: the connection that sent the request.
+    Requester,
     /// `"device"`: the user's primary device.
     Primary,
-    /// `{"device_id": n}`: that one.
+    /// `{"device_id": n}`: that device.
     Device(DeviceId),
 }
 
-/// What a client asks for, by message type.
+/// A command of a client, by message type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// `chat_message`: a line of talk.
+    /// `chat_message`: a line of a conversation.
     Chat {
-        /// What was said.
+        /// The line.
         text: String,
-        /// Whether the pieces of an answer are wanted as they come (`"stream": true`).
+        /// Set when the pieces of the answer are wanted as they come (`"stream": true`).
         stream: bool,
     },
-    /// `chat_reset`: forget what was said.
+    /// `chat_reset`: forget the conversation.
     ChatReset,
     /// `weather`: the weather in a city.
     Weather {
@@ -79,7 +79,7 @@ pub enum Command {
         song: String,
         /// Artist, may be empty.
         artist: String,
-        /// Whether to stop instead (`"action": "stop"`).
+        /// Set to stop instead (`"action": "stop"`).
         stop: bool,
     },
     /// `dance`: perform a dance.
@@ -90,26 +90,26 @@ pub enum Command {
         style: String,
         /// Free text, for example `30秒`.
         duration: String,
-        /// Whether to stop instead (`"action": "stop"`).
+        /// Set to stop instead (`"action": "stop"`).
         stop: bool,
     },
-    /// A type of the configuration.
+    /// A message type of the configuration.
     Custom {
         /// The type.
         kind: String,
-        /// As it was written.
+        /// The message as it was written.
         message: Option<Raw>,
     },
     /// `ping`: the application's heartbeat.
     Ping,
 }
 
-/// Why a message was not accepted; becomes an `error` event.
+/// The refusal of a message; becomes an `error` event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     /// The machine-readable code.
     pub code: ErrorCode,
-    /// The text for people, naming the field where there is one.
+    /// The text, naming the field where there is one.
     pub message: String,
     /// The message's `ref`, where it could still be read.
     pub reference: Option<String>,
@@ -124,8 +124,8 @@ impl Rejection {
         Self::new(ErrorCode::ValidationError, format!("Message validation error: {what}"))
     }
 
-    /// The answer to an `ack` on a connection that did not ask for them.
-    pub fn ack_not_asked_for() -> Self {
+    /// The answer to an `ack` on a connection without `?ack=client`.
+    pub fn ack_not_enabled() -> Self {
         Self::invalid("ack is for connections opened with ?ack=client")
     }
 
@@ -150,10 +150,11 @@ struct Envelope<'a> {
     target: Option<&'a RawValue>,
 }
 
-/// Reads one text frame. `own` are the types that the configuration adds. `max_chars` bounds its length in Unicode scalar values (guide section 8.3 counts so); 0: no bound.
+/// Parses one text message. `own` are the types that the configuration adds. `max_chars` bounds the length in Unicode scalar values,
+/// as guide section 8.3 counts; 0 means no bound.
 ///
 /// # Errors
-/// A [`Rejection`] that says what is wrong, to be sent back; the connection lives on.
+/// A [`Rejection`], to be sent back; the connection stays open.
 pub fn parse(text: &str, max_chars: usize, own: &[String]) -> Result<Inbound, Rejection> {
     // A character has at least one byte, so most texts need no counting.
     if max_chars > 0 && text.len() > max_chars && text.chars().count() > max_chars {
@@ -162,8 +163,8 @@ pub fn parse(text: &str, max_chars: usize, own: &[String]) -> Result<Inbound, Re
     let envelope = envelope(text)?;
     let reference = reference(envelope.reference)?;
     match command(&envelope, own) {
-        Ok(Said::Command(command, target)) => Ok(Inbound::Ask(Request { reference, target, command })),
-        Ok(Said::Ack(id)) => Ok(Inbound::Ack(id)),
+        Ok(Parsed::Command(command, target)) => Ok(Inbound::Request(Request { reference, target, command })),
+        Ok(Parsed::Ack(id)) => Ok(Inbound::Ack(id)),
         Err(rejection) => Err(Rejection { reference, ..rejection }),
     }
 }
@@ -186,28 +187,28 @@ fn envelope(text: &str) -> Result<Envelope<'_>, Rejection> {
     })
 }
 
-/// Whether JSON text starts as an object.
+/// Returns whether JSON text starts as an object.
 fn is_object(text: &str) -> bool {
     text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{')
 }
 
-/// What a message says, before it is known who is to answer.
-enum Said {
+/// A message without its reference.
+enum Parsed {
     Command(Command, Target),
     Ack(MessageId),
 }
 
-fn command(envelope: &Envelope<'_>, own: &[String]) -> Result<Said, Rejection> {
+fn command(envelope: &Envelope<'_>, own: &[String]) -> Result<Parsed, Rejection> {
     let kind = envelope.kind.and_then(string).ok_or_else(|| Rejection::invalid("type must be a string"))?;
     let read: fn(Option<&RawValue>) -> Result<Command, Rejection> = match kind.as_ref() {
-        "ack" => return ack(envelope.message).map(Said::Ack),
+        "ack" => return ack(envelope.message).map(Parsed::Ack),
         "chat_message" => chat,
         "weather" => weather,
         "sing" => sing,
         "dance" => dance,
         "ping" => |_| Ok(Command::Ping),
         "chat_reset" => |_| Ok(Command::ChatReset),
-        other if own.iter().any(|kind| kind == other) => |_| Ok(Command::Ping), // read below, with its name
+        other if own.iter().any(|kind| kind == other) => |_| Ok(Command::Ping), // parsed below, with its name
         other => return Err(Rejection::new(ErrorCode::UnsupportedType, format!("Unsupported message type: {other}"))),
     };
     if let Some(raw) = envelope.timestamp
@@ -215,15 +216,15 @@ fn command(envelope: &Envelope<'_>, own: &[String]) -> Result<Said, Rejection> {
     {
         return Err(Rejection::invalid("timestamp must be an ISO 8601 date-time"));
     }
-    let target = envelope.target.map_or(Ok(Target::Asker), target)?;
+    let target = envelope.target.map_or(Ok(Target::Requester), target)?;
     let command = match own.iter().find(|own| **own == kind) {
         Some(kind) => Command::Custom { kind: kind.clone(), message: envelope.message.map(Raw::from) },
         None => read(envelope.message)?,
     };
-    if target != Target::Asker && matches!(command, Command::Ping | Command::ChatReset) {
+    if target != Target::Requester && matches!(command, Command::Ping | Command::ChatReset) {
         return Err(Rejection::invalid(format_args!("target is not for {kind}")));
     }
-    Ok(Said::Command(command, target))
+    Ok(Parsed::Command(command, target))
 }
 
 fn target(raw: &RawValue) -> Result<Target, Rejection> {
@@ -233,7 +234,7 @@ fn target(raw: &RawValue) -> Result<Target, Rejection> {
     }
     let wrong = || Rejection::invalid("target must be \"self\", \"device\" or {\"device_id\": <number>}");
     match string(raw).as_deref() {
-        Some("self") => Ok(Target::Asker),
+        Some("self") => Ok(Target::Requester),
         Some("device") => Ok(Target::Primary),
         None if is_object(raw.get()) => {
             let body: Body = serde_json::from_str(raw.get()).map_err(|_| wrong())?;
@@ -243,7 +244,7 @@ fn target(raw: &RawValue) -> Result<Target, Rejection> {
     }
 }
 
-/// `action`: whether to stop what is being performed.
+/// Parses `action`: `true` to stop the performance.
 fn stops(raw: Option<&RawValue>) -> Result<bool, Rejection> {
     match field(raw, "action", "start")?.as_str() {
         "start" => Ok(false),
@@ -342,7 +343,7 @@ fn dance(message: Option<&RawValue>) -> Result<Command, Rejection> {
     })
 }
 
-/// A message that must be an object.
+/// Parses a message that must be an object.
 fn required_object<'a, T: Deserialize<'a>>(message: Option<&'a RawValue>) -> Result<T, Rejection> {
     match message {
         Some(raw) if is_object(raw.get()) => object(raw),
@@ -358,7 +359,7 @@ fn object<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, Rejection> {
     })
 }
 
-/// An optional string field of the message.
+/// Returns an optional string field of the message, or its default.
 fn field(raw: Option<&RawValue>, name: &str, default: &str) -> Result<String, Rejection> {
     match raw {
         None => Ok(default.to_owned()),
@@ -369,7 +370,7 @@ fn field(raw: Option<&RawValue>, name: &str, default: &str) -> Result<String, Re
     }
 }
 
-/// The text of a JSON string, borrowed where it holds no escapes; `None` for any other value and for lone surrogates.
+/// Returns the text of a JSON string, borrowed where it holds no escapes; `None` for any other value and for lone surrogates.
 fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
     let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') { serde_json::from_str(raw.get()).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
@@ -382,7 +383,7 @@ mod tests {
 
     fn ok(text: &str) -> Command {
         match parse(text, 10_240, &[]).unwrap() {
-            Inbound::Ask(request) => request.command,
+            Inbound::Request(request) => request.command,
             Inbound::Ack(id) => panic!("an ack of {id}"),
         }
     }
@@ -399,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn the_five_types() {
+    fn message_of_each_type_is_parsed() {
         assert_eq!(ok(r#"{"type":"chat_message","message":"hi"}"#), Command::Chat { stream: false, text: "hi".into() });
         assert_eq!(
             ok(r#"{"type":"chat_message","message":{"content":"hi","x":null}}"#),
@@ -419,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn acknowledgements() {
+    fn ack_is_parsed_and_its_id_checked() {
         assert_eq!(parse(r#"{"type":"ack","message":{"id":17}}"#, 0, &[]), Ok(Inbound::Ack(MessageId(17))));
         for id in ["null", "-1", "1.0", "\"17\"", "18446744073709551616", "{}"] {
             assert_eq!(
@@ -437,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_field() {
+    fn rejection_names_the_field() {
         assert_eq!(invalid("[]"), "a message must be a JSON object");
         assert_eq!(invalid(r#"["ping"]"#), "a message must be a JSON object");
         assert_eq!(invalid("{}"), "type must be a string");
@@ -462,14 +463,14 @@ mod tests {
     }
 
     #[test]
-    fn the_ref_survives_a_refusal() {
+    fn rejection_keeps_the_ref() {
         let rejection = parse(r#"{"ref":"r1","type":"nosuch"}"#, 0, &[]).unwrap_err();
         assert_eq!(rejection.reference.as_deref(), Some("r1"));
         assert_eq!(rejection.message, "Unsupported message type: nosuch");
     }
 
     #[test]
-    fn broken_json() {
+    fn broken_json_is_invalid_json() {
         for text in ["", " ", "{", "hello", "{'type':'ping'}", r#"{"type":"ping",}"#, r#"{"type":"ping"}x"#, "[1,", "\u{feff}{}"]
         {
             assert_eq!(refused(text).0, ErrorCode::InvalidJson, "{text:?}");
@@ -485,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_no_danger() {
+    fn deeply_nested_text_is_rejected_without_recursion() {
         let deep = format!(r#"{{"type":"chat_message","message":{}1{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(parse(&deep, 0, &[]).unwrap_err().code, ErrorCode::ValidationError);
         let deep = "[".repeat(1_000_000);
@@ -524,7 +525,7 @@ mod tests {
         }
 
         #[test]
-        fn nearly_messages_have_one_outcome(text in nearly_json()) {
+        fn near_message_has_one_outcome(text in nearly_json()) {
             match parse(&text, 10_240, &[]) {
                 Ok(_) => prop_assert!(serde_json::from_str::<&RawValue>(&text).is_ok()),
                 Err(rejection) => prop_assert!(!rejection.message.is_empty()),
@@ -532,10 +533,10 @@ mod tests {
         }
 
         #[test]
-        fn any_chat_text_comes_through(said in "\\PC*") {
-            let text = serde_json::json!({"type": "chat_message", "message": said}).to_string();
-            let command = Command::Chat { text: said, stream: false };
-            prop_assert_eq!(parse(&text, 0, &[]).unwrap(), Inbound::Ask(Request { reference: None, target: Target::Asker, command }));
+        fn any_chat_text_is_parsed_unchanged(line in "\\PC*") {
+            let text = serde_json::json!({"type": "chat_message", "message": line}).to_string();
+            let command = Command::Chat { text: line, stream: false };
+            prop_assert_eq!(parse(&text, 0, &[]).unwrap(), Inbound::Request(Request { reference: None, target: Target::Requester, command }));
         }
     }
 }

@@ -12,7 +12,7 @@ use super::raw::Raw;
 use crate::core::ids::{DeviceId, MessageId, UserId};
 use crate::core::time::Timestamp;
 
-/// The types that only the server sends; a pushed message may not bear one of them.
+/// The types that only the server sends; a pushed message may not have one of them.
 pub const RESERVED_TYPES: [&str; 6] = ["connection_status", "disconnect", "error", "pong", "delivery_status", "presence"];
 
 /// The machine-readable codes of `error` events.
@@ -33,13 +33,13 @@ pub enum ErrorCode {
     UpstreamError,
     /// A target that is not the user's.
     Forbidden,
-    /// A target that has as many messages waiting as it may, or a server whose disk is nearly full.
+    /// The target's mailbox or the server's disk is full.
     MailboxFull,
-    /// Something failed on our side; the cause is in the log.
+    /// An internal error; the cause is in the log.
     InternalError,
 }
 
-/// The server's own word to one connection.
+/// An event from the server to one connection.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
@@ -52,51 +52,51 @@ pub enum Event {
         user_id: UserId,
         /// A number, as in the guide.
         device_id: Option<DeviceId>,
-        /// Changes when the data directory is restored or wiped.
+        /// Changes when the data directory is restored or recreated.
         epoch: String,
         /// Everything up to this id had been received before, by some connection.
         last_id: MessageId,
-        /// How many messages wait to be delivered.
+        /// The number of messages to be delivered.
         pending: usize,
-        /// Where `since` was given: whether everything after it is still there.
+        /// `true` if everything after `since` is still there; absent without `since`.
         #[serde(skip_serializing_if = "Option::is_none")]
         recovered: Option<bool>,
     },
     /// The answer to `chat_message`.
     ChatResponse {
-        /// What the responder says.
+        /// The answer's text.
         message: String,
-        /// `builtin`, where it had to stand in for a model.
+        /// `builtin`, where the built-in responder replaced a model.
         #[serde(skip_serializing_if = "Option::is_none")]
         source: Option<&'static str>,
     },
-    /// A piece of the answer to `chat_message`; the whole follows.
+    /// A piece of the answer to `chat_message`; the complete answer follows.
     ChatDelta {
-        /// What is added.
+        /// The text to append.
         message: String,
     },
     /// The answer to `chat_reset`.
     ChatReset {},
     /// The answer to `weather`.
     WeatherResponse {
-        /// City, present weather and where the figures come from.
+        /// City, present weather and the source of the figures.
         data: WeatherReport,
     },
     /// The answer to `sing`.
     SingResponse {
-        /// What to sing.
+        /// The song.
         data: SongData,
-        /// The line to show.
+        /// The text to display.
         message: String,
     },
     /// The answer to `dance`.
     DanceResponse {
-        /// What to dance.
+        /// The dance.
         data: DanceData,
-        /// The line to show.
+        /// The text to display.
         message: String,
     },
-    /// What became of an answer that another device is to perform.
+    /// The delivery status of an answer that another device performs.
     DeliveryStatus {
         /// `queued`, `sent`, and later `acked` or `expired`.
         status: &'static str,
@@ -107,22 +107,22 @@ pub enum Event {
     },
     /// The answer to `ping`.
     Pong,
-    /// Something the client sent was not accepted; the connection stays.
+    /// A message of the client was not accepted; the connection stays open.
     Error {
-        /// For people.
+        /// The text for people.
         message: String,
-        /// For programs.
+        /// The code for programs.
         code: ErrorCode,
     },
-    /// Goes before every close from 4000 up.
+    /// Precedes every close with a code from 4000 up.
     Disconnect {
         /// The close code that follows.
         code: u16,
         /// The close reason that follows.
         reason: &'static str,
-        /// Whether to come back.
+        /// Set if the client should reconnect.
         reconnect: bool,
-        /// Seconds to wait before coming back.
+        /// Seconds to wait before reconnecting.
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_after: Option<f64>,
     },
@@ -132,7 +132,7 @@ pub enum Event {
         /// `{type}_response`.
         #[serde(rename = "type")]
         kind: String,
-        /// Its JSON, as it was written.
+        /// The program's JSON, as it was written.
         data: Raw,
     },
 }
@@ -140,11 +140,11 @@ pub enum Event {
 /// `data` of a `weather_response` (guide section 4.1).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WeatherReport {
-    /// The city asked for.
+    /// The requested city.
     pub city: City,
     /// The weather there.
     pub weather: Weather,
-    /// Where the figures come from, for example `simulated`.
+    /// The source of the figures, for example `simulated`.
     pub source: &'static str,
 }
 
@@ -161,7 +161,7 @@ pub struct City {
 pub struct Weather {
     /// The present weather.
     pub now: WeatherNow,
-    /// When the figures were made.
+    /// The time of the figures.
     pub update_time: Timestamp,
 }
 
@@ -170,7 +170,7 @@ pub struct Weather {
 pub struct WeatherNow {
     /// Whole degrees Celsius.
     pub temp: String,
-    /// For people.
+    /// A description, for example `晴`.
     pub text: String,
     /// QWeather's icon number.
     pub icon: String,
@@ -183,7 +183,7 @@ pub struct SongData {
     pub song: String,
     /// Artist.
     pub artist: String,
-    /// What the device should do.
+    /// `start_…` or `stop_…`.
     pub action: &'static str,
 }
 
@@ -196,7 +196,7 @@ pub struct DanceData {
     pub style: String,
     /// Free text.
     pub duration: String,
-    /// What the device should do.
+    /// `start_…` or `stop_…`.
     pub action: &'static str,
 }
 
@@ -234,7 +234,7 @@ pub struct Stamped<'a> {
     timestamp: Timestamp,
 }
 
-/// Somebody's message on its way to a group, as the sender wrote it.
+/// A user's message on its way to a group, as the sender wrote it.
 #[derive(Debug, Serialize)]
 pub struct Push<'a> {
     /// 1 to 64 characters, none of [`RESERVED_TYPES`].
@@ -245,7 +245,7 @@ pub struct Push<'a> {
     /// The sender's user name, where the route adds it (guide section 5.1).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sender: Option<&'a str>,
-    /// When the server took it.
+    /// The time at which the server accepted it.
     pub timestamp: Timestamp,
 }
 
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn connection_status() {
+    fn connection_status_has_its_golden_text() {
         let event = |device_id, recovered| Event::ConnectionStatus {
             status: "connected",
             user_id: UserId(7),
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn answers() {
+    fn answers_have_their_golden_texts() {
         insta::assert_snapshot!(golden(&Event::ChatResponse { message: "收到消息:你好 \"x\"".into(), source: None }), @r#"{"type":"chat_response","message":"收到消息:你好 \"x\"","timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
         let report = WeatherReport {
             city: City { name: "北京".into() },
@@ -298,13 +298,13 @@ mod tests {
     }
 
     #[test]
-    fn the_ref_comes_back() {
+    fn event_repeats_the_ref() {
         let json = Event::Pong.json(Some("r\"1"), moment()).unwrap().into_bytes();
         insta::assert_snapshot!(String::from_utf8(json).unwrap(), @r#"{"type":"pong","ref":"r\"1","timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
     }
 
     #[test]
-    fn errors() {
+    fn errors_have_their_golden_texts() {
         let all = [
             ErrorCode::InvalidJson,
             ErrorCode::ValidationError,
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn disconnects() {
+    fn disconnects_have_their_golden_texts() {
         let lines: Vec<String> =
             CloseCode::ALL.iter().filter(|c| c.announced()).map(|&c| golden(&Event::disconnect(c, None))).collect();
         insta::assert_snapshot!(lines.join("\n"), @r#"
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_push_keeps_the_senders_bytes() {
+    fn push_keeps_the_senders_bytes() {
         let raw = RawValue::from_string(r#"{"b":1.0,"a":[18446744073709551615,1e2]}"#.into()).unwrap();
         let push = Push { kind: "notice", message: &raw, sender: Some("alice"), timestamp: moment() };
         let json = JsonObject::new(&push).unwrap().into_bytes();

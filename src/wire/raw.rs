@@ -1,9 +1,9 @@
-//! JSON that is carried as it was written.
+//! JSON values carried as they were written.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// A JSON value whose text stays as it came: numbers keep their digits, keys their order. Equal when the text is.
+/// A JSON value that keeps its text: numbers keep their digits, keys their order. Equal when the text is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Raw(Box<RawValue>);

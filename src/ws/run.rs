@@ -120,7 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 newest = announcement.id;
             } else {
                 if !out.is_empty() && out.len() + payload.len() > BATCH_BYTES {
-                    // What waits for a slow reader waits in the shared announcements; only so much is copied for this one.
+                    // Messages for a slow reader wait in the shared announcements; only so much is copied for this one.
                     self.write(&out).await?;
                     out.clear();
                 }

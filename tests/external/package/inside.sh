@@ -58,9 +58,9 @@ fi
 [ "$(stat -c %a /etc/qy-lty/credentials)" = 700 ]
 qy-lty --version
 
-step "the first administrator gets a password; user add, token create, send"
-echo "a password of mine" | console user passwd admin
-echo "a password of hers" | console user add ana
+step "the first administrator gets a password; user create, token create, send"
+echo "a password of mine" | console user set-password admin
+echo "a password of hers" | console user create ana
 token=$(console token create ana)
 [[ "$token" == qlt_* ]]
 console send ana '{"text":"kept over a purge"}' --type notice

@@ -42,8 +42,8 @@ ask /readyz | grep -q '^200 .*"commit":"ok","hub":"ok"'
 wait_for eval 'show StatusText | grep -q "serving on 127.0.0.1:8000; 0 connected"'
 
 step "the journal holds no password, and nothing that was denied"
-journalctl -b --no-pager -u qy-lty -o cat | none '"password"|password  |could not|permission denied|not permitted'
-journalctl -b --no-pager -u qy-lty -o cat | grep 'qy-lty user passwd admin' >/dev/null
+journalctl -b --no-pager -u qy-lty -o cat | none '"password"|password  |could not|failed to|permission denied|not permitted'
+journalctl -b --no-pager -u qy-lty -o cat | grep 'qy-lty user set-password admin' >/dev/null
 
 step "the watchdog ends a process that does nothing, and another takes its place"
 old=$(show MainPID)

@@ -27,7 +27,7 @@ async fn default_config_is_printed_checked_and_shown() {
     assert_eq!(file, DEFAULT_CONFIG);
     std::fs::write(at.join("c.toml"), &file).unwrap();
     let (code, said, _) = outcome(program(at, &["config", "check", "--config", "c.toml"])).await;
-    assert_eq!((code, said.as_str()), (Some(0), "c.toml can be used\n"));
+    assert_eq!((code, said.as_str()), (Some(0), "The configuration c.toml is valid\n"));
     let (code, said, _) = outcome(program(at, &["config", "check", "--json"])).await;
     assert_eq!(
         (code, serde_json::from_str::<Value>(&said).unwrap()),

@@ -64,7 +64,7 @@ impl Served {
     }
 }
 
-const READ: &str = "the configuration was read again";
+const READ: &str = "reloaded the configuration";
 const ORIGIN: &str = "https://app.example";
 
 #[tokio::test]
@@ -156,7 +156,10 @@ async fn reload_names_settings_that_need_restart_and_ignores_broken_file() {
         ("[limits]\nmax_message_chars = 100\nmax_message_char = 5\n", "c.toml:3: unknown key"),
         ("[limits]\nmax_message_chars = 100\nping_seconds = 500\n", "c.toml:3: limits.ping_seconds must be at least 1"),
         ("[limits]\nmax_message_chars = \n", "c.toml:2: "),
-        ("[limits]\nmax_message_chars = 100\n[[handler]]\ntype = \"a\"\nurl = \"http://x\"\n", "the handler of a needs a secret"),
+        (
+            "[limits]\nmax_message_chars = 100\n[[handler]]\ntype = \"a\"\nurl = \"http://x\"\n",
+            "the secret of handler a is missing",
+        ),
     ];
     for (text, expected) in wrong {
         let logged = server.reload(text, expected).await;
@@ -165,7 +168,7 @@ async fn reload_names_settings_that_need_restart_and_ignores_broken_file() {
     }
     std::fs::remove_file(server.path().join("c.toml")).unwrap();
     server.running.signal("HUP");
-    eventually("a missing file", async || server.running.log().contains("can't read c.toml")).await;
+    eventually("a missing file", async || server.running.log().contains("failed to read c.toml")).await;
     refused().await;
 
     let text = "[storage]\ncompact_ratio = 13\n[server]\ndata_dir = \"elsewhere\"\nlisten = \"127.0.0.1:9\"\n[tls]\nself_signed = true\n\

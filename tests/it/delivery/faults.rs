@@ -61,7 +61,7 @@ async fn full_disk_ends_process_and_keeps_accepted_messages() {
     let sent = fill(&load).await;
     assert_eq!(server.ended().await.code(), Some(1));
     let (_, said) = server.outputs();
-    assert!(said.contains("qy-lty: the disk failed"), "{said}");
+    assert!(said.contains("qy-lty: a write to the disk failed"), "{said}");
     assert!(!said.contains("panicked"), "{said}");
     // Still full: the ballast makes room to open it and to deliver what waits.
     let server = serve(dir.path(), &small, 16 << 20).await;

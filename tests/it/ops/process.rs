@@ -81,7 +81,7 @@ async fn start_is_refused_on_unusable_directory_port_or_config() {
     std::fs::write(at.join("c.toml"), "[limits]\nping_second = 5\n").unwrap();
     refused("c.toml:2: unknown key \"ping_second\"; did you mean \"ping_seconds\"?").await;
     std::fs::remove_file(at.join("c.toml")).unwrap();
-    refused("can't read c.toml").await;
+    refused("failed to read c.toml").await;
     assert_eq!(outcome(at, &["--no-such-flag"]).await.0, Some(2));
 }
 

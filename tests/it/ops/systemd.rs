@@ -109,8 +109,8 @@ async fn unusable_passed_sockets_are_refused() {
     configure(dir.path(), "");
     let (one, two) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
     let cases = [
-        (activated(dir.path(), "http:http", &one, Some(&two)), "more than one socket to serve on"),
-        (activated(dir.path(), "metrics", &one, None), "none to serve on"),
+        (activated(dir.path(), "http:http", &one, Some(&two)), "more than one main socket"),
+        (activated(dir.path(), "metrics", &one, None), "no main one"),
         (activated(dir.path(), "redirect:http", &one, Some(&two)), "needs a certificate"),
     ];
     for (mut command, why) in cases {

@@ -35,8 +35,8 @@ async fn timed(server: &Server, name: &str, password: &str) -> (Reply, Duration)
     (heard, took)
 }
 
-/// Tries each name `rounds` times, interleaved and in turning order; the median times, the answers being all the same.
-async fn medians(server: &Server, rounds: usize) -> [Duration; 3] {
+/// Tries each name `rounds` times, interleaved and in turning order; the times in order, the answers being all the same.
+async fn times(server: &Server, rounds: usize) -> [Vec<Duration>; 3] {
     let mut times: [Vec<Duration>; 3] = Default::default();
     let (first, _) = timed(server, NAMES[0], "wrong-password").await;
     assert_eq!(first.expect(401)["code"], "wrong_password");
@@ -50,27 +50,31 @@ async fn medians(server: &Server, rounds: usize) -> [Duration; 3] {
             times[who].push(took);
         }
     }
-    times.map(|mut times| {
-        times.sort();
-        times[times.len() / 2]
-    })
+    times.iter_mut().for_each(|times| times.sort());
+    times
 }
 
 /// The distance of the slowest from the fastest, as a fraction of the latter.
-fn spread(medians: [Duration; 3]) -> f64 {
-    let (least, most) = (medians.iter().min().unwrap().as_secs_f64(), medians.iter().max().unwrap().as_secs_f64());
+fn spread(times: [Duration; 3]) -> f64 {
+    let (least, most) = (times.iter().min().unwrap().as_secs_f64(), times.iter().max().unwrap().as_secs_f64());
     (most - least) / least
 }
 
 #[tokio::test]
 async fn a10_unknown_name_is_answered_like_wrong_password_in_same_time() {
     let server = with_names().await;
-    let mut spreads = Vec::new();
-    while spreads.len() < 5 && !spreads.iter().any(|spread| *spread < 0.5) {
-        spreads.push(spread(medians(&server, 12).await)); // a machine that has other work may need another look
+    let mut least = [Duration::MAX; 3];
+    for _ in 0..5 {
+        // The fastest of each: other work on the machine delays some, and seldom all.
+        for (least, times) in least.iter_mut().zip(times(&server, 12).await) {
+            *least = times[0].min(*least);
+        }
+        if spread(least) < 0.5 {
+            break;
+        }
     }
-    assert!(spreads.iter().any(|spread| *spread < 0.5), "{spreads:?}");
-    // Nor do passwords that are not even looked at.
+    assert!(spread(least) < 0.5, "{least:?}");
+    // Passwords that are not even hashed make no difference either.
     let long = "x".repeat(129);
     let answers = join_all(NAMES.map(|name| timed(&server, name, &long))).await;
     assert!(answers.iter().all(|(heard, _)| *heard == answers[0].0 && heard.status == 401), "{answers:?}");
@@ -80,7 +84,7 @@ async fn a10_unknown_name_is_answered_like_wrong_password_in_same_time() {
 #[ignore = "long: the reduced form runs every time"]
 async fn a10_unknown_name_takes_same_time_over_thousand_log_ins() {
     let server = with_names().await;
-    let medians = medians(&server, 1000).await;
+    let medians = times(&server, 1000).await.map(|times| times[times.len() / 2]);
     println!("medians of 1,000: {NAMES:?} {medians:?}, spread {:.2} %", spread(medians) * 100.0);
     assert!(spread(medians) < 0.05, "{medians:?}");
 }

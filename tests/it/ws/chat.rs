@@ -208,7 +208,7 @@ async fn chat_rate_is_per_user_and_target_may_be_device() {
     let told = client.ask(json!({"type": "chat_message", "message": "x", "target": {"device_id": device}})).await;
     assert_eq!((&told["type"], &told["status"]), (&json!("delivery_status"), &json!("queued")));
     say(&mut client, "two").await;
-    assert!(say(&mut client, "three").await["message"].as_str().unwrap().contains("too many questions, again in"));
+    assert!(say(&mut client, "three").await["message"].as_str().unwrap().contains("too many questions; retry in"));
     let mut other = server.connect(&server.admin().await).await;
     assert_eq!(say(&mut other, "mine").await["message"], "好");
 }
