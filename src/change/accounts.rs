@@ -293,3 +293,252 @@ impl Operation for Seen {
         write::note_seen(machine.trees, &self.tokens, &self.devices)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::super::Settings;
+    use super::super::log::load;
+    use super::super::machine::Memory;
+    use super::*;
+    use crate::config::{HistoryConfig, MailboxConfig};
+    use crate::core::ids::MessageId;
+    use crate::store::{Role, Store, TokenKind};
+
+    /// A store, and its memory.
+    struct World {
+        _dir: tempfile::TempDir,
+        store: Store,
+        memory: Mutex<Memory>,
+    }
+
+    const NOW: Moment = Moment { wall: Timestamp::EPOCH, service: 1 };
+
+    impl World {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::open(&dir.path().join("store")).unwrap();
+            let settings = Settings { mailbox: MailboxConfig::default(), history: HistoryConfig::default() };
+            let memory = Mutex::new(load(store.trees(), settings, NOW).unwrap());
+            Self { _dir: dir, store, memory }
+        }
+
+        fn run<O: Operation>(&self, operation: O) -> Result<O::Output, O::Error> {
+            self.run_at(operation, NOW)
+        }
+
+        fn run_at<O: Operation>(&self, operation: O, moment: Moment) -> Result<O::Output, O::Error> {
+            operation.apply(&mut Machine::new(self.store.trees(), &self.memory), moment)
+        }
+
+        fn user(&self, name: &str, role: Role) -> Result<User> {
+            let new = NewUser { username: name.into(), role, password_hash: "x".into() };
+            self.run(CreateUser { new, authority: Authority::System })
+        }
+
+        fn change(&self, id: UserId, change: UserChange) -> Result<User> {
+            Ok(self.run(ChangeUser { id, change, authority: Authority::System })?.0)
+        }
+
+        fn device(&self, user: UserId, serial: Option<&str>, primary: bool, limit: usize) -> Result<Device> {
+            let new = NewDevice { name: "d".into(), serial: serial.map(Into::into), model: None, primary };
+            self.run(CreateDevice { new, user, limit })
+        }
+
+        fn token(&self, new: NewToken, limit: usize) -> Result<(Token, Option<TokenId>)> {
+            self.run(CreateToken { new, limit })
+        }
+    }
+
+    #[test]
+    fn names_are_unique_without_case_and_free_again_after_deletion() {
+        let world = World::new();
+        assert!(world.store.is_new().unwrap());
+        let (root, ana) = (world.user("root", Role::Admin).unwrap(), world.user("Ana", Role::User).unwrap());
+        assert_eq!((root.id, ana.id), (UserId(1), UserId(2)));
+        assert!(matches!(world.user("aNA", Role::User), Err(StoreError::Taken("username"))));
+        assert_eq!(world.store.user_by_name("ANA").unwrap().unwrap(), ana);
+        world.run(DeleteUser { id: ana.id }).unwrap();
+        assert_eq!(world.store.user_by_name("ana").unwrap(), None);
+        assert_eq!(world.user("ana", Role::User).unwrap().id, UserId(3), "ids are not used again");
+        assert!(matches!(world.run(DeleteUser { id: ana.id }), Err(StoreError::Missing("user"))));
+    }
+
+    #[test]
+    fn last_administrator_is_kept() {
+        let world = World::new();
+        let root = world.user("root", Role::Admin).unwrap().id;
+        let demote = UserChange { role: Some(Role::User), ..UserChange::default() };
+        let disable = UserChange { disabled: Some(true), ..UserChange::default() };
+        assert!(matches!(world.change(root, demote.clone()), Err(StoreError::LastAdmin)));
+        assert!(matches!(world.change(root, disable.clone()), Err(StoreError::LastAdmin)));
+        assert!(matches!(world.run(DeleteUser { id: root }), Err(StoreError::LastAdmin)));
+        let second = world.user("second", Role::Admin).unwrap().id;
+        world.change(root, disable).unwrap();
+        assert!(matches!(world.change(second, demote), Err(StoreError::LastAdmin)), "a disabled one does not count");
+    }
+
+    #[test]
+    fn pages_cover_the_whole_list() {
+        let world = World::new();
+        for n in 0..5 {
+            world.user(&format!("u{n}"), Role::User).unwrap();
+        }
+        let first = world.store.users(UserId(0), 2).unwrap();
+        assert_eq!((first.items.len(), first.more), (2, true));
+        let others = world.store.users(first.items[1].id, 3).unwrap();
+        assert_eq!((others.items.len(), others.more), (3, false));
+        assert!(world.store.users(UserId(u64::MAX), 3).unwrap().items.is_empty());
+    }
+
+    #[test]
+    fn new_password_deletes_log_ins_but_not_device_tokens() {
+        let world = World::new();
+        let user = world.user("u", Role::User).unwrap().id;
+        let device = world.device(user, None, false, 9).unwrap().id;
+        let (login, bound) = (TokenHash::of("a"), TokenHash::of("b"));
+        world.token(NewToken::login(user, login), 9).unwrap();
+        let of_device = NewToken { device_id: Some(device), kind: TokenKind::Device, ..NewToken::login(user, bound) };
+        world.token(of_device, 9).unwrap();
+        world.change(user, UserChange { password_hash: Some("y".into()), ..UserChange::default() }).unwrap();
+        assert_eq!(world.store.token(&login).unwrap(), None);
+        assert!(world.store.token(&bound).unwrap().is_some());
+        assert_eq!(world.store.user(user).unwrap().unwrap().password_hash, "y");
+    }
+
+    #[test]
+    fn one_primary_device_a_user_and_serials_are_unique() {
+        let world = World::new();
+        let ana = world.user("ana", Role::User).unwrap().id;
+        let first = world.device(ana, Some("s1"), true, 0).unwrap().id;
+        let second = world.device(ana, None, true, 0).unwrap().id;
+        assert_eq!(world.store.primary_device(ana).unwrap(), Some(second));
+        assert!(matches!(world.device(ana, Some("s1"), false, 0), Err(StoreError::Taken("serial"))));
+        assert!(matches!(world.device(ana, None, false, 2), Err(StoreError::Full("devices"))));
+        let rename = DeviceChange { serial: Some(Some("s2".into())), ..DeviceChange::default() };
+        world.run(ChangeDevice { id: first, change: rename }).unwrap();
+        world.device(ana, Some("s1"), false, 0).unwrap();
+        world.run(SetPrimary { user: ana, device: second, primary: false }).unwrap();
+        assert_eq!(world.store.primary_device(ana).unwrap(), None);
+        assert_eq!(world.store.devices(Some(ana), DeviceId(1), 10).unwrap().items.len(), 2);
+    }
+
+    #[test]
+    fn shared_device_is_deleted_with_its_last_user() {
+        let world = World::new();
+        let (ana, bob) = (world.user("ana", Role::User).unwrap().id, world.user("bob", Role::User).unwrap().id);
+        let device = world.device(ana, Some("s"), true, 0).unwrap().id;
+        let both = DeviceChange { users: Some(vec![ana, bob]), ..DeviceChange::default() };
+        let (_, touched) = world.run(ChangeDevice { id: device, change: both }).unwrap();
+        assert_eq!(touched, Touched::default());
+        assert_eq!(world.store.device_users(device).unwrap(), [ana, bob]);
+        let hash = TokenHash::of("t");
+        let token = NewToken { device_id: Some(device), kind: TokenKind::Device, ..NewToken::login(ana, hash) };
+        world.token(token, 9).unwrap();
+        let touched = world.run(UnbindDevice { user: ana, device }).unwrap();
+        assert_eq!(touched, Touched { users: vec![], devices_taken: vec![(ana, device)] });
+        assert_eq!(world.store.token(&hash).unwrap(), None, "the token that ana gave it is deleted");
+        assert_eq!(world.store.primary_device(ana).unwrap(), None);
+        assert!(!world.store.owns(ana, device).unwrap() && world.store.owns(bob, device).unwrap());
+        world.run(DeleteUser { id: bob }).unwrap();
+        assert_eq!(world.store.device(device).unwrap(), None);
+        world.device(ana, Some("s"), false, 0).unwrap();
+    }
+
+    #[test]
+    fn mailboxes_leave_with_their_owners_and_handed_over_devices() {
+        let world = World::new();
+        let (ana, bob) = (world.user("ana", Role::User).unwrap().id, world.user("bob", Role::User).unwrap().id);
+        let (lamp, toy) = (world.device(ana, None, false, 0).unwrap().id, world.device(ana, None, false, 0).unwrap().id);
+        let append = |recipient| {
+            let object = crate::wire::JsonObject::new(&serde_json::json!({})).unwrap();
+            let key = None;
+            world.run(super::super::Append { recipient, sender: ana, object, ttl: 60, key }).unwrap().id
+        };
+        let waiting = || world.store.log().heads().map(|entry| entry.unwrap().1.id).collect::<Vec<_>>();
+        for recipient in [Recipient::User(ana), Recipient::Device(lamp), Recipient::Device(toy)] {
+            append(recipient);
+        }
+        let shared = DeviceChange { users: Some(vec![ana, bob]), ..DeviceChange::default() };
+        world.run(ChangeDevice { id: lamp, change: shared }).unwrap();
+        assert_eq!(waiting().len(), 3, "a device that is shared keeps its messages");
+        let handed_over = DeviceChange { users: Some(vec![bob]), ..DeviceChange::default() };
+        world.run(ChangeDevice { id: lamp, change: handed_over.clone() }).unwrap();
+        assert_eq!(waiting().len(), 3, "bob had it already");
+        world.run(ChangeDevice { id: toy, change: handed_over }).unwrap();
+        assert_eq!(waiting(), [MessageId(2), MessageId(1)], "the earlier user's messages are not for the new one");
+        world.run(DeleteDevice { id: lamp }).unwrap();
+        world.run(DeleteUser { id: ana }).unwrap();
+        assert_eq!(waiting(), []);
+        assert_eq!(append(Recipient::User(bob)), MessageId(4), "ids are not given again");
+    }
+
+    #[test]
+    fn token_is_found_by_hash_and_listed_by_owner_until_deleted() {
+        let world = World::new();
+        let user = world.user("u", Role::User).unwrap().id;
+        let hash = TokenHash::of("secret");
+        let (token, retired) = world.token(NewToken::login(user, hash), 10).unwrap();
+        assert_eq!(retired, None);
+        assert_eq!(world.store.token(&hash).unwrap().unwrap(), token);
+        assert_eq!(world.store.token(&TokenHash::of("Secret")).unwrap(), None);
+        assert_eq!(world.store.tokens(user, TokenId(0), 10).unwrap().items, std::slice::from_ref(&token));
+        let foreign = DeleteToken { user: UserId(9), id: token.id };
+        assert!(matches!(world.run(foreign), Err(StoreError::Missing("token"))));
+        world.run(DeleteToken { user, id: token.id }).unwrap();
+        assert_eq!(world.store.token(&hash).unwrap(), None);
+        assert!(world.store.tokens(user, TokenId(0), 10).unwrap().items.is_empty());
+    }
+
+    #[test]
+    fn log_in_replaces_the_token_unused_for_longest_and_others_are_refused() {
+        let world = World::new();
+        let user = world.user("u", Role::User).unwrap().id;
+        let hashes = ["a", "b"].map(TokenHash::of);
+        let ids = hashes.map(|hash| world.token(NewToken::login(user, hash), 2).unwrap().0.id);
+        world.run(Seen { tokens: vec![(hashes[0], NOW.wall.plus_seconds(60))], devices: vec![] }).unwrap();
+        let explicit = NewToken { make_room: false, ..NewToken::login(user, TokenHash::of("c")) };
+        assert!(matches!(world.token(explicit, 2), Err(StoreError::Full("tokens"))));
+        let (_, retired) = world.token(NewToken::login(user, TokenHash::of("d")), 2).unwrap();
+        assert_eq!(retired, Some(ids[1]));
+        assert_eq!(world.store.tokens(user, TokenId(0), 10).unwrap().items.len(), 2);
+    }
+
+    #[test]
+    fn service_tokens_do_not_keep_their_user_from_logging_in() {
+        let world = World::new();
+        let user = world.user("u", Role::User).unwrap().id;
+        let service = NewToken { kind: TokenKind::Service, make_room: false, ..NewToken::login(user, TokenHash::of("s")) };
+        world.token(service, 1).unwrap();
+        let (first, retired) = world.token(NewToken::login(user, TokenHash::of("a")), 1).unwrap();
+        assert_eq!(retired, None);
+        let (_, retired) = world.token(NewToken::login(user, TokenHash::of("b")), 1).unwrap();
+        assert_eq!(retired, Some(first.id));
+    }
+
+    #[test]
+    fn token_for_a_deleted_user_is_refused() {
+        let world = World::new();
+        let orphan = NewToken::login(UserId(77), TokenHash::of("x"));
+        assert!(matches!(world.token(orphan, 5), Err(StoreError::Missing("user"))));
+    }
+
+    #[test]
+    fn revoked_authority_is_refused_inside_the_write() {
+        let world = World::new();
+        let (root, ana) = (world.user("root", Role::Admin).unwrap().id, world.user("ana", Role::Admin).unwrap().id);
+        let hash = TokenHash::of("t");
+        let (token, _) = world.token(NewToken::login(ana, hash), 9).unwrap();
+        let rename = |authority| world.run(ChangeUser { id: root, change: UserChange::default(), authority });
+        for authority in [Authority::Token(hash), Authority::Admin(hash), Authority::Password("x".into())] {
+            rename(authority).unwrap();
+        }
+        assert!(matches!(rename(Authority::Password("y".into())), Err(StoreError::Revoked)));
+        world.change(ana, UserChange { role: Some(Role::User), ..UserChange::default() }).unwrap();
+        assert!(matches!(rename(Authority::Admin(hash)), Err(StoreError::Revoked)), "no administrator any more");
+        rename(Authority::Token(hash)).unwrap();
+        world.run(DeleteToken { user: ana, id: token.id }).unwrap();
+        assert!(matches!(rename(Authority::Token(hash)), Err(StoreError::Revoked)), "no token any more");
+    }
+}

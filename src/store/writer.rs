@@ -45,13 +45,18 @@ impl Drop for Alarm {
 /// A job in the queue.
 enum Job {
     /// A caller waits until it is on disk.
-    Durable(Box<dyn FnOnce(&Trees) -> (Answer, bool) + Send>),
+    Durable(DurableJob),
     /// No caller waits.
-    Deferred(Box<dyn FnOnce(&Trees) -> Result<()> + Send>),
+    Deferred(DeferredJob),
 }
 
-/// Announces and answers the caller; called with `true` once the batch is on disk, with `false` when it failed. A durable job
-/// returns it with a flag that is set when the disk has failed.
+/// A job with a waiting caller. Returns its answer, and a flag that is set when the disk has failed.
+type DurableJob = Box<dyn FnOnce(&Trees) -> (Answer, bool) + Send>;
+
+/// A job without one.
+type DeferredJob = Box<dyn FnOnce(&Trees) -> Result<()> + Send>;
+
+/// Announces and answers the caller; called with `true` once the batch is on disk, with `false` when it failed.
 type Answer = Box<dyn FnOnce(bool) + Send>;
 
 /// Liveness of the writer thread.

@@ -372,3 +372,86 @@ fn keep(staged: &mut StagedStore, records: &mut Vec<(&'static str, Vec<u8>, Vec<
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::ids::TokenId;
+    use crate::store::accounts::write::{create_device, create_token, create_user};
+    use crate::store::log::Stored;
+    use crate::store::tests::fresh;
+    use crate::store::{NewDevice, NewToken, NewUser, Role, TokenHash};
+
+    fn user(store: &Store, name: &str) -> UserId {
+        let new = NewUser { username: name.into(), role: Role::User, password_hash: "x".into() };
+        create_user(store.trees(), new, Timestamp::now(), MessageId(0)).unwrap().id
+    }
+
+    /// Two users, a device with a token, a short message and a long one.
+    fn fill(store: &Store) {
+        for name in ["ana", "bob"] {
+            user(store, name);
+        }
+        let (trees, now) = (store.trees(), Timestamp::now());
+        let new = NewDevice { name: "lamp".into(), serial: Some("s1".into()), model: None, primary: true };
+        create_device(trees, new, UserId(1), 0, now).unwrap();
+        create_token(trees, NewToken::login(UserId(1), TokenHash::of("t")), 9, now).unwrap();
+        let log = store.log();
+        for (id, size) in [(1, 10), (2, 40_000)] {
+            let payload = format!("\"{}\"", "x".repeat(size)).into_bytes();
+            let length = u32::try_from(payload.len()).unwrap();
+            let head = Head { id: MessageId(id), sender: UserId(2), expires: 99, expired: false, created: now, length };
+            log.append(Recipient::User(UserId(1)), &Stored { head, payload }, None).unwrap();
+        }
+        log.set_cursor(Reader::User(UserId(1)), MessageId(1)).unwrap();
+        log.note_receipt(Recipient::User(UserId(1)), MessageId(1), ReceivedAt { wall: now, service: Some(1) }).unwrap();
+    }
+
+    #[test]
+    fn good_store_has_no_findings_and_is_not_rewritten() {
+        let (dir, store) = fresh();
+        fill(&store);
+        assert_eq!(store.check().unwrap().findings, []);
+        store.close().unwrap();
+        drop(store);
+        let path = dir.path().join("store");
+        assert_eq!(check(&path).unwrap(), repair(&path).unwrap());
+        assert!(!dir.path().join(QUARANTINE).exists());
+    }
+
+    #[test]
+    fn damaged_records_are_named_and_left_behind_and_all_others_are_kept() {
+        let (dir, store) = fresh();
+        fill(&store);
+        let trees = &store.trees;
+        trees.users.tree().insert(UserId(2).to_key(), b"{").unwrap(); // bob's record
+        trees.user_names.remove("ana").unwrap(); // ana's entry in the index
+        trees.serials.insert("s9", &DeviceId(1)).unwrap(); // a serial of another device
+        trees.cursors.insert(&Reader::Device(DeviceId(1)), &MessageId(u64::MAX)).unwrap();
+        trees.pieces.remove(&(MessageId(2), 1)).unwrap(); // of the long message
+        let found = store.check().unwrap();
+        let mut tree_names: Vec<_> = found.findings.iter().map(|finding| finding.tree).collect();
+        tree_names.dedup();
+        assert_eq!(tree_names, ["users", "user_names", "serials", "mailbox", "cursors"], "{:?}", found.findings);
+        store.close().unwrap();
+        drop(store);
+        let path = dir.path().join("store");
+        let wrong = check(&path).unwrap().wrong;
+        let repaired = repair(&path).unwrap();
+        assert_eq!(repaired.wrong, wrong);
+        assert_eq!(check(&path).unwrap().findings, []);
+        let place = repaired.quarantine.unwrap();
+        let list = fs::read_to_string(place.join("left-behind.jsonl")).unwrap();
+        assert_eq!(list.lines().count(), 3, "bob, the cursor, the long message: {list}");
+        assert!(list.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["value"].is_string()));
+        assert!(place.join("store/db").exists());
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.user_by_name("ana").unwrap().map(|user| user.id), Some(UserId(1)), "found by name again");
+        assert_eq!(store.user(UserId(2)).unwrap(), None);
+        assert_eq!(store.device_by_serial("s9").unwrap(), None);
+        assert_eq!(store.device_by_serial("s1").unwrap().map(|device| device.id), Some(DeviceId(1)));
+        assert!(store.token_by_id(TokenId(1)).unwrap().is_some());
+        assert!(store.log().get(MessageId(1)).unwrap().is_some() && store.log().get(MessageId(2)).unwrap().is_none());
+        assert_eq!(user(&store, "eva"), UserId(3), "no id is given twice");
+    }
+}
