@@ -12,12 +12,13 @@ use tokio_util::task::TaskTracker;
 use crate::admission::Admission;
 use crate::auth::Auth;
 use crate::auth::pairings::Pairings;
+use crate::change::Changes;
 use crate::config::Config;
 use crate::data_dir::{self, DataDirError};
 use crate::handlers::{Handlers, HandlersError};
 use crate::health::{Health, Prober};
 use crate::hub::Hub;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{self, Mailbox};
 use crate::store::{Store, StoreError, compact};
 use crate::telemetry::metrics::Metrics;
 
@@ -25,8 +26,10 @@ use crate::telemetry::metrics::Metrics;
 pub struct App {
     /// Counters and measurements.
     pub metrics: Arc<Metrics>,
-    /// The durable state.
+    /// The durable state, for reading.
     pub store: Store,
+    /// The way to change it.
+    pub changes: Changes,
     /// Authentication.
     pub auth: Auth,
     /// Devices waiting to be paired.
@@ -109,11 +112,13 @@ impl App {
     pub fn new(config: Config, store: Store) -> Result<Arc<Self>, HandlersError> {
         let hub = Hub::new(config.limits.group_buffer, config.group_bytes());
         let metrics = Metrics::new(store.commits().clone());
+        let changes = Changes::open(store.clone(), mailbox::settings(&config), metrics.clone())?;
         Ok(Arc::new(Self {
-            prober: Prober::new(store.clone(), hub.clone()),
-            mailbox: Mailbox::open(store.clone(), hub.clone(), &config, metrics.clone())?,
-            handlers: ArcSwap::from_pointee(Handlers::new(&config, store.clone(), &metrics)?),
-            auth: Auth::new(store.clone(), &config.limits, config.storage.max_concurrent_hashes()).map_err(StoreError::from)?,
+            prober: Prober::new(store.clone(), changes.clone(), hub.clone()),
+            mailbox: Mailbox::new(store.clone(), changes.clone(), hub.clone(), &config, metrics.clone()),
+            handlers: ArcSwap::from_pointee(Handlers::new(&config, store.clone(), changes.clone(), &metrics)?),
+            auth: Auth::new(store.clone(), changes.clone(), &config.limits, config.storage.max_concurrent_hashes())
+                .map_err(StoreError::from)?,
             pairings: Pairings::default(),
             admission: Admission::new(&config, metrics.clone()),
             hub,
@@ -122,6 +127,7 @@ impl App {
             stopping: CancellationToken::new(),
             started: Instant::now(),
             address: OnceLock::new(),
+            changes,
             store,
             config: ArcSwap::from_pointee(config),
         }))

@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::change::{Changes, Probe};
 use crate::hub::Hub;
 use crate::store::Store;
 
@@ -76,14 +77,15 @@ struct ProbeState {
 /// Runs the health checks.
 pub struct Prober {
     store: Store,
+    changes: Changes,
     hub: Arc<Hub>,
     state: Mutex<ProbeState>,
 }
 
 impl Prober {
     /// Creates a prober of `store` and `hub`.
-    pub fn new(store: Store, hub: Arc<Hub>) -> Self {
-        Self { store, hub, state: Mutex::default() }
+    pub fn new(store: Store, changes: Changes, hub: Arc<Hub>) -> Self {
+        Self { store, changes, hub, state: Mutex::default() }
     }
 
     /// Runs the checks, or returns results that are at most a second old. `running` and `disk_space` are known to the caller.
@@ -111,8 +113,8 @@ impl Prober {
             return true;
         }
         // On a nearly full disk the check writes nothing: the store does not survive using the last byte.
-        let store = self.store.clone();
-        finish_or_start(pending, async move { store.prove(disk_space).await.is_ok() }).await
+        let changes = self.changes.clone();
+        finish_or_start(pending, async move { changes.run(Probe { write: disk_space }).await.is_ok() }).await
     }
 }
 
@@ -129,10 +131,15 @@ async fn finish_or_start(pending: &mut PendingCheck, check: impl Future<Output =
 mod tests {
     use super::*;
 
+    fn changes(store: Store) -> Changes {
+        let settings = crate::mailbox::settings(&crate::config::Config::default());
+        Changes::open(store, settings, crate::telemetry::metrics::Metrics::new(Arc::default())).unwrap()
+    }
+
     fn prober() -> (tempfile::TempDir, Prober) {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("store")).unwrap();
-        (dir, Prober::new(store, Hub::new(8, 1 << 20)))
+        (dir, Prober::new(store.clone(), changes(store), Hub::new(8, 1 << 20)))
     }
 
     #[tokio::test]
@@ -171,7 +178,7 @@ mod tests {
     #[tokio::test]
     async fn repeated_checks_with_a_recent_commit_write_nothing() {
         let (_dir, prober) = prober();
-        prober.store.prove(true).await.unwrap();
+        prober.changes.run(Probe { write: true }).await.unwrap();
         let before = prober.store.pulse().committed;
         for _ in 0..100 {
             prober.state.lock().await.last = None;
@@ -195,11 +202,11 @@ mod tests {
     #[tokio::test]
     async fn commit_check_fails_when_the_store_is_closed() {
         let (_dir, prober) = prober();
-        prober.store.prove(true).await.unwrap();
+        prober.changes.run(Probe { write: true }).await.unwrap();
         assert!(prober.store.pulse().committed.elapsed() < RECENT_COMMIT);
         prober.store.close().unwrap();
         let mut pending = None;
-        let store = prober.store.clone();
-        assert!(!finish_or_start(&mut pending, async move { store.prove(true).await.is_ok() }).await);
+        let changes = prober.changes.clone();
+        assert!(!finish_or_start(&mut pending, async move { changes.run(Probe { write: true }).await.is_ok() }).await);
     }
 }

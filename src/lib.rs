@@ -22,6 +22,7 @@
 //! | `log` | the log: text, JSON, systemd's journal |
 //! | `data_dir` | the directory that holds everything |
 //! | `store` | durable state; backup, restore, check, compact, migrate |
+//! | `change` | every change of durable state, as a value; the index of the mailboxes |
 //! | `hub` | groups and presence |
 //! | `mailbox` | queued messages: append, commit, announce, read, acknowledge, expire |
 //! | `net` | listening sockets, TLS, client addresses, the redirect to HTTPS |
@@ -48,6 +49,7 @@ mod admission;
 mod api;
 mod app;
 mod auth;
+mod change;
 mod cli;
 mod config;
 mod control;

@@ -1,10 +1,11 @@
 //! Devices: create, claim, change, hand over, delete.
 
 use super::policy::Action;
-use super::revocation::{Touched, react};
+use super::revocation::react;
 use super::{Accounts, AccountsError, By, FieldError};
 use crate::auth::pairings::{DeviceInfo, PairingError};
-use crate::core::ids::{DeviceId, Recipient, UserId};
+use crate::change::{ChangeDevice, CreateDevice, DeleteDevice, SetPrimary, UnbindDevice};
+use crate::core::ids::{DeviceId, UserId};
 use crate::core::text::check_text;
 use crate::store::{Device, DeviceChange, NewDevice, StoreError};
 use crate::telemetry::audit::AuditEvent;
@@ -51,7 +52,7 @@ impl Accounts<'_> {
     pub async fn create_device(&self, by: &By<'_>, new: NewDevice, named: Option<UserId>) -> Result<BoundDevice, AccountsError> {
         check_info(Some(&new.name), new.serial.as_deref(), new.model.as_deref())?;
         let user = self.acting_for(by, named)?;
-        let device = self.app.store.create_device(new, user, self.app.config().limits.devices_per_user).await?;
+        let device = self.store_device(new, user).await?;
         Ok(BoundDevice { device, user })
     }
 
@@ -78,17 +79,14 @@ impl Accounts<'_> {
             return Err(FieldError::NotBound.into());
         }
         let before = store.device_users(id)?;
-        let device = store.change_device(id, DeviceChange { name, serial, model, users }).await?;
-        let after = store.device_users(id)?;
-        if before != after {
+        let change = DeviceChange { name, serial, model, users };
+        let (device, touched) = self.app.changes.run(ChangeDevice { id, change }).await?;
+        if before != store.device_users(id)? {
             by.audit(AuditEvent::DeviceBound(id));
         }
-        let handed_over = !before.iter().any(|user| after.contains(user));
-        let lost = before.into_iter().filter(|user| !after.contains(user)).map(|user| (user, id)).collect();
-        let removed = if handed_over { vec![Recipient::Device(id)] } else { Vec::new() };
-        react(self.app, &Touched { devices_taken: lost, removed, ..Touched::default() }).await?;
+        react(self.app, &touched)?;
         if let Some(primary) = primary {
-            store.set_primary(caller, id, primary).await?;
+            self.app.changes.run(SetPrimary { user: caller, device: id, primary }).await?;
         }
         Ok(device)
     }
@@ -114,18 +112,13 @@ impl Accounts<'_> {
         let device = self.device(by, Action::ManageDevice, id)?;
         let (store, caller) = (&self.app.store, by.caller()?.user.id);
         let assigns = by.requester().to_device(store, id)?;
-        let leaving = if self.permit(by, Action::AssignDevice, assigns, "device").is_ok() {
-            let users = store.device_users(id)?;
-            store.delete_device(id).await?;
-            users
+        let touched = if self.permit(by, Action::AssignDevice, assigns, "device").is_ok() {
+            self.app.changes.run(DeleteDevice { id }).await?
         } else {
-            store.unbind_device(caller, id).await?;
-            vec![caller]
+            self.app.changes.run(UnbindDevice { user: caller, device: id }).await?
         };
         by.audit(AuditEvent::DeviceDeleted(device.id));
-        let removed = if store.device(id)?.is_none() { vec![Recipient::Device(id)] } else { Vec::new() };
-        let devices_taken = leaving.into_iter().map(|user| (user, id)).collect();
-        Ok(react(self.app, &Touched { devices_taken, removed, ..Touched::default() }).await?)
+        Ok(react(self.app, &touched)?)
     }
 
     /// Makes a device the primary one of the caller, or of the user `named`. Takes effect at the next connection.
@@ -135,7 +128,7 @@ impl Accounts<'_> {
     pub async fn set_primary(&self, by: &By<'_>, id: DeviceId, named: Option<UserId>) -> Result<BoundDevice, AccountsError> {
         let device = self.device(by, Action::ManageDevice, id)?;
         let user = self.acting_for(by, named)?;
-        self.app.store.set_primary(user, id, true).await?;
+        self.app.changes.run(SetPrimary { user, device: id, primary: true }).await?;
         Ok(BoundDevice { device, user })
     }
 
@@ -176,18 +169,23 @@ impl Accounts<'_> {
         };
         match known {
             Some(known) if store.owns(user, known.id)? => {
-                let what = DeviceChange { name, model: info.model.clone().map(Some), ..DeviceChange::default() };
-                let device = store.change_device(known.id, what).await?;
+                let change = DeviceChange { name, model: info.model.clone().map(Some), ..DeviceChange::default() };
+                let (device, _) = self.app.changes.run(ChangeDevice { id: known.id, change }).await?;
                 if primary {
-                    store.set_primary(user, device.id, true).await?;
+                    self.app.changes.run(SetPrimary { user, device: device.id, primary }).await?;
                 }
                 Ok(device)
             }
             _ => {
                 let name = name.or_else(|| info.name.clone()).unwrap_or_else(|| "device".into());
                 let new = NewDevice { name, serial: info.serial.clone(), model: info.model.clone(), primary };
-                Ok(store.create_device(new, user, self.app.config().limits.devices_per_user).await?)
+                self.store_device(new, user).await
             }
         }
+    }
+
+    async fn store_device(&self, new: NewDevice, user: UserId) -> Result<Device, AccountsError> {
+        let limit = self.app.config().limits.devices_per_user;
+        Ok(self.app.changes.run(CreateDevice { new, user, limit }).await?)
     }
 }

@@ -1,9 +1,8 @@
-//! Accounts, devices and their credentials as services: each change is one call that checks the [`policy`], commits, writes the
-//! audit trail, closes the connections that lost their right, and removes the mailboxes of what is gone.
+//! Accounts, devices and their credentials as services: each change is one call that checks the [`policy`], commits one
+//! operation, writes the audit trail, and closes the connections that lost their right.
 //!
 //! # Invariants
-//! - Nothing else writes users, devices or tokens to the store, and nothing but [`revocation::react`] ends connections or removes
-//!   mailboxes because of such a write.
+//! - Nothing else changes users, devices or tokens, and nothing but [`revocation::react`] ends connections because of such a change.
 //! - Rights are checked twice: by the policy before the call, and as an [`Authority`] inside the write, since they may have been
 //!   revoked while the request waited for a password hash, a body, or its turn.
 

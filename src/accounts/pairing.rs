@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use super::devices::check_info;
-use super::revocation::{Touched, react};
+use super::revocation::react;
 use super::{Accounts, AccountsError, By};
 use crate::auth::Secret;
 use crate::auth::pairings::{DeviceAuthorization, DeviceInfo, PairingError, Poll};
+use crate::change::RevokeDeviceTokens;
 use crate::core::ids::{DeviceId, UserId};
 use crate::store::{Authority, Device, NewToken, StoreError, TokenKind};
 use crate::telemetry::audit::AuditEvent;
@@ -76,9 +77,7 @@ impl Accounts<'_> {
     async fn issue_paired(&self, by: &By<'_>, user: UserId, device: DeviceId) -> Result<(Secret, Device), AccountsError> {
         let store = &self.app.store;
         let record = store.device(device)?.ok_or(StoreError::Missing("device"))?;
-        if store.revoke_device_tokens(user, device).await? > 0 {
-            react(self.app, &Touched::user(user)).await?;
-        }
+        react(self.app, &self.app.changes.run(RevokeDeviceTokens { user, device }).await?)?;
         let new = |hash| NewToken {
             device_id: Some(device),
             kind: TokenKind::Device,

@@ -1,49 +1,28 @@
-//! Reactions to committed changes of rights: the only code that ends connections and removes mailboxes because of one.
+//! Reactions to committed changes of rights: the only code that ends connections because of one.
 
 use std::collections::HashSet;
 
 use crate::app::App;
 use crate::auth;
-use crate::core::ids::{DeviceId, Recipient, TokenId, UserId};
+use crate::change::Touched;
+use crate::core::ids::{DeviceId, TokenId, UserId};
 use crate::core::time::Timestamp;
 use crate::store::StoreError;
 use crate::wire::CloseCode;
 
-/// The effects of a committed change that others must react to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Touched {
-    /// Users whose account or tokens have changed.
-    pub users: Vec<UserId>,
-    /// Devices that are no longer bound to these users.
-    pub devices_taken: Vec<(UserId, DeviceId)>,
-    /// Recipients that no longer exist, or whose queued messages are not for their new owners.
-    pub removed: Vec<Recipient>,
-}
-
-impl Touched {
-    /// The effects of a change of one user's account or tokens.
-    pub fn user(id: UserId) -> Self {
-        Self { users: vec![id], ..Self::default() }
-    }
-}
-
-/// Closes the connections that lost their right through a committed change, and removes the mailboxes of what is gone.
-/// Connections first: nobody receives what is no longer for them. Does all of it, whatever fails.
+/// Closes the connections that lost their right through a committed change. Does all of it, whatever fails.
 ///
 /// # Errors
 /// The first failure of the store.
-pub async fn react(app: &App, touched: &Touched) -> Result<(), StoreError> {
+pub fn react(app: &App, touched: &Touched) -> Result<(), StoreError> {
     let mut outcome = Ok(());
-    let users: HashSet<UserId> =
-        touched.users.iter().copied().chain(touched.devices_taken.iter().map(|&(user, _)| user)).collect();
+    let taken_from = touched.devices_taken.iter().map(|&(user, _)| user);
+    let users: HashSet<UserId> = touched.users.iter().copied().chain(taken_from).collect();
     for user in users {
         outcome = outcome.and(close_unauthorized(app, user));
     }
     for &(user, device) in &touched.devices_taken {
         close_device(app, user, device);
-    }
-    for &recipient in &touched.removed {
-        outcome = outcome.and(app.mailbox.remove(recipient).await);
     }
     outcome
 }

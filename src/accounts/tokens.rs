@@ -1,9 +1,10 @@
 //! Tokens: issue and revoke.
 
 use super::policy::{Action, Relation};
-use super::revocation::{Touched, react};
+use super::revocation::react;
 use super::{Accounts, AccountsError, By, FieldError};
 use crate::auth::{AuthError, Caller, Secret};
+use crate::change::{CreateToken, DeleteToken};
 use crate::core::ids::{DeviceId, TokenId, UserId};
 use crate::core::text::is_plain;
 use crate::core::time::Timestamp;
@@ -118,7 +119,7 @@ impl Accounts<'_> {
     pub(super) async fn issue(&self, new: impl FnOnce(TokenHash) -> NewToken) -> Result<Issued, AuthError> {
         let limit = self.app.config().limits.tokens_per_user;
         let secret = Secret::token().ok_or(AuthError::NoRandom)?;
-        let (token, retired) = self.app.store.create_token(new(secret.hash()), limit).await?;
+        let (token, retired) = self.app.changes.run(CreateToken { new: new(secret.hash()), limit }).await?;
         Ok(Issued { secret, token, retired })
     }
 
@@ -148,8 +149,8 @@ impl Accounts<'_> {
     }
 
     async fn revoke(&self, by: &By<'_>, owner: UserId, id: TokenId, event: AuditEvent<'_>) -> Result<(), AccountsError> {
-        self.app.store.delete_token(owner, id).await?;
+        let touched = self.app.changes.run(DeleteToken { user: owner, id }).await?;
         by.audit(event);
-        Ok(react(self.app, &Touched::user(owner)).await?)
+        Ok(react(self.app, &touched)?)
     }
 }

@@ -3,12 +3,13 @@
 use std::time::Instant;
 
 use super::policy::{Action, Relation};
-use super::revocation::{Touched, react};
+use super::revocation::react;
 use super::{Accounts, AccountsError, By, FieldError, Issued};
 use crate::auth::cookies::BROWSER_SECONDS;
 use crate::auth::{AuthError, Caller};
+use crate::change::{ChangeUser, CreateUser, DeleteUser, Touched};
 use crate::config::Registration;
-use crate::core::ids::{DeviceId, Recipient, UserId};
+use crate::core::ids::UserId;
 use crate::core::text::is_plain;
 use crate::core::time::Timestamp;
 use crate::store::{Authority, NewToken, NewUser, Role, StoreError, User, UserChange};
@@ -83,7 +84,7 @@ impl Accounts<'_> {
         }
         by.audit_for(AuditEvent::LoggedIn(issued.token.id), Some(user.id));
         if issued.retired.is_some() {
-            react(self.app, &Touched::user(user.id)).await?;
+            react(self.app, &Touched::user(user.id))?;
         }
         Ok((user, issued))
     }
@@ -173,7 +174,7 @@ impl Accounts<'_> {
         }
         let password_hash = self.app.auth.hash_password(password).await?;
         let new = NewUser { username: username.into(), role, password_hash };
-        Ok(self.app.store.create_user(new, because).await?)
+        Ok(self.app.changes.run(CreateUser { new, authority: because }).await?)
     }
 
     /// Changes role, password or state of an account, also for its live connections.
@@ -189,10 +190,10 @@ impl Accounts<'_> {
             None => None,
         };
         let change = UserChange { disabled, role, password_hash };
-        let user = self.app.store.change_user(id, change, by.admin_authority()?).await?;
+        let (user, touched) = self.app.changes.run(ChangeUser { id, change, authority: by.admin_authority()? }).await?;
         let role = role.map(|_| user.role.name());
         by.audit(AuditEvent::UserChanged(id, UserChanges { role, disabled, password: new_password }));
-        react(self.app, &Touched::user(id)).await?;
+        react(self.app, &touched)?;
         Ok(user)
     }
 
@@ -203,17 +204,9 @@ impl Accounts<'_> {
     /// [`AccountsError`]: denied, no such user, the last administrator, the store.
     pub async fn delete_user(&self, by: &By<'_>, id: UserId) -> Result<(), AccountsError> {
         self.permit(by, Action::ManageAccounts, by.requester().to_user(id), "user")?;
-        let store = &self.app.store;
-        let devices = store.devices(Some(id), DeviceId(0), usize::MAX)?.items;
-        store.delete_user(id).await?;
+        let touched = self.app.changes.run(DeleteUser { id }).await?;
         by.audit(AuditEvent::UserDeleted(id));
-        let mut touched = Touched { removed: vec![Recipient::User(id)], ..Touched::user(id) };
-        for device in devices {
-            if store.device(device.id)?.is_none() {
-                touched.removed.push(Recipient::Device(device.id));
-            }
-        }
-        Ok(react(self.app, &touched).await?)
+        Ok(react(self.app, &touched)?)
     }
 
     /// Changes the caller's password: revokes every token that came from a log-in, this one included, and issues a new one. Tokens
@@ -242,13 +235,14 @@ impl Accounts<'_> {
         }
         let change = UserChange { password_hash: Some(auth.hash_password(new).await?), ..UserChange::default() };
         // The password that was shown must still be the stored one when the new one is written.
-        let shown = Authority::Password(user.password_hash.clone());
-        let user = self.app.store.change_user(user.id, change, shown).await.map_err(|error| match error {
+        let authority = Authority::Password(user.password_hash.clone());
+        let changed = self.app.changes.run(ChangeUser { id: user.id, change, authority }).await;
+        let (user, touched) = changed.map_err(|error| match error {
             StoreError::Missing(_) | StoreError::Revoked => AuthError::WrongPassword.into(),
             other => AccountsError::from(other),
         })?;
         by.audit(AuditEvent::PasswordChanged);
-        react(self.app, &Touched::user(user.id)).await?;
+        react(self.app, &touched)?;
         let issued = self.issue_log_in(&user, kind).await?;
         Ok((user, issued))
     }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::change::Observe;
 use crate::core::text::check_text;
 use crate::core::time::Timestamp;
 use crate::handlers::canonical_city;
@@ -54,7 +55,7 @@ pub async fn observe(call: Call, body: Result<ObserveRequest, ApiError>) -> Resu
     }
     let whole = degrees.round() as i64; // -0.4 is 0, not -0
     let observation = Observation { temp: whole.to_string(), text, icon, at };
-    call.app.store.observe(canonical_city(city), observation).await?;
+    call.app.changes.run(Observe { city: canonical_city(city), observation }).await?;
     Ok(Reply::done("observed"))
 }
 

@@ -18,6 +18,7 @@ mod tickets;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::change::{Changes, Seen};
 use crate::config::Limits;
 use crate::core::ids::{DeviceId, MessageId, TokenId, UserId};
 use crate::core::time::Timestamp;
@@ -151,6 +152,7 @@ pub enum AuthError {
 /// The authentication service.
 pub struct Auth {
     store: Store,
+    changes: Changes,
     passwords: password::Passwords,
     throttle: throttle::LoginThrottle,
     tickets: tickets::Tickets,
@@ -162,9 +164,10 @@ impl Auth {
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub fn new(store: Store, limits: &Limits, hashers: usize) -> std::io::Result<Self> {
+    pub fn new(store: Store, changes: Changes, limits: &Limits, hashers: usize) -> std::io::Result<Self> {
         Ok(Self {
             store,
+            changes,
             passwords: password::Passwords::start(hashers)?,
             throttle: throttle::LoginThrottle::new(limits.logins_per_minute),
             tickets: tickets::Tickets::default(),
@@ -286,6 +289,6 @@ impl Auth {
         if tokens.is_empty() && devices.is_empty() {
             return Ok(());
         }
-        Ok(self.store.note_seen(tokens, devices).await?)
+        Ok(self.changes.run(Seen { tokens, devices }).await?)
     }
 }

@@ -84,7 +84,8 @@ impl UserId {
 }
 
 /// The recipient of a message: a mailbox on disk, and a group of connections in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Recipient {
     /// Every connection of a user.
     User(UserId),

@@ -14,6 +14,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Timestamp(jiff::Timestamp);
 
 impl Timestamp {
+    /// 1970-01-01 00:00:00 UTC.
+    #[cfg(test)]
+    pub const EPOCH: Self = Self(jiff::Timestamp::UNIX_EPOCH);
+
     /// Returns the current time of the system clock, which can be set back: never use it to order events.
     pub fn now() -> Self {
         let now = jiff::Timestamp::now();

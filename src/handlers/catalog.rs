@@ -6,6 +6,7 @@ use parking_lot::RwLock;
 
 use tokio::sync::Mutex;
 
+use crate::change::{Changes, SetCatalog};
 use crate::store::{Catalog, CatalogEntry, Result, Store, fold_name};
 use crate::wire::{ErrorCode, Event};
 
@@ -35,6 +36,7 @@ impl From<Vec<CatalogEntry>> for Entries {
 /// The catalogs of songs and dances, cached in memory.
 pub struct Catalogs {
     store: Store,
+    changes: Changes,
     songs: RwLock<Entries>,
     dances: RwLock<Entries>,
     /// Held during a change, so that the cache and the store change in the same order.
@@ -46,9 +48,15 @@ impl Catalogs {
     ///
     /// # Errors
     /// A failure of the store.
-    pub(super) fn open(store: Store) -> Result<Self> {
+    pub(super) fn open(store: Store, changes: Changes) -> Result<Self> {
         let (songs, dances) = (store.catalog(Catalog::Songs)?, store.catalog(Catalog::Dances)?);
-        Ok(Self { store, songs: RwLock::new(songs.into()), dances: RwLock::new(dances.into()), changing: Mutex::default() })
+        Ok(Self {
+            store,
+            changes,
+            songs: RwLock::new(songs.into()),
+            dances: RwLock::new(dances.into()),
+            changing: Mutex::default(),
+        })
     }
 
     fn entries(&self, which: Catalog) -> &RwLock<Entries> {
@@ -69,7 +77,7 @@ impl Catalogs {
     /// A failure of the store.
     pub async fn set(&self, which: Catalog, entries: Vec<CatalogEntry>) -> Result<()> {
         let _changing = self.changing.lock().await;
-        self.store.set_catalog(which, entries).await?;
+        self.changes.run(SetCatalog { catalog: which, entries }).await?;
         let stored = self.store.catalog(which)?;
         *self.entries(which).write() = stored.into();
         Ok(())

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
+use crate::change::Changes;
 use crate::config::Config;
 use crate::core::ids::{DeviceId, UserId};
 use crate::core::time::Timestamp;
@@ -68,14 +69,14 @@ impl Handlers {
     ///
     /// # Errors
     /// [`HandlersError`].
-    pub fn new(config: &Config, store: Store, metrics: &Arc<Metrics>) -> Result<Self, HandlersError> {
+    pub fn new(config: &Config, store: Store, changes: Changes, metrics: &Arc<Metrics>) -> Result<Self, HandlersError> {
         let client = client(config)?;
         Ok(Self {
             chat: Arc::new(chat::Chat::new(&config.chat, client.clone(), metrics.clone())),
             weather: Arc::new(weather::Sources::new(&config.weather, store.clone(), client.as_ref(), metrics)),
             custom: Arc::new(custom::CustomHandlers::new(&config.handler, client, metrics)),
             custom_types: custom_types(config),
-            catalog: Arc::new(Catalogs::open(store.clone())?),
+            catalog: Arc::new(Catalogs::open(store.clone(), changes)?),
             store,
             metrics: metrics.clone(),
         })

@@ -17,12 +17,12 @@ impl DiskSpace {
     /// Watches the file system that holds `path`.
     pub(super) fn new(path: &Path, floor: u64) -> Self {
         let this = Self { path: path.into(), floor, low: AtomicBool::new(false) };
-        this.look();
+        this.check();
         this
     }
 
     /// Looks again.
-    pub(super) fn look(&self) {
+    pub(super) fn check(&self) {
         if self.floor == 0 {
             return;
         }
@@ -58,7 +58,7 @@ mod tests {
         let space = DiskSpace::new(gone.path(), 1);
         assert!(space.ok());
         drop(gone);
-        space.look();
+        space.check();
         assert!(!space.ok(), "what is gone has no room");
     }
 }

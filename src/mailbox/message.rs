@@ -1,92 +1,65 @@
-//! What goes into the mailbox, and what comes back.
+//! Messages as they are handed to the mailbox, and receipts.
 
-use std::sync::Arc;
-
-use sha2::{Digest, Sha256};
-
-use super::watch::OutcomeSender;
+use crate::change::{IdempotencyKey, OutcomeSender};
 use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
-use crate::hub::Announcement;
 use crate::store::Head;
 use crate::wire::JsonObject;
 
-/// A message to be queued.
+/// A message to queue.
 #[derive(Debug)]
 pub struct Outgoing {
-    /// For whom.
+    /// The recipient.
     pub recipient: Recipient,
-    /// From whom.
+    /// The sender.
     pub sender: UserId,
-    /// The JSON object that is pushed; its id is added when it has one.
+    /// The object that is delivered; the id is added to it.
     pub object: JsonObject,
-    /// Seconds of life; the configured number where none is given.
+    /// The time to live in seconds; the configured number where it is `None`.
     pub ttl: Option<u64>,
-    /// The sender's mark, so that a repeated request is sent once.
+    /// The sender's key, so that a repeated request is sent once.
     pub key: Option<IdempotencyKey>,
-    /// Who is to be told what becomes of it.
-    pub teller: Option<OutcomeSender>,
+    /// A watcher of the message's outcome.
+    pub watcher: Option<OutcomeSender>,
 }
 
 impl Outgoing {
     /// `object` from `sender` to `recipient`, with the configured time to live.
     pub fn new(recipient: Recipient, sender: UserId, object: JsonObject) -> Self {
-        Self { recipient, sender, object, ttl: None, key: None, teller: None }
+        Self { recipient, sender, object, ttl: None, key: None, watcher: None }
     }
 }
 
-/// An idempotency key: of one sender, for one request.
-#[derive(Debug, Clone, Copy)]
-pub struct IdempotencyKey {
-    pub(super) key: [u8; 32],
-    pub(super) digest: u64,
-}
-
-impl IdempotencyKey {
-    /// The key `key` of `sender` on a request that is `request` in every byte that matters.
-    pub fn new(sender: UserId, key: &str, request: &[u8]) -> Self {
-        let mut hasher = Sha256::new();
-        hasher.update(sender.to_key());
-        hasher.update(key.as_bytes());
-        let digest: [u8; 32] = Sha256::digest(request).into();
-        let mut short = [0; 8];
-        short.copy_from_slice(&digest[..8]);
-        Self { key: hasher.finalize().into(), digest: u64::from_be_bytes(short) }
-    }
-}
-
-/// A message that was taken.
+/// A message that was accepted.
 #[derive(Debug)]
 pub struct Accepted {
     /// Its id.
     pub id: MessageId,
-    /// To how many connections it was announced; 0 for a repeated request.
+    /// The number of connections that it was announced to; 0 for a repeated request.
     pub recipients: usize,
-    /// Whether the same request had been taken before.
+    /// Set when the same request had been accepted before.
     pub repeated: bool,
-    /// To be announced once it is durable.
-    pub(super) announcement: Option<Arc<Announcement>>,
 }
 
-/// A message's receipt.
+/// The receipt of a message.
 #[derive(Debug)]
 pub struct Receipt {
-    /// For whom.
+    /// The recipient.
     pub recipient: Recipient,
-    /// About it.
+    /// The message without its payload.
     pub head: Head,
-    /// Where it stands.
+    /// Its state.
     pub status: Status,
-    /// When its life ends or ended, as far as the clocks agree.
+    /// The end of its life, as far as the clocks agree.
     pub expires_at: Timestamp,
-    /// For a broadcast: how many users have received it.
+    /// For a broadcast: the number of users that have received it.
     pub received: Option<usize>,
 }
 
-/// Where a message stands.
+/// The state of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// It waits.
+    /// It is pending.
     Queued,
     /// It has been written to a connection.
     Sent(Timestamp),

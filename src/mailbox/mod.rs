@@ -1,62 +1,53 @@
-//! The mailbox: messages that wait until they have been received.
+//! The mailbox: messages are kept until they have been received.
 //!
 //! # The way of a message
-//! **append → commit → announce.** [`Mailbox::send`] has the store's writer thread give the message an id, put it into the log,
-//! and make it durable together with what else was waiting; only then is the sender answered and the message announced to the
-//! hub, in id order. The log is the truth; an announcement only saves a session the look.
+//! **append → commit → announce.** [`Mailbox::send`] appends the message to the log, as an operation on the store's writer thread,
+//! which makes it durable together with what else is queued there; only then is the sender answered and the message announced to
+//! the hub, in id order. The log is the truth; an announcement only saves a session the look at it.
 //!
 //! # Invariants
 //! - **Accepted means on disk.** `send` returns an id only after the batch that holds it has been synced.
-//! - **One order.** Ids rise, from one writer; none is given twice, not even when a crash takes back the message that bore it
-//!   (numbers are reserved on disk before they are given). What a session reads or hears is in id order.
-//! - **Nothing is seen before it is durable.** Readers look no further than the newest committed id.
-//! - **The cursor moves only over what was received.** Everything up to it, in that mailbox, has been written in order to one
+//! - **One order.** Ids rise, from one writer; none is given twice. Sessions read and receive in id order.
+//! - **Nothing is visible before it is durable.** Readers look no further than the newest committed id.
+//! - **The cursor moves only over received messages.** Everything up to it, in that mailbox, has been written in order to one
 //!   connection and acknowledged by it.
-//! - **Bounded.** A mailbox that is full refuses; nothing is dropped.
+//! - **Bounded.** A full mailbox refuses; nothing is dropped.
 //!
-//! `message` is what goes in and comes out; `jobs` is what runs on the writer thread; `state` holds sizes, cursors and what is
-//! due in memory, rebuilt by one scan at the start; `clock` counts lives; `feed` is one session's place in the log; `watch` tells
-//! who wants to know what became of a message.
+//! What changes durable state is in [`change`](crate::change); here is the service on top of it. `message` holds what goes in and
+//! comes out, `reader` is one session's place in the log, `disk` watches the free space.
 
-mod clock;
 mod disk;
-mod jobs;
 mod message;
 #[cfg(test)]
 mod model;
 mod reader;
-mod state;
-mod watch;
 
-use parking_lot::{Mutex, MutexGuard};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
+use crate::change::{Acknowledge, Append, AppendError, Appended, Changes, Clear, DeliveryState, Expire, Settings, Tick};
 use crate::config::Config;
-use crate::core::ids::{MessageId, Recipient, UserId};
+use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
-use crate::hub::Hub;
-use crate::store::{Log, Reader, Severity, Store, StoreError, Stored, User};
+use crate::hub::{Announcement, Hub};
+use crate::store::{Reader, Store, StoreError, Stored, User};
 use crate::telemetry::metrics::{Metrics, Refused};
-use clock::ServiceClock;
 use disk::DiskSpace;
-use jobs::{RESERVED, append, apply, end_lives, forget_keys, free_broadcasts, take_acks};
-use state::{Stand, State};
-use watch::Watches;
 
-pub use message::{Accepted, IdempotencyKey, Outgoing, Receipt, Status};
+pub use crate::change::{IdempotencyKey, Outcome, OutcomeSender, Size};
+pub use message::{Accepted, Outgoing, Receipt, Status};
 pub use reader::{LogReader, Welcome};
-pub use state::Size;
-pub use watch::{Outcome, OutcomeSender};
 
-/// Why a message was not taken.
+/// The reason for which a message was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum MailboxError {
-    /// The recipient has as many waiting as it may.
+    /// The recipient has as many pending messages as it may.
     #[error("the mailbox is full")]
     Full,
-    /// The disk has too little room left to take anything safely.
+    /// The disk has too little free space to accept anything safely.
     #[error("the disk is nearly full")]
     DiskLow,
     /// The idempotency key was used for another request.
@@ -67,112 +58,81 @@ pub enum MailboxError {
     Store(#[from] StoreError),
 }
 
-impl Severity for MailboxError {
-    fn fatal(&self) -> bool {
-        matches!(self, Self::Store(error) if error.fatal())
+impl From<AppendError> for MailboxError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Full => Self::Full,
+            AppendError::KeyReused => Self::KeyReused,
+            AppendError::Store(error) => Self::Store(error),
+        }
     }
 }
 
-/// The parts that change on the writer thread.
-struct Books {
-    state: State,
-    next: u64,
-    reserved: u64,
-    /// Idempotency keys by the end of their time.
-    remembered: VecDeque<(u64, [u8; 32])>,
+/// Acknowledgements on their way to the writer thread: for each reader the highest id, and the id at which a user without a cursor
+/// begins.
+#[derive(Default)]
+struct PendingAcks {
+    acks: Mutex<HashMap<Reader, (MessageId, MessageId)>>,
+    /// Set while an operation that takes them is queued.
+    submitted: AtomicBool,
 }
 
-/// What the service and its jobs on the writer thread share.
-struct Shared {
-    books: Mutex<Books>,
-    clock: ServiceClock,
-    /// The newest id that is durable: readers look no further.
-    committed: AtomicU64,
-    /// Acknowledgements on their way to the writer thread: the highest for each reader.
-    acks: Mutex<HashMap<Reader, (MessageId, MessageId)>>,
-    acks_submitted: AtomicBool,
-    metrics: Arc<Metrics>,
-    watches: Watches,
-    /// Seconds that a message waits when its sender does not say.
-    ttl: AtomicU64,
+impl PendingAcks {
+    fn take(&self) -> Acknowledge {
+        // First the flag: an acknowledgement that comes from here on submits anew.
+        self.submitted.store(false, Ordering::Release);
+        let taken = std::mem::take(&mut *self.acks.lock());
+        let mut acks: Vec<_> = taken.into_iter().map(|(reader, (upto, joined))| (reader, upto, joined)).collect();
+        acks.sort_unstable();
+        Acknowledge { acks }
+    }
 }
 
 /// The mailbox service.
 pub struct Mailbox {
     store: Store,
+    changes: Changes,
     hub: Arc<Hub>,
-    shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
     disk: DiskSpace,
+    acks: Arc<PendingAcks>,
+    /// The newest durable id: readers look no further.
+    committed: Arc<AtomicU64>,
+    /// The time to live of messages whose sender names none, in seconds.
+    ttl: AtomicU64,
 }
 
-impl Shared {
-    fn books(&self) -> MutexGuard<'_, Books> {
-        self.books.lock()
-    }
+/// Returns the settings of operations that `config` asks for.
+pub fn settings(config: &Config) -> Settings {
+    Settings { mailbox: config.mailbox.clone(), history: config.history.clone() }
 }
 
 impl Mailbox {
-    /// Opens the mailboxes in `store`: one scan of the log. Blocks.
-    ///
-    /// # Errors
-    /// When the store fails, or holds a record that can't be read.
-    pub fn open(store: Store, hub: Arc<Hub>, config: &Config, metrics: Arc<Metrics>) -> Result<Self, StoreError> {
-        let log = store.log();
-        log.sweep_leftovers()?;
-        let clock = ServiceClock::open(log, Timestamp::now())?;
-        let now = clock.now();
-        let mut state = State::new(config.mailbox.clone(), config.history.clone());
-        // The newest message that ever was, as far as anything of it is left.
-        let mut newest = log.newest()?.max(log.newest_purged()?).0;
-        for cursor in log.cursors() {
-            let (reader, upto) = cursor?;
-            state.load_cursor(reader, upto);
-            newest = newest.max(upto.0);
-        }
-        for entry in log.heads() {
-            let (recipient, head) = entry?;
-            state.load(recipient, &head, now);
-        }
-        // What belongs to nobody any more: its owner was removed, and the process ended before its mailbox was.
-        let mut orphans = Vec::new();
-        for recipient in state.recipients() {
-            if !log.knows(recipient)? {
-                orphans.push(recipient);
-            }
-        }
-        let remembered: Result<BTreeMap<_, _>, StoreError> =
-            log.remembered().map(|r| r.map(|(k, e)| ((e.until, k), ()))).collect();
-        let remembered = remembered?.into_keys().collect();
-        let reserved = log.number(RESERVED)?.max(newest);
-        let committed = AtomicU64::new(newest);
-        let shared = Shared {
-            books: Mutex::new(Books { state, next: reserved + 1, reserved, remembered }),
-            clock,
-            committed,
-            acks: Mutex::default(),
-            acks_submitted: AtomicBool::new(false),
+    /// A service on top of `changes`, which are those of `store`.
+    pub fn new(store: Store, changes: Changes, hub: Arc<Hub>, config: &Config, metrics: Arc<Metrics>) -> Self {
+        let committed = changes.memory().newest.0;
+        Self {
+            store,
+            changes,
+            hub,
             metrics,
-            watches: Watches::default(),
+            disk: DiskSpace::new(&config.server.data_dir, config.storage.min_free_bytes),
+            acks: Arc::default(),
+            committed: Arc::new(AtomicU64::new(committed)),
             ttl: AtomicU64::new(config.mailbox.ttl),
-        };
-        for recipient in orphans {
-            let effects = shared.books().state.forget(recipient);
-            apply(&shared, log, &effects)?;
-            log.forget_recipient(recipient)?;
         }
-        let disk = DiskSpace::new(&config.server.data_dir, config.storage.min_free_bytes);
-        Ok(Self { store, hub, shared: Arc::new(shared), disk })
     }
 
-    /// Takes up other numbers. What is kept already is measured by them, too, and goes with the next sweep where it is too
-    /// much. What waits stays until the end of its life.
+    /// Applies other limits. History beyond them is removed by the next sweep; pending messages stay until they expire.
     pub fn reload(&self, config: &Config) {
-        self.shared.ttl.store(config.mailbox.ttl, Ordering::Relaxed);
-        let now = self.shared.clock.now();
-        self.shared.books().state.reload(config.mailbox.clone(), config.history.clone(), now);
+        self.ttl.store(config.mailbox.ttl, Ordering::Relaxed);
+        let settings = settings(config);
+        if !self.changes.defer(move || settings) {
+            tracing::warn!("mailbox limits not applied: the store accepts no writes; reload again");
+        }
     }
 
-    /// Whether the disk has room enough to take messages.
+    /// Returns whether the disk has space enough to accept messages.
     pub fn disk_ok(&self) -> bool {
         self.disk.ok()
     }
@@ -182,36 +142,39 @@ impl Mailbox {
     /// # Errors
     /// [`MailboxError`]; except for [`MailboxError::Store`], nothing has been stored then.
     pub async fn send(&self, message: Outgoing) -> Result<Accepted, MailboxError> {
-        // A look costs a microsecond, and a fast writer fills a small disk within the second between two sweeps.
-        self.disk.look();
+        // The check costs a microsecond, and a fast writer fills a small disk within the second between two sweeps.
+        self.disk.check();
         if !self.disk.ok() {
-            self.shared.metrics.refused.inc(Refused::DiskLow);
+            self.metrics.refused.inc(Refused::DiskLow);
             return Err(MailboxError::DiskLow);
         }
-        let (shared, hub) = (self.shared.clone(), self.hub.clone());
-        let announcer = self.shared.clone();
-        let sent = self.store.commit(
-            move |log| append(&shared, log, message),
-            move |accepted: &mut Accepted| {
-                if let Some(announcement) = accepted.announcement.take() {
-                    // Committed before it is announced: who hears of it can read it.
-                    announcer.committed.fetch_max(accepted.id.0, Ordering::AcqRel);
-                    accepted.recipients = hub.publish(announcement);
-                    announcer.metrics.mailbox.accepted.inc();
-                }
-            },
-        );
-        let outcome = sent.await;
+        let Outgoing { recipient, sender, object, ttl, key, watcher } = message;
+        let ttl = ttl.unwrap_or_else(|| self.ttl.load(Ordering::Relaxed));
+        let (hub, committed, metrics) = (self.hub.clone(), self.committed.clone(), self.metrics.clone());
+        let changes = self.changes.clone();
+        let announce = move |appended: &mut Appended| {
+            let Some(payload) = appended.payload.take() else { return };
+            if let Some(watcher) = watcher {
+                changes.outcomes().watch(recipient, appended.id, watcher); // before anyone can acknowledge it
+            }
+            // Committed before it is announced: a session that receives the announcement can read the message.
+            committed.fetch_max(appended.id.0, Ordering::AcqRel);
+            appended.recipients = hub.publish(Arc::new(Announcement::new(recipient, Some(appended.id), payload)));
+            metrics.mailbox.accepted.inc();
+        };
+        let operation = Append { recipient, sender, object, ttl, key };
+        let outcome = self.changes.run_then(operation, announce).await.map_err(MailboxError::from);
         if matches!(outcome, Err(MailboxError::Full)) {
-            self.shared.metrics.refused.inc(Refused::MailboxFull);
+            self.metrics.refused.inc(Refused::MailboxFull);
         }
-        outcome
+        let Appended { id, recipients, repeated, .. } = outcome?;
+        Ok(Accepted { id, recipients, repeated })
     }
 
-    /// Notes that a connection has received everything up to `upto` for each of `readers`; `joined` is where a user without a
-    /// cursor begins. Reaches the disk within a second or so: a crash before that makes messages come again.
+    /// Notes that a connection has received everything up to `upto` for each of `readers`; `joined` is the id at which a user
+    /// without a cursor begins. Reaches the disk within a second or so: after a crash before that, messages are delivered again.
     pub fn received(&self, readers: &[Reader], upto: MessageId, joined: MessageId) {
-        let mut acks = self.shared.acks.lock();
+        let mut acks = self.acks.acks.lock();
         for &reader in readers {
             let entry = acks.entry(reader).or_insert((upto, joined));
             entry.0 = entry.0.max(upto);
@@ -221,82 +184,78 @@ impl Mailbox {
     }
 
     fn submit_acks(&self) {
-        if self.shared.acks_submitted.swap(true, Ordering::AcqRel) {
+        if self.acks.submitted.swap(true, Ordering::AcqRel) {
             return;
         }
-        let shared = self.shared.clone();
-        if !self.store.commit_later(move |log| take_acks(&shared, log)) {
+        let acks = self.acks.clone();
+        if !self.changes.defer(move || acks.take()) {
             // The queue is full: the next acknowledgement or the next sweep tries again.
-            self.shared.acks_submitted.store(false, Ordering::Release);
+            self.acks.submitted.store(false, Ordering::Release);
         }
     }
 
     /// Notes that everything up to `upto` has been written to a connection.
     pub fn written(&self, readers: &[Reader], upto: MessageId) {
         let now = Timestamp::now();
-        let mut books = self.shared.books();
+        let mut memory = self.changes.memory();
         for reader in readers {
-            books.state.sent(reader.recipient(), upto, now);
+            memory.index.sent(reader.recipient(), upto, now);
         }
     }
 
-    /// Counts an acknowledgement that nobody had asked for.
+    /// Counts an acknowledgement of messages that were not in flight.
     pub fn strange_ack(&self) {
-        self.shared.metrics.mailbox.unmatched_acks.inc();
+        self.metrics.mailbox.unmatched_acks.inc();
     }
 
-    /// Ends lives, lets go of history, saves the clock. Call it every second; `thorough` every minute and at the end.
+    /// Expires messages, removes old history, saves the clock. Call it every second; `thorough` every minute and at the end.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn sweep(&self, thorough: bool) -> Result<(), StoreError> {
-        self.disk.look();
-        if !self.shared.acks.lock().is_empty() {
-            self.submit_acks();
-        }
-        let shared = self.shared.clone();
-        if !thorough {
-            // Only where something is due: an idle box must not touch its disk every second.
-            if shared.books().state.is_due(shared.clock.now()) {
-                self.store.commit_later(move |log| end_lives(&shared, log));
-            }
+        self.disk.check();
+        if thorough {
+            self.changes.run(self.acks.take()).await?;
+            self.changes.run(Tick {}).await?;
+            self.changes.outcomes().remove_closed();
             return Ok(());
         }
-        let change = move |log: Log<'_>| {
-            end_lives(&shared, log)?;
-            take_acks(&shared, log)?;
-            free_broadcasts(&shared, log)?;
-            forget_keys(&shared, log, shared.clock.now())?;
-            shared.clock.save(log)
-        };
-        self.store.commit(change, |()| ()).await?;
-        self.shared.watches.forget_closed();
+        if !self.acks.acks.lock().is_empty() {
+            self.submit_acks();
+        }
+        // Only where something is due: an idle box must not touch its disk every second.
+        if self.changes.memory().index.is_due(self.changes.clock().now()) {
+            self.changes.defer(|| Expire {});
+        }
         Ok(())
     }
 
-    /// The receipt of a message.
+    /// Returns the receipt of a message.
     ///
     /// # Errors
     /// When the store fails.
     pub fn receipt(&self, id: MessageId) -> Result<Option<Receipt>, StoreError> {
-        if id.0 > self.shared.committed.load(Ordering::Acquire) {
+        if id.0 > self.committed.load(Ordering::Acquire) {
             return Ok(None);
         }
         let log = self.store.log();
-        // The books first: what they call gone is gone, or marked as expired, in the log that is read after them.
+        // The index first: a message that it calls gone is gone, or marked as expired, in the log that is read after it.
         let Some(recipient) = log.recipient(id)? else { return Ok(None) };
-        let stand = self.shared.books().state.stand(recipient, id);
+        let state = self.changes.memory().index.delivery_state(recipient, id);
         let Some((_, Stored { head, .. })) = log.get(id)? else { return Ok(None) };
-        let received = if recipient == Recipient::All { Some(self.listeners_who_have(id)?) } else { None };
-        let status = match stand {
-            _ if head.expired => Status::Expired,
-            // Taken out of the books a moment ago, and not yet marked in the log: it was not received.
-            Stand::Gone => Status::Expired,
-            Stand::Queued => Status::Queued,
-            Stand::Sent(when) => Status::Sent(when),
-            Stand::Received => Status::Acked(log.received_at(recipient, id)?),
+        let (received, received_at) = match recipient {
+            Recipient::All => (Some(self.listeners_who_have(id)?), None),
+            _ => (None, log.received_at(recipient, id)?.map(|when| when.wall)),
         };
-        let (now, end) = (self.shared.clock.now(), head.expires);
+        let status = match state {
+            _ if head.expired => Status::Expired,
+            // Removed from the index a moment ago, and not yet marked in the log: it was not received.
+            DeliveryState::Gone => Status::Expired,
+            DeliveryState::Queued => Status::Queued,
+            DeliveryState::Sent(when) => Status::Sent(when),
+            DeliveryState::Received => Status::Acked(received_at),
+        };
+        let (now, end) = (self.changes.clock().now(), head.expires);
         let expires_at = match end.checked_sub(now) {
             Some(left) => Timestamp::now().plus_seconds(left),
             None => Timestamp::now().minus(std::time::Duration::from_secs(now - end)),
@@ -304,21 +263,22 @@ impl Mailbox {
         Ok(Some(Receipt { recipient, head, status, expires_at, received }))
     }
 
-    /// How many of the users that a broadcast was for have received it.
+    /// Returns the number of users that a broadcast was for and that have received it.
     fn listeners_who_have(&self, id: MessageId) -> Result<usize, StoreError> {
         let users: Vec<_> = self.store.log().listeners().collect::<Result<_, _>>()?;
-        let books = self.shared.books();
+        let memory = self.changes.memory();
         let has =
-            |&(user, joined): &(UserId, MessageId)| joined < id && books.state.cursor(Reader::Broadcasts(user), joined) >= id;
+            |&(user, joined): &(UserId, MessageId)| joined < id && memory.index.cursor(Reader::Broadcasts(user), joined) >= id;
         Ok(users.iter().filter(|user| has(user)).count())
     }
 
-    /// Up to `limit` messages above `since` that are still there, of any of `recipients`, in id order.
+    /// Returns up to `limit` messages above `since` that are still there, of any of `recipients`, in id order, and whether there
+    /// are more.
     ///
     /// # Errors
     /// When the store fails.
     pub fn history(&self, recipients: &[Recipient], since: MessageId, limit: usize) -> Result<(Vec<Stored>, bool), StoreError> {
-        let upto = MessageId(self.shared.committed.load(Ordering::Acquire));
+        let upto = MessageId(self.committed.load(Ordering::Acquire));
         let log = self.store.log();
         let mut found = Vec::new();
         for &recipient in recipients {
@@ -332,22 +292,22 @@ impl Mailbox {
         Ok((found, more))
     }
 
-    /// The size of a mailbox.
+    /// Returns the size of a mailbox.
     pub fn size(&self, recipient: Recipient) -> Size {
-        self.shared.books().state.size(recipient)
+        self.changes.memory().index.size(recipient)
     }
 
-    /// How many mailboxes have something in them, and their sizes together.
+    /// Returns the number of mailboxes with pending messages, and their sizes together.
     pub fn total(&self) -> (usize, Size) {
-        self.shared.books().state.total()
+        self.changes.memory().index.total()
     }
 
-    /// The sizes of up to `limit` mailboxes with something in them, behind `after` in the order of recipients.
+    /// Returns the sizes of up to `limit` mailboxes with pending messages, behind `after` in the order of recipients.
     pub fn sizes(&self, after: Option<Recipient>, limit: usize) -> Vec<(Recipient, Size)> {
-        self.shared.books().state.sizes(after, limit)
+        self.changes.memory().index.sizes(after, limit)
     }
 
-    /// When a message that waits was taken.
+    /// Returns the time at which a message was accepted, if it is still there.
     ///
     /// # Errors
     /// When the store fails.
@@ -355,46 +315,16 @@ impl Mailbox {
         Ok(self.store.log().get(id)?.map(|(_, message)| message.head.created))
     }
 
-    /// Lets go of everything that waits in a mailbox, or in all of them; returns how many messages.
+    /// Removes the pending messages of a mailbox, or of all; returns their number.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn clear(&self, recipient: Option<Recipient>) -> Result<usize, StoreError> {
-        let shared = self.shared.clone();
-        let change = move |log: Log<'_>| {
-            let which = recipient.map_or_else(|| shared.books().state.waiting_recipients(), |one| vec![one]);
-            let mut count = 0;
-            for one in which {
-                let effects = shared.books().state.clear(one);
-                count += effects.purged.len();
-                apply(&shared, log, &effects)?;
-            }
-            Ok(count)
-        };
-        self.store.commit(change, |_| ()).await
+        self.changes.run(Clear { recipient }).await
     }
 
-    /// Removes what belongs to a recipient that is no more.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn remove(&self, recipient: Recipient) -> Result<(), StoreError> {
-        let shared = self.shared.clone();
-        let change = move |log: Log<'_>| {
-            let effects = shared.books().state.forget(recipient);
-            apply(&shared, log, &effects)?;
-            log.forget_recipient(recipient)
-        };
-        self.store.commit(change, |()| ()).await
-    }
-
-    /// Begins a session's way through the log.
-    pub fn reader(
-        &self,
-        user: &User,
-        device: Option<crate::core::ids::DeviceId>,
-        since: Option<MessageId>,
-    ) -> (LogReader, Welcome) {
-        reader::begin(self, user, device, since)
+    /// Opens a session's place in the log.
+    pub fn reader(&self, user: &User, device: Option<DeviceId>, since: Option<MessageId>) -> (LogReader, Welcome) {
+        reader::open(self, user, device, since)
     }
 }

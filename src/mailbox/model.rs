@@ -1,4 +1,4 @@
-//! The mailbox against a model: whatever happens in whatever order, what is read is what a plain list would give.
+//! The mailbox against a model: whatever happens in whatever order, the messages read are those that a plain list would give.
 
 use std::collections::BTreeMap;
 
@@ -6,24 +6,25 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::change::{CreateDevice, CreateUser, DeleteUser, Probe};
 use crate::core::ids::DeviceId;
 use crate::store::{Authority, NewDevice, NewUser, Role};
 use crate::wire::JsonObject;
 
-/// Something that happens.
+/// An event of a test.
 #[derive(Debug, Clone)]
 enum Step {
     /// A message to recipient `to` (0 and 1: users, 2: the first user's device, 3: everybody), living so many seconds.
     Send { to: usize, size: usize, ttl: u64 },
-    /// User `who` connects, reads all there is, and acknowledges so many of what came.
+    /// User `who` connects, reads everything, and acknowledges so many of the messages.
     Read { who: usize, acknowledge: usize },
-    /// Somebody claims to have received what was never written.
+    /// A client claims to have received messages that were never written.
     Forge { who: usize },
-    /// The process dies and comes back.
+    /// The process is killed and started again.
     Crash,
-    /// Time passes.
+    /// The clock moves on.
     Wait { seconds: u64 },
-    /// A mailbox is emptied.
+    /// A mailbox is cleared.
     Clear { to: usize },
 }
 
@@ -34,7 +35,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..2usize, 0..8usize).prop_map(|(who, acknowledge)| Step::Read { who, acknowledge }),
         1 => (0..2usize).prop_map(|who| Step::Forge { who }),
         1 => Just(Step::Crash),
-        // Tens, while lives end on fives: the seconds that the test itself takes must not decide.
+        // Tens, while messages expire on fives: the seconds that the test itself takes must not matter.
         1 => (1..7u64).prop_map(|tens| Step::Wait { seconds: 10 * tens }),
         1 => (0..4usize).prop_map(|to| Step::Clear { to }),
     ]
@@ -48,15 +49,15 @@ struct Known {
     ends: u64,
 }
 
-/// The real thing and the model side by side.
+/// The mailbox and the model side by side.
 struct World {
     dir: tempfile::TempDir,
     mailbox: Option<Mailbox>,
     users: Vec<User>,
     device: DeviceId,
-    /// What is there: id → message.
+    /// The messages that are there.
     known: BTreeMap<u64, Known>,
-    /// Up to which id reader `who` has received recipient `to`'s messages.
+    /// The id up to which reader `who` has received recipient `to`'s messages.
     cursors: BTreeMap<(usize, usize), u64>,
     now: u64,
     newest: u64,
@@ -67,13 +68,14 @@ impl World {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("store")).unwrap();
+        let changes = Changes::open(store.clone(), settings(&Config::default()), Metrics::new(Arc::default())).unwrap();
         let mut users = Vec::new();
         for name in ["ana", "bob"] {
             let new = NewUser { username: name.into(), role: Role::User, password_hash: "x".into() };
-            users.push(store.create_user(new, Authority::System).await.unwrap());
+            users.push(changes.run(CreateUser { new, authority: Authority::System }).await.unwrap());
         }
-        let device =
-            store.create_device(NewDevice { name: "d".into(), ..NewDevice::default() }, users[0].id, 0).await.unwrap().id;
+        let new = NewDevice { name: "d".into(), ..NewDevice::default() };
+        let device = changes.run(CreateDevice { new, user: users[0].id, limit: 0 }).await.unwrap().id;
         let mut world = Self {
             dir,
             mailbox: None,
@@ -95,7 +97,9 @@ impl World {
         config.mailbox.ttl = 1000;
         config.storage.min_free_bytes = 0;
         config.history.messages = 3;
-        self.mailbox = Some(Mailbox::open(store, Hub::new(4, 1 << 20), &config, Metrics::new(Arc::default())).unwrap());
+        let metrics = Metrics::new(Arc::default());
+        let changes = Changes::open(store.clone(), settings(&config), metrics.clone()).unwrap();
+        self.mailbox = Some(Mailbox::new(store, changes, Hub::new(4, 1 << 20), &config, metrics));
     }
 
     fn mailbox(&self) -> &Mailbox {
@@ -135,12 +139,12 @@ impl World {
         let waiting = self.waiting(to, if to == 3 { 0 } else { self.cursor(0, to) }).len();
         match sent {
             Ok(accepted) => {
-                assert!(waiting < 12, "a full mailbox has taken a message");
+                assert!(waiting < 12, "a full mailbox has accepted a message");
                 assert!(accepted.id.0 > self.newest, "ids rise");
                 self.newest = accepted.id.0;
                 self.known.insert(accepted.id.0, Known { to, text, ends: self.now + ttl });
             }
-            // Broadcasts that all have received make room only at the next thorough sweep.
+            // Broadcasts that everybody has received make room only at the next thorough sweep.
             Err(MailboxError::Full) => assert!(waiting >= 12 || to == 3, "{waiting}"),
             Err(other) => panic!("{other}"),
         }
@@ -177,7 +181,7 @@ impl World {
         }
     }
 
-    /// Makes everything that nobody waits for happen now.
+    /// Applies all deferred operations now.
     async fn settle(&self) {
         self.mailbox().sweep(true).await.unwrap();
     }
@@ -187,7 +191,7 @@ impl World {
             Step::Send { to, size, ttl } => self.send(to, size, ttl).await,
             Step::Read { who, acknowledge } => self.read(who, acknowledge).await,
             Step::Forge { who } => {
-                // A session lets only through what it has written; a cursor beyond everything may still not go back.
+                // A session accepts only acknowledgements of what it has written; a cursor beyond everything may still not go back.
                 let reader = Reader::User(self.users[who].id);
                 self.mailbox().received(&[reader], MessageId(0), MessageId(0));
                 self.settle().await;
@@ -198,7 +202,7 @@ impl World {
                 self.open(store);
             }
             Step::Wait { seconds } => {
-                self.mailbox().shared.clock.skip(seconds);
+                self.mailbox().changes.clock().skip(seconds);
                 self.now += seconds;
                 self.settle().await;
             }
@@ -215,49 +219,49 @@ impl World {
     }
 }
 
-/// What a client would do that takes everything there is: the id of the last message.
+/// Reads and acknowledges everything, as a client would; returns the id of the last message.
 async fn take_all(mailbox: &Mailbox, user: &User, device: Option<DeviceId>) -> MessageId {
     let (feed, _) = mailbox.reader(user, device, None);
     let chunk = feed.read(mailbox, usize::MAX, usize::MAX).await.unwrap();
     assert!(chunk.complete);
     let last = chunk.messages.last().map_or(MessageId(0), |&(id, _)| id);
     mailbox.received(&feed.readers(), last, feed.joined());
-    // Jobs run in order: when this one has, the acknowledgement has been taken. No sweep has.
-    mailbox.store.commit(|_| Ok::<_, StoreError>(()), |()| ()).await.unwrap();
+    // Operations run in order: once this one has, the acknowledgement has been applied. No sweep has.
+    mailbox.changes.run(Probe { write: false }).await.unwrap();
     last
 }
 
 #[tokio::test]
-async fn what_expired_unseen_is_never_called_received() {
+async fn message_expired_before_it_was_read_is_never_acked() {
     let mut world = World::new().await;
     world.send(1, 10, 5).await;
     world.send(1, 10, 1000).await;
     let ids: Vec<MessageId> = world.known.keys().map(|&id| MessageId(id)).collect();
-    // The first one's life ends, and before any sweep has noticed, a client reads on past it.
-    world.mailbox().shared.clock.skip(10);
+    // The first one expires, and before any sweep a client reads on past it.
+    world.mailbox().changes.clock().skip(10);
     assert_eq!(take_all(world.mailbox(), &world.users[1], None).await, ids[1]);
     let status = |id| world.mailbox().receipt(id).unwrap().unwrap().status;
     assert_eq!(status(ids[0]), Status::Expired);
     assert!(matches!(status(ids[1]), Status::Acked(Some(_))));
-    // Nobody will get it any more, and who asks what came after nothing is told so.
+    // It is not delivered any more, and a client that asks for everything is told so.
     let (_, welcome) = world.mailbox().reader(&world.users[1], None, Some(MessageId(0)));
     assert_eq!(welcome.recovered, Some(false));
 }
 
 #[tokio::test]
-async fn last_id_is_below_everything_that_waits() {
+async fn last_id_is_below_every_pending_message() {
     let mut world = World::new().await;
     world.send(2, 10, 1000).await; // the device's
     world.send(0, 10, 1000).await; // its user's, later
     let ids: Vec<u64> = world.known.keys().copied().collect();
-    // A session of the same user that does not stand for the device.
+    // A session of the same user without the device.
     assert_eq!(take_all(world.mailbox(), &world.users[0], None).await.0, ids[1]);
     let (_, welcome) = world.mailbox().reader(&world.users[0], Some(world.device), None);
     assert_eq!((welcome.pending, welcome.last_id), (1, MessageId(ids[0] - 1)));
 }
 
 #[tokio::test]
-async fn broadcasts_leave_when_their_room_is_needed_and_all_have_them() {
+async fn broadcasts_received_by_all_make_room_when_needed() {
     let mut world = World::new().await;
     for _ in 0..12 {
         world.send(3, 10, 1000).await;
@@ -272,12 +276,11 @@ async fn broadcasts_leave_when_their_room_is_needed_and_all_have_them() {
 }
 
 #[tokio::test]
-async fn the_last_proof_of_a_removed_user_leaves_no_trace() {
+async fn acknowledgement_of_a_deleted_user_leaves_no_trace() {
     let mut world = World::new().await;
     world.send(3, 10, 1000).await;
     let (feed, _) = world.mailbox().reader(&world.users[1], None, None);
-    world.mailbox().store.delete_user(world.users[1].id).await.unwrap();
-    world.mailbox().remove(Recipient::User(world.users[1].id)).await.unwrap();
+    world.mailbox().changes.run(DeleteUser { id: world.users[1].id }).await.unwrap();
     world.mailbox().received(&feed.readers(), MessageId(u64::MAX), feed.joined());
     world.mailbox().sweep(true).await.unwrap();
     assert_eq!(world.mailbox().store.log().cursors().count(), 0);
@@ -290,7 +293,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_plain_list_would_give_the_same(steps in proptest::collection::vec(step(), 1..40)) {
+    fn reads_equal_those_of_a_plain_list(steps in proptest::collection::vec(step(), 1..40)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut world = World::new().await;

@@ -1,8 +1,8 @@
 //! One session's place in the log.
 //!
 //! A connection reads up to three mailboxes (its user's, its device's, the broadcasts) as one stream in id order. It starts
-//! after the cursors, or where the client asks, reads what is there, and then follows the announcements, skipping what it has
-//! already written. When it misses an announcement it just reads again.
+//! after the cursors, or where the client asks, reads the messages there, and then follows the announcements, skipping those that
+//! it has already written. After a missed announcement it reads again.
 
 use std::iter::Peekable;
 use std::sync::Arc;
@@ -13,35 +13,35 @@ use crate::core::ids::{DeviceId, MessageId, Recipient};
 use crate::hub::Announcement;
 use crate::store::{Reader, Result, Store, StoreError, Stored, User};
 
-/// A place in the log.
+/// A place in the log, over several mailboxes.
 #[derive(Debug)]
 pub struct LogReader {
     /// The mailboxes.
     starts: Vec<Start>,
-    /// Everything up to here has been taken, in all of them.
+    /// Everything up to here has been read, in all of them.
     at: MessageId,
-    /// Where a user without a cursor begins.
+    /// The id at which a user without a cursor begins.
     joined: MessageId,
 }
 
-/// Where a feed begins in one mailbox.
+/// The start in one mailbox.
 #[derive(Debug, Clone, Copy)]
 struct Start {
     reader: Reader,
-    /// After this message.
+    /// Begins after this message.
     after: MessageId,
-    /// Everything up to here had been received before: a replay of it is not bound to its life.
+    /// Everything up to here had been received before: a replay of it does not depend on its life.
     received: MessageId,
 }
 
-/// What the first event tells of the mailboxes.
+/// The state of the mailboxes at the start of a session, for its first event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Welcome {
     /// Up to this id everything had been received before.
     pub last_id: MessageId,
-    /// How many messages wait.
+    /// The number of pending messages.
     pub pending: usize,
-    /// Where the client asked for a replay: whether everything after that id is still there.
+    /// For a client that asked for a replay: set to whether everything after that id is still there.
     pub recovered: Option<bool>,
 }
 
@@ -50,23 +50,23 @@ pub struct Welcome {
 pub struct Batch {
     /// Ids and payloads, in id order.
     pub messages: Vec<(MessageId, Vec<u8>)>,
-    /// The feed stands here once they are written.
+    /// The place of the reader once they are written.
     pub upto: MessageId,
-    /// Whether that was all there is.
+    /// Set when there are no more.
     pub complete: bool,
 }
 
-/// Begins where the cursors are, or at `since` where the client asks for more.
-pub(super) fn begin(mailbox: &Mailbox, user: &User, device: Option<DeviceId>, since: Option<MessageId>) -> (LogReader, Welcome) {
+/// Opens a place at the cursors, or at `since` where the client asks for more.
+pub(super) fn open(mailbox: &Mailbox, user: &User, device: Option<DeviceId>, since: Option<MessageId>) -> (LogReader, Welcome) {
     let mut readers = vec![Reader::User(user.id), Reader::Broadcasts(user.id)];
     readers.extend(device.map(Reader::Device));
-    let committed = MessageId(mailbox.shared.committed.load(Ordering::Acquire));
-    let books = mailbox.shared.books();
-    let cursors: Vec<(Reader, MessageId)> = readers.iter().map(|&r| (r, books.state.cursor(r, user.joined))).collect();
-    let pending = cursors.iter().map(|&(r, cursor)| books.state.waiting(r, cursor)).sum();
-    let oldest = cursors.iter().filter_map(|&(r, cursor)| books.state.oldest_waiting(r, cursor)).min();
-    drop(books);
-    // The cursors of several mailboxes stand at several places: below the oldest that waits, in any of them, all is received.
+    let committed = MessageId(mailbox.committed.load(Ordering::Acquire));
+    let memory = mailbox.changes.memory();
+    let cursors: Vec<(Reader, MessageId)> = readers.iter().map(|&r| (r, memory.index.cursor(r, user.joined))).collect();
+    let pending = cursors.iter().map(|&(r, cursor)| memory.index.waiting(r, cursor)).sum();
+    let oldest = cursors.iter().filter_map(|&(r, cursor)| memory.index.oldest_waiting(r, cursor)).min();
+    drop(memory);
+    // The cursors of several mailboxes differ: below the oldest pending message, in any of them, everything has been received.
     let furthest = cursors.iter().map(|c| c.1).max().unwrap_or(MessageId(0));
     let last_id = oldest.map_or(furthest, |id| furthest.min(MessageId(id.0 - 1)));
     let log = mailbox.store.log();
@@ -76,7 +76,7 @@ pub(super) fn begin(mailbox: &Mailbox, user: &User, device: Option<DeviceId>, si
     });
     let start = |(reader, received): (Reader, MessageId)| {
         let asked = since.map_or(received, |since| since.min(received));
-        // Broadcasts from before the user existed are nobody's to replay.
+        // Broadcasts from before the account existed are not replayed.
         let after = if matches!(reader, Reader::Broadcasts(_)) { asked.max(user.joined) } else { asked };
         Start { reader, after, received }
     };
@@ -85,44 +85,45 @@ pub(super) fn begin(mailbox: &Mailbox, user: &User, device: Option<DeviceId>, si
 }
 
 impl LogReader {
-    /// The mailboxes.
+    /// Returns the cursors that acknowledgements of this session move.
     pub fn readers(&self) -> Vec<Reader> {
         self.starts.iter().map(|s| s.reader).collect()
     }
 
-    /// Where a user without a cursor begins.
+    /// Returns the id at which a user without a cursor begins.
     pub fn joined(&self) -> MessageId {
         self.joined
     }
 
-    /// Reads `device`'s mailbox no longer.
+    /// Leaves the mailbox of `device`.
     pub fn leave(&mut self, device: DeviceId) {
         self.starts.retain(|start| start.reader.recipient() != Recipient::Device(device));
     }
 
-    /// Stands at `upto` from here on.
+    /// Moves the place to `upto`.
     pub fn advance(&mut self, upto: MessageId) {
         self.at = self.at.max(upto);
     }
 
-    /// Whether an announced message is new to this feed.
+    /// Returns whether an announced message has not been read yet.
     pub fn wants(&self, announced: &Announcement) -> bool {
         let Some(id) = announced.id else { return true };
         let start = self.starts.iter().find(|s| s.reader.recipient() == announced.recipient);
         start.is_some_and(|start| id > self.at.max(start.after))
     }
 
-    /// The next messages: as many as fit `max_bytes` and `max_messages`, at least one where there is one. Looks no further
-    /// than what is durable, and passes over what has expired.
+    /// Returns the next messages: as many as fit `max_bytes` and `max_messages`, at least one where there is one. Reads durable
+    /// messages only, and skips expired ones.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn read(&self, mailbox: &Mailbox, max_bytes: usize, max_messages: usize) -> Result<Batch> {
-        let (store, shared) = (mailbox.store.clone(), Arc::clone(&mailbox.shared));
+        let (store, committed) = (mailbox.store.clone(), Arc::clone(&mailbox.committed));
+        let now = mailbox.changes.clock().now();
         let (starts, at) = (self.starts.clone(), self.at);
         let job = move || {
-            let committed = MessageId(shared.committed.load(Ordering::Acquire));
-            collect(&store, &starts, at, committed, shared.clock.now(), max_bytes, max_messages)
+            let committed = MessageId(committed.load(Ordering::Acquire));
+            collect(&store, &starts, at, committed, now, max_bytes, max_messages)
         };
         tokio::task::spawn_blocking(job).await.map_err(|_| StoreError::Stopped)?
     }
@@ -141,26 +142,26 @@ fn collect(
     let log = store.log();
     let mut sources: Vec<Peekable<_>> =
         starts.iter().map(|s| log.read(s.reader.recipient(), s.after.max(at), committed).peekable()).collect();
-    let mut chunk = Batch { messages: Vec::new(), upto: at, complete: false };
+    let mut batch = Batch { messages: Vec::new(), upto: at, complete: false };
     let mut bytes = 0;
-    while chunk.messages.len() < max_messages && bytes < max_bytes {
+    while batch.messages.len() < max_messages && bytes < max_bytes {
         let heads = sources.iter_mut().enumerate().filter_map(|(n, source)| match source.peek() {
             Some(Ok(message)) => Some((message.head.id, n)),
-            Some(Err(_)) => Some((MessageId(0), n)), // to be taken, and so reported, first
+            Some(Err(_)) => Some((MessageId(0), n)), // taken, and so reported, first
             None => None,
         });
         let Some((_, first)) = heads.min() else {
-            chunk.complete = true;
-            chunk.upto = committed.max(at);
+            batch.complete = true;
+            batch.upto = committed.max(at);
             break;
         };
         let Some(message) = sources[first].next() else { break };
         let Stored { head, payload } = message?;
-        chunk.upto = head.id;
+        batch.upto = head.id;
         if !head.expired && (head.expires > now || head.id <= starts[first].received) {
             bytes += payload.len();
-            chunk.messages.push((head.id, payload));
+            batch.messages.push((head.id, payload));
         }
     }
-    Ok(chunk)
+    Ok(batch)
 }

@@ -277,9 +277,9 @@ async fn perform_all(
 ) {
     while let Some(QueuedCommand { command, event, reference }) = queue.recv().await {
         // Only this task adds, so a number below the limit stays below it.
-        let teller = (watch_count.load(Ordering::Relaxed) < MAX_WATCHED_MESSAGES).then(|| outcomes.clone());
-        let watches = teller.is_some();
-        let result = match send(&app, command, &event, teller).await {
+        let watcher = (watch_count.load(Ordering::Relaxed) < MAX_WATCHED_MESSAGES).then(|| outcomes.clone());
+        let watches = watcher.is_some();
+        let result = match send(&app, command, &event, watcher).await {
             Ok((id, sent)) => {
                 watch_count.fetch_add(usize::from(watches), Ordering::Relaxed);
                 let status = if sent { "sent" } else { "queued" };
@@ -299,7 +299,7 @@ async fn send(
     app: &App,
     command: DeviceCommand,
     event: &Event,
-    teller: Option<OutcomeSender>,
+    watcher: Option<OutcomeSender>,
 ) -> Result<(MessageId, bool), Refusal> {
     let DeviceCommand { requester, device, requester_subscribed } = command;
     // Again: the upstream has taken its time, and the device may have another owner by now.
@@ -309,7 +309,7 @@ async fn send(
     if max_bytes > 0 && object.len() > max_bytes {
         return Err(Refusal(ErrorCode::UpstreamError, "the answer is too large for a message"));
     }
-    let outgoing = Outgoing { teller, ..Outgoing::new(Recipient::Device(device), requester.user, object) };
+    let outgoing = Outgoing { watcher, ..Outgoing::new(Recipient::Device(device), requester.user, object) };
     let accepted = app.mailbox.send(outgoing).await.map_err(refusal_of)?;
     Ok((accepted.id, accepted.recipients > usize::from(requester_subscribed)))
 }

@@ -1,6 +1,6 @@
 //! The one thread that writes.
 //!
-//! It takes what is waiting, runs it, flushes and syncs once, then answers everyone: under load batches grow by themselves,
+//! It takes all queued jobs, runs them, flushes and syncs once, then answers every caller: under load batches grow by themselves,
 //! and a lone write waits for one flush. (`flush_async` from many tasks hangs in sled 0.34, and a flush per request from
 //! many threads is an order of magnitude slower.)
 
@@ -16,73 +16,60 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::catalogue::Trees;
-use super::{Result, StoreError};
+use super::trees::Trees;
+use super::{Result, Severity, StoreError};
 use crate::core::time::Timestamp;
 use crate::telemetry::metrics::Commits;
 
-/// How many changes may wait; a caller beyond that waits its turn without blocking the runtime.
-const WAITING: usize = 1024;
-/// How many changes share one flush at most, so that the first of a long queue does not wait for the last.
-const BATCH: usize = 512;
+/// The capacity of the queue, in jobs; a caller beyond that waits without blocking the runtime.
+const MAX_QUEUED_JOBS: usize = 1024;
+/// The most jobs that share one flush, so that the first of a long queue does not wait for the last.
+const MAX_BATCH_JOBS: usize = 512;
+/// The longest time that a job without a waiting caller may stay off the disk.
+const DEFERRED_COMMIT_DELAY: Duration = Duration::from_secs(1);
 
-/// How long a change that nobody waits for may stay off the disk.
-const LATER: Duration = Duration::from_secs(1);
-
-/// Whether an error means that the disk can't be trusted any more.
-pub trait Severity {
-    /// `true` ends the writer, and with it the server.
-    fn fatal(&self) -> bool;
-}
-
-impl Severity for StoreError {
-    fn fatal(&self) -> bool {
-        matches!(self, Self::Engine(_) | Self::Disk(_))
-    }
-}
-
-/// Raises the alarm however the thread ends before it was asked to, a panic included.
+/// Cancels `failed` however the thread ends before it was told to, a panic included.
 struct Alarm {
     failed: CancellationToken,
-    calm: bool,
+    disarmed: bool,
 }
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        if !self.calm {
+        if !self.disarmed {
             self.failed.cancel();
         }
     }
 }
 
-/// A change on its way to the writer thread.
+/// A job in the queue.
 enum Job {
-    /// Somebody waits for it to be on disk.
-    Durable(Box<dyn FnOnce(&Trees) -> Ran + Send>),
-    /// Nobody waits.
-    Later(Change),
+    /// A caller waits until it is on disk.
+    Durable(DurableJob),
+    /// No caller waits.
+    Deferred(DeferredJob),
 }
 
-/// A change that nobody waits for.
-type Change = Box<dyn FnOnce(&Trees) -> Result<()> + Send>;
+/// A job with a waiting caller. Returns its answer, and a flag that is set when the disk has failed.
+type DurableJob = Box<dyn FnOnce(&Trees) -> (Answer, bool) + Send>;
 
-/// A durable change that has run: its answer, which is called with the commit's outcome, and whether the disk has failed.
-type Ran = (Answer, bool);
+/// A job without one.
+type DeferredJob = Box<dyn FnOnce(&Trees) -> Result<()> + Send>;
 
-/// Announces and tells the caller, once it is known whether the batch reached the disk.
+/// Announces and answers the caller; called with `true` once the batch is on disk, with `false` when it failed.
 type Answer = Box<dyn FnOnce(bool) + Send>;
 
-/// How the writer does.
+/// Liveness of the writer thread.
 #[derive(Debug, Clone, Copy)]
 pub struct Pulse {
-    /// When something was last made durable.
+    /// The time of the last commit.
     pub committed: Instant,
-    /// Since when it has been at what it is at; `None` while nothing is to be written.
+    /// The start of the work under way; `None` while the queue is empty.
     pub busy: Option<Instant>,
 }
 
 /// The writer thread's handle.
-pub(super) struct Writer {
+pub struct Writer {
     /// `None` once stopped.
     sender: Mutex<Option<SyncSender<Job>>>,
     thread: Mutex<Option<JoinHandle<Result<()>>>>,
@@ -91,8 +78,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread for the database in directory `path`, after making what `open` wrote durable.
-    pub(super) fn start(db: sled::Db, trees: Arc<Trees>, path: &Path, commits: Arc<Commits>) -> Result<Self> {
+    /// Starts the thread for the database in directory `path`, after committing the writes of opening it.
+    pub fn start(db: sled::Db, trees: Arc<Trees>, path: &Path, commits: Arc<Commits>) -> Result<Self> {
         let pulse = Arc::new(Mutex::new(Pulse { committed: Instant::now(), busy: None }));
         let disk = Disk { file: File::open(path.join("db"))?, db, commits, pulse: pulse.clone() };
         disk.commit(0)?;
@@ -101,50 +88,63 @@ impl Writer {
         if let Some(parent) = path.parent() {
             File::open(parent)?.sync_all()?;
         }
-        let (sender, receiver) = sync_channel(WAITING);
+        let (sender, receiver) = sync_channel(MAX_QUEUED_JOBS);
         let failed = CancellationToken::new();
-        let alarm = Alarm { failed: failed.clone(), calm: false };
+        let alarm = Alarm { failed: failed.clone(), disarmed: false };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || {
             let mut alarm = alarm; // the whole of it, to be dropped here
             let outcome = serve(&receiver, &trees, &disk);
             if let Err(error) = &outcome {
-                // What the disk holds is unknown from here on. Leaving drops the receiver: every later write fails.
-                tracing::error!(%error, "the disk failed; nothing is written any more");
+                // The content of the disk is unknown from here on. Returning drops the receiver: every later write fails.
+                tracing::error!(%error, "disk failed; no further writes are accepted");
             }
-            alarm.calm = outcome.is_ok();
+            alarm.disarmed = outcome.is_ok();
             outcome
         })?;
         Ok(Self { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), failed, pulse })
     }
 
-    /// How the thread does.
-    pub(super) fn pulse(&self) -> Pulse {
+    /// Returns the liveness of the thread.
+    pub fn pulse(&self) -> Pulse {
         *self.pulse.lock()
     }
 
-    /// Ready once the thread has given up.
-    pub(super) async fn failed(&self) {
+    /// Completes once the thread has ended after a failure.
+    pub async fn failed(&self) {
         self.failed.cancelled().await;
     }
 
-    /// Runs `change` and waits for its commit.
-    pub(super) async fn run<T: Send + 'static>(&self, change: impl FnOnce(&Trees) -> Result<T> + Send + 'static) -> Result<T> {
-        self.run_then(change, |_| ()).await
+    /// Runs `job` and waits for its commit.
+    ///
+    /// # Errors
+    /// The error of `job`; [`StoreError::Stopped`] when it did not reach the disk.
+    pub async fn run<T, E>(
+        &self,
+        job: impl FnOnce(&Trees) -> std::result::Result<T, E> + Send + 'static,
+    ) -> std::result::Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Severity + Send + 'static,
+    {
+        self.run_then(job, |_| ()).await
     }
 
-    /// Runs `change`, waits for its commit, and has `announce` run on the thread before anything later is announced.
-    pub(super) async fn run_then<T, E>(
+    /// Runs `job`, waits for its commit, and then runs `announce` on the thread, before anything later is announced.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn run_then<T, E>(
         &self,
-        change: impl FnOnce(&Trees) -> std::result::Result<T, E> + Send + 'static,
+        job: impl FnOnce(&Trees) -> std::result::Result<T, E> + Send + 'static,
         announce: impl FnOnce(&mut T) + Send + 'static,
     ) -> std::result::Result<T, E>
     where
         T: Send + 'static,
         E: From<StoreError> + Severity + Send + 'static,
     {
-        let (tell, told) = oneshot::channel();
+        let (reply, received) = oneshot::channel();
         let job = Job::Durable(Box::new(move |trees| {
-            let outcome = change(trees);
+            let outcome = job(trees);
             let fatal = outcome.as_ref().is_err_and(Severity::fatal);
             let answer: Answer = Box::new(move |durable| {
                 let outcome = match outcome {
@@ -155,21 +155,22 @@ impl Writer {
                     }
                     Err(error) => Err(error),
                 };
-                let _ = tell.send(outcome); // the caller may have gone; the change stands
+                let _ = reply.send(outcome); // the caller may be gone; the change stands
             });
             (answer, fatal)
         }));
         self.submit(job).await?;
-        told.await.map_err(|_| StoreError::Stopped)?
+        received.await.map_err(|_| StoreError::Stopped)?
     }
 
-    /// Runs `change` some time soon; `false` when the queue is full or closed.
-    pub(super) fn run_later(&self, change: impl FnOnce(&Trees) -> Result<()> + Send + 'static) -> bool {
+    /// Queues `job`, which reaches the disk with the next commit, at the latest after [`DEFERRED_COMMIT_DELAY`]. Returns `false`
+    /// when the queue is full or closed.
+    pub fn run_deferred(&self, job: impl FnOnce(&Trees) -> Result<()> + Send + 'static) -> bool {
         let sender = self.sender.lock().clone();
-        sender.is_some_and(|sender| sender.try_send(Job::Later(Box::new(change))).is_ok())
+        sender.is_some_and(|sender| sender.try_send(Job::Deferred(Box::new(job))).is_ok())
     }
 
-    /// Hands over `job`, waiting off the runtime where the queue is full.
+    /// Queues `job`, waiting off the runtime where the queue is full.
     async fn submit(&self, job: Job) -> Result<()> {
         let sender = self.sender.lock().clone().ok_or(StoreError::Stopped)?;
         match sender.try_send(job) {
@@ -182,8 +183,11 @@ impl Writer {
         }
     }
 
-    /// Lets the thread finish what waits and joins it. A second call does nothing.
-    pub(super) fn stop(&self) -> Result<()> {
+    /// Waits until the queue is empty and the thread has ended. A second call does nothing.
+    ///
+    /// # Errors
+    /// The error that the thread ended with.
+    pub fn stop(&self) -> Result<()> {
         drop(self.sender.lock().take());
         match self.thread.lock().take() {
             Some(thread) => thread.join().unwrap_or(Err(StoreError::Stopped)),
@@ -209,7 +213,7 @@ struct Disk {
 }
 
 impl Disk {
-    /// Makes everything written so far durable; `waited_for` changes of it have somebody waiting.
+    /// Makes everything written so far durable; `waited_for` jobs of it have a waiting caller.
     fn commit(&self, waited_for: usize) -> Result<()> {
         let began = Instant::now();
         let outcome = self.flush();
@@ -225,8 +229,8 @@ impl Disk {
         Ok(())
     }
 
-    /// Notes that work begins, or that there is none.
-    fn busy(&self, busy: bool) {
+    /// Sets the busy mark of the pulse.
+    fn set_busy(&self, busy: bool) {
         self.pulse.lock().busy = busy.then(Instant::now);
     }
 }
@@ -234,34 +238,34 @@ impl Disk {
 /// Runs until the queue is closed or the disk fails.
 fn serve(jobs: &Receiver<Job>, trees: &Trees, disk: &Disk) -> Result<()> {
     let mut answers: Vec<Answer> = Vec::new();
-    // When what nobody waits for must be on disk.
-    let mut later: Option<Instant> = None;
+    // The time by which deferred jobs must be on disk.
+    let mut deferred: Option<Instant> = None;
     loop {
-        let first = match later {
+        let first = match deferred {
             None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(due) => jobs.recv_timeout(due.saturating_duration_since(Instant::now())),
         };
-        disk.busy(true);
+        disk.set_busy(true);
         match first {
             Ok(job) => {
-                let mut taken = take(job, trees, &mut answers, &mut later);
-                for _ in 1..BATCH {
+                let mut taken = take(job, trees, &mut answers, &mut deferred);
+                for _ in 1..MAX_BATCH_JOBS {
                     let (true, Ok(job)) = (taken.is_ok(), jobs.try_recv()) else { break };
-                    taken = take(job, trees, &mut answers, &mut later);
+                    taken = take(job, trees, &mut answers, &mut deferred);
                 }
                 if taken.is_err() {
                     answers.drain(..).for_each(|answer| answer(false));
                     return taken;
                 }
-                if answers.is_empty() && later.is_some_and(|due| Instant::now() < due) {
-                    disk.busy(false);
+                if answers.is_empty() && deferred.is_some_and(|due| Instant::now() < due) {
+                    disk.set_busy(false);
                     continue;
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return disk.commit(0),
         }
-        later = None;
+        deferred = None;
         let outcome = disk.commit(answers.len());
         for answer in answers.drain(..) {
             answer(outcome.is_ok());
@@ -271,23 +275,23 @@ fn serve(jobs: &Receiver<Job>, trees: &Trees, disk: &Disk) -> Result<()> {
 }
 
 /// Runs one job.
-fn take(job: Job, trees: &Trees, answers: &mut Vec<Answer>, later: &mut Option<Instant>) -> Result<()> {
+fn take(job: Job, trees: &Trees, answers: &mut Vec<Answer>, deferred: &mut Option<Instant>) -> Result<()> {
     match job {
-        Job::Durable(change) => {
-            let (answer, fatal) = change(trees);
+        Job::Durable(job) => {
+            let (answer, fatal) = job(trees);
             answers.push(answer);
             if fatal {
                 return Err(StoreError::Stopped);
             }
         }
-        Job::Later(change) => {
-            match change(trees) {
+        Job::Deferred(job) => {
+            match job(trees) {
                 Ok(()) => {}
                 Err(error) if error.fatal() => return Err(error),
-                // One record that can't be read is no reason to serve nobody.
-                Err(error) => tracing::error!(%error, "a change was not made"),
+                // One record that can't be read is no reason to stop serving.
+                Err(error) => tracing::error!(%error, "change not applied"),
             }
-            later.get_or_insert_with(|| Instant::now() + LATER);
+            deferred.get_or_insert_with(|| Instant::now() + DEFERRED_COMMIT_DELAY);
         }
     }
     Ok(())

@@ -2,7 +2,8 @@
 
 use std::io::Write as _;
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+use serde_json::value::RawValue;
 
 use crate::core::ids::MessageId;
 
@@ -52,6 +53,20 @@ impl JsonObject {
         let separator = if text.len() == 1 { "" } else { "," };
         let _ = write!(text, "{separator}\"id\":{}}}", id.0); // writing to a vector does not fail
         text
+    }
+}
+
+/// The object itself, its text as it is.
+impl Serialize for JsonObject {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = std::str::from_utf8(&self.0).map_err(ser::Error::custom)?;
+        <&RawValue>::deserialize(&mut serde_json::Deserializer::from_str(text)).map_err(ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for JsonObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(&<Box<RawValue>>::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }
 

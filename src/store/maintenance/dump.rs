@@ -1,13 +1,13 @@
-//! The file that a backup is.
+//! The format of a backup file.
 //!
 //! A gzip stream of: one line of JSON ([`Header`]), then records, then an end with the number of records and the SHA-256 of
-//! everything before it. A record is a letter and what belongs to it, lengths being big-endian:
+//! everything before it. A record is a letter and its fields, lengths being big-endian:
 //!
 //! | letter | then |
 //! | --- | --- |
-//! | `p` put | tree (1 byte: its place in the header's list), key length (4), value length (4), key, value |
+//! | `p` put | tree (1 byte: its index in the header's list), key length (4), value length (4), key, value |
 //! | `r` remove | tree, key length (4), key |
-//! | `f` file | name length (4), length (4), name, content: something beside the store that belongs to it |
+//! | `f` file | name length (4), length (4), name, content: a file beside the store that belongs to it |
 //! | `e` end | number of records (8), SHA-256 (32) |
 //!
 //! Read in order, later records win: a backup of a running server holds a scan and then what changed during it.
@@ -21,43 +21,52 @@ use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::StoreError;
 use crate::core::time::Timestamp;
+use crate::store::trees::Trees;
+use crate::store::{Severity, StoreError};
 
 /// The version of this format.
 const FORMAT: u64 = 1;
-/// The longest header line, key, and value or file, in bytes: what a damaged length may have us allocate.
-const MAX_HEADER: u64 = 64 << 10;
-const MAX_KEY: usize = 64 << 10;
-const MAX_VALUE: usize = 1 << 20;
+/// The longest header line, in bytes: bounds the allocation that a damaged length can cause, as the next two do.
+const MAX_HEADER_BYTES: u64 = 64 << 10;
+/// The longest key, in bytes.
+const MAX_KEY_BYTES: usize = 64 << 10;
+/// The longest value or file, in bytes.
+const MAX_VALUE_BYTES: usize = 1 << 20;
 
-/// Why a backup could not be made or used. Prints as one plain sentence.
+/// An error of a backup or a restore. Prints as one plain sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// It can't be read or written.
+    /// The file can't be read or written.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// It is something else.
-    #[error("this is no backup of qy-lty")]
+    /// The file is something else.
+    #[error("this is not a backup of qy-lty")]
     NotABackup,
     /// A later version made it.
     #[error("the backup was made by a newer version of qy-lty ({0})")]
     Newer(String),
-    /// It is not what was written.
+    /// The content differs from what was written.
     #[error("the backup is damaged: {0}; nothing was restored")]
     Damaged(&'static str),
-    /// There is something where it was to be restored.
+    /// The target directory is not empty.
     #[error("{0} is not empty: a backup is restored into an empty data directory only")]
     NotEmpty(std::path::PathBuf),
-    /// Another backup is under way.
+    /// Another backup is running.
     #[error("another backup is being made")]
     Busy,
-    /// More changed while it was made than there is room to remember.
-    #[error("too much changed while the backup was made; try again when there is less to do")]
+    /// More changed while the backup was made than there is space to keep.
+    #[error("too much changed while the backup was made; try again when the server is less busy")]
     TooMuchChanged,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl Severity for BackupError {
+    fn fatal(&self) -> bool {
+        matches!(self, Self::Store(error) if error.fatal())
+    }
 }
 
 impl From<sled::Error> for BackupError {
@@ -66,7 +75,7 @@ impl From<sled::Error> for BackupError {
     }
 }
 
-/// What a backup says of itself, first.
+/// The header of a backup, its first line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     /// The version of the format.
@@ -74,58 +83,63 @@ pub struct Header {
     pub format: u64,
     /// The layout of the records.
     pub schema: u64,
-    /// Of the program that made it.
+    /// The version of the program that made it.
     pub version: String,
-    /// Of the store it was made from.
+    /// The epoch of the store.
     pub epoch: String,
-    /// When it was begun.
+    /// The time at which it began.
     pub created_at: Timestamp,
-    /// The trees that its records are of.
+    /// The names of the trees that its records belong to.
     pub trees: Vec<String>,
 }
 
 impl Header {
-    pub(super) fn new(schema: u64, epoch: &str) -> Self {
+    /// Returns the header of a backup that begins now.
+    pub fn new(schema: u64, epoch: &str) -> Self {
         Self {
             format: FORMAT,
             schema,
             version: env!("CARGO_PKG_VERSION").into(),
             epoch: epoch.into(),
             created_at: Timestamp::now(),
-            trees: super::catalogue::Trees::NAMES.iter().map(|&name| name.into()).collect(),
+            trees: Trees::NAMES.iter().map(|&name| name.into()).collect(),
         }
     }
 }
 
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Record {
+pub enum Record {
     /// The key has this value.
     Put { tree: u8, key: Vec<u8>, value: Vec<u8> },
     /// The key has none.
     Remove { tree: u8, key: Vec<u8> },
-    /// Something beside the store.
+    /// A file beside the store.
     File { name: String, content: Vec<u8> },
 }
 
-/// How much there was.
+/// An amount of records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Amount {
     /// Records.
     pub records: u64,
-    /// Bytes, before they were compressed.
+    /// Bytes, before compression.
     pub bytes: u64,
 }
 
-/// Writes one.
-pub(super) struct DumpWriter<W: Write> {
+/// A writer of backup files.
+pub struct DumpWriter<W: Write> {
     out: GzEncoder<W>,
     digest: Sha256,
     amount: Amount,
 }
 
 impl<W: Write> DumpWriter<W> {
-    pub(super) fn begin(sink: W, header: &Header) -> io::Result<Self> {
+    /// Starts a file with its header.
+    ///
+    /// # Errors
+    /// An error of `sink`.
+    pub fn begin(sink: W, header: &Header) -> io::Result<Self> {
         let out = GzEncoder::new(sink, Compression::fast());
         let mut this = Self { out, digest: Sha256::new(), amount: Amount::default() };
         let mut line = serde_json::to_vec(header)?;
@@ -140,7 +154,11 @@ impl<W: Write> DumpWriter<W> {
         self.out.write_all(bytes)
     }
 
-    pub(super) fn put(&mut self, tree: u8, key: &[u8], value: &[u8]) -> io::Result<()> {
+    /// Writes: `key` has `value`.
+    ///
+    /// # Errors
+    /// An error of the sink.
+    pub fn put(&mut self, tree: u8, key: &[u8], value: &[u8]) -> io::Result<()> {
         self.amount.records += 1;
         self.write(&[b'p', tree])?;
         self.write(&length(key)?)?;
@@ -149,14 +167,22 @@ impl<W: Write> DumpWriter<W> {
         self.write(value)
     }
 
-    pub(super) fn remove(&mut self, tree: u8, key: &[u8]) -> io::Result<()> {
+    /// Writes: `key` has no value.
+    ///
+    /// # Errors
+    /// An error of the sink.
+    pub fn remove(&mut self, tree: u8, key: &[u8]) -> io::Result<()> {
         self.amount.records += 1;
         self.write(&[b'r', tree])?;
         self.write(&length(key)?)?;
         self.write(key)
     }
 
-    pub(super) fn file(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
+    /// Writes a file beside the store.
+    ///
+    /// # Errors
+    /// An error of the sink.
+    pub fn file(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
         self.amount.records += 1;
         self.write(b"f")?;
         self.write(&length(name.as_bytes())?)?;
@@ -165,13 +191,16 @@ impl<W: Write> DumpWriter<W> {
         self.write(content)
     }
 
-    /// How much has been written, before compression.
-    pub(super) fn bytes(&self) -> u64 {
+    /// Returns the bytes written, before compression.
+    pub fn bytes(&self) -> u64 {
         self.amount.bytes
     }
 
     /// Writes the end.
-    pub(super) fn finish(mut self) -> io::Result<(W, Amount)> {
+    ///
+    /// # Errors
+    /// An error of the sink.
+    pub fn finish(mut self) -> io::Result<(W, Amount)> {
         let count = self.amount.records.to_be_bytes();
         self.write(b"e")?;
         self.write(&count)?;
@@ -187,8 +216,8 @@ fn length(bytes: &[u8]) -> io::Result<[u8; 4]> {
     u32::try_from(bytes.len()).map(u32::to_be_bytes).map_err(io::Error::other)
 }
 
-/// Reads one.
-pub(super) struct DumpReader<R: Read> {
+/// A reader of backup files.
+pub struct DumpReader<R: Read> {
     source: BufReader<MultiGzDecoder<R>>,
     digest: Sha256,
     amount: Amount,
@@ -196,11 +225,14 @@ pub(super) struct DumpReader<R: Read> {
 }
 
 impl<R: Read> DumpReader<R> {
-    /// Reads the header, and refuses what this program can't know the meaning of.
-    pub(super) fn begin(source: R, schema: u64) -> Result<(Self, Header), BackupError> {
+    /// Reads the header, and refuses a file of a newer version.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub fn begin(source: R, schema: u64) -> Result<(Self, Header), BackupError> {
         let mut source = BufReader::new(MultiGzDecoder::new(source));
         let mut line = Vec::new();
-        let read = source.by_ref().take(MAX_HEADER).read_until(b'\n', &mut line);
+        let read = source.by_ref().take(MAX_HEADER_BYTES).read_until(b'\n', &mut line);
         let header: serde_json::Value =
             read.ok().and_then(|_| serde_json::from_slice(&line).ok()).ok_or(BackupError::NotABackup)?;
         let number = |name: &str| header.get(name).and_then(serde_json::Value::as_u64);
@@ -210,32 +242,35 @@ impl<R: Read> DumpReader<R> {
             return Err(BackupError::Newer(version.chars().filter(|c| c.is_ascii_graphic()).take(40).collect()));
         }
         let header: Header = serde_json::from_value(header).map_err(|_| BackupError::Damaged("its header can't be read"))?;
-        let known = |name: &String| super::catalogue::Trees::NAMES.contains(&name.as_str());
+        let known = |name: &String| Trees::NAMES.contains(&name.as_str());
         let named: BTreeSet<&String> = header.trees.iter().collect();
         if !header.trees.iter().all(known) || named.len() < header.trees.len() || header.schema == 0 {
-            return Err(BackupError::Damaged("its header makes no sense"));
+            return Err(BackupError::Damaged("its header is inconsistent"));
         }
         let digest = Sha256::new_with_prefix(&line);
         let trees = u8::try_from(header.trees.len()).map_err(|_| BackupError::Damaged("it names too many trees"))?;
         Ok((Self { source, digest, amount: Amount { records: 0, bytes: line.len() as u64 }, trees }, header))
     }
 
-    /// The next record; `None` behind the last one, once the end has been found to be right.
-    pub(super) fn next(&mut self) -> Result<Option<Record>, BackupError> {
+    /// Returns the next record; `None` behind the last one, once the end has been checked.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    pub fn next(&mut self) -> Result<Option<Record>, BackupError> {
         let [letter] = self.bytes()?;
         let record = match letter {
             b'p' => {
                 let tree = self.tree()?;
-                let (key, value) = (self.length(MAX_KEY)?, self.length(MAX_VALUE)?);
+                let (key, value) = (self.length(MAX_KEY_BYTES)?, self.length(MAX_VALUE_BYTES)?);
                 Record::Put { tree, key: self.read(key)?, value: self.read(value)? }
             }
             b'r' => {
                 let tree = self.tree()?;
-                let key = self.length(MAX_KEY)?;
+                let key = self.length(MAX_KEY_BYTES)?;
                 Record::Remove { tree, key: self.read(key)? }
             }
             b'f' => {
-                let (name, content) = (self.length(MAX_KEY)?, self.length(MAX_VALUE)?);
+                let (name, content) = (self.length(MAX_KEY_BYTES)?, self.length(MAX_VALUE_BYTES)?);
                 let name =
                     String::from_utf8(self.read(name)?).map_err(|_| BackupError::Damaged("a file's name can't be read"))?;
                 Record::File { name, content: self.read(content)? }
@@ -250,8 +285,8 @@ impl<R: Read> DumpReader<R> {
         Ok(Some(record))
     }
 
-    /// What has been read.
-    pub(super) fn amount(&self) -> Amount {
+    /// Returns the amount read.
+    pub fn amount(&self) -> Amount {
         self.amount
     }
 
@@ -263,17 +298,17 @@ impl<R: Read> DumpReader<R> {
         if self.bytes()? != is {
             return Err(BackupError::Damaged("its checksum is wrong"));
         }
-        self.amount = amount; // the checksum is of what it is not part of
-        // Only the end of the stream makes the decoder look at its own checksum, and at whatever may follow.
+        self.amount = amount; // the checksum does not cover itself
+        // Only the end of the stream makes the decoder check its own checksum, and notice bytes that follow.
         match self.source.read(&mut [0]) {
             Ok(0) => Ok(()),
-            _ => Err(BackupError::Damaged("there is something behind its end")),
+            _ => Err(BackupError::Damaged("its end is followed by other bytes")),
         }
     }
 
     fn tree(&mut self) -> Result<u8, BackupError> {
         let [tree] = self.bytes()?;
-        if tree < self.trees { Ok(tree) } else { Err(BackupError::Damaged("a record is of no tree")) }
+        if tree < self.trees { Ok(tree) } else { Err(BackupError::Damaged("a record names no tree")) }
     }
 
     fn length(&mut self, most: usize) -> Result<usize, BackupError> {
@@ -296,7 +331,7 @@ impl<R: Read> DumpReader<R> {
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), BackupError> {
         self.source.read_exact(bytes).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => BackupError::Damaged("it ends in the middle"),
-            // The decoder's words for what is no gzip any more.
+            // The decoder's errors for bytes that are no gzip stream.
             io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => BackupError::Damaged("it can't be unpacked"),
             _ => BackupError::Io(error),
         })?;
@@ -337,13 +372,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_comes_back() {
+    fn records_are_read_as_written() {
         assert_eq!(read(&written(&some())).unwrap(), some());
         assert_eq!(read(&written(&[])).unwrap(), []);
     }
 
     #[test]
-    fn nothing_may_follow() {
+    fn bytes_after_the_end_are_refused() {
         for more in [vec![0], vec![7; 20], written(&[])] {
             let bytes = [written(&some()), more].concat();
             assert!(matches!(read(&bytes), Err(BackupError::Damaged(_))));
@@ -351,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_backup_or_too_new_is_told_apart() {
+    fn foreign_and_newer_files_are_told_apart() {
         assert!(matches!(read(b"hello"), Err(BackupError::NotABackup)));
         assert!(matches!(read(&[]), Err(BackupError::NotABackup)));
         let newer = DumpWriter::begin(Vec::new(), &Header { schema: 3, version: "9.9".into(), ..Header::new(2, "e") });
@@ -361,7 +396,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_changed_byte_and_no_cut_goes_unnoticed(at in 0usize..1_000_000, flip in 1u8..=255, cut: bool) {
+        fn every_changed_byte_and_every_cut_is_noticed(at in 0usize..1_000_000, flip in 1u8..=255, cut: bool) {
             let mut bytes = written(&some());
             let at = at % bytes.len();
             // gzip's own header says nothing of the content: time, system and the like.
@@ -372,7 +407,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_makes_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let mut out = GzEncoder::new(Vec::new(), Compression::fast());
             let mut line = serde_json::to_vec(&Header::new(2, "e")).unwrap();
             line.push(b'\n');

@@ -1,56 +1,32 @@
-//! Backup while serving, and the way back.
+//! Backup of a store while it is used.
 //!
-//! A backup is a scan of every tree, in whatever state each key is when it is read, followed by everything that changed
-//! meanwhile ([`capture`](super::capture)). Read in order that is exactly the store as it was when the scan ended: every change
-//! sets or removes a key, whatever it was before. Nobody waits for a backup but for the moments at which it begins and ends.
+//! A backup is a scan of every tree, in whatever state each key is when it is read, followed by every change made meanwhile
+//! ([`capture`](super::capture)). Read in order that is exactly the store as it was when the scan ended: every change sets or
+//! removes a key, whatever its value was. Other writes wait for a backup only at the moments at which it begins and ends.
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use serde::Serialize;
-
 use super::capture::{Capture, Changes};
-use super::catalogue::Trees;
-use super::draft::{Draft, draft_path, remove, swap, turn};
 use super::dump::{Amount, BackupError, DumpReader, DumpWriter, Header, Record};
-use super::writer::Severity;
-use super::{SCHEMA, Store};
-use crate::data_dir::{self, TLS_DIRECTORY, TLS_FILES, write_private};
-
-impl Severity for BackupError {
-    fn fatal(&self) -> bool {
-        matches!(self, Self::Store(error) if error.fatal())
-    }
-}
-
-/// What was restored.
-#[derive(Debug, Serialize)]
-pub struct RestoreReport {
-    /// Of the backup.
-    #[serde(flatten)]
-    pub header: Header,
-    /// How much there was.
-    #[serde(flatten)]
-    pub amount: Amount,
-    /// Of the store that has come of it.
-    pub new_epoch: String,
-}
+use crate::data_dir::TLS_FILES;
+use crate::store::trees::Trees;
+use crate::store::{SCHEMA, Store};
 
 impl Store {
-    /// Writes the store to `sink`, with what lies beside it in the data directory. Others go on reading and writing. Once begun
-    /// it must be driven to its end, which comes soon when `sink` fails: run it as a task of its own. Gives up where less than
-    /// `floor` bytes would stay free on the disk: what changes meanwhile is kept there.
+    /// Writes the store to `sink`, with the files beside it in the data directory. Reads and writes go on meanwhile. Once begun
+    /// the future must be polled to its end, which comes soon when `sink` fails: run it as a task of its own. Fails where less
+    /// than `floor` bytes would stay free on the disk, where the changes made meanwhile are kept.
     ///
     /// # Errors
     /// [`BackupError`].
     pub async fn backup<W: Write + Send + 'static>(&self, sink: W, floor: u64) -> Result<(W, Amount), BackupError> {
-        // One at a time: each holds threads, and room on the disk.
-        let _turn = self.backups.try_lock().map_err(|_| BackupError::Busy)?;
+        // One at a time: each holds threads, and space on the disk.
+        let _running = self.backups.try_lock().map_err(|_| BackupError::Busy)?;
         let data = self.path.parent().unwrap_or(Path::new(".")).to_owned();
         let place = data.clone();
-        let capture = self.writer.run_then(move |trees| Capture::begin(trees, &place, floor), |_| ()).await?;
+        let capture = self.writer.run(move |trees| Capture::begin(trees, &place, floor)).await?;
         let watch = capture.watch();
         let (trees, header) = (self.trees.clone(), Header::new(SCHEMA, &self.epoch));
         let scanned = tokio::task::spawn_blocking(move || {
@@ -66,15 +42,15 @@ impl Store {
             Ok(dump)
         });
         let scanned = scanned.await;
-        // Whatever became of the scan: the capture ends where it began.
-        let changes = self.writer.run_then(move |trees| capture.end(trees), |_| ()).await;
+        // Also after a failed scan: the capture ends on the thread that it began on.
+        let changes = self.writer.run(move |trees| capture.end(trees)).await;
         let (changes, dump) = (changes?, scanned.map_err(io::Error::other)??);
         let finish = move || append(dump, changes);
         tokio::task::spawn_blocking(finish).await.map_err(io::Error::other)?
     }
 }
 
-/// Writes every record of every tree, unless it is `over` before.
+/// Writes every record of every tree, until `over` returns true.
 fn scan<W: Write>(trees: &Trees, dump: &mut DumpWriter<W>, over: impl Fn() -> bool) -> Result<(), BackupError> {
     for (n, tree) in (0u8..).zip(trees.all()) {
         for entry in tree {
@@ -88,7 +64,7 @@ fn scan<W: Write>(trees: &Trees, dump: &mut DumpWriter<W>, over: impl Fn() -> bo
     Ok(())
 }
 
-/// Writes what has changed, and the end.
+/// Writes the changes, and the end.
 fn append<W: Write>(mut dump: DumpWriter<W>, changes: Changes) -> Result<(W, Amount), BackupError> {
     for change in changes {
         match change? {
@@ -100,89 +76,52 @@ fn append<W: Write>(mut dump: DumpWriter<W>, changes: Changes) -> Result<(W, Amo
     Ok(dump.finish()?)
 }
 
-/// Writes a store that nobody else uses.
-pub(super) fn write_all<W: Write>(trees: &Trees, header: &Header, sink: W) -> Result<W, BackupError> {
+/// Writes a store that is not used meanwhile.
+///
+/// # Errors
+/// [`BackupError`].
+pub fn write_all<W: Write>(trees: &Trees, header: &Header, sink: W) -> Result<W, BackupError> {
     let mut dump = DumpWriter::begin(sink, header)?;
     scan(trees, &mut dump, || false)?;
     Ok(dump.finish()?.0)
 }
 
-/// Reads a backup from end to end, and tells what is in it. Blocks.
+/// Reads a backup from end to end; returns its header and amount. Blocks.
 ///
 /// # Errors
-/// [`BackupError`] when it is damaged, or none.
+/// [`BackupError`] when it is damaged, or no backup.
 pub fn verify(source: impl Read) -> Result<(Header, Amount), BackupError> {
     let (mut dump, header) = DumpReader::begin(source, SCHEMA)?;
     while dump.next()?.is_some() {}
     Ok((header, dump.amount()))
 }
 
-/// Makes a store from a backup, in the data directory `data`, as [`data_dir::prepare`] returned it, which must be empty: all of
-/// it or nothing. The store gets a new epoch, so that clients who remember ids start over. Blocks.
-///
-/// # Errors
-/// [`BackupError`].
-pub fn restore(source: impl Read, data: &Path) -> Result<RestoreReport, BackupError> {
-    let path = data.join(data_dir::STORE_DIRECTORY);
-    let _turn = turn(&path)?;
-    // What is left of an attempt that was cut off is no reason to refuse another.
-    let again = draft_path(&path).exists();
-    for entry in fs::read_dir(data)? {
-        let name = entry?.file_name();
-        let kept = name.as_encoded_bytes().starts_with(b".") || name == "lost+found";
-        let left = again && (Some(&*name) == draft_path(&path).file_name() || name == TLS_DIRECTORY);
-        if !kept && !left {
-            return Err(BackupError::NotEmpty(data.into()));
-        }
-    }
-    fill(source, &path).and_then(|report| Ok(swap(&path, None).map(|_| report)?)).inspect_err(|_| {
-        let _ = remove(&data.join(TLS_DIRECTORY)); // the next attempt tries again
-        let _ = remove(&draft_path(&path));
-    })
-}
-
-/// Reads a backup into a draft of the store at `path`, and writes what belongs beside it.
-fn fill(source: impl Read, path: &Path) -> Result<RestoreReport, BackupError> {
-    let (mut dump, header) = DumpReader::begin(source, SCHEMA)?;
-    let mut draft = Draft::begin(path)?;
-    let trees = header.trees.iter().map(|name| draft.tree(name)).collect::<Result<Vec<_>, _>>()?;
-    let of = |n: u8| trees.get(usize::from(n)).ok_or(BackupError::Damaged("a record is of no tree"));
-    while let Some(record) = dump.next()? {
-        match record {
-            Record::Put { tree, key, value } => draft.put(of(tree)?, &key, &value)?,
-            Record::Remove { tree, key } => drop(of(tree)?.remove(key)?),
-            // Names that are not ours could lead anywhere.
-            Record::File { name, content } if TLS_FILES.contains(&name.as_str()) => {
-                write_beside(path.parent().unwrap_or(Path::new(".")), &name, &content)?;
-            }
-            Record::File { .. } => return Err(BackupError::Damaged("it holds a file that is unknown")),
-        }
-    }
-    if draft.trees.schema()? != Some(header.schema) {
-        return Err(BackupError::Damaged("its layout is not what it says"));
-    }
-    let (new_epoch, amount) = (draft.trees.new_epoch()?, dump.amount());
-    drop(trees); // else the draft stays open
-    draft.complete()?; // last: from here on it is a store
-    Ok(RestoreReport { header, amount, new_epoch })
-}
-
-/// Writes what lies beside the store in the data directory `data`.
-fn write_beside(data: &Path, name: &str, content: &[u8]) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(data.join(TLS_DIRECTORY))?;
-    write_private(&data.join(name), content)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::core::ids::{MessageId, Recipient, UserId};
-    use crate::store::{Authority, NewUser, Role};
+    use crate::core::time::Timestamp;
+    use crate::data_dir;
+    use crate::store::accounts::write::create_user;
+    use crate::store::maintenance::restore::{restore, write_beside};
+    use crate::store::{Earlier, MetaKey, NewUser, ReceivedAt, Role, StoreError};
+
+    use crate::store::table::Key;
     use std::collections::BTreeMap;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     type All = BTreeMap<(usize, Vec<u8>), Vec<u8>>;
+
+    const TWIN: [u8; 32] = [2; 32];
+
+    fn now() -> ReceivedAt {
+        ReceivedAt { wall: Timestamp::now(), service: Some(1) }
+    }
+
+    fn insert(trees: &Trees, n: u64) -> Result<(), StoreError> {
+        trees.receipts.insert(&(Recipient::All, MessageId(n)), &now())
+    }
 
     fn all(trees: &Trees) -> All {
         let mut found = All::new();
@@ -195,7 +134,7 @@ mod tests {
         found
     }
 
-    /// A sink that lets others in between.
+    /// A sink slow enough for other writes in between.
     struct Slow(Vec<u8>);
 
     impl Write for Slow {
@@ -217,16 +156,17 @@ mod tests {
         });
         for n in 0..50 {
             let new = NewUser { username: format!("user{n}"), role: Role::User, password_hash: "x".into() };
-            store.create_user(new, Authority::System).await.unwrap();
+            let create = |trees: &Trees| create_user(trees, new, Timestamp::now(), MessageId(0));
+            store.writer.run(create).await.unwrap();
         }
         (dir, store)
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_backup_under_load_is_one_moment() {
+    async fn backup_under_load_is_one_moment() {
         let (dir, store) = filled().await;
         for n in 0..3000u64 {
-            store.trees.purged.insert(Recipient::User(UserId(n)).to_key(), &[7; 200][..]).unwrap();
+            store.trees.purged.tree().insert(Recipient::User(UserId(n)).to_key(), &[7; 200][..]).unwrap();
         }
         // Every change keeps the sum of two numbers in two trees, and touches keys that come early and late in the scan.
         let over = Arc::new(AtomicBool::new(false));
@@ -236,20 +176,19 @@ mod tests {
             while !told.load(Ordering::Relaxed) {
                 n += 1;
                 let change = move |trees: &Trees| {
-                    trees.meta.insert("a_number", &n.to_be_bytes())?;
-                    trees.idempotency.insert("its twin", &n.to_be_bytes())?;
-                    trees.purged.remove(Recipient::User(UserId(n)).to_key())?;
-                    trees.receipts.insert(n.to_be_bytes(), &[1])?;
-                    Ok(())
+                    trees.meta.set(MetaKey::Proofs, n)?;
+                    trees.idempotency.insert(&TWIN, &Earlier { id: MessageId(n), until: 0, digest: 0 })?;
+                    trees.purged.remove(&Recipient::User(UserId(n)))?;
+                    trees.receipts.insert(&(Recipient::All, MessageId(n)), &now())
                 };
-                busy.write(change).await.unwrap();
+                busy.writer.run(change).await.unwrap();
             }
             n
         });
         let (sink, amount) = store.backup(Slow(Vec::new()), 0).await.unwrap();
         let at_the_end = tokio::task::spawn_blocking({
             let store = store.clone();
-            move || store.log().number("a_number")
+            move || store.trees.meta.number(MetaKey::Proofs)
         });
         let after = at_the_end.await.unwrap().unwrap();
         over.store(true, Ordering::Relaxed);
@@ -263,18 +202,17 @@ mod tests {
         assert_eq!(restored.epoch(), report.new_epoch);
         assert_ne!(restored.epoch(), store.epoch());
         let found = all(&restored.trees);
-        let number = restored.log().number("a_number").unwrap();
+        let number = restored.trees.meta.number(MetaKey::Proofs).unwrap();
         assert!(number <= after);
-        let twin =
-            restored.trees.idempotency.get("its twin").unwrap().map_or(0, |v| u64::from_be_bytes(v[..].try_into().unwrap()));
+        let twin = restored.trees.idempotency.get(&TWIN).unwrap().map_or(0, |earlier| earlier.id.0);
         assert_eq!(number, twin);
-        assert_eq!(restored.trees.receipts.len() as u64, number);
-        assert_eq!(restored.trees.purged.len() as u64, 3000 - number.min(2999));
+        assert_eq!(restored.trees.receipts.keys().count() as u64, number);
+        assert_eq!(restored.trees.purged.tree().len() as u64, 3000 - number.min(2999));
         assert_eq!(found.iter().filter(|((n, _), _)| *n == 1).count(), 50);
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn what_lies_beside_the_store_comes_along_and_nothing_is_half_restored() {
+    async fn files_beside_the_store_are_restored_and_a_failed_restore_leaves_nothing() {
         let (dir, store) = filled().await;
         write_beside(&dir.path().join("data"), "tls/cert.pem", b"certificate").unwrap();
         let (bytes, _) = store.backup(Vec::new(), 0).await.unwrap();
@@ -282,7 +220,7 @@ mod tests {
         let mut cut = bytes.clone();
         cut.truncate(bytes.len() / 2);
         assert!(matches!(restore(&cut[..], &target), Err(BackupError::Damaged(_))));
-        assert_eq!(fs::read_dir(&target).unwrap().count(), 0, "nothing is left of what failed");
+        assert_eq!(fs::read_dir(&target).unwrap().count(), 0, "a failed restore leaves nothing");
         restore(&bytes[..], &target).unwrap();
         assert_eq!(fs::read(target.join("tls/cert.pem")).unwrap(), b"certificate");
         assert!(matches!(restore(&bytes[..], &target), Err(BackupError::NotEmpty(_))));
@@ -291,13 +229,14 @@ mod tests {
         let mut found = all(&restored.trees);
         for both in [&mut expected, &mut found] {
             both.remove(&(0, b"epoch".to_vec()));
+            both.remove(&(0, MetaKey::MessageIdsReserved.name().into()));
         }
         assert_eq!(found, expected);
         assert_eq!(restored.log().newest().unwrap(), MessageId(0));
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_sink_that_fails_leaves_a_store_that_goes_on() {
+    async fn failed_sink_leaves_the_store_writable() {
         struct Broken;
         impl Write for Broken {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -311,35 +250,39 @@ mod tests {
         assert!(matches!(store.backup(Broken, 0).await, Err(BackupError::Io(_))));
         for n in 0..3000u64 {
             // More than the channels would hold, were they still there.
-            store
-                .write(move |trees| {
-                    let _: () = drop(trees.receipts.insert(n.to_be_bytes(), &[1])?);
-                    Ok(())
-                })
-                .await
-                .unwrap();
+            store.writer.run(move |trees| insert(trees, n)).await.unwrap();
         }
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn changes_that_change_nothing_hide_nothing_and_hold_nobody_up() {
+    async fn writes_without_effect_neither_stop_the_capture_nor_block_writers() {
         let (dir, store) = filled().await;
         let place = dir.path().join("data");
         // As a backup begins and ends, without the scan: what is captured is what there is to see.
-        let capture = store.writer.run_then(move |trees| Capture::begin(trees, &place, 0), |_| ()).await.unwrap();
-        store.write(|trees| Ok(trees.receipts.remove("not there").map(drop)?)).await.unwrap();
-        store.write(|trees| Ok(trees.receipts.insert("kept", "x").map(drop)?)).await.unwrap();
-        store.write(|trees| Ok(trees.receipts.insert("kept", "x").map(drop)?)).await.unwrap();
-        let many = store.write(|trees| Ok((0..3000u64).try_for_each(|n| trees.receipts.insert(n.to_be_bytes(), "x").map(drop))?));
-        tokio::time::timeout(std::time::Duration::from_secs(20), many).await.expect("nobody waits for ever").unwrap();
-        let changes = store.writer.run_then(move |trees| capture.end(trees), |_| ()).await.unwrap();
+        let capture = store.writer.run(move |trees| Capture::begin(trees, &place, 0)).await.unwrap();
+        store.writer.run(|trees| trees.receipts.remove(&(Recipient::All, MessageId(9)))).await.unwrap();
+        for _ in 0..2 {
+            store
+                .writer
+                .run(|trees| {
+                    trees.receipts.insert(
+                        &(Recipient::All, MessageId(7)),
+                        &ReceivedAt { wall: Timestamp::from_unix_micros(1), service: None },
+                    )
+                })
+                .await
+                .unwrap();
+        }
+        let many = store.writer.run(|trees| (0..3000u64).try_for_each(|n| insert(trees, 10 + n)));
+        tokio::time::timeout(std::time::Duration::from_secs(20), many).await.expect("writers are not blocked").unwrap();
+        let changes = store.writer.run(move |trees| capture.end(trees)).await.unwrap();
         let keys: Vec<Vec<u8>> = changes
             .map(|change| match change.unwrap() {
                 Record::Put { key, .. } => key,
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert_eq!((keys.len(), keys[0].as_slice()), (3001, &b"kept"[..]));
+        assert_eq!((keys.len(), keys[0].as_slice()), (3001, (Recipient::All, MessageId(7)).encode().as_slice()));
         let (bytes, _) = store.backup(Vec::new(), u64::MAX).await.unwrap();
         verify(&bytes[..]).unwrap();
     }

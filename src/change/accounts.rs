@@ -1,0 +1,544 @@
+//! Operations on accounts, tokens and devices.
+//!
+//! Each makes its whole change: an account or a device that is deleted or handed over takes its mailbox with it. Those after
+//! which connections may have lost their right return what they have [`Touched`].
+
+use serde::{Deserialize, Serialize};
+
+use super::log::remove_mailbox;
+use super::{Machine, Moment, Operation};
+use crate::core::ids::{DeviceId, Recipient, TokenId, UserId};
+use crate::core::time::Timestamp;
+use crate::store::accounts::write;
+use crate::store::{
+    Authority, Device, DeviceChange, NewDevice, NewToken, NewUser, Result, StoreError, Token, TokenHash, User, UserChange,
+};
+
+/// The accounts and devices whose connections may have lost their right by a change.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Users whose credentials may no longer be accepted.
+    pub users: Vec<UserId>,
+    /// Devices that were taken from users.
+    pub devices_taken: Vec<(UserId, DeviceId)>,
+}
+
+impl Touched {
+    /// `user`'s credentials.
+    pub fn user(user: UserId) -> Self {
+        Self { users: vec![user], devices_taken: Vec::new() }
+    }
+
+    /// `device`, taken from `users`.
+    fn taken(device: DeviceId, users: impl IntoIterator<Item = UserId>) -> Self {
+        Self { users: Vec::new(), devices_taken: users.into_iter().map(|user| (user, device)).collect() }
+    }
+}
+
+/// Removes the mailbox of `device` if the device is gone.
+fn remove_mailbox_of_deleted(machine: &mut Machine<'_>, device: DeviceId) -> Result<()> {
+    if machine.trees.devices.contains(&device)? { Ok(()) } else { remove_mailbox(machine, Recipient::Device(device)) }
+}
+
+/// Adds an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateUser {
+    /// The account.
+    pub new: NewUser,
+    /// The right that it is made with.
+    pub authority: Authority,
+}
+
+impl Operation for CreateUser {
+    type Output = User;
+    /// [`StoreError::Taken`], [`StoreError::Revoked`].
+    type Error = StoreError;
+
+    fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<User> {
+        self.authority.check(machine.trees, None)?;
+        let joined = machine.log().newest()?;
+        write::create_user(machine.trees, self.new, moment.wall, joined)
+    }
+}
+
+/// Changes an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeUser {
+    /// The account.
+    pub id: UserId,
+    /// The change.
+    pub change: UserChange,
+    /// The right that it is made with.
+    pub authority: Authority,
+}
+
+impl Operation for ChangeUser {
+    /// The account as it is now.
+    type Output = (User, Touched);
+    /// [`StoreError::Missing`], [`StoreError::LastAdmin`], [`StoreError::Revoked`].
+    type Error = StoreError;
+
+    fn apply(self, machine: &mut Machine<'_>, _: Moment) -> Result<(User, Touched)> {
+        self.authority.check(machine.trees, Some(self.id))?;
+        Ok((write::change_user(machine.trees, self.id, self.change)?, Touched::user(self.id)))
+    }
+}
+
+/// Deletes an account with its tokens, bindings and mailbox; devices that nobody else has are deleted with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteUser {
+    /// The account.
+    pub id: UserId,
+}
+
+impl Operation for DeleteUser {
+    type Output = Touched;
+    /// [`StoreError::Missing`], [`StoreError::LastAdmin`].
+    type Error = StoreError;
+
+    fn apply(self, machine: &mut Machine<'_>, _: Moment) -> Result<Touched> {
+        let devices = write::delete_user(machine.trees, self.id)?;
+        remove_mailbox(machine, Recipient::User(self.id))?;
+        for device in devices {
+            remove_mailbox_of_deleted(machine, device)?;
+        }
+        Ok(Touched::user(self.id))
+    }
+}
+
+/// Adds a token where its user has fewer than `limit`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateToken {
+    /// The token.
+    pub new: NewToken,
+    /// The most tokens that a user may have.
+    pub limit: usize,
+}
+
+impl Operation for CreateToken {
+    /// The token, and the one that was deleted for it.
+    type Output = (Token, Option<TokenId>);
+    /// [`StoreError::Full`], [`StoreError::Missing`] user or device, [`StoreError::Revoked`].
+    type Error = StoreError;
+
+    fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<(Token, Option<TokenId>)> {
+        if !machine.trees.users.contains(&self.new.user_id)? {
+            return Err(StoreError::Missing("user"));
+        }
+        self.new.because.check(machine.trees, Some(self.new.user_id))?;
+        write::create_token(machine.trees, self.new, self.limit, moment.wall)
+    }
+}
+
+/// Deletes a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteToken {
+    /// Its user.
+    pub user: UserId,
+    /// The token.
+    pub id: TokenId,
+}
+
+impl Operation for DeleteToken {
+    type Output = Touched;
+    /// [`StoreError::Missing`] when the user has no such token.
+    type Error = StoreError;
+
+    fn apply(self, machine: &mut Machine<'_>, _: Moment) -> Result<Touched> {
+        write::delete_token(machine.trees, self.user, self.id)?;
+        Ok(Touched::user(self.user))
+    }
+}
+
+/// Deletes the tokens that a user has for a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevokeDeviceTokens {
+    /// The user.
+    pub user: UserId,
+    /// The device.
+    pub device: DeviceId,
+}
+
+impl Operation for RevokeDeviceTokens {
+    type Output = Touched;
+    type Error = StoreError;
+
+    fn apply(self, machine: &mut Machine<'_>, _: Moment) -> Result<Touched> {
+        let count = write::revoke_device_tokens(machine.trees, self.user, self.device)?;
+        Ok(if count > 0 { Touched::user(self.user) } else { Touched::default() })
+    }
+}
+
+/// Adds a device, bound to a user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateDevice {
+    /// The device.
+    pub new: NewDevice,
+    /// Its user.
+    pub user: UserId,
+    /// The most devices that a user may have; 0: any number.
+    pub limit: usize,
+}
+
+impl Operation for CreateDevice {
+    type Output = Device;
+    /// [`StoreError::Missing`] user, [`StoreError::Taken`] serial, [`StoreError::Full`].
+    type Error = StoreError;
+
+    fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<Device> {
+        write::create_device(machine.trees, self.new, self.user, self.limit, moment.wall)
+    }
+}
+
+/// Changes a device. One that none of its users keeps is handed over: its mailbox, the earlier users' messages, is removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeDevice {
+    /// The device.
+    pub id: DeviceId,
+    /// The change.
+    pub change: DeviceChange,
+}
+
+impl Operation for ChangeDevice {
+    /// The device as it is now.
+    type Output = (Device, Touched);
+    /// [`StoreError::Missing`] device or user, [`StoreError::Taken`] serial.
+    type Error = StoreError;
+
+    fn apply(self, machine: &mut Machine<'_>, _: Moment) -> Result<(Device, Touched)> {
+        let before = machine.trees.device_users.keys_of(&self.id).count();
+        let (device, taken_from) = write::change_device(machine.trees, self.id, self.change)?;
+        if !taken_from.is_empty() && taken_from.len() == before {
+            remove_mailbox(machine, Recipient::Device(self.id))?;
+        }
+        Ok((device, Touched::taken(self.id, taken_from)))
+    }
+}
+
+/// Makes a device the primary device of a user, or no longer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetPrimary {
+    /// The user.
+    pub user: UserId,
+    /// The device.
+    pub device: DeviceId,
+    /// Make it the primary one.
+    pub primary: bool,
+}
+
+impl Operation for SetPrimary {
+    type Output = ();
+    /// [`StoreError::Missing`] when the device is not bound to the user.
+    type Error = StoreError;
+
+    fn apply(self, machine: &mut Machine<'_>, _: Moment) -> Result<()> {
+        write::set_primary(machine.trees, self.user, self.device, self.primary)
+    }
+}
+
+/// Takes a device from a user; without further users it is deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnbindDevice {
+    /// The user.
+    pub user: UserId,
+    /// The device.
+    pub device: DeviceId,
+}
+
+impl Operation for UnbindDevice {
+    type Output = Touched;
+    /// [`StoreError::Missing`] when the device is not bound to the user.
+    type Error = StoreError;
+
+    fn apply(self, machine: &mut Machine<'_>, _: Moment) -> Result<Touched> {
+        write::unbind_device(machine.trees, self.user, self.device)?;
+        remove_mailbox_of_deleted(machine, self.device)?;
+        Ok(Touched::taken(self.device, [self.user]))
+    }
+}
+
+/// Deletes a device with its bindings, tokens and mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteDevice {
+    /// The device.
+    pub id: DeviceId,
+}
+
+impl Operation for DeleteDevice {
+    type Output = Touched;
+    /// [`StoreError::Missing`].
+    type Error = StoreError;
+
+    fn apply(self, machine: &mut Machine<'_>, _: Moment) -> Result<Touched> {
+        let users = write::delete_device(machine.trees, self.id)?;
+        remove_mailbox(machine, Recipient::Device(self.id))?;
+        Ok(Touched::taken(self.id, users))
+    }
+}
+
+/// Writes the times at which tokens were last used and devices last connected. Those deleted meanwhile are skipped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Tokens and times.
+    pub tokens: Vec<(TokenHash, Timestamp)>,
+    /// Devices and times.
+    pub devices: Vec<(DeviceId, Timestamp)>,
+}
+
+impl Operation for Seen {
+    type Output = ();
+    type Error = StoreError;
+
+    fn apply(self, machine: &mut Machine<'_>, _: Moment) -> Result<()> {
+        write::note_seen(machine.trees, &self.tokens, &self.devices)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::super::Settings;
+    use super::super::log::load;
+    use super::super::machine::Memory;
+    use super::*;
+    use crate::config::{HistoryConfig, MailboxConfig};
+    use crate::core::ids::MessageId;
+    use crate::store::{Role, Store, TokenKind};
+
+    /// A store, and its memory.
+    struct World {
+        _dir: tempfile::TempDir,
+        store: Store,
+        memory: Mutex<Memory>,
+    }
+
+    const NOW: Moment = Moment { wall: Timestamp::EPOCH, service: 1 };
+
+    impl World {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let store = Store::open(&dir.path().join("store")).unwrap();
+            let settings = Settings { mailbox: MailboxConfig::default(), history: HistoryConfig::default() };
+            let memory = Mutex::new(load(store.trees(), settings, NOW).unwrap());
+            Self { _dir: dir, store, memory }
+        }
+
+        fn run<O: Operation>(&self, operation: O) -> Result<O::Output, O::Error> {
+            self.run_at(operation, NOW)
+        }
+
+        fn run_at<O: Operation>(&self, operation: O, moment: Moment) -> Result<O::Output, O::Error> {
+            operation.apply(&mut Machine::new(self.store.trees(), &self.memory), moment)
+        }
+
+        fn user(&self, name: &str, role: Role) -> Result<User> {
+            let new = NewUser { username: name.into(), role, password_hash: "x".into() };
+            self.run(CreateUser { new, authority: Authority::System })
+        }
+
+        fn change(&self, id: UserId, change: UserChange) -> Result<User> {
+            Ok(self.run(ChangeUser { id, change, authority: Authority::System })?.0)
+        }
+
+        fn device(&self, user: UserId, serial: Option<&str>, primary: bool, limit: usize) -> Result<Device> {
+            let new = NewDevice { name: "d".into(), serial: serial.map(Into::into), model: None, primary };
+            self.run(CreateDevice { new, user, limit })
+        }
+
+        fn token(&self, new: NewToken, limit: usize) -> Result<(Token, Option<TokenId>)> {
+            self.run(CreateToken { new, limit })
+        }
+    }
+
+    #[test]
+    fn names_are_unique_without_case_and_free_again_after_deletion() {
+        let world = World::new();
+        assert!(world.store.is_new().unwrap());
+        let (root, ana) = (world.user("root", Role::Admin).unwrap(), world.user("Ana", Role::User).unwrap());
+        assert_eq!((root.id, ana.id), (UserId(1), UserId(2)));
+        assert!(matches!(world.user("aNA", Role::User), Err(StoreError::Taken("username"))));
+        assert_eq!(world.store.user_by_name("ANA").unwrap().unwrap(), ana);
+        world.run(DeleteUser { id: ana.id }).unwrap();
+        assert_eq!(world.store.user_by_name("ana").unwrap(), None);
+        assert_eq!(world.user("ana", Role::User).unwrap().id, UserId(3), "ids are not used again");
+        assert!(matches!(world.run(DeleteUser { id: ana.id }), Err(StoreError::Missing("user"))));
+    }
+
+    #[test]
+    fn last_administrator_is_kept() {
+        let world = World::new();
+        let root = world.user("root", Role::Admin).unwrap().id;
+        let demote = UserChange { role: Some(Role::User), ..UserChange::default() };
+        let disable = UserChange { disabled: Some(true), ..UserChange::default() };
+        assert!(matches!(world.change(root, demote.clone()), Err(StoreError::LastAdmin)));
+        assert!(matches!(world.change(root, disable.clone()), Err(StoreError::LastAdmin)));
+        assert!(matches!(world.run(DeleteUser { id: root }), Err(StoreError::LastAdmin)));
+        let second = world.user("second", Role::Admin).unwrap().id;
+        world.change(root, disable).unwrap();
+        assert!(matches!(world.change(second, demote), Err(StoreError::LastAdmin)), "a disabled one does not count");
+    }
+
+    #[test]
+    fn pages_cover_the_whole_list() {
+        let world = World::new();
+        for n in 0..5 {
+            world.user(&format!("u{n}"), Role::User).unwrap();
+        }
+        let first = world.store.users(UserId(0), 2).unwrap();
+        assert_eq!((first.items.len(), first.more), (2, true));
+        let others = world.store.users(first.items[1].id, 3).unwrap();
+        assert_eq!((others.items.len(), others.more), (3, false));
+        assert!(world.store.users(UserId(u64::MAX), 3).unwrap().items.is_empty());
+    }
+
+    #[test]
+    fn new_password_deletes_log_ins_but_not_device_tokens() {
+        let world = World::new();
+        let user = world.user("u", Role::User).unwrap().id;
+        let device = world.device(user, None, false, 9).unwrap().id;
+        let (login, bound) = (TokenHash::of("a"), TokenHash::of("b"));
+        world.token(NewToken::login(user, login), 9).unwrap();
+        let of_device = NewToken { device_id: Some(device), kind: TokenKind::Device, ..NewToken::login(user, bound) };
+        world.token(of_device, 9).unwrap();
+        world.change(user, UserChange { password_hash: Some("y".into()), ..UserChange::default() }).unwrap();
+        assert_eq!(world.store.token(&login).unwrap(), None);
+        assert!(world.store.token(&bound).unwrap().is_some());
+        assert_eq!(world.store.user(user).unwrap().unwrap().password_hash, "y");
+    }
+
+    #[test]
+    fn one_primary_device_a_user_and_serials_are_unique() {
+        let world = World::new();
+        let ana = world.user("ana", Role::User).unwrap().id;
+        let first = world.device(ana, Some("s1"), true, 0).unwrap().id;
+        let second = world.device(ana, None, true, 0).unwrap().id;
+        assert_eq!(world.store.primary_device(ana).unwrap(), Some(second));
+        assert!(matches!(world.device(ana, Some("s1"), false, 0), Err(StoreError::Taken("serial"))));
+        assert!(matches!(world.device(ana, None, false, 2), Err(StoreError::Full("devices"))));
+        let rename = DeviceChange { serial: Some(Some("s2".into())), ..DeviceChange::default() };
+        world.run(ChangeDevice { id: first, change: rename }).unwrap();
+        world.device(ana, Some("s1"), false, 0).unwrap();
+        world.run(SetPrimary { user: ana, device: second, primary: false }).unwrap();
+        assert_eq!(world.store.primary_device(ana).unwrap(), None);
+        assert_eq!(world.store.devices(Some(ana), DeviceId(1), 10).unwrap().items.len(), 2);
+    }
+
+    #[test]
+    fn shared_device_is_deleted_with_its_last_user() {
+        let world = World::new();
+        let (ana, bob) = (world.user("ana", Role::User).unwrap().id, world.user("bob", Role::User).unwrap().id);
+        let device = world.device(ana, Some("s"), true, 0).unwrap().id;
+        let both = DeviceChange { users: Some(vec![ana, bob]), ..DeviceChange::default() };
+        let (_, touched) = world.run(ChangeDevice { id: device, change: both }).unwrap();
+        assert_eq!(touched, Touched::default());
+        assert_eq!(world.store.device_users(device).unwrap(), [ana, bob]);
+        let hash = TokenHash::of("t");
+        let token = NewToken { device_id: Some(device), kind: TokenKind::Device, ..NewToken::login(ana, hash) };
+        world.token(token, 9).unwrap();
+        let touched = world.run(UnbindDevice { user: ana, device }).unwrap();
+        assert_eq!(touched, Touched { users: vec![], devices_taken: vec![(ana, device)] });
+        assert_eq!(world.store.token(&hash).unwrap(), None, "the token that ana gave it is deleted");
+        assert_eq!(world.store.primary_device(ana).unwrap(), None);
+        assert!(!world.store.owns(ana, device).unwrap() && world.store.owns(bob, device).unwrap());
+        world.run(DeleteUser { id: bob }).unwrap();
+        assert_eq!(world.store.device(device).unwrap(), None);
+        world.device(ana, Some("s"), false, 0).unwrap();
+    }
+
+    #[test]
+    fn mailboxes_leave_with_their_owners_and_handed_over_devices() {
+        let world = World::new();
+        let (ana, bob) = (world.user("ana", Role::User).unwrap().id, world.user("bob", Role::User).unwrap().id);
+        let (lamp, toy) = (world.device(ana, None, false, 0).unwrap().id, world.device(ana, None, false, 0).unwrap().id);
+        let append = |recipient| {
+            let object = crate::wire::JsonObject::new(&serde_json::json!({})).unwrap();
+            let key = None;
+            world.run(super::super::Append { recipient, sender: ana, object, ttl: 60, key }).unwrap().id
+        };
+        let waiting = || world.store.log().heads().map(|entry| entry.unwrap().1.id).collect::<Vec<_>>();
+        for recipient in [Recipient::User(ana), Recipient::Device(lamp), Recipient::Device(toy)] {
+            append(recipient);
+        }
+        let shared = DeviceChange { users: Some(vec![ana, bob]), ..DeviceChange::default() };
+        world.run(ChangeDevice { id: lamp, change: shared }).unwrap();
+        assert_eq!(waiting().len(), 3, "a device that is shared keeps its messages");
+        let handed_over = DeviceChange { users: Some(vec![bob]), ..DeviceChange::default() };
+        world.run(ChangeDevice { id: lamp, change: handed_over.clone() }).unwrap();
+        assert_eq!(waiting().len(), 3, "bob had it already");
+        world.run(ChangeDevice { id: toy, change: handed_over }).unwrap();
+        assert_eq!(waiting(), [MessageId(2), MessageId(1)], "the earlier user's messages are not for the new one");
+        world.run(DeleteDevice { id: lamp }).unwrap();
+        world.run(DeleteUser { id: ana }).unwrap();
+        assert_eq!(waiting(), []);
+        assert_eq!(append(Recipient::User(bob)), MessageId(4), "ids are not given again");
+    }
+
+    #[test]
+    fn token_is_found_by_hash_and_listed_by_owner_until_deleted() {
+        let world = World::new();
+        let user = world.user("u", Role::User).unwrap().id;
+        let hash = TokenHash::of("secret");
+        let (token, retired) = world.token(NewToken::login(user, hash), 10).unwrap();
+        assert_eq!(retired, None);
+        assert_eq!(world.store.token(&hash).unwrap().unwrap(), token);
+        assert_eq!(world.store.token(&TokenHash::of("Secret")).unwrap(), None);
+        assert_eq!(world.store.tokens(user, TokenId(0), 10).unwrap().items, std::slice::from_ref(&token));
+        let foreign = DeleteToken { user: UserId(9), id: token.id };
+        assert!(matches!(world.run(foreign), Err(StoreError::Missing("token"))));
+        world.run(DeleteToken { user, id: token.id }).unwrap();
+        assert_eq!(world.store.token(&hash).unwrap(), None);
+        assert!(world.store.tokens(user, TokenId(0), 10).unwrap().items.is_empty());
+    }
+
+    #[test]
+    fn log_in_replaces_the_token_unused_for_longest_and_others_are_refused() {
+        let world = World::new();
+        let user = world.user("u", Role::User).unwrap().id;
+        let hashes = ["a", "b"].map(TokenHash::of);
+        let ids = hashes.map(|hash| world.token(NewToken::login(user, hash), 2).unwrap().0.id);
+        world.run(Seen { tokens: vec![(hashes[0], NOW.wall.plus_seconds(60))], devices: vec![] }).unwrap();
+        let explicit = NewToken { make_room: false, ..NewToken::login(user, TokenHash::of("c")) };
+        assert!(matches!(world.token(explicit, 2), Err(StoreError::Full("tokens"))));
+        let (_, retired) = world.token(NewToken::login(user, TokenHash::of("d")), 2).unwrap();
+        assert_eq!(retired, Some(ids[1]));
+        assert_eq!(world.store.tokens(user, TokenId(0), 10).unwrap().items.len(), 2);
+    }
+
+    #[test]
+    fn service_tokens_do_not_keep_their_user_from_logging_in() {
+        let world = World::new();
+        let user = world.user("u", Role::User).unwrap().id;
+        let service = NewToken { kind: TokenKind::Service, make_room: false, ..NewToken::login(user, TokenHash::of("s")) };
+        world.token(service, 1).unwrap();
+        let (first, retired) = world.token(NewToken::login(user, TokenHash::of("a")), 1).unwrap();
+        assert_eq!(retired, None);
+        let (_, retired) = world.token(NewToken::login(user, TokenHash::of("b")), 1).unwrap();
+        assert_eq!(retired, Some(first.id));
+    }
+
+    #[test]
+    fn token_for_a_deleted_user_is_refused() {
+        let world = World::new();
+        let orphan = NewToken::login(UserId(77), TokenHash::of("x"));
+        assert!(matches!(world.token(orphan, 5), Err(StoreError::Missing("user"))));
+    }
+
+    #[test]
+    fn revoked_authority_is_refused_inside_the_write() {
+        let world = World::new();
+        let (root, ana) = (world.user("root", Role::Admin).unwrap().id, world.user("ana", Role::Admin).unwrap().id);
+        let hash = TokenHash::of("t");
+        let (token, _) = world.token(NewToken::login(ana, hash), 9).unwrap();
+        let rename = |authority| world.run(ChangeUser { id: root, change: UserChange::default(), authority });
+        for authority in [Authority::Token(hash), Authority::Admin(hash), Authority::Password("x".into())] {
+            rename(authority).unwrap();
+        }
+        assert!(matches!(rename(Authority::Password("y".into())), Err(StoreError::Revoked)));
+        world.change(ana, UserChange { role: Some(Role::User), ..UserChange::default() }).unwrap();
+        assert!(matches!(rename(Authority::Admin(hash)), Err(StoreError::Revoked)), "no administrator any more");
+        rename(Authority::Token(hash)).unwrap();
+        world.run(DeleteToken { user: ana, id: token.id }).unwrap();
+        assert!(matches!(rename(Authority::Token(hash)), Err(StoreError::Revoked)), "no token any more");
+    }
+}

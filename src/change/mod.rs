@@ -1,0 +1,95 @@
+//! Changes of durable state as values.
+//!
+//! Every write is an [`Operation`]: a value that holds all that it depends on, so that the same operations at the same moments,
+//! in the same order, give the same store. Time comes in with the [`Moment`]; randomness and hashes are made by the sender.
+//! Operations run one at a time on the store's writer thread, on a [`Machine`]: the trees, and the index of the mailboxes in
+//! memory. [`Changes`] is the only way to it.
+//!
+//! All of them stand in the list below, with their numbers, which are never used again for another one, and their names, which
+//! are those of the encoded form.
+
+mod accounts;
+mod clock;
+mod companion;
+mod index;
+mod log;
+mod machine;
+mod outcomes;
+#[cfg(test)]
+mod replay;
+
+pub use accounts::{
+    ChangeDevice, ChangeUser, CreateDevice, CreateToken, CreateUser, DeleteDevice, DeleteToken, DeleteUser, RevokeDeviceTokens,
+    Seen, SetPrimary, Touched, UnbindDevice,
+};
+pub use clock::Moment;
+pub use companion::{Observe, SetCatalog};
+pub use index::{DeliveryState, Size};
+pub use log::{Acknowledge, Append, AppendError, Appended, Clear, Expire, IdempotencyKey, Settings, Tick};
+pub use machine::{Changes, Machine, Probe};
+pub use outcomes::{Outcome, OutcomeSender};
+
+use crate::store::{Severity, StoreError};
+
+/// A change of durable state.
+pub trait Operation: Send + 'static {
+    /// The result of a change that was made.
+    type Output: Send + 'static;
+    /// The error of a change that was not made.
+    type Error: From<StoreError> + Severity + Send + 'static;
+
+    /// Makes the change at `moment`. Runs on the writer thread, one operation at a time; moments never go back.
+    ///
+    /// # Errors
+    /// When the change is refused or the store fails.
+    fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<Self::Output, Self::Error>;
+}
+
+/// Lists the operations: the number, and the type, whose name is that of the encoded form.
+macro_rules! operations {
+    ($($number:literal $name:ident;)*) => {
+        /// Any operation, for encoding, decoding and replay.
+        #[cfg(test)]
+        #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+        pub enum Change {
+            $(#[doc = concat!("Number ", $number, ".")] $name($name),)*
+        }
+
+        #[cfg(test)]
+        impl Change {
+            /// Every operation's number and name.
+            pub const LIST: &[(u32, &str)] = &[$(($number, stringify!($name))),*];
+
+            /// Makes the change, and returns its result as text.
+            pub fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> String {
+                match self {
+                    $(Self::$name(operation) => format!("{:?}", operation.apply(machine, moment)),)*
+                }
+            }
+        }
+    };
+}
+
+operations! {
+     1 CreateUser;
+     2 ChangeUser;
+     3 DeleteUser;
+     4 CreateToken;
+     5 DeleteToken;
+     6 RevokeDeviceTokens;
+     7 CreateDevice;
+     8 ChangeDevice;
+     9 SetPrimary;
+    10 UnbindDevice;
+    11 DeleteDevice;
+    12 Seen;
+    13 Observe;
+    14 SetCatalog;
+    15 Append;
+    16 Acknowledge;
+    17 Expire;
+    18 Tick;
+    19 Clear;
+    20 Settings;
+    21 Probe;
+}

@@ -1,0 +1,330 @@
+//! The same operations at the same moments give the same store: whatever the process does in between, and also after the
+//! operations have been encoded and decoded.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::{HistoryConfig, MailboxConfig};
+use crate::core::ids::{DeviceId, MessageId, Recipient, TokenId, UserId};
+use crate::core::time::Timestamp;
+use crate::store::{
+    Authority, Catalog, CatalogEntry, DeviceChange, MetaKey, NewDevice, NewToken, NewUser, Observation, Reader, Role, Store,
+    TokenHash, TokenKind, UserChange, restore,
+};
+use crate::wire::JsonObject;
+use machine::Memory;
+
+/// All entries of all trees but the epoch, by tree and key.
+type Dump = BTreeMap<(usize, Vec<u8>), Vec<u8>>;
+
+/// Something that happens to a machine between two operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interruption {
+    None,
+    /// The process is stopped and started again.
+    Restart,
+    /// The store is backed up and restored.
+    Restore,
+}
+
+/// One store and its memory, with the settings in force, which a start applies again.
+struct Instance {
+    dir: tempfile::TempDir,
+    generation: u32,
+    store: Option<Store>,
+    memory: Mutex<Memory>,
+    settings: Settings,
+}
+
+fn settings(messages: usize, history: usize, retain: u64) -> Settings {
+    Settings {
+        mailbox: MailboxConfig { messages, ..MailboxConfig::default() },
+        history: HistoryConfig { retain, messages: history },
+    }
+}
+
+impl Instance {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("0/store")).or_else(|_| {
+            std::fs::create_dir(dir.path().join("0")).unwrap();
+            Store::open(&dir.path().join("0/store"))
+        });
+        let (store, settings) = (store.unwrap(), settings(6, 3, 100));
+        let memory = Mutex::new(log::load(store.trees(), settings.clone(), moment(0)).unwrap());
+        Self { dir, generation: 0, store: Some(store), memory, settings }
+    }
+
+    fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
+    }
+
+    fn apply(&mut self, change: Change, at: Moment) -> String {
+        if let Change::Settings(settings) = &change {
+            self.settings = settings.clone();
+        }
+        let mut machine = Machine::new(self.store.as_ref().unwrap().trees(), &self.memory);
+        let result = change.apply(&mut machine, at);
+        format!("{result} {:?}", machine.take_events())
+    }
+
+    fn interrupt(&mut self, what: Interruption, at: Moment) {
+        let directory = |generation: u32| self.dir.path().join(generation.to_string());
+        match what {
+            Interruption::None => return,
+            Interruption::Restart => {
+                self.store.take().unwrap().close().unwrap();
+                self.store = Some(Store::open(&directory(self.generation).join("store")).unwrap());
+            }
+            Interruption::Restore => {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                let (backup, _) = runtime.block_on(self.store().backup(Vec::new(), 0)).unwrap();
+                self.store.take().unwrap().close().unwrap();
+                let target = crate::data_dir::prepare(&directory(self.generation + 1)).unwrap();
+                restore(&backup[..], &target).unwrap();
+                self.generation += 1;
+                let store = Store::open(&target.join("store")).unwrap();
+                // A restore skips ids on purpose; everything else must be as it was.
+                store.trees().meta.set(MetaKey::MessageIdsReserved, self.memory.lock().newest.0).unwrap();
+                self.store = Some(store);
+            }
+        }
+        self.memory = Mutex::new(log::load(self.store().trees(), self.settings.clone(), at).unwrap());
+    }
+
+    fn dump(&self) -> Dump {
+        let mut dump = Dump::new();
+        for (n, tree) in self.store().trees().all().into_iter().enumerate() {
+            for entry in tree {
+                let (key, value) = entry.unwrap();
+                let name = if n == 0 { std::str::from_utf8(&key).unwrap() } else { "" };
+                // The epoch is random, and the reserved ids only bound the next one.
+                if name != MetaKey::Epoch.name() && name != MetaKey::MessageIdsReserved.name() {
+                    dump.insert((n, key.to_vec()), value.to_vec());
+                }
+            }
+        }
+        dump
+    }
+}
+
+/// The moment so many seconds after the start. Wall and service clock differ by a jump of a year.
+fn moment(seconds: u64) -> Moment {
+    let jump = if seconds > 300 { 365 * 86_400 } else { 0 };
+    let wall = 1_800_000_000 + seconds + jump;
+    Moment { wall: Timestamp::from_unix_micros(i64::try_from(wall).unwrap() * 1_000_000), service: 1 + seconds }
+}
+
+fn user() -> impl Strategy<Value = UserId> {
+    (1..5u64).prop_map(UserId)
+}
+
+fn device() -> impl Strategy<Value = DeviceId> {
+    (1..5u64).prop_map(DeviceId)
+}
+
+fn recipient() -> impl Strategy<Value = Recipient> {
+    prop_oneof![user().prop_map(Recipient::User), device().prop_map(Recipient::Device), Just(Recipient::All)]
+}
+
+fn reader() -> impl Strategy<Value = Reader> {
+    prop_oneof![user().prop_map(Reader::User), device().prop_map(Reader::Device), user().prop_map(Reader::Broadcasts)]
+}
+
+fn authority() -> impl Strategy<Value = Authority> {
+    prop_oneof![
+        6 => Just(Authority::System),
+        1 => (0..4u8).prop_map(|n| Authority::Token(hash(n))),
+        1 => (0..4u8).prop_map(|n| Authority::Admin(hash(n))),
+        1 => (0..2u8).prop_map(|n| Authority::Password(format!("p{n}"))),
+    ]
+}
+
+fn hash(n: u8) -> TokenHash {
+    TokenHash::of(&n.to_string())
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    prop_oneof![Just(Role::Admin), Just(Role::User)]
+}
+
+fn account_change() -> impl Strategy<Value = Change> {
+    let create = ("[ab]{1,2}", role(), 0..2u8, authority()).prop_map(|(username, role, n, authority)| {
+        Change::CreateUser(CreateUser { new: NewUser { username, role, password_hash: format!("p{n}") }, authority })
+    });
+    let change = (user(), any::<Option<bool>>(), proptest::option::of(role()), any::<bool>(), authority());
+    let change = change.prop_map(|(id, disabled, role, password, authority)| {
+        let change = UserChange { disabled, role, password_hash: password.then(|| "p1".into()) };
+        Change::ChangeUser(ChangeUser { id, change, authority })
+    });
+    let token = (user(), proptest::option::of(device()), 0..6u8, any::<bool>(), 0..3u64, authority());
+    let token = token.prop_map(|(user_id, device_id, n, make_room, life, because)| {
+        let kind = if device_id.is_some() { TokenKind::Device } else { TokenKind::User };
+        let expires_at = (life > 0).then(|| moment(life * 100).wall);
+        let new = NewToken { user_id, device_id, kind, label: "t".into(), expires_at, hash: hash(n), make_room, because };
+        Change::CreateToken(CreateToken { new, limit: 3 })
+    });
+    prop_oneof![
+        4 => create,
+        2 => change,
+        1 => user().prop_map(|id| Change::DeleteUser(DeleteUser { id })),
+        3 => token,
+        1 => (user(), 1..8u64).prop_map(|(user, id)| Change::DeleteToken(DeleteToken { user, id: TokenId(id) })),
+        1 => (user(), device()).prop_map(|(user, device)| Change::RevokeDeviceTokens(RevokeDeviceTokens { user, device })),
+        1 => (0..6u8, device(), 0..900u64).prop_map(|(n, device, at)| {
+            Change::Seen(Seen { tokens: vec![(hash(n), moment(at).wall)], devices: vec![(device, moment(at).wall)] })
+        }),
+    ]
+}
+
+fn device_change() -> impl Strategy<Value = Change> {
+    let serial = || proptest::option::of("[xy]");
+    let create = (user(), serial(), any::<bool>()).prop_map(|(user, serial, primary)| {
+        Change::CreateDevice(CreateDevice { new: NewDevice { name: "d".into(), serial, model: None, primary }, user, limit: 3 })
+    });
+    let users = proptest::option::of(proptest::collection::vec(user(), 1..3));
+    let change = (device(), proptest::option::of(serial()), users).prop_map(|(id, serial, users)| {
+        Change::ChangeDevice(ChangeDevice { id, change: DeviceChange { serial, users, ..DeviceChange::default() } })
+    });
+    prop_oneof![
+        4 => create,
+        3 => change,
+        1 => (user(), device(), any::<bool>())
+            .prop_map(|(user, device, primary)| Change::SetPrimary(SetPrimary { user, device, primary })),
+        1 => (user(), device()).prop_map(|(user, device)| Change::UnbindDevice(UnbindDevice { user, device })),
+        1 => device().prop_map(|id| Change::DeleteDevice(DeleteDevice { id })),
+    ]
+}
+
+fn log_change() -> impl Strategy<Value = Change> {
+    let size = prop_oneof![9 => 0..50usize, 1 => Just(14_000)];
+    let append = (recipient(), size, 1..200u64, proptest::option::of(0..4u8)).prop_map(|(recipient, size, ttl, key)| {
+        let object = JsonObject::new(&serde_json::json!({ "m": "x".repeat(size) })).unwrap();
+        let key = key.map(|n| IdempotencyKey::new(UserId(1), &n.to_string(), &[u8::from(size > 25)]));
+        Change::Append(Append { recipient, sender: UserId(1), object, ttl, key })
+    });
+    let ack = proptest::collection::vec((reader(), 0..40u64, 0..3u64), 1..4).prop_map(|acks| {
+        let acks = acks.into_iter().map(|(reader, upto, joined)| (reader, MessageId(upto), MessageId(joined)));
+        Change::Acknowledge(Acknowledge { acks: acks.collect() })
+    });
+    prop_oneof![
+        8 => append,
+        6 => ack,
+        2 => Just(Change::Expire(Expire {})),
+        2 => Just(Change::Tick(Tick {})),
+        1 => proptest::option::of(recipient()).prop_map(|recipient| Change::Clear(Clear { recipient })),
+        1 => (1..8usize, 0..4usize, 0..150u64).prop_map(|(m, h, retain)| Change::Settings(settings(m, h, retain))),
+    ]
+}
+
+fn other_change() -> impl Strategy<Value = Change> {
+    let observe = ("[ab]", 0..900u64).prop_map(|(city, at)| {
+        let observation = Observation { temp: "1".into(), text: String::new(), icon: "100".into(), at: moment(at).wall };
+        Change::Observe(Observe { city, observation })
+    });
+    let catalog = proptest::collection::vec("[ab]{1,2}", 0..3).prop_map(|names| {
+        let entry = |name| CatalogEntry { name, artist: None, style: None };
+        Change::SetCatalog(SetCatalog { catalog: Catalog::Songs, entries: names.into_iter().map(entry).collect() })
+    });
+    prop_oneof![observe, catalog, any::<bool>().prop_map(|write| Change::Probe(Probe { write }))]
+}
+
+fn step() -> impl Strategy<Value = (Change, u64, Interruption)> {
+    let change = prop_oneof![3 => account_change(), 3 => device_change(), 9 => log_change(), 1 => other_change()];
+    let interruption = prop_oneof![
+        12 => Just(Interruption::None),
+        2 => Just(Interruption::Restart),
+        1 => Just(Interruption::Restore)
+    ];
+    (change, prop_oneof![3 => Just(0u64), 2 => 1..60u64], interruption)
+}
+
+/// Accounts and devices that most operations need.
+fn beginning() -> Vec<Change> {
+    let user = |n: usize| {
+        let role = if n == 0 { Role::Admin } else { Role::User };
+        let new = NewUser { username: format!("first{n}"), role, password_hash: "p0".into() };
+        Change::CreateUser(CreateUser { new, authority: Authority::System })
+    };
+    let device = |n: u64| {
+        let new = NewDevice { name: "d".into(), serial: None, model: None, primary: true };
+        Change::CreateDevice(CreateDevice { new, user: UserId(n), limit: 0 })
+    };
+    (0..2).map(user).chain((1..3).map(device)).collect()
+}
+
+fn number_of_cases() -> u32 {
+    std::env::var("QY_LTY_REPLAY_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(30)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: number_of_cases(), max_shrink_iters: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn interrupted_machine_ends_with_an_equal_store(steps in proptest::collection::vec(step(), 1..60)) {
+        let (mut steady, mut interrupted, mut now) = (Instance::new(), Instance::new(), 0);
+        for change in beginning() {
+            steady.apply(change.clone(), moment(0));
+            interrupted.apply(change, moment(0));
+        }
+        for (change, pause, interruption) in steps {
+            now += pause;
+            interrupted.interrupt(interruption, moment(now));
+            let decoded = serde_json::from_str(&serde_json::to_string(&change).unwrap()).unwrap();
+            let expected = steady.apply(change, moment(now));
+            prop_assert_eq!(interrupted.apply(decoded, moment(now)), expected);
+        }
+        prop_assert_eq!(interrupted.dump(), steady.dump());
+    }
+}
+
+#[test]
+fn numbers_and_names_are_unique_and_encoded_forms_are_stable() {
+    let mut numbers: Vec<u32> = Change::LIST.iter().map(|(number, _)| *number).collect();
+    numbers.dedup();
+    assert_eq!(numbers, (1..=21).collect::<Vec<_>>(), "numbers are given once, in order");
+    let object = JsonObject::new(&serde_json::json!({"type": "notice", "message": 1.0})).unwrap();
+    let append = Append { recipient: Recipient::User(UserId(7)), sender: UserId(1), object, ttl: 60, key: None };
+    let acks = vec![(Reader::Broadcasts(UserId(7)), MessageId(9), MessageId(0))];
+    let examples = [
+        Change::DeleteUser(DeleteUser { id: UserId(7) }),
+        Change::DeleteToken(DeleteToken { user: UserId(7), id: TokenId(3) }),
+        Change::ChangeUser(ChangeUser {
+            id: UserId(7),
+            change: UserChange { role: Some(Role::Admin), ..UserChange::default() },
+            authority: Authority::Admin(hash(1)),
+        }),
+        Change::Append(append),
+        Change::Acknowledge(Acknowledge { acks }),
+        Change::Tick(Tick {}),
+        Change::Clear(Clear { recipient: Some(Recipient::Device(DeviceId(3))) }),
+    ];
+    let lines: Vec<String> = examples.iter().map(|change| serde_json::to_string(change).unwrap()).collect();
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    {"DeleteUser":{"id":7}}
+    {"DeleteToken":{"user":7,"id":3}}
+    {"ChangeUser":{"id":7,"change":{"disabled":null,"role":"admin","password_hash":null},"authority":{"admin":"6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"}}}
+    {"Append":{"recipient":{"user":7},"sender":1,"object":{"message":1.0,"type":"notice"},"ttl":60,"key":null}}
+    {"Acknowledge":{"acks":[[{"broadcasts":7},9,0]]}}
+    {"Tick":{}}
+    {"Clear":{"recipient":{"device":3}}}
+    "#);
+}
+
+#[tokio::test]
+async fn operation_is_durable_when_its_future_completes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
+    let metrics = crate::telemetry::metrics::Metrics::new(Arc::default());
+    let changes = Changes::open(store.clone(), settings(6, 3, 100), metrics).unwrap();
+    let new = NewUser { username: "ana".into(), role: Role::Admin, password_hash: "p".into() };
+    let ana = changes.run(CreateUser { new, authority: Authority::System }).await.unwrap();
+    assert_eq!(store.user(ana.id).unwrap(), Some(ana));
+    store.close().unwrap();
+    assert!(changes.run(Tick {}).await.is_err());
+    assert!(!changes.defer(|| Expire {}));
+}

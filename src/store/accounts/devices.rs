@@ -1,0 +1,272 @@
+//! Devices and the users that have them.
+//!
+//! A device is bound to one or more users; a user has at most one primary device among the bound ones.
+
+use serde::{Deserialize, Serialize};
+
+use super::tokens;
+use crate::core::ids::{DeviceId, UserId};
+use crate::core::time::Timestamp;
+use crate::store::meta::MetaKey;
+use crate::store::table::{WriteSet, json_values};
+use crate::store::trees::Trees;
+use crate::store::{Page, Result, Store, StoreError};
+
+/// A companion device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// From 1.
+    pub id: DeviceId,
+    /// Chosen by the owner.
+    pub name: String,
+    /// Unique where given.
+    pub serial: Option<String>,
+    /// For people.
+    pub model: Option<String>,
+    /// The time of its creation.
+    pub created_at: Timestamp,
+    /// The time of its last connection, to the minute or so.
+    #[serde(default)]
+    pub last_seen: Option<Timestamp>,
+}
+
+json_values!(Device);
+
+/// A new device.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewDevice {
+    /// Chosen by the owner.
+    pub name: String,
+    /// Unique where given.
+    pub serial: Option<String>,
+    /// For people.
+    pub model: Option<String>,
+    /// Makes it its user's primary device.
+    pub primary: bool,
+}
+
+/// A change to a device; `None` leaves a field as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceChange {
+    /// Chosen by the owner.
+    pub name: Option<String>,
+    /// Unique; an inner `None` removes it.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
+    pub serial: Option<Option<String>>,
+    /// For people; an inner `None` removes it.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
+    pub model: Option<Option<String>>,
+    /// All users that it is to be bound to; not empty.
+    pub users: Option<Vec<UserId>>,
+}
+
+/// Tells `null` (remove it) from absent (leave it).
+fn nullable<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// Returns the device `id`.
+pub(super) fn get(trees: &Trees, id: DeviceId) -> Result<Option<Device>> {
+    trees.devices.get(&id)
+}
+
+/// Refuses a serial that another device bears.
+fn serial_is_free(trees: &Trees, serial: &str, own: Option<DeviceId>) -> Result<()> {
+    match trees.serials.get(serial)? {
+        Some(id) if Some(id) != own => Err(StoreError::Taken("serial")),
+        _ => Ok(()),
+    }
+}
+
+fn users_of(trees: &Trees, id: DeviceId) -> Result<Vec<UserId>> {
+    trees.device_users.keys_of(&id).map(|key| Ok(key?.1)).collect()
+}
+
+/// Returns the devices of `user`, in id order.
+pub(super) fn of_user(trees: &Trees, user: UserId) -> Result<Vec<DeviceId>> {
+    trees.user_devices.keys_of(&user).map(|key| Ok(key?.1)).collect()
+}
+
+fn bind(trees: &Trees, user: UserId, device: DeviceId) -> Result<()> {
+    if !trees.users.contains(&user)? {
+        return Err(StoreError::Missing("user"));
+    }
+    let mut writes = WriteSet::default();
+    writes.put(&trees.user_devices, &(user, device), &())?;
+    writes.put(&trees.device_users, &(device, user), &())?;
+    writes.apply()
+}
+
+/// Makes `device` the primary device of `user`, or no longer.
+///
+/// # Errors
+/// [`StoreError::Missing`] when it is not bound to that user; else when the store fails.
+pub fn set_primary(trees: &Trees, user: UserId, device: DeviceId, primary: bool) -> Result<()> {
+    if !trees.user_devices.contains(&(user, device))? {
+        return Err(StoreError::Missing("device"));
+    }
+    if primary {
+        trees.primaries.insert(&user, &device)?;
+    } else if trees.primaries.get(&user)? == Some(device) {
+        trees.primaries.remove(&user)?;
+    }
+    Ok(())
+}
+
+/// Adds a device at `now`, bound to `user`, who may have `limit` (0: any number).
+///
+/// # Errors
+/// [`StoreError::Missing`] user, [`StoreError::Taken`] serial, [`StoreError::Full`]; else when the store fails.
+pub fn create(trees: &Trees, new: NewDevice, user: UserId, limit: usize, now: Timestamp) -> Result<Device> {
+    if !trees.users.contains(&user)? {
+        return Err(StoreError::Missing("user"));
+    }
+    if limit > 0 && trees.user_devices.keys_of(&user).take(limit).count() >= limit {
+        return Err(StoreError::Full("devices"));
+    }
+    if let Some(serial) = &new.serial {
+        serial_is_free(trees, serial, None)?;
+    }
+    let NewDevice { name, serial, model, primary } = new;
+    let id = DeviceId(trees.meta.next(MetaKey::NextDevice)?);
+    let device = Device { id, name, serial, model, created_at: now, last_seen: None };
+    let mut writes = WriteSet::default();
+    writes.put(&trees.devices, &id, &device)?;
+    if let Some(serial) = &device.serial {
+        writes.put(&trees.serials, serial.as_str(), &id)?;
+    }
+    writes.put(&trees.user_devices, &(user, id), &())?;
+    writes.put(&trees.device_users, &(id, user), &())?;
+    if primary {
+        writes.put(&trees.primaries, &user, &id)?;
+    }
+    writes.apply()?;
+    Ok(device)
+}
+
+/// Changes a device. Returns it as it is now, and the users that it has been taken from; of these it also has taken the tokens
+/// that they gave the device.
+///
+/// # Errors
+/// [`StoreError::Missing`] device or user, [`StoreError::Taken`] serial; else when the store fails.
+pub fn change(trees: &Trees, id: DeviceId, change: DeviceChange) -> Result<(Device, Vec<UserId>)> {
+    let mut device = get(trees, id)?.ok_or(StoreError::Missing("device"))?;
+    let old_serial = device.serial.clone();
+    if let Some(serial) = change.serial {
+        if let Some(serial) = &serial {
+            serial_is_free(trees, serial, Some(id))?;
+        }
+        device.serial = serial;
+    }
+    device.name = change.name.unwrap_or(device.name);
+    device.model = change.model.unwrap_or(device.model);
+    let mut taken_from = Vec::new();
+    if let Some(users) = change.users {
+        let before = users_of(trees, id)?;
+        for user in &users {
+            bind(trees, *user, id)?;
+        }
+        taken_from = before.into_iter().filter(|user| !users.contains(user)).collect();
+        for &user in &taken_from {
+            unbind(trees, user, id)?;
+        }
+    }
+    let mut writes = WriteSet::default();
+    if let Some(old) = old_serial.filter(|old| device.serial.as_ref() != Some(old)) {
+        writes.remove(&trees.serials, &*old);
+    }
+    if let Some(serial) = &device.serial {
+        writes.put(&trees.serials, serial.as_str(), &id)?;
+    }
+    writes.put(&trees.devices, &id, &device)?;
+    writes.apply()?;
+    Ok((device, taken_from))
+}
+
+/// Takes `device` from `user` together with the tokens that `user` gave it. A device that nobody has any more is deleted.
+///
+/// # Errors
+/// [`StoreError::Missing`] when it is not bound to that user; else when the store fails.
+pub fn unbind(trees: &Trees, user: UserId, device: DeviceId) -> Result<()> {
+    if !trees.user_devices.contains(&(user, device))? {
+        return Err(StoreError::Missing("device"));
+    }
+    let mut writes = WriteSet::default();
+    for (hash, token) in tokens::of_user(trees, user)?.iter().filter(|(_, token)| token.device_id == Some(device)) {
+        tokens::remove(trees, &mut writes, hash, token);
+    }
+    writes.remove(&trees.user_devices, &(user, device));
+    writes.remove(&trees.device_users, &(device, user));
+    if trees.primaries.get(&user)? == Some(device) {
+        writes.remove(&trees.primaries, &user);
+    }
+    if users_of(trees, device)? == [user] {
+        if let Some(serial) = get(trees, device)?.and_then(|record| record.serial) {
+            writes.remove(&trees.serials, &*serial);
+        }
+        writes.remove(&trees.devices, &device);
+    }
+    writes.apply()
+}
+
+/// Deletes a device; returns the users that it has been taken from.
+///
+/// # Errors
+/// [`StoreError::Missing`]; else when the store fails.
+pub fn delete(trees: &Trees, device: DeviceId) -> Result<Vec<UserId>> {
+    let users = users_of(trees, device)?;
+    if users.is_empty() {
+        return Err(StoreError::Missing("device"));
+    }
+    users.iter().try_for_each(|&user| unbind(trees, user, device))?;
+    Ok(users)
+}
+
+impl Store {
+    /// Returns the device `id`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn device(&self, id: DeviceId) -> Result<Option<Device>> {
+        get(&self.trees, id)
+    }
+
+    /// Returns the device with that serial.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn device_by_serial(&self, serial: &str) -> Result<Option<Device>> {
+        self.trees.serials.get(serial)?.map_or(Ok(None), |id| get(&self.trees, id))
+    }
+
+    /// Returns up to `limit` devices with an id above `after`: of `user`, or of everybody.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn devices(&self, user: Option<UserId>, after: DeviceId, limit: usize) -> Result<Page<Device>> {
+        let next = DeviceId(after.0.saturating_add(1));
+        let Some(user) = user else {
+            return Page::take(self.trees.devices.range(next..).map(|entry| Ok(entry?.1)), limit);
+        };
+        let bound = self.trees.user_devices.range((user, next)..=(user, DeviceId(u64::MAX)));
+        // A device may be deleted between the two looks.
+        let devices = bound.filter_map(|entry| entry.and_then(|((_, id), ())| get(&self.trees, id)).transpose());
+        Page::take(devices, limit)
+    }
+
+    /// Returns the users that `device` is bound to.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn device_users(&self, device: DeviceId) -> Result<Vec<UserId>> {
+        users_of(&self.trees, device)
+    }
+
+    /// Returns the primary device of `user`, if any.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn primary_device(&self, user: UserId) -> Result<Option<DeviceId>> {
+        self.trees.primaries.get(&user)
+    }
+}

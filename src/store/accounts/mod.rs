@@ -1,0 +1,25 @@
+//! Accounts, devices and tokens: their records, and the functions that read and write them.
+//!
+//! Functions that write are for the writer thread alone, which makes them one at a time: "check that it is free, then insert" is
+//! safe inside one. Those that read can be called anywhere.
+
+mod authority;
+mod devices;
+mod last_seen;
+mod tokens;
+mod users;
+
+pub use authority::Authority;
+pub use devices::{Device, DeviceChange, NewDevice};
+pub use tokens::{NewToken, Token, TokenHash, TokenKind};
+pub use users::{NewUser, Role, User, UserChange, fold_name};
+
+/// Writing functions, for operations.
+pub mod write {
+    pub use super::devices::{
+        change as change_device, create as create_device, delete as delete_device, set_primary, unbind as unbind_device,
+    };
+    pub use super::last_seen::note as note_seen;
+    pub use super::tokens::{create as create_token, delete as delete_token, revoke_of_device as revoke_device_tokens};
+    pub use super::users::{change as change_user, create as create_user, delete as delete_user};
+}

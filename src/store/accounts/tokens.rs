@@ -1,0 +1,298 @@
+//! Credentials. The secret itself is never here, only its SHA-256.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
+
+use super::Authority;
+use crate::core::hex::{hex, unhex};
+use crate::core::ids::{DeviceId, TokenId, UserId};
+use crate::core::time::Timestamp;
+use crate::store::meta::MetaKey;
+use crate::store::table::{DecodeKey, Key, Value, WriteSet, json_values};
+use crate::store::trees::Trees;
+use crate::store::{Page, Result, Store, StoreError};
+
+/// SHA-256 of a secret. The secret has 256 random bits, so one round without salt is enough, and looking it up by its hash
+/// tells an attacker's clock nothing about the secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenHash([u8; 32]);
+
+impl TokenHash {
+    /// Returns the hash of `secret`.
+    pub fn of(secret: &str) -> Self {
+        Self(Sha256::digest(secret.as_bytes()).into())
+    }
+}
+
+impl Key for TokenHash {
+    type Bytes<'a> = &'a [u8];
+    fn encode(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl DecodeKey for TokenHash {
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+}
+
+impl Value for TokenHash {
+    fn encode(&self) -> Result<Cow<'_, [u8]>> {
+        Ok(Cow::Borrowed(&self.0))
+    }
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+}
+
+impl Serialize for TokenHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for TokenHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        let bytes = unhex(&text).and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(|| serde::de::Error::custom("expected 64 hexadecimal digits"))
+    }
+}
+
+/// The purpose of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenKind {
+    /// Acts as its user.
+    User,
+    /// One device; reaches only its own WebSocket.
+    Device,
+    /// A program that sends to anyone, and does nothing else.
+    Service,
+}
+
+/// A credential's record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// From 1.
+    pub id: TokenId,
+    /// Its user.
+    pub user_id: UserId,
+    /// Its device (kind `device`).
+    pub device_id: Option<DeviceId>,
+    /// Its purpose.
+    pub kind: TokenKind,
+    /// Chosen by the owner.
+    pub label: String,
+    /// The time of its creation.
+    pub created_at: Timestamp,
+    /// The time of its last use, to the minute or so.
+    pub last_used_at: Option<Timestamp>,
+    /// Refused from then on.
+    pub expires_at: Option<Timestamp>,
+}
+
+json_values!(Token);
+
+impl Token {
+    /// Returns whether its time is over.
+    pub fn expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
+    }
+}
+
+/// A new token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewToken {
+    /// Its user.
+    pub user_id: UserId,
+    /// Its device.
+    pub device_id: Option<DeviceId>,
+    /// Its purpose.
+    pub kind: TokenKind,
+    /// Chosen by the owner.
+    pub label: String,
+    /// Refused from then on.
+    pub expires_at: Option<Timestamp>,
+    /// The hash of its secret.
+    pub hash: TokenHash,
+    /// When the user has as many as the limit: deletes the `user` token unused for longest (a log-in), or refuses.
+    pub make_room: bool,
+    /// The right that it is made with.
+    pub because: Authority,
+}
+
+impl NewToken {
+    /// Returns the token of a log-in in a browser: that of [`login`](Self::login), with an end.
+    pub fn browser(user_id: UserId, hash: TokenHash, life_seconds: u64) -> Self {
+        let expires_at = Some(Timestamp::now().plus_seconds(life_seconds));
+        Self { label: "browser".into(), expires_at, ..Self::login(user_id, hash) }
+    }
+
+    /// Returns the token of a log-in: acts as the user, never expires, replaces an old one where there are too many.
+    pub fn login(user_id: UserId, hash: TokenHash) -> Self {
+        let (device_id, expires_at) = (None, None);
+        Self {
+            user_id,
+            device_id,
+            kind: TokenKind::User,
+            label: "login".into(),
+            expires_at,
+            hash,
+            make_room: true,
+            because: Authority::System,
+        }
+    }
+}
+
+/// Returns the token with that hash.
+pub(super) fn get(trees: &Trees, hash: &TokenHash) -> Result<Option<Token>> {
+    trees.tokens.get(hash)
+}
+
+/// Returns all tokens of `user`, in id order, with their hashes.
+pub(super) fn of_user(trees: &Trees, user: UserId) -> Result<Vec<(TokenHash, Token)>> {
+    let mut found = Vec::new();
+    for hash in trees.user_tokens.values_of(&user) {
+        let hash = hash?;
+        if let Some(token) = get(trees, &hash)? {
+            found.push((hash, token));
+        }
+    }
+    Ok(found)
+}
+
+/// Adds the removal of a token to `writes`.
+pub(super) fn remove<'a>(trees: &'a Trees, writes: &mut WriteSet<'a>, hash: &TokenHash, token: &Token) {
+    writes.remove(&trees.tokens, hash);
+    writes.remove(&trees.user_tokens, &(token.user_id, token.id));
+    writes.remove(&trees.token_ids, &token.id);
+}
+
+/// Frees a place among `new`'s user's tokens where the limit asks for it; returns the token that was deleted.
+fn make_room(trees: &Trees, new: &NewToken, limit: usize, now: Timestamp) -> Result<Option<TokenId>> {
+    let owned = of_user(trees, new.user_id)?;
+    if owned.len() < limit {
+        return Ok(None);
+    }
+    // An expired one is no loss, whatever its kind.
+    let idle = owned.iter().find(|(_, t)| t.expired(now)).or_else(|| {
+        let log_ins = owned.iter().filter(|(_, t)| new.make_room && t.kind == TokenKind::User);
+        log_ins.min_by_key(|(_, t)| t.last_used_at.unwrap_or(t.created_at))
+    });
+    match idle {
+        Some((hash, token)) => {
+            let mut writes = WriteSet::default();
+            remove(trees, &mut writes, hash, token);
+            writes.apply()?;
+            Ok(Some(token.id))
+        }
+        // All are devices' and services': a user who can't log in could never delete one. One log-in more, no further.
+        None if new.make_room => Ok(None),
+        None => Err(StoreError::Full("tokens")),
+    }
+}
+
+/// Adds a token at `now` where its user has fewer than `limit`; also returns the token that was deleted for it.
+///
+/// # Errors
+/// [`StoreError::Full`], [`StoreError::Missing`] when the user or the device is gone; else when the store fails.
+pub fn create(trees: &Trees, new: NewToken, limit: usize, now: Timestamp) -> Result<(Token, Option<TokenId>)> {
+    // The user may have been deleted while the password was being checked.
+    if !trees.users.contains(&new.user_id)? {
+        return Err(StoreError::Missing("user"));
+    }
+    if let Some(device) = new.device_id
+        && !trees.user_devices.contains(&(new.user_id, device))?
+    {
+        return Err(StoreError::Missing("device"));
+    }
+    let retired = make_room(trees, &new, limit, now)?;
+    let token = Token {
+        id: TokenId(trees.meta.next(MetaKey::NextToken)?),
+        user_id: new.user_id,
+        device_id: new.device_id,
+        kind: new.kind,
+        label: new.label,
+        created_at: now,
+        last_used_at: None,
+        expires_at: new.expires_at,
+    };
+    let mut writes = WriteSet::default();
+    writes.put(&trees.tokens, &new.hash, &token)?;
+    writes.put(&trees.user_tokens, &(token.user_id, token.id), &new.hash)?;
+    writes.put(&trees.token_ids, &token.id, &new.hash)?;
+    writes.apply()?;
+    Ok((token, retired))
+}
+
+/// Deletes the tokens that `user` has for `device`, and returns their number.
+///
+/// # Errors
+/// When the store fails.
+pub fn revoke_of_device(trees: &Trees, user: UserId, device: DeviceId) -> Result<usize> {
+    let (mut writes, mut count) = (WriteSet::default(), 0);
+    for (hash, token) in of_user(trees, user)?.iter().filter(|(_, token)| token.device_id == Some(device)) {
+        remove(trees, &mut writes, hash, token);
+        count += 1;
+    }
+    writes.apply()?;
+    Ok(count)
+}
+
+/// Deletes a token of `user`.
+///
+/// # Errors
+/// [`StoreError::Missing`] when the user has no such token; else when the store fails.
+pub fn delete(trees: &Trees, user: UserId, id: TokenId) -> Result<()> {
+    let hash = trees.user_tokens.get(&(user, id))?.ok_or(StoreError::Missing("token"))?;
+    let token = get(trees, &hash)?.ok_or(StoreError::Missing("token"))?;
+    let mut writes = WriteSet::default();
+    remove(trees, &mut writes, &hash, &token);
+    writes.apply()
+}
+
+impl Store {
+    /// Returns the token with that hash, expired or not.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn token(&self, hash: &TokenHash) -> Result<Option<Token>> {
+        get(&self.trees, hash)
+    }
+
+    /// Returns the token `id` of any user.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn token_by_id(&self, id: TokenId) -> Result<Option<Token>> {
+        self.trees.token_ids.get(&id)?.map_or(Ok(None), |hash| get(&self.trees, &hash))
+    }
+
+    /// Returns up to `limit` tokens of `user` with an id above `after`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn tokens(&self, user: UserId, after: TokenId, limit: usize) -> Result<Page<Token>> {
+        let owned = of_user(&self.trees, user)?;
+        Page::take(owned.into_iter().map(|(_, token)| token).filter(|token| token.id > after).map(Ok), limit)
+    }
+
+    /// Returns whether `device` has a token of its own, from any of its users.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn has_own_token(&self, device: DeviceId) -> Result<bool> {
+        let now = Timestamp::now();
+        for user in self.device_users(device)? {
+            let owned = of_user(&self.trees, user)?;
+            if owned.iter().any(|(_, token)| token.device_id == Some(device) && !token.expired(now)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

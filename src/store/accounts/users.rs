@@ -1,0 +1,215 @@
+//! Accounts.
+
+use serde::{Deserialize, Serialize};
+
+use super::devices;
+use super::tokens::{self, TokenKind};
+use crate::core::ids::{DeviceId, MessageId, UserId};
+use crate::core::time::Timestamp;
+use crate::store::meta::MetaKey;
+use crate::store::table::{WriteSet, json_values};
+use crate::store::trees::Trees;
+use crate::store::{Page, Result, Store, StoreError};
+
+/// The rights of an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Every right.
+    Admin,
+    /// Rights to the account's own things.
+    User,
+}
+
+impl Role {
+    /// Returns the role as it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::User => "user",
+        }
+    }
+}
+
+/// An account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// From 1.
+    pub id: UserId,
+    /// Unique without regard to case; kept as written.
+    pub username: String,
+    /// The account's rights.
+    pub role: Role,
+    /// Set when its credentials are refused.
+    pub disabled: bool,
+    /// argon2id, as a PHC string.
+    pub password_hash: String,
+    /// The time of its creation.
+    pub created_at: Timestamp,
+    /// The newest message at its creation: earlier broadcasts are not for it.
+    #[serde(default = "no_message")]
+    pub joined: MessageId,
+}
+
+json_values!(User);
+
+const fn no_message() -> MessageId {
+    MessageId(0)
+}
+
+/// A new account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewUser {
+    /// Checked by the caller: 1 to 150 characters, no control characters.
+    pub username: String,
+    /// The account's rights.
+    pub role: Role,
+    /// argon2id, as a PHC string.
+    pub password_hash: String,
+}
+
+/// A change to an account; `None` leaves a field as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserChange {
+    /// Refuse or accept its credentials.
+    pub disabled: Option<bool>,
+    /// The account's rights.
+    pub role: Option<Role>,
+    /// A new password; it also deletes every token that a log-in with the old one gave.
+    pub password_hash: Option<String>,
+}
+
+/// Returns a name without case, letter by letter: the whole word's lower case would tell ΟΔΟΣ from οδοσ, by its last letter.
+pub fn fold_name(username: &str) -> String {
+    username.chars().flat_map(char::to_lowercase).collect()
+}
+
+/// Returns the account `id`.
+pub(super) fn get(trees: &Trees, id: UserId) -> Result<Option<User>> {
+    trees.users.get(&id)
+}
+
+fn by_name(trees: &Trees, username: &str) -> Result<Option<User>> {
+    trees.user_names.get(&fold_name(username))?.map_or(Ok(None), |id| get(trees, id))
+}
+
+/// Refuses a change that would leave no enabled administrator once `leaving` is gone.
+fn keep_an_admin(trees: &Trees, leaving: UserId) -> Result<()> {
+    for user in trees.users.values() {
+        let user = user?;
+        if user.role == Role::Admin && !user.disabled && user.id != leaving {
+            return Ok(());
+        }
+    }
+    Err(StoreError::LastAdmin)
+}
+
+/// Adds an account at `now`; `joined` is the newest message.
+///
+/// # Errors
+/// [`StoreError::Taken`] when the name exists; else when the store fails.
+pub fn create(trees: &Trees, new: NewUser, now: Timestamp, joined: MessageId) -> Result<User> {
+    if by_name(trees, &new.username)?.is_some() {
+        return Err(StoreError::Taken("username"));
+    }
+    let NewUser { username, role, password_hash } = new;
+    let id = UserId(trees.meta.next(MetaKey::NextUser)?);
+    let user = User { id, username, role, disabled: false, password_hash, created_at: now, joined };
+    let mut writes = WriteSet::default();
+    writes.put(&trees.users, &id, &user)?;
+    writes.put(&trees.user_names, &*fold_name(&user.username), &id)?;
+    writes.apply()?;
+    Ok(user)
+}
+
+/// Changes an account and returns it as it is now.
+///
+/// # Errors
+/// [`StoreError::Missing`], [`StoreError::LastAdmin`]; else when the store fails.
+pub fn change(trees: &Trees, id: UserId, change: UserChange) -> Result<User> {
+    let mut user = get(trees, id)?.ok_or(StoreError::Missing("user"))?;
+    let was_admin = user.role == Role::Admin && !user.disabled;
+    user.role = change.role.unwrap_or(user.role);
+    user.disabled = change.disabled.unwrap_or(user.disabled);
+    if was_admin && (user.disabled || user.role != Role::Admin) {
+        keep_an_admin(trees, id)?;
+    }
+    let mut writes = WriteSet::default();
+    if let Some(hash) = change.password_hash {
+        user.password_hash = hash;
+        for (hash, token) in tokens::of_user(trees, id)?.iter().filter(|(_, token)| token.kind == TokenKind::User) {
+            tokens::remove(trees, &mut writes, hash, token);
+        }
+    }
+    writes.put(&trees.users, &id, &user)?;
+    writes.apply()?;
+    Ok(user)
+}
+
+/// Deletes an account with its tokens and bindings; devices that nobody else has are deleted with it. Returns the devices that
+/// it had.
+///
+/// # Errors
+/// [`StoreError::Missing`], [`StoreError::LastAdmin`]; else when the store fails.
+pub fn delete(trees: &Trees, id: UserId) -> Result<Vec<DeviceId>> {
+    let user = get(trees, id)?.ok_or(StoreError::Missing("user"))?;
+    if user.role == Role::Admin && !user.disabled {
+        keep_an_admin(trees, id)?;
+    }
+    // Devices first: each unbinding stands on its own, so a crash in between leaves a user with fewer devices, no more.
+    let devices = devices::of_user(trees, id)?;
+    for &device in &devices {
+        devices::unbind(trees, id, device)?;
+    }
+    let mut writes = WriteSet::default();
+    for (hash, token) in &tokens::of_user(trees, id)? {
+        tokens::remove(trees, &mut writes, hash, token);
+    }
+    writes.remove(&trees.user_names, &*fold_name(&user.username));
+    writes.remove(&trees.users, &id);
+    writes.apply()?;
+    Ok(devices)
+}
+
+impl Store {
+    /// Returns whether there is no account yet: the first start.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn is_new(&self) -> Result<bool> {
+        self.trees.users.is_empty()
+    }
+
+    /// Returns the account `id`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn user(&self, id: UserId) -> Result<Option<User>> {
+        get(&self.trees, id)
+    }
+
+    /// Returns the account of that name, in any case.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn user_by_name(&self, username: &str) -> Result<Option<User>> {
+        by_name(&self.trees, username)
+    }
+
+    /// Returns up to `limit` accounts with an id above `after`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn users(&self, after: UserId, limit: usize) -> Result<Page<User>> {
+        let next = UserId(after.0.saturating_add(1));
+        Page::take(self.trees.users.range(next..).map(|entry| Ok(entry?.1)), limit)
+    }
+
+    /// Returns whether `device` is bound to `user`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn owns(&self, user: UserId, device: DeviceId) -> Result<bool> {
+        self.trees.user_devices.contains(&(user, device))
+    }
+}

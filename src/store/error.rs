@@ -1,0 +1,73 @@
+//! The errors of the store.
+
+use std::path::PathBuf;
+
+/// An error of the store. Prints as one plain sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has the store open.
+    #[error("another qy-lty is using {0}")]
+    Locked(PathBuf),
+    /// A later version made the store.
+    #[error("the data was written by a newer version (layout {found}, this one reads up to {known})")]
+    Newer {
+        /// The layout found.
+        found: u64,
+        /// The layout that this version writes.
+        known: u64,
+    },
+    /// An earlier version made the store, and the operation needs today's layout.
+    #[error("the data was written by an older version; start the server once, which brings it up to date")]
+    Older,
+    /// The disk is full: the store writes while it opens.
+    #[error("the disk is full: free some space, then start again")]
+    NoRoom,
+    /// The store can't be read at all.
+    #[error("the data can't be opened: {0}; `qy-lty check --repair` keeps what can be read, `qy-lty restore` restores a backup")]
+    Unreadable(String),
+    /// A record can't be decoded.
+    #[error("damaged record in {tree}")]
+    Damaged {
+        /// The name of its tree.
+        tree: &'static str,
+    },
+    /// The engine failed.
+    #[error("storage error: {0}")]
+    Engine(#[from] sled::Error),
+    /// The disk failed.
+    #[error("disk error: {0}")]
+    Disk(#[from] std::io::Error),
+    /// An earlier write failed, or the store is closing: nothing is accepted any more.
+    #[error("the store accepts no writes")]
+    Stopped,
+    /// The user, device or token to change does not exist.
+    #[error("no such {0}")]
+    Missing(&'static str),
+    /// The right that the change was requested with has been revoked meanwhile.
+    #[error("the right to this has been revoked")]
+    Revoked,
+    /// The name or serial belongs to another record.
+    #[error("{0} is taken")]
+    Taken(&'static str),
+    /// The configured limit is reached.
+    #[error("too many {0}")]
+    Full(&'static str),
+    /// The change would leave no enabled administrator.
+    #[error("the last administrator can't be removed, disabled or demoted")]
+    LastAdmin,
+}
+
+/// A result with [`StoreError`].
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// Tells errors after which the disk can't be trusted from refusals.
+pub trait Severity {
+    /// Returns `true` for an error that ends the writer, and with it the server.
+    fn fatal(&self) -> bool;
+}
+
+impl Severity for StoreError {
+    fn fatal(&self) -> bool {
+        matches!(self, Self::Engine(_) | Self::Disk(_))
+    }
+}

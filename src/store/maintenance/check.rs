@@ -1,0 +1,457 @@
+//! Verification of every record, and repair of a damaged store.
+//!
+//! Some trees repeat the content of others under another key: they are *derived*. A damaged store is rewritten from the records
+//! of the other trees; unreadable records are left behind, and the derived trees are rebuilt.
+//!
+//! Remains of a crash that the next start removes (pieces without a message, mailboxes of deleted users) are no finding.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use sled::Tree;
+
+use crate::core::hex::hex;
+use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
+use crate::core::time::Timestamp;
+use crate::store::accounts::{Device, Token, User, fold_name};
+use crate::store::companion::{CatalogEntry, CatalogKey, Observation};
+use crate::store::log::{Earlier, Head, Log, Reader, ReceivedAt, read_payload};
+use crate::store::meta::MetaKey;
+use crate::store::staging::{CACHE_BYTES, StagedStore, lock, recover, swap};
+use crate::store::table::{DecodeKey, Key, Value};
+use crate::store::trees::Trees;
+use crate::store::{Result, SCHEMA, Store, StoreError, engine};
+
+/// The most findings that are listed one by one.
+const MAX_LISTED_FINDINGS: usize = 1000;
+/// The directory of damaged stores after a repair, in the data directory.
+pub const QUARANTINE: &str = "quarantine";
+/// The names of the derived trees.
+const DERIVED: [&str; 6] = ["user_names", "serials", "device_users", "user_tokens", "token_ids", "message_ids"];
+
+/// A damaged record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The name of its tree.
+    pub tree: &'static str,
+    /// Its key, in hexadecimal; empty where the tree itself can't be read.
+    pub key: String,
+    /// The damage, for people.
+    pub what: String,
+}
+
+/// The result of a verification.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Findings {
+    /// Records read.
+    pub records: u64,
+    /// The number of findings.
+    pub wrong: u64,
+    /// The first findings, at most 1,000.
+    pub findings: Vec<Finding>,
+    /// After a repair: the directory of the damaged store and of the list of records left behind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<PathBuf>,
+}
+
+impl Findings {
+    fn add(&mut self, tree: &'static str, key: &[u8], what: impl Into<String>) {
+        self.wrong += 1;
+        if self.findings.len() < MAX_LISTED_FINDINGS {
+            self.findings.push(Finding { tree, key: hex(key), what: what.into() });
+        }
+    }
+}
+
+/// The description of a damaged record.
+type Verdict = std::result::Result<(), String>;
+
+/// Returns whether a record of a tree that is not derived can be read and agrees with the others.
+fn verify_record(trees: &Trees, name: &str, key: &[u8], value: &[u8]) -> Result<Verdict> {
+    fn reads<K: DecodeKey, V: Value>(key: &[u8], value: &[u8]) -> bool {
+        K::decode(key).is_some() && V::decode(value).is_some()
+    }
+    let readable = |good: bool| if good { Ok(()) } else { Err("can't be read".to_owned()) };
+    // A record that is referred to must be good itself: an unreadable one will not be there after a repair.
+    let user = |id: &[u8]| good(trees, "users", trees.users.tree(), id);
+    let device = |id: &[u8]| good(trees, "devices", trees.devices.tree(), id);
+    let bound = |key: &[u8]| good(trees, "user_devices", trees.user_devices.tree(), key);
+    Ok(match name {
+        "meta" => readable(
+            MetaKey::ALL.iter().find(|known| known.name().as_bytes() == key).map_or(value.len() == 8, |k| k.accepts(value)),
+        ),
+        "users" => readable(User::decode(value).is_some_and(|user| user.id.to_key() == key)),
+        "devices" => readable(Device::decode(value).is_some_and(|device| device.id.to_key() == key)),
+        "observations" => readable(std::str::from_utf8(key).is_ok() && Observation::decode(value).is_some()),
+        "repertoire" => readable(reads::<CatalogKey, CatalogEntry>(key, value)),
+        "user_devices" if key.len() == 16 => match user(&key[..8])? && device(&key[8..])? {
+            true => Ok(()),
+            false => Err("binds a user or a device that does not exist".into()),
+        },
+        "primaries" => match bound(&[key, value].concat())? {
+            true => Ok(()),
+            false => Err("is not bound to its user".into()),
+        },
+        "tokens" => match Token::decode(value) {
+            Some(token) if key.len() == 32 => match user(&token.user_id.to_key())? {
+                true => Ok(()),
+                false => Err("belongs to a user that does not exist".into()),
+            },
+            _ => readable(false),
+        },
+        "mailbox" => verify_message(trees, key, value)?,
+        "pieces" => readable(<(MessageId, u16)>::decode(key).is_some()),
+        "cursors" => match (<Reader as DecodeKey>::decode(key), MessageId::from_key(value)) {
+            (Some(_), Some(upto)) if upto <= Log::new(trees).newest_given()? => Ok(()),
+            (Some(_), Some(_)) => Err("is beyond the newest message".into()),
+            _ => readable(false),
+        },
+        "receipts" => readable(reads::<(Recipient, MessageId), ReceivedAt>(key, value)),
+        "purged" => readable(reads::<Recipient, MessageId>(key, value)),
+        "idempotency" => readable(reads::<[u8; 32], Earlier>(key, value)),
+        _ => readable(false),
+    })
+}
+
+/// Returns whether a tree has a good record under that key.
+fn good(trees: &Trees, name: &str, tree: &Tree, key: &[u8]) -> Result<bool> {
+    tree.get(key)?.map_or(Ok(false), |record| Ok(verify_record(trees, name, key, &record)?.is_ok()))
+}
+
+/// Returns whether a message is whole.
+fn verify_message(trees: &Trees, key: &[u8], record: &[u8]) -> Result<Verdict> {
+    let unreadable = || Ok(Err("can't be read".into()));
+    let Some((_, id)) = <(Recipient, MessageId)>::decode(key) else { return unreadable() };
+    let Some((head, inline)) = Head::read(id, record) else { return unreadable() };
+    let payload = read_payload(trees, id, inline)?;
+    Ok(if payload.len() != head.length as usize {
+        Err("is not whole".into())
+    } else if serde_json::from_slice::<serde::de::IgnoredAny>(&payload).is_err() {
+        Err("is no JSON".into())
+    } else {
+        Ok(())
+    })
+}
+
+/// An entry of a derived tree.
+struct Derived<'a> {
+    tree: &'a Tree,
+    name: &'static str,
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+/// Returns the entries that derived trees, in the trees of `of`, have of a readable record.
+fn derived<'a>(of: &'a Trees, name: &str, key: &[u8], value: &[u8]) -> Vec<Derived<'a>> {
+    let entry = |tree: &'a Tree, name, key: &[u8], value: &[u8]| Derived { tree, name, key: key.to_vec(), value: value.to_vec() };
+    match name {
+        "users" => {
+            let user = User::decode(value).into_iter();
+            user.map(|user| entry(of.user_names.tree(), "user_names", fold_name(&user.username).as_bytes(), key)).collect()
+        }
+        "devices" => {
+            let serial = Device::decode(value).and_then(|device| device.serial).into_iter();
+            serial.map(|serial| entry(of.serials.tree(), "serials", serial.as_bytes(), key)).collect()
+        }
+        "user_devices" => {
+            let pair = <(UserId, DeviceId)>::decode(key).into_iter();
+            pair.map(|(user, device)| entry(of.device_users.tree(), "device_users", &(device, user).encode(), &[])).collect()
+        }
+        "tokens" => Token::decode(value).map_or_else(Vec::new, |token| {
+            let owner = entry(of.user_tokens.tree(), "user_tokens", &(token.user_id, token.id).encode(), key);
+            vec![owner, entry(of.token_ids.tree(), "token_ids", &token.id.to_key(), key)]
+        }),
+        "mailbox" => {
+            let pair = <(Recipient, MessageId)>::decode(key).into_iter();
+            pair.map(|(to, id)| entry(of.message_ids.tree(), "message_ids", &id.to_key(), &to.to_key())).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Returns the record that an entry of a derived tree repeats: its tree's name, its tree and its key.
+fn origin<'a>(trees: &'a Trees, name: &str, key: &[u8], value: &[u8]) -> Option<(&'static str, &'a Tree, Vec<u8>)> {
+    Some(match name {
+        "user_names" => ("users", trees.users.tree(), value.to_vec()),
+        "serials" => ("devices", trees.devices.tree(), value.to_vec()),
+        "device_users" => {
+            let (device, user) = <(DeviceId, UserId)>::decode(key)?;
+            ("user_devices", trees.user_devices.tree(), (user, device).encode().to_vec())
+        }
+        "user_tokens" | "token_ids" => ("tokens", trees.tokens.tree(), value.to_vec()),
+        _ => ("mailbox", trees.mailbox.tree(), [value, key].concat()),
+    })
+}
+
+/// Reads everything, and passes each good record that is not derived to `keep`, each damaged one to `lose`.
+fn walk(
+    trees: &Trees,
+    mut keep: impl FnMut(&'static str, &[u8], &[u8]) -> Result<()>,
+    mut lose: impl FnMut(&'static str, &[u8], &[u8], &str) -> Result<()>,
+) -> Result<Findings> {
+    let mut found = Findings::default();
+    for (&name, tree) in Trees::NAMES.iter().zip(trees.all()) {
+        let (broken, entries) = readable(tree);
+        if let Some(what) = broken {
+            found.add(name, &[], what);
+        }
+        for (key, value) in entries {
+            found.records += 1;
+            if DERIVED.contains(&name) {
+                if let Some(what) = verify_derived(trees, name, &key, &value).unwrap_or(Some("lists a record that can't be read"))
+                {
+                    found.add(name, &key, what);
+                }
+                continue;
+            }
+            // Damage further down is a finding, too, and no reason to stop.
+            let verdict = verify_record(trees, name, &key, &value);
+            match verdict.unwrap_or_else(|error| Err(format!("depends on a record that can't be read: {error}"))) {
+                Ok(()) => keep(name, &key, &value)?,
+                Err(what) => {
+                    lose(name, &key, &value, &what)?;
+                    found.add(name, &key, what);
+                    continue;
+                }
+            }
+            for listed in derived(trees, name, &key, &value) {
+                if listed.tree.get(&listed.key).ok().flatten().is_none_or(|is| is != listed.value) {
+                    found.add(name, &key, format!("is not listed in {}", listed.name));
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Returns the damage of an entry of a derived tree, if any.
+fn verify_derived(trees: &Trees, name: &'static str, key: &[u8], value: &[u8]) -> Result<Option<&'static str>> {
+    let wrong = Some("lists a record that is not there");
+    let Some((of, tree, at)) = origin(trees, name, key, value) else { return Ok(wrong) };
+    Ok(match tree.get(&at)? {
+        // A message that was being written or removed.
+        None if name == "message_ids" => None,
+        None => wrong,
+        Some(record) => {
+            let listed = derived(trees, of, &at, &record).into_iter().any(|d| d.name == name && d.key == key && d.value == value);
+            if listed { None } else { wrong }
+        }
+    })
+}
+
+/// Returns all entries of a tree that can be reached, from its beginning and, where that breaks off, from its end; and the reason
+/// for which it broke off.
+fn readable(tree: &Tree) -> (Option<String>, impl Iterator<Item = (sled::IVec, sled::IVec)>) {
+    // First the keys alone: an unreadable page is approached from both sides.
+    let (mut last, mut broken) = (sled::IVec::default(), None);
+    for entry in tree.iter().keys() {
+        match entry {
+            Ok(key) => last = key,
+            Err(error) => {
+                broken = Some(format!("can't be read in the middle: {error}"));
+                break;
+            }
+        }
+    }
+    let (mut upto, mut tail) = (None, None);
+    if broken.is_some() {
+        let after = tree.iter().keys().rev().map_while(std::result::Result::ok).take_while(|key| *key > last).last();
+        tail = after.map(|after| tree.range(after..));
+        upto = Some(last);
+    }
+    let head = tree.iter().take_while(move |entry| match (entry, &upto) {
+        (Ok((key, _)), Some(upto)) => key <= upto,
+        (entry, _) => entry.is_ok(),
+    });
+    (broken, head.chain(tail.into_iter().flatten()).map_while(std::result::Result::ok))
+}
+
+impl Store {
+    /// Verifies every record while the store is used. Reads all of them: blocks, for some seconds a million.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn check(&self) -> Result<Findings> {
+        let verify = || walk(&self.trees, |_, _, _| Ok(()), |_, _, _, _| Ok(()));
+        let mut found = verify()?;
+        if found.wrong > 0 {
+            // A record in the middle of a change at the first reading is not at the second.
+            let again = verify()?;
+            found.findings.retain(|finding| again.findings.contains(finding));
+            let unlisted = again.wrong.saturating_sub(again.findings.len() as u64);
+            found.wrong = found.findings.len() as u64 + unlisted;
+        }
+        Ok(found)
+    }
+}
+
+/// Opens the store at `path`, which no process has open, for verification.
+fn open(path: &Path) -> Result<(sled::Db, Trees)> {
+    recover(path)?;
+    let db = engine::open(path, CACHE_BYTES)?;
+    let trees = Trees::open(&db)?;
+    match trees.schema()? {
+        None => Err(StoreError::Unreadable("its log is damaged from the start".into())),
+        Some(found) if found > SCHEMA => Err(StoreError::Newer { found, known: SCHEMA }),
+        Some(SCHEMA) => Ok((db, trees)),
+        Some(_) => Err(StoreError::Older),
+    }
+}
+
+/// Verifies every record of the store at `path`, which no process has open. Blocks.
+///
+/// # Errors
+/// When the store can't be opened at all.
+pub fn check(path: &Path) -> Result<Findings> {
+    let _lock = lock(path)?;
+    let (_db, trees) = open(path)?;
+    walk(&trees, |_, _, _| Ok(()), |_, _, _, _| Ok(()))
+}
+
+/// Verifies the store as [`check`] does, and rewrites a damaged one from its readable records. The damaged store, and a list of the
+/// records left behind, are moved to [`QUARANTINE`]. Blocks.
+///
+/// # Errors
+/// When the store can't be opened at all, or the new one can't be written: nothing is changed then.
+pub fn repair(path: &Path) -> Result<Findings> {
+    let _lock = lock(path)?;
+    let (db, trees) = open(path)?;
+    let verified = walk(&trees, |_, _, _| Ok(()), |_, _, _, _| Ok(()))?;
+    if verified.wrong == 0 {
+        return Ok(verified);
+    }
+    let place = path.with_file_name(QUARANTINE).join(Timestamp::now().unix_micros().to_string());
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&place)?;
+    let mut list = OpenOptions::new().write(true).create_new(true).mode(0o600).open(place.join("left-behind.jsonl"))?;
+    let mut staged = StagedStore::create(path)?;
+    let mut kept: Vec<(&'static str, Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut found = walk(
+        &trees,
+        |name, key, value| {
+            kept.push((name, key.to_vec(), value.to_vec()));
+            if kept.len() == 1000 { keep(&mut staged, &mut kept) } else { Ok(()) }
+        },
+        |tree, key, value, what| {
+            #[derive(Serialize)]
+            struct Line<'a> {
+                tree: &'a str,
+                key: String,
+                value: String,
+                what: &'a str,
+            }
+            let line = serde_json::to_string(&Line { tree, key: hex(key), value: hex(value), what });
+            Ok(writeln!(list, "{}", line.map_err(std::io::Error::other)?)?)
+        },
+    )?;
+    keep(&mut staged, &mut kept)?;
+    list.sync_all()?;
+    if staged.trees.epoch()?.is_none() {
+        staged.trees.new_epoch()?; // the old one could not be read
+    }
+    staged.trees.set_schema(SCHEMA)?;
+    staged.complete()?;
+    drop(trees);
+    drop(db);
+    swap(path, Some(&place.join("store")))?;
+    found.quarantine = Some(place);
+    Ok(found)
+}
+
+/// Writes records, and the entries derived from them, into the staged store.
+fn keep(staged: &mut StagedStore, records: &mut Vec<(&'static str, Vec<u8>, Vec<u8>)>) -> Result<()> {
+    let trees: Vec<Tree> = staged.trees.all().into_iter().cloned().collect();
+    for (name, key, value) in records.drain(..) {
+        let Some(tree) = Trees::NAMES.iter().position(|&n| n == name).and_then(|n| trees.get(n)) else { continue };
+        staged.put(tree, &key, &value)?;
+        for listed in derived(&staged.trees, name, &key, &value) {
+            listed.tree.insert(listed.key, listed.value)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::ids::TokenId;
+    use crate::store::accounts::write::{create_device, create_token, create_user};
+    use crate::store::log::Stored;
+    use crate::store::tests::fresh;
+    use crate::store::{NewDevice, NewToken, NewUser, Role, TokenHash};
+
+    fn user(store: &Store, name: &str) -> UserId {
+        let new = NewUser { username: name.into(), role: Role::User, password_hash: "x".into() };
+        create_user(store.trees(), new, Timestamp::now(), MessageId(0)).unwrap().id
+    }
+
+    /// Two users, a device with a token, a short message and a long one.
+    fn fill(store: &Store) {
+        for name in ["ana", "bob"] {
+            user(store, name);
+        }
+        let (trees, now) = (store.trees(), Timestamp::now());
+        let new = NewDevice { name: "lamp".into(), serial: Some("s1".into()), model: None, primary: true };
+        create_device(trees, new, UserId(1), 0, now).unwrap();
+        create_token(trees, NewToken::login(UserId(1), TokenHash::of("t")), 9, now).unwrap();
+        let log = store.log();
+        for (id, size) in [(1, 10), (2, 40_000)] {
+            let payload = format!("\"{}\"", "x".repeat(size)).into_bytes();
+            let length = u32::try_from(payload.len()).unwrap();
+            let head = Head { id: MessageId(id), sender: UserId(2), expires: 99, expired: false, created: now, length };
+            log.append(Recipient::User(UserId(1)), &Stored { head, payload }, None).unwrap();
+        }
+        log.set_cursor(Reader::User(UserId(1)), MessageId(1)).unwrap();
+        log.note_receipt(Recipient::User(UserId(1)), MessageId(1), ReceivedAt { wall: now, service: Some(1) }).unwrap();
+    }
+
+    #[test]
+    fn good_store_has_no_findings_and_is_not_rewritten() {
+        let (dir, store) = fresh();
+        fill(&store);
+        assert_eq!(store.check().unwrap().findings, []);
+        store.close().unwrap();
+        drop(store);
+        let path = dir.path().join("store");
+        assert_eq!(check(&path).unwrap(), repair(&path).unwrap());
+        assert!(!dir.path().join(QUARANTINE).exists());
+    }
+
+    #[test]
+    fn damaged_records_are_named_and_left_behind_and_all_others_are_kept() {
+        let (dir, store) = fresh();
+        fill(&store);
+        let trees = &store.trees;
+        trees.users.tree().insert(UserId(2).to_key(), b"{").unwrap(); // bob's record
+        trees.user_names.remove("ana").unwrap(); // ana's entry in the index
+        trees.serials.insert("s9", &DeviceId(1)).unwrap(); // a serial of another device
+        trees.cursors.insert(&Reader::Device(DeviceId(1)), &MessageId(u64::MAX)).unwrap();
+        trees.pieces.remove(&(MessageId(2), 1)).unwrap(); // of the long message
+        let found = store.check().unwrap();
+        let mut tree_names: Vec<_> = found.findings.iter().map(|finding| finding.tree).collect();
+        tree_names.dedup();
+        assert_eq!(tree_names, ["users", "user_names", "serials", "mailbox", "cursors"], "{:?}", found.findings);
+        store.close().unwrap();
+        drop(store);
+        let path = dir.path().join("store");
+        let wrong = check(&path).unwrap().wrong;
+        let repaired = repair(&path).unwrap();
+        assert_eq!(repaired.wrong, wrong);
+        assert_eq!(check(&path).unwrap().findings, []);
+        let place = repaired.quarantine.unwrap();
+        let list = fs::read_to_string(place.join("left-behind.jsonl")).unwrap();
+        assert_eq!(list.lines().count(), 3, "bob, the cursor, the long message: {list}");
+        assert!(list.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["value"].is_string()));
+        assert!(place.join("store/db").exists());
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.user_by_name("ana").unwrap().map(|user| user.id), Some(UserId(1)), "found by name again");
+        assert_eq!(store.user(UserId(2)).unwrap(), None);
+        assert_eq!(store.device_by_serial("s9").unwrap(), None);
+        assert_eq!(store.device_by_serial("s1").unwrap().map(|device| device.id), Some(DeviceId(1)));
+        assert!(store.token_by_id(TokenId(1)).unwrap().is_some());
+        assert!(store.log().get(MessageId(1)).unwrap().is_some() && store.log().get(MessageId(2)).unwrap().is_none());
+        assert_eq!(user(&store, "eva"), UserId(3), "no id is given twice");
+    }
+}

@@ -1,0 +1,16 @@
+//! Maintenance of whole stores: backup, restore, check, repair, compact, migrate.
+
+mod backup;
+mod capture;
+mod check;
+mod compact;
+mod dump;
+mod migrate;
+mod restore;
+
+pub use backup::verify;
+pub use check::{Findings, QUARANTINE, check, repair};
+pub use compact::compact;
+pub use dump::BackupError;
+pub use migrate::migrate;
+pub use restore::restore;

@@ -1,0 +1,92 @@
+//! Restore of a backup into an empty data directory.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::dump::{Amount, BackupError, DumpReader, Header, Record};
+use crate::data_dir::{self, TLS_DIRECTORY, TLS_FILES, write_private};
+use crate::store::log::Log;
+use crate::store::meta::MetaKey;
+use crate::store::staging::{StagedStore, lock, remove, staged_path, swap};
+use crate::store::{Result as StoreResult, SCHEMA};
+
+/// The ids that a restored store skips: messages accepted after the backup was made may have had them.
+const ID_GAP: u64 = 4096;
+
+/// The result of a restore.
+#[derive(Debug, Serialize)]
+pub struct RestoreReport {
+    /// The header of the backup.
+    #[serde(flatten)]
+    pub header: Header,
+    /// The amount restored.
+    #[serde(flatten)]
+    pub amount: Amount,
+    /// The epoch of the restored store.
+    pub new_epoch: String,
+}
+
+/// Restores a backup into the data directory `data`, as [`data_dir::prepare`] returned it, which must be empty: all of it or
+/// nothing. The store gets a new epoch, so that clients that remember ids start over, and its ids go on beyond those of the backup
+/// by [`ID_GAP`]. Blocks.
+///
+/// # Errors
+/// [`BackupError`].
+pub fn restore(source: impl Read, data: &Path) -> Result<RestoreReport, BackupError> {
+    let path = data.join(data_dir::STORE_DIRECTORY);
+    let _lock = lock(&path)?;
+    // Remains of an attempt that was cut off are no reason to refuse another.
+    let again = staged_path(&path).exists();
+    for entry in fs::read_dir(data)? {
+        let name = entry?.file_name();
+        let kept = name.as_encoded_bytes().starts_with(b".") || name == "lost+found";
+        let left = again && (Some(&*name) == staged_path(&path).file_name() || name == TLS_DIRECTORY);
+        if !kept && !left {
+            return Err(BackupError::NotEmpty(data.into()));
+        }
+    }
+    fill(source, &path).and_then(|report| Ok(swap(&path, None).map(|_| report)?)).inspect_err(|_| {
+        let _ = remove(&data.join(TLS_DIRECTORY)); // the next attempt tries again
+        let _ = remove(&staged_path(&path));
+    })
+}
+
+/// Reads a backup into a staged store for `path`, and writes the files that belong beside it.
+fn fill(source: impl Read, path: &Path) -> Result<RestoreReport, BackupError> {
+    let (mut dump, header) = DumpReader::begin(source, SCHEMA)?;
+    let mut staged = StagedStore::create(path)?;
+    let trees = header.trees.iter().map(|name| staged.tree(name)).collect::<StoreResult<Vec<_>>>()?;
+    let of = |n: u8| trees.get(usize::from(n)).ok_or(BackupError::Damaged("a record is of no tree"));
+    while let Some(record) = dump.next()? {
+        match record {
+            Record::Put { tree, key, value } => staged.put(of(tree)?, &key, &value)?,
+            Record::Remove { tree, key } => drop(of(tree)?.remove(key)?),
+            // Other names could lead anywhere.
+            Record::File { name, content } if TLS_FILES.contains(&name.as_str()) => {
+                write_beside(path.parent().unwrap_or(Path::new(".")), &name, &content)?;
+            }
+            Record::File { .. } => return Err(BackupError::Damaged("it holds a file that is unknown")),
+        }
+    }
+    if staged.trees.schema()? != Some(header.schema) {
+        return Err(BackupError::Damaged("its records are not of the layout that its header names"));
+    }
+    // Unless the backup is of a damaged store, which is restored as it is: `check` finds the damage.
+    if let Ok(newest) = Log::new(&staged.trees).newest_given() {
+        staged.trees.meta.set(MetaKey::MessageIdsReserved, newest.0.saturating_add(ID_GAP))?;
+    }
+    let (new_epoch, amount) = (staged.trees.new_epoch()?, dump.amount());
+    drop(trees); // else the store stays open
+    staged.complete()?; // last: from here on it is a store
+    Ok(RestoreReport { header, amount, new_epoch })
+}
+
+/// Writes a file that belongs beside the store in the data directory `data`.
+pub(super) fn write_beside(data: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data.join(TLS_DIRECTORY))?;
+    write_private(&data.join(name), content)
+}

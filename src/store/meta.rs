@@ -1,0 +1,141 @@
+//! Single numbers and texts of the store, under a fixed list of names.
+
+use sled::Tree;
+
+use super::{Result, StoreError};
+
+/// The name of the tree.
+const TREE: &str = "meta";
+
+/// A name in the tree `meta`. Values are big-endian `u64` unless the name's description says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetaKey {
+    /// The layout of trees and records.
+    Schema,
+    /// Text; changes when the data directory is wiped or restored.
+    Epoch,
+    /// The highest user id given.
+    NextUser,
+    /// The highest device id given.
+    NextDevice,
+    /// The highest token id given.
+    NextToken,
+    /// The number of probes of the disk.
+    Proofs,
+    /// No message id up to this one is given again, whatever else is left of the messages.
+    MessageIdsReserved,
+    /// The service clock when it was saved, in seconds.
+    ServiceSeconds,
+    /// The wall clock at that moment, in seconds since 1970.
+    ServiceWallSeconds,
+}
+
+impl MetaKey {
+    /// Every name.
+    pub const ALL: [Self; 9] = [
+        Self::Schema,
+        Self::Epoch,
+        Self::NextUser,
+        Self::NextDevice,
+        Self::NextToken,
+        Self::Proofs,
+        Self::MessageIdsReserved,
+        Self::ServiceSeconds,
+        Self::ServiceWallSeconds,
+    ];
+
+    /// Returns the name as it is stored.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Schema => "schema",
+            Self::Epoch => "epoch",
+            Self::NextUser => "next_user",
+            Self::NextDevice => "next_device",
+            Self::NextToken => "next_token",
+            Self::Proofs => "proofs",
+            Self::MessageIdsReserved => "message_ids_reserved",
+            Self::ServiceSeconds => "service_seconds",
+            Self::ServiceWallSeconds => "service_wall_seconds",
+        }
+    }
+
+    /// Returns whether `value` is a value that this name can have.
+    pub fn accepts(self, value: &[u8]) -> bool {
+        match self {
+            Self::Epoch => std::str::from_utf8(value).is_ok(),
+            _ => value.len() == 8,
+        }
+    }
+}
+
+/// The tree `meta`.
+pub struct Meta(Tree);
+
+impl Meta {
+    /// Opens the tree.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn open(db: &sled::Db) -> Result<Self> {
+        Ok(Self(db.open_tree(TREE)?))
+    }
+
+    /// The tree itself, for maintenance that knows no names.
+    pub fn tree(&self) -> &Tree {
+        &self.0
+    }
+
+    /// Returns the number under `key`.
+    ///
+    /// # Errors
+    /// When the engine fails or the number is damaged.
+    pub fn get(&self, key: MetaKey) -> Result<Option<u64>> {
+        let damaged = |_| StoreError::Damaged { tree: TREE };
+        self.0.get(key.name())?.map(|bytes| bytes.as_ref().try_into().map(u64::from_be_bytes).map_err(damaged)).transpose()
+    }
+
+    /// Returns the number under `key`, 0 where there is none.
+    ///
+    /// # Errors
+    /// When the engine fails or the number is damaged.
+    pub fn number(&self, key: MetaKey) -> Result<u64> {
+        Ok(self.get(key)?.unwrap_or(0))
+    }
+
+    /// Sets the number under `key`.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn set(&self, key: MetaKey, value: u64) -> Result<()> {
+        self.0.insert(key.name(), &value.to_be_bytes())?;
+        Ok(())
+    }
+
+    /// Raises the number under `key` by one and returns it. No number is returned twice, whatever happens to its bearer.
+    ///
+    /// # Errors
+    /// When the engine fails or the number is damaged.
+    pub fn next(&self, key: MetaKey) -> Result<u64> {
+        let next = self.number(key)? + 1;
+        self.set(key, next)?;
+        Ok(next)
+    }
+
+    /// Returns the text under `key`.
+    ///
+    /// # Errors
+    /// When the engine fails or the text is not UTF-8.
+    pub fn text(&self, key: MetaKey) -> Result<Option<String>> {
+        let text = self.0.get(key.name())?.map(|bytes| String::from_utf8(bytes.to_vec()));
+        text.transpose().map_err(|_| StoreError::Damaged { tree: TREE })
+    }
+
+    /// Sets the text under `key`.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn set_text(&self, key: MetaKey, text: &str) -> Result<()> {
+        self.0.insert(key.name(), text.as_bytes())?;
+        Ok(())
+    }
+}

@@ -1,0 +1,428 @@
+//! Typed access to one tree, and writes to several trees that belong together.
+
+use std::borrow::Cow;
+use std::marker::PhantomData;
+use std::ops::{Bound, RangeBounds};
+
+use sled::transaction::{ConflictableTransactionError, TransactionError};
+use sled::{IVec, Transactional, Tree};
+
+use super::{Result, StoreError};
+use crate::core::ids::{DeviceId, MessageId, Recipient, TokenId, UserId};
+
+/// A key, or the first part of one. Keys are big-endian ids, alone or joined, so that sled's byte order is the order of ids.
+pub trait Key {
+    /// The stored form.
+    type Bytes<'a>: AsRef<[u8]>
+    where
+        Self: 'a;
+
+    /// Returns the stored form.
+    fn encode(&self) -> Self::Bytes<'_>;
+}
+
+/// A key that can be read back.
+pub trait DecodeKey: Key + Sized {
+    /// Reads the stored form; `None` when `bytes` are none.
+    fn decode(bytes: &[u8]) -> Option<Self>;
+}
+
+/// A value.
+pub trait Value: Sized {
+    /// Returns the stored form.
+    ///
+    /// # Errors
+    /// When it can't be encoded.
+    fn encode(&self) -> Result<Cow<'_, [u8]>>;
+
+    /// Reads the stored form; `None` when `bytes` are none.
+    fn decode(bytes: &[u8]) -> Option<Self>;
+}
+
+impl Key for str {
+    type Bytes<'a> = &'a [u8];
+    fn encode(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl Key for [u8; 32] {
+    type Bytes<'a> = &'a [u8];
+    fn encode(&self) -> &[u8] {
+        self
+    }
+}
+
+impl DecodeKey for [u8; 32] {
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok()
+    }
+}
+
+impl Key for Recipient {
+    type Bytes<'a> = [u8; 9];
+    fn encode(&self) -> [u8; 9] {
+        self.to_key()
+    }
+}
+
+impl DecodeKey for Recipient {
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        Self::from_key(bytes)
+    }
+}
+
+/// Makes ids keys of eight bytes, and values.
+macro_rules! ids {
+    ($($id:ident)*) => {$(
+        impl Key for $id {
+            type Bytes<'a> = [u8; 8];
+            fn encode(&self) -> [u8; 8] {
+                self.to_key()
+            }
+        }
+
+        impl DecodeKey for $id {
+            fn decode(bytes: &[u8]) -> Option<Self> {
+                Self::from_key(bytes)
+            }
+        }
+
+        impl Value for $id {
+            fn encode(&self) -> Result<Cow<'_, [u8]>> {
+                Ok(self.to_key().to_vec().into())
+            }
+            fn decode(bytes: &[u8]) -> Option<Self> {
+                Self::from_key(bytes)
+            }
+        }
+    )*};
+}
+
+ids! { UserId DeviceId TokenId MessageId }
+
+/// Makes pairs of ids keys: the first part is a prefix.
+macro_rules! pairs {
+    ($($first:ident $second:ident)*) => {$(
+        impl Key for ($first, $second) {
+            type Bytes<'a> = [u8; 16];
+            fn encode(&self) -> [u8; 16] {
+                let mut key = [0; 16];
+                key[..8].copy_from_slice(&self.0.to_key());
+                key[8..].copy_from_slice(&self.1.to_key());
+                key
+            }
+        }
+
+        impl DecodeKey for ($first, $second) {
+            fn decode(bytes: &[u8]) -> Option<Self> {
+                let (first, second) = bytes.split_at_checked(8)?;
+                Some(($first::from_key(first)?, $second::from_key(second)?))
+            }
+        }
+    )*};
+}
+
+pairs! { UserId DeviceId  DeviceId UserId  UserId TokenId }
+
+impl Key for (Recipient, MessageId) {
+    type Bytes<'a> = [u8; 17];
+    fn encode(&self) -> [u8; 17] {
+        let mut key = [0; 17];
+        key[..9].copy_from_slice(&self.0.to_key());
+        key[9..].copy_from_slice(&self.1.to_key());
+        key
+    }
+}
+
+impl DecodeKey for (Recipient, MessageId) {
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (recipient, id) = bytes.split_at_checked(9)?;
+        Some((Recipient::from_key(recipient)?, MessageId::from_key(id)?))
+    }
+}
+
+impl Key for (MessageId, u16) {
+    type Bytes<'a> = [u8; 10];
+    fn encode(&self) -> [u8; 10] {
+        let mut key = [0; 10];
+        key[..8].copy_from_slice(&self.0.to_key());
+        key[8..].copy_from_slice(&self.1.to_be_bytes());
+        key
+    }
+}
+
+impl DecodeKey for (MessageId, u16) {
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (id, n) = bytes.split_at_checked(8)?;
+        Some((MessageId::from_key(id)?, u16::from_be_bytes(n.try_into().ok()?)))
+    }
+}
+
+impl Value for () {
+    fn encode(&self) -> Result<Cow<'_, [u8]>> {
+        Ok(Cow::Borrowed(&[]))
+    }
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        bytes.is_empty().then_some(())
+    }
+}
+
+/// Bytes as they are stored.
+impl Value for IVec {
+    fn encode(&self) -> Result<Cow<'_, [u8]>> {
+        Ok(Cow::Borrowed(self))
+    }
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        Some(bytes.into())
+    }
+}
+
+impl Value for Recipient {
+    fn encode(&self) -> Result<Cow<'_, [u8]>> {
+        Ok(self.to_key().to_vec().into())
+    }
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        Self::from_key(bytes)
+    }
+}
+
+/// Makes records values in JSON: small, readable with any tool, and a field added later has a default.
+macro_rules! json_values {
+    ($($record:ty),*) => {$(
+        impl $crate::store::table::Value for $record {
+            fn encode(&self) -> $crate::store::Result<std::borrow::Cow<'_, [u8]>> {
+                let bytes = serde_json::to_vec(self);
+                Ok(bytes.map_err(|error| $crate::store::StoreError::Unreadable(error.to_string()))?.into())
+            }
+            fn decode(bytes: &[u8]) -> Option<Self> {
+                serde_json::from_slice(bytes).ok()
+            }
+        }
+    )*};
+}
+
+pub(super) use json_values;
+
+/// A tree whose keys are `K` and whose values are `V`.
+pub struct Table<K: ?Sized, V> {
+    tree: Tree,
+    name: &'static str,
+    types: PhantomData<fn(&K) -> V>,
+}
+
+impl<K: Key + ?Sized, V: Value> Table<K, V> {
+    /// Opens the tree `name` of `db`.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn open(db: &sled::Db, name: &'static str) -> Result<Self> {
+        Ok(Self { tree: db.open_tree(name)?, name, types: PhantomData })
+    }
+
+    /// The tree itself, for maintenance that knows no types.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    fn damaged(&self) -> StoreError {
+        StoreError::Damaged { tree: self.name }
+    }
+
+    fn value(&self, bytes: &[u8]) -> Result<V> {
+        V::decode(bytes).ok_or_else(|| self.damaged())
+    }
+
+    /// Returns the value of `key`.
+    ///
+    /// # Errors
+    /// When the engine fails or the value can't be decoded.
+    pub fn get(&self, key: &K) -> Result<Option<V>> {
+        self.tree.get(key.encode())?.map(|bytes| self.value(&bytes)).transpose()
+    }
+
+    /// Returns whether `key` has a value.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn contains(&self, key: &K) -> Result<bool> {
+        Ok(self.tree.contains_key(key.encode())?)
+    }
+
+    /// Sets the value of `key`.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn insert(&self, key: &K, value: &V) -> Result<()> {
+        self.tree.insert(key.encode(), value.encode()?.as_ref())?;
+        Ok(())
+    }
+
+    /// Removes `key`.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn remove(&self, key: &K) -> Result<()> {
+        self.tree.remove(key.encode())?;
+        Ok(())
+    }
+
+    /// Returns the values in the order of their keys.
+    pub fn values(&self) -> impl Iterator<Item = Result<V>> + '_ {
+        self.tree.iter().values().map(|bytes| self.value(&bytes?))
+    }
+
+    /// Returns the values of the keys that begin with `prefix`.
+    pub fn values_of<P: Key + ?Sized>(&self, prefix: &P) -> impl Iterator<Item = Result<V>> + '_ {
+        self.tree.scan_prefix(prefix.encode()).values().map(|bytes| self.value(&bytes?))
+    }
+
+    /// Returns whether the tree holds nothing.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.tree.iter().keys().next().transpose()?.is_none())
+    }
+}
+
+impl<K: DecodeKey, V: Value> Table<K, V> {
+    fn key(&self, bytes: &[u8]) -> Result<K> {
+        K::decode(bytes).ok_or_else(|| self.damaged())
+    }
+
+    fn entry(&self, entry: sled::Result<(IVec, IVec)>) -> Result<(K, V)> {
+        let (key, value) = entry?;
+        Ok((self.key(&key)?, self.value(&value)?))
+    }
+
+    /// Returns all entries in the order of their keys.
+    pub fn iter(&self) -> impl Iterator<Item = Result<(K, V)>> + '_ {
+        self.tree.iter().map(|entry| self.entry(entry))
+    }
+
+    /// Returns all keys in order.
+    pub fn keys(&self) -> impl Iterator<Item = Result<K>> + '_ {
+        self.tree.iter().keys().map(|bytes| self.key(&bytes?))
+    }
+
+    /// Returns the keys that begin with `prefix`.
+    pub fn keys_of<P: Key + ?Sized>(&self, prefix: &P) -> impl Iterator<Item = Result<K>> + '_ {
+        self.tree.scan_prefix(prefix.encode()).keys().map(|bytes| self.key(&bytes?))
+    }
+
+    /// Returns the entries whose keys lie in `range`, in the order of their keys.
+    pub fn range(&self, range: impl RangeBounds<K>) -> impl Iterator<Item = Result<(K, V)>> + '_ {
+        let bound = |bound: Bound<&K>| bound.map(|key| key.encode().as_ref().to_vec());
+        let range = (bound(range.start_bound()), bound(range.end_bound()));
+        self.tree.range::<Vec<u8>, _>(range).map(|entry| self.entry(entry))
+    }
+
+    /// Returns the entry with the highest key.
+    ///
+    /// # Errors
+    /// When the engine fails or the entry can't be decoded.
+    pub fn last(&self) -> Result<Option<(K, V)>> {
+        self.tree.last()?.map(|entry| self.entry(Ok(entry))).transpose()
+    }
+}
+
+/// Writes to several trees that become visible and durable together: a crash leaves all of them or none.
+#[derive(Default)]
+pub struct WriteSet<'a> {
+    trees: Vec<(&'static str, &'a Tree)>,
+    writes: Vec<(usize, Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl<'a> WriteSet<'a> {
+    fn add<K: Key + ?Sized, V: Value>(&mut self, table: &'a Table<K, V>, key: &K, value: Option<Vec<u8>>) {
+        let at = self.trees.iter().position(|(name, _)| *name == table.name).unwrap_or_else(|| {
+            self.trees.push((table.name, &table.tree));
+            self.trees.len() - 1
+        });
+        self.writes.push((at, key.encode().as_ref().to_vec(), value));
+    }
+
+    /// Adds: `key` of `table` gets `value`.
+    ///
+    /// # Errors
+    /// When the value can't be encoded.
+    pub fn put<K: Key + ?Sized, V: Value>(&mut self, table: &'a Table<K, V>, key: &K, value: &V) -> Result<()> {
+        self.add(table, key, Some(value.encode()?.into_owned()));
+        Ok(())
+    }
+
+    /// Adds: `key` of `table` is removed.
+    pub fn remove<K: Key + ?Sized, V: Value>(&mut self, table: &'a Table<K, V>, key: &K) {
+        self.add(table, key, None);
+    }
+
+    /// Makes the writes, in the order in which they were added.
+    ///
+    /// # Errors
+    /// When the engine fails; nothing is written then.
+    pub fn apply(self) -> Result<()> {
+        if self.writes.is_empty() {
+            return Ok(());
+        }
+        let trees: Vec<&Tree> = self.trees.iter().map(|(_, tree)| *tree).collect();
+        let outcome = trees[..].transaction(|views| {
+            for (at, key, value) in &self.writes {
+                match value {
+                    Some(value) => views[*at].insert(&key[..], &value[..])?,
+                    None => views[*at].remove(&key[..])?,
+                };
+            }
+            Ok::<(), ConflictableTransactionError<StoreError>>(())
+        });
+        outcome.map_err(|error| match error {
+            TransactionError::Abort(error) => error,
+            TransactionError::Storage(error) => StoreError::Engine(error),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn joined_keys_sort_by_first_then_second(a: (u64, u64), b: (u64, u64)) {
+            let key = |p: (u64, u64)| (UserId(p.0), DeviceId(p.1)).encode();
+            prop_assert_eq!(a.cmp(&b), key(a).cmp(&key(b)));
+            prop_assert_eq!(<(UserId, DeviceId)>::decode(&key(a)), Some((UserId(a.0), DeviceId(a.1))));
+            prop_assert!(key(a).starts_with(&UserId(a.0).to_key()));
+        }
+
+        #[test]
+        fn record_keys_sort_by_recipient_then_id(a: (u64, u64), b: (u64, u64)) {
+            let key = |p: (u64, u64)| (Recipient::User(UserId(p.0)), MessageId(p.1)).encode();
+            prop_assert_eq!(a.cmp(&b), key(a).cmp(&key(b)));
+        }
+
+        #[test]
+        fn keys_of_wrong_length_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..24)) {
+            prop_assert_eq!(<(UserId, DeviceId)>::decode(&bytes).is_some(), bytes.len() == 16);
+            prop_assert_eq!(<(MessageId, u16)>::decode(&bytes).is_some(), bytes.len() == 10);
+            prop_assert!(<(Recipient, MessageId)>::decode(&bytes).is_none() || bytes.len() == 17);
+        }
+    }
+
+    #[test]
+    fn write_set_writes_all_trees() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = sled::open(dir.path()).unwrap();
+        let first: Table<UserId, DeviceId> = Table::open(&db, "first").unwrap();
+        let second: Table<str, UserId> = Table::open(&db, "second").unwrap();
+        second.insert("old", &UserId(1)).unwrap();
+        let mut writes = WriteSet::default();
+        writes.put(&first, &UserId(1), &DeviceId(2)).unwrap();
+        writes.put(&second, "new", &UserId(3)).unwrap();
+        writes.remove(&second, "old");
+        writes.apply().unwrap();
+        assert_eq!(first.get(&UserId(1)).unwrap(), Some(DeviceId(2)));
+        assert_eq!((second.get("new").unwrap(), second.get("old").unwrap()), (Some(UserId(3)), None));
+    }
+}

@@ -1,0 +1,129 @@
+//! Every tree of the store, on one screen.
+
+use rand::TryRng;
+use sled::{IVec, Tree};
+
+use super::accounts::{Device, Token, TokenHash, User};
+use super::companion::{CatalogEntry, CatalogKey, Observation};
+use super::log::{Earlier, Reader, ReceivedAt};
+use super::meta::{Meta, MetaKey};
+use super::table::{Table, Value};
+use super::{Result, StoreError};
+use crate::core::hex::hex;
+use crate::core::ids::{DeviceId, MessageId, Recipient, TokenId, UserId};
+
+macro_rules! trees {
+    ($($(#[$doc:meta])* $name:ident: $key:ty => $value:ty;)*) => {
+        /// The open trees.
+        pub struct Trees {
+            /// Numbers and texts under the names of [`MetaKey`].
+            pub meta: Meta,
+            $($(#[$doc])* pub $name: Table<$key, $value>,)*
+        }
+
+        impl Trees {
+            /// The names of the trees, which are also the names of the fields.
+            pub const NAMES: &[&str] = &["meta", $(stringify!($name)),*];
+
+            /// Opens all of them.
+            ///
+            /// # Errors
+            /// When the engine fails.
+            pub fn open(db: &sled::Db) -> Result<Self> {
+                Ok(Self { meta: Meta::open(db)?, $($name: Table::open(db, stringify!($name))?,)* })
+            }
+
+            /// Returns all of them without their types, in the order of their names.
+            pub fn all(&self) -> Vec<&Tree> {
+                vec![self.meta.tree(), $(self.$name.tree()),*]
+            }
+        }
+    };
+}
+
+trees! {
+    /// Accounts.
+    users: UserId => User;
+    /// Folded user name → user.
+    user_names: str => UserId;
+    /// Devices.
+    devices: DeviceId => Device;
+    /// Serial → device.
+    serials: str => DeviceId;
+    /// Canonical city name → its newest observation.
+    observations: str => Observation;
+    /// Songs and dances by catalogue and name.
+    repertoire: CatalogKey => CatalogEntry;
+    /// The devices of each user.
+    user_devices: (UserId, DeviceId) => ();
+    /// The users of each device.
+    device_users: (DeviceId, UserId) => ();
+    /// The primary device of each user: at most one, since a key has one value.
+    primaries: UserId => DeviceId;
+    /// Tokens by the SHA-256 of their secret.
+    tokens: TokenHash => Token;
+    /// The tokens of each user.
+    user_tokens: (UserId, TokenId) => TokenHash;
+    /// Token → SHA-256 of its secret. Since layout 2.
+    token_ids: TokenId => TokenHash;
+    /// Head and, where it is short, payload of each queued message: see [`log`](super::log).
+    mailbox: (Recipient, MessageId) => IVec;
+    /// The nth piece of a long payload.
+    pieces: (MessageId, u16) => IVec;
+    /// Message → recipient.
+    message_ids: MessageId => Recipient;
+    /// The last message that each reader has received.
+    cursors: Reader => MessageId;
+    /// The moment at which everything up to a message had been received.
+    receipts: (Recipient, MessageId) => ReceivedAt;
+    /// The newest message of each recipient that has been removed.
+    purged: Recipient => MessageId;
+    /// SHA-256 of sender and idempotency key → what was sent under it.
+    idempotency: [u8; 32] => Earlier;
+}
+
+impl Trees {
+    /// Returns the epoch; `None` in a new store.
+    ///
+    /// # Errors
+    /// When the engine fails or the epoch is no text.
+    pub fn epoch(&self) -> Result<Option<String>> {
+        self.meta.text(MetaKey::Epoch)
+    }
+
+    /// Returns the layout of the records; `None` in a new store.
+    ///
+    /// # Errors
+    /// When the engine fails or the number is damaged.
+    pub fn schema(&self) -> Result<Option<u64>> {
+        self.meta.get(MetaKey::Schema)
+    }
+
+    /// Sets the layout of the records.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn set_schema(&self, schema: u64) -> Result<()> {
+        self.meta.set(MetaKey::Schema, schema)
+    }
+
+    /// Starts a new epoch, and returns it.
+    ///
+    /// # Errors
+    /// When the engine fails, or the system has no random numbers.
+    pub fn new_epoch(&self) -> Result<String> {
+        let mut bytes = [0u8; 8];
+        rand::rngs::SysRng.try_fill_bytes(&mut bytes).map_err(|e| StoreError::Unreadable(e.to_string()))?;
+        let epoch = hex(&bytes);
+        self.meta.set_text(MetaKey::Epoch, &epoch)?;
+        Ok(epoch)
+    }
+}
+
+/// Decodes the value of a tree that is known by its name.
+///
+/// # Errors
+/// [`StoreError::Damaged`] when it can't be decoded.
+pub fn decode<V: Value>(bytes: &[u8], tree: &'static str) -> Result<V> {
+    V::decode(bytes).ok_or(StoreError::Damaged { tree })
+}
