@@ -148,7 +148,7 @@ async fn backup_of_running_server_is_restored_into_empty_directory() {
     *bad.get_mut(good.len() / 2).unwrap() ^= 1;
     std::fs::write(at.join("bad"), bad).unwrap();
     assert!(refused(at, &["restore", "bad"]).await.contains("damaged"));
-    assert!(refused(at, &["restore", "c.toml"]).await.contains("no backup of qy-lty"));
+    assert!(refused(at, &["restore", "c.toml"]).await.contains("not a backup of qy-lty"));
     assert!(refused(at, &["restore", "missing"]).await.contains("can't read missing"));
     let restored = json(at, &["restore", "b"]).await;
     assert_eq!((&restored["epoch"], restored["new_epoch"] != epoch), (&epoch, true));
