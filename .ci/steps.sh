@@ -99,7 +99,7 @@ step_release() {
     cargo build --locked --release
     size=$(stat -c %s $binary)
     printf 'the binary has %s bytes\n' "$size"
-    [ "$size" -lt 12000000 ]
+    [ "$size" -lt 13000000 ] # the limit is 14 MB
 }
 
 # The units: no faults, exposure at most 1.2.
@@ -157,7 +157,9 @@ step_stress() {
     fi
     QY_LTY_CRASH_CYCLES=${QY_LTY_CRASH_CYCLES:-200} integration crash
     QY_LTY_POWER_TRIALS=${QY_LTY_POWER_TRIALS:-50} integration power_cut
-    PROPTEST_CASES=${PROPTEST_CASES:-3000} cargo test --locked --release --lib mailbox::
+    QY_LTY_MODEL_CASES=${QY_LTY_MODEL_CASES:-3000} cargo test --locked --release --lib mailbox::model::
+    # In memory: these histories open tens of thousands of stores, and no disk takes part in what they show.
+    TMPDIR=/dev/shm QY_LTY_REPLAY_CASES=${QY_LTY_REPLAY_CASES:-10000} cargo test --locked --release --lib change::replay::
 }
 
 # One module of the integration tests, optimised.

@@ -94,7 +94,7 @@ impl App {
     /// Writes state that is only in memory, and closes the store.
     ///
     /// # Errors
-    /// When the last flush fails.
+    /// If the last flush fails.
     pub async fn close(self: Arc<Self>) -> Result<(), StoreError> {
         if let Err(error) = self.auth.sweep().await {
             tracing::warn!(%error, "failed to write the last times of use");

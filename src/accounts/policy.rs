@@ -235,7 +235,7 @@ impl Requester {
     /// Returns the relation to a device, or to its mailbox, as the store has it now.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn to_device(self, store: &Store, device: DeviceId) -> Result<Relation, StoreError> {
         Ok(match store.owns(self.user, device)? {
             true if self.device == Some(device) => Relation::Itself,
@@ -248,7 +248,7 @@ impl Requester {
     /// user, and nothing of what its user sends elsewhere.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn to_message(self, store: &Store, sender: UserId, recipient: Recipient) -> Result<Relation, StoreError> {
         Ok(match recipient {
             Recipient::All => Relation::Everyone,
@@ -265,7 +265,7 @@ impl Requester {
 /// upstream takes its time, and the device may have another owner by then.
 ///
 /// # Errors
-/// When the store fails.
+/// If the store fails.
 pub fn may_command(store: &Store, requester: Requester, device: DeviceId) -> Result<bool, StoreError> {
     let relation = requester.to_device(store, device)?;
     let rules = Rules { cross_user: false }; // not about messages

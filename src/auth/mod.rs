@@ -163,7 +163,7 @@ impl Auth {
     /// Starts the service on top of `store`, with `hashers` threads for passwords.
     ///
     /// # Errors
-    /// When the system refuses a thread.
+    /// If the system refuses a thread.
     pub fn new(store: Store, changes: Changes, limits: &Limits, hashers: usize) -> std::io::Result<Self> {
         Ok(Self {
             store,
@@ -281,7 +281,7 @@ impl Auth {
     /// before shutdown.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn sweep(&self) -> Result<(), AuthError> {
         self.throttle.sweep();
         self.tickets.sweep();

@@ -55,7 +55,7 @@ impl Passwords {
     /// Starts the threads; they end with the service.
     ///
     /// # Errors
-    /// When the system refuses a thread.
+    /// If the system refuses a thread.
     pub(super) fn start(threads: usize) -> io::Result<Self> {
         let (sender, receiver) = sync_channel::<Job>(MAX_WAITING_JOBS);
         let receiver = Arc::new(Mutex::new(receiver));

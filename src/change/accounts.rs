@@ -5,8 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::clock::Moment;
 use super::log::remove_mailbox;
-use super::{Machine, Moment, Operation};
+use super::machine::{Machine, Operation};
 use crate::core::ids::{DeviceId, Recipient, TokenId, UserId};
 use crate::core::time::Timestamp;
 use crate::store::accounts::write;

@@ -36,7 +36,7 @@ impl ServiceClock {
     /// Continues from the last run's saved time, `now` being the time of the wall clock.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn open(trees: &Trees, now: Timestamp) -> Result<Self> {
         let (service, wall) = (trees.meta.number(MetaKey::ServiceSeconds)?, trees.meta.number(MetaKey::ServiceWallSeconds)?);
         let gap = if wall == 0 { 0 } else { wall_seconds(now).saturating_sub(wall).min(MAX_GAP_SECONDS) };
@@ -72,7 +72,7 @@ impl ServiceClock {
 /// Saves the time, so that the next run can continue from it.
 ///
 /// # Errors
-/// When the store fails.
+/// If the store fails.
 pub(super) fn save(trees: &Trees, moment: Moment) -> Result<()> {
     trees.meta.set(MetaKey::ServiceSeconds, moment.service)?;
     trees.meta.set(MetaKey::ServiceWallSeconds, wall_seconds(moment.wall))

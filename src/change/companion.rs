@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Machine, Moment, Operation};
+use super::clock::Moment;
+use super::machine::{Machine, Operation};
 use crate::store::companion::{observe, set_catalog};
 use crate::store::{Catalog, CatalogEntry, Observation, Result, StoreError};
 

@@ -1,13 +1,11 @@
 //! Operations on queued messages: the only code that changes the log and the index of the mailboxes.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::clock::{self, Moment};
 use super::index::{Effects, Index};
-use super::machine::{Event, Memory};
-use super::{Machine, Moment, Operation, clock};
+use super::machine::{Event, Machine, Memory, Operation};
 use crate::config::{HistoryConfig, MailboxConfig};
 use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::store::{Earlier, Head, Log, Reader, ReceivedAt, Result, Severity, StoreError, Stored, Trees};
@@ -17,9 +15,6 @@ use crate::wire::JsonObject;
 const KEY_LIFE_SECONDS: u64 = 86_400;
 /// The most idempotency keys that are kept; beyond that the oldest is removed early.
 const MAX_KEYS: usize = 100_000;
-
-/// Idempotency keys by the time at which they expire.
-pub type Keys = BTreeSet<(u64, [u8; 32])>;
 
 /// The reason for which a message was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -324,7 +319,7 @@ pub(super) fn remove_mailbox(machine: &mut Machine<'_>, recipient: Recipient) ->
 /// Loads the part of the state that is in memory, after removing remains of a crash.
 ///
 /// # Errors
-/// When the store fails, or holds a record that can't be read.
+/// If the store fails, or holds a record that can't be read.
 pub(super) fn load(trees: &Trees, settings: Settings, moment: Moment) -> Result<Memory> {
     let log = Log::new(trees);
     log.remove_leftovers()?;

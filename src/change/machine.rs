@@ -1,21 +1,32 @@
-//! The state that operations change, and the way to it.
+//! Operations, and the state that they change.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 use parking_lot::{Mutex, MutexGuard};
-use serde::{Deserialize, Serialize};
 
-use super::clock::{Moment, ServiceClock};
+use super::clock::Moment;
 use super::index::Index;
-use super::log;
-use super::outcomes::Outcomes;
-use super::{Operation, Settings};
 use crate::core::ids::{MessageId, Recipient};
-use crate::core::time::Timestamp;
-use crate::store::{Log, MetaKey, Result, Store, StoreError, Trees};
-use crate::telemetry::metrics::Metrics;
+use crate::store::{Log, Severity, StoreError, Trees};
 
-/// What an operation on the log has done to messages, for reactions.
+/// Idempotency keys by the time at which they expire.
+pub type Keys = BTreeSet<(u64, [u8; 32])>;
+
+/// A change of durable state.
+pub trait Operation: Send + 'static {
+    /// The result of a change that was made.
+    type Output: Send + 'static;
+    /// The error of a change that was not made.
+    type Error: From<StoreError> + Severity + Send + 'static;
+
+    /// Makes the change at `moment`. Runs on the writer thread, one operation at a time; moments never go back.
+    ///
+    /// # Errors
+    /// If the change is refused or the store fails.
+    fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<Self::Output, Self::Error>;
+}
+
+/// An effect of an operation on messages, for reactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// The recipient, or one user of the broadcasts, has received `count` messages up to `upto`.
@@ -57,7 +68,7 @@ pub struct Memory {
     /// The mailboxes.
     pub index: Index,
     /// Idempotency keys by the time at which they expire.
-    pub keys: log::Keys,
+    pub keys: Keys,
     /// The highest message id given.
     pub newest: MessageId,
 }
@@ -86,117 +97,5 @@ impl<'a> Machine<'a> {
     /// Takes the events of the operations that have been applied.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
-    }
-}
-
-/// The way to change durable state; clones share it.
-#[derive(Clone)]
-pub struct Changes {
-    store: Store,
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    memory: Mutex<Memory>,
-    clock: ServiceClock,
-    outcomes: Outcomes,
-    metrics: Arc<Metrics>,
-}
-
-impl Changes {
-    /// Loads the part of the state that is in memory: one scan of the log. Blocks.
-    ///
-    /// # Errors
-    /// When the store fails, or holds a record that can't be read.
-    pub fn open(store: Store, settings: Settings, metrics: Arc<Metrics>) -> Result<Self> {
-        let clock = ServiceClock::open(store.trees(), Timestamp::now())?;
-        let memory = log::load(store.trees(), settings, clock.moment())?;
-        let shared = Shared { memory: Mutex::new(memory), clock, outcomes: Outcomes::default(), metrics };
-        Ok(Self { store, shared: Arc::new(shared) })
-    }
-
-    /// Makes a change and waits until it is on disk.
-    ///
-    /// # Errors
-    /// The operation's; [`StoreError::Stopped`] when it did not reach the disk.
-    pub async fn run<O: Operation>(&self, operation: O) -> Result<O::Output, O::Error> {
-        self.run_then(operation, |_| ()).await
-    }
-
-    /// Makes a change, waits until it is on disk, and then calls `announce` on the writer thread, before anything later is
-    /// announced.
-    ///
-    /// # Errors
-    /// As [`run`](Self::run).
-    pub async fn run_then<O: Operation>(
-        &self,
-        operation: O,
-        announce: impl FnOnce(&mut O::Output) + Send + 'static,
-    ) -> Result<O::Output, O::Error> {
-        let shared = self.shared.clone();
-        self.store.writer().run_then(move |trees| shared.apply(trees, operation), announce).await
-    }
-
-    /// Makes the change that `make` returns, on the writer thread some time soon; it reaches the disk with the next commit, within
-    /// a second or so. Returns `false` when the queue is full or the store is closing.
-    pub fn defer<O: Operation>(&self, make: impl FnOnce() -> O + Send + 'static) -> bool
-    where
-        StoreError: From<O::Error>,
-    {
-        let shared = self.shared.clone();
-        self.store.writer().run_deferred(move |trees| Ok(shared.apply(trees, make()).map(drop)?))
-    }
-
-    /// The index of the mailboxes, for reading.
-    pub fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.shared.memory.lock()
-    }
-
-    /// The service clock.
-    pub fn clock(&self) -> &ServiceClock {
-        &self.shared.clock
-    }
-
-    /// The watchers of single messages.
-    pub fn outcomes(&self) -> &Outcomes {
-        &self.shared.outcomes
-    }
-}
-
-impl Shared {
-    /// Applies `operation` now, and reacts to its events.
-    fn apply<O: Operation>(&self, trees: &Trees, operation: O) -> Result<O::Output, O::Error> {
-        let mut machine = Machine::new(trees, &self.memory);
-        let outcome = operation.apply(&mut machine, self.clock.moment());
-        for event in machine.take_events() {
-            match event {
-                Event::Received { recipient, upto, count } => {
-                    self.metrics.mailbox.delivered.add(count as u64);
-                    self.outcomes.received(recipient, upto);
-                }
-                Event::Expired { recipient, id } => {
-                    self.metrics.mailbox.expired.inc();
-                    self.outcomes.expired(recipient, id);
-                }
-                Event::Removed { recipient, id } => self.outcomes.expired(recipient, id),
-            }
-        }
-        outcome
-    }
-}
-
-/// Proves that the disk accepts writes: makes a tiny change, or, with `write` unset, only commits what has been written before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Probe {
-    /// Make a change.
-    pub write: bool,
-}
-
-impl Operation for Probe {
-    type Output = ();
-    type Error = StoreError;
-
-    fn apply(self, machine: &mut Machine<'_>, _: Moment) -> Result<()> {
-        if self.write { machine.trees.meta.next(MetaKey::Proofs).map(drop) } else { Ok(()) }
     }
 }

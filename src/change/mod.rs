@@ -1,20 +1,22 @@
 //! Changes of durable state as values.
 //!
-//! Every write is an [`Operation`]: a value that holds all that it depends on, so that the same operations at the same moments,
-//! in the same order, give the same store. Time comes in with the [`Moment`]; randomness and hashes are made by the sender.
-//! Operations run one at a time on the store's writer thread, on a [`Machine`]: the trees, and the index of the mailboxes in
+//! Every write is an [`Operation`](machine::Operation): a value that holds all that it depends on, so that the same operations at the same moments,
+//! in the same order, give the same store. Time comes in with the [`Moment`](clock::Moment); randomness and hashes are made by the sender.
+//! Operations run one at a time on the store's writer thread, on a [`Machine`](machine::Machine): the trees, and the index of the mailboxes in
 //! memory. [`Changes`] is the only way to it.
 //!
 //! All of them stand in the list below, with their numbers, which are never used again for another one, and their names, which
 //! are those of the encoded form.
 
 mod accounts;
+mod changes;
 mod clock;
 mod companion;
 mod index;
 mod log;
 mod machine;
 mod outcomes;
+mod probe;
 #[cfg(test)]
 mod replay;
 
@@ -22,28 +24,12 @@ pub use accounts::{
     ChangeDevice, ChangeUser, CreateDevice, CreateToken, CreateUser, DeleteDevice, DeleteToken, DeleteUser, RevokeDeviceTokens,
     Seen, SetPrimary, Touched, UnbindDevice,
 };
-pub use clock::Moment;
+pub use changes::Changes;
 pub use companion::{Observe, SetCatalog};
 pub use index::{DeliveryState, Size};
 pub use log::{Acknowledge, Append, AppendError, Appended, Clear, Expire, IdempotencyKey, Settings, Tick};
-pub use machine::{Changes, Machine, Probe};
 pub use outcomes::{Outcome, OutcomeSender};
-
-use crate::store::{Severity, StoreError};
-
-/// A change of durable state.
-pub trait Operation: Send + 'static {
-    /// The result of a change that was made.
-    type Output: Send + 'static;
-    /// The error of a change that was not made.
-    type Error: From<StoreError> + Severity + Send + 'static;
-
-    /// Makes the change at `moment`. Runs on the writer thread, one operation at a time; moments never go back.
-    ///
-    /// # Errors
-    /// When the change is refused or the store fails.
-    fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<Self::Output, Self::Error>;
-}
+pub use probe::Probe;
 
 /// Lists the operations: the number, and the type, whose name is that of the encoded form.
 macro_rules! operations {
@@ -61,9 +47,9 @@ macro_rules! operations {
             pub const LIST: &[(u32, &str)] = &[$(($number, stringify!($name))),*];
 
             /// Makes the change, and returns its result as text.
-            pub fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> String {
+            pub fn apply(self, machine: &mut machine::Machine<'_>, moment: clock::Moment) -> String {
                 match self {
-                    $(Self::$name(operation) => format!("{:?}", operation.apply(machine, moment)),)*
+                    $(Self::$name(operation) => format!("{:?}", machine::Operation::apply(operation, machine, moment)),)*
                 }
             }
         }

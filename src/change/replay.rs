@@ -16,7 +16,8 @@ use crate::store::{
     TokenHash, TokenKind, UserChange, restore,
 };
 use crate::wire::JsonObject;
-use machine::Memory;
+use clock::Moment;
+use machine::{Machine, Memory};
 
 /// All entries of all trees but the epoch, by tree and key.
 type Dump = BTreeMap<(usize, Vec<u8>), Vec<u8>>;

@@ -27,7 +27,7 @@ impl ControlServer {
     /// Serves the command line, through the socket in the data directory `data`.
     ///
     /// # Errors
-    /// When the socket can't be made.
+    /// If the socket can't be made.
     pub async fn serve(app: &Arc<App>, data: &Path) -> io::Result<Self> {
         let path = SocketPath::of(data)?;
         let server = Server::new(path.bind().await?);

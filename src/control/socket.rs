@@ -22,7 +22,7 @@ impl SocketPath {
     /// Returns the path in the data directory `data`, however long that is: a socket's address has room for some hundred bytes only.
     ///
     /// # Errors
-    /// When the directory can't be opened.
+    /// If the directory can't be opened.
     pub fn of(data: &Path) -> io::Result<Self> {
         let directory = File::open(data)?;
         let path = if cfg!(target_os = "linux") {
@@ -41,7 +41,7 @@ impl SocketPath {
     /// Listens there, after removing the socket of an earlier run. The directory is accessible to its owner alone, and so is the socket.
     ///
     /// # Errors
-    /// When the system refuses to bind.
+    /// If the system refuses to bind.
     pub async fn bind(&self) -> io::Result<UnixAcceptor> {
         self.remove();
         let listener = UnixListener::new(self.path.clone()).permissions(Permissions::from_mode(0o600));

@@ -1,44 +1,46 @@
-//! Room on the disk. sled can't be written to, nor opened, once a disk is full; so sends are refused well before.
+//! Free space on the disk. sled can neither be written to nor opened once a disk is full, so sends are refused well before.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::data_dir::free_bytes;
 
-/// The free space below which nothing is taken, looked at from time to time.
+/// The free space of the file system, checked against the least that must stay free.
 pub(super) struct DiskSpace {
     path: PathBuf,
-    /// Bytes; 0: never look.
+    /// The least free space, in bytes; 0: no check.
     floor: u64,
     low: AtomicBool,
 }
 
 impl DiskSpace {
-    /// Watches the file system that holds `path`.
+    /// Checks the file system that holds `path`.
     pub(super) fn new(path: &Path, floor: u64) -> Self {
         let this = Self { path: path.into(), floor, low: AtomicBool::new(false) };
         this.check();
         this
     }
 
-    /// Looks again.
+    /// Checks again, and logs a change.
     pub(super) fn check(&self) {
         if self.floor == 0 {
             return;
         }
         let free = free_bytes(&self.path);
-        // A directory that is gone, with its disk maybe, keeps nothing.
+        // A directory that is gone, with its disk maybe, can store nothing.
         let low = free.as_ref().map_or(true, |&free| free < self.floor);
         if self.low.swap(low, Ordering::Relaxed) != low {
             match free {
-                Err(error) => tracing::error!(%error, "the data directory can't be reached: messages are refused"),
-                Ok(free) if low => tracing::error!(free, floor = self.floor, "the disk is nearly full: messages are refused"),
-                Ok(free) => tracing::info!(free, "the disk has room again"),
+                Err(error) => tracing::error!(%error, "data directory unreachable: messages are refused"),
+                Ok(free) if low => {
+                    tracing::error!(free, floor = self.floor, "disk nearly full: messages are refused until space is freed")
+                }
+                Ok(free) => tracing::info!(free, "enough free disk space again"),
             }
         }
     }
 
-    /// Whether there was room enough at the last look.
+    /// Returns whether there was enough free space at the last check.
     pub(super) fn ok(&self) -> bool {
         !self.low.load(Ordering::Relaxed)
     }
@@ -49,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn low_below_the_floor_and_never_without_one() {
+    fn space_is_low_below_the_floor_and_never_without_one() {
         let dir = tempfile::tempdir().unwrap();
         assert!(DiskSpace::new(dir.path(), 1).ok());
         assert!(!DiskSpace::new(dir.path(), u64::MAX).ok());
@@ -59,6 +61,6 @@ mod tests {
         assert!(space.ok());
         drop(gone);
         space.check();
-        assert!(!space.ok(), "what is gone has no room");
+        assert!(!space.ok(), "a directory that is gone has no space");
     }
 }

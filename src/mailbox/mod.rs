@@ -13,8 +13,8 @@
 //!   connection and acknowledged by it.
 //! - **Bounded.** A full mailbox refuses; nothing is dropped.
 //!
-//! What changes durable state is in [`change`](crate::change); here is the service on top of it. `message` holds what goes in and
-//! comes out, `reader` is one session's place in the log, `disk` watches the free space.
+//! Changes of durable state are in [`change`](crate::change); this is the service on top of them. `message` holds messages and
+//! receipts, `reader` is one session's place in the log, `disk` watches the free space.
 
 mod disk;
 mod message;
@@ -211,7 +211,7 @@ impl Mailbox {
     /// Expires messages, removes old history, saves the clock. Call it every second; `thorough` every minute and at the end.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn sweep(&self, thorough: bool) -> Result<(), StoreError> {
         self.disk.check();
         if thorough {
@@ -233,7 +233,7 @@ impl Mailbox {
     /// Returns the receipt of a message.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn receipt(&self, id: MessageId) -> Result<Option<Receipt>, StoreError> {
         if id.0 > self.committed.load(Ordering::Acquire) {
             return Ok(None);
@@ -276,7 +276,7 @@ impl Mailbox {
     /// are more.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn history(&self, recipients: &[Recipient], since: MessageId, limit: usize) -> Result<(Vec<Stored>, bool), StoreError> {
         let upto = MessageId(self.committed.load(Ordering::Acquire));
         let log = self.store.log();
@@ -310,7 +310,7 @@ impl Mailbox {
     /// Returns the time at which a message was accepted, if it is still there.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn taken_at(&self, id: MessageId) -> Result<Option<Timestamp>, StoreError> {
         Ok(self.store.log().get(id)?.map(|(_, message)| message.head.created))
     }
@@ -318,7 +318,7 @@ impl Mailbox {
     /// Removes the pending messages of a mailbox, or of all; returns their number.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn clear(&self, recipient: Option<Recipient>) -> Result<usize, StoreError> {
         self.changes.run(Clear { recipient }).await
     }

@@ -289,8 +289,13 @@ async fn acknowledgement_of_a_deleted_user_leaves_no_trace() {
     assert!(matches!(world.mailbox().send(gone).await, Err(MailboxError::Store(StoreError::Missing("user")))));
 }
 
+/// `QY_LTY_MODEL_CASES` asks for a longer run.
+fn number_of_cases() -> u32 {
+    std::env::var("QY_LTY_MODEL_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(40)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: number_of_cases(), max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn reads_equal_those_of_a_plain_list(steps in proptest::collection::vec(step(), 1..40)) {

@@ -116,7 +116,7 @@ impl LogReader {
     /// messages only, and skips expired ones.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub async fn read(&self, mailbox: &Mailbox, max_bytes: usize, max_messages: usize) -> Result<Batch> {
         let (store, committed) = (mailbox.store.clone(), Arc::clone(&mailbox.committed));
         let now = mailbox.changes.clock().now();

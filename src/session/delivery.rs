@@ -59,7 +59,7 @@ impl Delivery {
     /// for. The caller writes all of them.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub(super) async fn read(&mut self, mailbox: &Mailbox, max_bytes: usize) -> Result<Vec<(MessageId, Vec<u8>)>, StoreError> {
         let batch = self.reader.read(mailbox, max_bytes, self.window.room()).await?;
         self.behind = !batch.complete;

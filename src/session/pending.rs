@@ -130,7 +130,7 @@ impl PendingReplies {
     /// Starts a task that answers `command`, however long that takes: for the requester or, with `device`, for a device.
     ///
     /// # Errors
-    /// When too many requests are in flight.
+    /// If too many requests are in flight.
     pub(super) fn request(
         pending: &mut Option<Box<Self>>,
         app: &Arc<App>,
@@ -156,7 +156,7 @@ impl PendingReplies {
     /// Queues `event` for the device of `command`.
     ///
     /// # Errors
-    /// When too many commands are queued.
+    /// If too many commands are queued.
     pub(super) fn perform(
         pending: &mut Option<Box<Self>>,
         app: &Arc<App>,
@@ -244,7 +244,7 @@ async fn answer(
 /// Returns the device that `target` names, where the requester may command it.
 ///
 /// # Errors
-/// When there is none, it is another user's, or the store fails.
+/// If there is none, it is another user's, or the store fails.
 pub(super) fn resolve_target(store: &Store, requester: Requester, target: Target) -> Result<DeviceId, Refusal> {
     let primary =
         || store.primary_device(requester.user).inspect_err(|error| tracing::error!(%error, "failed to look up a target"));

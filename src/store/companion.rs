@@ -1,91 +1,17 @@
 //! Observations of weather stations, and the catalogues of songs and dances.
 
-use serde::{Deserialize, Serialize};
-
-use super::table::{DecodeKey, Key, WriteSet, json_values};
+use super::records::{Catalog, CatalogEntry, CatalogKey, Observation};
+use super::table::WriteSet;
 use super::trees::Trees;
 use super::{Result, Store};
-use crate::core::time::Timestamp;
 
 /// The highest number of observed cities.
 pub const MAX_CITIES: usize = 1000;
 
-/// An observation of a weather station.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Observation {
-    /// Degrees Celsius, as text.
-    pub temp: String,
-    /// For people.
-    pub text: String,
-    /// QWeather's icon number.
-    pub icon: String,
-    /// The time of the observation.
-    pub at: Timestamp,
-}
-
-/// A catalogue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Catalog {
-    /// Songs.
-    Songs,
-    /// Dances.
-    Dances,
-}
-
-impl Key for Catalog {
-    type Bytes<'a> = &'static [u8];
-    fn encode(&self) -> &'static [u8] {
-        match self {
-            Self::Songs => b"s",
-            Self::Dances => b"d",
-        }
-    }
-}
-
-/// A catalogue and the name of one of its entries.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CatalogKey(pub Catalog, pub String);
-
-impl Key for CatalogKey {
-    type Bytes<'a> = Vec<u8>;
-    fn encode(&self) -> Vec<u8> {
-        [self.0.encode(), self.1.as_bytes()].concat()
-    }
-}
-
-impl DecodeKey for CatalogKey {
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let (letter, name) = bytes.split_first()?;
-        let catalog = match letter {
-            b's' => Catalog::Songs,
-            b'd' => Catalog::Dances,
-            _ => return None,
-        };
-        Some(Self(catalog, String::from_utf8(name.to_vec()).ok()?))
-    }
-}
-
-/// A song or a dance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CatalogEntry {
-    /// Its title.
-    pub name: String,
-    /// Of a song: the singer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub artist: Option<String>,
-    /// Of a dance: its style.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub style: Option<String>,
-}
-
-json_values!(Observation, CatalogEntry);
-
 /// Keeps `seen` where it is the newest observation of `city`; where there are too many cities, the oldest one is removed.
 ///
 /// # Errors
-/// When the store fails.
+/// If the store fails.
 pub fn observe(trees: &Trees, city: &str, seen: &Observation) -> Result<()> {
     match trees.observations.get(city)? {
         Some(kept) if kept.at > seen.at => return Ok(()),
@@ -113,7 +39,7 @@ fn make_room(trees: &Trees) -> Result<()> {
 /// Replaces a catalogue: all of it or nothing.
 ///
 /// # Errors
-/// When the store fails.
+/// If the store fails.
 pub fn set_catalog(trees: &Trees, which: Catalog, entries: &[CatalogEntry]) -> Result<()> {
     let mut writes = WriteSet::default();
     for key in trees.repertoire.keys_of(&which) {
@@ -129,7 +55,7 @@ impl Store {
     /// Returns the newest observation of `city`.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn observation(&self, city: &str) -> Result<Option<Observation>> {
         self.trees.observations.get(city)
     }
@@ -137,7 +63,7 @@ impl Store {
     /// Returns all entries of a catalogue, by name.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn catalog(&self, which: Catalog) -> Result<Vec<CatalogEntry>> {
         self.trees.repertoire.values_of(&which).collect()
     }
@@ -146,6 +72,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::time::Timestamp;
     use crate::store::tests::fresh;
 
     fn entry(name: &str) -> CatalogEntry {

@@ -75,7 +75,7 @@ impl Meta {
     /// Opens the tree.
     ///
     /// # Errors
-    /// When the engine fails.
+    /// If the engine fails.
     pub fn open(db: &sled::Db) -> Result<Self> {
         Ok(Self(db.open_tree(TREE)?))
     }
@@ -88,7 +88,7 @@ impl Meta {
     /// Returns the number under `key`.
     ///
     /// # Errors
-    /// When the engine fails or the number is damaged.
+    /// If the engine fails or the number is damaged.
     pub fn get(&self, key: MetaKey) -> Result<Option<u64>> {
         let damaged = |_| StoreError::Damaged { tree: TREE };
         self.0.get(key.name())?.map(|bytes| bytes.as_ref().try_into().map(u64::from_be_bytes).map_err(damaged)).transpose()
@@ -97,7 +97,7 @@ impl Meta {
     /// Returns the number under `key`, 0 where there is none.
     ///
     /// # Errors
-    /// When the engine fails or the number is damaged.
+    /// If the engine fails or the number is damaged.
     pub fn number(&self, key: MetaKey) -> Result<u64> {
         Ok(self.get(key)?.unwrap_or(0))
     }
@@ -105,7 +105,7 @@ impl Meta {
     /// Sets the number under `key`.
     ///
     /// # Errors
-    /// When the engine fails.
+    /// If the engine fails.
     pub fn set(&self, key: MetaKey, value: u64) -> Result<()> {
         self.0.insert(key.name(), &value.to_be_bytes())?;
         Ok(())
@@ -114,7 +114,7 @@ impl Meta {
     /// Raises the number under `key` by one and returns it. No number is returned twice, whatever happens to its bearer.
     ///
     /// # Errors
-    /// When the engine fails or the number is damaged.
+    /// If the engine fails or the number is damaged.
     pub fn next(&self, key: MetaKey) -> Result<u64> {
         let next = self.number(key)? + 1;
         self.set(key, next)?;
@@ -124,7 +124,7 @@ impl Meta {
     /// Returns the text under `key`.
     ///
     /// # Errors
-    /// When the engine fails or the text is not UTF-8.
+    /// If the engine fails or the text is not UTF-8.
     pub fn text(&self, key: MetaKey) -> Result<Option<String>> {
         let text = self.0.get(key.name())?.map(|bytes| String::from_utf8(bytes.to_vec()));
         text.transpose().map_err(|_| StoreError::Damaged { tree: TREE })
@@ -133,7 +133,7 @@ impl Meta {
     /// Sets the text under `key`.
     ///
     /// # Errors
-    /// When the engine fails.
+    /// If the engine fails.
     pub fn set_text(&self, key: MetaKey, text: &str) -> Result<()> {
         self.0.insert(key.name(), text.as_bytes())?;
         Ok(())

@@ -19,6 +19,7 @@ pub mod log;
 mod maintenance;
 mod meta;
 mod page;
+mod records;
 mod staging;
 mod table;
 mod trees;
@@ -30,17 +31,17 @@ use std::sync::Arc;
 use crate::telemetry::metrics::Commits;
 use writer::Writer;
 
-pub use accounts::{
-    Authority, Device, DeviceChange, NewDevice, NewToken, NewUser, Role, Token, TokenHash, TokenKind, User, UserChange, fold_name,
-};
-pub use companion::{Catalog, CatalogEntry, Observation};
 pub use error::{Result, Severity, StoreError};
+pub use log::Log;
 #[doc(hidden)]
 pub use log::fuzz_key;
-pub use log::{Earlier, Head, Log, Reader, ReceivedAt, Stored};
 pub use maintenance::{BackupError, Findings, QUARANTINE, check, compact, repair, restore, verify};
 pub use meta::MetaKey;
 pub use page::Page;
+pub use records::{
+    Authority, Catalog, CatalogEntry, Device, DeviceChange, Earlier, Head, NewDevice, NewToken, NewUser, Observation, Reader,
+    ReceivedAt, Role, Stored, Token, TokenHash, TokenKind, User, UserChange, fold_name,
+};
 pub use trees::Trees;
 pub use writer::Pulse;
 
@@ -144,7 +145,7 @@ impl Store {
     /// Returns the bytes of all keys and values. Reads all of them: blocks, for about a second a million.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn live_bytes(&self) -> Result<u64> {
         let mut bytes = 0;
         for tree in self.trees.all() {
@@ -159,7 +160,7 @@ impl Store {
     /// Waits for writes under way, flushes, syncs and stops the writer thread. Blocks for a moment.
     ///
     /// # Errors
-    /// When the last flush fails.
+    /// If the last flush fails.
     pub fn close(&self) -> Result<()> {
         self.writer.stop()
     }

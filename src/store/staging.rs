@@ -76,7 +76,7 @@ impl StagedStore {
     /// Creates a staged store for the store at `path`, in place of an unfinished earlier one. Blocks.
     ///
     /// # Errors
-    /// When the disk or the engine fails.
+    /// If the disk or the engine fails.
     pub fn create(path: &Path) -> Result<Self> {
         let staged = staged_path(path);
         remove(&staged)?;
@@ -87,7 +87,7 @@ impl StagedStore {
     /// Writes a record.
     ///
     /// # Errors
-    /// When the engine fails.
+    /// If the engine fails.
     pub fn put(&mut self, tree: &Tree, key: &[u8], value: &[u8]) -> Result<()> {
         tree.insert(key, value)?;
         self.unflushed += key.len() + value.len();
@@ -101,7 +101,7 @@ impl StagedStore {
     /// Opens the tree of that name.
     ///
     /// # Errors
-    /// When the engine fails.
+    /// If the engine fails.
     pub fn tree(&self, name: &str) -> Result<Tree> {
         Ok(self.db.open_tree(name)?)
     }
@@ -109,7 +109,7 @@ impl StagedStore {
     /// Makes the store durable and complete.
     ///
     /// # Errors
-    /// When the disk or the engine fails, or it has no epoch.
+    /// If the disk or the engine fails, or it has no epoch.
     pub fn complete(self) -> Result<()> {
         let staged = staged_path(&self.path);
         let epoch = self.trees.epoch()?.ok_or(StoreError::Damaged { tree: "meta" })?;
@@ -126,7 +126,7 @@ impl StagedStore {
 /// Writes the marker that makes a directory a complete store.
 ///
 /// # Errors
-/// When the disk fails.
+/// If the disk fails.
 pub fn mark_complete(store: &Path, epoch: &str) -> Result<()> {
     let marker = store.join(MARKER);
     fs::write(&marker, epoch)?;
@@ -143,7 +143,7 @@ pub fn is_complete(store: &Path) -> bool {
 /// where that is `None`.
 ///
 /// # Errors
-/// When the disk fails.
+/// If the disk fails.
 pub fn swap(path: &Path, keep: Option<&Path>) -> Result<()> {
     let old = keep.map_or_else(|| old_path(path), Path::to_owned);
     if keep.is_none() {
@@ -160,7 +160,7 @@ pub fn swap(path: &Path, keep: Option<&Path>) -> Result<()> {
 /// Before the store at `path` is opened: finishes, or undoes, a [`swap`] that a crash cut off.
 ///
 /// # Errors
-/// When the disk fails.
+/// If the disk fails.
 pub fn recover(path: &Path) -> Result<()> {
     let (staged, old) = (staged_path(path), old_path(path));
     if !staged.exists() && !old.exists() {
@@ -181,7 +181,7 @@ pub fn recover(path: &Path) -> Result<()> {
 /// Removes a directory, if it is there.
 ///
 /// # Errors
-/// When the disk fails.
+/// If the disk fails.
 pub fn remove(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),

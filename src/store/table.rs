@@ -32,7 +32,7 @@ pub trait Value: Sized {
     /// Returns the stored form.
     ///
     /// # Errors
-    /// When it can't be encoded.
+    /// If it can't be encoded.
     fn encode(&self) -> Result<Cow<'_, [u8]>>;
 
     /// Reads the stored form; `None` when `bytes` are none.
@@ -215,7 +215,7 @@ impl<K: Key + ?Sized, V: Value> Table<K, V> {
     /// Opens the tree `name` of `db`.
     ///
     /// # Errors
-    /// When the engine fails.
+    /// If the engine fails.
     pub fn open(db: &sled::Db, name: &'static str) -> Result<Self> {
         Ok(Self { tree: db.open_tree(name)?, name, types: PhantomData })
     }
@@ -236,7 +236,7 @@ impl<K: Key + ?Sized, V: Value> Table<K, V> {
     /// Returns the value of `key`.
     ///
     /// # Errors
-    /// When the engine fails or the value can't be decoded.
+    /// If the engine fails or the value can't be decoded.
     pub fn get(&self, key: &K) -> Result<Option<V>> {
         self.tree.get(key.encode())?.map(|bytes| self.value(&bytes)).transpose()
     }
@@ -244,7 +244,7 @@ impl<K: Key + ?Sized, V: Value> Table<K, V> {
     /// Returns whether `key` has a value.
     ///
     /// # Errors
-    /// When the engine fails.
+    /// If the engine fails.
     pub fn contains(&self, key: &K) -> Result<bool> {
         Ok(self.tree.contains_key(key.encode())?)
     }
@@ -252,7 +252,7 @@ impl<K: Key + ?Sized, V: Value> Table<K, V> {
     /// Sets the value of `key`.
     ///
     /// # Errors
-    /// When the engine fails.
+    /// If the engine fails.
     pub fn insert(&self, key: &K, value: &V) -> Result<()> {
         self.tree.insert(key.encode(), value.encode()?.as_ref())?;
         Ok(())
@@ -261,7 +261,7 @@ impl<K: Key + ?Sized, V: Value> Table<K, V> {
     /// Removes `key`.
     ///
     /// # Errors
-    /// When the engine fails.
+    /// If the engine fails.
     pub fn remove(&self, key: &K) -> Result<()> {
         self.tree.remove(key.encode())?;
         Ok(())
@@ -280,9 +280,20 @@ impl<K: Key + ?Sized, V: Value> Table<K, V> {
     /// Returns whether the tree holds nothing.
     ///
     /// # Errors
-    /// When the engine fails.
+    /// If the engine fails.
     pub fn is_empty(&self) -> Result<bool> {
         Ok(self.tree.iter().keys().next().transpose()?.is_none())
+    }
+}
+
+impl<K: Key + ?Sized> Table<K, IVec> {
+    /// Sets the value of `key` to `bytes`, without the copy that [`insert`](Self::insert) makes.
+    ///
+    /// # Errors
+    /// If the engine fails.
+    pub fn insert_bytes(&self, key: &K, bytes: impl Into<IVec>) -> Result<()> {
+        self.tree.insert(key.encode(), bytes)?;
+        Ok(())
     }
 }
 
@@ -321,7 +332,7 @@ impl<K: DecodeKey, V: Value> Table<K, V> {
     /// Returns the entry with the highest key.
     ///
     /// # Errors
-    /// When the engine fails or the entry can't be decoded.
+    /// If the engine fails or the entry can't be decoded.
     pub fn last(&self) -> Result<Option<(K, V)>> {
         self.tree.last()?.map(|entry| self.entry(Ok(entry))).transpose()
     }
@@ -346,7 +357,7 @@ impl<'a> WriteSet<'a> {
     /// Adds: `key` of `table` gets `value`.
     ///
     /// # Errors
-    /// When the value can't be encoded.
+    /// If the value can't be encoded.
     pub fn put<K: Key + ?Sized, V: Value>(&mut self, table: &'a Table<K, V>, key: &K, value: &V) -> Result<()> {
         self.add(table, key, Some(value.encode()?.into_owned()));
         Ok(())
@@ -360,7 +371,7 @@ impl<'a> WriteSet<'a> {
     /// Makes the writes, in the order in which they were added.
     ///
     /// # Errors
-    /// When the engine fails; nothing is written then.
+    /// If the engine fails; nothing is written then.
     pub fn apply(self) -> Result<()> {
         if self.writes.is_empty() {
             return Ok(());

@@ -3,10 +3,8 @@
 use rand::TryRng;
 use sled::{IVec, Tree};
 
-use super::accounts::{Device, Token, TokenHash, User};
-use super::companion::{CatalogEntry, CatalogKey, Observation};
-use super::log::{Earlier, Reader, ReceivedAt};
 use super::meta::{Meta, MetaKey};
+use super::records::{CatalogEntry, CatalogKey, Device, Earlier, Observation, Reader, ReceivedAt, Token, TokenHash, User};
 use super::table::{Table, Value};
 use super::{Result, StoreError};
 use crate::core::hex::hex;
@@ -28,7 +26,7 @@ macro_rules! trees {
             /// Opens all of them.
             ///
             /// # Errors
-            /// When the engine fails.
+            /// If the engine fails.
             pub fn open(db: &sled::Db) -> Result<Self> {
                 Ok(Self { meta: Meta::open(db)?, $($name: Table::open(db, stringify!($name))?,)* })
             }
@@ -86,7 +84,7 @@ impl Trees {
     /// Returns the epoch; `None` in a new store.
     ///
     /// # Errors
-    /// When the engine fails or the epoch is no text.
+    /// If the engine fails or the epoch is no text.
     pub fn epoch(&self) -> Result<Option<String>> {
         self.meta.text(MetaKey::Epoch)
     }
@@ -94,7 +92,7 @@ impl Trees {
     /// Returns the layout of the records; `None` in a new store.
     ///
     /// # Errors
-    /// When the engine fails or the number is damaged.
+    /// If the engine fails or the number is damaged.
     pub fn schema(&self) -> Result<Option<u64>> {
         self.meta.get(MetaKey::Schema)
     }
@@ -102,7 +100,7 @@ impl Trees {
     /// Sets the layout of the records.
     ///
     /// # Errors
-    /// When the engine fails.
+    /// If the engine fails.
     pub fn set_schema(&self, schema: u64) -> Result<()> {
         self.meta.set(MetaKey::Schema, schema)
     }
@@ -110,7 +108,7 @@ impl Trees {
     /// Starts a new epoch, and returns it.
     ///
     /// # Errors
-    /// When the engine fails, or the system has no random numbers.
+    /// If the engine fails, or the system has no random numbers.
     pub fn new_epoch(&self) -> Result<String> {
         let mut bytes = [0u8; 8];
         rand::rngs::SysRng.try_fill_bytes(&mut bytes).map_err(|e| StoreError::Unreadable(e.to_string()))?;

@@ -101,7 +101,7 @@ pub fn append(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
 /// Appends a text frame to `out` whose payload is `value` as JSON; serialises in place.
 ///
 /// # Errors
-/// When `value`'s own `Serialize` fails, which the types of this crate never do; `out` is as before then.
+/// If `value`'s own `Serialize` fails, which the types of this crate never do; `out` is as before then.
 pub fn append_json(out: &mut Vec<u8>, value: &impl Serialize) -> serde_json::Result<()> {
     let start = out.len();
     let payload_start = start + USUAL_HEADER_BYTES;

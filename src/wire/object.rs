@@ -29,7 +29,7 @@ impl JsonObject {
     /// Serialises `value`.
     ///
     /// # Errors
-    /// When `value`'s own `Serialize` fails, or it serialises to anything but an object.
+    /// If `value`'s own `Serialize` fails, or it serialises to anything but an object.
     pub fn new(value: &impl Serialize) -> Result<Self, ObjectError> {
         let mut text = Vec::with_capacity(USUAL_BYTES);
         serde_json::to_writer(&mut text, value)?;

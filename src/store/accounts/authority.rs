@@ -1,27 +1,10 @@
-//! The right that a change is made with.
+//! The check of the right that a change is made with.
 
-use serde::{Deserialize, Serialize};
-
-use super::users::Role;
-use super::{TokenHash, tokens, users};
+use super::{tokens, users};
 use crate::core::ids::UserId;
+use crate::store::records::{Authority, Role};
 use crate::store::trees::Trees;
 use crate::store::{Result, StoreError};
-
-/// The right that a change is made with. Checked again where the change is written, since it may have been revoked while the
-/// request waited for a password, a body, or its turn.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Authority {
-    /// The token of the request: it must still exist, and its user must be enabled.
-    Token(TokenHash),
-    /// An administrator's token: its user must still be an administrator, too.
-    Admin(TokenHash),
-    /// A password with this hash: it must still be the password of the user that the change concerns.
-    Password(String),
-    /// The program itself.
-    System,
-}
 
 impl Authority {
     /// Checks that the right still holds for a change that concerns `user`.

@@ -2,68 +2,14 @@
 //!
 //! A device is bound to one or more users; a user has at most one primary device among the bound ones.
 
-use serde::{Deserialize, Serialize};
-
 use super::tokens;
 use crate::core::ids::{DeviceId, UserId};
 use crate::core::time::Timestamp;
 use crate::store::meta::MetaKey;
-use crate::store::table::{WriteSet, json_values};
+use crate::store::records::{Device, DeviceChange, NewDevice};
+use crate::store::table::WriteSet;
 use crate::store::trees::Trees;
 use crate::store::{Page, Result, Store, StoreError};
-
-/// A companion device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Device {
-    /// From 1.
-    pub id: DeviceId,
-    /// Chosen by the owner.
-    pub name: String,
-    /// Unique where given.
-    pub serial: Option<String>,
-    /// For people.
-    pub model: Option<String>,
-    /// The time of its creation.
-    pub created_at: Timestamp,
-    /// The time of its last connection, to the minute or so.
-    #[serde(default)]
-    pub last_seen: Option<Timestamp>,
-}
-
-json_values!(Device);
-
-/// A new device.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NewDevice {
-    /// Chosen by the owner.
-    pub name: String,
-    /// Unique where given.
-    pub serial: Option<String>,
-    /// For people.
-    pub model: Option<String>,
-    /// Makes it its user's primary device.
-    pub primary: bool,
-}
-
-/// A change to a device; `None` leaves a field as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeviceChange {
-    /// Chosen by the owner.
-    pub name: Option<String>,
-    /// Unique; an inner `None` removes it.
-    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
-    pub serial: Option<Option<String>>,
-    /// For people; an inner `None` removes it.
-    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
-    pub model: Option<Option<String>>,
-    /// All users that it is to be bound to; not empty.
-    pub users: Option<Vec<UserId>>,
-}
-
-/// Tells `null` (remove it) from absent (leave it).
-fn nullable<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
-}
 
 /// Returns the device `id`.
 pub(super) fn get(trees: &Trees, id: DeviceId) -> Result<Option<Device>> {
@@ -226,7 +172,7 @@ impl Store {
     /// Returns the device `id`.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn device(&self, id: DeviceId) -> Result<Option<Device>> {
         get(&self.trees, id)
     }
@@ -234,7 +180,7 @@ impl Store {
     /// Returns the device with that serial.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn device_by_serial(&self, serial: &str) -> Result<Option<Device>> {
         self.trees.serials.get(serial)?.map_or(Ok(None), |id| get(&self.trees, id))
     }
@@ -242,7 +188,7 @@ impl Store {
     /// Returns up to `limit` devices with an id above `after`: of `user`, or of everybody.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn devices(&self, user: Option<UserId>, after: DeviceId, limit: usize) -> Result<Page<Device>> {
         let next = DeviceId(after.0.saturating_add(1));
         let Some(user) = user else {
@@ -257,7 +203,7 @@ impl Store {
     /// Returns the users that `device` is bound to.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn device_users(&self, device: DeviceId) -> Result<Vec<UserId>> {
         users_of(&self.trees, device)
     }
@@ -265,7 +211,7 @@ impl Store {
     /// Returns the primary device of `user`, if any.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn primary_device(&self, user: UserId) -> Result<Option<DeviceId>> {
         self.trees.primaries.get(&user)
     }

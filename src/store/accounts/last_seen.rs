@@ -1,15 +1,15 @@
 //! The times at which tokens were last used and devices last connected.
 
-use super::TokenHash;
 use crate::core::ids::DeviceId;
 use crate::core::time::Timestamp;
 use crate::store::Result;
+use crate::store::records::TokenHash;
 use crate::store::trees::Trees;
 
 /// Writes the times of last use. Tokens and devices that have been deleted meanwhile are skipped.
 ///
 /// # Errors
-/// When the store fails.
+/// If the store fails.
 pub fn note(trees: &Trees, tokens: &[(TokenHash, Timestamp)], devices: &[(DeviceId, Timestamp)]) -> Result<()> {
     for (hash, when) in tokens {
         if let Some(mut token) = trees.tokens.get(hash)? {

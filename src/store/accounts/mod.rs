@@ -1,4 +1,4 @@
-//! Accounts, devices and tokens: their records, and the functions that read and write them.
+//! Accounts, devices and tokens: the functions that read and write their records.
 //!
 //! Functions that write are for the writer thread alone, which makes them one at a time: "check that it is free, then insert" is
 //! safe inside one. Those that read can be called anywhere.
@@ -8,11 +8,6 @@ mod devices;
 mod last_seen;
 mod tokens;
 mod users;
-
-pub use authority::Authority;
-pub use devices::{Device, DeviceChange, NewDevice};
-pub use tokens::{NewToken, Token, TokenHash, TokenKind};
-pub use users::{NewUser, Role, User, UserChange, fold_name};
 
 /// Writing functions, for operations.
 pub mod write {

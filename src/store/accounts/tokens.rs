@@ -1,152 +1,12 @@
-//! Credentials. The secret itself is never here, only its SHA-256.
+//! Credentials.
 
-use std::borrow::Cow;
-
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::{Digest, Sha256};
-
-use super::Authority;
-use crate::core::hex::{hex, unhex};
 use crate::core::ids::{DeviceId, TokenId, UserId};
 use crate::core::time::Timestamp;
 use crate::store::meta::MetaKey;
-use crate::store::table::{DecodeKey, Key, Value, WriteSet, json_values};
+use crate::store::records::{NewToken, Token, TokenHash, TokenKind};
+use crate::store::table::WriteSet;
 use crate::store::trees::Trees;
 use crate::store::{Page, Result, Store, StoreError};
-
-/// SHA-256 of a secret. The secret has 256 random bits, so one round without salt is enough, and looking it up by its hash
-/// tells an attacker's clock nothing about the secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TokenHash([u8; 32]);
-
-impl TokenHash {
-    /// Returns the hash of `secret`.
-    pub fn of(secret: &str) -> Self {
-        Self(Sha256::digest(secret.as_bytes()).into())
-    }
-}
-
-impl Key for TokenHash {
-    type Bytes<'a> = &'a [u8];
-    fn encode(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl DecodeKey for TokenHash {
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self)
-    }
-}
-
-impl Value for TokenHash {
-    fn encode(&self) -> Result<Cow<'_, [u8]>> {
-        Ok(Cow::Borrowed(&self.0))
-    }
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self)
-    }
-}
-
-impl Serialize for TokenHash {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        serializer.serialize_str(&hex(&self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for TokenHash {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        let bytes = unhex(&text).and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).ok_or_else(|| serde::de::Error::custom("expected 64 hexadecimal digits"))
-    }
-}
-
-/// The purpose of a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TokenKind {
-    /// Acts as its user.
-    User,
-    /// One device; reaches only its own WebSocket.
-    Device,
-    /// A program that sends to anyone, and does nothing else.
-    Service,
-}
-
-/// A credential's record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Token {
-    /// From 1.
-    pub id: TokenId,
-    /// Its user.
-    pub user_id: UserId,
-    /// Its device (kind `device`).
-    pub device_id: Option<DeviceId>,
-    /// Its purpose.
-    pub kind: TokenKind,
-    /// Chosen by the owner.
-    pub label: String,
-    /// The time of its creation.
-    pub created_at: Timestamp,
-    /// The time of its last use, to the minute or so.
-    pub last_used_at: Option<Timestamp>,
-    /// Refused from then on.
-    pub expires_at: Option<Timestamp>,
-}
-
-json_values!(Token);
-
-impl Token {
-    /// Returns whether its time is over.
-    pub fn expired(&self, now: Timestamp) -> bool {
-        self.expires_at.is_some_and(|end| end <= now)
-    }
-}
-
-/// A new token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NewToken {
-    /// Its user.
-    pub user_id: UserId,
-    /// Its device.
-    pub device_id: Option<DeviceId>,
-    /// Its purpose.
-    pub kind: TokenKind,
-    /// Chosen by the owner.
-    pub label: String,
-    /// Refused from then on.
-    pub expires_at: Option<Timestamp>,
-    /// The hash of its secret.
-    pub hash: TokenHash,
-    /// When the user has as many as the limit: deletes the `user` token unused for longest (a log-in), or refuses.
-    pub make_room: bool,
-    /// The right that it is made with.
-    pub because: Authority,
-}
-
-impl NewToken {
-    /// Returns the token of a log-in in a browser: that of [`login`](Self::login), with an end.
-    pub fn browser(user_id: UserId, hash: TokenHash, life_seconds: u64) -> Self {
-        let expires_at = Some(Timestamp::now().plus_seconds(life_seconds));
-        Self { label: "browser".into(), expires_at, ..Self::login(user_id, hash) }
-    }
-
-    /// Returns the token of a log-in: acts as the user, never expires, replaces an old one where there are too many.
-    pub fn login(user_id: UserId, hash: TokenHash) -> Self {
-        let (device_id, expires_at) = (None, None);
-        Self {
-            user_id,
-            device_id,
-            kind: TokenKind::User,
-            label: "login".into(),
-            expires_at,
-            hash,
-            make_room: true,
-            because: Authority::System,
-        }
-    }
-}
 
 /// Returns the token with that hash.
 pub(super) fn get(trees: &Trees, hash: &TokenHash) -> Result<Option<Token>> {
@@ -232,7 +92,7 @@ pub fn create(trees: &Trees, new: NewToken, limit: usize, now: Timestamp) -> Res
 /// Deletes the tokens that `user` has for `device`, and returns their number.
 ///
 /// # Errors
-/// When the store fails.
+/// If the store fails.
 pub fn revoke_of_device(trees: &Trees, user: UserId, device: DeviceId) -> Result<usize> {
     let (mut writes, mut count) = (WriteSet::default(), 0);
     for (hash, token) in of_user(trees, user)?.iter().filter(|(_, token)| token.device_id == Some(device)) {
@@ -259,7 +119,7 @@ impl Store {
     /// Returns the token with that hash, expired or not.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn token(&self, hash: &TokenHash) -> Result<Option<Token>> {
         get(&self.trees, hash)
     }
@@ -267,7 +127,7 @@ impl Store {
     /// Returns the token `id` of any user.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn token_by_id(&self, id: TokenId) -> Result<Option<Token>> {
         self.trees.token_ids.get(&id)?.map_or(Ok(None), |hash| get(&self.trees, &hash))
     }
@@ -275,7 +135,7 @@ impl Store {
     /// Returns up to `limit` tokens of `user` with an id above `after`.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn tokens(&self, user: UserId, after: TokenId, limit: usize) -> Result<Page<Token>> {
         let owned = of_user(&self.trees, user)?;
         Page::take(owned.into_iter().map(|(_, token)| token).filter(|token| token.id > after).map(Ok), limit)
@@ -284,7 +144,7 @@ impl Store {
     /// Returns whether `device` has a token of its own, from any of its users.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn has_own_token(&self, device: DeviceId) -> Result<bool> {
         let now = Timestamp::now();
         for user in self.device_users(device)? {

@@ -1,88 +1,14 @@
 //! Accounts.
 
-use serde::{Deserialize, Serialize};
-
 use super::devices;
-use super::tokens::{self, TokenKind};
+use super::tokens;
 use crate::core::ids::{DeviceId, MessageId, UserId};
 use crate::core::time::Timestamp;
 use crate::store::meta::MetaKey;
-use crate::store::table::{WriteSet, json_values};
+use crate::store::records::{NewUser, Role, TokenKind, User, UserChange, fold_name};
+use crate::store::table::WriteSet;
 use crate::store::trees::Trees;
 use crate::store::{Page, Result, Store, StoreError};
-
-/// The rights of an account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Every right.
-    Admin,
-    /// Rights to the account's own things.
-    User,
-}
-
-impl Role {
-    /// Returns the role as it is written.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Admin => "admin",
-            Self::User => "user",
-        }
-    }
-}
-
-/// An account.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct User {
-    /// From 1.
-    pub id: UserId,
-    /// Unique without regard to case; kept as written.
-    pub username: String,
-    /// The account's rights.
-    pub role: Role,
-    /// Set when its credentials are refused.
-    pub disabled: bool,
-    /// argon2id, as a PHC string.
-    pub password_hash: String,
-    /// The time of its creation.
-    pub created_at: Timestamp,
-    /// The newest message at its creation: earlier broadcasts are not for it.
-    #[serde(default = "no_message")]
-    pub joined: MessageId,
-}
-
-json_values!(User);
-
-const fn no_message() -> MessageId {
-    MessageId(0)
-}
-
-/// A new account.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NewUser {
-    /// Checked by the caller: 1 to 150 characters, no control characters.
-    pub username: String,
-    /// The account's rights.
-    pub role: Role,
-    /// argon2id, as a PHC string.
-    pub password_hash: String,
-}
-
-/// A change to an account; `None` leaves a field as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UserChange {
-    /// Refuse or accept its credentials.
-    pub disabled: Option<bool>,
-    /// The account's rights.
-    pub role: Option<Role>,
-    /// A new password; it also deletes every token that a log-in with the old one gave.
-    pub password_hash: Option<String>,
-}
-
-/// Returns a name without case, letter by letter: the whole word's lower case would tell ΟΔΟΣ from οδοσ, by its last letter.
-pub fn fold_name(username: &str) -> String {
-    username.chars().flat_map(char::to_lowercase).collect()
-}
 
 /// Returns the account `id`.
 pub(super) fn get(trees: &Trees, id: UserId) -> Result<Option<User>> {
@@ -175,7 +101,7 @@ impl Store {
     /// Returns whether there is no account yet: the first start.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn is_new(&self) -> Result<bool> {
         self.trees.users.is_empty()
     }
@@ -183,7 +109,7 @@ impl Store {
     /// Returns the account `id`.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn user(&self, id: UserId) -> Result<Option<User>> {
         get(&self.trees, id)
     }
@@ -191,7 +117,7 @@ impl Store {
     /// Returns the account of that name, in any case.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn user_by_name(&self, username: &str) -> Result<Option<User>> {
         by_name(&self.trees, username)
     }
@@ -199,7 +125,7 @@ impl Store {
     /// Returns up to `limit` accounts with an id above `after`.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn users(&self, after: UserId, limit: usize) -> Result<Page<User>> {
         let next = UserId(after.0.saturating_add(1));
         Page::take(self.trees.users.range(next..).map(|entry| Ok(entry?.1)), limit)
@@ -208,7 +134,7 @@ impl Store {
     /// Returns whether `device` is bound to `user`.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn owns(&self, user: UserId, device: DeviceId) -> Result<bool> {
         self.trees.user_devices.contains(&(user, device))
     }

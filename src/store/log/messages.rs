@@ -1,82 +1,16 @@
 //! Records of messages and of idempotency keys.
 
-use std::borrow::Cow;
-
 use sled::IVec;
 
-use super::{Log, ReceivedAt};
-use crate::core::ids::{MessageId, Recipient, UserId};
-use crate::core::time::Timestamp;
-use crate::store::table::{DecodeKey, Key, Value, WriteSet};
+use super::Log;
+use crate::core::ids::{MessageId, Recipient};
+use crate::store::records::{Earlier, HEAD_BYTES, Head, ReceivedAt, Stored};
+use crate::store::table::{DecodeKey, Key, WriteSet};
 use crate::store::trees::Trees;
 use crate::store::{Result, StoreError};
 
 /// The longest value, in bytes; sled keeps values of that size in its log as long as segments have 1 MiB.
 pub(super) const PIECE_BYTES: usize = 12 * 1024;
-/// Layout of a record, its first byte.
-const LAYOUT: u8 = 1;
-/// Layout, expired flag, sender, expires, created, length.
-const HEAD_BYTES: usize = 1 + 1 + 8 + 8 + 8 + 4;
-
-/// A message without its payload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Head {
-    /// Its place in the one order of all messages.
-    pub id: MessageId,
-    /// Its sender.
-    pub sender: UserId,
-    /// The end of its life, in seconds of the service clock.
-    pub expires: u64,
-    /// Set when its life ended before it was received.
-    pub expired: bool,
-    /// The time at which it was accepted.
-    pub created: Timestamp,
-    /// Bytes of payload.
-    pub length: u32,
-}
-
-/// A message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
-    /// All but the payload.
-    pub head: Head,
-    /// The JSON text that is delivered.
-    pub payload: Vec<u8>,
-}
-
-impl Head {
-    fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEAD_BYTES);
-        bytes.extend_from_slice(&[LAYOUT, u8::from(self.expired)]);
-        bytes.extend_from_slice(&self.sender.to_key());
-        bytes.extend_from_slice(&self.expires.to_be_bytes());
-        bytes.extend_from_slice(&self.created.unix_micros().to_be_bytes());
-        bytes.extend_from_slice(&self.length.to_be_bytes());
-        bytes
-    }
-
-    /// Reads a record: the head, and the payload where it is short enough to be in the record.
-    pub fn read(id: MessageId, record: &[u8]) -> Option<(Self, &[u8])> {
-        Some((Self::decode(id, record)?, record.get(HEAD_BYTES..)?))
-    }
-
-    fn decode(id: MessageId, bytes: &[u8]) -> Option<Self> {
-        let head: &[u8; HEAD_BYTES] = bytes.first_chunk()?;
-        let long = |at: usize| head[at..at + 8].try_into().map(u64::from_be_bytes).ok();
-        if head[0] != LAYOUT {
-            return None;
-        }
-        Some(Self {
-            id,
-            expired: head[1] != 0,
-            sender: UserId(long(2)?),
-            expires: long(10)?,
-            created: Timestamp::from_unix_micros(i64::from_be_bytes(head[18..26].try_into().ok()?)),
-            length: u32::from_be_bytes(head[26..30].try_into().ok()?),
-        })
-    }
-}
-
 /// For fuzzers: a key and a record of the mailbox; a readable one is written the same way.
 pub fn fuzz_key(bytes: &[u8]) {
     if let Some(key) = <(Recipient, MessageId)>::decode(bytes) {
@@ -90,7 +24,7 @@ pub fn fuzz_key(bytes: &[u8]) {
 /// Returns the payload of a record: `inline` where it is in the record, else its pieces.
 ///
 /// # Errors
-/// When the store fails.
+/// If the store fails.
 pub fn read_payload(trees: &Trees, id: MessageId, inline: &[u8]) -> Result<Vec<u8>> {
     if !inline.is_empty() {
         return Ok(inline.to_vec());
@@ -110,7 +44,7 @@ impl Log<'_> {
     /// Adds a message and, with it, what its idempotency key stands for.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn append(&self, recipient: Recipient, message: &Stored, remember: Option<(&[u8; 32], Earlier)>) -> Result<()> {
         let id = message.head.id;
         let mut record = message.head.encode();
@@ -118,18 +52,17 @@ impl Log<'_> {
             record.extend_from_slice(&message.payload);
         } else {
             for (n, piece) in (0u16..).zip(message.payload.chunks(PIECE_BYTES)) {
-                self.0.pieces.insert(&(id, n), &piece.into())?;
+                self.0.pieces.insert_bytes(&(id, n), piece)?;
             }
         }
-        let record = IVec::from(record);
         let Some((key, earlier)) = remember else {
             self.0.message_ids.insert(&id, &recipient)?;
-            return self.0.mailbox.insert(&(recipient, id), &record);
+            return self.0.mailbox.insert_bytes(&(recipient, id), record);
         };
         // The key and the message are one: else a crash between the two could have a repeated request sent twice.
         let mut writes = WriteSet::default();
         writes.put(&self.0.message_ids, &id, &recipient)?;
-        writes.put(&self.0.mailbox, &(recipient, id), &record)?;
+        writes.put(&self.0.mailbox, &(recipient, id), &IVec::from(record))?;
         writes.put(&self.0.idempotency, key, &earlier)?;
         writes.apply()
     }
@@ -173,7 +106,7 @@ impl Log<'_> {
     /// Returns the recipient of a message.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn recipient(&self, id: MessageId) -> Result<Option<Recipient>> {
         self.0.message_ids.get(&id)
     }
@@ -181,7 +114,7 @@ impl Log<'_> {
     /// Returns one message and its recipient.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn get(&self, id: MessageId) -> Result<Option<(Recipient, Stored)>> {
         let Some(recipient) = self.recipient(id)? else { return Ok(None) };
         match self.0.mailbox.get(&(recipient, id))? {
@@ -193,12 +126,12 @@ impl Log<'_> {
     /// Marks a message whose life ended before it was received.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn mark_expired(&self, recipient: Recipient, id: MessageId) -> Result<()> {
         if let Some(record) = self.0.mailbox.get(&(recipient, id))? {
             let mut record = record.to_vec();
             *record.get_mut(1).ok_or_else(damaged)? = 1;
-            self.0.mailbox.insert(&(recipient, id), &record.into())?;
+            self.0.mailbox.insert_bytes(&(recipient, id), record)?;
         }
         Ok(())
     }
@@ -206,7 +139,7 @@ impl Log<'_> {
     /// Removes a message.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn remove(&self, recipient: Recipient, id: MessageId) -> Result<()> {
         self.0.mailbox.remove(&(recipient, id))?;
         self.0.message_ids.remove(&id)?;
@@ -219,7 +152,7 @@ impl Log<'_> {
     /// Removes entries that a crash in the middle of [`append`](Self::append) or [`remove`](Self::remove) may have left.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn remove_leftovers(&self) -> Result<()> {
         for entry in self.0.message_ids.iter() {
             let (id, recipient) = entry?;
@@ -239,7 +172,7 @@ impl Log<'_> {
     /// Returns what was sent under an idempotency key: the message and a digest of the request.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn earlier(&self, key: &[u8; 32]) -> Result<Option<Earlier>> {
         self.0.idempotency.get(key)
     }
@@ -247,7 +180,7 @@ impl Log<'_> {
     /// Removes an idempotency key.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn forget(&self, key: &[u8; 32]) -> Result<()> {
         self.0.idempotency.remove(key)
     }
@@ -260,44 +193,19 @@ impl Log<'_> {
     /// Returns the newest id of a message that is there: 0 where there is none.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn newest(&self) -> Result<MessageId> {
         Ok(self.0.message_ids.last()?.map_or(MessageId(0), |(id, _)| id))
-    }
-}
-
-/// A send under an idempotency key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Earlier {
-    /// The message.
-    pub id: MessageId,
-    /// The time at which the key expires, in seconds of the service clock.
-    pub until: u64,
-    /// Of the request, so that the same key on another request is noticed.
-    pub digest: u64,
-}
-
-impl Value for Earlier {
-    fn encode(&self) -> Result<Cow<'_, [u8]>> {
-        Ok([self.id.to_key(), self.until.to_be_bytes(), self.digest.to_be_bytes()].concat().into())
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let ([id, until, digest], []) = bytes.as_chunks::<8>() else { return None };
-        Some(Self {
-            id: MessageId(u64::from_be_bytes(*id)),
-            until: u64::from_be_bytes(*until),
-            digest: u64::from_be_bytes(*digest),
-        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::ids::UserId;
+    use crate::core::time::Timestamp;
     use crate::store::Store;
     use crate::store::tests::fresh;
-    use proptest::prelude::*;
 
     fn message(id: u64, payload: Vec<u8>) -> Stored {
         let head = Head {
@@ -379,13 +287,5 @@ mod tests {
         log.forget_recipient(to).unwrap();
         log.reserve_ids(MessageId(4)).unwrap();
         assert_eq!(log.newest_given().unwrap(), MessageId(5));
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let _ = Head::decode(MessageId(1), &bytes);
-            let _ = Earlier::decode(&bytes);
-        }
     }
 }

@@ -16,8 +16,7 @@ use crate::store::meta::MetaKey;
 use crate::store::trees::Trees;
 use crate::store::{Result, Store};
 
-pub use cursors::{Reader, ReceivedAt};
-pub use messages::{Earlier, Head, Stored, fuzz_key, read_payload};
+pub use messages::{fuzz_key, read_payload};
 
 /// The log. Methods that write are for the writer thread alone; those that read can be called anywhere.
 #[derive(Clone, Copy)]
@@ -32,7 +31,7 @@ impl<'a> Log<'a> {
     /// Returns whether the user or device behind a mailbox exists.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn recipient_exists(&self, recipient: Recipient) -> Result<bool> {
         match recipient {
             Recipient::User(id) => self.0.users.contains(&id),
@@ -54,7 +53,7 @@ impl<'a> Log<'a> {
     /// never seen by anyone.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn newest_given(&self) -> Result<MessageId> {
         let mut newest = self.newest()?.max(MessageId(self.0.meta.number(MetaKey::MessageIdsReserved)?));
         for entry in self.0.purged.iter() {
@@ -66,7 +65,7 @@ impl<'a> Log<'a> {
     /// Keeps ids up to `newest` from being given again, whatever is removed.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn reserve_ids(&self, newest: MessageId) -> Result<()> {
         if self.0.meta.number(MetaKey::MessageIdsReserved)? < newest.0 {
             self.0.meta.set(MetaKey::MessageIdsReserved, newest.0)?;

@@ -16,10 +16,11 @@ use sled::Tree;
 use crate::core::hex::hex;
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
-use crate::store::accounts::{Device, Token, User, fold_name};
-use crate::store::companion::{CatalogEntry, CatalogKey, Observation};
-use crate::store::log::{Earlier, Head, Log, Reader, ReceivedAt, read_payload};
+use crate::store::log::{Log, read_payload};
 use crate::store::meta::MetaKey;
+use crate::store::records::{
+    CatalogEntry, CatalogKey, Device, Earlier, Head, Observation, Reader, ReceivedAt, Token, User, fold_name,
+};
 use crate::store::staging::{CACHE_BYTES, StagedStore, lock, recover, swap};
 use crate::store::table::{DecodeKey, Key, Value};
 use crate::store::trees::Trees;
@@ -273,7 +274,7 @@ impl Store {
     /// Verifies every record while the store is used. Reads all of them: blocks, for some seconds a million.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn check(&self) -> Result<Findings> {
         let verify = || walk(&self.trees, |_, _, _| Ok(()), |_, _, _, _| Ok(()));
         let mut found = verify()?;
@@ -304,7 +305,7 @@ fn open(path: &Path) -> Result<(sled::Db, Trees)> {
 /// Verifies every record of the store at `path`, which no process has open. Blocks.
 ///
 /// # Errors
-/// When the store can't be opened at all.
+/// If the store can't be opened at all.
 pub fn check(path: &Path) -> Result<Findings> {
     let _lock = lock(path)?;
     let (_db, trees) = open(path)?;
@@ -315,7 +316,7 @@ pub fn check(path: &Path) -> Result<Findings> {
 /// records left behind, are moved to [`QUARANTINE`]. Blocks.
 ///
 /// # Errors
-/// When the store can't be opened at all, or the new one can't be written: nothing is changed then.
+/// If the store can't be opened at all, or the new one can't be written: nothing is changed then.
 pub fn repair(path: &Path) -> Result<Findings> {
     let _lock = lock(path)?;
     let (db, trees) = open(path)?;
@@ -378,9 +379,8 @@ mod tests {
     use super::*;
     use crate::core::ids::TokenId;
     use crate::store::accounts::write::{create_device, create_token, create_user};
-    use crate::store::log::Stored;
     use crate::store::tests::fresh;
-    use crate::store::{NewDevice, NewToken, NewUser, Role, TokenHash};
+    use crate::store::{NewDevice, NewToken, NewUser, Role, Stored, TokenHash};
 
     fn user(store: &Store, name: &str) -> UserId {
         let new = NewUser { username: name.into(), role: Role::User, password_hash: "x".into() };

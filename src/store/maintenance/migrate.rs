@@ -41,7 +41,7 @@ fn keep_old_receipts(_: &Trees) -> Result<()> {
 /// meanwhile. Blocks.
 ///
 /// # Errors
-/// When the backup can't be written or the store fails.
+/// If the backup can't be written or the store fails.
 pub fn migrate(trees: &Trees, found: u64, path: &Path) -> Result<()> {
     let kept = back_up(trees, found, path)?;
     tracing::info!(from = found, to = SCHEMA, backup = %kept.display(), "migrating the data to a newer layout");

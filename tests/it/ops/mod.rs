@@ -1,4 +1,4 @@
-//! Operation: the process, the command line, health, metrics, systemd, TLS.
+//! Operation: the process, the command line, health, metrics, systemd, TLS, upgrades.
 
 mod command_line;
 mod health;
@@ -6,3 +6,4 @@ mod metrics;
 mod process;
 mod systemd;
 mod tls;
+mod upgrade;

@@ -1,0 +1,60 @@
+//! Records of devices.
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::ids::{DeviceId, UserId};
+use crate::core::time::Timestamp;
+use crate::store::table::json_values;
+
+/// A companion device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// From 1.
+    pub id: DeviceId,
+    /// Chosen by the owner.
+    pub name: String,
+    /// Unique where given.
+    pub serial: Option<String>,
+    /// For people.
+    pub model: Option<String>,
+    /// The time of its creation.
+    pub created_at: Timestamp,
+    /// The time of its last connection, to the minute or so.
+    #[serde(default)]
+    pub last_seen: Option<Timestamp>,
+}
+
+json_values!(Device);
+
+/// A new device.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewDevice {
+    /// Chosen by the owner.
+    pub name: String,
+    /// Unique where given.
+    pub serial: Option<String>,
+    /// For people.
+    pub model: Option<String>,
+    /// Makes it its user's primary device.
+    pub primary: bool,
+}
+
+/// A change to a device; `None` leaves a field as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceChange {
+    /// Chosen by the owner.
+    pub name: Option<String>,
+    /// Unique; an inner `None` removes it.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
+    pub serial: Option<Option<String>>,
+    /// For people; an inner `None` removes it.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
+    pub model: Option<Option<String>>,
+    /// All users that it is to be bound to; not empty.
+    pub users: Option<Vec<UserId>>,
+}
+
+/// Tells `null` (remove it) from absent (leave it).
+fn nullable<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
