@@ -1,4 +1,5 @@
-//! Operations on queued messages: the only code that changes the log and the index of the mailboxes.
+//! Operations on queued messages: the only code that changes the log and, except for the moments of sending, the index of the
+//! mailboxes.
 
 use std::collections::BTreeSet;
 
