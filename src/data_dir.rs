@@ -1,4 +1,5 @@
-//! The data directory: created private, and refused when other users could have changed it.
+//! The data directory: created private, and refused when other users could have changed it; its free space, and the ballast that
+//! gives some back on a full disk.
 
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write};

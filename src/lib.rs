@@ -2,43 +2,49 @@
 //!
 //! # Architecture
 //! ```text
-//!  device/app ──TCP──► net ──► admission ──► auth ──► session ◄───────────────┐
-//!                                              │         │ typed message      │ payloads; one shared frame
-//!  REST client ──► http ──► api ───────────────┤         ▼                    │
-//!  owner's CLI ──► control socket ──► api ─────┘      handlers ──► mailbox ──► hub
-//!                           │                                        │     (tokio broadcast: user_, device_, all)
-//!                           ▼                                        ▼
-//!                        accounts  ◄── policy: who may do what     store (sled, and nobody else names it)
+//!  device, app ──► net ──► admission ──► ws ───────► session ──────► handlers ──► upstreams
+//!                                        frames      │   ▲  messages
+//!                                                    │   │ announcements: one payload, one shared frame
+//!                                                    │   └────────────────────── hub (tokio's broadcast)
+//!                                                    ▼                            ▲
+//!  REST client ──► http ──► api ──┬──────────────► mailbox ── append, commit, then announce
+//!                           ▲     │                  │
+//!  command line ──► control ┘     ▼                  ▼ operations
+//!                              accounts ─────────► change ───► store: sled, one writer thread
+//!                              policy
 //! ```
+//!
+//! `ws` and `http` ask `auth` for the caller; `app` holds one of each part. `docs/dev/ARCHITECTURE.md` has the invariants, the
+//! threads, the data on disk and the reasons.
 //!
 //! Modules, lowest first; each uses only those above it in this list.
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | `core` | ids, time, hexadecimal, characters that are safe to show |
+//! | `core` | ids, time, hexadecimal, untrusted text |
 //! | `wire` | the bytes of the WebSocket protocol: inbound, outbound, frames, close codes |
 //! | `telemetry` | metrics and the audit trail |
-//! | `config` | settings: layers, validation, changes |
-//! | `log` | the log: text, JSON, systemd's journal |
+//! | `config` | settings: layers, validation, differences |
+//! | `log` | output of the log: text, JSON, systemd's journal |
 //! | `data_dir` | the directory that holds everything |
 //! | `store` | durable state; backup, restore, check, compact, migrate |
-//! | `change` | every change of durable state, as a value; the index of the mailboxes |
+//! | `change` | every change of durable state, as a value; the index of the mailboxes; the service clock |
 //! | `hub` | groups and presence |
 //! | `mailbox` | queued messages: append, commit, announce, read, acknowledge, expire |
 //! | `net` | listening sockets, TLS, client addresses, the redirect to HTTPS |
-//! | `admission` | rate limits, permits, origins |
+//! | `admission` | rate limits, permits, origins, the gate of HTTP connections |
 //! | `auth` | credential to caller: tokens, tickets, passwords, cookies, pairing codes |
 //! | `handlers` | answers to messages, one file a type; upstream clients |
 //! | `health` | checks behind `/healthz` and `/readyz` |
 //! | `app` | the shared state, in build order |
 //! | `accounts` | users, devices, tokens, pairing, revocation, policy: each change is one call |
-//! | `http` | routes, requests, replies, errors |
-//! | `session` | one connection's state: delivery, heartbeat, pending replies |
-//! | `ws` | WebSocket connections: handshake, socket, the task of each |
-//! | `api` | the REST resources, one file each |
-//! | `web` | the pages in the binary |
+//! | `http` | tables of routes, authorised calls, replies, errors; no resource |
+//! | `session` | one connection's decisions, without a socket: delivery, heartbeat, pending replies |
+//! | `ws` | WebSocket connections: handshake, frames, socket, the task of each |
+//! | `api` | the URL map, and the REST resources, one file each |
+//! | `web` | the page in the binary |
 //! | `control` | the socket that the command line uses |
-//! | `routes` | the services of the listeners |
+//! | `routes` | the service of the main listener, assembled from `api`, `web` and `ws` |
 //! | `ops` | first start, periodic clean-up, reload, systemd |
 //! | `server` | a server's life from the first listener to the last flush |
 //! | `cli` | the command line |

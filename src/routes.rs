@@ -1,4 +1,4 @@
-//! The services of the listeners: which tables of routes each serves, and what goes around every request.
+//! The service of the main listener: the tables of routes that it serves, and the layers around every request.
 
 use std::sync::Arc;
 

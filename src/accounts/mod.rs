@@ -1,8 +1,9 @@
-//! Accounts, devices and their credentials as services: each change is one call that checks the [`policy`], commits one
-//! operation, writes the audit trail, and closes the connections that lost their right.
+//! Accounts, devices and their credentials as services: each change is one call that checks the [`policy`], commits,
+//! writes the audit trail, and closes the connections that lost their right.
 //!
 //! # Invariants
-//! - Nothing else changes users, devices or tokens, and nothing but [`revocation::react`] ends connections because of such a change.
+//! - Nothing else changes users, devices or tokens, except for their times of last use. Nothing but [`revocation::react`] ends
+//!   connections because of such a change; one that is just starting checks itself.
 //! - Rights are checked twice: by the policy before the call, and as an [`Authority`] inside the write, since they may have been
 //!   revoked while the request waited for a password hash, a body, or its turn.
 

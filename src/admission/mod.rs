@@ -1,4 +1,5 @@
-//! Admission control: rate limits, permits for connections, and allowed origins. Runs before authentication.
+//! Admission control: rate limits, permits for connections, and allowed origins. Those by address
+//! are checked before authentication, those by user or token after it.
 
 pub mod connection_gate;
 pub mod net_key;

@@ -1,4 +1,5 @@
-//! Operations on queued messages: the only code that changes the log and the index of the mailboxes.
+//! Operations on queued messages: the only code that changes the log and, except for the moments of sending, the index of the
+//! mailboxes.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

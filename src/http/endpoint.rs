@@ -1,4 +1,4 @@
-//! From HTTP to a [`Call`] and back: the one place that authenticates callers and applies access rules.
+//! From HTTP to a [`Call`] and back: the one place that authenticates the callers of routes and applies access rules.
 
 use std::borrow::Cow;
 use std::sync::Arc;

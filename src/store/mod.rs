@@ -2,7 +2,8 @@
 //!
 //! Reads are plain function calls: the accounts of an edge box fit sled's cache, where a look-up takes a few microseconds. Writes
 //! are jobs of one thread ([`writer`]), which runs them one after another, makes them durable together and only then answers.
-//! The jobs are operations of [`change`](crate::change); nothing else writes.
+//! The jobs are operations of [`change`](crate::change), and the beginning and end of a backup. Once the store is open, nothing
+//! else writes.
 //!
 //! # Invariants
 //! - A write whose future has returned `Ok` is on disk: flushed by sled *and* synced by `fdatasync` (sled's own flush ends in

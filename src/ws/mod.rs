@@ -5,8 +5,8 @@
 //! the level of messages.
 //!
 //! # Invariants
-//! - The handshake is completed before a credential is refused, so that the client can read the close code. Only overload and a
-//!   foreign `Origin` are answered over HTTP.
+//! - The handshake is completed before a credential is refused, so that the client can read the close code. A malformed
+//!   handshake, overload, a foreign `Origin`, and too many refusals of one address are answered over HTTP.
 //! - Every connection runs in [`App::sessions`](crate::app::App::sessions).
 //! - The server waits for no client longer than the write deadline, and holds no more than a few buffers for it.
 
