@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::Reload;
+use crate::ops::reload::Reload;
 use crate::config::Layers;
 use crate::log::Log;
 

@@ -39,7 +39,7 @@ pub(super) fn run(layers: Layers) -> anyhow::Result<()> {
         };
         let (to_server, reloads) = mpsc::channel(1);
         let reloading = AbortOnDropHandle::new(tokio::spawn(reload::follow(hangup, layers, log, inherited, to_server)));
-        let outcome = crate::serve(config, password, listeners, reloads, shutdown).await;
+        let outcome = crate::server::serve(config, password, listeners, reloads, shutdown).await;
         drop(reloading);
         Ok(outcome?)
     })
