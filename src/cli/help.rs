@@ -69,7 +69,7 @@ pub(super) const TOKEN: &str = section!(
     "qy-lty token create ana --label laptop --expires 86400",
     "qy-lty token create admin --service",
     "qy-lty token create --device 3",
-    "qy-lty token revoke 12",
+    "qy-lty token delete 12",
 );
 
 /// Examples for `device`.

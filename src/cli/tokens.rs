@@ -32,9 +32,9 @@ pub(super) enum TokenCommand {
         /// Name, or id:NUMBER
         user: String,
     },
-    /// Revoke a token and close its connections
-    #[command(alias = "delete")]
-    Revoke {
+    /// Delete a token and close its connections
+    #[command(alias = "revoke")]
+    Delete {
         /// Id of the token
         id: u64,
     },
@@ -68,9 +68,9 @@ impl TokenCommand {
                 let id = client.user_id(&user).await?;
                 out.table(&client.list(&format!("/control/users/{id}/tokens")).await?, &COLUMNS, "No tokens")
             }
-            Self::Revoke { id } => {
+            Self::Delete { id } => {
                 client.delete(&format!("/control/tokens/{id}")).await?;
-                out.done(&json!({"id": id}), &format!("Revoked token {id}"))
+                out.done(&json!({"id": id}), &format!("Deleted token {id}"))
             }
         }
     }

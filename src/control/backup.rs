@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::time::timeout;
 
-use super::streamed;
+use super::stream::streamed;
 use crate::app::App;
 use crate::http::error::ApiError;
 use crate::http::reply::{Raw, Reply};

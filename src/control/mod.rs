@@ -4,18 +4,15 @@
 mod backup;
 pub mod server;
 pub mod socket;
+mod stream;
 mod tail;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::stream;
 use salvo::catcher::Catcher;
-use salvo::http::ResBody;
 use salvo::{Router, Service};
 use serde::Serialize;
-use tokio::sync::mpsc::Receiver;
 
 use crate::accounts::policy::Action;
 use crate::api;
@@ -109,11 +106,6 @@ async fn status(call: Call) -> Result<Reply<StatusResponse>, ApiError> {
 /// Returns a path that people know, also where it is one of the system's aliases of a directory.
 fn absolute(data: &Path) -> PathBuf {
     std::fs::read_link(data).or_else(|_| std::path::absolute(data)).unwrap_or_else(|_| data.to_owned())
-}
-
-/// Returns a body that streams the items of a channel.
-fn streamed<E: std::error::Error + Send + Sync + 'static>(taken: Receiver<Result<Bytes, E>>) -> ResBody {
-    ResBody::stream(stream::unfold(taken, |mut taken| async move { taken.recv().await.map(|chunk| (chunk, taken)) }))
 }
 
 /// `GET /control/check`: verifies every record.

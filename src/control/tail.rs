@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc::channel;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::streamed;
+use super::stream::streamed;
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::http::error::ApiError;
 use crate::http::reply::{Raw, Reply};

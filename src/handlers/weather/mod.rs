@@ -19,7 +19,7 @@ use crate::store::{Observation, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::wire::outbound::{City, Weather, WeatherNow, WeatherReport};
 use crate::wire::{ErrorCode, Event};
-use qweather::QWeather;
+use qweather::{LookUp, QWeather};
 pub(crate) use simulated::canonical_city;
 
 /// The time that QWeather's answer for a city is cached.
@@ -28,9 +28,6 @@ const WEATHER_TTL: Duration = Duration::from_secs(600);
 const UNKNOWN_CITY_TTL: Duration = Duration::from_secs(60);
 /// The maximum number of cached cities.
 const MAX_CACHED_CITIES: usize = 1000;
-
-/// The result of a look-up; `None` when the source does not know the city.
-type LookUp = Result<Option<Weather>, UpstreamError>;
 
 /// A look-up, finished or in progress, shared by all requests for the city.
 struct CacheEntry {

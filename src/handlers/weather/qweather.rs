@@ -11,7 +11,6 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
-use super::LookUp;
 use crate::config::{QWeatherConfig, Secret};
 use crate::core::time::Timestamp;
 use crate::handlers::upstream::{CircuitBreaker, UpstreamError, read, recorded, send_any};
@@ -24,6 +23,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(8);
 const MAX_CONCURRENT_LOOK_UPS: usize = 16;
 /// The maximum size of an answer, decompressed.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// The result of a look-up; `None` when the source does not know the city.
+pub(super) type LookUp = Result<Option<Weather>, UpstreamError>;
 
 #[derive(Deserialize)]
 struct CityLookUp {

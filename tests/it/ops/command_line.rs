@@ -66,7 +66,7 @@ async fn walk(at: &Path, n: &str) {
     assert!(refused(at, &["token", "create", &ana, "--service"]).await.contains("not allowed"));
     let tokens = json(at, &["token", "list", &ana]).await;
     assert_eq!((tokens[0]["label"].as_str(), tokens[1]["kind"].as_str()), (Some("door"), Some("device")));
-    run(at, &["token", "revoke", &tokens[0]["id"].to_string()]).await;
+    run(at, &["token", "delete", &tokens[0]["id"].to_string()]).await;
     assert!(refused(at, &["token", "revoke", &tokens[0]["id"].to_string()]).await.contains("no such token"));
 
     let sent = json(at, &["send", &ana, r#"{"b":1.0,"a":1}"#, "--type", "notice", "--ttl", "60"]).await;
