@@ -28,12 +28,14 @@ python3 .ci/notices.py "$target" >"$stage/THIRD-PARTY-NOTICES"
 root=$stage/$name
 install -Dm 755 "$binary" "$root/bin/qy-lty"
 install -Dm 644 -t "$root/lib/systemd/system" systemd/qy-lty.{service,socket}
+sed -i -e 's#/usr/bin/qy-lty#/usr/local/bin/qy-lty#; s#file:///usr/share#file:///usr/local/share#' "$root"/lib/systemd/system/qy-lty.*
 install -Dm 644 -t "$root/share/bash-completion/completions" "$stage/completions/qy-lty"
 install -Dm 644 -t "$root/share/zsh/site-functions" "$stage/completions/_qy-lty"
 install -Dm 644 -t "$root/share/fish/vendor_completions.d" "$stage/completions/qy-lty.fish"
 install -Dm 644 -t "$root/share/man/man1" "$stage"/man/*.1
-install -Dm 644 -t "$root/share/doc/qy-lty" README.md CHANGELOG.md SECURITY.md LICENSE-MIT LICENSE-APACHE "$stage/THIRD-PARTY-NOTICES" docs/*.md
-install -Dm 644 -t "$root/share/doc/qy-lty/monitoring" docs/monitoring/*
+install -Dm 644 -t "$root/share/doc/qy-lty" README.md CHANGELOG.md SECURITY.md LICENSE-MIT LICENSE-APACHE "$stage/THIRD-PARTY-NOTICES"
+install -Dm 644 -t "$root/share/doc/qy-lty/docs" docs/*.md # as in the repository, so that the links of README.md work
+install -Dm 644 -t "$root/share/doc/qy-lty/docs/monitoring" docs/monitoring/*
 install -Dm 644 -t "$root/share/doc/qy-lty/examples" systemd/config.toml
 tar --create --gzip --file "$out/$name-$target.tar.gz" --directory "$stage" \
     --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" "$name"

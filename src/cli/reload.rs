@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::ops::reload::Reload;
 use crate::config::Layers;
 use crate::log::Log;
+use crate::ops::reload::Reload;
 
 /// Reads `layers` at each `hangup`, until the server has stopped. An unusable configuration is logged and changes nothing. `listen`
 /// replaces `server.listen` where systemd provides the socket.

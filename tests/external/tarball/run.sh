@@ -20,10 +20,14 @@ step "nothing lies outside one directory, and everything is there"
 [ "$(tar tzf "$tarball" | cut -d/ -f1 | sort -u | wc -l)" = 1 ]
 tar xzf "$tarball" -C "$prefix" --strip-components=1
 for file in bin/qy-lty lib/systemd/system/qy-lty.{service,socket} share/doc/qy-lty/{README.md,LICENSE-MIT,LICENSE-APACHE} \
-    share/doc/qy-lty/{THIRD-PARTY-NOTICES,operations.md,SECURITY.md} share/bash-completion/completions/qy-lty share/man/man1/qy-lty.1; do
+    share/doc/qy-lty/{THIRD-PARTY-NOTICES,docs/operations.md,SECURITY.md} share/bash-completion/completions/qy-lty share/man/man1/qy-lty.1; do
     [ -s "$prefix/$file" ] || { echo "$file is missing"; exit 1; }
 done
 grep -q '^sled ' "$prefix/share/doc/qy-lty/THIRD-PARTY-NOTICES"
+
+step "the units name the program where a tarball in /usr/local has it"
+grep -q '^ExecStart=/usr/local/bin/qy-lty ' "$prefix/lib/systemd/system/qy-lty.service"
+! grep -rq '/usr/bin/qy-lty' "$prefix/lib/systemd/system"
 
 step "the version is the tarball's"
 [[ "$(basename "$tarball")" == "qy-lty-$("$prefix/bin/qy-lty" --version | cut -d' ' -f2)-"* ]]
