@@ -1,5 +1,6 @@
 //! Devices: create, claim, change, hand over, delete.
 
+use super::limits::MAX_DEVICE_USERS;
 use super::policy::Action;
 use super::revocation::react;
 use super::{Accounts, AccountsError, By, FieldError};
@@ -9,9 +10,6 @@ use crate::core::ids::{DeviceId, UserId};
 use crate::core::text::check_text;
 use crate::store::{Device, DeviceChange, NewDevice, StoreError};
 use crate::telemetry::audit::AuditEvent;
-
-/// The largest number of users that share a device.
-pub(super) const MAX_DEVICE_USERS: usize = 100;
 
 /// A change of a device; `None` leaves a field as it is.
 #[derive(Debug, Clone, Default)]

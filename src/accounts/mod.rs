@@ -9,6 +9,7 @@
 
 pub mod access;
 mod devices;
+mod limits;
 mod pairing;
 pub mod policy;
 pub mod revocation;
@@ -135,14 +136,14 @@ pub enum FieldError {
     /// Would break a log line, hide its content, or be too long.
     #[error(
         "username must have 1 to {} characters, no control or invisible characters, no blanks at the ends",
-        users::MAX_USERNAME_CHARS
+        limits::MAX_USERNAME_CHARS
     )]
     Username,
     /// Too long, or with characters that hide its content.
-    #[error("label must have at most {} characters, no control or invisible ones", tokens::MAX_LABEL_CHARS)]
+    #[error("label must have at most {} characters, no control or invisible ones", limits::MAX_LABEL_CHARS)]
     Label,
     /// Zero, or longer than ten years.
-    #[error("expires_in must be 1 to {} seconds", tokens::MAX_LIFETIME_SECONDS)]
+    #[error("expires_in must be 1 to {} seconds", limits::MAX_LIFETIME_SECONDS)]
     Lifetime,
     /// A device's token is asked for without the device.
     #[error("kind: make a device's token with POST /api/devices/{{id}}/token")]
@@ -154,7 +155,7 @@ pub enum FieldError {
     #[error(transparent)]
     Text(#[from] TextError),
     /// The list of a device's users is empty or too long.
-    #[error("user_ids must hold 1 to {} ids; DELETE removes the device", devices::MAX_DEVICE_USERS)]
+    #[error("user_ids must hold 1 to {} ids; DELETE removes the device", limits::MAX_DEVICE_USERS)]
     UserIds,
     /// A primary device must be bound to its user.
     #[error("primary: the device is not bound to you; PUT its primary with a user_id")]

@@ -1,5 +1,6 @@
 //! Tokens: issue and revoke.
 
+use super::limits::{MAX_LABEL_CHARS, MAX_LIFETIME_SECONDS};
 use super::policy::{Action, Relation};
 use super::revocation::react;
 use super::{Accounts, AccountsError, By, FieldError};
@@ -10,11 +11,6 @@ use crate::core::text::is_plain;
 use crate::core::time::Timestamp;
 use crate::store::{NewToken, Role, StoreError, Token, TokenHash, TokenKind};
 use crate::telemetry::audit::AuditEvent;
-
-/// The longest label, in characters.
-pub(super) const MAX_LABEL_CHARS: usize = 100;
-/// The longest lifetime that can be asked for, in seconds: ten years.
-pub(super) const MAX_LIFETIME_SECONDS: u64 = 10 * 366 * 86_400;
 
 /// A freshly issued token: the only moment at which its secret is known.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::limits::MAX_USERNAME_CHARS;
 use super::policy::{Action, Relation};
 use super::revocation::react;
 use super::{Accounts, AccountsError, By, FieldError, Issued};
@@ -15,9 +16,6 @@ use crate::core::time::Timestamp;
 use crate::store::{Authority, NewToken, NewUser, Role, StoreError, User, UserChange};
 use crate::telemetry::audit::{self, AuditEvent, UserChanges};
 use crate::telemetry::metrics::{LogIn, Operation};
-
-/// The longest name, in characters (Django's limit, from which accounts may come).
-pub(super) const MAX_USERNAME_CHARS: usize = 150;
 
 /// The data of a new account.
 #[derive(Debug, Clone)]

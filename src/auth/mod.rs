@@ -8,6 +8,7 @@
 
 pub mod cookies;
 pub mod credential;
+mod error;
 mod last_seen;
 pub mod pairings;
 pub mod password;
@@ -16,16 +17,15 @@ mod throttle;
 mod tickets;
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use crate::change::{Changes, Seen};
 use crate::config::Limits;
 use crate::core::ids::{DeviceId, MessageId, TokenId, UserId};
 use crate::core::time::Timestamp;
-use crate::store::{Authority, Role, Store, StoreError, Token, TokenHash, TokenKind, User};
+use crate::store::{Authority, Role, Store, Token, TokenHash, TokenKind, User};
 
 pub use credential::Credential;
-pub use password::PasswordError;
+pub use error::{AuthError, PasswordError};
 pub use secret::{Secret, random_password};
 pub use tickets::TICKET_SECONDS;
 
@@ -121,32 +121,6 @@ impl Caller {
 /// token has an administrator's reach, a service token's owner is one.
 pub fn accepts(user: &User, token: &Token, now: Timestamp) -> bool {
     !user.disabled && !token.expired(now) && (token.kind != TokenKind::Service || user.role == Role::Admin)
-}
-
-/// Errors of authentication.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthError {
-    /// No, wrong, expired or revoked credential, or a disabled account: one answer for all.
-    #[error("authentication required")]
-    Refused,
-    /// Wrong name or password, or a disabled account: one answer for all.
-    #[error("wrong username or password")]
-    WrongPassword,
-    /// Too many attempts; retry after that time.
-    #[error("too many attempts")]
-    Throttled(Duration),
-    /// Too many password checks are waiting, or too many tickets are open.
-    #[error("busy")]
-    Busy,
-    /// A new password is unusable.
-    #[error(transparent)]
-    Password(#[from] PasswordError),
-    /// The system returned no random numbers.
-    #[error("no random numbers")]
-    NoRandom,
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 /// The authentication service.

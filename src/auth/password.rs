@@ -12,12 +12,8 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::oneshot;
 
-use super::AuthError;
+use super::error::{AuthError, MAX_PASSWORD_BYTES, MIN_PASSWORD_CHARS, PasswordError};
 
-/// The longest password, in bytes: more adds no security, and an attacker could have megabytes hashed.
-pub const MAX_PASSWORD_BYTES: usize = 128;
-/// The shortest new password, in characters (NIST SP 800-63B section 5.1.1.1).
-pub const MIN_PASSWORD_CHARS: usize = 8;
 /// The largest number of waiting jobs, about a quarter of a second's work; beyond it callers get [`AuthError::Busy`].
 const MAX_WAITING_JOBS: usize = 16;
 
@@ -27,20 +23,6 @@ const UNKNOWN_USER_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZSBmaXhlZCBz
 /// The address space that a hash reserves, of which it uses 19 MiB. Repeated allocations of 19 MiB would pile up in glibc's heaps, eleven
 /// times over; one above the 32 MiB that they hold at most comes from the system and is returned to it.
 const RESERVED_BYTES: usize = 40 << 20;
-
-/// A new password that is unusable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PasswordError {
-    /// Fewer than [`MIN_PASSWORD_CHARS`].
-    #[error("password must have at least {MIN_PASSWORD_CHARS} characters")]
-    TooShort,
-    /// More than [`MAX_PASSWORD_BYTES`].
-    #[error("password must have at most {MAX_PASSWORD_BYTES} bytes")]
-    TooLong,
-    /// The hash function failed.
-    #[error("password could not be hashed")]
-    Unhashable,
-}
 
 /// A job of the hashing threads.
 type Job = Box<dyn FnOnce() + Send>;

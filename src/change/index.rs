@@ -319,6 +319,11 @@ impl Index {
         }
     }
 
+    /// Returns whether a message waits to be received.
+    pub fn is_pending(&self, recipient: Recipient, id: MessageId) -> bool {
+        self.queues.get(&recipient).is_some_and(|queue| queue.pending.contains_key(&id))
+    }
+
     /// Returns the state of a message of `recipient` that is neither expired nor removed.
     pub fn delivery_state(&self, recipient: Recipient, id: MessageId) -> DeliveryState {
         let Some(queue) = self.queues.get(&recipient) else { return DeliveryState::Received };

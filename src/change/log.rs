@@ -119,16 +119,15 @@ impl Operation for Append {
         let remember = self.key.map(|key| (key.key, Earlier { id, until, digest: key.digest }));
         let stored = Stored { head, payload };
         log.append(self.recipient, &stored, remember.as_ref().map(|(key, earlier)| (key, *earlier)))?;
-        let mut memory = machine.memory();
-        if let Some((key, _)) = remember {
-            memory.keys.insert((until, key));
-            if memory.keys.len() > MAX_KEYS
-                && let Some((_, oldest)) = memory.keys.pop_first()
-            {
-                log.forget(&oldest)?;
-            }
+        let oldest = {
+            let mut memory = machine.memory();
+            memory.index.append(self.recipient, id, expires, length);
+            memory.keys.extend(remember.map(|(key, _)| (until, key)));
+            if memory.keys.len() > MAX_KEYS { memory.keys.pop_first() } else { None }
+        };
+        if let Some((_, oldest)) = oldest {
+            log.forget(&oldest)?;
         }
-        memory.index.append(self.recipient, id, expires, length);
         Ok(Appended { id, payload: Some(stored.payload), repeated: false, recipients: 0 })
     }
 }
@@ -213,12 +212,13 @@ impl Operation for Tick {
     fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<()> {
         expire(machine, moment)?;
         free_broadcasts(machine, moment)?;
-        let (log, mut memory) = (machine.log(), machine.memory());
-        while let Some(&(until, key)) = memory.keys.first()
-            && until <= moment.service
-        {
-            memory.keys.pop_first();
-            log.forget(&key)?;
+        let over = {
+            let mut memory = machine.memory();
+            let later = memory.keys.split_off(&(moment.service.saturating_add(1), [0; 32]));
+            std::mem::replace(&mut memory.keys, later)
+        };
+        for (_, key) in over {
+            machine.log().forget(&key)?;
         }
         clock::save(machine.trees, moment)
     }
@@ -285,7 +285,7 @@ fn free_broadcasts(machine: &mut Machine<'_>, moment: Moment) -> Result<()> {
 fn follow(machine: &mut Machine<'_>, effects: &Effects) -> Result<()> {
     let log = machine.log();
     for &(recipient, id) in &effects.expired {
-        log.note_purged(recipient, id)?; // never delivered any more: a client that asks what it missed must be told
+        log.note_purged(recipient, id)?; // never delivered any more: a client that asks what it missed must learn of it
         log.mark_expired(recipient, id)?;
         machine.event(Event::Expired { recipient, id });
     }
@@ -325,22 +325,23 @@ pub(super) fn load(trees: &Trees, settings: Settings, moment: Moment) -> Result<
     let log = Log::new(trees);
     log.remove_leftovers()?;
     let mut index = Index::new(settings.mailbox, settings.history);
-    let mut newest = log.newest_given()?;
+    let mut newest_loaded = log.newest_kept()?;
     for cursor in log.cursors() {
         let (reader, upto) = cursor?;
         index.load_cursor(reader, upto);
-        newest = newest.max(upto);
+        newest_loaded = newest_loaded.max(upto);
     }
+    let newest = newest_loaded.max(log.newest_given()?);
     if let Some(upto) = log.broadcasts_received()? {
         index.load_broadcasts_received(upto);
     }
     for entry in log.heads() {
         let (recipient, head, received) = entry?;
-        // Records of layout 2 do not tell from when on a received message is kept: from now on, then.
+        // Records of layout 2 lack the time of receipt: these messages are kept from now on.
         index.load(recipient, &head, received.and_then(|when| when.service).unwrap_or(moment.service));
     }
     let keys = log.remembered().map(|entry| entry.map(|(key, earlier)| (earlier.until, key))).collect::<Result<_>>()?;
-    remove_orphans(trees, Memory { index, keys, newest })
+    remove_orphans(trees, Memory { index, keys, newest, newest_loaded })
 }
 
 /// Removes mailboxes of recipients that were deleted just before a crash.

@@ -71,6 +71,8 @@ pub struct Memory {
     pub keys: Keys,
     /// The highest message id given.
     pub newest: MessageId,
+    /// The highest id of a message that was kept at the start. Lower than that given where messages were lost to a restore.
+    pub newest_loaded: MessageId,
 }
 
 impl<'a> Machine<'a> {

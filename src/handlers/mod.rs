@@ -6,6 +6,7 @@
 
 mod catalog;
 mod chat;
+mod context;
 mod custom;
 mod dance;
 mod sing;
@@ -14,17 +15,16 @@ mod weather;
 
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
-
 use crate::change::Changes;
 use crate::config::Config;
-use crate::core::ids::{DeviceId, UserId};
+use crate::core::ids::UserId;
 use crate::core::time::Timestamp;
 use crate::store::{Catalog, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::wire::{Command, ErrorCode, Event};
 
 pub use catalog::Catalogs;
+pub use context::{ChunkSink, CommandContext};
 pub(crate) use weather::canonical_city;
 
 /// A failure to create the handlers.
@@ -37,20 +37,6 @@ pub enum HandlersError {
     #[error("failed to create the HTTP client for upstreams: {0}")]
     Client(#[from] reqwest::Error),
 }
-
-/// The origin of a command.
-#[derive(Debug, Clone)]
-pub struct CommandContext {
-    /// The user of the connection.
-    pub user: UserId,
-    /// The device that the connection represents.
-    pub device: Option<DeviceId>,
-    /// The client's `ref`, which is copied into the reply.
-    pub reference: Option<String>,
-}
-
-/// Receives the parts of a streamed answer.
-pub type ChunkSink<'a> = &'a (dyn Fn(&str) -> BoxFuture<'static, ()> + Send + Sync);
 
 /// All message handlers.
 pub struct Handlers {

@@ -14,7 +14,7 @@ use tracing::{Instrument, Span};
 
 use super::reply::Answer;
 use super::request::Call;
-use super::{Route, Verb};
+use super::route::{Route, Verb};
 use crate::app::App;
 use crate::auth::credential::bearer;
 use crate::auth::{Actor, Caller, cookies};

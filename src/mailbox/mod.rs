@@ -30,10 +30,10 @@ use parking_lot::Mutex;
 
 use crate::change::{Acknowledge, Append, AppendError, Appended, Changes, Clear, DeliveryState, Expire, Settings, Tick};
 use crate::config::Config;
-use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
+use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
 use crate::hub::{Announcement, Hub};
-use crate::store::{Reader, Store, StoreError, Stored, User};
+use crate::store::{Reader, Store, StoreError, Stored};
 use crate::telemetry::metrics::{Metrics, Refused};
 use disk::DiskSpace;
 
@@ -110,7 +110,7 @@ pub fn settings(config: &Config) -> Settings {
 impl Mailbox {
     /// A service on top of `changes`, which are those of `store`.
     pub fn new(store: Store, changes: Changes, hub: Arc<Hub>, config: &Config, metrics: Arc<Metrics>) -> Self {
-        let committed = changes.memory().newest.0;
+        let committed = changes.memory().newest_loaded.0;
         Self {
             store,
             changes,
@@ -156,6 +156,10 @@ impl Mailbox {
             let Some(payload) = appended.payload.take() else { return };
             if let Some(watcher) = watcher {
                 changes.outcomes().watch(recipient, appended.id, watcher); // before anyone can acknowledge it
+                // A later operation of the same commit, such as the deletion of the recipient, may have removed it already.
+                if !changes.memory().index.is_pending(recipient, appended.id) {
+                    changes.outcomes().expired(recipient, appended.id);
+                }
             }
             // Committed before it is announced: a session that receives the announcement can read the message.
             committed.fetch_max(appended.id.0, Ordering::AcqRel);
@@ -215,7 +219,10 @@ impl Mailbox {
     pub async fn sweep(&self, thorough: bool) -> Result<(), StoreError> {
         self.disk.check();
         if thorough {
-            self.changes.run(self.acks.take()).await?;
+            let acks = self.acks.take();
+            if !acks.acks.is_empty() {
+                self.changes.run(acks).await?;
+            }
             self.changes.run(Tick {}).await?;
             self.changes.outcomes().remove_closed();
             return Ok(());
@@ -321,10 +328,5 @@ impl Mailbox {
     /// If the store fails.
     pub async fn clear(&self, recipient: Option<Recipient>) -> Result<usize, StoreError> {
         self.changes.run(Clear { recipient }).await
-    }
-
-    /// Opens a session's place in the log.
-    pub fn reader(&self, user: &User, device: Option<DeviceId>, since: Option<MessageId>) -> (LogReader, Welcome) {
-        reader::open(self, user, device, since)
     }
 }

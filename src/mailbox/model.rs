@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::change::{CreateDevice, CreateUser, DeleteUser, Probe};
+use crate::change::{CreateDevice, CreateUser, DeleteUser, Outcome, Probe};
 use crate::core::ids::DeviceId;
-use crate::store::{Authority, NewDevice, NewUser, Role};
+use crate::store::{Authority, NewDevice, NewUser, Role, User};
 use crate::wire::JsonObject;
 
 /// An event of a test.
@@ -287,6 +287,23 @@ async fn acknowledgement_of_a_deleted_user_leaves_no_trace() {
     let one = JsonObject::new(&json!({ "message": 1 })).unwrap();
     let gone = Outgoing::new(Recipient::User(world.users[1].id), world.users[0].id, one);
     assert!(matches!(world.mailbox().send(gone).await, Err(MailboxError::Store(StoreError::Missing("user")))));
+}
+
+#[tokio::test]
+async fn message_removed_in_the_commit_that_accepted_it_has_an_outcome() {
+    let world = World::new().await;
+    let (mailbox, recipient) = (world.mailbox(), world.recipient(1));
+    let object = JsonObject::new(&json!({ "message": 1 })).unwrap();
+    let (watcher, mut outcomes) = tokio::sync::mpsc::channel(1);
+    let message = Outgoing { watcher: Some(watcher), ..Outgoing::new(recipient, world.users[0].id, object) };
+    // The first job holds the writer thread until both operations are queued.
+    let (release, held) = std::sync::mpsc::channel();
+    let hold = mailbox.store.writer().run(move |_| held.recv().map_err(|_| StoreError::Stopped));
+    let (_, accepted, cleared, ()) =
+        tokio::join!(hold, mailbox.send(message), mailbox.clear(Some(recipient)), async move { release.send(()).unwrap() });
+    assert_eq!(cleared.unwrap(), 1);
+    assert_eq!(outcomes.recv().await, Some((accepted.unwrap().id, Outcome::Expired)));
+    assert_eq!(outcomes.recv().await, None, "nothing watches any more");
 }
 
 /// `QY_LTY_MODEL_CASES` asks for a longer run.

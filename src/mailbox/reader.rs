@@ -56,32 +56,34 @@ pub struct Batch {
     pub complete: bool,
 }
 
-/// Opens a place at the cursors, or at `since` where the client asks for more.
-pub(super) fn open(mailbox: &Mailbox, user: &User, device: Option<DeviceId>, since: Option<MessageId>) -> (LogReader, Welcome) {
-    let mut readers = vec![Reader::User(user.id), Reader::Broadcasts(user.id)];
-    readers.extend(device.map(Reader::Device));
-    let committed = MessageId(mailbox.committed.load(Ordering::Acquire));
-    let memory = mailbox.changes.memory();
-    let cursors: Vec<(Reader, MessageId)> = readers.iter().map(|&r| (r, memory.index.cursor(r, user.joined))).collect();
-    let pending = cursors.iter().map(|&(r, cursor)| memory.index.waiting(r, cursor)).sum();
-    let oldest = cursors.iter().filter_map(|&(r, cursor)| memory.index.oldest_waiting(r, cursor)).min();
-    drop(memory);
-    // The cursors of several mailboxes differ: below the oldest pending message, in any of them, everything has been received.
-    let furthest = cursors.iter().map(|c| c.1).max().unwrap_or(MessageId(0));
-    let last_id = oldest.map_or(furthest, |id| furthest.min(MessageId(id.0 - 1)));
-    let log = mailbox.store.log();
-    let recovered = since.map(|since| {
-        let there = |r: &Reader| log.purged(r.recipient()).is_ok_and(|gone| gone <= since.max(user.joined));
-        since <= committed && readers.iter().all(there)
-    });
-    let start = |(reader, received): (Reader, MessageId)| {
-        let asked = since.map_or(received, |since| since.min(received));
-        // Broadcasts from before the account existed are not replayed.
-        let after = if matches!(reader, Reader::Broadcasts(_)) { asked.max(user.joined) } else { asked };
-        Start { reader, after, received }
-    };
-    let starts = cursors.into_iter().map(start).collect();
-    (LogReader { starts, at: MessageId(0), joined: user.joined }, Welcome { last_id, pending, recovered })
+impl Mailbox {
+    /// Opens a session's place in the log: at the cursors, or at `since` where the client asks for more.
+    pub fn reader(&self, user: &User, device: Option<DeviceId>, since: Option<MessageId>) -> (LogReader, Welcome) {
+        let mut readers = vec![Reader::User(user.id), Reader::Broadcasts(user.id)];
+        readers.extend(device.map(Reader::Device));
+        let committed = MessageId(self.committed.load(Ordering::Acquire));
+        let memory = self.changes.memory();
+        let cursors: Vec<(Reader, MessageId)> = readers.iter().map(|&r| (r, memory.index.cursor(r, user.joined))).collect();
+        let pending = cursors.iter().map(|&(r, cursor)| memory.index.waiting(r, cursor)).sum();
+        let oldest = cursors.iter().filter_map(|&(r, cursor)| memory.index.oldest_waiting(r, cursor)).min();
+        drop(memory);
+        // The cursors of several mailboxes differ: below the oldest pending message, in any of them, everything has been received.
+        let furthest = cursors.iter().map(|c| c.1).max().unwrap_or(MessageId(0));
+        let last_id = oldest.map_or(furthest, |id| furthest.min(MessageId(id.0 - 1)));
+        let log = self.store.log();
+        let recovered = since.map(|since| {
+            let there = |r: &Reader| log.purged(r.recipient()).is_ok_and(|gone| gone <= since.max(user.joined));
+            since <= committed && readers.iter().all(there)
+        });
+        let start = |(reader, received): (Reader, MessageId)| {
+            let asked = since.map_or(received, |since| since.min(received));
+            // Broadcasts from before the account existed are not replayed.
+            let after = if matches!(reader, Reader::Broadcasts(_)) { asked.max(user.joined) } else { asked };
+            Start { reader, after, received }
+        };
+        let starts = cursors.into_iter().map(start).collect();
+        (LogReader { starts, at: MessageId(0), joined: user.joined }, Welcome { last_id, pending, recovered })
+    }
 }
 
 impl LogReader {

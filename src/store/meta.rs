@@ -4,6 +4,8 @@ use sled::Tree;
 
 use super::{Result, StoreError};
 
+/// The layout of trees and records; a newer store is refused, an older one is migrated.
+pub const SCHEMA: u64 = 3;
 /// The name of the tree.
 const TREE: &str = "meta";
 

@@ -38,6 +38,7 @@ pub use log::Log;
 pub use log::fuzz_key;
 pub use maintenance::{BackupError, Findings, QUARANTINE, check, compact, repair, restore, verify};
 pub use meta::MetaKey;
+use meta::SCHEMA;
 pub use page::Page;
 pub use records::{
     Authority, Catalog, CatalogEntry, Device, DeviceChange, Earlier, Head, NewDevice, NewToken, NewUser, Observation, Reader,
@@ -48,8 +49,6 @@ pub use writer::Pulse;
 
 /// sled's page cache unless another size is given, in bytes; it takes about 2.8 times this in memory when full.
 const CACHE_BYTES: u64 = 16 << 20;
-/// The layout of trees and records; a newer store is refused, an older one is migrated.
-const SCHEMA: u64 = 3;
 
 /// A handle on the open store; clones share it.
 #[derive(Clone)]

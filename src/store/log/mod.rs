@@ -55,7 +55,16 @@ impl<'a> Log<'a> {
     /// # Errors
     /// If the store fails.
     pub fn newest_given(&self) -> Result<MessageId> {
-        let mut newest = self.newest()?.max(MessageId(self.0.meta.number(MetaKey::MessageIdsReserved)?));
+        Ok(self.newest_kept()?.max(MessageId(self.0.meta.number(MetaKey::MessageIdsReserved)?)))
+    }
+
+    /// Returns the highest id of a message that is there, or whose removal is noted. After a restore it is lower than
+    /// [`newest_given`](Self::newest_given): clients can know ids above it whose messages are lost.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn newest_kept(&self) -> Result<MessageId> {
+        let mut newest = self.newest()?;
         for entry in self.0.purged.iter() {
             newest = newest.max(entry?.1);
         }

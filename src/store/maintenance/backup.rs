@@ -10,9 +10,10 @@ use std::path::Path;
 
 use super::capture::{Capture, Changes};
 use super::dump::{Amount, BackupError, DumpReader, DumpWriter, Header, Record};
+use super::export::scan;
 use crate::data_dir::TLS_FILES;
-use crate::store::trees::Trees;
-use crate::store::{SCHEMA, Store};
+use crate::store::Store;
+use crate::store::meta::SCHEMA;
 
 impl Store {
     /// Writes the store to `sink`, with the files beside it in the data directory. Reads and writes go on meanwhile. Once begun
@@ -50,20 +51,6 @@ impl Store {
     }
 }
 
-/// Writes every record of every tree, until `over` returns true.
-fn scan<W: Write>(trees: &Trees, dump: &mut DumpWriter<W>, over: impl Fn() -> bool) -> Result<(), BackupError> {
-    for (n, tree) in (0u8..).zip(trees.all()) {
-        for entry in tree {
-            let (key, value) = entry?;
-            if over() {
-                return Err(BackupError::TooMuchChanged);
-            }
-            dump.put(n, &key, &value)?;
-        }
-    }
-    Ok(())
-}
-
 /// Writes the changes, and the end.
 fn append<W: Write>(mut dump: DumpWriter<W>, changes: Changes) -> Result<(W, Amount), BackupError> {
     for change in changes {
@@ -74,16 +61,6 @@ fn append<W: Write>(mut dump: DumpWriter<W>, changes: Changes) -> Result<(W, Amo
         }
     }
     Ok(dump.finish()?)
-}
-
-/// Writes a store that is not used meanwhile.
-///
-/// # Errors
-/// [`BackupError`].
-pub fn write_all<W: Write>(trees: &Trees, header: &Header, sink: W) -> Result<W, BackupError> {
-    let mut dump = DumpWriter::begin(sink, header)?;
-    scan(trees, &mut dump, || false)?;
-    Ok(dump.finish()?.0)
 }
 
 /// Reads a backup from end to end; returns its header and amount. Blocks.
@@ -104,6 +81,7 @@ mod tests {
     use crate::data_dir;
     use crate::store::accounts::write::create_user;
     use crate::store::maintenance::restore::{restore, write_beside};
+    use crate::store::trees::Trees;
     use crate::store::{Earlier, MetaKey, NewUser, ReceivedAt, Role, StoreError};
 
     use crate::store::table::Key;

@@ -21,7 +21,7 @@ use sled::{Event, Subscriber};
 
 use super::dump::{BackupError, DumpReader, DumpWriter, Header, Record};
 use crate::data_dir::free_bytes;
-use crate::store::SCHEMA;
+use crate::store::meta::SCHEMA;
 use crate::store::trees::Trees;
 
 /// The most bytes of changes that one backup keeps.

@@ -5,6 +5,7 @@
 //!
 //! Remains of a crash that the next start removes (pieces without a message, mailboxes of deleted users) are no finding.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -13,6 +14,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use sled::Tree;
 
+use super::numbers;
+use super::scan::{newest_message, readable};
 use crate::core::hex::hex;
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
@@ -70,16 +73,16 @@ impl Findings {
 /// The description of a damaged record.
 type Verdict = std::result::Result<(), String>;
 
-/// Returns whether a record of a tree that is not derived can be read and agrees with the others.
-fn verify_record(trees: &Trees, name: &str, key: &[u8], value: &[u8]) -> Result<Verdict> {
+/// Returns whether a record of a tree that is not derived can be read and agrees with the others; `newest` is the newest message.
+fn verify_record(trees: &Trees, newest: MessageId, name: &str, key: &[u8], value: &[u8]) -> Result<Verdict> {
     fn reads<K: DecodeKey, V: Value>(key: &[u8], value: &[u8]) -> bool {
         K::decode(key).is_some() && V::decode(value).is_some()
     }
     let readable = |good: bool| if good { Ok(()) } else { Err("can't be read".to_owned()) };
     // A record that is referred to must be good itself: an unreadable one will not be there after a repair.
-    let user = |id: &[u8]| good(trees, "users", trees.users.tree(), id);
-    let device = |id: &[u8]| good(trees, "devices", trees.devices.tree(), id);
-    let bound = |key: &[u8]| good(trees, "user_devices", trees.user_devices.tree(), key);
+    let user = |id: &[u8]| good(trees, newest, "users", trees.users.tree(), id);
+    let device = |id: &[u8]| good(trees, newest, "devices", trees.devices.tree(), id);
+    let bound = |key: &[u8]| good(trees, newest, "user_devices", trees.user_devices.tree(), key);
     Ok(match name {
         "meta" => readable(
             MetaKey::ALL.iter().find(|known| known.name().as_bytes() == key).map_or(value.len() == 8, |k| k.accepts(value)),
@@ -106,7 +109,7 @@ fn verify_record(trees: &Trees, name: &str, key: &[u8], value: &[u8]) -> Result<
         "mailbox" => verify_message(trees, key, value)?,
         "pieces" => readable(<(MessageId, u16)>::decode(key).is_some()),
         "cursors" => match (<Reader as DecodeKey>::decode(key), MessageId::from_key(value)) {
-            (Some(_), Some(upto)) if upto <= Log::new(trees).newest_given()? => Ok(()),
+            (Some(reader), Some(upto)) if upto <= newest || is_later(trees, reader, upto) => Ok(()),
             (Some(_), Some(_)) => Err("is beyond the newest message".into()),
             _ => readable(false),
         },
@@ -117,9 +120,15 @@ fn verify_record(trees: &Trees, name: &str, key: &[u8], value: &[u8]) -> Result<
     })
 }
 
+/// Returns whether a cursor is at a message that was sent since the verification began.
+fn is_later(trees: &Trees, reader: Reader, upto: MessageId) -> bool {
+    let log = Log::new(trees);
+    log.newest().is_ok_and(|newest| upto <= newest) || log.purged(reader.recipient()).is_ok_and(|newest| upto <= newest)
+}
+
 /// Returns whether a tree has a good record under that key.
-fn good(trees: &Trees, name: &str, tree: &Tree, key: &[u8]) -> Result<bool> {
-    tree.get(key)?.map_or(Ok(false), |record| Ok(verify_record(trees, name, key, &record)?.is_ok()))
+fn good(trees: &Trees, newest: MessageId, name: &str, tree: &Tree, key: &[u8]) -> Result<bool> {
+    tree.get(key)?.map_or(Ok(false), |record| Ok(verify_record(trees, newest, name, key, &record)?.is_ok()))
 }
 
 /// Returns whether a message is whole.
@@ -193,7 +202,7 @@ fn walk(
     mut keep: impl FnMut(&'static str, &[u8], &[u8]) -> Result<()>,
     mut lose: impl FnMut(&'static str, &[u8], &[u8], &str) -> Result<()>,
 ) -> Result<Findings> {
-    let mut found = Findings::default();
+    let (mut found, newest) = (Findings::default(), newest_message(trees));
     for (&name, tree) in Trees::NAMES.iter().zip(trees.all()) {
         let (broken, entries) = readable(tree);
         if let Some(what) = broken {
@@ -209,7 +218,7 @@ fn walk(
                 continue;
             }
             // Damage further down is a finding, too, and no reason to stop.
-            let verdict = verify_record(trees, name, &key, &value);
+            let verdict = verify_record(trees, newest, name, &key, &value);
             match verdict.unwrap_or_else(|error| Err(format!("depends on a record that can't be read: {error}"))) {
                 Ok(()) => keep(name, &key, &value)?,
                 Err(what) => {
@@ -241,33 +250,6 @@ fn verify_derived(trees: &Trees, name: &'static str, key: &[u8], value: &[u8]) -
             if listed { None } else { wrong }
         }
     })
-}
-
-/// Returns all entries of a tree that can be reached, from its beginning and, where that breaks off, from its end; and the reason
-/// for which it broke off.
-fn readable(tree: &Tree) -> (Option<String>, impl Iterator<Item = (sled::IVec, sled::IVec)>) {
-    // First the keys alone: an unreadable page is approached from both sides.
-    let (mut last, mut broken) = (sled::IVec::default(), None);
-    for entry in tree.iter().keys() {
-        match entry {
-            Ok(key) => last = key,
-            Err(error) => {
-                broken = Some(format!("can't be read in the middle: {error}"));
-                break;
-            }
-        }
-    }
-    let (mut upto, mut tail) = (None, None);
-    if broken.is_some() {
-        let after = tree.iter().keys().rev().map_while(std::result::Result::ok).take_while(|key| *key > last).last();
-        tail = after.map(|after| tree.range(after..));
-        upto = Some(last);
-    }
-    let head = tree.iter().take_while(move |entry| match (entry, &upto) {
-        (Ok((key, _)), Some(upto)) => key <= upto,
-        (entry, _) => entry.is_ok(),
-    });
-    (broken, head.chain(tail.into_iter().flatten()).map_while(std::result::Result::ok))
 }
 
 impl Store {
@@ -329,6 +311,7 @@ pub fn repair(path: &Path) -> Result<Findings> {
     let mut list = OpenOptions::new().write(true).create_new(true).mode(0o600).open(place.join("left-behind.jsonl"))?;
     let mut staged = StagedStore::create(path)?;
     let mut kept: Vec<(&'static str, Vec<u8>, Vec<u8>)> = Vec::new();
+    let (newest, mut lost) = (newest_message(&trees), BTreeMap::new());
     let mut found = walk(
         &trees,
         |name, key, value| {
@@ -336,6 +319,10 @@ pub fn repair(path: &Path) -> Result<Findings> {
             if kept.len() == 1000 { keep(&mut staged, &mut kept) } else { Ok(()) }
         },
         |tree, key, value, what| {
+            if let Some((recipient, id)) = lost_message(tree, key, newest) {
+                let mark = lost.entry(recipient).or_insert(id);
+                *mark = id.max(*mark);
+            }
             #[derive(Serialize)]
             struct Line<'a> {
                 tree: &'a str,
@@ -353,12 +340,25 @@ pub fn repair(path: &Path) -> Result<Findings> {
         staged.trees.new_epoch()?; // the old one could not be read
     }
     staged.trees.set_schema(SCHEMA)?;
+    numbers::reserve(&staged.trees, &trees)?;
+    for (recipient, id) in lost {
+        Log::new(&staged.trees).note_purged(recipient, id)?; // clients that ask what they missed learn of it
+    }
     staged.complete()?;
     drop(trees);
     drop(db);
     swap(path, Some(&place.join("store")))?;
     found.quarantine = Some(place);
     Ok(found)
+}
+
+/// Returns the mailbox and the id of a message that is lost with a record; for a mark of removed messages, that of the `newest`.
+fn lost_message(tree: &str, key: &[u8], newest: MessageId) -> Option<(Recipient, MessageId)> {
+    match tree {
+        "mailbox" => DecodeKey::decode(key),
+        "purged" => Some((DecodeKey::decode(key)?, newest)),
+        _ => None,
+    }
 }
 
 /// Writes records, and the entries derived from them, into the staged store.
@@ -428,11 +428,18 @@ mod tests {
         trees.user_names.remove("ana").unwrap(); // ana's entry in the index
         trees.serials.insert("s9", &DeviceId(1)).unwrap(); // a serial of another device
         trees.cursors.insert(&Reader::Device(DeviceId(1)), &MessageId(u64::MAX)).unwrap();
-        trees.pieces.remove(&(MessageId(2), 1)).unwrap(); // of the long message
+        trees.pieces.remove(&(MessageId(2), 1)).unwrap(); // of the long message, which is the newest
+        trees.purged.tree().insert(Recipient::Device(DeviceId(1)).to_key(), b"x").unwrap();
+        trees.meta.tree().insert(MetaKey::NextUser.name(), b"x").unwrap();
         let found = store.check().unwrap();
         let mut tree_names: Vec<_> = found.findings.iter().map(|finding| finding.tree).collect();
         tree_names.dedup();
-        assert_eq!(tree_names, ["users", "user_names", "serials", "mailbox", "cursors"], "{:?}", found.findings);
+        assert_eq!(
+            tree_names,
+            ["meta", "users", "user_names", "serials", "mailbox", "cursors", "purged"],
+            "{:?}",
+            found.findings
+        );
         store.close().unwrap();
         drop(store);
         let path = dir.path().join("store");
@@ -442,7 +449,7 @@ mod tests {
         assert_eq!(check(&path).unwrap().findings, []);
         let place = repaired.quarantine.unwrap();
         let list = fs::read_to_string(place.join("left-behind.jsonl")).unwrap();
-        assert_eq!(list.lines().count(), 3, "bob, the cursor, the long message: {list}");
+        assert_eq!(list.lines().count(), 5, "bob, a cursor, the long message, a mark, a number: {list}");
         assert!(list.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["value"].is_string()));
         assert!(place.join("store/db").exists());
         let store = Store::open(&path).unwrap();
@@ -452,6 +459,10 @@ mod tests {
         assert_eq!(store.device_by_serial("s1").unwrap().map(|device| device.id), Some(DeviceId(1)));
         assert!(store.token_by_id(TokenId(1)).unwrap().is_some());
         assert!(store.log().get(MessageId(1)).unwrap().is_some() && store.log().get(MessageId(2)).unwrap().is_none());
-        assert_eq!(user(&store, "eva"), UserId(3), "no id is given twice");
+        assert_eq!(store.log().cursors().map(Result::unwrap).collect::<Vec<_>>(), [(Reader::User(UserId(1)), MessageId(1))]);
+        assert!(user(&store, "eva") > UserId(2), "bob's id is not given again");
+        assert!(store.log().newest_given().unwrap() > MessageId(2), "nor is the lost message's");
+        let marks = [Recipient::User(UserId(1)), Recipient::Device(DeviceId(1))].map(|of| store.log().purged(of).unwrap());
+        assert_eq!(marks, [MessageId(2), MessageId(2)], "clients learn that messages are missing");
     }
 }

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use super::backup;
 use super::dump::{BackupError, Header};
+use super::export::write_all;
 use crate::core::time::Timestamp;
+use crate::store::meta::SCHEMA;
 use crate::store::trees::Trees;
-use crate::store::{Result, SCHEMA, StoreError};
+use crate::store::{Result, StoreError};
 
 /// The directory of automatic backups, in the data directory.
 const BACKUP_DIRECTORY: &str = "backups";
@@ -59,7 +60,7 @@ fn back_up(trees: &Trees, found: u64, path: &Path) -> Result<PathBuf> {
     let file = directory.join(format!("layout-{found}-{}.backup", Timestamp::now().unix_micros()));
     let epoch = trees.epoch()?.unwrap_or_default();
     let unfinished = NamedTempFile::new_in(&directory)?; // mode 0600
-    let written = backup::write_all(trees, &Header::new(found, &epoch), unfinished).map_err(|error| match error {
+    let written = write_all(trees, &Header::new(found, &epoch), unfinished).map_err(|error| match error {
         BackupError::Store(error) => error,
         BackupError::Io(error) => StoreError::Disk(error),
         other => StoreError::Unreadable(other.to_string()),

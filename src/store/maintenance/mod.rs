@@ -5,8 +5,11 @@ mod capture;
 mod check;
 mod compact;
 mod dump;
+mod export;
 mod migrate;
+mod numbers;
 mod restore;
+mod scan;
 
 pub use backup::verify;
 pub use check::{Findings, QUARANTINE, check, repair};

@@ -8,14 +8,12 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::dump::{Amount, BackupError, DumpReader, Header, Record};
+use super::numbers::ID_GAP;
 use crate::data_dir::{self, TLS_DIRECTORY, TLS_FILES, write_private};
 use crate::store::log::Log;
 use crate::store::meta::MetaKey;
 use crate::store::staging::{StagedStore, lock, remove, staged_path, swap};
 use crate::store::{Result as StoreResult, SCHEMA};
-
-/// The ids that a restored store skips: messages accepted after the backup was made may have had them.
-const ID_GAP: u64 = 4096;
 
 /// The result of a restore.
 #[derive(Debug, Serialize)]

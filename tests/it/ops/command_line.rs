@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 
 use crate::support::program::{Running, configure, program};
+use crate::support::ws::Client;
 use crate::support::{ADMIN_PASSWORD, DEADLINE, http};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -129,6 +130,7 @@ async fn backup_of_running_server_is_restored_into_empty_directory() {
     let at = dir.path();
     let server = Running::configured(at, "").await;
     add_user(at, "ana").await;
+    let token = run(at, &["token", "create", "ana"]).await.trim().to_owned();
     json(at, &["send", "ana", "\"kept\""]).await;
     let epoch = json(at, &["status"]).await["epoch"].clone();
     assert_eq!(json(at, &["backup", "b"]).await["epoch"], epoch);
@@ -140,6 +142,7 @@ async fn backup_of_running_server_is_restored_into_empty_directory() {
     }
     std::os::unix::fs::symlink("b", at.join("link")).unwrap();
     assert!(refused(at, &["backup", "link"]).await.contains("not a regular file"), "what a link leads to is not overwritten");
+    let lost = json(at, &["send", "ana", "\"lost\""]).await["id"].as_u64().unwrap();
     server.kill().await;
 
     std::fs::rename(at.join("data"), at.join("before")).unwrap();
@@ -157,6 +160,9 @@ async fn backup_of_running_server_is_restored_into_empty_directory() {
     assert_eq!(json(at, &["status"]).await["epoch"], restored["new_epoch"]);
     assert_eq!(json(at, &["queue", "list", "ana"]).await["messages"], 1);
     http::log_in(server.address, "admin", ADMIN_PASSWORD).await;
+    let hello = Client::open(server.address, &format!("/ws/device/?token={token}&since={lost}"), &[]).await.unwrap().json().await;
+    assert_eq!((&hello["recovered"], &hello["pending"]), (&json!(false), &json!(1)), "what came after the backup is lost");
+    assert!(json(at, &["send", "ana", "\"new\""]).await["id"].as_u64().unwrap() > lost);
 }
 
 #[tokio::test(flavor = "multi_thread")]

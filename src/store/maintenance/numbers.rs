@@ -1,0 +1,36 @@
+//! Numbers that are given once, in a store that was rewritten.
+
+use sled::Tree;
+
+use super::scan::{newest_message, readable};
+use crate::store::Result;
+use crate::store::meta::MetaKey;
+use crate::store::trees::Trees;
+
+/// The number of ids that are skipped where some may have been given of which nothing is left.
+pub(super) const ID_GAP: u64 = 4096;
+
+/// Reserves, in a store that is rewritten from the `damaged` one, every id that was given there: those of lost records, too.
+///
+/// # Errors
+/// If the rewritten store fails.
+pub(super) fn reserve(rewritten: &Trees, damaged: &Trees) -> Result<()> {
+    let newest = newest_message(damaged);
+    rewritten.meta.set(MetaKey::MessageIdsReserved, newest.0.saturating_add(ID_GAP))?;
+    let counters = [
+        (MetaKey::NextUser, damaged.users.tree()),
+        (MetaKey::NextDevice, damaged.devices.tree()),
+        (MetaKey::NextToken, damaged.token_ids.tree()),
+    ];
+    for (counter, bearers) in counters {
+        if rewritten.meta.get(counter)?.is_none() {
+            rewritten.meta.set(counter, highest(bearers).saturating_add(ID_GAP))?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the highest id among the keys of a tree.
+fn highest(tree: &Tree) -> u64 {
+    readable(tree).1.filter_map(|(key, _)| key.as_ref().try_into().ok().map(u64::from_be_bytes)).max().unwrap_or(0)
+}

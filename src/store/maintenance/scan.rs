@@ -1,0 +1,45 @@
+//! Reading a damaged store as far as possible.
+
+use sled::Tree;
+
+use crate::core::ids::{MessageId, Recipient};
+use crate::store::meta::MetaKey;
+use crate::store::table::DecodeKey;
+use crate::store::trees::Trees;
+
+/// Returns all entries of a tree that can be reached, from its beginning and, where that breaks off, from its end; and the reason
+/// for which it broke off.
+pub(super) fn readable(tree: &Tree) -> (Option<String>, impl Iterator<Item = (sled::IVec, sled::IVec)>) {
+    // First the keys alone: an unreadable page is approached from both sides.
+    let (mut last, mut broken) = (sled::IVec::default(), None);
+    for entry in tree.iter().keys() {
+        match entry {
+            Ok(key) => last = key,
+            Err(error) => {
+                broken = Some(format!("can't be read in the middle: {error}"));
+                break;
+            }
+        }
+    }
+    let (mut upto, mut tail) = (None, None);
+    if broken.is_some() {
+        let after = tree.iter().keys().rev().map_while(std::result::Result::ok).take_while(|key| *key > last).last();
+        tail = after.map(|after| tree.range(after..));
+        upto = Some(last);
+    }
+    let head = tree.iter().take_while(move |entry| match (entry, &upto) {
+        (Ok((key, _)), Some(upto)) => key <= upto,
+        (entry, _) => entry.is_ok(),
+    });
+    (broken, head.chain(tail.into_iter().flatten()).map_while(std::result::Result::ok))
+}
+
+/// Returns the highest message id of which the store has a trace, records that are damaged or of deleted recipients included. Reads
+/// the keys of all messages. An entry that can't be read has no part in it.
+pub(super) fn newest_message(trees: &Trees) -> MessageId {
+    let reserved = trees.meta.number(MetaKey::MessageIdsReserved).unwrap_or(0);
+    let listed = readable(trees.message_ids.tree()).1.filter_map(|(key, _)| MessageId::from_key(&key));
+    let messages = readable(trees.mailbox.tree()).1.filter_map(|(key, _)| Some(<(Recipient, MessageId)>::decode(&key)?.1));
+    let purged = readable(trees.purged.tree()).1.filter_map(|(_, value)| MessageId::from_key(&value));
+    listed.chain(messages).chain(purged).max().unwrap_or(MessageId(0)).max(MessageId(reserved))
+}
