@@ -1,4 +1,4 @@
-//! What years of messages leave behind. `cargo bench --bench churn`
+//! The store after years of messages. `cargo bench --bench churn`
 //!
 //! 100 users are connected and acknowledge all but the newest 100 messages each, so that 10,000 live messages wait at any time,
 //! while 5,000,000 (`QY_LTY_CHURN_SENDS`) are queued for them on a memory budget of 48 MiB (`QY_LTY_CHURN_BUDGET`, in MiB).
@@ -104,12 +104,12 @@ fn configure(dir: &Path, address: &str, budget: u64) -> std::io::Result<()> {
 fn program(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_qy-lty"));
     command.arg("--config").arg(dir.join("c.toml")).args(args).env("QY_LTY_ADMIN_PASSWORD", PASSWORD).env("RUST_LOG", "warn");
-    command.env_remove("QY_LTY_CHURN_SENDS").env_remove("QY_LTY_CHURN_BUDGET"); // ours, and unknown to it
+    command.env_remove("QY_LTY_CHURN_SENDS").env_remove("QY_LTY_CHURN_BUDGET"); // of this bench, and unknown to the program
     command
 }
 
-/// What a command prints, in JSON.
-fn said(dir: &Path, args: &[&str]) -> Outcome<Value> {
+/// Returns the JSON that a command prints.
+fn command_json(dir: &Path, args: &[&str]) -> Outcome<Value> {
     let output = program(dir, &[args, &["--json"]].concat()).output()?;
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into());
@@ -178,18 +178,18 @@ async fn main() -> Outcome<()> {
     let mut server = program(dir.path(), &["serve"]).stdout(Stdio::null()).spawn()?;
     let sent = churn(&address, sends).await;
     let highest = memory(server.id(), "VmHWM:").unwrap_or(0);
-    let before = said(dir.path(), &["status"]);
+    let before = command_json(dir.path(), &["status"]);
     stop(&mut server)?;
     sent?;
     let before = before?;
     let (messages, live) = (before["messages"].as_u64().unwrap_or(0), before["bytes"].as_u64().unwrap_or(0).max(1));
     println!("{messages} messages wait, {} KiB of payload", live >> 10);
     println!("memory at its highest {} MiB, budget {budget} MiB", highest >> 10);
-    let compacted = said(dir.path(), &["compact"])?;
+    let compacted = command_json(dir.path(), &["compact"])?;
     let (disk, after) = (compacted["before"].as_u64().unwrap_or(0), compacted["after"].as_u64().unwrap_or(u64::MAX));
     let times = |bytes: u64| bytes as f64 / live as f64;
     println!("store before {} KiB ({:.1} times), after {} KiB ({:.1} times)", disk >> 10, times(disk), after >> 10, times(after));
-    let wrong = said(dir.path(), &["check"])?["wrong"].as_u64();
+    let wrong = command_json(dir.path(), &["check"])?["wrong"].as_u64();
     if after >= 10 * live || highest >> 10 > budget || wrong != Some(0) {
         return Err("outside of what is promised".into());
     }

@@ -1,8 +1,8 @@
-//! What an idle connection costs and how fast the server starts. `cargo bench --bench footprint`
+//! Memory of idle connections, and the time to start. `cargo bench --bench footprint`
 //!
 //! Starts the real binary on a data directory with 100 users, opens 20 connections for each (2,000), and divides the growth of
 //! its resident memory by their number. Then restarts it ten times on the same data and takes the time from `exec` to the
-//! first accepted connection. Both are printed; nothing is judged, since machines differ.
+//! first accepted connection. Both are printed and not compared with bounds, since machines differ.
 
 #![allow(clippy::missing_docs_in_private_items)]
 
@@ -20,7 +20,7 @@ const USERS: usize = 100;
 const EACH: usize = 20;
 /// Restarts of which the median is printed.
 const STARTS: usize = 10;
-/// What the bench sets, so that it can log in.
+/// The password of the bench's administrator.
 const PASSWORD: &str = "footprint-password";
 
 struct Server {

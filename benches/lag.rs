@@ -1,4 +1,4 @@
-//! What a connection costs that falls far behind. `cargo bench --bench lag`
+//! The cost of a connection that falls far behind. `cargo bench --bench lag`
 //!
 //! A client connects and stops reading; 100,000 messages are queued for it; then it reads. Printed are the server's memory
 //! before, with everything waiting, and at its highest while the client catches up, and whether all came in order.

@@ -1,4 +1,4 @@
-//! What a durable send costs. `cargo bench --bench publish`
+//! The cost of a durable send. `cargo bench --bench publish`
 //!
 //! Prints the yardstick (one thread that inserts, flushes and syncs in a loop, on the same disk), and then the server's rate
 //! and latency with 1, 16, 64 and 256 HTTP publishers, each waiting for the answer before the next send.
@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const PASSWORD: &str = "publish-password";
-/// How long each number of publishers publishes.
+/// The time for which each number of publishers publishes.
 const SPAN: Duration = Duration::from_secs(4);
 /// Mailboxes that are sent to.
 const USERS: usize = 64;

@@ -4,8 +4,9 @@
 //! # Invariants
 //! - Nothing else changes users, devices or tokens, except for their times of last use. Nothing but [`revocation::react`] ends
 //!   connections because of such a change; one that is just starting checks itself.
-//! - Rights are checked twice: by the policy before the call, and as an [`Authority`] inside the write, since they may have been
-//!   revoked while the request waited for a password hash, a body, or its turn.
+//! - Rights are checked by the policy before each call. For creating accounts and tokens and for changing accounts they are
+//!   checked again, as an [`Authority`] inside the write, since they may have been revoked while the request waited for a password
+//!   hash, a body, or its turn.
 
 pub mod access;
 mod devices;

@@ -100,7 +100,7 @@ async fn set(call: &Call, which: Catalog, mut items: Vec<CatalogEntry>) -> Resul
     for (n, entry) in items.iter_mut().enumerate() {
         entry.name = entry.name.trim().to_owned();
         if !names.insert(fold_name(&entry.name)) {
-            return Err(ApiError::Invalid(format!("items[{n}].name stands there twice")));
+            return Err(ApiError::Invalid(format!("items[{n}].name is a duplicate")));
         }
         check_text(&format!("items[{n}].name"), Some(&entry.name), 1)?;
         for (field, text) in [("artist", &entry.artist), ("style", &entry.style)] {

@@ -69,7 +69,7 @@ pub async fn pair(call: Call, body: PairRequest) -> Result<Reply<PairResponse>, 
     let info = DeviceInfo { name, serial, model };
     match device_code {
         Some(_) if info != DeviceInfo::default() => {
-            Err(ApiError::Invalid("device_code: to ask how a pairing stands, send nothing else".into()))
+            Err(ApiError::Invalid("device_code: send only device_code to poll a pairing".into()))
         }
         Some(device_code) => poll(&call, &device_code).await,
         None => start(&call, info),

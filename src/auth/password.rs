@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn hashes_of_other_implementations_are_read() {
-        // The crate's own hasher and verifier agree with ours.
+        // The crate's own hasher and verifier agree with this module's.
         let own = Argon2::default().hash_password_with_salt(b"correct horse", b"some fixed salt").unwrap().to_string();
         assert_eq!((fits("correct horse", &own), fits("correct horsf", &own)), (Some(true), Some(false)));
         let made = hashed("correct horse").unwrap();

@@ -20,7 +20,7 @@ pub(super) enum TokenCommand {
         /// Create a token of a device, which reaches the device's WebSocket only
         #[arg(long, value_name = "ID")]
         device: Option<u64>,
-        /// Text that tells the token from others
+        /// Text to identify the token in lists
         #[arg(long)]
         label: Option<String>,
         /// Time until the token expires

@@ -61,7 +61,7 @@ mod tests {
         for text in ["nonsense", "qy_lty", "", "warn,", "=info", "warn, qy_lty=debug", "info=", "6"] {
             assert_eq!(suggestion(text), None, "{text}");
         }
-        for text in ["info", "WARN", "off", "3", "warn,qy_lty=info,audit=info", "qy_lty::door=trace", "qy_lty=0"] {
+        for text in ["info", "WARN", "off", "3", "warn,qy_lty=info,audit=info", "qy_lty::net=trace", "qy_lty=0"] {
             assert!(log_filter(text).is_ok(), "{text}");
         }
         let message = log_filter("warn,inof").unwrap_err().to_string();

@@ -14,7 +14,7 @@ const HTTPS_ONLY: &str = "max-age=31536000";
 
 /// A hoop around every request.
 pub struct Headers {
-    /// Tells browsers to use HTTPS only (HSTS).
+    /// Sends the header after which browsers use HTTPS only (HSTS).
     pub https_only: bool,
 }
 

@@ -19,7 +19,7 @@ use super::text::write_fields;
 const SOCKET: &str = "/run/systemd/journal/socket";
 /// The value of `SYSLOG_IDENTIFIER`.
 const IDENTIFIER: &str = "qy-lty";
-/// The prefix of our fields' names.
+/// The prefix of the names of qy-lty's own fields.
 const FIELD_PREFIX: &str = "QY_LTY_";
 /// The longest name of a field that the journal accepts.
 const MAX_NAME_BYTES: usize = 64;

@@ -60,7 +60,7 @@ pub enum StoreError {
 /// A result with [`StoreError`].
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
-/// Tells errors after which the disk can't be trusted from refusals.
+/// Distinguishes errors after which the disk can't be trusted from refusals.
 pub trait Severity {
     /// Returns `true` for an error that ends the writer, and with it the server.
     fn fatal(&self) -> bool;

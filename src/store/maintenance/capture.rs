@@ -44,7 +44,7 @@ struct Captured {
 }
 
 impl Captured {
-    /// Captured a change. After a failure it does nothing: the channels are emptied all the same, so that nobody waits for room in
+    /// Adds a change. After a failure it does nothing: the channels are emptied all the same, so that nobody waits for room in
     /// them.
     fn add(&self, tree: u8, event: &Event) {
         let mut changes = self.changes.lock();
@@ -145,8 +145,8 @@ impl Iterator for Changes {
     }
 }
 
-/// Captured what a channel brings until it is told that it is over. Waits by the iterator: alone that passes over what sled
-/// announces and then does not do (a change that changes nothing, or one that it tries again).
+/// Moves the events of a channel into the capture until its end mark. It waits with the iterator, since only the iterator skips the
+/// changes that sled announces and then does not make (those that change nothing, and those that it retries).
 fn follow(tree: u8, mut channel: Subscriber, captured: &Captured) -> Subscriber {
     for event in channel.by_ref() {
         if event.key() == END_KEY {

@@ -54,7 +54,7 @@ pub struct DeviceChange {
     pub users: Option<Vec<UserId>>,
 }
 
-/// Tells `null` (remove it) from absent (leave it).
+/// Distinguishes `null` (remove it) from absent (leave it).
 fn nullable<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Option<String>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }

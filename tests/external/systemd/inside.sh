@@ -3,7 +3,7 @@ set -euo pipefail
 trap 'echo "FAILED at line $LINENO"; journalctl -b --no-pager -u "qy-lty*" -o cat | tail -40' ERR
 step() { printf -- '- %s\n' "$*"; }
 show() { systemctl show --value -p "$1" "${2:-qy-lty.service}"; }
-ask() { "$PYTHON" /given/knock.py once "$@"; }
+ask() { "$PYTHON" /given/requests.py once "$@"; }
 # Nothing that comes in has any of these words.
 none() { if grep -iE "$@"; then return 1; fi; }
 # Waits until a command succeeds, or fails after a while.
@@ -106,30 +106,30 @@ install -m 644 /given/units/config.toml /etc/qy-lty/config.toml
 wait_for eval '[ "$(show ActiveState)" = active ]' # tried again by itself
 systemctl stop qy-lty.service
 
-step "with the socket the first who knocks starts it, and nobody is refused across restarts"
+step "with the socket the first connection starts it, and none is refused across restarts"
 systemctl start qy-lty.socket
 [ "$(show ActiveState)" = inactive ]
 ask /readyz | grep -q ^200
 [ "$(show ActiveState)" = active ]
 journalctl -b --no-pager -u qy-lty -o cat | grep "listening on systemd's socket" >/dev/null
-"$PYTHON" /given/knock.py until /tmp/enough &
-knocking=$!
+"$PYTHON" /given/requests.py until /tmp/enough &
+requests=$!
 for _ in 1 2 3; do sleep 0.5; systemctl restart qy-lty.service; done
-kill -KILL "$(show MainPID)" # whom this one has just let in is lost, but nobody is refused
+kill -KILL "$(show MainPID)" # a connection that this process has accepted is lost, but none is refused
 sleep 4
 touch /tmp/enough
-wait "$knocking" || status=$?
+wait "$requests" || status=$?
 [ "${status:-0}" = 0 ]
 
-step "who knocks while it can't start waits until it can"
+step "a connection made while it can't start waits until it can"
 printf '[tls]\ncert = "/nowhere"\nkey = "/nowhere"\n' >>/etc/qy-lty/config.toml
 if systemctl restart qy-lty.service 2>/dev/null; then false; fi
-ask /readyz >/tmp/patient &
-patient=$!
+ask /readyz >/tmp/waiting &
+waiting=$!
 sleep 5
 install -m 644 /given/units/config.toml /etc/qy-lty/config.toml
-wait "$patient"
-grep ^200 /tmp/patient >/dev/null
+wait "$waiting"
+grep ^200 /tmp/waiting >/dev/null
 
 step "another address, and a socket that only redirects"
 mkdir -p /etc/systemd/system/qy-lty.socket.d

@@ -8,7 +8,7 @@ given=$(mktemp -d)
 trap 'rm -rf "$given"' EXIT
 cp "$binary" "$given/qy-lty"
 cp -r "$here/../../../systemd" "$given/units"
-cp "$here/inside.sh" "$here/knock.py" "$given"
+cp "$here/inside.sh" "$here/requests.py" "$given"
 status=0
 "$here/boot.sh" "$given" inside.sh || status=$?
 [ "$status" = 77 ] || exit "$status"

@@ -191,7 +191,7 @@ async fn newcomer(address: SocketAddr, stop: Arc<AtomicBool>) -> (Duration, u32)
     (longest, times)
 }
 
-/// `heads` slow heads and `idlers` idle sockets, from addresses that have 100 seats each.
+/// `heads` slow heads and `idlers` idle sockets, from addresses that may have 100 connections each.
 async fn slow_and_idle(heads: usize, idlers: usize) {
     let _turn = exclusive().await;
     let dir = tempfile::tempdir().unwrap();
@@ -241,9 +241,9 @@ async fn a07_sockets_over_address_limit_are_closed() {
     (config.limits.sockets_per_address, config.limits.head_seconds) = (Some(20), 2);
     let server = Server::with(config).await;
     let (attacker, address) = (from(3, 0), server.address);
-    let mut seated = Vec::new();
+    let mut admitted = Vec::new();
     for _ in 0..20 {
-        seated.push(connect(attacker, address).await);
+        admitted.push(connect(attacker, address).await);
     }
     for n in 0..10 {
         let mut refused = connect(attacker, address).await;
@@ -251,15 +251,17 @@ async fn a07_sockets_over_address_limit_are_closed() {
         assert_eq!(said.as_deref(), Some(&b""[..]), "number {n} beyond the bound is closed");
     }
     // At once, and not when its head is late: those that came before it are still there.
-    for stream in &seated {
+    for stream in &admitted {
         assert!(stream.try_read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock));
     }
     assert_eq!(exchange(connect(from(3, 1), address).await, HEALTH).await.status, 200, "its neighbour is served");
-    for life in join_all(seated.into_iter().map(idle)).await {
+    for life in join_all(admitted.into_iter().map(idle)).await {
         assert!(life < USUAL_HEAD_TIMEOUT, "{life:?}");
     }
-    eventually("the address has its seats back", async || exchange(connect(attacker, address).await, HEALTH).await.status == 200)
-        .await;
+    eventually("the address has its permits back", async || {
+        exchange(connect(attacker, address).await, HEALTH).await.status == 200
+    })
+    .await;
 }
 
 #[tokio::test]

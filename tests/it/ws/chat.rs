@@ -164,6 +164,8 @@ async fn hanging_chat_does_not_delay_hundred_others() {
     .await;
     let mut config = with(stub.url("/v1"));
     config.chat.turns = 0;
+    // Much longer than `DEADLINE`: whoever waits for the hanging call fails.
+    (config.chat.timeout_seconds, config.chat.idle_seconds) = (600, 600);
     let server = Server::with(config).await;
     let token = server.admin().await;
     let mut stuck = server.connect(&token).await;
@@ -193,6 +195,7 @@ async fn hanging_chat_does_not_delay_hundred_others() {
     };
     let (pieces, ()) = tokio::join!(streaming, chatting);
     assert_eq!(pieces, 50);
+    assert_eq!(stub.gone(), 0, "the hanging call is still in flight");
     stuck.fence().await; // which still waits for its answer: a hundred others had theirs first
 }
 

@@ -1,5 +1,5 @@
-"""Asks http://127.0.0.1:8000 for a path until it is told to stop, each time on a connection of its own, and counts who was
-turned away. usage: knock.py once PATH | knock.py until FILE"""
+"""Requests a path of http://127.0.0.1:8000: once, or until FILE exists, each time on a new connection. Counts refused and lost
+connections. usage: requests.py once PATH [BODY] | requests.py until FILE"""
 
 import os
 import socket
@@ -7,8 +7,8 @@ import sys
 import time
 
 
-def ask(path, body=None):
-    """The status and the body of the answer; None when there was none."""
+def request(path, body=None):
+    """Sends one request and returns the whole response, empty if there was none."""
     head = f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
     if body:
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
@@ -22,23 +22,23 @@ def ask(path, body=None):
 
 def main():
     if sys.argv[1] == "once":
-        answer = ask(*sys.argv[2:])
+        answer = request(*sys.argv[2:])
         print(answer.split(" ", 2)[1], answer.split("\r\n\r\n", 1)[1])
         return
-    asked, refused, lost = 0, [], []
+    sent, refused, lost = 0, [], []
     while not os.path.exists(sys.argv[2]):
-        asked += 1
+        sent += 1
         try:
-            if " 200 " not in ask("/healthz")[:20]:
+            if " 200 " not in request("/healthz")[:20]:
                 lost.append("no answer")
         except (ConnectionRefusedError, TimeoutError) as error:
             refused.append(repr(error))
         except OSError as error:
             lost.append(repr(error))
         time.sleep(0.002)
-    print(f"{asked} asked, {len(refused)} refused, {len(lost)} lost {refused[:3]} {lost[:3]}")
+    print(f"{sent} sent, {len(refused)} refused, {len(lost)} lost {refused[:3]} {lost[:3]}")
     # One at a time: a process that is killed takes at most one with it.
-    sys.exit(1 if refused or len(lost) > 1 or asked < 100 else 0)
+    sys.exit(1 if refused or len(lost) > 1 or sent < 100 else 0)
 
 
 main()
