@@ -274,6 +274,7 @@ fn expire(machine: &mut Machine<'_>, moment: Moment) -> Result<()> {
 
 /// Moves broadcasts that every enabled account has received to the history.
 fn free_broadcasts(machine: &mut Machine<'_>, moment: Moment) -> Result<()> {
+    // Nobody joins meanwhile: operations run one at a time.
     let users: Vec<_> = machine.log().listeners().collect::<Result<_>>()?;
     let freed = machine.memory().index.free_broadcasts(users.into_iter(), moment.service);
     let Some((upto, effects)) = freed else { return Ok(()) };
