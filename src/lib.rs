@@ -80,6 +80,7 @@ mod web;
 mod wire;
 mod ws;
 
+pub use accounts::policy::Action;
 pub use api::ROUTES;
 pub use auth::Actor;
 pub use cli::run;
