@@ -21,7 +21,7 @@
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | `core` | ids, time, hexadecimal, untrusted text |
+//! | `core` | ids, time, hexadecimal, untrusted text, words for wrong values |
 //! | `wire` | the bytes of the WebSocket protocol: inbound, outbound, frames, close codes |
 //! | `telemetry` | metrics and the audit trail |
 //! | `config` | settings: layers, validation, differences |
@@ -80,6 +80,7 @@ mod web;
 mod wire;
 mod ws;
 
+pub use accounts::policy::Action;
 pub use api::ROUTES;
 pub use auth::Actor;
 pub use cli::run;

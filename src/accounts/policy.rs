@@ -9,9 +9,22 @@ use crate::auth::{Actor, Caller};
 use crate::core::ids::{DeviceId, Recipient, UserId};
 use crate::store::{Store, StoreError};
 
-/// An action on a kind of object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Action {
+macro_rules! actions {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// An action on a kind of object.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Action {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Action {
+            /// All actions.
+            pub const ALL: [Self; [$(Self::$name),*].len()] = [$(Self::$name),*];
+        }
+    };
+}
+
+actions! {
     /// Send a message to a user.
     SendToUser,
     /// Send a message to a device.
@@ -46,29 +59,6 @@ pub enum Action {
     ManageTokens,
     /// Revoke the token that the request came with.
     LogOut,
-}
-
-impl Action {
-    /// All actions.
-    pub const ALL: [Self; 17] = [
-        Self::SendToUser,
-        Self::SendToDevice,
-        Self::Broadcast,
-        Self::ReadReceipt,
-        Self::ManageUserQueue,
-        Self::ManageDeviceQueue,
-        Self::ManageAllQueues,
-        Self::ManageDevice,
-        Self::AssignDevice,
-        Self::ActForUser,
-        Self::CommandDevice,
-        Self::ManageAccounts,
-        Self::ChangePassword,
-        Self::CreateToken,
-        Self::CreateServiceToken,
-        Self::ManageTokens,
-        Self::LogOut,
-    ];
 }
 
 /// The relation between an actor and an object.
@@ -336,10 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_list_every_action_once() {
-        for (n, action) in Action::ALL.into_iter().enumerate() {
-            assert_eq!(action as usize, n, "{action:?}");
-        }
+    fn lists_hold_every_relation_and_actor_once() {
         for (n, relation) in Relation::ALL.into_iter().enumerate() {
             assert_eq!(relation as usize, n, "{relation:?}");
         }

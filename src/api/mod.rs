@@ -103,8 +103,12 @@ pub fn fuzz_body(body: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::any::type_name;
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::http::Verb;
+    use crate::http::request::RequestBody;
 
     #[test]
     fn every_row_names_its_types() {
@@ -117,6 +121,108 @@ mod tests {
             }
             let known = ["()", "Response", "Response>", "::Raw", "::CatalogEntry>", "::Health"];
             assert!(known.iter().any(|end| response.ends_with(end)), "{what}");
+        }
+    }
+
+    /// Reads a body and returns its refusal: code and text.
+    type Refusal = fn(&str) -> Option<(&'static str, String)>;
+
+    fn refusal<T: RequestBody>(body: &str) -> Option<(&'static str, String)> {
+        T::read(body.as_bytes()).err().map(|error| (error.status().1, error.to_string()))
+    }
+
+    /// A type of body with its fields.
+    fn body<T: RequestBody>(fields: &'static [&'static str]) -> (&'static str, Refusal, &'static [&'static str]) {
+        (type_name::<T>(), refusal::<T>, fields)
+    }
+
+    #[test]
+    fn wrong_types_in_any_body_are_refused_by_field_without_names_of_rust_types() {
+        let bodies = [
+            body::<LoginRequest>(&["username", "password", "cookie"]),
+            body::<RegisterRequest>(&["username", "password"]),
+            body::<ChangePasswordRequest>(&["current_password", "old_password", "new_password"]),
+            body::<CreateTokenRequest>(&["label", "kind", "expires_in"]),
+            body::<CreateUserRequest>(&["username", "password", "role"]),
+            body::<ChangeUserRequest>(&["disabled", "role", "password"]),
+            body::<CreateDeviceRequest>(&["name", "serial", "model", "user_id", "primary"]),
+            body::<ChangeDeviceRequest>(&["name", "serial", "model", "primary", "user_ids"]),
+            body::<SetPrimaryRequest>(&["user_id"]),
+            body::<PairRequest>(&["device_code", "name", "serial", "model"]),
+            body::<ClaimRequest>(&["code", "name", "primary", "user_id"]),
+            body::<SendRequest>(&["type", "message", "user_id", "delivery", "ttl"]),
+            body::<SendToUserRequest>(&["type", "message", "delivery", "ttl"]),
+            body::<SendMessageRequest>(&["type", "message", "delivery", "ttl"]),
+            body::<ObserveRequest>(&["temp", "text", "icon", "at"]),
+            body::<SetCatalogRequest>(&["items"]),
+        ];
+        let routed: BTreeSet<_> = ROUTES.iter().filter_map(|route| route.request.map(|name| name())).collect();
+        assert_eq!(bodies.iter().map(|(name, ..)| *name).collect::<BTreeSet<_>>(), routed);
+        let values = [
+            "null",
+            "true",
+            "5",
+            "-1",
+            "1.5",
+            "18446744073709551616",
+            "\"secret\"",
+            "[]",
+            "[5]",
+            "[{}]",
+            "[[]]",
+            "[{\"name\": 5}]",
+            "{}",
+            "{\"live\": 5}",
+        ];
+        for (name, refusal, fields) in bodies {
+            for (field, value) in fields.iter().flat_map(|field| values.map(|value| (field, value))) {
+                if ["kind", "role", "delivery"].contains(field) {
+                    continue; // one of several names: another type is refused as `invalid_json`
+                }
+                let text = format!("{{\"{field}\": {value}}}");
+                let Some((code, message)) = refusal(&text) else { continue };
+                let what = format!("{name} {text}: {code} {message}");
+                assert_eq!(code, "invalid", "{what}");
+                let (path, rest) = message.split_once(' ').unwrap();
+                assert!(fields.contains(&path.split(['.', '[']).next().unwrap()), "{what}");
+                assert!(rest == "is required" || rest.starts_with("must be "), "{what}");
+                for word in ["expected", "invalid", "struct", "u64", "unit", "variant", "another type", "line", "secret", "`"] {
+                    assert!(!rest.contains(word), "{what}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_values_in_bodies_are_explained() {
+        const U64: &str = "must be a whole number from 0 to 18446744073709551615";
+        for (refusal, body, text) in [
+            (refusal::<SendMessageRequest> as Refusal, r#"{"ttl": "x"}"#, format!("ttl {U64}")),
+            (refusal::<SendRequest>, r#"{"ttl": -1}"#, format!("ttl {U64}")),
+            (refusal::<SendToUserRequest>, r#"{"ttl": 18446744073709551616}"#, format!("ttl {U64}")),
+            (refusal::<CreateTokenRequest>, r#"{"expires_in": 1.5}"#, format!("expires_in {U64}")),
+            (refusal::<LoginRequest>, r#"{"username": 5}"#, "username must be a string".into()),
+            (refusal::<LoginRequest>, r#"{"username": null}"#, "username must be a string".into()),
+            (refusal::<LoginRequest>, r#"{"username": "a"}"#, "password is required".into()),
+            (refusal::<LoginRequest>, r#"{"cookie": "yes"}"#, "cookie must be true or false".into()),
+            (refusal::<RegisterRequest>, r#"{"username": "a", "username": "b"}"#, "username must be given only once".into()),
+            (refusal::<ChangeDeviceRequest>, r#"{"user_ids": 5}"#, "user_ids must be a list".into()),
+            (refusal::<ChangeDeviceRequest>, r#"{"user_ids": [1, "x"]}"#, "user_ids[1] must be a positive integer".into()),
+            (refusal::<ChangeDeviceRequest>, r#"{"serial": []}"#, "serial must be a string".into()),
+            (refusal::<SetCatalogRequest>, r#"{"items": {}}"#, "items must be a list".into()),
+            (refusal::<SetCatalogRequest>, r#"{"items": [5]}"#, "items[0] must be an object".into()),
+            (refusal::<SetCatalogRequest>, r#"{"items": [[]]}"#, "items[0] must be an object".into()),
+            (refusal::<SetCatalogRequest>, r#"{"items": [{"name": 5}]}"#, "items[0].name must be a string".into()),
+            (refusal::<SetCatalogRequest>, r#"{"items": [{"name": "a"}, {}]}"#, "items[1].name is required".into()),
+            (
+                refusal::<ObserveRequest>,
+                r#"{"temp": 5, "at": "now"}"#,
+                "at must be a date and time with an offset, such as 2026-01-31T12:00:00Z".into(),
+            ),
+            (refusal::<SendRequest>, r#"{"delivery": "later"}"#, r#"delivery must be "live" or "queued""#.into()),
+            (refusal::<ChangeUserRequest>, r#"{"role": "root"}"#, r#"role must be "admin" or "user""#.into()),
+        ] {
+            assert_eq!(refusal(body), Some(("invalid", text)), "{body}");
         }
     }
 }

@@ -1,6 +1,8 @@
-//! Types that every other module may use: ids, time, hexadecimal, and characters that are safe to display. No I/O.
+//! Types that every other module may use: ids, time, hexadecimal, characters that are safe to display, and words for values that
+//! serde refuses. No I/O.
 
 pub mod hex;
 pub mod ids;
+pub mod mismatch;
 pub mod text;
 pub mod time;

@@ -114,7 +114,8 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map(Self).map_err(serde::de::Error::custom)
+        let wrong = |_| serde::de::Error::custom("must be a date and time with an offset, such as 2026-01-31T12:00:00Z");
+        text.parse().map(Self).map_err(wrong)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::accounts::By;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::core::ids::UserId;
+use crate::core::mismatch::{Format, Mismatch};
 use crate::core::text::nearest;
 use crate::http::error::ApiError;
 
@@ -145,14 +146,28 @@ pub fn parse_or_default<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T,
     if body.is_empty() { Ok(T::default()) } else { parse(body) }
 }
 
-/// Returns the text of an error at `path` from serde's message.
+/// Returns the text of an error at `path` from serde's message: the field and the values that it takes. The given value is left
+/// out: it may be a password, and clients log the replies.
 fn invalid(path: &str, message: &str) -> String {
-    let (path, text) = match unknown_field(message) {
+    let path = if path == "." { "" } else { path };
+    if let Some((field, text)) = unknown_field(message) {
         // The unknown field is the last part of the path.
-        Some((field, text)) => (path.strip_suffix(field).unwrap_or(path).trim_end_matches('.'), text),
-        None => (path, without_value(message)),
+        let parent = path.strip_suffix(field).unwrap_or(path).trim_end_matches('.');
+        return if parent.is_empty() { text } else { format!("{parent}: {text}") };
+    }
+    let below = |field: &str| if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") };
+    let quoted = |start: &str| message.strip_prefix(start)?.strip_suffix('`').map(below);
+    if let Some(field) = quoted("missing field `") {
+        return format!("{field} is required");
+    }
+    if let Some(field) = quoted("duplicate field `") {
+        return format!("{field} must be given only once");
+    }
+    let text = match Mismatch::parse(message, Format::Json) {
+        Some(mismatch) => format!("must be {}", mismatch.expected.as_deref().unwrap_or("of another type")),
+        None => message.to_owned(),
     };
-    if path.is_empty() || path == "." { text } else { format!("{path}: {text}") }
+    if path.is_empty() { text } else { format!("{path} {text}") }
 }
 
 /// The longest unknown field that is quoted whole and compared with the right ones, in characters.
@@ -169,16 +184,6 @@ fn unknown_field(message: &str) -> Option<(&str, String)> {
     let near = nearest(field, known.split('`').skip(1).step_by(2));
     let near = near.map(|name| format!("; did you mean \"{name}\"?")).unwrap_or_default();
     Some((field, format!("unknown field \"{field}\"{near}")))
-}
-
-/// Removes the given value from serde's message, such as ``invalid type: integer `5`, expected a string``: it may be a password, and
-/// clients log the replies. The expected type, which is ours, stands last.
-fn without_value(message: &str) -> String {
-    let given = ["invalid type: ", "invalid value: ", "unknown variant "].iter().any(|start| message.starts_with(start));
-    match message.rsplit_once(", expected ") {
-        Some((_, expected)) if given => format!("expected {expected}"),
-        _ => message.to_owned(),
-    }
 }
 
 /// A user's id in a body: a positive integer or its decimal string.
@@ -208,12 +213,14 @@ mod tests {
     #[test]
     fn error_text_does_not_repeat_the_given_value() {
         for (message, text) in [
-            ("invalid type: string \"secret, expected x\", expected a boolean", "expected a boolean"),
-            ("invalid value: integer `-5`, expected u64", "expected u64"),
-            ("unknown variant `secret`, expected `admin` or `user`", "expected `admin` or `user`"),
-            ("missing field `name`", "missing field `name`"),
+            ("invalid type: string \"secret, expected x\", expected a boolean", "x must be true or false"),
+            ("invalid value: integer `-5`, expected u64", "x must be a whole number from 0 to 18446744073709551615"),
+            ("unknown variant `secret`, expected `admin` or `user`", "x must be \"admin\" or \"user\""),
+            ("invalid type: string \"secret\", expected unit", "x must be of another type"),
+            ("invalid type: string \"secret\"", "x must be of another type"),
+            ("missing field `name`", "x.name is required"),
         ] {
-            assert_eq!(without_value(message), text);
+            assert_eq!(invalid("x", message), text);
         }
     }
 

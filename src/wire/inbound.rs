@@ -277,13 +277,19 @@ fn chat(message: Option<&RawValue>) -> Result<Command, Rejection> {
     struct Body<'a> {
         #[serde(borrow)]
         content: Option<&'a RawValue>,
-        stream: Option<bool>,
+        #[serde(borrow)]
+        stream: Option<&'a RawValue>,
     }
     let wrong = || Rejection::invalid("message must be a string or an object with a string \"content\"");
     let raw = message.ok_or_else(wrong)?;
     let (text, stream) = if is_object(raw.get()) {
         let body: Body<'_> = object(raw)?;
-        (body.content.and_then(string).ok_or_else(wrong)?, body.stream.unwrap_or(false))
+        let stream = match body.stream.map(RawValue::get) {
+            Some("true") => true,
+            None | Some("false") => false,
+            Some(_) => return Err(Rejection::invalid("message.stream must be true or false")),
+        };
+        (body.content.and_then(string).ok_or_else(wrong)?, stream)
     } else {
         (string(raw).ok_or_else(wrong)?, false)
     };
@@ -455,6 +461,10 @@ mod tests {
         assert_eq!(invalid(r#"{"type":"weather","message":{"city":" "}}"#), "message.city must be 1 to 64 characters");
         assert_eq!(invalid(r#"{"type":"sing","message":{"song":1}}"#), "message.song must be a string");
         assert_eq!(invalid(r#"{"type":"sing","message":{"song":"\ud800"}}"#), "message.song must be a string");
+        for stream in ["\"true\"", "1", "[]", "{}"] {
+            let text = format!(r#"{{"type":"chat_message","message":{{"content":"x","stream":{stream}}}}}"#);
+            assert_eq!(invalid(&text), "message.stream must be true or false");
+        }
         assert_eq!(invalid(r#"{"type":"ping","ref":5}"#), "ref must be a string of at most 64 characters");
         let long = format!(r#"{{"type":"ping","ref":"{}"}}"#, "長".repeat(65));
         assert_eq!(invalid(&long), "ref must be a string of at most 64 characters");

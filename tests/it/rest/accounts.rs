@@ -37,7 +37,7 @@ async fn log_in_returns_token_that_logout_revokes() {
     let form = [("content-type", "application/x-www-form-urlencoded")];
     server.raw_http("POST", "/api/auth/login", &form, b"username=ana").await.expect(415);
     let named = server.http("POST", "/api/auth/login", None, Some(r#"{"username":5,"password":"x"}"#)).await;
-    assert!(named.json["message"].as_str().unwrap().starts_with("username: "), "{}", named.text);
+    assert_eq!(named.json["message"], "username must be a string");
 }
 
 #[tokio::test]

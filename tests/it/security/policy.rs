@@ -1,5 +1,6 @@
 //! The policy: every actor, action and object, through REST, WebSocket and the control socket.
 
+use qy_lty::Action;
 use reqwest::{Client as Http, Method};
 use serde_json::{Value, json};
 
@@ -8,7 +9,7 @@ use crate::support::{Client, Server, User};
 /// The decisions of each action, written out by hand. A column an actor: anonymous, device token, service token, user,
 /// administrator, and the operator at the control socket. In it a character a relation: itself, own, another's, everyone.
 /// `+` allowed, `h` hidden (404), `f` forbidden (403), `u` unauthenticated (401), `.` not applicable.
-const TABLE: [(Action, [&str; 6]); 17] = [
+const TABLE: [(Action, [&str; 6]); Action::ALL.len()] = [
     (Action::SendToUser, ["u.u.", "f.f.", "+.+.", "+.h.", "+.+.", "..+."]),
     (Action::SendToDevice, [".uu.", "fff.", ".++.", ".+h.", ".++.", "..+."]),
     (Action::Broadcast, ["...u", "...f", "...f", "...f", "...+", "...+"]),
@@ -19,37 +20,16 @@ const TABLE: [(Action, [&str; 6]); 17] = [
     (Action::ManageDevice, [".uu.", "fff.", ".ff.", ".+h.", ".++.", "..+."]),
     // A device of others is hidden before anything about it is forbidden.
     (Action::AssignDevice, [".uu.", "fff.", ".ff.", ".fh.", ".++.", "..+."]),
-    (Action::ActForUser, ["u.u.", "f.f.", "f.f.", "+.h.", "+.+.", "..+."]),
-    (Action::ListAllDevices, ["...u", "...f", "...f", "...h", "...+", "...+"]),
+    (Action::ActForUser, ["u.uu", "f.ff", "f.ff", "+.hh", "+.++", "..++"]),
     (Action::CommandDevice, ["....", "+ff.", ".+f.", ".+f.", ".+f.", "...."]),
     (Action::ManageAccounts, ["u.u.", "f.f.", "f.f.", "f.f.", "+.+.", "..+."]),
     (Action::ChangePassword, ["u...", "f...", "f...", "+...", "+...", "...."]),
     (Action::CreateToken, ["u...", "f...", "f...", "+...", "+...", "..+."]),
     (Action::CreateServiceToken, ["u...", "f...", "f...", "f...", "+...", "..+."]),
     (Action::ManageTokens, [".uu.", ".ff.", ".ff.", ".+h.", ".+h.", "..+."]),
+    // The operator is allowed to, but has no token: there is none to revoke.
+    (Action::LogOut, ["u...", "f...", "+...", "+...", "+...", "h..."]),
 ];
-
-/// An action of the policy, as far as it has objects of different relations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Action {
-    SendToUser,
-    SendToDevice,
-    Broadcast,
-    ReadReceipt,
-    ManageUserQueue,
-    ManageDeviceQueue,
-    ManageAllQueues,
-    ManageDevice,
-    AssignDevice,
-    ActForUser,
-    ListAllDevices,
-    CommandDevice,
-    ManageAccounts,
-    ChangePassword,
-    CreateToken,
-    CreateServiceToken,
-    ManageTokens,
-}
 
 /// An account with things of its own.
 struct Account {
@@ -86,6 +66,7 @@ const ADMIN: usize = 0;
 const ANA: usize = 1;
 const BOB: usize = 2;
 const OPERATOR: usize = 5;
+const EVERYONE: usize = 3;
 
 async fn account(server: &Server, user: User) -> Account {
     let (device, second_device) = (server.device(&user.token, false).await, server.device(&user.token, false).await);
@@ -106,19 +87,27 @@ impl World {
         let ana = account(&server, server.user("ana").await).await;
         let bob = account(&server, server.user("bob").await).await;
         let sent = server.post("/api/messages/broadcast", &admin.user.token, json!({"message": "all"})).await.ok();
-        let service = server.post("/api/auth/tokens", &admin.user.token, json!({"kind": "service"})).await.expect(201);
-        let tokens = [
-            String::new(),
-            server.device_token(&ana.user.token, ana.device).await,
-            service["data"]["token"].as_str().unwrap().to_owned(),
-            ana.user.token.clone(),
-            admin.user.token.clone(),
-            String::new(),
-        ];
         let socket = server.data.path().join("data/admin.sock");
         let control = Http::builder().unix_socket(socket).no_proxy().build().unwrap();
         let broadcast = sent["data"]["id"].as_u64().unwrap();
-        Self { server, accounts: [admin, ana, bob], broadcast, tokens, control }
+        let mut world = Self { server, accounts: [admin, ana, bob], broadcast, tokens: Default::default(), control };
+        for actor in 0..world.tokens.len() {
+            world.tokens[actor] = world.secret(actor).await;
+        }
+        world
+    }
+
+    /// Creates a token for an actor and returns its secret; nothing for those without one.
+    async fn secret(&self, actor: usize) -> String {
+        let (owner, options) = match actor {
+            1 => return self.server.device_token(&self.accounts[ANA].user.token, self.accounts[ANA].device).await,
+            2 => (ADMIN, json!({"kind": "service"})),
+            3 => (ANA, json!({})),
+            4 => (ADMIN, json!({})),
+            _ => return String::new(),
+        };
+        let made = self.server.post("/api/auth/tokens", &self.accounts[owner].user.token, options).await.expect(201);
+        made["data"]["token"].as_str().unwrap().to_owned()
     }
 
     /// Returns the objects of a relation (itself, own, another's, everyone) to an actor.
@@ -176,11 +165,12 @@ impl World {
                 let users = json!({"user_ids": [self.accounts[owner].user.id]});
                 vec![("PATCH", format!("/api/devices/{device}"), users)]
             }
+            // Without a user: all devices.
+            Action::ActForUser if user == 0 => vec![("GET", "/api/devices".into(), none)],
             Action::ActForUser => vec![
                 ("GET", format!("/api/devices?user_id={user}"), none),
                 ("POST", "/api/devices".into(), json!({"name": "lamp", "user_id": user})),
             ],
-            Action::ListAllDevices => vec![("GET", "/api/devices".into(), none)],
             Action::CommandDevice => Vec::new(),
             Action::ManageAccounts => vec![
                 ("GET", format!("/api/users/{user}"), none.clone()),
@@ -202,11 +192,12 @@ impl World {
                 vec![("DELETE", format!("/control/tokens/{}", self.token(owner).await), none)]
             }
             Action::ManageTokens => vec![("DELETE", format!("/api/auth/tokens/{}", self.token(owner).await), none)],
+            Action::LogOut => vec![("POST", "/api/auth/logout".into(), none)],
         }
     }
 
-    /// Sends a request as an actor, and returns status and body.
-    async fn send(&self, actor: usize, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    /// Sends a request as an actor with that token, and returns status and body.
+    async fn send(&self, actor: usize, token: &str, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let text = (!body.is_null()).then(|| body.to_string());
         if actor == OPERATOR {
             let method = Method::from_bytes(method.as_bytes()).unwrap();
@@ -219,7 +210,7 @@ impl World {
             let status = response.status().as_u16();
             return (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap());
         }
-        let token = (actor > 0).then_some(self.tokens[actor].as_str());
+        let token = (actor > 0).then_some(token);
         let answer = self.server.http(method, path, token, text.as_deref()).await;
         (answer.status.as_u16(), answer.json)
     }
@@ -244,10 +235,10 @@ impl World {
 }
 
 /// Returns the decision that a response shows.
-fn decision(action: Action, status: u16, body: &Value, others_device: u64) -> char {
+fn decision(action: Action, relation: usize, status: u16, body: &Value, others_device: u64) -> char {
     match (status, body["code"].as_str()) {
-        // Lists are cut to what one may see.
-        (200, _) if action == Action::ListAllDevices => {
+        // The list of all devices is cut to those that one may see.
+        (200, _) if action == Action::ActForUser && relation == EVERYONE => {
             let all = body["data"].as_array().unwrap().iter().any(|device| device["id"] == others_device);
             if all { '+' } else { 'h' }
         }
@@ -261,11 +252,22 @@ fn decision(action: Action, status: u16, body: &Value, others_device: u64) -> ch
     }
 }
 
+#[test]
+fn table_has_one_row_for_every_action_and_tests_it() {
+    for action in Action::ALL {
+        let rows: Vec<_> = TABLE.iter().filter(|(of, _)| *of == action).collect();
+        assert_eq!(rows.len(), 1, "{action:?}");
+        let decisions = rows[0].1.concat();
+        assert!(decisions.contains('+') && decisions.contains(['f', 'h']), "{action:?}: {decisions}");
+    }
+}
+
 #[tokio::test]
 async fn policy_holds_for_every_actor_action_and_object_through_every_protocol() {
     let world = World::new().await;
-    let (mut walked, bobs_device) = (0, world.accounts[BOB].device);
+    let (mut total, bobs_device) = (0, world.accounts[BOB].device);
     for (action, columns) in TABLE {
+        let mut walked = 0;
         for (actor, column) in columns.into_iter().enumerate() {
             for (relation, expected) in column.chars().enumerate().filter(|(_, expected)| *expected != '.') {
                 let objects = world.objects(actor, relation);
@@ -274,17 +276,23 @@ async fn policy_holds_for_every_actor_action_and_object_through_every_protocol()
                     assert_eq!(decided, expected, "{action:?} as actor {actor}, relation {relation}");
                     walked += 1;
                 }
+                // A log-out revokes the token that it comes with.
+                let fresh = if action == Action::LogOut { Some(world.secret(actor).await) } else { None };
+                let token = fresh.as_deref().unwrap_or(&world.tokens[actor]);
                 for (method, path, body) in world.requests(action, actor, objects).await {
-                    let (status, answer) = world.send(actor, method, &path, &body).await;
-                    let decided = decision(action, status, &answer, bobs_device);
+                    let (status, answer) = world.send(actor, token, method, &path, &body).await;
+                    let decided = decision(action, relation, status, &answer, bobs_device);
                     let what = format!("{action:?} as actor {actor}, relation {relation}: {method} {path} {body}: {answer}");
                     assert_eq!(decided, expected, "{what}");
                     walked += 1;
                 }
             }
         }
+        let decisions = columns.concat().chars().filter(|decision| *decision != '.').count();
+        assert!(walked >= decisions, "{action:?}: {walked} of {decisions}");
+        total += walked;
     }
-    assert!(walked > 200, "{walked}");
+    assert!(total > 200, "{total}");
 }
 
 #[tokio::test]
