@@ -43,7 +43,7 @@ actions! {
     ManageDevice,
     /// Choose the users that a device is bound to.
     AssignDevice,
-    /// Act on a user's behalf: list, create or claim its devices, choose its primary one. On [`Relation::Everyone`]: list all.
+    /// Act on a user's behalf: list, create or claim its devices, choose its primary one. On `Relation::Everyone`: list all.
     ActForUser,
     /// Have a device perform an answer (a WebSocket message's `target`).
     CommandDevice,

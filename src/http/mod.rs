@@ -1,8 +1,8 @@
 //! HTTP below the resources: routes, requests, replies, errors, headers.
 //!
-//! Every route stands in a table together with the actors that may call it and the types of its body and data. A [`Call`] is made
-//! for a row of such a table and nowhere else, so a handler without access rule can't exist; `endpoint` is the one place where the
-//! rule is applied, before the handler runs.
+//! Every route stands in a table together with the actors that may call it and the types of its body and data. A
+//! [`Call`](request::Call) is made for a row of such a table and nowhere else, so a handler without access rule can't exist;
+//! `endpoint` is the one place where the rule is applied, before the handler runs.
 
 pub mod count;
 pub mod cross_origin;
