@@ -141,7 +141,7 @@ fn default_max_bytes() -> usize {
 
 /// Types that a `[[handler]]` can't have: those that the server answers itself, and those with which an answer could be mistaken for
 /// one of the server's events.
-const RESERVED_TYPES: [&str; 15] = [
+const UNAVAILABLE_TYPES: &[&str] = &[
     "chat_message",
     "chat_reset",
     "weather",
@@ -176,7 +176,7 @@ fn invalid_type(kind: &str, duplicate: bool) -> Option<(&'static str, &'static s
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     let message = if !(1..=55).contains(&kind.len()) || !kind.chars().all(allowed) {
         "must be 1 to 55 letters, digits, _, - or ."
-    } else if RESERVED_TYPES.contains(&kind) {
+    } else if UNAVAILABLE_TYPES.contains(&kind) {
         "must not be a built-in message type"
     } else if duplicate {
         "must be unique: an earlier [[handler]] block has the same type"

@@ -198,17 +198,21 @@ enum Parsed {
     Ack(MessageId),
 }
 
+/// Reads the `message` of a built-in type.
+type Read = fn(Option<&RawValue>) -> Result<Command, Rejection>;
+
 fn command(envelope: &Envelope<'_>, own: &[String]) -> Result<Parsed, Rejection> {
     let kind = envelope.kind.and_then(string).ok_or_else(|| Rejection::invalid("type must be a string"))?;
-    let read: fn(Option<&RawValue>) -> Result<Command, Rejection> = match kind.as_ref() {
+    // A function for a built-in type, `None` for a custom one.
+    let read: Option<Read> = match kind.as_ref() {
         "ack" => return ack(envelope.message).map(Parsed::Ack),
-        "chat_message" => chat,
-        "weather" => weather,
-        "sing" => sing,
-        "dance" => dance,
-        "ping" => |_| Ok(Command::Ping),
-        "chat_reset" => |_| Ok(Command::ChatReset),
-        other if own.iter().any(|kind| kind == other) => |_| Ok(Command::Ping), // parsed below, with its name
+        "chat_message" => Some(chat),
+        "weather" => Some(weather),
+        "sing" => Some(sing),
+        "dance" => Some(dance),
+        "ping" => Some(|_| Ok(Command::Ping)),
+        "chat_reset" => Some(|_| Ok(Command::ChatReset)),
+        other if own.iter().any(|kind| kind == other) => None,
         other => return Err(Rejection::new(ErrorCode::UnsupportedType, format!("Unsupported message type: {other}"))),
     };
     if let Some(raw) = envelope.timestamp
@@ -217,9 +221,9 @@ fn command(envelope: &Envelope<'_>, own: &[String]) -> Result<Parsed, Rejection>
         return Err(Rejection::invalid("timestamp must be an ISO 8601 date-time"));
     }
     let target = envelope.target.map_or(Ok(Target::Requester), target)?;
-    let command = match own.iter().find(|own| **own == kind) {
-        Some(kind) => Command::Custom { kind: kind.clone(), message: envelope.message.map(Raw::from) },
-        None => read(envelope.message)?,
+    let command = match read {
+        Some(read) => read(envelope.message)?,
+        None => Command::Custom { kind: kind.to_string(), message: envelope.message.map(Raw::from) },
     };
     if target != Target::Requester && matches!(command, Command::Ping | Command::ChatReset) {
         return Err(Rejection::invalid(format_args!("target is not for {kind}")));

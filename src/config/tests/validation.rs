@@ -2,6 +2,7 @@
 
 use super::super::*;
 use super::{layered, refused};
+use crate::telemetry::metrics::{Label, Received};
 
 #[test]
 fn empty_file_is_the_default_configuration() {
@@ -49,7 +50,12 @@ fn companion_settings_are_parsed_and_validated() {
     assert!(!format!("{config:?}").contains("s3cret"));
     assert!(refused("[chat]\nresponder = \"openai\"\n").contains("chat.model must name the model"));
     let handler = |kind: &str, url: &str| format!("[[handler]]\ntype = \"{kind}\"\nurl = \"{url}\"\n");
-    assert_eq!(refused(&handler("sing", "http://x")), "2: handler.type must not be a built-in message type");
+    for kind in Received::ALL.iter().filter(|kind| !matches!(kind, Received::Custom | Received::Rejected)) {
+        let text = handler(kind.name(), "http://x");
+        assert_eq!(refused(&text), "2: handler.type must not be a built-in message type", "{kind:?}: UNAVAILABLE_TYPES lacks it");
+        let page = include_str!("../../../docs/protocol.md");
+        assert!(page.contains(&format!("\n| `{}` | ", kind.name())), "docs/protocol.md lacks a row of {kind:?}");
+    }
     assert!(refused(&handler("a b", "http://x")).contains("letters, digits"));
     assert_eq!(refused(&handler("a", "ftp://x")), "3: handler.url must begin with http:// or https://");
     assert_eq!(

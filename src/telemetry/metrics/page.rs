@@ -55,7 +55,7 @@ pub struct GroupStats {
 }
 
 /// The operations that are commands of clients.
-const COMMANDS: [Operation; 7] = [
+const COMMANDS: &[Operation] = &[
     Operation::Chat,
     Operation::ChatReset,
     Operation::Weather,
@@ -147,8 +147,14 @@ impl Metrics {
     }
 
     fn answers(&self, page: &mut Page) {
-        self.durations_by(page, "handler_duration_seconds", "Duration of commands.", "command", COMMANDS.map(|o| (o.name(), o)));
-        let failures = COMMANDS.map(|o| (o.name(), self.timed(o).failures.get()));
+        self.durations_by(
+            page,
+            "handler_duration_seconds",
+            "Duration of commands.",
+            "command",
+            COMMANDS.iter().map(|&o| (o.name(), o)),
+        );
+        let failures = COMMANDS.iter().map(|&o| (o.name(), self.timed(o).failures.get()));
         page.counters("handler_failures_total", "Commands answered with an error.", "command", failures);
         let upstreams = Upstream::ALL.iter().map(|&upstream| (upstream.name(), Operation::from(upstream)));
         self.durations_by(page, "upstream_duration_seconds", "Duration of upstream calls.", "upstream", upstreams);
@@ -195,4 +201,17 @@ impl Metrics {
 /// Adds a histogram without labels.
 fn single(page: &mut Page, name: &str, help: &str, histogram: &Histogram) {
     page.histograms(name, help, [(&[][..], histogram)]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics::Received;
+
+    #[test]
+    fn page_lists_every_command() {
+        // Each type of a client is a command, except for acknowledgements; what is rejected is none.
+        let commands = Received::ALL.iter().filter(|kind| !matches!(kind, Received::Ack | Received::Rejected)).count();
+        assert_eq!(COMMANDS.len(), commands, "{COMMANDS:?} lacks the operation of a type");
+    }
 }
