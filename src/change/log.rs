@@ -332,7 +332,7 @@ pub(super) fn load(trees: &Trees, settings: Settings, moment: Moment) -> Result<
         index.load_cursor(reader, upto);
         newest_loaded = newest_loaded.max(upto);
     }
-    let newest = newest_loaded.max(log.newest_given()?);
+    let newest = newest_loaded.max(log.reserved()?);
     if let Some(upto) = log.broadcasts_received()? {
         index.load_broadcasts_received(upto);
     }

@@ -55,7 +55,15 @@ impl<'a> Log<'a> {
     /// # Errors
     /// If the store fails.
     pub fn newest_given(&self) -> Result<MessageId> {
-        Ok(self.newest_kept()?.max(MessageId(self.0.meta.number(MetaKey::MessageIdsReserved)?)))
+        Ok(self.newest_kept()?.max(self.reserved()?))
+    }
+
+    /// Returns the id up to which none is given again, whatever is left of the messages.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn reserved(&self) -> Result<MessageId> {
+        self.0.meta.number(MetaKey::MessageIdsReserved).map(MessageId)
     }
 
     /// Returns the highest id of a message that is there, or whose removal is noted. After a restore it is lower than
@@ -76,7 +84,7 @@ impl<'a> Log<'a> {
     /// # Errors
     /// If the store fails.
     pub fn reserve_ids(&self, newest: MessageId) -> Result<()> {
-        if self.0.meta.number(MetaKey::MessageIdsReserved)? < newest.0 {
+        if self.reserved()? < newest {
             self.0.meta.set(MetaKey::MessageIdsReserved, newest.0)?;
         }
         Ok(())

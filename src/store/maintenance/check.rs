@@ -340,7 +340,7 @@ pub fn repair(path: &Path) -> Result<Findings> {
         staged.trees.new_epoch()?; // the old one could not be read
     }
     staged.trees.set_schema(SCHEMA)?;
-    numbers::reserve(&staged.trees, &trees)?;
+    numbers::reserve(&staged.trees, &trees, newest)?;
     for (recipient, id) in lost {
         Log::new(&staged.trees).note_purged(recipient, id)?; // clients that ask what they missed learn of it
     }

@@ -2,7 +2,8 @@
 
 use sled::Tree;
 
-use super::scan::{newest_message, readable};
+use super::scan::readable;
+use crate::core::ids::MessageId;
 use crate::store::Result;
 use crate::store::meta::MetaKey;
 use crate::store::trees::Trees;
@@ -10,12 +11,12 @@ use crate::store::trees::Trees;
 /// The number of ids that are skipped where some may have been given of which nothing is left.
 pub(super) const ID_GAP: u64 = 4096;
 
-/// Reserves, in a store that is rewritten from the `damaged` one, every id that was given there: those of lost records, too.
+/// Reserves, in a store that is rewritten from the `damaged` one, every id that was given there, those of lost records too; `newest`
+/// is the newest message.
 ///
 /// # Errors
 /// If the rewritten store fails.
-pub(super) fn reserve(rewritten: &Trees, damaged: &Trees) -> Result<()> {
-    let newest = newest_message(damaged);
+pub(super) fn reserve(rewritten: &Trees, damaged: &Trees, newest: MessageId) -> Result<()> {
     rewritten.meta.set(MetaKey::MessageIdsReserved, newest.0.saturating_add(ID_GAP))?;
     let counters = [
         (MetaKey::NextUser, damaged.users.tree()),
