@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::support::disk::Disk;
 use crate::support::load::Load;
 use crate::support::program::Running;
-use crate::support::{DEADLINE, Server, eventually, http, unlimited};
+use crate::support::{DEADLINE, Server, User, eventually, http, unlimited};
 use futures_util::StreamExt;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -102,9 +102,7 @@ async fn message_written_to_vanished_peer_reaches_next_connection() {
 async fn caller_disabled_while_sending_body_gets_401() {
     let server = Server::start().await;
     let admin = server.admin().await;
-    let second = json!({"username": "second", "password": "second-password", "role": "admin"});
-    let id = server.post("/api/users", &admin, second).await.expect(201)["data"]["id"].as_u64().unwrap();
-    let token = server.login("second", "second-password").await.ok()["token"].as_str().unwrap().to_owned();
+    let User { id, token, .. } = server.account("second", "admin").await;
     let body = json!({"username": "backdoor", "password": "backdoor-password", "role": "admin"}).to_string();
     let head = format!(
         "POST /api/users HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Token {token}\r\nContent-Type: application/json\r\n\

@@ -1,6 +1,6 @@
 //! The REST API, resource by resource.
 
-use crate::support::{ADMIN_PASSWORD, Server, unlimited};
+use crate::support::{ADMIN_PASSWORD, Server, User, unlimited};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -108,9 +108,7 @@ async fn expired_token_gets_401() {
 async fn service_token_of_demoted_admin_gets_401() {
     let server = Server::start().await;
     let admin = server.admin().await;
-    let second = json!({"username": "second", "password": "second-password", "role": "admin"});
-    let id = server.post("/api/users", &admin, second).await.expect(201)["data"]["id"].as_u64().unwrap();
-    let token = server.login("second", "second-password").await.ok()["token"].as_str().unwrap().to_owned();
+    let User { id, token, .. } = server.account("second", "admin").await;
     let made = server.post("/api/auth/tokens", &token, json!({"kind": "service"})).await.expect(201);
     let service = made["data"]["token"].as_str().unwrap();
     server.post("/api/messages/user/1", service, json!({"message": "m"})).await.ok();

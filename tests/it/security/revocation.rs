@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::ownership::for_administrators;
 use crate::support::api::routes;
 use crate::support::http::Browser;
-use crate::support::{Client, DEADLINE, Server};
+use crate::support::{Client, DEADLINE, Server, User};
 use futures_util::future::join_all;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -193,9 +193,7 @@ async fn a13_removed_device_is_closed_and_owner_asked_to_reconnect() {
 async fn a13_demoted_admin_loses_admin_routes_and_service_tokens() {
     let server = Server::start().await;
     let admin = server.admin().await;
-    let second = json!({"username": "second", "password": "second-password", "role": "admin"});
-    let id = server.post("/api/users", &admin, second).await.expect(201)["data"]["id"].as_u64().unwrap();
-    let token = server.login("second", "second-password").await.ok()["token"].as_str().unwrap().to_owned();
+    let User { id, token, .. } = server.account("second", "admin").await;
     let made = server.post("/api/auth/tokens", &token, json!({"kind": "service"})).await.expect(201);
     let service = made["data"]["token"].as_str().unwrap();
     let (mut bot, mut person) = (server.connect(service).await, server.connect(&token).await);

@@ -115,9 +115,14 @@ impl Server {
 
     /// Creates a user with a token.
     pub async fn user(&self, name: &str) -> User {
+        self.account(name, "user").await
+    }
+
+    /// Creates a user of that role with a token.
+    pub async fn account(&self, name: &str, role: &str) -> User {
         let password = format!("{name}-password");
         let admin = self.admin().await;
-        let made = self.post("/api/users", &admin, json!({"username": name, "password": password})).await;
+        let made = self.post("/api/users", &admin, json!({"username": name, "password": password, "role": role})).await;
         let id = made.expect(201)["data"]["id"].as_u64().unwrap();
         let token = self.login(name, &password).await.ok()["token"].as_str().unwrap().to_owned();
         User { id, token, password }
