@@ -52,4 +52,4 @@ pub fn config(bytes: &[u8]) {
 /// Parses the body of a REST call: the result is an object, or an error with a message.
 pub use crate::api::fuzz_body as body;
 /// Parses a key and a record of the mailbox: whatever can be parsed is encoded to the same bytes.
-pub use crate::store::fuzz_key as mailbox_key;
+pub use crate::store::fuzz_block as message_block;

@@ -8,7 +8,7 @@ use crate::auth::pairings::{DeviceInfo, PairingError};
 use crate::change::{ChangeDevice, CreateDevice, DeleteDevice, SetPrimary, UnbindDevice};
 use crate::core::ids::{DeviceId, UserId};
 use crate::core::text::check_text;
-use crate::store::{Device, DeviceChange, NewDevice, StoreError};
+use crate::store::{Device, DeviceChange, MIN_MAX_BYTES, NewDevice, StoreError};
 use crate::telemetry::audit::AuditEvent;
 
 /// A change of a device; `None` leaves a field as it is.
@@ -20,6 +20,8 @@ pub struct PatchDevice {
     pub serial: Option<Option<String>>,
     /// For people; an inner `None` removes it.
     pub model: Option<Option<String>>,
+    /// The longest payload that it accepts, in bytes; an inner `None` removes it.
+    pub max_bytes: Option<Option<u32>>,
     /// The new state: the caller's primary device, or no longer.
     pub primary: Option<bool>,
     /// All the users it shall be bound to. For administrators.
@@ -42,6 +44,11 @@ pub(super) fn check_info(name: Option<&str>, serial: Option<&str>, model: Option
     Ok(check_text("model", model, 0)?)
 }
 
+/// Refuses a limit of payloads that is too small to be of use.
+fn check_max_bytes(max_bytes: Option<u32>) -> Result<(), FieldError> {
+    if max_bytes.is_some_and(|max| max < MIN_MAX_BYTES) { Err(FieldError::MaxBytes) } else { Ok(()) }
+}
+
 impl Accounts<'_> {
     /// Creates a device, bound to the caller or to the user `named`.
     ///
@@ -49,6 +56,7 @@ impl Accounts<'_> {
     /// [`AccountsError`]: denied, a field, the serial is taken, too many devices, the store.
     pub async fn create_device(&self, by: &By<'_>, new: NewDevice, named: Option<UserId>) -> Result<BoundDevice, AccountsError> {
         check_info(Some(&new.name), new.serial.as_deref(), new.model.as_deref())?;
+        check_max_bytes(new.max_bytes)?;
         let user = self.acting_for(by, named)?;
         let device = self.store_device(new, user).await?;
         Ok(BoundDevice { device, user })
@@ -61,7 +69,8 @@ impl Accounts<'_> {
     /// [`AccountsError`]: denied, a field, no such device or user, the serial is taken, the store.
     pub async fn change_device(&self, by: &By<'_>, id: DeviceId, patch: PatchDevice) -> Result<Device, AccountsError> {
         self.device(by, Action::ManageDevice, id)?;
-        let PatchDevice { name, serial, model, primary, users } = patch;
+        let PatchDevice { name, serial, model, max_bytes, primary, users } = patch;
+        check_max_bytes(max_bytes.flatten())?;
         let text = |field: &Option<Option<String>>| field.clone().flatten();
         check_info(name.as_deref(), text(&serial).as_deref(), text(&model).as_deref())?;
         if let Some(users) = &users {
@@ -77,7 +86,7 @@ impl Accounts<'_> {
             return Err(FieldError::NotBound.into());
         }
         let before = store.device_users(id)?;
-        let change = DeviceChange { name, serial, model, users };
+        let change = DeviceChange { name, serial, model, max_bytes, users };
         let (device, touched) = self.app.changes.run(ChangeDevice { id, change }).await?;
         if before != store.device_users(id)? {
             by.audit(AuditEvent::DeviceBound(id));
@@ -176,7 +185,7 @@ impl Accounts<'_> {
             }
             _ => {
                 let name = name.or_else(|| info.name.clone()).unwrap_or_else(|| "device".into());
-                let new = NewDevice { name, serial: info.serial.clone(), model: info.model.clone(), primary };
+                let new = NewDevice { name, serial: info.serial.clone(), model: info.model.clone(), primary, max_bytes: None };
                 self.store_device(new, user).await
             }
         }

@@ -9,6 +9,7 @@
 //!   hash, a body, or its turn.
 
 pub mod access;
+mod clients;
 mod devices;
 mod limits;
 mod pairing;
@@ -158,6 +159,9 @@ pub enum FieldError {
     /// The list of a device's users is empty or too long.
     #[error("user_ids must hold 1 to {} ids; DELETE removes the device", limits::MAX_DEVICE_USERS)]
     UserIds,
+    /// A limit of payloads that is too small.
+    #[error("max_bytes must be at least {}", crate::store::MIN_MAX_BYTES)]
+    MaxBytes,
     /// A primary device must be bound to its user.
     #[error("primary: the device is not bound to you; PUT its primary with a user_id")]
     NotBound,

@@ -33,6 +33,10 @@ actions! {
     Broadcast,
     /// Read the receipt of a message.
     ReadReceipt,
+    /// Take back a message that was not received.
+    CancelMessage,
+    /// List or forget the clients of a user.
+    ManageClients,
     /// Measure or clear a user's mailbox.
     ManageUserQueue,
     /// Measure or clear a device's mailbox.
@@ -145,6 +149,9 @@ const fn row(action: Action, rules: Rules) -> Row {
         Action::SendToDevice => cells(P, [P, P, W, N], Hide),
         Action::Broadcast => cells(R, [N, N, N, R], Forbid),
         Action::ReadReceipt => cells(T, [T, P, R, T], Hide),
+        // An ordinary recipient of a broadcast may read its receipt, but not take it back.
+        Action::CancelMessage => cells(T, [T, P, R, R], Hide),
+        Action::ManageClients => cells(U, [U, U, R, N], Hide),
         Action::ManageUserQueue => cells(U, [U, U, R, N], Hide),
         Action::ManageDeviceQueue => cells(U, [U, U, R, N], Hide),
         Action::ManageAllQueues => cells(R, [N, N, N, R], Forbid),

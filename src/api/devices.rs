@@ -20,6 +20,9 @@ pub struct DeviceResponse {
     name: String,
     serial: Option<String>,
     model: Option<String>,
+    /// The longest payload that it accepts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_bytes: Option<u32>,
     /// Of the viewer, or, for an administrator who does not have it, of any user.
     primary: bool,
     online: bool,
@@ -44,6 +47,7 @@ impl DeviceResponse {
             name: device.name,
             serial: device.serial,
             model: device.model,
+            max_bytes: device.max_bytes,
             primary,
             online,
             last_seen: if online { Some(Timestamp::now()) } else { device.last_seen },
@@ -98,14 +102,16 @@ pub struct CreateDeviceRequest {
     user_id: Option<BodyUserId>,
     #[serde(default)]
     primary: bool,
+    /// At least 1024.
+    max_bytes: Option<u32>,
 }
 
 impl RequestBody for CreateDeviceRequest {}
 
 /// `POST /api/devices`.
 pub async fn create(call: Call, body: CreateDeviceRequest) -> Result<Reply<DeviceResponse>, ApiError> {
-    let CreateDeviceRequest { name, serial, model, user_id, primary } = body;
-    let new = NewDevice { name, serial, model, primary };
+    let CreateDeviceRequest { name, serial, model, user_id, primary, max_bytes } = body;
+    let new = NewDevice { name, serial, model, primary, max_bytes };
     let made = call.app.accounts().create_device(&call.by(), new, user_id.map(|id| id.0)).await?;
     Ok(Reply::created("device created", DeviceResponse::bound(&call.app, made)?))
 }
@@ -127,6 +133,9 @@ pub struct ChangeDeviceRequest {
     /// `null` removes it.
     #[serde(default, deserialize_with = "nullable")]
     model: Option<Option<String>>,
+    /// At least 1024; `null` removes it.
+    #[serde(default, deserialize_with = "nullable")]
+    max_bytes: Option<Option<u32>>,
     primary: Option<bool>,
     /// For administrators: all the users that it is bound to.
     user_ids: Option<Vec<BodyUserId>>,
@@ -135,16 +144,16 @@ pub struct ChangeDeviceRequest {
 impl RequestBody for ChangeDeviceRequest {}
 
 /// Distinguishes `null` (remove it) from absent (leave it).
-fn nullable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
 /// `PATCH /api/devices/{id}`.
 pub async fn change(call: Call, body: Result<ChangeDeviceRequest, ApiError>) -> Result<Reply<DeviceResponse>, ApiError> {
     let id = managed(&call)?.id; // a device of others does not exist, whatever the body
-    let ChangeDeviceRequest { name, serial, model, primary, user_ids } = body?;
+    let ChangeDeviceRequest { name, serial, model, max_bytes, primary, user_ids } = body?;
     let users = user_ids.map(|ids| ids.into_iter().map(|id| id.0).collect());
-    let patch = PatchDevice { name, serial, model, primary, users };
+    let patch = PatchDevice { name, serial, model, max_bytes, primary, users };
     let device = call.app.accounts().change_device(&call.by(), id, patch).await?;
     Ok(Reply::ok("device changed", DeviceResponse::new(&call.app, device, call.caller()?.user.id)?))
 }

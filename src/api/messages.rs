@@ -15,6 +15,7 @@ use crate::http::reply::Reply;
 use crate::http::request::{BodyUserId, Call, RequestBody, parse};
 use crate::hub::Announcement;
 use crate::mailbox::{IdempotencyKey, Outgoing};
+use crate::store::Answer;
 use crate::telemetry::metrics::Operation;
 use crate::wire::outbound::RESERVED_TYPES;
 use crate::wire::{JsonObject, Push};
@@ -184,7 +185,7 @@ pub struct SentResponse {
     id: Option<MessageId>,
     delivery: Delivery,
     /// The number of connections that it was handed to.
-    recipients: usize,
+    recipients: u64,
 }
 
 /// Sends `content`: queued, unless it asks for live delivery. `sender` is named in the push where the route does so.
@@ -196,35 +197,51 @@ async fn deliver(
     sender: Option<&str>,
 ) -> Result<Reply<SentResponse>, ApiError> {
     let message = content.message.ok_or_else(|| ApiError::Invalid("message is required".into()))?;
-    let timestamp = Timestamp::now();
+    let (mut timestamp, mut repeated) = (Timestamp::now(), false);
     let push = Push { kind: &kind, message: &message, sender, timestamp };
     let delivery = content.delivery.unwrap_or(Delivery::Queued);
     let began = Instant::now();
     let (id, recipients) = match delivery {
         Delivery::Live => {
             let payload = JsonObject::new(&push).map_err(ApiError::internal)?.into_bytes();
-            (None, call.app.hub.publish(Arc::new(Announcement::new(to, None, payload))))
+            (None, call.app.hub.publish(Arc::new(Announcement::new(to, None, payload))) as u64)
         }
         Delivery::Queued => {
-            let sent = call.app.mailbox.send(outgoing(call, to, &push, content.ttl)?).await;
+            let prepared = call.idempotency_key.is_some().then(|| {
+                // Counted before, so that it is stored with the key: a repeat gets the same answer, word for word.
+                Answer { timestamp: Some(timestamp), recipients: call.app.hub.members(to) as u64 }
+            });
+            let sent = call.app.mailbox.send(outgoing(call, to, &push, content.ttl, prepared)?).await;
             if sent.is_err() {
                 call.app.metrics.timed(Operation::Send).record(began.elapsed(), false, Timestamp::now());
             }
             let accepted = sent?;
-            (Some(accepted.id), accepted.recipients)
+            repeated = accepted.repeated.is_some();
+            let answer = accepted.repeated.or(prepared);
+            timestamp = answer.and_then(|answer| answer.timestamp).unwrap_or(timestamp);
+            let recipients = answer.map_or(accepted.recipients as u64, |answer| answer.recipients);
+            (Some(accepted.id), recipients)
         }
     };
     call.app.metrics.timed(Operation::Send).record(began.elapsed(), true, Timestamp::now());
-    Ok(Reply::ok(SENT, SentResponse { kind, message, timestamp, id, delivery, recipients }))
+    let reply = Reply::ok(SENT, SentResponse { kind, message, timestamp, id, delivery, recipients });
+    Ok(if repeated { reply.with_replayed() } else { reply })
 }
 
 /// Returns the message as the mailbox takes it.
-fn outgoing(call: &Call, recipient: Recipient, push: &Push<'_>, ttl: Option<u64>) -> Result<Outgoing, ApiError> {
+fn outgoing(
+    call: &Call,
+    recipient: Recipient,
+    push: &Push<'_>,
+    ttl: Option<u64>,
+    answer: Option<Answer>,
+) -> Result<Outgoing, ApiError> {
     let sender = call.caller()?.user.id;
     let object = JsonObject::new(push).map_err(ApiError::internal)?;
     // The same request is the same recipient, type and message; its time differs.
     let request = [&recipient.to_key()[..], push.kind.as_bytes(), b"\0", push.message.get().as_bytes()].concat();
-    let key = call.idempotency_key.as_deref().map(|key| IdempotencyKey::new(sender, key, &request));
+    let key = call.idempotency_key.as_deref().zip(answer);
+    let key = key.map(|(key, answer)| IdempotencyKey::new(sender, key, &request, answer));
     Ok(Outgoing { ttl, key, ..Outgoing::new(recipient, sender, object) })
 }
 

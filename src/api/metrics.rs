@@ -65,6 +65,8 @@ fn snapshot(app: &App, ready: bool) -> Snapshot {
         groups: app.hub.group_sizes(),
         lagged: app.hub.lagged_count(),
         mailboxes,
+        readers: app.mailbox.reader_count(),
+        receipts: app.mailbox.receipt_count(),
         messages: waiting.messages,
         bytes: waiting.bytes,
         oldest_seconds: age as f64 / 1e6,

@@ -1,6 +1,7 @@
 //! The REST API: the URL map on one screen, one file a resource.
 
 pub mod auth;
+mod clients;
 mod companion;
 mod devices;
 mod info;
@@ -20,6 +21,7 @@ use auth::{
     ChangePasswordRequest, CreateTokenRequest, CreatedTokenResponse, LoginRequest, LoginResponse, MeResponse, RegisterRequest,
     TicketResponse, TokenResponse,
 };
+use clients::ClientResponse;
 use companion::{ObserveRequest, SetCatalogRequest};
 use devices::{ChangeDeviceRequest, CreateDeviceRequest, DeviceResponse, SetPrimaryRequest};
 use info::{AliveResponse, GreetingResponse};
@@ -69,6 +71,10 @@ pub static ROUTES: &[Route] = routes! {
 
     Get    "/api/messages/history"     USERS    receipts::history() -> Vec<MessageResponse>;
     Get    "/api/messages/{id}"        TOKENS   receipts::show() -> ReceiptResponse;
+    Delete "/api/messages/{id}"        TOKENS   receipts::cancel() -> ();
+
+    Get    "/api/clients"              USERS    clients::list() -> Vec<ClientResponse>;
+    Delete "/api/clients/{name}"       USERS    clients::delete() -> ();
 
     Get    "/api/queue"                ADMINS   queue::total() -> QueueResponse;
     Delete "/api/queue"                ADMINS   queue::clear_all() -> ClearedResponse;

@@ -3,13 +3,14 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::accounts::policy::Action;
+use crate::accounts::policy::{Action, Relation};
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
 use crate::http::error::ApiError;
 use crate::http::reply::Reply;
 use crate::http::request::Call;
-use crate::mailbox::{Receipt, Status};
+use crate::mailbox::{CancelError, ReaderReceipt, Receipt, Status};
+use crate::store::EndState;
 
 /// The receipt of a message.
 #[derive(Debug, Serialize)]
@@ -22,44 +23,88 @@ pub struct ReceiptResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     device_id: Option<DeviceId>,
     sender_id: UserId,
-    /// `queued`, `sent`, `acked` or `expired`.
+    /// `queued`, `sent`, `acked`, `expired`, `cancelled`, `cleared` or `undeliverable`.
     status: &'static str,
     queued_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     sent_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     acked_at: Option<Timestamp>,
+    /// The end of a life that ended otherwise than by receipt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_at: Option<Timestamp>,
     expires_at: Timestamp,
+    /// The number of connections that it was written to, as far as that is known.
+    deliveries: u16,
+    /// Of a user's message: the clients that have received it or passed over it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    readers: Option<Vec<ReaderResponse>>,
     /// Of a broadcast: the number of users that have received it.
     #[serde(skip_serializing_if = "Option::is_none")]
     received: Option<usize>,
 }
 
+/// A client in the receipt of a message.
+#[derive(Debug, Serialize)]
+pub struct ReaderResponse {
+    client: String,
+    /// `null` where the time is not known, or the client has passed over the message.
+    acked_at: Option<Timestamp>,
+    /// `undeliverable` where the client has passed over the message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'static str>,
+}
+
+impl From<ReaderReceipt> for ReaderResponse {
+    fn from(ReaderReceipt { client, passed_over, acked_at }: ReaderReceipt) -> Self {
+        Self { client: client.to_string(), acked_at, status: passed_over.then_some(UNDELIVERABLE) }
+    }
+}
+
+/// The status of a message that a client, or every one, has passed over.
+const UNDELIVERABLE: &str = "undeliverable";
+
+/// Returns the name of an end.
+fn status_name(end: EndState) -> &'static str {
+    match end {
+        EndState::Acked => "acked",
+        EndState::Expired => "expired",
+        EndState::Cancelled => "cancelled",
+        EndState::Cleared => "cleared",
+        EndState::Undeliverable => UNDELIVERABLE,
+    }
+}
+
 impl From<Receipt> for ReceiptResponse {
     fn from(receipt: Receipt) -> Self {
-        let (to, user_id, device_id) = match receipt.recipient {
+        let Receipt { head, status, deliveries, readers, received } = receipt;
+        let (to, user_id, device_id) = match head.recipient {
             Recipient::User(id) => ("user", Some(id), None),
             Recipient::Device(id) => ("device", None, Some(id)),
             Recipient::All => ("all", None, None),
         };
-        let (status, sent_at, acked_at) = match receipt.status {
-            Status::Queued => ("queued", None, None),
-            Status::Sent(when) => ("sent", Some(when), None),
-            Status::Acked(when) => ("acked", None, when),
-            Status::Expired => ("expired", None, None),
+        let (status, sent_at, acked_at, ended_at) = match status {
+            Status::Queued => ("queued", None, None, None),
+            Status::Sent(when) => ("sent", Some(when), None, None),
+            Status::Ended(EndState::Acked, when) => ("acked", None, when, None),
+            Status::Ended(end, when) => (status_name(end), None, None, when),
         };
+        let readers = user_id.map(|_| readers.into_iter().map(ReaderResponse::from).collect());
         Self {
-            id: receipt.head.id,
+            id: head.id,
             to,
             user_id,
             device_id,
-            sender_id: receipt.head.sender,
+            sender_id: head.sender,
             status,
-            queued_at: receipt.head.created,
+            queued_at: head.created,
             sent_at,
             acked_at,
-            expires_at: receipt.expires_at,
-            received: receipt.received,
+            ended_at,
+            expires_at: head.expires_at(),
+            deliveries,
+            readers,
+            received,
         }
     }
 }
@@ -69,9 +114,36 @@ pub async fn show(call: Call) -> Result<Reply<ReceiptResponse>, ApiError> {
     let id = call.id(MessageId, "message")?;
     let receipt = call.blocking(move |app| Ok(app.mailbox.receipt(id)?)).await?.ok_or(ApiError::NotFound("message"))?;
     let by = call.by();
-    let relation = by.requester().to_message(&call.app.store, receipt.head.sender, receipt.recipient)?;
+    let relation = by.requester().to_message(&call.app.store, receipt.head.sender, receipt.head.recipient)?;
     call.app.accounts().permit(&by, Action::ReadReceipt, relation, "message")?;
     Ok(Reply::ok("ok", receipt.into()))
+}
+
+/// `DELETE /api/messages/{id}`: takes back what no client has received; for its sender, its recipient and administrators, a broadcast
+/// for its sender and administrators. A message that has been taken back is no error.
+pub async fn cancel(call: Call) -> Result<Reply<()>, ApiError> {
+    let id = call.id(MessageId, "message")?;
+    let receipt = call.blocking(move |app| Ok(app.mailbox.receipt(id)?)).await?.ok_or(ApiError::NotFound("message"))?;
+    let Receipt { head, status, .. } = receipt;
+    let by = call.by();
+    let mut relation = by.requester().to_message(&call.app.store, head.sender, head.recipient)?;
+    if head.sender == call.caller()?.user.id && relation == Relation::Everyone {
+        relation = Relation::Own; // one's own broadcast
+    }
+    call.app.accounts().permit(&by, Action::CancelMessage, relation, "message")?;
+    match status {
+        Status::Ended(EndState::Acked, _) => return Err(ApiError::AlreadyReceived),
+        Status::Ended(EndState::Cancelled, _) => return Ok(Reply::done("message cancelled")),
+        Status::Ended(end, _) => return Err(ApiError::AlreadyEnded(status_name(end))),
+        Status::Queued | Status::Sent(_) => {}
+    }
+    call.app.mailbox.cancel(head.recipient, id).await.map_err(|error| match error {
+        // Received, or otherwise over, since the receipt was read.
+        CancelError::NotWaiting => ApiError::AlreadyReceived,
+        CancelError::Store(error) => error.into(),
+    })?;
+    tracing::info!(user = %call.caller()?.user.id, message = %id, "message cancelled");
+    Ok(Reply::done("message cancelled"))
 }
 
 /// A message as it was pushed.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::clock::Moment;
 use super::log::remove_mailbox;
 use super::machine::{Machine, Operation};
+use crate::core::client::ClientName;
 use crate::core::ids::{DeviceId, Recipient, TokenId, UserId};
 use crate::core::time::Timestamp;
 use crate::store::accounts::write;
@@ -37,8 +38,19 @@ impl Touched {
 }
 
 /// Removes the mailbox of `device` if the device is gone.
-fn remove_mailbox_of_deleted(machine: &mut Machine<'_>, device: DeviceId) -> Result<()> {
-    if machine.trees.devices.contains(&device)? { Ok(()) } else { remove_mailbox(machine, Recipient::Device(device)) }
+fn remove_mailbox_of_deleted(machine: &mut Machine<'_>, device: DeviceId, moment: Moment) -> Result<()> {
+    if machine.trees.devices.contains(&device)? { Ok(()) } else { remove_mailbox(machine, Recipient::Device(device), moment) }
+}
+
+/// Removes the places that `device`, which has been taken from `users`, has in their messages.
+fn forget_device_readers(machine: &mut Machine<'_>, device: DeviceId, users: &[UserId], moment: Moment) -> Result<()> {
+    for &user in users {
+        let effects = machine.memory().index.forget_reader(user, &ClientName::of_device(device), moment.service);
+        if let Some(effects) = effects {
+            machine.follow(&effects, moment)?;
+        }
+    }
+    Ok(())
 }
 
 /// Adds an account.
@@ -57,8 +69,10 @@ impl Operation for CreateUser {
 
     fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<User> {
         self.authority.check(machine.trees, None)?;
-        let joined = machine.log().newest()?;
-        write::create_user(machine.trees, self.new, moment.wall, joined)
+        let joined = machine.memory().newest;
+        let user = write::create_user(machine.trees, self.new, moment.wall, joined)?;
+        machine.memory().index.add_user(user.id, user.joined);
+        Ok(user)
     }
 }
 
@@ -97,11 +111,11 @@ impl Operation for DeleteUser {
     /// [`StoreError::Missing`], [`StoreError::LastAdmin`].
     type Error = StoreError;
 
-    fn apply(self, machine: &mut Machine<'_>, _: Moment) -> Result<Touched> {
+    fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<Touched> {
         let devices = write::delete_user(machine.trees, self.id)?;
-        remove_mailbox(machine, Recipient::User(self.id))?;
+        remove_mailbox(machine, Recipient::User(self.id), moment)?;
         for device in devices {
-            remove_mailbox_of_deleted(machine, device)?;
+            remove_mailbox_of_deleted(machine, device, moment)?;
         }
         Ok(Touched::user(self.id))
     }
@@ -206,12 +220,13 @@ impl Operation for ChangeDevice {
     /// [`StoreError::Missing`] device or user, [`StoreError::Taken`] serial.
     type Error = StoreError;
 
-    fn apply(self, machine: &mut Machine<'_>, _: Moment) -> Result<(Device, Touched)> {
+    fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<(Device, Touched)> {
         let before = machine.trees.device_users.keys_of(&self.id).count();
         let (device, taken_from) = write::change_device(machine.trees, self.id, self.change)?;
         if !taken_from.is_empty() && taken_from.len() == before {
-            remove_mailbox(machine, Recipient::Device(self.id))?;
+            remove_mailbox(machine, Recipient::Device(self.id), moment)?;
         }
+        forget_device_readers(machine, self.id, &taken_from, moment)?;
         Ok((device, Touched::taken(self.id, taken_from)))
     }
 }
@@ -251,9 +266,10 @@ impl Operation for UnbindDevice {
     /// [`StoreError::Missing`] when the device is not bound to the user.
     type Error = StoreError;
 
-    fn apply(self, machine: &mut Machine<'_>, _: Moment) -> Result<Touched> {
+    fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<Touched> {
         write::unbind_device(machine.trees, self.user, self.device)?;
-        remove_mailbox_of_deleted(machine, self.device)?;
+        remove_mailbox_of_deleted(machine, self.device, moment)?;
+        forget_device_readers(machine, self.device, &[self.user], moment)?;
         Ok(Touched::taken(self.device, [self.user]))
     }
 }
@@ -270,9 +286,10 @@ impl Operation for DeleteDevice {
     /// [`StoreError::Missing`].
     type Error = StoreError;
 
-    fn apply(self, machine: &mut Machine<'_>, _: Moment) -> Result<Touched> {
+    fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<Touched> {
         let users = write::delete_device(machine.trees, self.id)?;
-        remove_mailbox(machine, Recipient::Device(self.id))?;
+        remove_mailbox(machine, Recipient::Device(self.id), moment)?;
+        forget_device_readers(machine, self.id, &users, moment)?;
         Ok(Touched::taken(self.id, users))
     }
 }

@@ -2,15 +2,32 @@
 
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::MutexGuard;
 
 use super::clock::ServiceClock;
-use super::log::{self, Settings};
-use super::machine::{Event, Machine, Memory, Operation};
+use super::index::DeliveryState;
+use super::load::load;
+use super::log::Settings;
+use super::machine::{Event, Machine, Operation, State};
+use super::memory::Memory;
 use super::outcomes::Outcomes;
+use crate::core::ids::MessageId;
 use crate::core::time::Timestamp;
-use crate::store::{Result, Store, StoreError, Trees};
+use crate::store::{Blocks, EndState, Head, PageNumber, ReceiptRecord, Result, Store, StoreError, Trees};
 use crate::telemetry::metrics::Metrics;
+
+/// A message, as far as it is known.
+#[derive(Debug)]
+pub struct Found {
+    /// The message without its payload.
+    pub head: Head,
+    /// Its receipt, where its life has ended or a reader has passed over it.
+    pub record: Option<ReceiptRecord>,
+    /// Its state in the mailbox.
+    pub state: DeliveryState,
+    /// The number of connections that it was written to, as far as that is known.
+    pub deliveries: u16,
+}
 
 /// The way to change durable state; clones share it.
 #[derive(Clone)]
@@ -20,7 +37,7 @@ pub struct Changes {
 }
 
 struct Shared {
-    memory: Mutex<Memory>,
+    state: State,
     clock: ServiceClock,
     outcomes: Outcomes,
     metrics: Arc<Metrics>,
@@ -33,9 +50,11 @@ impl Changes {
     /// If the store fails, or holds a record that can't be read.
     pub fn open(store: Store, settings: Settings, metrics: Arc<Metrics>) -> Result<Self> {
         let clock = ServiceClock::open(store.trees(), Timestamp::now())?;
-        let memory = log::load(store.trees(), settings, clock.moment())?;
-        let shared = Shared { memory: Mutex::new(memory), clock, outcomes: Outcomes::default(), metrics };
-        Ok(Self { store, shared: Arc::new(shared) })
+        let state = load(store.trees(), settings, clock.moment())?;
+        let shared = Arc::new(Shared { state, clock, outcomes: Outcomes::default(), metrics });
+        let staged = shared.clone();
+        store.writer().before_commit(move |trees| staged.state.write(trees));
+        Ok(Self { store, shared })
     }
 
     /// Makes a change and waits until it is on disk.
@@ -60,19 +79,46 @@ impl Changes {
         self.store.writer().run_then(move |trees| shared.apply(trees, operation), announce).await
     }
 
-    /// Makes the change that `make` returns, on the writer thread some time soon; it reaches the disk with the next commit, within
-    /// a second or so. Returns `false` when the queue is full or the store is closing.
-    pub fn defer<O: Operation>(&self, make: impl FnOnce() -> O + Send + 'static) -> bool
+    /// Makes the change that `make` returns, on the writer thread some time soon, and passes its result to `then`; it reaches the
+    /// disk with the next commit, within a second or so. Returns `false` when the queue is full or the store is closing.
+    pub fn defer<O: Operation>(
+        &self,
+        make: impl FnOnce() -> O + Send + 'static,
+        then: impl FnOnce(O::Output) + Send + 'static,
+    ) -> bool
     where
         StoreError: From<O::Error>,
     {
         let shared = self.shared.clone();
-        self.store.writer().run_deferred(move |trees| Ok(shared.apply(trees, make()).map(drop)?))
+        self.store.writer().run_deferred(move |trees| Ok(shared.apply(trees, make()).map(then)?))
     }
 
     /// The index of the mailboxes, for reading.
     pub fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.shared.memory.lock()
+        self.shared.state.memory.lock()
+    }
+
+    /// Returns what is known of a message that is on disk; `None` where nothing is.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn find(&self, id: MessageId) -> Result<Option<Found>> {
+        // Held for the whole of an operation: a message that ends at this moment is found in the index or in a receipt.
+        let stage = self.shared.state.stage.lock();
+        let record = stage.receipts(self.store.log(), PageNumber::of(id))?.get(id).cloned();
+        if let Some(record) = record.as_ref().filter(|record| record.end.is_some()) {
+            let (state, deliveries) = self.memory().index.delivery_state(record.recipient, id);
+            // One that is acknowledged and still pending: its reader's place did not reach the disk before a crash.
+            if !matches!(state, DeliveryState::Queued | DeliveryState::Sent(_)) {
+                return Ok(Some(Found { head: record.head(), record: Some(record.clone()), state, deliveries }));
+            }
+        }
+        let block = self.memory().index.block_of(id);
+        let head = block.map_or(Ok(None), |block| Blocks::new(self.store.log()).head(block, id))?;
+        let Some(head) = head else { return Ok(None) };
+        let (state, deliveries) = self.memory().index.delivery_state(head.recipient, id);
+        let record = record.filter(|record| record.end.is_none());
+        Ok((state != DeliveryState::Gone).then_some(Found { head, record, state, deliveries }))
     }
 
     /// The service clock.
@@ -89,21 +135,31 @@ impl Changes {
 impl Shared {
     /// Applies `operation` now, and reacts to its events.
     fn apply<O: Operation>(&self, trees: &Trees, operation: O) -> Result<O::Output, O::Error> {
-        let mut machine = Machine::new(trees, &self.memory);
+        let mut machine = Machine::new(trees, &self.state);
         let outcome = operation.apply(&mut machine, self.clock.moment());
         for event in machine.take_events() {
-            match event {
-                Event::Received { recipient, upto, count } => {
-                    self.metrics.mailbox.delivered.add(count as u64);
-                    self.outcomes.received(recipient, upto);
-                }
-                Event::Expired { recipient, id } => {
-                    self.metrics.mailbox.expired.inc();
-                    self.outcomes.expired(recipient, id);
-                }
-                Event::Removed { recipient, id } => self.outcomes.expired(recipient, id),
-            }
+            self.react(event);
         }
         outcome
+    }
+
+    fn react(&self, event: Event) {
+        let metrics = &self.metrics.mailbox;
+        match event {
+            Event::Ended { recipient, id, state } => {
+                match state {
+                    EndState::Acked => {} // counted for each reader
+                    EndState::Expired => metrics.expired.inc(),
+                    EndState::Cancelled => metrics.cancelled.inc(),
+                    EndState::Cleared => metrics.cleared.inc(),
+                    EndState::Undeliverable => metrics.undeliverable.inc(),
+                }
+                self.outcomes.ended(recipient, id, state);
+            }
+            Event::Delivered(count) => metrics.delivered.add(count),
+            Event::Passed => metrics.passed_over.inc(),
+            Event::Missed(count) => metrics.missed.add(count),
+            Event::ReceiptsEvicted(count) => metrics.receipts_evicted.add(count as u64),
+        }
     }
 }

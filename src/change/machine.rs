@@ -1,16 +1,13 @@
 //! Operations, and the state that they change.
 
-use std::collections::BTreeSet;
-
 use parking_lot::{Mutex, MutexGuard};
 
 use super::clock::Moment;
-use super::index::Index;
+use super::index::Effects;
+use super::memory::Memory;
+use super::stage::Stage;
 use crate::core::ids::{MessageId, Recipient};
-use crate::store::{Log, Severity, StoreError, Trees};
-
-/// Idempotency keys by the time at which they expire.
-pub type Keys = BTreeSet<(u64, [u8; 32])>;
+use crate::store::{EndState, Log, Result, Severity, StoreError, Trees};
 
 /// A change of durable state.
 pub trait Operation: Send + 'static {
@@ -26,59 +23,68 @@ pub trait Operation: Send + 'static {
     fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<Self::Output, Self::Error>;
 }
 
-/// An effect of an operation on messages, for reactions.
+/// An effect of an operation, for reactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// The recipient, or one user of the broadcasts, has received `count` messages up to `upto`.
-    Received {
-        /// The mailbox.
-        recipient: Recipient,
-        /// The last of them.
-        upto: MessageId,
-        /// Their number.
-        count: usize,
-    },
-    /// The life of a message has ended before it was received.
-    Expired {
+    /// The life of a message has ended, or a reader has received it first.
+    Ended {
         /// The mailbox.
         recipient: Recipient,
         /// The message.
         id: MessageId,
+        /// The end.
+        state: EndState,
     },
-    /// A message has been removed.
-    Removed {
-        /// The mailbox.
-        recipient: Recipient,
-        /// The message.
-        id: MessageId,
-    },
+    /// Readers have received so many messages.
+    Delivered(u64),
+    /// A reader has passed over a message.
+    Passed,
+    /// So many messages were removed before every reader had them.
+    Missed(u64),
+    /// So many receipts were removed before their time, since there were too many.
+    ReceiptsEvicted(usize),
 }
 
-/// The state that operations change: the trees on disk, and the index of the mailboxes in memory.
+/// The state that operations change: the trees on disk, the changes of the log that wait for the commit, and the index of the
+/// mailboxes in memory.
 pub struct Machine<'a> {
     /// The trees.
     pub trees: &'a Trees,
-    index: &'a Mutex<Memory>,
+    memory: &'a Mutex<Memory>,
+    /// The changes of the log that wait for the commit. Locked for the whole of an operation, so that whoever looks for a message
+    /// finds it in the index or its end in a receipt; before the index.
+    pub stage: MutexGuard<'a, Stage>,
     events: Vec<Event>,
 }
 
-/// The part of the state that is in memory: rebuilt from the trees at the start.
+/// The state in memory: what the trees hold, and what waits to be written to them.
 #[derive(Debug)]
-pub struct Memory {
-    /// The mailboxes.
-    pub index: Index,
-    /// Idempotency keys by the time at which they expire.
-    pub keys: Keys,
-    /// The highest message id given.
-    pub newest: MessageId,
-    /// The highest id of a message that was kept at the start. Lower than that given where messages were lost to a restore.
-    pub newest_loaded: MessageId,
+pub struct State {
+    /// The part that is rebuilt at the start.
+    pub memory: Mutex<Memory>,
+    /// The changes of the log that wait for the commit.
+    pub stage: Mutex<Stage>,
+}
+
+impl State {
+    /// The state of a machine that has nothing to write.
+    pub fn new(memory: Memory) -> Self {
+        Self { memory: Mutex::new(memory), stage: Mutex::default() }
+    }
+
+    /// Writes the changes of the log to the trees; before each commit.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn write(&self, trees: &Trees) -> Result<()> {
+        self.stage.lock().write(Log::new(trees), &self.memory)
+    }
 }
 
 impl<'a> Machine<'a> {
     /// A machine on these parts.
-    pub fn new(trees: &'a Trees, index: &'a Mutex<Memory>) -> Self {
-        Self { trees, index, events: Vec::new() }
+    pub fn new(trees: &'a Trees, state: &'a State) -> Self {
+        Self { trees, memory: &state.memory, stage: state.stage.lock(), events: Vec::new() }
     }
 
     /// The log.
@@ -86,9 +92,28 @@ impl<'a> Machine<'a> {
         Log::new(self.trees)
     }
 
-    /// Locks the part in memory. Readers of sizes and cursors wait for it: not to be held across writes to the trees.
+    /// Locks the part in memory. Readers of sizes and cursors wait for it: not to be held across access to the trees.
     pub fn memory(&self) -> MutexGuard<'a, Memory> {
-        self.index.lock()
+        self.memory.lock()
+    }
+
+    /// Makes the log follow the index with the commit.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn follow(&mut self, effects: &Effects, moment: Moment) -> Result<()> {
+        self.stage.follow(Log::new(self.trees), effects, moment, self.memory)?;
+        for ended in &effects.ended {
+            self.events.push(Event::Ended { recipient: ended.recipient, id: ended.id, state: ended.state });
+        }
+        self.events.extend(effects.passed.iter().map(|_| Event::Passed));
+        if effects.delivered > 0 {
+            self.events.push(Event::Delivered(effects.delivered));
+        }
+        if effects.missed > 0 {
+            self.events.push(Event::Missed(effects.missed));
+        }
+        Ok(())
     }
 
     /// Adds an event.

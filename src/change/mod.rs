@@ -2,8 +2,8 @@
 //!
 //! Every write is an [`Operation`](machine::Operation): a value that holds all that it depends on, so that the same operations at the same moments,
 //! in the same order, give the same store. Time comes in with the [`Moment`](clock::Moment); randomness and hashes are made by the sender.
-//! Operations run one at a time on the store's writer thread, on a [`Machine`](machine::Machine): the trees, and the index of the mailboxes in
-//! memory. [`Changes`] is the only way to it.
+//! Operations run one at a time on the store's writer thread, on a [`Machine`](machine::Machine): the trees, the index of the
+//! mailboxes in memory, and the changes of the log that wait for the commit. [`Changes`] is the only way to it.
 //!
 //! All of them stand in the list below, with their numbers, which are never used again for another one, and their names, which
 //! are those of the encoded form.
@@ -13,23 +13,30 @@ mod changes;
 mod clock;
 mod companion;
 mod index;
+mod load;
 mod log;
 mod machine;
+mod memory;
 mod outcomes;
 mod probe;
+mod readers;
 #[cfg(test)]
 mod replay;
+mod stage;
 
 pub use accounts::{
     ChangeDevice, ChangeUser, CreateDevice, CreateToken, CreateUser, DeleteDevice, DeleteToken, DeleteUser, RevokeDeviceTokens,
     Seen, SetPrimary, Touched, UnbindDevice,
 };
-pub use changes::Changes;
+pub use changes::{Changes, Found};
 pub use companion::{Observe, SetCatalog};
-pub use index::{DeliveryState, Size};
-pub use log::{Acknowledge, Append, AppendError, Appended, Clear, Expire, IdempotencyKey, Settings, Tick};
+pub use index::{Ack, DeliveryState, Listed, ReaderState, Size, Waiting};
+pub use log::{
+    Acknowledge, Append, AppendError, Appended, Cancel, CancelError, Clear, Expire, IdempotencyKey, Settings, Tick,
+};
 pub use outcomes::{Outcome, OutcomeSender};
 pub use probe::Probe;
+pub use readers::{ForgetReader, JoinError, JoinReader, TouchReaders};
 
 /// Lists the operations: the number, and the type, whose name is that of the encoded form.
 macro_rules! operations {
@@ -78,4 +85,8 @@ operations! {
     19 Clear;
     20 Settings;
     21 Probe;
+    22 JoinReader;
+    23 ForgetReader;
+    24 TouchReaders;
+    25 Cancel;
 }

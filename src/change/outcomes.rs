@@ -6,6 +6,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::mpsc::Sender;
 
 use crate::core::ids::{MessageId, Recipient};
+use crate::store::EndState;
 
 /// The outcome of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub enum Outcome {
     Received,
     /// Its life ended before.
     Expired,
+    /// It was taken back, cleared, or passed over by every reader.
+    Dropped(EndState),
 }
 
 /// The channel of a watcher, with room for every message that it watches.
@@ -33,35 +36,25 @@ impl Outcomes {
         self.lock().insert((recipient, id), sender);
     }
 
-    /// Notifies the watchers of every message for `recipient` up to `upto` that it has been received.
-    pub fn received(&self, recipient: Recipient, upto: MessageId) {
+    /// Notifies the watcher of one message of its end. One that has been notified before is not notified again.
+    pub fn ended(&self, recipient: Recipient, id: MessageId, state: EndState) {
         let mut watched = self.lock();
         if watched.is_empty() {
             return;
         }
-        let ids: Vec<MessageId> = watched.range((recipient, MessageId(0))..=(recipient, upto)).map(|((_, id), _)| *id).collect();
-        for id in ids {
-            notify(&mut watched, recipient, id, Outcome::Received);
-        }
-    }
-
-    /// Notifies the watcher of one message that it has expired. One that has been notified before is not notified again.
-    pub fn expired(&self, recipient: Recipient, id: MessageId) {
-        let mut watched = self.lock();
-        if !watched.is_empty() {
-            notify(&mut watched, recipient, id, Outcome::Expired);
+        if let Some(sender) = watched.remove(&(recipient, id)) {
+            let outcome = match state {
+                EndState::Acked => Outcome::Received,
+                EndState::Expired => Outcome::Expired,
+                other => Outcome::Dropped(other),
+            };
+            let _ = sender.try_send((id, outcome)); // it has room, or its receiver is gone
         }
     }
 
     /// Removes watchers whose receiver is gone.
     pub fn remove_closed(&self) {
         self.lock().retain(|_, sender| !sender.is_closed());
-    }
-}
-
-fn notify(watched: &mut BTreeMap<(Recipient, MessageId), OutcomeSender>, recipient: Recipient, id: MessageId, outcome: Outcome) {
-    if let Some(sender) = watched.remove(&(recipient, id)) {
-        let _ = sender.try_send((id, outcome)); // it has room, or its receiver is gone
     }
 }
 
@@ -77,9 +70,10 @@ mod tests {
         for (recipient, id) in [(lamp, 1), (toy, 2), (lamp, 3), (lamp, 9)] {
             outcomes.watch(recipient, MessageId(id), sender.clone());
         }
-        outcomes.received(lamp, MessageId(5));
-        outcomes.received(lamp, MessageId(5));
-        outcomes.expired(toy, MessageId(2));
+        for id in [1, 3, 4, 3] {
+            outcomes.ended(lamp, MessageId(id), EndState::Acked);
+        }
+        outcomes.ended(toy, MessageId(2), EndState::Expired);
         let mut notified = Vec::new();
         while let Ok(outcome) = receiver.try_recv() {
             notified.push(outcome);

@@ -98,6 +98,9 @@ pub(super) const QUEUE: &str = section!(
     "qy-lty queue clear --all",
 );
 
+/// Examples for `client`.
+pub(super) const CLIENT: &str = section!("Examples", "qy-lty client list ana", "qy-lty client delete ana old-phone");
+
 /// Examples for `tail`.
 pub(super) const TAIL: &str = section!("Examples", "qy-lty tail", "qy-lty tail ana", "qy-lty tail --device 3 --json");
 

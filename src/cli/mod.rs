@@ -1,5 +1,6 @@
 //! The command line.
 
+mod clients;
 mod config;
 mod control_client;
 mod devices;
@@ -90,6 +91,9 @@ enum ControlCommand {
     /// Send a message
     #[command(override_usage = "qy-lty send [OPTIONS] <USER|--device ID|--all> <JSON>", after_help = help::SEND)]
     Send(messages::Send),
+    /// Manage the clients of a user
+    #[command(subcommand, after_help = help::CLIENT)]
+    Client(clients::ClientCommand),
     /// List or clear queued messages
     #[command(subcommand, after_help = help::QUEUE)]
     Queue(messages::QueueCommand),
@@ -107,6 +111,7 @@ impl ControlCommand {
             Self::Token(command) => command.run(client, out).await,
             Self::Device(command) => command.run(client, out).await,
             Self::Send(command) => command.run(client, out).await,
+            Self::Client(command) => command.run(client, out).await,
             Self::Queue(command) => command.run(client, out).await,
             Self::Tail(command) => command.run(client, out).await,
             Self::Status => maintenance::status(client, out).await,

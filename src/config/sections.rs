@@ -112,11 +112,17 @@ pub struct MailboxConfig {
     pub ttl: u64,
     /// The maximum lifetime that a sender may give, in seconds. Not 0.
     pub max_ttl: u64,
+    /// The most clients (readers) of one user; further ones are closed with 4104. 0: any number.
+    pub readers: usize,
+    /// Days without a connection after which a reader is forgotten; 0: never.
+    pub reader_days: u32,
+    /// Connections that a message is written to without a proof before its reader passes over it; 0: any number.
+    pub max_deliveries: u16,
 }
 
 impl Default for MailboxConfig {
     fn default() -> Self {
-        Self { messages: 1000, bytes: 16 << 20, ttl: 7 * 86_400, max_ttl: 366 * 86_400 }
+        Self { messages: 1000, bytes: 16 << 20, ttl: 7 * 86_400, max_ttl: 366 * 86_400, readers: 10, reader_days: 30, max_deliveries: 0 }
     }
 }
 
@@ -128,11 +134,13 @@ pub struct HistoryConfig {
     pub retain: u64,
     /// The maximum number of them in one mailbox; 0: none.
     pub messages: usize,
+    /// The maximum number of receipts, of all mailboxes together; the oldest go first.
+    pub receipts: usize,
 }
 
 impl Default for HistoryConfig {
     fn default() -> Self {
-        Self { retain: 86_400, messages: 100 }
+        Self { retain: 86_400, messages: 100, receipts: 1_000_000 }
     }
 }
 

@@ -88,6 +88,12 @@ pub enum ApiError {
     /// 409: the idempotency key was used for another request.
     #[error("this Idempotency-Key was used for another request")]
     KeyReused,
+    /// 409: a message that was received can't be taken back.
+    #[error("the message has been received")]
+    AlreadyReceived,
+    /// 409: a message whose life has ended otherwise can't be taken back.
+    #[error("the message is {0}")]
+    AlreadyEnded(&'static str),
     /// 507: the recipient's quota of queued messages is used up.
     #[error("the recipient's mailbox is full")]
     MailboxFull,
@@ -136,6 +142,8 @@ impl ApiError {
             Self::TooMany(..) => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
             Self::KeyReused => (StatusCode::CONFLICT, "idempotency_key_reused"),
+            Self::AlreadyReceived => (StatusCode::CONFLICT, "already_received"),
+            Self::AlreadyEnded(_) => (StatusCode::CONFLICT, "already_ended"),
             Self::MailboxFull => (StatusCode::INSUFFICIENT_STORAGE, "mailbox_full"),
             Self::DiskLow => (StatusCode::INSUFFICIENT_STORAGE, "disk_low"),
             Self::NotReady(..) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
@@ -171,6 +179,8 @@ impl ApiError {
             | Self::UpgradeRequired
             | Self::Internal(_)
             | Self::KeyReused
+            | Self::AlreadyReceived
+            | Self::AlreadyEnded(_)
             | Self::NotReady(..) => None,
         }
     }

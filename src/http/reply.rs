@@ -1,10 +1,13 @@
 //! Successful replies to calls.
 
-use salvo::http::header::{CONTENT_TYPE, HeaderValue, SET_COOKIE};
+use salvo::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, SET_COOKIE};
 use salvo::http::{ResBody, Response, StatusCode};
 use serde::Serialize;
 
 use super::error::{ApiError, JSON};
+
+/// The header of an answer to a repeated request.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// A successful reply with `data` of type `T`; `()` stands for none.
 #[derive(Debug)]
@@ -15,6 +18,7 @@ pub struct Reply<T> {
     data: Option<T>,
     next: Option<u64>,
     cookie: Option<String>,
+    replayed: bool,
 }
 
 impl Reply<()> {
@@ -26,7 +30,7 @@ impl Reply<()> {
 
 impl<T> Reply<T> {
     fn new(status: StatusCode, message: impl Into<String>, data: Option<T>) -> Self {
-        Self { status, message: message.into(), token: None, data, next: None, cookie: None }
+        Self { status, message: message.into(), token: None, data, next: None, cookie: None, replayed: false }
     }
 
     /// 200 with data.
@@ -47,6 +51,11 @@ impl<T> Reply<T> {
     /// The same with a token beside `data`, for clients of the guide's system, which look for it there.
     pub fn with_token(self, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..self }
+    }
+
+    /// The same as the answer to a repeated request, which a header says.
+    pub fn with_replayed(self) -> Self {
+        Self { replayed: true, ..self }
     }
 
     /// The same with a `Set-Cookie` header.
@@ -94,17 +103,17 @@ impl<T: Serialize> Payload for T {
             #[serde(skip_serializing_if = "Option::is_none")]
             next: Option<u64>,
         }
-        let Reply { status, message, token, data, next, cookie } = &reply;
+        let Reply { status, message, token, data, next, cookie, replayed } = &reply;
         let envelope = Envelope { status: "success", message, token: token.as_deref(), data: data.as_ref(), next: *next };
         let body = serde_json::to_vec(&envelope).map_err(ApiError::internal)?.into();
-        Ok(Answer { status: *status, cookie: cookie.clone(), media_type: JSON, body })
+        Ok(Answer { status: *status, cookie: cookie.clone(), replayed: *replayed, media_type: JSON, body })
     }
 }
 
 impl Payload for Raw {
     fn encode(reply: Reply<Self>) -> Result<Answer, ApiError> {
         let raw = reply.data.ok_or_else(|| ApiError::internal("a reply without its body"))?;
-        Ok(Answer { status: reply.status, cookie: reply.cookie, media_type: raw.media_type, body: raw.body })
+        Ok(Answer { status: reply.status, cookie: reply.cookie, replayed: reply.replayed, media_type: raw.media_type, body: raw.body })
     }
 }
 
@@ -113,6 +122,7 @@ impl Payload for Raw {
 pub struct Answer {
     status: StatusCode,
     cookie: Option<String>,
+    replayed: bool,
     media_type: &'static str,
     body: ResBody,
 }
@@ -124,6 +134,9 @@ impl Answer {
         let headers = res.headers_mut();
         if let Some(cookie) = self.cookie.as_ref().and_then(|cookie| HeaderValue::from_str(cookie).ok()) {
             headers.insert(SET_COOKIE, cookie);
+        }
+        if self.replayed {
+            headers.insert(REPLAYED, HeaderValue::from_static("true"));
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.media_type));
         res.replace_body(self.body);

@@ -63,9 +63,23 @@ pub struct Lagged;
 /// The group of [`Hub::round_trip`]; ids of users count from 1, so that it is no user's.
 const PROBE_GROUP: Recipient = Recipient::User(UserId::OPERATOR);
 
+/// The members of a group.
+struct Group {
+    sender: Sender<Arc<Announcement>>,
+    /// Those that only look on: nobody counts them.
+    observers: usize,
+}
+
+impl Group {
+    /// The number of members that count.
+    fn members(&self) -> usize {
+        self.sender.receiver_count().saturating_sub(self.observers)
+    }
+}
+
 /// The groups and the live connections.
 pub struct Hub {
-    groups: Mutex<HashMap<Recipient, Sender<Arc<Announcement>>>>,
+    groups: Mutex<HashMap<Recipient, Group>>,
     channel_capacity: AtomicUsize,
     max_batch_bytes: AtomicUsize,
     lagged: AtomicU64,
@@ -130,19 +144,27 @@ impl Hub {
         &self.presence
     }
 
-    /// Joins the groups of a connection: the user's, the device's where there is one, and everybody's.
-    pub fn subscribe(self: &Arc<Self>, user: UserId, device: Option<DeviceId>) -> Subscription {
+    /// Joins the groups of a connection: the user's, the device's where there is one, and everybody's. An observer is not counted
+    /// as a member.
+    pub fn subscribe(self: &Arc<Self>, user: UserId, device: Option<DeviceId>, observer: bool) -> Subscription {
         Subscription {
-            user: self.join(Recipient::User(user)),
-            device: device.map(|id| self.join(Recipient::Device(id))),
-            all: self.join(Recipient::All),
+            user: self.join(Recipient::User(user), observer),
+            device: device.map(|id| self.join(Recipient::Device(id), observer)),
+            all: self.join(Recipient::All, observer),
         }
     }
 
-    fn join(self: &Arc<Self>, group: Recipient) -> Member {
+    fn join(self: &Arc<Self>, group: Recipient, observer: bool) -> Member {
         let mut groups = self.groups.lock();
-        let sender = groups.entry(group).or_insert_with(|| Sender::new(self.channel_capacity.load(Ordering::Relaxed)));
-        Member { hub: self.clone(), group, receiver: sender.subscribe() }
+        let new = || Group { sender: Sender::new(self.channel_capacity.load(Ordering::Relaxed)), observers: 0 };
+        let joined = groups.entry(group).or_insert_with(new);
+        joined.observers += usize::from(observer);
+        Member { hub: self.clone(), group, observer, receiver: joined.sender.subscribe() }
+    }
+
+    /// The number of members of a group.
+    pub fn members(&self, group: Recipient) -> usize {
+        self.groups.lock().get(&group).map_or(0, Group::members)
     }
 
     /// Receives the publications of all groups.
@@ -157,8 +179,8 @@ impl Hub {
             let _ = self.taps.send(announcement.clone()); // the last tap may have been dropped meanwhile
         }
         // The sender is cloned so that waking a large group happens outside the lock.
-        let sender = self.groups.lock().get(&announcement.recipient).cloned();
-        sender.map_or(0, |sender| sender.send(announcement).unwrap_or(0))
+        let group = self.groups.lock().get(&announcement.recipient).map(|group| (group.sender.clone(), group.observers));
+        group.map_or(0, |(sender, observers)| sender.send(announcement).unwrap_or(0).saturating_sub(observers))
     }
 
     /// The number of groups.
@@ -170,7 +192,7 @@ impl Hub {
     /// Publishes to a group of its own in the way of all messages, and returns whether the announcement was received. Has no
     /// timeout.
     pub async fn round_trip(self: Arc<Self>) -> bool {
-        let mut member = self.join(PROBE_GROUP);
+        let mut member = self.join(PROBE_GROUP, false);
         self.publish(Arc::new(Announcement::new(PROBE_GROUP, None, Bytes::from_static(b"{}"))));
         member.next().await.is_ok_and(|announcement| announcement.recipient == PROBE_GROUP)
     }
@@ -180,13 +202,13 @@ impl Hub {
     pub fn group_sizes(&self) -> [GroupStats; 3] {
         let mut sizes = [GroupStats::default(); 3];
         let groups = self.groups.lock();
-        for (group, sender) in groups.iter().filter(|(group, _)| **group != PROBE_GROUP) {
+        for (group, members) in groups.iter().filter(|(group, _)| **group != PROBE_GROUP) {
             let kind = match group {
                 Recipient::User(_) => &mut sizes[0],
                 Recipient::Device(_) => &mut sizes[1],
                 Recipient::All => &mut sizes[2],
             };
-            let members = sender.receiver_count();
+            let members = members.members();
             kind.count += 1;
             kind.members += members;
             kind.largest = kind.largest.max(members);
@@ -204,6 +226,7 @@ impl Hub {
 struct Member {
     hub: Arc<Hub>,
     group: Recipient,
+    observer: bool,
     receiver: Receiver<Arc<Announcement>>,
 }
 
@@ -235,7 +258,11 @@ impl Drop for Member {
     fn drop(&mut self) {
         let mut groups = self.hub.groups.lock();
         // This member's own receiver is still counted; it can't be dropped before this body ends, and nobody joins under the lock.
-        if groups.get(&self.group).is_some_and(|sender| sender.receiver_count() <= 1) {
+        let last = groups.get_mut(&self.group).is_some_and(|group| {
+            group.observers -= usize::from(self.observer);
+            group.sender.receiver_count() <= 1
+        });
+        if last {
             groups.remove(&self.group);
             if groups.capacity() > 64 && groups.capacity() > groups.len() * 4 {
                 groups.shrink_to_fit();
@@ -315,7 +342,7 @@ mod tests {
     #[tokio::test]
     async fn batch_over_the_byte_limit_counts_as_lagged() {
         let hub = Hub::new(64, 1000);
-        let member = hub.subscribe(UserId(1), None);
+        let member = hub.subscribe(UserId(1), None, false);
         for _ in 0..3 {
             publish(&hub, Recipient::All, &"x".repeat(600));
         }
@@ -328,8 +355,8 @@ mod tests {
     #[tokio::test]
     async fn publication_reaches_the_members_of_its_group_only() {
         let hub = Hub::new(8, 1 << 20);
-        let mut a = hub.subscribe(UserId(1), Some(DeviceId(5)));
-        let mut b = hub.subscribe(UserId(2), None);
+        let mut a = hub.subscribe(UserId(1), Some(DeviceId(5)), false);
+        let mut b = hub.subscribe(UserId(2), None, false);
         assert_eq!(publish(&hub, Recipient::User(UserId(1)), "u"), 1);
         assert_eq!(publish(&hub, Recipient::Device(DeviceId(5)), "d"), 1);
         assert_eq!(publish(&hub, Recipient::User(UserId(3)), "x"), 0);
@@ -347,7 +374,7 @@ mod tests {
     #[tokio::test]
     async fn batch_holds_everything_that_was_published() {
         let hub = Hub::new(64, 1 << 20);
-        let groups = hub.subscribe(UserId(1), Some(DeviceId(1)));
+        let groups = hub.subscribe(UserId(1), Some(DeviceId(1)), false);
         for n in 0..30 {
             let group = [Recipient::User(UserId(1)), Recipient::Device(DeviceId(1)), Recipient::All][n % 3];
             publish(&hub, group, &n.to_string());
@@ -360,8 +387,8 @@ mod tests {
     async fn group_exists_while_it_has_members() {
         let hub = Hub::new(8, 1 << 20);
         assert_eq!(hub.group_count(), 0);
-        let first = hub.subscribe(UserId(1), None);
-        let second = hub.subscribe(UserId(1), Some(DeviceId(1)));
+        let first = hub.subscribe(UserId(1), None, false);
+        let second = hub.subscribe(UserId(1), Some(DeviceId(1)), false);
         assert_eq!(hub.group_count(), 3);
         let sizes = hub.group_sizes().map(|kind| (kind.count, kind.members, kind.largest));
         assert_eq!(sizes, [(1, 2, 2), (1, 1, 1), (1, 2, 2)]);
@@ -384,8 +411,8 @@ mod tests {
     #[tokio::test]
     async fn slow_member_lags_and_others_receive_everything() {
         let hub = Hub::new(4, 1 << 20);
-        let mut slow = hub.subscribe(UserId(1), None);
-        let mut quick = hub.subscribe(UserId(1), None);
+        let mut slow = hub.subscribe(UserId(1), None, false);
+        let mut quick = hub.subscribe(UserId(1), None, false);
         for n in 0..6 {
             publish(&hub, Recipient::User(UserId(1)), &n.to_string());
             assert_eq!(quick.next().await.unwrap().payload(), format!("\"{n}\"").as_bytes());

@@ -3,7 +3,7 @@
 //! A [`Connection`] is listed from the moment its session starts until its [`Registration`] is dropped, however the session ends.
 //! It is also the handle by which other modules end that session.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::core::client::ClientName;
 use crate::core::ids::{ConnId, DeviceId, TokenId, UserId};
 use crate::core::time::Timestamp;
 use crate::wire::CloseCode;
@@ -39,6 +40,8 @@ pub struct Connection {
     pub id: ConnId,
     /// The user, the device and the credential.
     pub identity: Identity,
+    /// The reader that it is; `None` for one that only looks on, which is not presence.
+    pub reader: Option<ClientName>,
     /// The start of the session.
     pub since: Timestamp,
     opened: Instant,
@@ -117,12 +120,13 @@ impl Presence {
     }
 
     /// Lists a connection until the registration is dropped.
-    pub fn register(self: &Arc<Self>, identity: Identity) -> Registration {
+    pub fn register(self: &Arc<Self>, identity: Identity, reader: Option<ClientName>) -> Registration {
         let mut lists = self.lists();
         lists.last_id += 1;
         let connection = Arc::new(Connection {
             id: ConnId(lists.last_id),
             identity,
+            reader,
             since: Timestamp::now(),
             opened: Instant::now(),
             active: AtomicU64::new(0),
@@ -131,7 +135,9 @@ impl Presence {
         });
         lists.all.insert(connection.id, connection.clone());
         lists.users.entry(identity.user_id).or_default().push(connection.id);
-        if let Some(device) = identity.receives_for {
+        if let Some(device) = identity.receives_for
+            && connection.reader.is_some()
+        {
             *lists.devices.entry(device).or_default() += 1;
         }
         Registration { presence: self.clone(), connection }
@@ -148,6 +154,7 @@ impl Presence {
             }
         }
         if let Some(device) = connection.identity.receives_for
+            && connection.reader.is_some()
             && let Some(count) = lists.devices.get_mut(&device)
         {
             *count -= 1;
@@ -180,10 +187,10 @@ impl Presence {
         let lists = self.lists();
         let mut users = lists.users.range(UserId(after.0.saturating_add(1))..);
         let page = users.by_ref().take(limit).filter_map(|(&user_id, ids)| {
-            let all = || ids.iter().filter_map(|id| lists.all.get(id));
+            let all = || ids.iter().filter_map(|id| lists.all.get(id)).filter(|c| c.reader.is_some());
             let since = all().map(|c| c.since).min()?;
             let last_activity = all().map(|c| c.last_activity()).max()?;
-            Some(OnlineUser { user_id, connections: ids.len(), since, last_activity })
+            Some(OnlineUser { user_id, connections: all().count(), since, last_activity })
         });
         (page.collect(), users.next().is_some())
     }
@@ -195,6 +202,14 @@ impl Presence {
             connection.close(code);
         }
         selected.len()
+    }
+
+    /// The readers with a live connection, each once.
+    pub fn readers(&self) -> Vec<(UserId, ClientName)> {
+        let lists = self.lists();
+        let readers = lists.all.values().filter_map(|c| Some((c.identity.user_id, c.reader.clone()?)));
+        let readers: BTreeSet<_> = readers.collect();
+        readers.into_iter().collect()
     }
 
     /// The connections of one user.
@@ -235,9 +250,9 @@ mod tests {
     #[tokio::test]
     async fn lists_follow_the_registrations() {
         let presence = Arc::new(Presence::default());
-        let a = presence.register(identity(1, Some(9)));
-        let b = presence.register(identity(1, Some(9)));
-        let c = presence.register(identity(2, None));
+        let a = presence.register(identity(1, Some(9)), Some(ClientName::default()));
+        let b = presence.register(identity(1, Some(9)), Some(ClientName::default()));
+        let c = presence.register(identity(2, None), Some(ClientName::default()));
         assert_eq!(presence.count(), 3);
         let (users, more) = presence.online_users(UserId(0), 1);
         assert_eq!((users[0].user_id, users[0].connections, more), (UserId(1), 2, true));
@@ -254,8 +269,8 @@ mod tests {
     #[tokio::test]
     async fn first_close_decides_the_code_before_anyone_waits() {
         let presence = Arc::new(Presence::default());
-        let a = presence.register(identity(1, None));
-        let b = presence.register(identity(1, None));
+        let a = presence.register(identity(1, None), Some(ClientName::default()));
+        let b = presence.register(identity(1, None), Some(ClientName::default()));
         for connection in presence.of_user(UserId(1)) {
             connection.close(CloseCode::Unauthorized);
         }
@@ -267,7 +282,7 @@ mod tests {
     #[test]
     fn silence_counts_from_the_last_activity() {
         let presence = Arc::new(Presence::default());
-        let registration = presence.register(identity(1, None));
+        let registration = presence.register(identity(1, None), Some(ClientName::default()));
         let start = Instant::now();
         registration.connection.note_activity(start + Duration::from_secs(5));
         let silence = registration.connection.silence(start + Duration::from_secs(7));

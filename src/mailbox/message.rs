@@ -1,9 +1,10 @@
 //! Messages as they are handed to the mailbox, and receipts.
 
 use crate::change::{IdempotencyKey, OutcomeSender};
+use crate::core::client::ClientName;
 use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
-use crate::store::Head;
+use crate::store::{Answer, EndState, Head};
 use crate::wire::JsonObject;
 
 /// A message to queue.
@@ -37,23 +38,34 @@ pub struct Accepted {
     pub id: MessageId,
     /// The number of connections that it was announced to; 0 for a repeated request.
     pub recipients: usize,
-    /// Set when the same request had been accepted before.
-    pub repeated: bool,
+    /// The answer to the same request, where that had been accepted before.
+    pub repeated: Option<Answer>,
 }
 
 /// The receipt of a message.
 #[derive(Debug)]
 pub struct Receipt {
-    /// The recipient.
-    pub recipient: Recipient,
     /// The message without its payload.
     pub head: Head,
     /// Its state.
     pub status: Status,
-    /// The end of its life, as far as the clocks agree.
-    pub expires_at: Timestamp,
+    /// The number of connections that it was written to, as far as that is known.
+    pub deliveries: u16,
+    /// Of a user's message: the readers that have received it or passed over it.
+    pub readers: Vec<ReaderReceipt>,
     /// For a broadcast: the number of users that have received it.
     pub received: Option<usize>,
+}
+
+/// One reader in the receipt of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReaderReceipt {
+    /// The reader.
+    pub client: ClientName,
+    /// Set when it has passed over the message.
+    pub passed_over: bool,
+    /// The time of receipt, as far as it is known.
+    pub acked_at: Option<Timestamp>,
 }
 
 /// The state of a message.
@@ -63,8 +75,6 @@ pub enum Status {
     Queued,
     /// It has been written to a connection.
     Sent(Timestamp),
-    /// It has been received.
-    Acked(Option<Timestamp>),
-    /// Its life ended before it was received.
-    Expired,
+    /// Its life has ended, or a reader has received it; the time is unknown where the receipt has been removed.
+    Ended(EndState, Option<Timestamp>),
 }

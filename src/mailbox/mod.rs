@@ -9,37 +9,47 @@
 //! - **Accepted means on disk.** `send` returns an id only after the batch that holds it has been synced.
 //! - **One order.** Ids rise, from one writer; none is given twice. Sessions read and receive in id order.
 //! - **Nothing is visible before it is durable.** Readers look no further than the newest committed id.
-//! - **The cursor moves only over received messages.** Everything up to it, in that mailbox, has been written in order to one
-//!   connection and acknowledged by it.
-//! - **Bounded.** A full mailbox refuses; nothing is dropped.
+//! - **A cursor moves only over received messages.** Everything up to it, in that mailbox, has been written in order to a connection
+//!   of that reader and acknowledged by it, or is listed as passed over.
+//! - **Bounded.** A mailbox full of messages that no reader has received refuses; what some reader has is removed before it stops
+//!   others, and those who lack it are told.
 //!
 //! Changes of durable state are in [`change`](crate::change); this is the service on top of them. `message` holds messages and
-//! receipts, `reader` is one session's place in the log, `disk` watches the free space.
+//! receipts, `receipts` finds them, `reader` is one session's place in the log, `acks` gathers proofs of receipt, `disk` watches the
+//! free space.
 
+mod acks;
 mod disk;
 mod message;
 #[cfg(test)]
 mod model;
 mod reader;
+mod receipts;
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-
-use crate::change::{Acknowledge, Append, AppendError, Appended, Changes, Clear, DeliveryState, Expire, Settings, Tick};
+use crate::change::{
+    Append, AppendError, Appended, Cancel, Changes, Clear, Expire, ForgetReader, Settings, Tick, TouchReaders,
+};
 use crate::config::Config;
+use crate::core::client::ClientName;
 use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
 use crate::hub::{Announcement, Hub};
-use crate::store::{Reader, Store, StoreError, Stored};
+use crate::store::{EndState, Store, StoreError};
 use crate::telemetry::metrics::{Metrics, Refused};
+use acks::PendingAcks;
 use disk::DiskSpace;
 
-pub use crate::change::{IdempotencyKey, Outcome, OutcomeSender, Size};
-pub use message::{Accepted, Outgoing, Receipt, Status};
-pub use reader::{LogReader, Welcome};
+pub use crate::change::{CancelError, IdempotencyKey, JoinError, Listed, Outcome, OutcomeSender, Size};
+pub use message::{Accepted, Outgoing, ReaderReceipt, Receipt, Status};
+pub use reader::{Gap, LogReader, ReaderOptions, Since, Welcome};
+
+/// The most operations of one sweep: what is left is done by the next one.
+const MAX_SWEEP_OPERATIONS: usize = 100;
+/// The most online readers that one operation notes.
+const MAX_TOUCHED_READERS: usize = 256;
 
 /// The reason for which a message was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -68,26 +78,6 @@ impl From<AppendError> for MailboxError {
     }
 }
 
-/// Acknowledgements on their way to the writer thread: for each reader the highest id, and the id at which a user without a cursor
-/// begins.
-#[derive(Default)]
-struct PendingAcks {
-    acks: Mutex<HashMap<Reader, (MessageId, MessageId)>>,
-    /// Set while an operation that takes them is queued.
-    submitted: AtomicBool,
-}
-
-impl PendingAcks {
-    fn take(&self) -> Acknowledge {
-        // First the flag: an acknowledgement that comes from here on submits anew.
-        self.submitted.store(false, Ordering::Release);
-        let taken = std::mem::take(&mut *self.acks.lock());
-        let mut acks: Vec<_> = taken.into_iter().map(|(reader, (upto, joined))| (reader, upto, joined)).collect();
-        acks.sort_unstable();
-        Acknowledge { acks }
-    }
-}
-
 /// The mailbox service.
 pub struct Mailbox {
     store: Store,
@@ -96,6 +86,8 @@ pub struct Mailbox {
     metrics: Arc<Metrics>,
     disk: DiskSpace,
     acks: Arc<PendingAcks>,
+    /// Connections that a message is written to before its reader passes over it; 0: any number.
+    max_deliveries: AtomicU16,
     /// The newest durable id: readers look no further.
     committed: Arc<AtomicU64>,
     /// The time to live of messages whose sender names none, in seconds.
@@ -113,11 +105,12 @@ impl Mailbox {
         let committed = changes.memory().newest_loaded.0;
         Self {
             store,
-            changes,
+            changes: changes.clone(),
             hub,
             metrics,
             disk: DiskSpace::new(&config.server.data_dir, config.storage.min_free_bytes),
-            acks: Arc::default(),
+            acks: PendingAcks::new(changes.clone()),
+            max_deliveries: AtomicU16::new(config.mailbox.max_deliveries),
             committed: Arc::new(AtomicU64::new(committed)),
             ttl: AtomicU64::new(config.mailbox.ttl),
         }
@@ -126,8 +119,9 @@ impl Mailbox {
     /// Applies other limits. History beyond them is removed by the next sweep; pending messages stay until they expire.
     pub fn reload(&self, config: &Config) {
         self.ttl.store(config.mailbox.ttl, Ordering::Relaxed);
+        self.max_deliveries.store(config.mailbox.max_deliveries, Ordering::Relaxed);
         let settings = settings(config);
-        if !self.changes.defer(move || settings) {
+        if !self.changes.defer(move || settings, drop) {
             tracing::warn!("mailbox limits not applied: the store accepts no writes; reload again");
         }
     }
@@ -158,7 +152,7 @@ impl Mailbox {
                 changes.outcomes().watch(recipient, appended.id, watcher); // before anyone can acknowledge it
                 // A later operation of the same commit, such as the deletion of the recipient, may have removed it already.
                 if !changes.memory().index.is_pending(recipient, appended.id) {
-                    changes.outcomes().expired(recipient, appended.id);
+                    changes.outcomes().ended(recipient, appended.id, EndState::Cleared);
                 }
             }
             // Committed before it is announced: a session that receives the announcement can read the message.
@@ -175,36 +169,28 @@ impl Mailbox {
         Ok(Accepted { id, recipients, repeated })
     }
 
-    /// Notes that a connection has received everything up to `upto` for each of `readers`; `joined` is the id at which a user
-    /// without a cursor begins. Reaches the disk within a second or so: after a crash before that, messages are delivered again.
-    pub fn received(&self, readers: &[Reader], upto: MessageId, joined: MessageId) {
-        let mut acks = self.acks.acks.lock();
-        for &reader in readers {
-            let entry = acks.entry(reader).or_insert((upto, joined));
-            entry.0 = entry.0.max(upto);
+    /// Notes that a connection has received everything up to `upto`, but what it has passed over. Reaches the disk within a second or
+    /// so: after a crash before that, messages are delivered again.
+    pub fn received(&self, reader: &mut LogReader, upto: MessageId) {
+        if !reader.is_peek() {
+            self.acks.add(reader.ack(upto));
         }
-        drop(acks);
-        self.submit_acks();
     }
 
-    fn submit_acks(&self) {
-        if self.acks.submitted.swap(true, Ordering::AcqRel) {
+    /// Notes that everything above `after` up to `upto` has been written to a connection.
+    pub fn written(&self, reader: &LogReader, after: MessageId, upto: MessageId) {
+        if reader.is_peek() {
             return;
         }
-        let acks = self.acks.clone();
-        if !self.changes.defer(move || acks.take()) {
-            // The queue is full: the next acknowledgement or the next sweep tries again.
-            self.acks.submitted.store(false, Ordering::Release);
+        let now = Timestamp::now();
+        let mut memory = self.changes.memory();
+        for mailbox in reader.mailboxes() {
+            memory.index.sent(mailbox, after, upto, now);
         }
     }
 
-    /// Notes that everything up to `upto` has been written to a connection.
-    pub fn written(&self, readers: &[Reader], upto: MessageId) {
-        let now = Timestamp::now();
-        let mut memory = self.changes.memory();
-        for reader in readers {
-            memory.index.sent(reader.recipient(), upto, now);
-        }
+    fn max_deliveries(&self) -> u16 {
+        self.max_deliveries.load(Ordering::Relaxed)
     }
 
     /// Counts an acknowledgement of messages that were not in flight.
@@ -219,89 +205,81 @@ impl Mailbox {
     pub async fn sweep(&self, thorough: bool) -> Result<(), StoreError> {
         self.disk.check();
         if thorough {
-            let acks = self.acks.take();
-            if !acks.acks.is_empty() {
-                self.changes.run(acks).await?;
+            for _ in 0..MAX_SWEEP_OPERATIONS {
+                let acks = self.acks.take();
+                if acks.acks.is_empty() {
+                    break;
+                }
+                self.acks.put_back(self.changes.run(acks).await?);
             }
+            self.touch_readers().await?;
             self.changes.run(Tick {}).await?;
             self.changes.outcomes().remove_closed();
-            return Ok(());
+        } else if !self.acks.is_empty() {
+            self.acks.submit();
         }
-        if !self.acks.acks.lock().is_empty() {
-            self.submit_acks();
-        }
-        // Only where something is due: an idle box must not touch its disk every second.
-        if self.changes.memory().index.is_due(self.changes.clock().now()) {
-            self.changes.defer(|| Expire {});
+        for _ in 0..MAX_SWEEP_OPERATIONS {
+            // Only where something is due: an idle box must not touch its disk every second.
+            if !self.changes.memory().index.is_due(self.changes.clock().now()) || !self.changes.run(Expire {}).await? {
+                break;
+            }
         }
         Ok(())
     }
 
-    /// Returns the receipt of a message.
+    /// Notes that the readers which are online are in use.
+    async fn touch_readers(&self) -> Result<(), StoreError> {
+        let mut online = self.hub.presence().readers();
+        let now = self.changes.clock().now();
+        online.retain(|(user, client)| self.changes.memory().index.must_join(*user, client, now));
+        for readers in online.chunks(MAX_TOUCHED_READERS) {
+            self.changes.run(TouchReaders { readers: readers.to_vec() }).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns the readers of a user.
+    pub fn readers(&self, user: UserId) -> Vec<Listed> {
+        let now = self.changes.clock().now();
+        self.changes.memory().index.readers(user, now)
+    }
+
+    /// Returns the time of a moment of the service clock, as far as the clocks agree.
+    pub fn wall_time(&self, service: u64) -> Timestamp {
+        let ago = self.changes.clock().now().saturating_sub(service);
+        Timestamp::now().minus(std::time::Duration::from_secs(ago))
+    }
+
+    /// Forgets a reader of a user; its connections are closed by the caller.
     ///
     /// # Errors
-    /// If the store fails.
-    pub fn receipt(&self, id: MessageId) -> Result<Option<Receipt>, StoreError> {
-        if id.0 > self.committed.load(Ordering::Acquire) {
-            return Ok(None);
-        }
-        let log = self.store.log();
-        // The index first: a message that it calls gone is gone, or marked as expired, in the log that is read after it.
-        let Some(recipient) = log.recipient(id)? else { return Ok(None) };
-        let state = self.changes.memory().index.delivery_state(recipient, id);
-        let Some((_, Stored { head, .. })) = log.get(id)? else { return Ok(None) };
-        let (received, received_at) = match recipient {
-            Recipient::All => (Some(self.listeners_who_have(id)?), None),
-            _ => (None, log.received_at(recipient, id)?.map(|when| when.wall)),
-        };
-        let status = match state {
-            _ if head.expired => Status::Expired,
-            // Removed from the index a moment ago, and not yet marked in the log: it was not received.
-            DeliveryState::Gone => Status::Expired,
-            DeliveryState::Queued => Status::Queued,
-            DeliveryState::Sent(when) => Status::Sent(when),
-            DeliveryState::Received => Status::Acked(received_at),
-        };
-        let (now, end) = (self.changes.clock().now(), head.expires);
-        let expires_at = match end.checked_sub(now) {
-            Some(left) => Timestamp::now().plus_seconds(left),
-            None => Timestamp::now().minus(std::time::Duration::from_secs(now - end)),
-        };
-        Ok(Some(Receipt { recipient, head, status, expires_at, received }))
+    /// [`StoreError::Missing`] where there is none of that name; else when the store fails.
+    pub async fn forget_reader(&self, user: UserId, client: ClientName) -> Result<(), StoreError> {
+        self.changes.run(ForgetReader { user, client }).await
     }
 
-    /// Returns the number of users that a broadcast was for and that have received it.
-    fn listeners_who_have(&self, id: MessageId) -> Result<usize, StoreError> {
-        let users: Vec<_> = self.store.log().listeners().collect::<Result<_, _>>()?;
-        let memory = self.changes.memory();
-        let has =
-            |&(user, joined): &(UserId, MessageId)| joined < id && memory.index.cursor(Reader::Broadcasts(user), joined) >= id;
-        Ok(users.iter().filter(|user| has(user)).count())
+    /// The number of readers.
+    pub fn reader_count(&self) -> usize {
+        self.changes.memory().index.reader_count()
     }
 
-    /// Returns up to `limit` messages above `since` that are still there, of any of `recipients`, in id order, and whether there
-    /// are more.
+    /// The number of receipts.
+    pub fn receipt_count(&self) -> usize {
+        self.changes.memory().index.receipts.len()
+    }
+
+    /// Takes back a message that no reader has received.
     ///
     /// # Errors
-    /// If the store fails.
-    pub fn history(&self, recipients: &[Recipient], since: MessageId, limit: usize) -> Result<(Vec<Stored>, bool), StoreError> {
-        let upto = MessageId(self.committed.load(Ordering::Acquire));
-        let log = self.store.log();
-        let mut found = Vec::new();
-        for &recipient in recipients {
-            for message in log.read(recipient, since, upto).take(limit + 1) {
-                found.push(message?);
-            }
-        }
-        found.sort_by_key(|m| m.head.id);
-        let more = found.len() > limit;
-        found.truncate(limit);
-        Ok((found, more))
+    /// [`CancelError::NotWaiting`]; else when the store fails.
+    pub async fn cancel(&self, recipient: Recipient, id: MessageId) -> Result<(), CancelError> {
+        self.changes.run(Cancel { recipient, id }).await
     }
 
-    /// Returns the size of a mailbox.
+    /// Returns the size of a mailbox; that of a user includes its share of the broadcasts.
     pub fn size(&self, recipient: Recipient) -> Size {
-        self.changes.memory().index.size(recipient)
+        let now = self.changes.clock().now();
+        self.changes.memory().index.size(recipient, now)
     }
 
     /// Returns the number of mailboxes with pending messages, and their sizes together.
@@ -311,22 +289,24 @@ impl Mailbox {
 
     /// Returns the sizes of up to `limit` mailboxes with pending messages, behind `after` in the order of recipients.
     pub fn sizes(&self, after: Option<Recipient>, limit: usize) -> Vec<(Recipient, Size)> {
-        self.changes.memory().index.sizes(after, limit)
+        let now = self.changes.clock().now();
+        self.changes.memory().index.sizes(after, limit, now)
     }
 
-    /// Returns the time at which a message was accepted, if it is still there.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn taken_at(&self, id: MessageId) -> Result<Option<Timestamp>, StoreError> {
-        Ok(self.store.log().get(id)?.map(|(_, message)| message.head.created))
-    }
-
-    /// Removes the pending messages of a mailbox, or of all; returns their number.
+    /// Clears a mailbox, or all: what waits there is not delivered. Returns the number of messages.
     ///
     /// # Errors
     /// If the store fails.
     pub async fn clear(&self, recipient: Option<Recipient>) -> Result<usize, StoreError> {
-        self.changes.run(Clear { recipient }).await
+        if let Some(recipient) = recipient {
+            return self.changes.run(Clear { recipient }).await;
+        }
+        // The broadcasts first: they are in every user's share. One operation a mailbox, so that none takes long.
+        let waiting = self.changes.memory().index.waiting_recipients();
+        let mut count = 0;
+        for recipient in waiting.into_iter().rev() {
+            count += self.changes.run(Clear { recipient }).await?;
+        }
+        Ok(count)
     }
 }

@@ -1,37 +1,78 @@
 //! One session's place in the log.
 //!
 //! A connection reads up to three mailboxes (its user's, its device's, the broadcasts) as one stream in id order. It starts
-//! after the cursors, or where the client asks, reads the messages there, and then follows the announcements, skipping those that
-//! it has already written. After a missed announcement it reads again.
+//! after the cursors of its reader, or where the client asks, reads the messages there, and then follows the announcements, skipping
+//! those that it has already written. After a missed announcement it reads again.
 
-use std::iter::Peekable;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Mailbox;
-use crate::core::ids::{DeviceId, MessageId, Recipient};
+use super::acks::{Joined, Position};
+use crate::change::{Ack, JoinError, JoinReader, ReaderState, Waiting};
+use crate::core::client::ClientName;
+use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::hub::Announcement;
-use crate::store::{Reader, Result, Store, StoreError, Stored, User};
+use crate::store::{Blocks, Result, StoreError};
+
+/// The reader that a connection is, and what it asks for.
+#[derive(Debug, Clone)]
+pub struct ReaderOptions {
+    /// The user.
+    pub user: UserId,
+    /// The name of the reader.
+    pub client: ClientName,
+    /// The device whose messages it reads, too.
+    pub device: Option<DeviceId>,
+    /// Replay what the log still holds after this id.
+    pub since: Option<Since>,
+    /// The longest payload that the client accepts, in bytes; longer ones are passed over.
+    pub max_bytes: Option<u32>,
+    /// It only looks on: it proves nothing and moves nothing.
+    pub peek: bool,
+}
+
+/// An id after which a client asks for a replay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Since {
+    /// The epoch that the id is of, where the client says so.
+    pub epoch: Option<String>,
+    /// The id.
+    pub id: MessageId,
+}
+
+impl Since {
+    /// Parses `<id>` or `<epoch>:<id>`. A malformed one is no position in the log: the client starts at its cursor and is told that
+    /// it has not recovered.
+    pub fn parse(text: &str) -> Self {
+        let (epoch, id) = text.rsplit_once(':').map_or((None, text), |(epoch, id)| (Some(epoch.to_owned()), id));
+        Self { epoch, id: id.parse().unwrap_or(MessageId(u64::MAX)) }
+    }
+}
 
 /// A place in the log, over several mailboxes.
 #[derive(Debug)]
 pub struct LogReader {
+    options: ReaderOptions,
     /// The mailboxes.
     starts: Vec<Start>,
     /// Everything up to here has been read, in all of them.
-    at: MessageId,
-    /// The id at which a user without a cursor begins.
-    joined: MessageId,
+    at: Position,
+    /// The messages that it has passed over, in the order of their ids.
+    passed: Vec<MessageId>,
+    /// Keeps messages from being removed before this connection has read them.
+    _joined: Joined,
 }
 
 /// The start in one mailbox.
 #[derive(Debug, Clone, Copy)]
 struct Start {
-    reader: Reader,
+    recipient: Recipient,
     /// Begins after this message.
     after: MessageId,
     /// Everything up to here had been received before: a replay of it does not depend on its life.
     received: MessageId,
+    /// The client has been told of messages removed up to here.
+    told: MessageId,
 }
 
 /// The state of the mailboxes at the start of a session, for its first event.
@@ -41,13 +82,26 @@ pub struct Welcome {
     pub last_id: MessageId,
     /// The number of pending messages.
     pub pending: usize,
-    /// For a client that asked for a replay: set to whether everything after that id is still there.
+    /// For a client that asked for a replay, or missed messages: set to whether everything after that id is still there.
     pub recovered: Option<bool>,
+    /// The number of messages that were removed before this reader had them.
+    pub missed: u64,
+}
+
+/// Messages that were removed before a live connection had read them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// The connection had read up to here.
+    pub after: MessageId,
+    /// The last of them.
+    pub upto: MessageId,
 }
 
 /// Consecutive messages of the log.
 #[derive(Debug)]
 pub struct Batch {
+    /// Messages before these that have been removed.
+    pub gap: Option<Gap>,
     /// Ids and payloads, in id order.
     pub messages: Vec<(MessageId, Vec<u8>)>,
     /// The place of the reader once they are written.
@@ -58,112 +112,200 @@ pub struct Batch {
 
 impl Mailbox {
     /// Opens a session's place in the log: at the cursors, or at `since` where the client asks for more.
-    pub fn reader(&self, user: &User, device: Option<DeviceId>, since: Option<MessageId>) -> (LogReader, Welcome) {
-        let mut readers = vec![Reader::User(user.id), Reader::Broadcasts(user.id)];
-        readers.extend(device.map(Reader::Device));
-        let committed = MessageId(self.committed.load(Ordering::Acquire));
-        let memory = self.changes.memory();
-        let cursors: Vec<(Reader, MessageId)> = readers.iter().map(|&r| (r, memory.index.cursor(r, user.joined))).collect();
-        let pending = cursors.iter().map(|&(r, cursor)| memory.index.waiting(r, cursor)).sum();
-        let oldest = cursors.iter().filter_map(|&(r, cursor)| memory.index.oldest_waiting(r, cursor)).min();
-        drop(memory);
-        // The cursors of several mailboxes differ: below the oldest pending message, in any of them, everything has been received.
-        let furthest = cursors.iter().map(|c| c.1).max().unwrap_or(MessageId(0));
-        let last_id = oldest.map_or(furthest, |id| furthest.min(MessageId(id.0 - 1)));
-        let log = self.store.log();
-        let recovered = since.map(|since| {
-            let there = |r: &Reader| log.purged(r.recipient()).is_ok_and(|gone| gone <= since.max(user.joined));
-            since <= committed && readers.iter().all(there)
-        });
-        let start = |(reader, received): (Reader, MessageId)| {
-            let asked = since.map_or(received, |since| since.min(received));
-            // Broadcasts from before the account existed are not replayed.
-            let after = if matches!(reader, Reader::Broadcasts(_)) { asked.max(user.joined) } else { asked };
-            Start { reader, after, received }
+    pub fn reader(&self, options: ReaderOptions) -> (LogReader, Welcome) {
+        let user = options.user;
+        let mut mailboxes = vec![Recipient::User(user), Recipient::All];
+        mailboxes.extend(options.device.map(Recipient::Device));
+        // Before the cursors are read: what is removed from here on is kept for this connection.
+        let at = Position::new(AtomicU64::new(0));
+        let joined = self.acks.live.join(mailboxes.clone(), at.clone());
+        let now = self.changes.clock().now();
+        let states: Vec<(Recipient, ReaderState)> = {
+            let memory = self.changes.memory();
+            mailboxes.into_iter().map(|to| (to, memory.index.reader(to, user, &options.client, now))).collect()
         };
-        let starts = cursors.into_iter().map(start).collect();
-        (LogReader { starts, at: MessageId(0), joined: user.joined }, Welcome { last_id, pending, recovered })
+        let oldest = states.iter().filter_map(|(_, state)| state.oldest).min();
+        // The cursors of several mailboxes differ: below the oldest pending message, in any of them, everything has been received.
+        let furthest = states.iter().map(|(_, state)| state.cursor).max().unwrap_or(MessageId(0));
+        let missed = states.iter().map(|(_, state)| state.missed).sum();
+        let recovered = options.since.as_ref().map(|since| missed == 0 && self.has_all_since(since, &states));
+        let welcome = Welcome {
+            last_id: oldest.map_or(furthest, |id| furthest.min(MessageId(id.0 - 1))),
+            pending: states.iter().map(|(_, state)| state.waiting).sum(),
+            recovered: recovered.or((missed > 0).then_some(false)),
+            missed,
+        };
+        let since = options.since.as_ref().map_or(MessageId(u64::MAX), |since| since.id);
+        let start = |(recipient, state): (Recipient, ReaderState)| {
+            // Broadcasts from before the account existed are not replayed.
+            let after = since.min(state.cursor).max(state.joined);
+            Start { recipient, after, received: state.cursor, told: state.told }
+        };
+        let starts: Vec<Start> = states.into_iter().map(start).collect();
+        (LogReader { options, starts, at, passed: Vec::new(), _joined: joined }, welcome)
+    }
+
+    /// Returns whether every message of a reader's mailboxes after `since` is still there, and `since` is an id that a client of
+    /// these mailboxes can know.
+    fn has_all_since(&self, since: &Since, states: &[(Recipient, ReaderState)]) -> bool {
+        let known = states.iter().map(|(_, state)| state.newest).max().unwrap_or(MessageId(0));
+        let same_epoch = since.epoch.as_deref().is_none_or(|epoch| epoch == self.store.epoch());
+        let lost = |(_, state): &(Recipient, ReaderState)| state.gone > since.id.max(state.joined);
+        same_epoch && since.id <= known && !self.store.skipped(since.id) && !states.iter().any(lost)
     }
 }
 
 impl LogReader {
-    /// Returns the cursors that acknowledgements of this session move.
-    pub fn readers(&self) -> Vec<Reader> {
-        self.starts.iter().map(|s| s.reader).collect()
+    fn at(&self) -> MessageId {
+        MessageId(self.at.load(Ordering::Acquire))
     }
 
-    /// Returns the id at which a user without a cursor begins.
-    pub fn joined(&self) -> MessageId {
-        self.joined
+    /// Returns whether it only looks on.
+    pub fn is_peek(&self) -> bool {
+        self.options.peek
+    }
+
+    /// The user, and the reader of its messages.
+    pub fn reader(&self) -> (UserId, &ClientName) {
+        (self.options.user, &self.options.client)
+    }
+
+    /// Returns the mailboxes, each with the id that this session has read up to.
+    pub(super) fn mailboxes(&self) -> impl Iterator<Item = Recipient> + '_ {
+        self.starts.iter().map(|start| start.recipient)
+    }
+
+    /// Returns the proof that everything up to `upto` has been received but what was passed over.
+    pub(super) fn ack(&mut self, upto: MessageId) -> Ack {
+        let later = self.passed.split_off(self.passed.partition_point(|id| *id <= upto));
+        let passed = std::mem::replace(&mut self.passed, later);
+        let ReaderOptions { user, client, .. } = &self.options;
+        let device = self.options.device.filter(|&id| self.starts.iter().any(|start| start.recipient == Recipient::Device(id)));
+        let told = |mailbox| self.starts.iter().find(|start| start.recipient == mailbox).map_or(MessageId(0), |start| start.told);
+        let (told, told_broadcasts) = (told(Recipient::User(*user)), told(Recipient::All));
+        Ack { user: *user, client: client.clone(), device, upto, told, told_broadcasts, passed }
+    }
+
+    /// Returns the last message that was passed over and is not part of a proof yet.
+    pub fn last_passed(&self) -> Option<MessageId> {
+        self.passed.last().copied()
     }
 
     /// Leaves the mailbox of `device`.
     pub fn leave(&mut self, device: DeviceId) {
-        self.starts.retain(|start| start.reader.recipient() != Recipient::Device(device));
+        self.starts.retain(|start| start.recipient != Recipient::Device(device));
     }
 
     /// Moves the place to `upto`.
     pub fn advance(&mut self, upto: MessageId) {
-        self.at = self.at.max(upto);
+        self.at.fetch_max(upto.0, Ordering::AcqRel);
     }
 
     /// Returns whether an announced message has not been read yet.
     pub fn wants(&self, announced: &Announcement) -> bool {
         let Some(id) = announced.id else { return true };
-        let start = self.starts.iter().find(|s| s.reader.recipient() == announced.recipient);
-        start.is_some_and(|start| id > self.at.max(start.after))
+        let start = self.starts.iter().find(|start| start.recipient == announced.recipient);
+        start.is_some_and(|start| id > self.at().max(start.after))
+    }
+
+    /// Returns whether the client accepts a payload of `bytes`. One that it does not is to be read from the log, which passes over
+    /// it.
+    pub fn accepts(&self, bytes: usize) -> bool {
+        self.options.max_bytes.is_none_or(|max| bytes <= max as usize)
     }
 
     /// Returns the next messages: as many as fit `max_bytes` and `max_messages`, at least one where there is one. Reads durable
-    /// messages only, and skips expired ones.
+    /// messages only, and skips expired ones and those that the client does not accept.
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn read(&self, mailbox: &Mailbox, max_bytes: usize, max_messages: usize) -> Result<Batch> {
-        let (store, committed) = (mailbox.store.clone(), Arc::clone(&mailbox.committed));
-        let now = mailbox.changes.clock().now();
-        let (starts, at) = (self.starts.clone(), self.at);
-        let job = move || {
-            let committed = MessageId(committed.load(Ordering::Acquire));
-            collect(&store, &starts, at, committed, now, max_bytes, max_messages)
+    pub async fn read(&mut self, mailbox: &Mailbox, max_bytes: usize, max_messages: usize) -> Result<Batch> {
+        let committed = MessageId(mailbox.committed.load(Ordering::Acquire));
+        let selection = self.select(mailbox, committed, max_bytes, max_messages);
+        self.passed.extend(selection.passed);
+        if let Some(gap) = selection.gap {
+            self.starts.iter_mut().for_each(|start| start.told = start.told.max(gap.upto));
+        }
+        let Selection { gap, upto, complete, chosen, .. } = selection;
+        let messages = if chosen.is_empty() {
+            Vec::new()
+        } else {
+            let store = mailbox.store.clone();
+            let load = move || {
+                let mut blocks = Blocks::new(store.log());
+                let messages = chosen.iter().map(|waiting| blocks.message(waiting.block, waiting.id));
+                // One that was removed a moment ago is skipped.
+                let found = messages.filter_map(|message| message.map(|found| found.map(|m| (m.head.id, m.payload))).transpose());
+                found.collect::<Result<Vec<_>>>()
+            };
+            tokio::task::spawn_blocking(load).await.map_err(|_| StoreError::Stopped)??
         };
-        tokio::task::spawn_blocking(job).await.map_err(|_| StoreError::Stopped)?
+        Ok(Batch { gap, messages, upto, complete })
+    }
+
+    /// Merges the mailboxes by id.
+    fn select(&self, mailbox: &Mailbox, committed: MessageId, max_bytes: usize, max_messages: usize) -> Selection {
+        let (at, now, max_deliveries) = (self.at(), mailbox.changes.clock().now(), mailbox.max_deliveries());
+        let memory = mailbox.changes.memory();
+        let mut selection = Selection { gap: None, chosen: Vec::new(), passed: Vec::new(), upto: at, complete: false };
+        for start in &self.starts {
+            let (removed, from) = (memory.index.removed_upto(start.recipient), at.max(start.after));
+            if removed > start.told && removed > from {
+                let gap = selection.gap.get_or_insert(Gap { after: from, upto: removed });
+                (gap.after, gap.upto) = (gap.after.min(from), gap.upto.max(removed));
+            }
+        }
+        let sources = self.starts.iter().map(|start| {
+            let messages = memory.index.messages(start.recipient, start.after.max(at), committed);
+            (messages.peekable(), start)
+        });
+        let (mut sources, mut bytes): (Vec<_>, usize) = (sources.collect(), 0);
+        while selection.chosen.len() < max_messages && bytes < max_bytes {
+            let next = sources.iter_mut().enumerate().filter_map(|(n, (source, _))| Some((source.peek()?.id, n))).min();
+            let Some((_, n)) = next else {
+                selection.complete = true;
+                selection.upto = committed.max(at);
+                break;
+            };
+            let (source, start) = &mut sources[n];
+            let Some(waiting) = source.next() else { break };
+            selection.upto = waiting.id;
+            let Waiting { id, expires, deliveries, received, .. } = waiting;
+            let replayed = id <= start.received;
+            if expires <= now && !replayed {
+                continue;
+            }
+            let tried = max_deliveries > 0 && deliveries >= max_deliveries && !received;
+            if !self.accepts(waiting.bytes as usize) || (tried && !replayed) {
+                selection.passed.extend(Some(id).filter(|_| !replayed));
+                continue;
+            }
+            bytes += waiting.bytes as usize;
+            selection.chosen.push(waiting);
+        }
+        selection
     }
 }
 
-/// Merges the mailboxes by id.
-fn collect(
-    store: &Store,
-    starts: &[Start],
-    at: MessageId,
-    committed: MessageId,
-    now: u64,
-    max_bytes: usize,
-    max_messages: usize,
-) -> Result<Batch> {
-    let log = store.log();
-    let mut sources: Vec<Peekable<_>> =
-        starts.iter().map(|s| log.read(s.reader.recipient(), s.after.max(at), committed).peekable()).collect();
-    let mut batch = Batch { messages: Vec::new(), upto: at, complete: false };
-    let mut bytes = 0;
-    while batch.messages.len() < max_messages && bytes < max_bytes {
-        let heads = sources.iter_mut().enumerate().filter_map(|(n, source)| match source.peek() {
-            Some(Ok(message)) => Some((message.head.id, n)),
-            Some(Err(_)) => Some((MessageId(0), n)), // taken, and so reported, first
-            None => None,
-        });
-        let Some((_, first)) = heads.min() else {
-            batch.complete = true;
-            batch.upto = committed.max(at);
-            break;
-        };
-        let Some(message) = sources[first].next() else { break };
-        let Stored { head, payload } = message?;
-        batch.upto = head.id;
-        if !head.expired && (head.expires > now || head.id <= starts[first].received) {
-            bytes += payload.len();
-            batch.messages.push((head.id, payload));
+/// The messages to read next.
+struct Selection {
+    gap: Option<Gap>,
+    chosen: Vec<Waiting>,
+    passed: Vec<MessageId>,
+    upto: MessageId,
+    complete: bool,
+}
+
+impl Mailbox {
+    /// Waits until the reader exists: the first connection of its name adds it.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    pub async fn join(&self, user: UserId, client: &ClientName) -> Result<(), JoinError> {
+        let now = self.changes.clock().now();
+        if !self.changes.memory().index.must_join(user, client, now) {
+            return Ok(());
         }
+        self.changes.run(JoinReader { user, client: client.clone() }).await
     }
-    Ok(batch)
 }

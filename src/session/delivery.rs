@@ -6,7 +6,7 @@
 use super::window::{Watermark, Window};
 use crate::core::ids::{DeviceId, MessageId};
 use crate::hub::Announcement;
-use crate::mailbox::{LogReader, Mailbox};
+use crate::mailbox::{Gap, LogReader, Mailbox};
 use crate::store::StoreError;
 
 /// The position in the log and the batches in flight.
@@ -18,12 +18,14 @@ pub(super) struct Delivery {
     client_acks: bool,
     /// The log may hold messages that no announcement will bring.
     behind: bool,
+    /// Everything up to here has been written.
+    written: MessageId,
 }
 
 impl Delivery {
     /// Starts at `reader`'s position; `behind`: the log may hold messages already.
     pub(super) fn new(reader: LogReader, client_acks: bool, behind: bool) -> Self {
-        Self { reader, window: Window::new(), client_acks, behind }
+        Self { reader, window: Window::new(), client_acks, behind, written: MessageId(0) }
     }
 
     /// Returns whether the client acknowledges with `ack` messages.
@@ -48,6 +50,9 @@ impl Delivery {
             return false;
         }
         let Some(id) = announcement.id else { return true };
+        if !self.reader.accepts(announcement.payload().len()) {
+            self.behind = true; // the log passes over it
+        }
         if !self.behind && !self.window.open_for(messages, bytes) {
             tracing::debug!(id = id.0, "window closed: later messages are read from the log");
             self.behind = true;
@@ -56,16 +61,22 @@ impl Delivery {
     }
 
     /// Reads the next messages of the log, ids and payloads: about `max_bytes` of payloads, and no more than the window has room
-    /// for. The caller writes all of them.
+    /// for; and the gap before them, where messages have been removed. The caller writes all of it.
     ///
     /// # Errors
     /// If the store fails.
-    pub(super) async fn read(&mut self, mailbox: &Mailbox, max_bytes: usize) -> Result<Vec<(MessageId, Vec<u8>)>, StoreError> {
+    pub(super) async fn read(&mut self, mailbox: &Mailbox, max_bytes: usize) -> Result<(Option<Gap>, Vec<(MessageId, Vec<u8>)>), StoreError> {
         let batch = self.reader.read(mailbox, max_bytes, self.window.room()).await?;
         self.behind = !batch.complete;
         // May be beyond the last message, where the log holds nothing more to deliver.
         self.reader.advance(batch.upto);
-        Ok(batch.messages)
+        if let Some(passed) = self.reader.last_passed()
+            && batch.messages.is_empty()
+            && self.window.newest().is_none()
+        {
+            mailbox.received(&mut self.reader, passed); // no proof will follow
+        }
+        Ok((batch.gap, batch.messages))
     }
 
     /// Notes that queued messages up to `upto` are about to be written, as `bytes` with their framing. Returns the payload of the
@@ -77,8 +88,8 @@ impl Delivery {
     }
 
     /// Notes that everything up to `upto` has been written.
-    pub(super) fn written(&self, mailbox: &Mailbox, upto: MessageId) {
-        mailbox.written(&self.reader.readers(), upto);
+    pub(super) fn written(&mut self, mailbox: &Mailbox, upto: MessageId) {
+        mailbox.written(&self.reader, std::mem::replace(&mut self.written, upto), upto);
     }
 
     /// The payload of a ping that asks for the proof of everything in flight; `None` while nothing is in flight or wanted.
@@ -99,7 +110,9 @@ impl Delivery {
         match upto.filter(|&id| self.window.received(id)) {
             Some(id) => {
                 tracing::debug!(upto = id.0, "acknowledged");
-                mailbox.received(&self.reader.readers(), id, self.reader.joined());
+                // With nothing in flight, everything that was read has been received or passed over.
+                let passed = self.reader.last_passed().filter(|_| self.window.newest().is_none());
+                mailbox.received(&mut self.reader, id.max(passed.unwrap_or(id)));
             }
             None => {
                 tracing::debug!(upto = upto.map(|id| id.0), "acknowledgement of nothing in flight ignored");

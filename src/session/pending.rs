@@ -21,7 +21,7 @@ use crate::core::ids::{DeviceId, MessageId, Recipient};
 use crate::core::time::Timestamp;
 use crate::handlers::CommandContext;
 use crate::mailbox::{MailboxError, Outcome, OutcomeSender, Outgoing};
-use crate::store::{Store, StoreError};
+use crate::store::{EndState, Store, StoreError};
 use crate::telemetry::metrics::{MeasuredCommand, Refused};
 use crate::wire::inbound::Target;
 use crate::wire::{Command, ErrorCode, Event};
@@ -204,6 +204,9 @@ impl PendingReplies {
         let status = match outcome {
             Outcome::Received => "acked",
             Outcome::Expired => "expired",
+            Outcome::Dropped(EndState::Cancelled) => "cancelled",
+            Outcome::Dropped(EndState::Cleared) => "cleared",
+            Outcome::Dropped(_) => "undeliverable",
         };
         Some(Reply { event: Event::DeliveryStatus { status, id, device_id }, reference })
     }

@@ -14,19 +14,26 @@ use crate::accounts::policy::Requester;
 use crate::admission::rates::SingleRateLimit;
 use crate::app::App;
 use crate::auth::Caller;
+use crate::core::client::ClientName;
 use crate::core::ids::{DeviceId, MessageId};
 use crate::core::time::Timestamp;
 use crate::hub::{Announcement, Connection, Identity, Registration, Subscription};
-use crate::mailbox::Welcome;
+use crate::mailbox::{Gap, ReaderOptions, Since, Welcome};
 use crate::store::TokenHash;
 use crate::telemetry::metrics::{Metrics, Sent};
 use crate::wire::{CloseCode, Event};
 
 /// The options of a connection.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
+    /// The name of the reader that the client is.
+    pub client: ClientName,
+    /// The client only looks on: it proves nothing, moves nothing and is not presence.
+    pub peek: bool,
+    /// The longest payload that the client accepts, in bytes.
+    pub max_bytes: Option<u32>,
     /// Replay what the log still holds after this id.
-    pub since: Option<MessageId>,
+    pub since: Option<Since>,
     /// The client sends `ack`s: pongs prove nothing.
     pub client_acks: bool,
 }
@@ -57,7 +64,8 @@ impl Session {
         let (user, device) = (caller.user.id, identity.device_id);
         // Only a connection that receives a device's messages makes it online.
         let receives_for = device.filter(|&device| receives_for(&app, caller, device));
-        let registration = app.hub.presence().register(Identity { receives_for, ..identity });
+        let reader = (!options.peek).then(|| options.client.clone());
+        let registration = app.hub.presence().register(Identity { receives_for, ..identity }, reader);
         let connection = &registration.connection;
         app.metrics.sessions.started.inc();
         // A shutdown or a revocation between the handshake and this line has not seen this connection: check again, now that it
@@ -76,9 +84,13 @@ impl Session {
             (SingleRateLimit::per_minute(limits.messages_per_minute), heartbeat)
         };
         // Groups before the log: what is committed after the log has been looked at is announced to this connection.
-        let subscription = app.hub.subscribe(user, receives_for);
-        let (reader, welcome) = app.mailbox.reader(&caller.user, receives_for, options.since);
-        let behind = welcome.pending > 0 || options.since.is_some();
+        let subscription = app.hub.subscribe(user, receives_for, options.peek);
+        let behind = options.since.is_some();
+        let Options { client, peek, max_bytes, since, client_acks } = options;
+        let of_device = receives_for.and_then(|device| app.store.device(device).ok().flatten()?.max_bytes);
+        let max_bytes = max_bytes.into_iter().chain(of_device).min();
+        let (reader, welcome) = app.mailbox.reader(ReaderOptions { user, client, device: receives_for, since, max_bytes, peek });
+        let behind = welcome.pending > 0 || behind;
         let session = Self {
             registration,
             token: caller.hash,
@@ -86,7 +98,7 @@ impl Session {
             rate,
             heartbeat,
             welcome,
-            delivery: Delivery::new(reader, options.client_acks, behind),
+            delivery: Delivery::new(reader, client_acks, behind),
             pending: None,
             app,
         };
@@ -103,6 +115,7 @@ impl Session {
             last_id: self.welcome.last_id,
             pending: self.welcome.pending,
             recovered: self.welcome.recovered,
+            missed: Some(self.welcome.missed).filter(|&missed| missed > 0),
         }
     }
 
@@ -176,11 +189,12 @@ impl Session {
         self.delivery.must_read()
     }
 
-    /// Reads the next messages of the log, ids and payloads: about `max_bytes` of payloads. The caller writes all of them.
+    /// Reads the next messages of the log, ids and payloads: about `max_bytes` of payloads; and the gap before them, where messages
+    /// have been removed. The caller writes all of it.
     ///
     /// # Errors
     /// The end of the connection when the store fails.
-    pub async fn read_log(&mut self, max_bytes: usize) -> Result<Vec<(MessageId, Vec<u8>)>, End> {
+    pub async fn read_log(&mut self, max_bytes: usize) -> Result<(Option<Gap>, Vec<(MessageId, Vec<u8>)>), End> {
         self.delivery.read(&self.app.mailbox, max_bytes).await.map_err(|error| {
             tracing::error!(%error, "failed to read the message log");
             End::from(CloseCode::Internal)
@@ -208,7 +222,7 @@ impl Session {
     }
 
     /// Notes that queued messages up to `upto` have been written.
-    pub fn written(&self, upto: MessageId) {
+    pub fn written(&mut self, upto: MessageId) {
         self.delivery.written(&self.app.mailbox, upto);
     }
 

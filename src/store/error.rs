@@ -22,6 +22,14 @@ pub enum StoreError {
     /// The disk is full: the store writes while it opens.
     #[error("the disk is full: free some space, then start again")]
     NoRoom,
+    /// The disk has too little space for the migration of an older layout.
+    #[error("bringing the data up to date needs {needed} bytes of free disk space, and {free} are free: free some space, then start again")]
+    NeedsRoom {
+        /// The bytes needed.
+        needed: u64,
+        /// The bytes free.
+        free: u64,
+    },
     /// The store can't be read at all.
     #[error("the data can't be opened: {0}; `qy-lty check --repair` keeps what can be read, `qy-lty restore` restores a backup")]
     Unreadable(String),

@@ -5,7 +5,9 @@ use sled::Tree;
 use super::{Result, StoreError};
 
 /// The layout of trees and records; a newer store is refused, an older one is migrated.
-pub const SCHEMA: u64 = 3;
+pub const SCHEMA: u64 = 4;
+/// The most ranges of skipped ids that are kept: one a restore.
+const MAX_SKIPPED_RANGES: usize = 64;
 /// The name of the tree.
 const TREE: &str = "meta";
 
@@ -26,6 +28,8 @@ pub enum MetaKey {
     Proofs,
     /// No message id up to this one is given again, whatever else is left of the messages.
     MessageIdsReserved,
+    /// Ranges of ids that were never given in this store, each two numbers: the id before it and its last one. A restore adds one.
+    SkippedMessageIds,
     /// The service clock when it was saved, in seconds.
     ServiceSeconds,
     /// The wall clock at that moment, in seconds since 1970.
@@ -34,7 +38,7 @@ pub enum MetaKey {
 
 impl MetaKey {
     /// Every name.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Schema,
         Self::Epoch,
         Self::NextUser,
@@ -42,6 +46,7 @@ impl MetaKey {
         Self::NextToken,
         Self::Proofs,
         Self::MessageIdsReserved,
+        Self::SkippedMessageIds,
         Self::ServiceSeconds,
         Self::ServiceWallSeconds,
     ];
@@ -56,6 +61,7 @@ impl MetaKey {
             Self::NextToken => "next_token",
             Self::Proofs => "proofs",
             Self::MessageIdsReserved => "message_ids_reserved",
+            Self::SkippedMessageIds => "skipped_message_ids",
             Self::ServiceSeconds => "service_seconds",
             Self::ServiceWallSeconds => "service_wall_seconds",
         }
@@ -65,6 +71,7 @@ impl MetaKey {
     pub fn accepts(self, value: &[u8]) -> bool {
         match self {
             Self::Epoch => std::str::from_utf8(value).is_ok(),
+            Self::SkippedMessageIds => value.len().is_multiple_of(16),
             _ => value.len() == 8,
         }
     }
@@ -121,6 +128,30 @@ impl Meta {
         let next = self.number(key)? + 1;
         self.set(key, next)?;
         Ok(next)
+    }
+
+    /// Returns the ranges of ids that were never given: each the id before it, and its last one.
+    ///
+    /// # Errors
+    /// If the engine fails or they are damaged.
+    pub fn skipped(&self) -> Result<Vec<(u64, u64)>> {
+        let Some(bytes) = self.0.get(MetaKey::SkippedMessageIds.name())? else { return Ok(Vec::new()) };
+        let (pairs, []) = bytes.as_chunks::<16>() else { return Err(StoreError::Damaged { tree: TREE }) };
+        let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_be_bytes);
+        Ok(pairs.iter().map(|pair| (number(&pair[..8]), number(&pair[8..]))).collect())
+    }
+
+    /// Notes that the ids above `after` up to `upto` were never given. The oldest ranges beyond [`MAX_SKIPPED_RANGES`] are forgotten.
+    ///
+    /// # Errors
+    /// If the engine fails or the ranges are damaged.
+    pub fn skip(&self, after: u64, upto: u64) -> Result<()> {
+        let mut ranges = self.skipped()?;
+        ranges.push((after, upto));
+        let from = ranges.len().saturating_sub(MAX_SKIPPED_RANGES);
+        let bytes: Vec<u8> = ranges[from..].iter().flat_map(|(a, b)| [a.to_be_bytes(), b.to_be_bytes()]).flatten().collect();
+        self.0.insert(MetaKey::SkippedMessageIds.name(), bytes)?;
+        Ok(())
     }
 
     /// Returns the text under `key`.

@@ -29,20 +29,22 @@ mod writer;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::core::ids::MessageId;
 use crate::telemetry::metrics::Commits;
 use writer::Writer;
 
 pub use error::{Result, Severity, StoreError};
-pub use log::Log;
 #[doc(hidden)]
-pub use log::fuzz_key;
+pub use log::fuzz_block;
+pub use log::{Blocks, Log};
 pub use maintenance::{BackupError, Findings, QUARANTINE, check, compact, repair, restore, verify};
 pub use meta::MetaKey;
 use meta::SCHEMA;
 pub use page::Page;
 pub use records::{
-    Authority, Catalog, CatalogEntry, Device, DeviceChange, Earlier, Head, NewDevice, NewToken, NewUser, Observation, Reader,
-    ReceivedAt, Role, Stored, Token, TokenHash, TokenKind, User, UserChange, fold_name,
+    Answer, Authority, BlockBuilder, Catalog, CatalogEntry, Device, DeviceChange, Earlier, EndState, Head, MIN_MAX_BYTES, Missed, NewDevice,
+    NewToken, NewUser, Observation, PageNumber, Place, ReaderPlace, ReceiptPage, ReceiptRecord, Role, Stored, Token, TokenHash,
+    TokenKind, User, UserChange, fold_name, read_block,
 };
 pub use trees::Trees;
 pub use writer::Pulse;
@@ -57,6 +59,8 @@ pub struct Store {
     writer: Arc<Writer>,
     commits: Arc<Commits>,
     epoch: Arc<str>,
+    /// Ranges of message ids that were never given: each the id before it, and its last one.
+    skipped: Arc<[(u64, u64)]>,
     path: Arc<Path>,
     /// Held while a backup is made.
     backups: Arc<tokio::sync::Mutex<()>>,
@@ -80,7 +84,11 @@ impl Store {
     pub fn open_with(path: &Path, cache: u64) -> Result<Self> {
         let lock = staging::lock(path)?;
         staging::recover(path)?;
-        let db = engine::open(path, cache)?;
+        let mut db = engine::open(path, cache)?;
+        if maintenance::must_migrate(&db)? {
+            maintenance::migrate(db, path)?;
+            db = engine::open(path, cache)?;
+        }
         drop(lock); // sled's own lock holds from here on
         let trees = Arc::new(Trees::open(&db)?);
         // sled takes a log that it can't read at all for an empty one, so the store's existence is noted beside it.
@@ -90,23 +98,28 @@ impl Store {
         }
         match trees.schema()? {
             Some(found) if found > SCHEMA => return Err(StoreError::Newer { found, known: SCHEMA }),
-            Some(SCHEMA) => {}
-            Some(found) => maintenance::migrate(&trees, found, path)?,
+            Some(_) => {}
             None => trees.set_schema(SCHEMA)?,
         }
         let epoch = known.map_or_else(|| trees.new_epoch(), Ok)?;
+        let skipped = trees.meta.skipped()?.into();
         let commits = Arc::new(Commits::default());
         let writer = Writer::start(db, trees.clone(), path, commits.clone())?;
         if !noted {
             staging::mark_complete(path, &epoch)?;
         }
-        Ok(Self { trees, writer: Arc::new(writer), commits, epoch: epoch.into(), path: path.into(), backups: Arc::default() })
+        Ok(Self { trees, writer: Arc::new(writer), commits, epoch: epoch.into(), skipped, path: path.into(), backups: Arc::default() })
     }
 
     /// Returns the epoch, which changes when the data directory is wiped or restored: clients that remember message ids then
     /// start over.
     pub fn epoch(&self) -> &str {
         &self.epoch
+    }
+
+    /// Returns whether no message of this store ever had that id, though later ones have: it was skipped by a restore.
+    pub fn skipped(&self, id: MessageId) -> bool {
+        self.skipped.iter().any(|&(after, upto)| after < id.0 && id.0 <= upto)
     }
 
     /// The figures of the writer thread.
@@ -169,7 +182,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::ids::{MessageId, Recipient};
+    use crate::core::ids::Recipient;
     use std::fs;
 
     /// A store in a fresh directory, which lives as long as the guard.
@@ -220,7 +233,9 @@ mod tests {
     async fn unfinished_summaries_of_sled_do_not_keep_the_store_shut() {
         let (dir, store) = fresh();
         let path = dir.path().join("store");
-        let write = |trees: &Trees| trees.purged.insert(&Recipient::All, &MessageId(7));
+        let place = Place { front: MessageId(7), ..Place::default() };
+        let written = place.clone();
+        let write = move |trees: &Trees| trees.places.insert(&Recipient::All, &written);
         store.writer.run(write).await.unwrap();
         let unfinished = path.join("snap.0000000000009999.generating");
         fs::write(&unfinished, "").unwrap();
@@ -229,7 +244,7 @@ mod tests {
         store.close().unwrap();
         drop(store);
         let store = Store::open(&path).unwrap();
-        assert_eq!(store.trees.purged.get(&Recipient::All).unwrap(), Some(MessageId(7)));
+        assert_eq!(store.trees.places.get(&Recipient::All).unwrap(), Some(place));
         assert!(!unfinished.exists());
     }
 }

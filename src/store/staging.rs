@@ -106,6 +106,11 @@ impl StagedStore {
         Ok(self.db.open_tree(name)?)
     }
 
+    /// The database, for trees of older layouts.
+    pub fn db(&self) -> &sled::Db {
+        &self.db
+    }
+
     /// Makes the store durable and complete.
     ///
     /// # Errors

@@ -4,7 +4,9 @@ use rand::TryRng;
 use sled::{IVec, Tree};
 
 use super::meta::{Meta, MetaKey};
-use super::records::{CatalogEntry, CatalogKey, Device, Earlier, Observation, Reader, ReceivedAt, Token, TokenHash, User};
+use super::records::{
+    CatalogEntry, CatalogKey, Device, Earlier, Observation, PageNumber, Place, ReceiptPage, Token, TokenHash, User,
+};
 use super::table::{Table, Value};
 use super::{Result, StoreError};
 use crate::core::hex::hex;
@@ -64,18 +66,14 @@ trees! {
     user_tokens: (UserId, TokenId) => TokenHash;
     /// Token → SHA-256 of its secret. Since layout 2.
     token_ids: TokenId => TokenHash;
-    /// Head and, where it is short, payload of each queued message: see [`log`](super::log).
-    mailbox: (Recipient, MessageId) => IVec;
-    /// The nth piece of a long payload.
+    /// The messages that share a value, by the first of them: see [`log`](super::log). Since layout 4.
+    blocks: MessageId => IVec;
+    /// The nth piece of a payload that is too long for a block.
     pieces: (MessageId, u16) => IVec;
-    /// Message → recipient.
-    message_ids: MessageId => Recipient;
-    /// The last message that each reader has received.
-    cursors: Reader => MessageId;
-    /// The moment at which everything up to a message had been received.
-    receipts: (Recipient, MessageId) => ReceivedAt;
-    /// The newest message of each recipient that has been removed.
-    purged: Recipient => MessageId;
+    /// Receipts of consecutive ids. Since layout 4.
+    receipt_pages: PageNumber => ReceiptPage;
+    /// How far each mailbox has been received, and by whom. Since layout 4.
+    places: Recipient => Place;
     /// SHA-256 of sender and idempotency key → what was sent under it.
     idempotency: [u8; 32] => Earlier;
 }

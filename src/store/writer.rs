@@ -6,8 +6,8 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ use crate::telemetry::metrics::Commits;
 const MAX_QUEUED_JOBS: usize = 1024;
 /// The most jobs that share one flush, so that the first of a long queue does not wait for the last.
 const MAX_BATCH_JOBS: usize = 512;
+/// The time after which a batch takes no more jobs, for the same reason.
+const MAX_BATCH_TIME: Duration = Duration::from_millis(5);
 /// The longest time that a job without a waiting caller may stay off the disk.
 const DEFERRED_COMMIT_DELAY: Duration = Duration::from_secs(1);
 
@@ -42,10 +44,15 @@ impl Drop for Alarm {
     }
 }
 
+/// A function that writes what waits for the commit.
+type BeforeCommit = Box<dyn Fn(&Trees) -> Result<()> + Send + Sync>;
+
 /// A job in the queue.
 enum Job {
     /// A caller waits until it is on disk.
     Durable(DurableJob),
+    /// The same, and nothing may wait to be written when it runs.
+    Settled(DurableJob),
     /// No caller waits.
     Deferred(DeferredJob),
 }
@@ -75,13 +82,22 @@ pub struct Writer {
     thread: Mutex<Option<JoinHandle<Result<()>>>>,
     failed: CancellationToken,
     pulse: Arc<Mutex<Pulse>>,
+    before_commit: Arc<OnceLock<BeforeCommit>>,
 }
 
 impl Writer {
     /// Starts the thread for the database in directory `path`, after committing the writes of opening it.
     pub fn start(db: sled::Db, trees: Arc<Trees>, path: &Path, commits: Arc<Commits>) -> Result<Self> {
         let pulse = Arc::new(Mutex::new(Pulse { committed: Instant::now(), busy: None }));
-        let disk = Disk { file: File::open(path.join("db"))?, db, commits, pulse: pulse.clone() };
+        let before_commit = Arc::new(OnceLock::new());
+        let disk = Disk {
+            file: File::open(path.join("db"))?,
+            db,
+            trees,
+            commits,
+            pulse: pulse.clone(),
+            before_commit: before_commit.clone(),
+        };
         disk.commit(0)?;
         // A new file's directory entry is durable only once its directory is synced.
         File::open(path)?.sync_all()?;
@@ -93,7 +109,7 @@ impl Writer {
         let alarm = Alarm { failed: failed.clone(), disarmed: false };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || {
             let mut alarm = alarm; // the whole of it, to be dropped here
-            let outcome = serve(&receiver, &trees, &disk);
+            let outcome = serve(&receiver, &disk);
             if let Err(error) = &outcome {
                 // The content of the disk is unknown from here on. Returning drops the receiver: every later write fails.
                 tracing::error!(%error, "disk failed; no further writes are accepted");
@@ -101,7 +117,12 @@ impl Writer {
             alarm.disarmed = outcome.is_ok();
             outcome
         })?;
-        Ok(Self { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), failed, pulse })
+        Ok(Self { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), failed, pulse, before_commit })
+    }
+
+    /// Sets the function that writes what jobs have left to be written with the commit; the first one counts.
+    pub fn before_commit(&self, write: impl Fn(&Trees) -> Result<()> + Send + Sync + 'static) {
+        let _ = self.before_commit.set(Box::new(write)); // a second one would write nothing: its changes are not those of jobs
     }
 
     /// Returns the liveness of the thread.
@@ -143,7 +164,38 @@ impl Writer {
         E: From<StoreError> + Severity + Send + 'static,
     {
         let (reply, received) = oneshot::channel();
-        let job = Job::Durable(Box::new(move |trees| {
+        self.submit(Job::Durable(Self::answered(job, announce, reply))).await?;
+        received.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Runs `job` when everything that earlier jobs have changed is in the trees, and waits for its commit.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn run_settled<T, E>(
+        &self,
+        job: impl FnOnce(&Trees) -> std::result::Result<T, E> + Send + 'static,
+    ) -> std::result::Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Severity + Send + 'static,
+    {
+        let (reply, received) = oneshot::channel();
+        self.submit(Job::Settled(Self::answered(job, |_| (), reply))).await?;
+        received.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Returns the job that runs `job`, announces its result and answers.
+    fn answered<T, E>(
+        job: impl FnOnce(&Trees) -> std::result::Result<T, E> + Send + 'static,
+        announce: impl FnOnce(&mut T) + Send + 'static,
+        reply: oneshot::Sender<std::result::Result<T, E>>,
+    ) -> DurableJob
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Severity + Send + 'static,
+    {
+        Box::new(move |trees| {
             let outcome = job(trees);
             let fatal = outcome.as_ref().is_err_and(Severity::fatal);
             let answer: Answer = Box::new(move |durable| {
@@ -158,9 +210,7 @@ impl Writer {
                 let _ = reply.send(outcome); // the caller may be gone; the change stands
             });
             (answer, fatal)
-        }));
-        self.submit(job).await?;
-        received.await.map_err(|_| StoreError::Stopped)?
+        })
     }
 
     /// Queues `job`, which reaches the disk with the next commit, at the latest after [`DEFERRED_COMMIT_DELAY`]. Returns `false`
@@ -207,19 +257,26 @@ impl Drop for Writer {
 /// The database and the file below it.
 struct Disk {
     db: sled::Db,
+    trees: Arc<Trees>,
     file: File,
     commits: Arc<Commits>,
     pulse: Arc<Mutex<Pulse>>,
+    before_commit: Arc<OnceLock<BeforeCommit>>,
 }
 
 impl Disk {
     /// Makes everything written so far durable; `waited_for` jobs of it have a waiting caller.
     fn commit(&self, waited_for: usize) -> Result<()> {
         let began = Instant::now();
-        let outcome = self.flush();
+        let outcome = self.settle().and_then(|()| self.flush());
         self.commits.timed.record(began.elapsed(), outcome.is_ok(), Timestamp::now());
         self.commits.batch.observe(waited_for as u64);
         outcome
+    }
+
+    /// Writes what waits for the commit.
+    fn settle(&self) -> Result<()> {
+        self.before_commit.get().map_or(Ok(()), |write| write(&self.trees))
     }
 
     fn flush(&self) -> Result<()> {
@@ -236,7 +293,7 @@ impl Disk {
 }
 
 /// Runs until the queue is closed or the disk fails.
-fn serve(jobs: &Receiver<Job>, trees: &Trees, disk: &Disk) -> Result<()> {
+fn serve(jobs: &Receiver<Job>, disk: &Disk) -> Result<()> {
     let mut answers: Vec<Answer> = Vec::new();
     // The time by which deferred jobs must be on disk.
     let mut deferred: Option<Instant> = None;
@@ -248,10 +305,12 @@ fn serve(jobs: &Receiver<Job>, trees: &Trees, disk: &Disk) -> Result<()> {
         disk.set_busy(true);
         match first {
             Ok(job) => {
-                let mut taken = take(job, trees, &mut answers, &mut deferred);
+                let began = Instant::now();
+                let mut taken = take(job, disk, &mut answers, &mut deferred);
                 for _ in 1..MAX_BATCH_JOBS {
-                    let (true, Ok(job)) = (taken.is_ok(), jobs.try_recv()) else { break };
-                    taken = take(job, trees, &mut answers, &mut deferred);
+                    let room = taken.is_ok() && began.elapsed() < MAX_BATCH_TIME;
+                    let (true, Ok(job)) = (room, jobs.try_recv()) else { break };
+                    taken = take(job, disk, &mut answers, &mut deferred);
                 }
                 if taken.is_err() {
                     answers.drain(..).for_each(|answer| answer(false));
@@ -275,9 +334,13 @@ fn serve(jobs: &Receiver<Job>, trees: &Trees, disk: &Disk) -> Result<()> {
 }
 
 /// Runs one job.
-fn take(job: Job, trees: &Trees, answers: &mut Vec<Answer>, deferred: &mut Option<Instant>) -> Result<()> {
+fn take(job: Job, disk: &Disk, answers: &mut Vec<Answer>, deferred: &mut Option<Instant>) -> Result<()> {
+    let trees = &disk.trees;
+    if let Job::Settled(_) = job {
+        disk.settle()?;
+    }
     match job {
-        Job::Durable(job) => {
+        Job::Durable(job) | Job::Settled(job) => {
             let (answer, fatal) = job(trees);
             answers.push(answer);
             if fatal {

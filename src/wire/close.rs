@@ -27,6 +27,8 @@ pub enum CloseCode {
     ConnectionLimit,
     /// 4102: no answer to pings.
     NoPong,
+    /// 4104: too many clients (readers) of this user.
+    TooManyClients,
 }
 
 impl CloseCode {
@@ -45,6 +47,7 @@ impl CloseCode {
             Self::TooSlow => 4100,
             Self::ConnectionLimit => 4101,
             Self::NoPong => 4102,
+            Self::TooManyClients => 4104,
         }
     }
 
@@ -63,12 +66,22 @@ impl CloseCode {
             Self::TooSlow => "too slow: backlog not written in time",
             Self::ConnectionLimit => "too many connections",
             Self::NoPong => "no answer to pings",
+            Self::TooManyClients => "too many clients",
         }
     }
 
     /// Returns whether the client should reconnect: `false` where the same attempt can't succeed.
     pub const fn reconnect(self) -> bool {
-        !matches!(self, Self::Protocol | Self::InvalidData | Self::TooBig | Self::Unauthorized | Self::NoDevice | Self::WrongUser)
+        !matches!(
+            self,
+            Self::Protocol
+                | Self::InvalidData
+                | Self::TooBig
+                | Self::Unauthorized
+                | Self::NoDevice
+                | Self::WrongUser
+                | Self::TooManyClients
+        )
     }
 
     /// Returns whether a `disconnect` event precedes the close frame: for the private codes, which old clients can't read.
@@ -77,7 +90,7 @@ impl CloseCode {
     }
 
     /// Every code, for counters and tables.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::GoingAway,
         Self::Protocol,
         Self::InvalidData,
@@ -90,6 +103,7 @@ impl CloseCode {
         Self::TooSlow,
         Self::ConnectionLimit,
         Self::NoPong,
+        Self::TooManyClients,
     ];
 }
 

@@ -13,7 +13,7 @@ use crate::core::ids::{DeviceId, MessageId, UserId};
 use crate::core::time::Timestamp;
 
 /// The types that only the server sends; a pushed message may not have one of them.
-pub const RESERVED_TYPES: &[&str] = &["connection_status", "disconnect", "error", "pong", "delivery_status", "presence"];
+pub const RESERVED_TYPES: &[&str] = &["connection_status", "disconnect", "error", "pong", "delivery_status", "missed", "presence"];
 
 /// The machine-readable codes of `error` events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -61,6 +61,16 @@ pub enum Event {
         /// `true` if everything after `since` is still there; absent without `since`.
         #[serde(skip_serializing_if = "Option::is_none")]
         recovered: Option<bool>,
+        /// The number of messages that were removed before this reader had them; absent for 0.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        missed: Option<u64>,
+    },
+    /// Messages were removed before this connection had read them.
+    Missed {
+        /// The connection had read up to here.
+        after: MessageId,
+        /// The last of them.
+        upto: MessageId,
     },
     /// The answer to `chat_message`.
     ChatResponse {
@@ -272,6 +282,7 @@ mod tests {
             last_id: MessageId(0),
             pending: 0,
             recovered,
+            missed: None,
         };
         insta::assert_snapshot!(golden(&event(Some(DeviceId(3)), None)), @r#"{"type":"connection_status","status":"connected","user_id":"7","device_id":3,"epoch":"e1","last_id":0,"pending":0,"timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
         insta::assert_snapshot!(golden(&event(None, Some(false))), @r#"{"type":"connection_status","status":"connected","user_id":"7","device_id":null,"epoch":"e1","last_id":0,"pending":0,"recovered":false,"timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);

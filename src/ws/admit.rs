@@ -10,13 +10,18 @@ use crate::admission::{NetKey, Permit};
 use crate::app::App;
 use crate::auth::credential::Places;
 use crate::auth::{AuthError, Caller};
-use crate::core::ids::{DeviceId, MessageId, UserId};
+use crate::core::client::ClientName;
+use crate::core::ids::{DeviceId, UserId};
 use crate::http::error::ApiError;
 use crate::hub::Identity;
+use crate::mailbox::Since;
 use crate::session::Options;
-use crate::store::TokenKind;
+use crate::store::{MIN_MAX_BYTES, TokenKind};
 use crate::telemetry::metrics::Refused;
 use crate::wire::CloseCode;
+
+/// The error of a malformed name of a client.
+const WRONG_CLIENT: &str = "client must be 1 to 64 of A-Z a-z 0-9 . _ -";
 
 /// A connection that has passed all checks.
 pub(super) struct Admitted {
@@ -37,6 +42,7 @@ pub(super) fn admit(
     path_user: Option<UserId>,
     address: IpAddr,
 ) -> Result<Result<Admitted, CloseCode>, ApiError> {
+    let mut options = options(req)?;
     let (caller, device) = match authenticate(app, req, path_user) {
         Ok(found) => found,
         Err(code) => {
@@ -54,6 +60,9 @@ pub(super) fn admit(
             return Ok(Err(code));
         }
     };
+    if let Some(device) = caller.token.device_id {
+        options.client = ClientName::of_device(device); // whatever name it asks for
+    }
     let full = |which| {
         app.metrics.refused.inc(which);
         Ok(Err(CloseCode::ConnectionLimit))
@@ -64,7 +73,7 @@ pub(super) fn admit(
     let Some(of_user) = app.admission.by_user.try_acquire(caller.user.id) else { return full(Refused::ConnectionsOfUser) };
     let identity =
         Identity { user_id: caller.user.id, device_id: device, receives_for: device, token_id: caller.token.id, address };
-    Ok(Ok(Admitted { caller, identity, options: options(req), permits: (of_address, of_user) }))
+    Ok(Ok(Admitted { caller, identity, options, permits: (of_address, of_user) }))
 }
 
 /// Returns the caller and the device that it stands for, or the close code of the refusal.
@@ -106,10 +115,24 @@ fn authenticate(app: &App, req: &Request, path_user: Option<UserId>) -> Result<(
 }
 
 /// Returns the options in the query.
-fn options(req: &Request) -> Options {
-    // A malformed id is no position in the log: the client gets `recovered: false` and starts at the cursor.
-    let since = req.query::<String>("since").map(|text| text.parse().unwrap_or(MessageId(u64::MAX)));
-    Options { since, client_acks: req.query::<String>("ack").is_some_and(|ack| ack == "client") }
+///
+/// # Errors
+/// [`ApiError::Invalid`] where one is malformed; but a malformed `since` is no position in the log: its client starts at the cursor
+/// and is told that it has not recovered.
+fn options(req: &Request) -> Result<Options, ApiError> {
+    let name = |text: String| ClientName::chosen(&text).ok_or_else(|| ApiError::Invalid(WRONG_CLIENT.into()));
+    let client = req.query::<String>("client").map_or_else(|| Ok(ClientName::default()), name)?;
+    let max = |text: String| {
+        let max = text.parse().ok().filter(|&max| max >= MIN_MAX_BYTES);
+        max.ok_or_else(|| ApiError::Invalid(format!("max_bytes must be a number of at least {MIN_MAX_BYTES}")))
+    };
+    Ok(Options {
+        client,
+        peek: req.query::<String>("peek").is_some_and(|peek| peek == "1"),
+        max_bytes: req.query::<String>("max_bytes").map(max).transpose()?,
+        since: req.query::<String>("since").map(|text| Since::parse(&text)),
+        client_acks: req.query::<String>("ack").is_some_and(|ack| ack == "client"),
+    })
 }
 
 /// Returns the text of a header, if it has one.

@@ -16,6 +16,7 @@ use crate::auth::Caller;
 use crate::core::ids::MessageId;
 use crate::core::time::Timestamp;
 use crate::hub::{Announcement, Identity, Lagged, Subscription};
+use crate::mailbox::Gap;
 use crate::session::{Beat, End, Options, Reply, Session};
 use crate::telemetry::metrics::Sent;
 use crate::wire::frame::{self, PING, TEXT};
@@ -138,7 +139,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Writes the next messages of the log.
     async fn catch_up(&mut self) -> Result<(), End> {
-        let messages = self.session.read_log(BATCH_BYTES).await?;
+        let (gap, messages) = self.session.read_log(BATCH_BYTES).await?;
+        if let Some(Gap { after, upto }) = gap {
+            self.write_reply(Reply { event: Event::Missed { after, upto }, reference: None }).await?;
+        }
         let Some(&(last, _)) = messages.last() else { return Ok(()) };
         let (mut out, count) = (Vec::new(), messages.len());
         for (_, payload) in messages {

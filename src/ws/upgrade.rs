@@ -16,6 +16,7 @@ use salvo::http::{Request, Response, StatusCode};
 use salvo::rt::tokio::TokioIo;
 use salvo::{Depot, FlowCtrl, async_trait};
 use sha1::{Digest, Sha1};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::admit::{Admitted, admit, header};
@@ -25,7 +26,9 @@ use crate::app::App;
 use crate::auth::credential::{SUBPROTOCOL, offers_subprotocol};
 use crate::core::ids::UserId;
 use crate::http::error::ApiError;
+use crate::mailbox::JoinError;
 use crate::session::{End, ended};
+use crate::store::StoreError;
 use crate::telemetry::metrics::Refused;
 use crate::wire::CloseCode;
 
@@ -105,19 +108,43 @@ pub(super) fn switch(req: &mut Request, res: &mut Response, accept: HeaderValue)
 
 /// Runs an upgraded connection to its end, or closes it at once with the code of its refusal.
 async fn run(app: Arc<App>, upgraded: Upgraded, admitted: Result<Box<Admitted>, CloseCode>, address: IpAddr) {
-    let mut socket = Socket::new(TokioIo::new(upgraded), &app.config().limits).await;
+    let socket = Socket::new(TokioIo::new(upgraded), &app.config().limits).await;
     match admitted {
         Ok(admitted) => {
             let Admitted { caller, identity, options, permits } = *admitted;
+            if !options.peek
+                && let Err(error) = app.mailbox.join(caller.user.id, &options.client).await
+            {
+                return refuse(&app, socket, address, close_code(&app, &error)).await;
+            }
             let connection = serve(app, socket, &caller, identity, options);
             drop(caller);
             connection.await;
             drop(permits);
         }
-        Err(code) => {
-            tracing::info!(%address, code = code.code(), "refused");
-            ended(&app.metrics, code.into());
-            socket.finish(End::from(code)).await;
+        Err(code) => refuse(&app, socket, address, code).await,
+    }
+}
+
+/// Closes a connection that is not admitted.
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(app: &App, mut socket: Socket<S>, address: IpAddr, code: CloseCode) {
+    tracing::info!(%address, code = code.code(), "refused");
+    ended(&app.metrics, code.into());
+    socket.finish(End::from(code)).await;
+}
+
+/// Returns the code with which a connection is closed whose reader could not be added.
+fn close_code(app: &App, error: &JoinError) -> CloseCode {
+    match error {
+        JoinError::TooMany => {
+            app.metrics.refused.inc(Refused::ClientsOfUser);
+            CloseCode::TooManyClients
+        }
+        // Deleted since the credential was checked.
+        JoinError::Store(StoreError::Missing(_)) => CloseCode::Unauthorized,
+        JoinError::Store(error) => {
+            tracing::error!(%error, "failed to add a client");
+            CloseCode::Internal
         }
     }
 }

@@ -73,9 +73,9 @@ pub fn create(trees: &Trees, new: NewDevice, user: UserId, limit: usize, now: Ti
     if let Some(serial) = &new.serial {
         serial_is_free(trees, serial, None)?;
     }
-    let NewDevice { name, serial, model, primary } = new;
+    let NewDevice { name, serial, model, primary, max_bytes } = new;
     let id = DeviceId(trees.meta.next(MetaKey::NextDevice)?);
-    let device = Device { id, name, serial, model, created_at: now, last_seen: None };
+    let device = Device { id, name, serial, model, created_at: now, last_seen: None, max_bytes };
     let mut writes = WriteSet::default();
     writes.put(&trees.devices, &id, &device)?;
     if let Some(serial) = &device.serial {
@@ -106,6 +106,7 @@ pub fn change(trees: &Trees, id: DeviceId, change: DeviceChange) -> Result<(Devi
     }
     device.name = change.name.unwrap_or(device.name);
     device.model = change.model.unwrap_or(device.model);
+    device.max_bytes = change.max_bytes.unwrap_or(device.max_bytes);
     let mut taken_from = Vec::new();
     if let Some(users) = change.users {
         let before = users_of(trees, id)?;

@@ -1,22 +1,26 @@
 //! Queued messages on disk: the log.
 //!
-//! A message is one record under its recipient and id. Payloads too large for sled to keep out of its `blobs/` (which are never
-//! synced) are cut into pieces beside the record. Nothing here makes decisions; the operations on the log do.
+//! The messages of one commit share values, [blocks](crate::store::records::BlockBuilder), which are written once. A block is
+//! removed when none of its messages is of use any more; one of which few are is written anew without the others. Receipts are
+//! kept apart from the messages, since they outlive them, and so are the places of the readers. Nothing here makes decisions; the
+//! operations on the log do.
 //!
 //! # Invariants
-//! - Pieces and the id's entry are written before the record, and removed after it: a crash in between leaves entries that are
-//!   never found, never a record that lacks something.
+//! - Pieces are written before their block, and removed after it: a crash in between leaves entries that are never found, never a
+//!   message that lacks something.
+//! - Receipts are written before the places that they belong to: a crash in between delivers a message again.
 //! - No value is longer than [`messages::PIECE_BYTES`].
 
-mod cursors;
 mod messages;
+mod places;
+mod receipts;
 
 use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::store::meta::MetaKey;
 use crate::store::trees::Trees;
 use crate::store::{Result, Store};
 
-pub use messages::{fuzz_key, read_payload};
+pub use messages::{Blocks, fuzz_block, read_payload};
 
 /// The log. Methods that write are for the writer thread alone; those that read can be called anywhere.
 #[derive(Clone, Copy)]
@@ -40,17 +44,15 @@ impl<'a> Log<'a> {
         }
     }
 
-    /// Returns the enabled accounts, and the message after which broadcasts are for each.
-    pub fn listeners(&self) -> impl Iterator<Item = Result<(UserId, MessageId)>> + '_ {
-        let enabled = self.0.users.values().filter(|user| user.as_ref().map_or(true, |u| !u.disabled));
-        enabled.map(|user| user.map(|u| (u.id, u.joined)))
+    /// Returns all accounts, and the message after which broadcasts are for each.
+    pub fn users(&self) -> impl Iterator<Item = Result<(UserId, MessageId)>> + '_ {
+        self.0.users.values().map(|user| user.map(|user| (user.id, user.joined)))
     }
 
     /// Returns the highest message id that can have been given out: no id up to it may be given again.
     ///
-    /// Every id given leaves a trace: the message itself, the mark of the newest removed message of its recipient, or, where the
-    /// recipient was deleted, the number under [`MetaKey::MessageIdsReserved`]. Ids of a batch that never reached the disk were
-    /// never seen by anyone.
+    /// Every id given leaves a trace: the message, its receipt, or, where that has been removed, the number under
+    /// [`MetaKey::MessageIdsReserved`]. Ids of a batch that never reached the disk were never seen by anyone.
     ///
     /// # Errors
     /// If the store fails.
@@ -66,15 +68,16 @@ impl<'a> Log<'a> {
         self.0.meta.number(MetaKey::MessageIdsReserved).map(MessageId)
     }
 
-    /// Returns the highest id of a message that is there, or whose removal is noted. After a restore it is lower than
+    /// Returns the highest id of which a message, a receipt or a place is left. After a restore it is lower than
     /// [`newest_given`](Self::newest_given): clients can know ids above it whose messages are lost.
     ///
     /// # Errors
     /// If the store fails.
     pub fn newest_kept(&self) -> Result<MessageId> {
-        let mut newest = self.newest()?;
-        for entry in self.0.purged.iter() {
-            newest = newest.max(entry?.1);
+        let mut newest = self.newest_message()?.max(self.newest_receipt()?);
+        for entry in self.places() {
+            let (_, place) = entry?;
+            newest = newest.max(place.front).max(place.gone);
         }
         Ok(newest)
     }

@@ -27,7 +27,7 @@ impl Store {
         let _running = self.backups.try_lock().map_err(|_| BackupError::Busy)?;
         let data = self.path.parent().unwrap_or(Path::new(".")).to_owned();
         let place = data.clone();
-        let capture = self.writer.run(move |trees| Capture::begin(trees, &place, floor)).await?;
+        let capture = self.writer.run_settled(move |trees| Capture::begin(trees, &place, floor)).await?;
         let watch = capture.watch();
         let (trees, header) = (self.trees.clone(), Header::new(SCHEMA, &self.epoch));
         let scanned = tokio::task::spawn_blocking(move || {
@@ -39,12 +39,12 @@ impl Store {
                     Err(error) => return Err(BackupError::Io(error)),
                 }
             }
-            scan(&trees, &mut dump, || watch.failed())?;
+            scan(trees.all(), &mut dump, || watch.failed())?;
             Ok(dump)
         });
         let scanned = scanned.await;
         // Also after a failed scan: the capture ends on the thread that it began on.
-        let changes = self.writer.run(move |trees| capture.end(trees)).await;
+        let changes = self.writer.run_settled(move |trees| capture.end(trees)).await;
         let (changes, dump) = (changes?, scanned.map_err(io::Error::other)??);
         let finish = move || append(dump, changes);
         tokio::task::spawn_blocking(finish).await.map_err(io::Error::other)?

@@ -5,7 +5,6 @@
 //!
 //! Remains of a crash that the next start removes (pieces without a message, mailboxes of deleted users) are no finding.
 
-use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -22,7 +21,8 @@ use crate::core::time::Timestamp;
 use crate::store::log::{Log, read_payload};
 use crate::store::meta::MetaKey;
 use crate::store::records::{
-    CatalogEntry, CatalogKey, Device, Earlier, Head, Observation, Reader, ReceivedAt, Token, User, fold_name,
+    BlockBuilder, CatalogEntry, CatalogKey, Device, Earlier, Head, Observation, PageNumber, Place, ReceiptPage, Stored, Token, User,
+    fold_name, read_block,
 };
 use crate::store::staging::{CACHE_BYTES, StagedStore, lock, recover, swap};
 use crate::store::table::{DecodeKey, Key, Value};
@@ -34,7 +34,7 @@ const MAX_LISTED_FINDINGS: usize = 1000;
 /// The directory of damaged stores after a repair, in the data directory.
 pub const QUARANTINE: &str = "quarantine";
 /// The names of the derived trees.
-const DERIVED: [&str; 6] = ["user_names", "serials", "device_users", "user_tokens", "token_ids", "message_ids"];
+const DERIVED: [&str; 5] = ["user_names", "serials", "device_users", "user_tokens", "token_ids"];
 
 /// A damaged record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -106,24 +106,22 @@ fn verify_record(trees: &Trees, newest: MessageId, name: &str, key: &[u8], value
             },
             _ => readable(false),
         },
-        "mailbox" => verify_message(trees, key, value)?,
+        "blocks" => verify_block(trees, key, value)?,
         "pieces" => readable(<(MessageId, u16)>::decode(key).is_some()),
-        "cursors" => match (<Reader as DecodeKey>::decode(key), MessageId::from_key(value)) {
-            (Some(reader), Some(upto)) if upto <= newest || is_later(trees, reader, upto) => Ok(()),
+        "places" => match (Recipient::from_key(key), Place::decode(value)) {
+            (Some(_), Some(place)) if place.front <= newest || is_later(trees, place.front) => Ok(()),
             (Some(_), Some(_)) => Err("is beyond the newest message".into()),
             _ => readable(false),
         },
-        "receipts" => readable(reads::<(Recipient, MessageId), ReceivedAt>(key, value)),
-        "purged" => readable(reads::<Recipient, MessageId>(key, value)),
+        "receipt_pages" => readable(reads::<PageNumber, ReceiptPage>(key, value)),
         "idempotency" => readable(reads::<[u8; 32], Earlier>(key, value)),
         _ => readable(false),
     })
 }
 
-/// Returns whether a cursor is at a message that was sent since the verification began.
-fn is_later(trees: &Trees, reader: Reader, upto: MessageId) -> bool {
-    let log = Log::new(trees);
-    log.newest().is_ok_and(|newest| upto <= newest) || log.purged(reader.recipient()).is_ok_and(|newest| upto <= newest)
+/// Returns whether a place is at a message that was sent since the verification began.
+fn is_later(trees: &Trees, front: MessageId) -> bool {
+    Log::new(trees).newest_given().is_ok_and(|newest| front <= newest)
 }
 
 /// Returns whether a tree has a good record under that key.
@@ -131,19 +129,40 @@ fn good(trees: &Trees, newest: MessageId, name: &str, tree: &Tree, key: &[u8]) -
     tree.get(key)?.map_or(Ok(false), |record| Ok(verify_record(trees, newest, name, key, &record)?.is_ok()))
 }
 
-/// Returns whether a message is whole.
-fn verify_message(trees: &Trees, key: &[u8], record: &[u8]) -> Result<Verdict> {
-    let unreadable = || Ok(Err("can't be read".into()));
-    let Some((_, id)) = <(Recipient, MessageId)>::decode(key) else { return unreadable() };
-    let Some((head, inline)) = Head::read(id, record) else { return unreadable() };
-    let payload = read_payload(trees, id, inline)?;
+/// Returns the damage of a message, if any.
+fn damage_of(trees: &Trees, head: &Head, inline: &[u8]) -> Result<Option<&'static str>> {
+    let payload = read_payload(trees, head, inline)?;
     Ok(if payload.len() != head.length as usize {
-        Err("is not whole".into())
+        Some("is not whole")
     } else if serde_json::from_slice::<serde::de::IgnoredAny>(&payload).is_err() {
-        Err("is no JSON".into())
+        Some("is no JSON")
     } else {
-        Ok(())
+        None
     })
+}
+
+/// Returns whether all messages of a block are whole.
+fn verify_block(trees: &Trees, key: &[u8], block: &[u8]) -> Result<Verdict> {
+    let unreadable = || Ok(Err("can't be read".into()));
+    let (Some(first), Some(messages)) = (MessageId::from_key(key), read_block(block)) else { return unreadable() };
+    for message in messages {
+        let Some((head, inline)) = message.filter(|(head, _)| head.id >= first) else { return unreadable() };
+        if let Some(damage) = damage_of(trees, &head, inline)? {
+            return Ok(Err(format!("message {} {damage}", head.id)));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Returns a damaged block without its damaged messages; `None` where nothing is left.
+fn salvaged(trees: &Trees, key: &[u8], block: &[u8]) -> Option<Vec<u8>> {
+    let mut rest = BlockBuilder::new(MessageId::from_key(key)?);
+    for (head, inline) in read_block(block)?.flatten() {
+        if damage_of(trees, &head, inline).is_ok_and(|damage| damage.is_none()) {
+            rest.push(&Stored { head, payload: inline.to_vec() });
+        }
+    }
+    (rest.count > 0).then(|| rest.finish())
 }
 
 /// An entry of a derived tree.
@@ -174,10 +193,6 @@ fn derived<'a>(of: &'a Trees, name: &str, key: &[u8], value: &[u8]) -> Vec<Deriv
             let owner = entry(of.user_tokens.tree(), "user_tokens", &(token.user_id, token.id).encode(), key);
             vec![owner, entry(of.token_ids.tree(), "token_ids", &token.id.to_key(), key)]
         }),
-        "mailbox" => {
-            let pair = <(Recipient, MessageId)>::decode(key).into_iter();
-            pair.map(|(to, id)| entry(of.message_ids.tree(), "message_ids", &id.to_key(), &to.to_key())).collect()
-        }
         _ => Vec::new(),
     }
 }
@@ -192,7 +207,7 @@ fn origin<'a>(trees: &'a Trees, name: &str, key: &[u8], value: &[u8]) -> Option<
             ("user_devices", trees.user_devices.tree(), (user, device).encode().to_vec())
         }
         "user_tokens" | "token_ids" => ("tokens", trees.tokens.tree(), value.to_vec()),
-        _ => ("mailbox", trees.mailbox.tree(), [value, key].concat()),
+        _ => return None,
     })
 }
 
@@ -224,6 +239,9 @@ fn walk(
                 Err(what) => {
                     lose(name, &key, &value, &what)?;
                     found.add(name, &key, what);
+                    if let Some(rest) = salvaged(trees, &key, &value).filter(|_| name == "blocks") {
+                        keep(name, &key, &rest)?;
+                    }
                     continue;
                 }
             }
@@ -242,8 +260,6 @@ fn verify_derived(trees: &Trees, name: &'static str, key: &[u8], value: &[u8]) -
     let wrong = Some("lists a record that is not there");
     let Some((of, tree, at)) = origin(trees, name, key, value) else { return Ok(wrong) };
     Ok(match tree.get(&at)? {
-        // A message that was being written or removed.
-        None if name == "message_ids" => None,
         None => wrong,
         Some(record) => {
             let listed = derived(trees, of, &at, &record).into_iter().any(|d| d.name == name && d.key == key && d.value == value);
@@ -311,7 +327,7 @@ pub fn repair(path: &Path) -> Result<Findings> {
     let mut list = OpenOptions::new().write(true).create_new(true).mode(0o600).open(place.join("left-behind.jsonl"))?;
     let mut staged = StagedStore::create(path)?;
     let mut kept: Vec<(&'static str, Vec<u8>, Vec<u8>)> = Vec::new();
-    let (newest, mut lost) = (newest_message(&trees), BTreeMap::new());
+    let (newest, mut lost) = (newest_message(&trees), false);
     let mut found = walk(
         &trees,
         |name, key, value| {
@@ -319,10 +335,7 @@ pub fn repair(path: &Path) -> Result<Findings> {
             if kept.len() == 1000 { keep(&mut staged, &mut kept) } else { Ok(()) }
         },
         |tree, key, value, what| {
-            if let Some((recipient, id)) = lost_message(tree, key, newest) {
-                let mark = lost.entry(recipient).or_insert(id);
-                *mark = id.max(*mark);
-            }
+            lost |= matches!(tree, "blocks" | "places");
             #[derive(Serialize)]
             struct Line<'a> {
                 tree: &'a str,
@@ -341,8 +354,8 @@ pub fn repair(path: &Path) -> Result<Findings> {
     }
     staged.trees.set_schema(SCHEMA)?;
     numbers::reserve(&staged.trees, &trees, newest)?;
-    for (recipient, id) in lost {
-        Log::new(&staged.trees).note_purged(recipient, id)?; // clients that ask what they missed learn of it
+    if lost {
+        mark_gone(&staged.trees, newest)?;
     }
     staged.complete()?;
     drop(trees);
@@ -352,13 +365,15 @@ pub fn repair(path: &Path) -> Result<Findings> {
     Ok(found)
 }
 
-/// Returns the mailbox and the id of a message that is lost with a record; for a mark of removed messages, that of the `newest`.
-fn lost_message(tree: &str, key: &[u8], newest: MessageId) -> Option<(Recipient, MessageId)> {
-    match tree {
-        "mailbox" => DecodeKey::decode(key),
-        "purged" => Some((DecodeKey::decode(key)?, newest)),
-        _ => None,
+/// Notes in every place that messages are lost, so that clients that ask what they missed learn of it.
+fn mark_gone(trees: &Trees, newest: MessageId) -> Result<()> {
+    let users = trees.users.values().filter_map(Result::ok).map(|user| Recipient::User(user.id));
+    let devices = trees.devices.values().filter_map(Result::ok).map(|device| Recipient::Device(device.id));
+    for recipient in users.chain(devices).chain([Recipient::All]) {
+        let place = trees.places.get(&recipient)?.unwrap_or_default();
+        Log::new(trees).set_place(recipient, &Place { gone: newest.max(place.gone), ..place })?;
     }
+    Ok(())
 }
 
 /// Writes records, and the entries derived from them, into the staged store.
@@ -380,7 +395,7 @@ mod tests {
     use crate::core::ids::TokenId;
     use crate::store::accounts::write::{create_device, create_token, create_user};
     use crate::store::tests::fresh;
-    use crate::store::{NewDevice, NewToken, NewUser, Role, Stored, TokenHash};
+    use crate::store::{Blocks, NewDevice, NewToken, NewUser, Role, TokenHash};
 
     fn user(store: &Store, name: &str) -> UserId {
         let new = NewUser { username: name.into(), role: Role::User, password_hash: "x".into() };
@@ -396,15 +411,19 @@ mod tests {
         let new = NewDevice { name: "lamp".into(), serial: Some("s1".into()), model: None, primary: true };
         create_device(trees, new, UserId(1), 0, now).unwrap();
         create_token(trees, NewToken::login(UserId(1), TokenHash::of("t")), 9, now).unwrap();
-        let log = store.log();
+        let (log, to) = (store.log(), Recipient::User(UserId(1)));
+        let mut block = BlockBuilder::new(MessageId(1));
         for (id, size) in [(1, 10), (2, 40_000)] {
             let payload = format!("\"{}\"", "x".repeat(size)).into_bytes();
             let length = u32::try_from(payload.len()).unwrap();
-            let head = Head { id: MessageId(id), sender: UserId(2), expires: 99, expired: false, created: now, length };
-            log.append(Recipient::User(UserId(1)), &Stored { head, payload }, None).unwrap();
+            let head = Head { id: MessageId(id), recipient: to, sender: UserId(2), expires: 99, ttl: 9, created: now, length };
+            let message = Stored { head, payload };
+            log.write_pieces(&message).unwrap();
+            block.push(&message);
         }
-        log.set_cursor(Reader::User(UserId(1)), MessageId(1)).unwrap();
-        log.note_receipt(Recipient::User(UserId(1)), MessageId(1), ReceivedAt { wall: now, service: Some(1) }).unwrap();
+        log.write_block(MessageId(1), block.finish(), &[]).unwrap();
+        log.set_place(to, &Place { front: MessageId(1), ..Place::default() }).unwrap();
+        log.set_receipts(PageNumber(0), &ReceiptPage::default()).unwrap();
     }
 
     #[test]
@@ -427,16 +446,17 @@ mod tests {
         trees.users.tree().insert(UserId(2).to_key(), b"{").unwrap(); // bob's record
         trees.user_names.remove("ana").unwrap(); // ana's entry in the index
         trees.serials.insert("s9", &DeviceId(1)).unwrap(); // a serial of another device
-        trees.cursors.insert(&Reader::Device(DeviceId(1)), &MessageId(u64::MAX)).unwrap();
+        let beyond = Place { front: MessageId(u64::MAX), ..Place::default() };
+        trees.places.insert(&Recipient::Device(DeviceId(1)), &beyond).unwrap();
         trees.pieces.remove(&(MessageId(2), 1)).unwrap(); // of the long message, which is the newest
-        trees.purged.tree().insert(Recipient::Device(DeviceId(1)).to_key(), b"x").unwrap();
+        trees.receipt_pages.tree().insert(PageNumber(9).encode(), b"x").unwrap();
         trees.meta.tree().insert(MetaKey::NextUser.name(), b"x").unwrap();
         let found = store.check().unwrap();
         let mut tree_names: Vec<_> = found.findings.iter().map(|finding| finding.tree).collect();
         tree_names.dedup();
         assert_eq!(
             tree_names,
-            ["meta", "users", "user_names", "serials", "mailbox", "cursors", "purged"],
+            ["meta", "users", "user_names", "serials", "blocks", "receipt_pages", "places"],
             "{:?}",
             found.findings
         );
@@ -449,7 +469,7 @@ mod tests {
         assert_eq!(check(&path).unwrap().findings, []);
         let place = repaired.quarantine.unwrap();
         let list = fs::read_to_string(place.join("left-behind.jsonl")).unwrap();
-        assert_eq!(list.lines().count(), 5, "bob, a cursor, the long message, a mark, a number: {list}");
+        assert_eq!(list.lines().count(), 5, "bob, a place, the block of the long message, a page of receipts, a number: {list}");
         assert!(list.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["value"].is_string()));
         assert!(place.join("store/db").exists());
         let store = Store::open(&path).unwrap();
@@ -458,11 +478,15 @@ mod tests {
         assert_eq!(store.device_by_serial("s9").unwrap(), None);
         assert_eq!(store.device_by_serial("s1").unwrap().map(|device| device.id), Some(DeviceId(1)));
         assert!(store.token_by_id(TokenId(1)).unwrap().is_some());
-        assert!(store.log().get(MessageId(1)).unwrap().is_some() && store.log().get(MessageId(2)).unwrap().is_none());
-        assert_eq!(store.log().cursors().map(Result::unwrap).collect::<Vec<_>>(), [(Reader::User(UserId(1)), MessageId(1))]);
+        let mut blocks = Blocks::new(store.log());
+        assert!(blocks.message(MessageId(1), MessageId(1)).unwrap().is_some(), "of the same block as the damaged one");
+        assert_eq!(blocks.message(MessageId(1), MessageId(2)).unwrap(), None);
+        let places: std::collections::BTreeMap<Recipient, Place> = store.log().places().map(Result::unwrap).collect();
+        assert_eq!(places[&Recipient::User(UserId(1))].front, MessageId(1));
+        assert_eq!(places[&Recipient::Device(DeviceId(1))].front, MessageId(0));
         assert!(user(&store, "eva") > UserId(2), "bob's id is not given again");
         assert!(store.log().newest_given().unwrap() > MessageId(2), "nor is the lost message's");
-        let marks = [Recipient::User(UserId(1)), Recipient::Device(DeviceId(1))].map(|of| store.log().purged(of).unwrap());
+        let marks = [Recipient::User(UserId(1)), Recipient::Device(DeviceId(1))].map(|of| places[&of].gone);
         assert_eq!(marks, [MessageId(2), MessageId(2)], "clients learn that messages are missing");
     }
 }

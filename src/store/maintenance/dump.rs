@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::core::time::Timestamp;
+use super::legacy;
 use crate::store::trees::Trees;
 use crate::store::{Severity, StoreError};
 
@@ -96,13 +97,18 @@ pub struct Header {
 impl Header {
     /// Returns the header of a backup that begins now.
     pub fn new(schema: u64, epoch: &str) -> Self {
+        Self::of_trees(schema, epoch, Trees::NAMES)
+    }
+
+    /// Returns the header of a backup of these trees that begins now.
+    pub fn of_trees(schema: u64, epoch: &str, trees: &[&str]) -> Self {
         Self {
             format: FORMAT,
             schema,
             version: env!("CARGO_PKG_VERSION").into(),
             epoch: epoch.into(),
             created_at: Timestamp::now(),
-            trees: Trees::NAMES.iter().map(|&name| name.into()).collect(),
+            trees: trees.iter().map(|&name| name.into()).collect(),
         }
     }
 }
@@ -242,7 +248,7 @@ impl<R: Read> DumpReader<R> {
             return Err(BackupError::Newer(version.chars().filter(|c| c.is_ascii_graphic()).take(40).collect()));
         }
         let header: Header = serde_json::from_value(header).map_err(|_| BackupError::Damaged("its header can't be read"))?;
-        let known = |name: &String| Trees::NAMES.contains(&name.as_str());
+        let known = |name: &String| legacy::tree_names().any(|known| known == name);
         let named: BTreeSet<&String> = header.trees.iter().collect();
         if !header.trees.iter().all(known) || named.len() < header.trees.len() || header.schema == 0 {
             return Err(BackupError::Damaged("its header is inconsistent"));

@@ -4,63 +4,68 @@ use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use sled::Db;
 use tempfile::NamedTempFile;
 
 use super::dump::{BackupError, Header};
 use super::export::write_all;
+use super::legacy::{self, convert};
 use crate::core::time::Timestamp;
-use crate::store::meta::SCHEMA;
-use crate::store::trees::Trees;
+use crate::data_dir::free_bytes;
+use crate::store::meta::{MetaKey, SCHEMA};
+use crate::store::staging::{StagedStore, disk_bytes, remove, staged_path, swap};
 use crate::store::{Result, StoreError};
 
 /// The directory of automatic backups, in the data directory.
 const BACKUP_DIRECTORY: &str = "backups";
 
-/// A step from one layout to the next. Runs again after a crash that came before the new layout was recorded, so it must give the
-/// same result twice.
-type Step = fn(&Trees) -> Result<()>;
-
-/// The step at index n migrates from layout n + 1.
-const STEPS: [Step; SCHEMA as usize - 1] = [list_tokens_by_id, keep_old_receipts];
-
-/// Layout 2 finds a token by its id.
-fn list_tokens_by_id(trees: &Trees) -> Result<()> {
-    for entry in trees.tokens.iter() {
-        let (hash, token) = entry?;
-        trees.token_ids.insert(&token.id, &hash)?;
-    }
-    Ok(())
-}
-
-/// Layout 3 adds the service clock's time to the moments of receipt. Those of layout 2 stay as they are: they are read as moments
-/// of unknown service time.
-fn keep_old_receipts(_: &Trees) -> Result<()> {
-    Ok(())
-}
-
-/// Migrates `trees` of the store at `path` from layout `found` to [`SCHEMA`], after writing a backup. No one else may write
-/// meanwhile. Blocks.
+/// Returns whether `db` is a store of an older layout.
 ///
 /// # Errors
-/// If the backup can't be written or the store fails.
-pub fn migrate(trees: &Trees, found: u64, path: &Path) -> Result<()> {
-    let kept = back_up(trees, found, path)?;
-    tracing::info!(from = found, to = SCHEMA, backup = %kept.display(), "migrating the data to a newer layout");
-    for (from, step) in (1..).zip(STEPS).skip_while(|&(from, _)| from < found) {
-        step(trees)?;
-        trees.set_schema(from + 1)?;
+/// If the store fails.
+pub fn must_migrate(db: &Db) -> Result<bool> {
+    Ok(layout(db)?.is_some_and(|found| (1..SCHEMA).contains(&found)))
+}
+
+fn layout(db: &Db) -> Result<Option<u64>> {
+    let bytes = db.open_tree("meta")?.get(MetaKey::Schema.name())?;
+    Ok(bytes.and_then(|bytes| bytes.as_ref().try_into().ok()).map(u64::from_be_bytes))
+}
+
+/// Rewrites the store at `path` in today's layout, after writing a backup; `db` is the open store, and the caller holds its lock. A
+/// crash leaves the one or the other. Blocks.
+///
+/// # Errors
+/// [`StoreError::NeedsRoom`]; else if the backup can't be written or the store fails, which is as it was then.
+pub fn migrate(db: Db, path: &Path) -> Result<()> {
+    let Some(found) = layout(&db)? else { return Ok(()) };
+    // The backup, and the new store beside the old one.
+    let (needed, free) = (disk_bytes(path)?.saturating_mul(2), free_bytes(path)?);
+    if free < needed {
+        return Err(StoreError::NeedsRoom { needed, free });
     }
-    Ok(())
+    let kept = back_up(&db, found, path)?;
+    tracing::info!(from = found, to = SCHEMA, backup = %kept.display(), "migrating the data to a newer layout");
+    let written = StagedStore::create(path).and_then(|mut staged| {
+        convert(&db, &mut staged)?;
+        staged.complete()
+    });
+    written.inspect_err(|_| drop(remove(&staged_path(path))))?; // it would hold space that is short
+    drop(db);
+    swap(path, None)
 }
 
 /// Writes the backup; a failed one leaves nothing.
-fn back_up(trees: &Trees, found: u64, path: &Path) -> Result<PathBuf> {
+fn back_up(db: &Db, found: u64, path: &Path) -> Result<PathBuf> {
     let directory = path.parent().unwrap_or(Path::new(".")).join(BACKUP_DIRECTORY);
     DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
     let file = directory.join(format!("layout-{found}-{}.backup", Timestamp::now().unix_micros()));
-    let epoch = trees.epoch()?.unwrap_or_default();
+    let epoch = db.open_tree("meta")?.get(MetaKey::Epoch.name())?.unwrap_or_default();
+    let names: Vec<&str> = legacy::tree_names().filter(|name| db.tree_names().iter().any(|n| n == name.as_bytes())).collect();
+    let trees = names.iter().map(|name| db.open_tree(name)).collect::<sled::Result<Vec<_>>>()?;
+    let header = Header::of_trees(found, &String::from_utf8_lossy(&epoch), &names);
     let unfinished = NamedTempFile::new_in(&directory)?; // mode 0600
-    let written = write_all(trees, &Header::new(found, &epoch), unfinished).map_err(|error| match error {
+    let written = write_all(&trees, &header, unfinished).map_err(|error| match error {
         BackupError::Store(error) => error,
         BackupError::Io(error) => StoreError::Disk(error),
         other => StoreError::Unreadable(other.to_string()),

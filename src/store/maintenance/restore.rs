@@ -8,12 +8,19 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::dump::{Amount, BackupError, DumpReader, Header, Record};
+use super::legacy;
 use super::numbers::ID_GAP;
+use crate::core::time::Timestamp;
 use crate::data_dir::{self, TLS_DIRECTORY, TLS_FILES, write_private};
 use crate::store::log::Log;
 use crate::store::meta::MetaKey;
 use crate::store::staging::{StagedStore, lock, remove, staged_path, swap};
 use crate::store::{Result as StoreResult, SCHEMA};
+
+/// More ids than any store gives in a second.
+const MAX_IDS_A_SECOND: u64 = 100_000;
+/// The age of a backup that is counted: a hundred years, by which ids stay exact in JavaScript.
+const MAX_AGE_SECONDS: u64 = 100 * 366 * 86_400;
 
 /// The result of a restore.
 #[derive(Debug, Serialize)]
@@ -30,7 +37,7 @@ pub struct RestoreReport {
 
 /// Restores a backup into the data directory `data`, as [`data_dir::prepare`] returned it, which must be empty: all of it or
 /// nothing. The store gets a new epoch, so that clients that remember ids start over, and its ids go on beyond those of the backup
-/// by [`ID_GAP`]. Blocks.
+/// by more than can have been given since. Blocks.
 ///
 /// # Errors
 /// [`BackupError`].
@@ -74,13 +81,22 @@ fn fill(source: impl Read, path: &Path) -> Result<RestoreReport, BackupError> {
         return Err(BackupError::Damaged("its records are not of the layout that its header names"));
     }
     // Unless the backup is of a damaged store, which is restored as it is: `check` finds the damage.
-    if let Ok(newest) = Log::new(&staged.trees).newest_given() {
-        staged.trees.meta.set(MetaKey::MessageIdsReserved, newest.0.saturating_add(ID_GAP))?;
+    let newest = if header.schema < SCHEMA { legacy::newest_given(staged.db()) } else { Log::new(&staged.trees).newest_given() };
+    if let Ok(newest) = newest {
+        let next = newest.0.saturating_add(given_since(header.created_at));
+        staged.trees.meta.set(MetaKey::MessageIdsReserved, next)?;
+        staged.trees.meta.skip(newest.0, next)?;
     }
     let (new_epoch, amount) = (staged.trees.new_epoch()?, dump.amount());
     drop(trees); // else the store stays open
     staged.complete()?; // last: from here on it is a store
     Ok(RestoreReport { header, amount, new_epoch })
+}
+
+/// Returns more ids than a store can have given since `backup`, so that none of them is given again.
+fn given_since(backup: Timestamp) -> u64 {
+    let seconds = Timestamp::now().unix_seconds().saturating_sub(backup.unix_seconds());
+    ID_GAP + MAX_IDS_A_SECOND * u64::try_from(seconds).unwrap_or(0).min(MAX_AGE_SECONDS)
 }
 
 /// Writes a file that belongs beside the store in the data directory `data`.

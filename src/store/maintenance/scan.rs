@@ -2,9 +2,10 @@
 
 use sled::Tree;
 
-use crate::core::ids::{MessageId, Recipient};
+use crate::core::ids::MessageId;
 use crate::store::meta::MetaKey;
-use crate::store::table::DecodeKey;
+use crate::store::records::{Place, ReceiptPage, read_block};
+use crate::store::table::Value;
 use crate::store::trees::Trees;
 
 /// Returns all entries of a tree that can be reached, from its beginning and, where that breaks off, from its end; and the reason
@@ -35,11 +36,16 @@ pub(super) fn readable(tree: &Tree) -> (Option<String>, impl Iterator<Item = (sl
 }
 
 /// Returns the highest message id of which the store has a trace, records that are damaged or of deleted recipients included. Reads
-/// the keys of all messages. An entry that can't be read has no part in it.
+/// all messages and receipts. An entry that can't be read has no part in it, but for the first message of a block.
 pub(super) fn newest_message(trees: &Trees) -> MessageId {
     let reserved = trees.meta.number(MetaKey::MessageIdsReserved).unwrap_or(0);
-    let listed = readable(trees.message_ids.tree()).1.filter_map(|(key, _)| MessageId::from_key(&key));
-    let messages = readable(trees.mailbox.tree()).1.filter_map(|(key, _)| Some(<(Recipient, MessageId)>::decode(&key)?.1));
-    let purged = readable(trees.purged.tree()).1.filter_map(|(_, value)| MessageId::from_key(&value));
-    listed.chain(messages).chain(purged).max().unwrap_or(MessageId(0)).max(MessageId(reserved))
+    let messages = readable(trees.blocks.tree()).1.filter_map(|(key, block)| {
+        let last = read_block(&block).and_then(|messages| messages.flatten().last()).map(|(head, _)| head.id);
+        last.max(MessageId::from_key(&key))
+    });
+    let receipts = readable(trees.receipt_pages.tree()).1;
+    let receipts = receipts.filter_map(|(_, page)| Some(ReceiptPage::decode(&page)?.records().last()?.id));
+    // Not the fronts, which are verified against this.
+    let removed = readable(trees.places.tree()).1.filter_map(|(_, place)| Some(Place::decode(&place)?.gone));
+    messages.chain(receipts).chain(removed).max().unwrap_or(MessageId(0)).max(MessageId(reserved))
 }

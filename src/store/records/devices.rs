@@ -6,6 +6,9 @@ use crate::core::ids::{DeviceId, UserId};
 use crate::core::time::Timestamp;
 use crate::store::table::json_values;
 
+/// The least limit that a client may set for payloads, in bytes.
+pub const MIN_MAX_BYTES: u32 = 1024;
+
 /// A companion device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
@@ -22,6 +25,9 @@ pub struct Device {
     /// The time of its last connection, to the minute or so.
     #[serde(default)]
     pub last_seen: Option<Timestamp>,
+    /// The longest payload that it accepts, in bytes; longer ones are passed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u32>,
 }
 
 json_values!(Device);
@@ -37,6 +43,8 @@ pub struct NewDevice {
     pub model: Option<String>,
     /// Makes it its user's primary device.
     pub primary: bool,
+    /// The longest payload that it accepts, in bytes, at least [`MIN_MAX_BYTES`].
+    pub max_bytes: Option<u32>,
 }
 
 /// A change to a device; `None` leaves a field as it is.
@@ -50,11 +58,16 @@ pub struct DeviceChange {
     /// For people; an inner `None` removes it.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub model: Option<Option<String>>,
+    /// In bytes; an inner `None` removes it.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<Option<u32>>,
     /// All users that it is to be bound to; not empty.
     pub users: Option<Vec<UserId>>,
 }
 
 /// Distinguishes `null` (remove it) from absent (leave it).
-fn nullable<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Option<String>>, D::Error> {
+fn nullable<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }

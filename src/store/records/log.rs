@@ -1,30 +1,39 @@
-//! Records of the log: messages, idempotency keys, cursors, moments of receipt.
+//! Records of the log: messages in blocks, and idempotency keys.
+//!
+//! The messages of one commit share values, so that many of them cost one write. A block is a checksum and the messages, each a
+//! head of [`HEAD_BYTES`] with its payload behind it, unless that is too long: then it is in pieces beside the block.
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
-
-use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
+use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
 use crate::store::Result;
-use crate::store::table::{DecodeKey, Key, Value};
+use crate::store::table::Value;
 
-/// Layout of a record, its first byte.
+/// The first byte of a block.
 const LAYOUT: u8 = 1;
-/// Layout, expired flag, sender, expires, created, length.
-pub const HEAD_BYTES: usize = 1 + 1 + 8 + 8 + 8 + 4;
+/// The layout and the checksum of a block.
+const PREFIX_BYTES: usize = 1 + 4;
+/// Id, recipient, sender, expires, ttl, created, length.
+pub const HEAD_BYTES: usize = 8 + 9 + 8 + 8 + 4 + 8 + 4;
+/// The longest block, in bytes; sled keeps values of that size in its log as long as segments have 1 MiB.
+pub const BLOCK_BYTES: usize = 11 * 1024;
+/// The longest payload that is in a block.
+pub const INLINE_BYTES: usize = BLOCK_BYTES - PREFIX_BYTES - HEAD_BYTES;
 
 /// A message without its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     /// Its place in the one order of all messages.
     pub id: MessageId,
+    /// Its mailbox.
+    pub recipient: Recipient,
     /// Its sender.
     pub sender: UserId,
     /// The end of its life, in seconds of the service clock.
     pub expires: u64,
-    /// Set when its life ended before it was received.
-    pub expired: bool,
+    /// Its time to live, in seconds.
+    pub ttl: u32,
     /// The time at which it was accepted.
     pub created: Timestamp,
     /// Bytes of payload.
@@ -41,38 +50,110 @@ pub struct Stored {
 }
 
 impl Head {
-    /// Returns the stored form.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEAD_BYTES);
-        bytes.extend_from_slice(&[LAYOUT, u8::from(self.expired)]);
-        bytes.extend_from_slice(&self.sender.to_key());
-        bytes.extend_from_slice(&self.expires.to_be_bytes());
-        bytes.extend_from_slice(&self.created.unix_micros().to_be_bytes());
-        bytes.extend_from_slice(&self.length.to_be_bytes());
-        bytes
+    /// The end of its life by the wall clock of the moment at which it was accepted.
+    pub fn expires_at(&self) -> Timestamp {
+        self.created.plus_seconds(self.ttl.into())
     }
 
-    /// Reads a record: the head, and the payload where it is short enough to be in the record.
-    pub fn read(id: MessageId, record: &[u8]) -> Option<(Self, &[u8])> {
-        Some((Self::decode(id, record)?, record.get(HEAD_BYTES..)?))
+    /// Returns whether the payload is in the block.
+    pub fn is_inline(&self) -> bool {
+        self.length as usize <= INLINE_BYTES
     }
 
-    /// Reads the stored form; `None` when `bytes` are none.
-    pub fn decode(id: MessageId, bytes: &[u8]) -> Option<Self> {
-        let head: &[u8; HEAD_BYTES] = bytes.first_chunk()?;
+    /// The bytes that the message takes in a block.
+    pub fn block_bytes(&self) -> usize {
+        HEAD_BYTES + if self.is_inline() { self.length as usize } else { 0 }
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.id.to_key());
+        out.extend_from_slice(&self.recipient.to_key());
+        out.extend_from_slice(&self.sender.to_key());
+        out.extend_from_slice(&self.expires.to_be_bytes());
+        out.extend_from_slice(&self.ttl.to_be_bytes());
+        out.extend_from_slice(&self.created.unix_micros().to_be_bytes());
+        out.extend_from_slice(&self.length.to_be_bytes());
+    }
+
+    fn decode(head: &[u8; HEAD_BYTES]) -> Option<Self> {
         let long = |at: usize| head[at..at + 8].try_into().map(u64::from_be_bytes).ok();
-        if head[0] != LAYOUT {
-            return None;
-        }
         Some(Self {
-            id,
-            expired: head[1] != 0,
-            sender: UserId(long(2)?),
-            expires: long(10)?,
-            created: Timestamp::from_unix_micros(i64::from_be_bytes(head[18..26].try_into().ok()?)),
-            length: u32::from_be_bytes(head[26..30].try_into().ok()?),
+            id: MessageId(long(0)?),
+            recipient: Recipient::from_key(&head[8..17])?,
+            sender: UserId(long(17)?),
+            expires: long(25)?,
+            ttl: u32::from_be_bytes(head[33..37].try_into().ok()?),
+            created: Timestamp::from_unix_micros(i64::from_be_bytes(head[37..45].try_into().ok()?)),
+            length: u32::from_be_bytes(head[45..49].try_into().ok()?),
         })
     }
+}
+
+/// A block that is being put together.
+#[derive(Debug)]
+pub struct BlockBuilder {
+    bytes: Vec<u8>,
+    /// The first message, which names the block.
+    pub first: MessageId,
+    /// The number of messages.
+    pub count: u32,
+}
+
+impl BlockBuilder {
+    /// An empty block, whose first message will be `first`.
+    pub fn new(first: MessageId) -> Self {
+        Self { bytes: vec![0; PREFIX_BYTES], first, count: 0 }
+    }
+
+    /// Returns whether there is room for the message; there always is for the first one.
+    pub fn has_room(&self, head: &Head) -> bool {
+        self.count == 0 || self.bytes.len() + head.block_bytes() <= BLOCK_BYTES
+    }
+
+    /// Adds a message. A payload that is too long for blocks is left to the caller.
+    pub fn push(&mut self, message: &Stored) {
+        message.head.encode(&mut self.bytes);
+        if message.head.is_inline() {
+            self.bytes.extend_from_slice(&message.payload);
+        }
+        self.count += 1;
+    }
+
+    /// Returns the stored form.
+    pub fn finish(mut self) -> Vec<u8> {
+        let sum = crc32fast::hash(&self.bytes[PREFIX_BYTES..]);
+        self.bytes[0] = LAYOUT;
+        self.bytes[1..PREFIX_BYTES].copy_from_slice(&sum.to_be_bytes());
+        self.bytes
+    }
+}
+
+/// Returns the messages of a block, each with its payload where that is in the block; `None` when `bytes` are no block, or a
+/// damaged one.
+pub fn read_block(bytes: &[u8]) -> Option<impl Iterator<Item = Option<(Head, &[u8])>>> {
+    let (prefix, mut rest) = bytes.split_at_checked(PREFIX_BYTES)?;
+    if prefix[0] != LAYOUT || prefix[1..] != crc32fast::hash(rest).to_be_bytes() {
+        return None;
+    }
+    Some(std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let Some((head, payload)) = read_message(&mut rest) else {
+            rest = &[];
+            return Some(None);
+        };
+        Some(Some((head, payload)))
+    }))
+}
+
+/// Splits the first message off `rest`.
+fn read_message<'a>(rest: &mut &'a [u8]) -> Option<(Head, &'a [u8])> {
+    let (head, behind) = rest.split_first_chunk::<HEAD_BYTES>()?;
+    let head = Head::decode(head)?;
+    let (payload, behind) = behind.split_at_checked(head.block_bytes() - HEAD_BYTES)?;
+    *rest = behind;
+    Some((head, payload))
 }
 
 /// A send under an idempotency key.
@@ -84,103 +165,38 @@ pub struct Earlier {
     pub until: u64,
     /// Of the request, so that the same key on another request is noticed.
     pub digest: u64,
+    /// The parts of the answer that the request does not determine.
+    pub answer: Answer,
+}
+
+/// The parts of the answer to a send that a repeat of the request gets again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Answer {
+    /// The timestamp of the message; `None` for keys of layouts before 4.
+    pub timestamp: Option<Timestamp>,
+    /// The number of connections that it was announced to.
+    pub recipients: u64,
 }
 
 impl Value for Earlier {
     fn encode(&self) -> Result<Cow<'_, [u8]>> {
-        Ok([self.id.to_key(), self.until.to_be_bytes(), self.digest.to_be_bytes()].concat().into())
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let ([id, until, digest], []) = bytes.as_chunks::<8>() else { return None };
-        Some(Self {
-            id: MessageId(u64::from_be_bytes(*id)),
-            until: u64::from_be_bytes(*until),
-            digest: u64::from_be_bytes(*digest),
-        })
-    }
-}
-
-/// The owner of a cursor: a mailbox has one, and broadcasts have one for each user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reader {
-    /// A user's mailbox.
-    User(UserId),
-    /// A device's mailbox.
-    Device(DeviceId),
-    /// The broadcasts, as this user has received them.
-    Broadcasts(UserId),
-}
-
-impl Reader {
-    /// Returns the mailbox that is read.
-    pub fn recipient(self) -> Recipient {
-        match self {
-            Self::User(id) => Recipient::User(id),
-            Self::Device(id) => Recipient::Device(id),
-            Self::Broadcasts(_) => Recipient::All,
-        }
-    }
-
-    /// Returns the user or device that the cursor is deleted with.
-    pub fn owner(self) -> Recipient {
-        match self {
-            Self::Broadcasts(user) => Recipient::User(user),
-            Self::User(_) | Self::Device(_) => self.recipient(),
-        }
-    }
-}
-
-impl Key for Reader {
-    type Bytes<'a> = [u8; 9];
-    fn encode(&self) -> [u8; 9] {
-        let mut key = self.owner().to_key();
-        if let Self::Broadcasts(_) = self {
-            key[0] = b'b';
-        }
-        key
-    }
-}
-
-impl DecodeKey for Reader {
-    fn decode(key: &[u8]) -> Option<Self> {
-        if key.first() == Some(&b'b') {
-            return UserId::from_key(&key[1..]).map(Self::Broadcasts);
-        }
-        match Recipient::from_key(key)? {
-            Recipient::User(id) => Some(Self::User(id)),
-            Recipient::Device(id) => Some(Self::Device(id)),
-            Recipient::All => None,
-        }
-    }
-}
-
-/// The moment at which a cursor came to a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReceivedAt {
-    /// For people.
-    pub wall: Timestamp,
-    /// Seconds of the service clock, from which history is kept; unknown in records of layout 2.
-    pub service: Option<u64>,
-}
-
-impl Value for ReceivedAt {
-    fn encode(&self) -> Result<Cow<'_, [u8]>> {
-        let mut bytes = self.wall.unix_micros().to_be_bytes().to_vec();
-        if let Some(service) = self.service {
-            bytes.extend_from_slice(&service.to_be_bytes());
+        let mut bytes = [self.id.to_key(), self.until.to_be_bytes(), self.digest.to_be_bytes()].concat();
+        if let Some(timestamp) = self.answer.timestamp {
+            bytes.extend_from_slice(&timestamp.unix_micros().to_be_bytes());
+            bytes.extend_from_slice(&self.answer.recipients.to_be_bytes());
         }
         Ok(bytes.into())
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let (wall, service) = match bytes.as_chunks::<8>() {
-            ([wall], []) => (wall, None),
-            ([wall, service], []) => (wall, Some(u64::from_be_bytes(*service))),
+        let (numbers, []) = bytes.as_chunks::<8>() else { return None };
+        let number = |n: usize| numbers.get(n).map(|bytes| u64::from_be_bytes(*bytes));
+        let answer = match numbers.len() {
+            3 => Answer { timestamp: None, recipients: 0 },
+            5 => Answer { timestamp: Some(Timestamp::from_unix_micros(number(3)?.cast_signed())), recipients: number(4)? },
             _ => return None,
         };
-        Some(Self { wall: Timestamp::from_unix_micros(i64::from_be_bytes(*wall)), service })
+        Some(Self { id: MessageId(number(0)?), until: number(1)?, digest: number(2)?, answer })
     }
 }
 
@@ -189,24 +205,64 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn message(id: u64, length: usize) -> Stored {
+        let head = Head {
+            id: MessageId(id),
+            recipient: Recipient::User(UserId(id)),
+            sender: UserId(3),
+            expires: 77,
+            ttl: 60,
+            created: Timestamp::from_unix_micros(5),
+            length: u32::try_from(length).unwrap(),
+        };
+        Stored { head, payload: vec![id as u8; length] }
+    }
+
     #[test]
-    fn receipts_of_layout_2_have_no_service_time() {
-        let old = ReceivedAt::decode(&5i64.to_be_bytes()).unwrap();
-        assert_eq!(old, ReceivedAt { wall: Timestamp::from_unix_micros(5), service: None });
-        assert_eq!(ReceivedAt::decode(&[0; 12]), None);
+    fn blocks_are_read_as_written_and_stay_within_their_bound() {
+        let mut block = BlockBuilder::new(MessageId(1));
+        let lengths = [0, 200, INLINE_BYTES + 1, 5000];
+        for (id, length) in (1..).zip(lengths) {
+            assert!(block.has_room(&message(id, length).head));
+            block.push(&message(id, length));
+        }
+        assert!(!block.has_room(&message(5, 6000).head));
+        assert!(BlockBuilder::new(MessageId(1)).has_room(&message(1, INLINE_BYTES).head));
+        let bytes = block.finish();
+        assert!(bytes.len() <= BLOCK_BYTES);
+        let found: Vec<(Head, usize)> = read_block(&bytes).unwrap().map(|m| m.map(|(h, p)| (h, p.len())).unwrap()).collect();
+        assert_eq!(found.iter().map(|(_, length)| *length).collect::<Vec<_>>(), [0, 200, 0, 5000]);
+        assert!(found.iter().zip(1..).all(|((head, _), id)| head.id == MessageId(id)));
+    }
+
+    #[test]
+    fn keys_of_older_layouts_are_read_without_an_answer() {
+        let answer = Answer { timestamp: Some(Timestamp::from_unix_micros(-5)), recipients: 3 };
+        let new = Earlier { id: MessageId(1), until: 9, digest: 3, answer };
+        assert_eq!(Earlier::decode(&new.encode().unwrap()), Some(new));
+        let old = Earlier { answer: Answer { timestamp: None, recipients: 0 }, ..new };
+        assert_eq!(old.encode().unwrap().len(), 24);
+        assert_eq!(Earlier::decode(&old.encode().unwrap()), Some(old));
     }
 
     proptest! {
         #[test]
-        fn readers_are_decoded_as_encoded(id: u64, which in 0..3u8) {
-            let reader = [Reader::User(UserId(id)), Reader::Device(DeviceId(id)), Reader::Broadcasts(UserId(id))][usize::from(which)];
-            prop_assert_eq!(Reader::decode(&reader.encode()), Some(reader));
+        fn every_changed_byte_of_a_block_is_noticed(at in 0..500usize, flip in 1..=255u8) {
+            let mut block = BlockBuilder::new(MessageId(1));
+            block.push(&message(1, 100));
+            block.push(&message(2, 300));
+            let mut bytes = block.finish();
+            bytes[at % 490] ^= flip;
+            prop_assert!(read_block(&bytes).is_none());
         }
 
         #[test]
-        fn no_bytes_make_the_decoders_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let _ = Head::decode(MessageId(1), &bytes);
-            let _ = (Earlier::decode(&bytes), Reader::decode(&bytes), ReceivedAt::decode(&bytes));
+        fn no_bytes_make_the_decoders_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut with_sum = vec![LAYOUT];
+            with_sum.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
+            with_sum.extend_from_slice(&bytes);
+            let _ = read_block(&with_sum).map(Iterator::count);
+            let _ = (read_block(&bytes).map(Iterator::count), Earlier::decode(&bytes));
         }
     }
 }

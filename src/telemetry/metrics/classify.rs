@@ -18,6 +18,7 @@ impl From<CloseCode> for SessionEnd {
             CloseCode::TooSlow => Self::TooSlow,
             CloseCode::ConnectionLimit => Self::ConnectionLimit,
             CloseCode::NoPong => Self::NoPong,
+            CloseCode::TooManyClients => Self::TooManyClients,
         }
     }
 }
@@ -69,6 +70,7 @@ impl From<&Event> for Sent {
             Event::DanceResponse { .. } => Self::DanceResponse,
             Event::Custom { .. } => Self::Custom,
             Event::DeliveryStatus { .. } => Self::DeliveryStatus,
+            Event::Missed { .. } => Self::Missed,
             Event::Pong => Self::Pong,
             Event::Error { .. } => Self::Error,
             Event::Disconnect { .. } => Self::Disconnect,
@@ -101,7 +103,7 @@ impl Route {
             (Some("api"), Some("users")) => Self::Users,
             (Some("api"), Some("devices")) => Self::Devices,
             (Some("api"), Some("messages")) => Self::Messages,
-            (Some("api"), Some("queue")) => Self::Queue,
+            (Some("api"), Some("queue" | "clients")) => Self::Queue,
             (Some("api"), Some("weather" | "catalog")) => Self::Companion,
             (Some("api"), Some("monitor")) | (Some("metrics" | "healthz" | "readyz"), None) => Self::Monitor,
             (Some("ws"), _) => Self::WebSocket,

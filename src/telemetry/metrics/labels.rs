@@ -55,6 +55,8 @@ labels! {
         ConnectionLimit "4101",
         /// Close code 4102.
         NoPong "4102",
+        /// Close code 4104.
+        TooManyClients "4104",
     }
 
     /// The type of a message from a client.
@@ -99,6 +101,8 @@ labels! {
         Custom "own_response",
         /// `delivery_status`.
         DeliveryStatus "delivery_status",
+        /// `missed`.
+        Missed "missed",
         /// `pong`.
         Pong "pong",
         /// `error`.
@@ -149,6 +153,8 @@ labels! {
         ConnectionsOfAddress "connections_address",
         /// Too many WebSockets of one user.
         ConnectionsOfUser "connections_user",
+        /// Too many clients (readers) of one user.
+        ClientsOfUser "clients_user",
         /// A missing, invalid, expired or revoked credential.
         Unauthorized "unauthorized",
         /// Too many refused credentials of one address.

@@ -97,10 +97,22 @@ impl Traffic {
 pub struct Mailbox {
     /// Messages that were accepted.
     pub accepted: Counter,
-    /// Messages that their recipient acknowledged; a broadcast counts once for each user.
+    /// Messages that were acknowledged, once for each reader.
     pub delivered: Counter,
     /// Messages that expired before they were acknowledged.
     pub expired: Counter,
+    /// Messages that were taken back before they were acknowledged.
+    pub cancelled: Counter,
+    /// Messages that were cleared before they were acknowledged.
+    pub cleared: Counter,
+    /// Messages that every reader passed over.
+    pub undeliverable: Counter,
+    /// Messages that one reader passed over.
+    pub passed_over: Counter,
+    /// Messages that were removed before every reader had them.
+    pub missed: Counter,
+    /// Receipts that were removed before their time.
+    pub receipts_evicted: Counter,
     /// Pongs and acks that acknowledge no message in flight.
     pub unmatched_acks: Counter,
 }

@@ -25,6 +25,10 @@ pub struct Snapshot {
     pub lagged: u64,
     /// Mailboxes with pending messages.
     pub mailboxes: usize,
+    /// Readers.
+    pub readers: usize,
+    /// Receipts.
+    pub receipts: usize,
     /// Pending messages.
     pub messages: usize,
     /// Bytes of pending messages.
@@ -132,6 +136,16 @@ impl Metrics {
         page.counter("mailbox_accepted_total", "Queued messages that were accepted.", mailbox.accepted.get());
         page.counter("mailbox_delivered_total", "Queued messages that were acknowledged.", mailbox.delivered.get());
         page.counter("mailbox_expired_total", "Queued messages that expired unacknowledged.", mailbox.expired.get());
+        page.counter("mailbox_cancelled_total", "Queued messages that were taken back.", mailbox.cancelled.get());
+        page.counter("mailbox_cleared_total", "Queued messages that were cleared.", mailbox.cleared.get());
+        let undeliverable = "Queued messages that every client of their recipient passed over.";
+        page.counter("mailbox_undeliverable_total", undeliverable, mailbox.undeliverable.get());
+        page.counter("mailbox_passed_over_total", "Queued messages that a client passed over.", mailbox.passed_over.get());
+        page.counter("mailbox_missed_total", "Messages removed before every client had them.", mailbox.missed.get());
+        let evicted = "Receipts removed early, since there were more than history.receipts.";
+        page.counter("receipts_evicted_total", evicted, mailbox.receipts_evicted.get());
+        page.gauge("readers", "Clients with a place of their own.", snapshot.readers);
+        page.gauge("receipts", "Receipts kept.", snapshot.receipts);
         let unmatched = "Acknowledgements that match no message in flight.";
         page.counter("mailbox_strange_acks_total", unmatched, mailbox.unmatched_acks.get());
         page.gauge("queue_mailboxes", "Mailboxes with pending messages.", snapshot.mailboxes);

@@ -1,0 +1,56 @@
+//! `/api/clients`: the clients of a user, each with a place of its own in the user's messages.
+
+use serde::Serialize;
+
+use crate::accounts::policy::Action;
+use crate::core::client::ClientName;
+use crate::core::ids::{MessageId, UserId};
+use crate::core::time::Timestamp;
+use crate::http::error::ApiError;
+use crate::http::reply::Reply;
+use crate::http::request::Call;
+
+/// A client of a user.
+#[derive(Debug, Serialize)]
+pub struct ClientResponse {
+    name: String,
+    /// It has received everything up to here.
+    cursor: MessageId,
+    /// The messages that wait for it.
+    waiting: usize,
+    /// The time of its last connection, to the hour.
+    last_connected: Timestamp,
+    online: bool,
+}
+
+/// Returns the user whose clients the call is about: the caller, or for administrators that of `?user_id=`.
+fn owner(call: &Call) -> Result<UserId, ApiError> {
+    let asked = call.parameter("user_id").map(|text| text.parse().map_err(|_| ApiError::Invalid("user_id must be an id".into())));
+    let user = asked.transpose()?.map_or_else(|| Ok::<_, ApiError>(call.caller()?.user.id), Ok)?;
+    call.app.accounts().user(&call.by(), Action::ManageClients, user)?;
+    Ok(user)
+}
+
+/// `GET /api/clients`, for administrators also with `?user_id=`.
+pub async fn list(call: Call) -> Result<Reply<Vec<ClientResponse>>, ApiError> {
+    let user = owner(&call)?;
+    let online: Vec<ClientName> =
+        call.app.hub.presence().of_user(user).iter().filter_map(|connection| connection.reader.clone()).collect();
+    let mut readers = call.app.mailbox.readers(user);
+    readers.sort_by(|a, b| a.client.cmp(&b.client));
+    let response = readers.into_iter().map(|reader| {
+        let online = online.contains(&reader.client);
+        let last_connected = if online { Timestamp::now() } else { call.app.mailbox.wall_time(reader.connected) };
+        let (cursor, waiting) = (reader.cursor, reader.waiting);
+        ClientResponse { name: reader.client.to_string(), cursor, waiting, last_connected, online }
+    });
+    Ok(Reply::ok("ok", response.collect()))
+}
+
+/// `DELETE /api/clients/{name}`: forgets a client; its connections are closed, and one that returns is a new client.
+pub async fn delete(call: Call) -> Result<Reply<()>, ApiError> {
+    let user = owner(&call)?;
+    let name = call.name.as_deref().and_then(ClientName::parse).ok_or(ApiError::NotFound("client"))?;
+    call.app.accounts().forget_client(&call.by(), user, name).await?;
+    Ok(Reply::done("client forgotten"))
+}

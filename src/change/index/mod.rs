@@ -1,0 +1,306 @@
+//! The mailboxes in memory: messages, readers, and the times at which something is due. No I/O.
+//!
+//! The index is a function of what is on disk: one that is loaded anew behaves as the one before. Only what receipts say of
+//! deliveries that are not proved ([`Index::sent`]), and of readers beyond the first, is lost with the process.
+//!
+//! Memory: a message takes about 40 bytes, a block of messages 40, a reader 120, a user 100, a page of 32 receipts 100.
+//!
+//! `queue` holds the messages of one mailbox, `readers` the places and what moves them, `trim` removes what is of no use any more,
+//! `query` answers questions.
+
+mod effects;
+mod query;
+mod queue;
+mod readers;
+mod receipts;
+mod trim;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::config::{HistoryConfig, MailboxConfig};
+use crate::core::ids::{MessageId, Recipient, UserId};
+use crate::core::time::Timestamp;
+use crate::store::{EndState, Head, Place, ReceiptRecord};
+use queue::{Entry, Queue, short};
+
+pub use effects::{Effects, Ended, Passed};
+pub use query::{DeliveryState, Listed, ReaderState, Size, Waiting};
+pub use readers::{Ack, TooManyReaders};
+pub use receipts::ReceiptTable;
+
+/// The most messages that one operation works on, so that it takes a few milliseconds; more are left to the next one.
+pub const MAX_OPERATION_MESSAGES: usize = 512;
+/// A block of which fewer than one message in so many is of use is written anew without the others.
+const SHRINK_FACTOR: u32 = 4;
+/// The smallest block that is worth that.
+const MIN_SHRUNK_MESSAGES: u32 = 8;
+/// The most acknowledgements of readers beyond the first, and numbers of deliveries of removed messages, that are kept for receipts.
+const MAX_FURTHER_ACKS: usize = 20_000;
+
+/// The use of a block.
+#[derive(Debug, Clone, Copy)]
+struct BlockUse {
+    last: MessageId,
+    /// Messages that are of use.
+    used: u32,
+    /// Messages in the block.
+    total: u32,
+}
+
+/// The error of a mailbox that is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// All mailboxes.
+#[derive(Debug)]
+pub struct Index {
+    limits: MailboxConfig,
+    history: HistoryConfig,
+    queues: HashMap<Recipient, Queue>,
+    places: HashMap<Recipient, Place>,
+    /// Every user, with the message after which broadcasts are for it.
+    users: HashMap<UserId, MessageId>,
+    /// The cursors over the broadcasts, those of users without readers included, and how many stand there.
+    cursors: BTreeMap<MessageId, u32>,
+    /// The same for the ids up to which nothing is missed.
+    marks: BTreeMap<MessageId, u32>,
+    blocks: BTreeMap<MessageId, BlockUse>,
+    due: BTreeSet<(u64, Recipient)>,
+    /// The pages of receipts.
+    pub receipts: ReceiptTable,
+    /// The times at which readers beyond the first acknowledged.
+    further: BTreeMap<(MessageId, u16), Timestamp>,
+    /// The numbers of connections that removed messages were written to.
+    delivered: BTreeMap<MessageId, u16>,
+}
+
+impl Index {
+    /// An empty index.
+    pub fn new(limits: MailboxConfig, history: HistoryConfig) -> Self {
+        Self {
+            limits,
+            history,
+            queues: HashMap::new(),
+            places: HashMap::new(),
+            users: HashMap::new(),
+            cursors: BTreeMap::new(),
+            marks: BTreeMap::new(),
+            blocks: BTreeMap::new(),
+            due: BTreeSet::new(),
+            receipts: ReceiptTable::default(),
+            further: BTreeMap::new(),
+            delivered: BTreeMap::new(),
+        }
+    }
+
+    /// Applies other limits. Mailboxes whose history is too large by them are trimmed by the next sweep.
+    pub fn reload(&mut self, limits: MailboxConfig, history: HistoryConfig, now: u64) {
+        let changed = self.history != history || self.limits != limits;
+        (self.limits, self.history) = (limits, history);
+        if changed {
+            let with_history = self.queues.iter().filter(|(_, queue)| queue.received() > 0).map(|(&recipient, _)| recipient);
+            for recipient in with_history.collect::<Vec<_>>() {
+                self.schedule(recipient, now);
+            }
+        }
+    }
+
+    /// Loads a place found on disk; after the users, and before any message.
+    pub fn load_place(&mut self, recipient: Recipient, place: Place) {
+        self.change_place(recipient, |loaded| *loaded = place);
+    }
+
+    /// Adds a user, for which broadcasts above `joined` are.
+    pub fn add_user(&mut self, user: UserId, joined: MessageId) {
+        self.unmark(user);
+        self.users.insert(user, joined);
+        self.mark(user);
+    }
+
+    /// Loads a message found on disk, with its receipt where there is one; returns whether it is of use.
+    pub fn load(&mut self, head: &Head, receipt: Option<&ReceiptRecord>) -> bool {
+        let place = self.places.get(&head.recipient);
+        let (front, trimmed) = place.map_or((MessageId(0), MessageId(0)), |place| (place.front, place.trimmed));
+        let received = match receipt.map(|record| (record.end, record.service)) {
+            Some((Some(EndState::Acked), at)) if head.id <= front => at,
+            // Its cursor did not reach the disk: it is delivered again.
+            Some((Some(EndState::Acked) | None, _)) => 0,
+            Some((Some(_), _)) => return false,
+            // The receipt has been removed, by its age.
+            None if head.id <= front => 1,
+            None => 0,
+        };
+        if received > 0 && head.id <= trimmed {
+            return false;
+        }
+        self.insert(head.recipient, head.id, head.expires, head.length, received);
+        if received == 0 && head.id <= front
+            && let Some(queue) = self.queues.get_mut(&head.recipient)
+        {
+            queue.passed.insert(head.id);
+        }
+        // More than may be kept, by limits that were lowered before the restart: the next sweep trims it.
+        let many = self.queues.get(&head.recipient).is_some_and(|queue| queue.received() > self.history.messages);
+        self.schedule(head.recipient, if received == 0 { head.expires } else if many { 0 } else { received + self.history.retain });
+        true
+    }
+
+    /// Notes a block of `total` messages, from `first` to `last`, of which `used` are of use.
+    pub fn add_block(&mut self, first: MessageId, last: MessageId, used: u32, total: u32) {
+        self.blocks.insert(first, BlockUse { last, used, total });
+    }
+
+    /// Returns the first message of the block that holds `id`; `None` where it is in none yet.
+    pub fn block_of(&self, id: MessageId) -> Option<MessageId> {
+        let (&first, block) = self.blocks.range(..=id).next_back()?;
+        (id <= block.last).then_some(first)
+    }
+
+    /// Returns whether `id` is still there.
+    pub fn contains(&self, recipient: Recipient, id: MessageId) -> bool {
+        self.queues.get(&recipient).is_some_and(|queue| queue.entries.contains_key(&id))
+    }
+
+    /// Checks that `recipient` has room for `bytes` more.
+    ///
+    /// # Errors
+    /// [`Full`] when it has not.
+    pub fn room(&self, recipient: Recipient, bytes: usize) -> Result<(), Full> {
+        let Some(queue) = self.queues.get(&recipient) else { return Ok(()) };
+        let many = self.limits.messages > 0 && queue.pending >= self.limits.messages;
+        let large = self.limits.bytes > 0 && queue.pending > 0 && queue.bytes + bytes as u64 > self.limits.bytes;
+        if many || large { Err(Full) } else { Ok(()) }
+    }
+
+    /// Adds a message.
+    pub fn append(&mut self, recipient: Recipient, id: MessageId, expires: u64, bytes: u32) {
+        self.insert(recipient, id, expires, bytes, 0);
+        self.schedule(recipient, expires);
+    }
+
+    fn insert(&mut self, recipient: Recipient, id: MessageId, expires: u64, bytes: u32, received: u64) {
+        let entry = Entry { expires: short(expires), bytes, received: short(received), deliveries: 0 };
+        self.queues.entry(recipient).or_default().insert(id, entry);
+    }
+
+    /// Schedules `recipient` for a sweep no later than `when`.
+    fn schedule(&mut self, recipient: Recipient, when: u64) {
+        let Some(queue) = self.queues.get_mut(&recipient) else { return };
+        if queue.due.is_none_or(|due| when < due) {
+            if let Some(due) = queue.due.replace(when) {
+                self.due.remove(&(due, recipient));
+            }
+            self.due.insert((when, recipient));
+        }
+    }
+
+    /// Ends the life of a message that no reader has received, and removes it.
+    fn end(&mut self, recipient: Recipient, id: MessageId, state: EndState, effects: &mut Effects) {
+        effects.ended.push(Ended { recipient, id, block: self.block_of(id), state, reader: None });
+        self.remove(recipient, id, effects);
+    }
+
+    /// Removes a message.
+    fn remove(&mut self, recipient: Recipient, id: MessageId, effects: &mut Effects) {
+        let removed = self.queues.get_mut(&recipient).and_then(|queue| queue.remove(id));
+        let Some(entry) = removed else { return };
+        if entry.deliveries > 0 {
+            if self.delivered.len() == MAX_FURTHER_ACKS {
+                self.delivered.pop_first();
+            }
+            self.delivered.insert(id, entry.deliveries);
+        }
+        effects.removed.push(id);
+        self.change_place(recipient, |place| place.gone = place.gone.max(id));
+        effects.places.insert(recipient);
+        let Some((&first, block)) = self.blocks.range_mut(..=id).next_back().filter(|(_, block)| id <= block.last) else { return };
+        block.used = block.used.saturating_sub(1);
+        if block.used == 0 {
+            self.blocks.remove(&first);
+            effects.freed.push(first);
+        } else if block.total >= MIN_SHRUNK_MESSAGES && block.used * SHRINK_FACTOR <= block.total {
+            block.total = block.used;
+            effects.shrunk.push(first);
+        }
+    }
+
+    /// Takes back a message that no reader has received.
+    pub fn cancel(&mut self, recipient: Recipient, id: MessageId) -> Effects {
+        let mut effects = Effects::default();
+        self.end(recipient, id, EndState::Cancelled, &mut effects);
+        effects
+    }
+
+    /// Removes what waits in the mailbox of `recipient`; of a user, also the broadcasts that wait for it. Returns the number of
+    /// messages that no reader had received.
+    pub fn clear(&mut self, recipient: Recipient, now: u64) -> (usize, Effects) {
+        let mut effects = Effects::default();
+        let pending: Vec<MessageId> = self.queues.get(&recipient).map_or_else(Vec::new, |queue| {
+            queue.entries.iter().filter(|(_, entry)| !entry.is_received()).map(|(&id, _)| id).collect()
+        });
+        let newest = self.queues.get(&recipient).map_or(MessageId(0), Queue::newest);
+        for &id in &pending {
+            self.end(recipient, id, EndState::Cleared, &mut effects);
+        }
+        let mut count = pending.len();
+        if let Recipient::User(user) = recipient {
+            let broadcasts = self.queues.get(&Recipient::All).map_or(MessageId(0), Queue::newest);
+            count += self.broadcasts_of(user, now).messages;
+            self.change_place(recipient, |place| {
+                place.front = place.front.max(newest);
+                place.broadcasts = place.broadcasts.max(broadcasts);
+                for reader in &mut place.readers {
+                    reader.cursor = reader.cursor.max(newest);
+                    reader.broadcasts = reader.broadcasts.max(broadcasts);
+                }
+            });
+            effects.places.insert(recipient);
+            self.settle(recipient, now, &mut effects);
+            self.settle(Recipient::All, now, &mut effects);
+        }
+        (count, effects)
+    }
+
+    /// Removes `recipient` with everything that is there. What no reader has received is cleared.
+    pub fn forget(&mut self, recipient: Recipient, now: u64) -> Effects {
+        let mut effects = Effects::default();
+        let ids: Vec<(MessageId, bool)> = self.queues.get(&recipient).map_or_else(Vec::new, |queue| {
+            queue.entries.iter().map(|(&id, entry)| (id, entry.is_received())).collect()
+        });
+        for (id, received) in ids {
+            if received {
+                self.remove(recipient, id, &mut effects);
+            } else {
+                self.end(recipient, id, EndState::Cleared, &mut effects);
+            }
+        }
+        if let Some(due) = self.queues.remove(&recipient).and_then(|queue| queue.due) {
+            self.due.remove(&(due, recipient));
+        }
+        if let Recipient::User(user) = recipient {
+            self.unmark(user);
+            self.users.remove(&user);
+        }
+        self.places.remove(&recipient);
+        effects.places.insert(recipient);
+        if let (Recipient::User(_), reached) = (recipient, self.reached(Recipient::All))
+            && let Some(queue) = self.queues.get_mut(&Recipient::All)
+        {
+            // Broadcasts that were for nobody else.
+            let alone = queue.entries.range(..=reached).filter(|(_, entry)| !entry.is_received()).map(|(&id, _)| id);
+            queue.passed = alone.chain(queue.passed.iter().copied()).collect();
+            self.settle(Recipient::All, now, &mut effects);
+        }
+        effects
+    }
+
+    /// Notes that everything above `after` up to `upto` has been written to a connection.
+    pub fn sent(&mut self, recipient: Recipient, after: MessageId, upto: MessageId, when: Timestamp) {
+        if let Some(queue) = self.queues.get_mut(&recipient) {
+            queue.sent(after, upto, when);
+        }
+    }
+}

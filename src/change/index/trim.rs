@@ -1,0 +1,148 @@
+//! The removal of messages that are of no use any more.
+
+use std::collections::BTreeSet;
+
+use super::{Effects, Index, MAX_OPERATION_MESSAGES};
+use crate::core::ids::{MessageId, Recipient, UserId};
+use crate::store::{EndState, Missed, PageNumber, Place, ReaderPlace};
+
+/// The most entries of missed messages in a place; beyond that the two oldest are merged.
+const MAX_MISSED_ENTRIES: usize = 256;
+/// The most mailboxes that one sweep looks at.
+const MAX_SWEPT_MAILBOXES: usize = 4096;
+
+impl Index {
+    /// Returns the oldest received message that is kept for readers or live connections that have not passed it, and the number of
+    /// messages that are: as many as a mailbox may hold.
+    fn protected(&self, recipient: Recipient) -> Option<(MessageId, usize)> {
+        let place = self.places.get(&recipient);
+        let front = place.map_or(MessageId(0), |place| place.front);
+        let keep = place.map(|place| place.keep).filter(|&keep| keep > MessageId(0));
+        let reached = self.reached(recipient).min(keep.unwrap_or(MessageId(u64::MAX)));
+        let queue = self.queues.get(&recipient).filter(|_| reached < front)?;
+        let (mut oldest, mut count, mut bytes) = (None, 0, 0);
+        for (id, entry) in queue.range(reached, front).rev().filter(|(_, entry)| entry.is_received()) {
+            bytes += u64::from(entry.bytes);
+            let many = self.limits.messages > 0 && count >= self.limits.messages;
+            let large = self.limits.bytes > 0 && count > 0 && bytes > self.limits.bytes;
+            if many || large {
+                break;
+            }
+            (oldest, count) = (Some(id), count + 1);
+        }
+        oldest.map(|oldest| (oldest, count))
+    }
+
+    /// Removes received messages that have been kept for long enough, or are too many, the oldest first; those that some reader
+    /// still has to receive only beyond the bound of the mailbox.
+    pub(super) fn trim(&mut self, recipient: Recipient, now: u64, effects: &mut Effects) {
+        let aged = |received: u32, retain: u64| u64::from(received) + retain <= now;
+        let Some(queue) = self.queues.get(&recipient) else { return };
+        let Some((_, oldest)) = queue.oldest_received() else { return };
+        if queue.received() <= self.history.messages && !aged(oldest.received, self.history.retain) {
+            return;
+        }
+        let (first, count) = self.protected(recipient).unwrap_or((MessageId(u64::MAX), 0));
+        while let Some(queue) = self.queues.get(&recipient)
+            && let Some((id, entry)) = queue.oldest_received()
+        {
+            let needed = id >= first && !entry.is_over(now);
+            let many = queue.received().saturating_sub(count) > self.history.messages;
+            if needed || !(many || aged(entry.received, self.history.retain)) {
+                return;
+            }
+            if effects.size() >= MAX_OPERATION_MESSAGES {
+                effects.more = true;
+                return self.schedule(recipient, now);
+            }
+            let missed = !entry.is_over(now) && self.misses(recipient, id);
+            if missed {
+                self.note_missed(recipient, id);
+                effects.missed += 1;
+            }
+            self.change_place(recipient, |place| place.trimmed = id);
+            self.remove(recipient, id, effects);
+        }
+    }
+
+    /// Adds a message to the missed ones of a mailbox. Entries that no reader can tell apart are one.
+    fn note_missed(&mut self, recipient: Recipient, id: MessageId) {
+        let last = self.places.get(&recipient).and_then(|place| place.missed.last()).copied();
+        let apart = last.is_none_or(|last| self.mark_between(recipient, last.upto, id));
+        let oldest = match recipient {
+            Recipient::All => self.marks.first_key_value().map_or(MessageId(u64::MAX), |(&mark, _)| mark),
+            _ => {
+                let place = self.places.get(&recipient);
+                let marks = place.into_iter().flat_map(|place| place.readers.iter().map(ReaderPlace::mark));
+                marks.min().unwrap_or(MessageId(u64::MAX))
+            }
+        };
+        self.change_place(recipient, |place: &mut Place| {
+            place.missed.retain(|entry| entry.upto > oldest);
+            match place.missed.last_mut() {
+                Some(last) if !apart => *last = Missed { upto: id, count: last.count + 1 },
+                _ => place.missed.push(Missed { upto: id, count: 1 }),
+            }
+            if place.missed.len() > MAX_MISSED_ENTRIES {
+                let first = place.missed.remove(0);
+                place.missed[0].count += first.count;
+            }
+        });
+    }
+
+    /// Returns whether anything is due by `now`.
+    pub fn is_due(&self, now: u64) -> bool {
+        self.due.first().is_some_and(|&(due, _)| due <= now) || self.removable_receipts(now).is_some()
+    }
+
+    /// Returns the next page of receipts to remove, and whether it is removed because there are too many.
+    pub fn removable_receipts(&self, now: u64) -> Option<(PageNumber, bool)> {
+        // Nothing ends before second 1: a page is kept for the whole of its time.
+        let before = now.checked_sub(self.history.retain)?;
+        self.receipts.removable(before, self.history.receipts)
+    }
+
+    /// Expires messages whose life has ended by `now`, and removes history that has been kept for long enough; as many as one
+    /// operation may.
+    pub fn sweep(&mut self, now: u64) -> Effects {
+        let mut effects = Effects::default();
+        // By recipient: the times in the schedule depend on the past, and the order of the effects must not.
+        let due = self.due.range(..(now + 1, Recipient::User(UserId(0)))).take(MAX_SWEPT_MAILBOXES);
+        let due: BTreeSet<Recipient> = due.map(|&(_, recipient)| recipient).collect();
+        for recipient in due {
+            if effects.size() >= MAX_OPERATION_MESSAGES {
+                break;
+            }
+            self.sweep_one(recipient, now, &mut effects);
+        }
+        effects.more |= self.due.first().is_some_and(|&(due, _)| due <= now);
+        effects
+    }
+
+    fn sweep_one(&mut self, recipient: Recipient, now: u64, effects: &mut Effects) {
+        let Some(queue) = self.queues.get_mut(&recipient) else { return };
+        if let Some(due) = queue.due.take() {
+            self.due.remove(&(due, recipient));
+        }
+        let over = queue.entries.iter().filter(|(_, entry)| !entry.is_received() && entry.is_over(now)).map(|(&id, _)| id);
+        let over: Vec<MessageId> = over.take(MAX_OPERATION_MESSAGES).collect();
+        let more = over.len() == MAX_OPERATION_MESSAGES;
+        for id in over {
+            self.end(recipient, id, EndState::Expired, effects);
+        }
+        self.trim(recipient, now, effects);
+        let Some(queue) = self.queues.get(&recipient) else { return };
+        if queue.entries.is_empty() {
+            self.queues.remove(&recipient);
+            return;
+        }
+        // A received message that is kept for a reader beyond its time in the history is kept until its life ends.
+        let kept = queue.oldest_received().map(|(_, entry)| {
+            let until = u64::from(entry.received) + self.history.retain;
+            if until > now { until } else { u64::from(entry.expires).max(now + 1) }
+        });
+        if let Some(next) = queue.next_expiry().into_iter().chain(kept).min() {
+            self.schedule(recipient, next.max(if more { now } else { now + 1 }));
+        }
+    }
+}

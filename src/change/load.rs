@@ -1,0 +1,89 @@
+//! The start: the part of the state that is in memory, from the trees.
+
+use std::collections::BTreeSet;
+
+use super::clock::Moment;
+use super::index::Index;
+use super::log::{Settings, remove_mailbox};
+use super::machine::{Machine, State};
+use super::memory::{Keys, Memory};
+use crate::core::ids::{MessageId, Recipient};
+use crate::store::{Log, PageNumber, Result, Trees};
+
+/// Loads the part of the state that is in memory, and removes remains of a crash.
+///
+/// # Errors
+/// If the store fails, or holds a record that can't be read.
+pub(super) fn load(trees: &Trees, settings: Settings, moment: Moment) -> Result<State> {
+    let log = Log::new(trees);
+    let mut index = Index::new(settings.mailbox, settings.history);
+    let mut newest = MessageId(0);
+    for user in log.users() {
+        let (user, joined) = user?;
+        index.add_user(user, joined);
+    }
+    for place in log.places() {
+        let (recipient, place) = place?;
+        newest = newest.max(place.front).max(place.gone);
+        index.load_place(recipient, place);
+    }
+    for page in log.all_receipts() {
+        let (number, page) = page?;
+        newest = newest.max(page.records().last().map_or(MessageId(0), |record| record.id));
+        index.receipts.set(number, &page);
+    }
+    newest = newest.max(load_messages(log, &mut index)?);
+    let newest_loaded = newest;
+    let newest = newest.max(log.reserved()?);
+    let keys: Keys = log.remembered().map(|entry| entry.map(|(key, earlier)| (earlier.until, key))).collect::<Result<_>>()?;
+    let state = State::new(Memory { index, keys, newest, newest_loaded });
+    remove_orphans(trees, &state, moment)?;
+    Ok(state)
+}
+
+/// Loads the messages; returns the newest one. Blocks and pieces that are of no use, remains of a crash, are removed.
+fn load_messages(log: Log<'_>, index: &mut Index) -> Result<MessageId> {
+    let (mut newest, mut useless, mut with_pieces) = (MessageId(0), Vec::new(), BTreeSet::new());
+    let mut page = (PageNumber(u64::MAX), Default::default());
+    for block in log.heads() {
+        let (first, heads) = block?;
+        let mut used = 0;
+        for head in &heads {
+            let number = PageNumber::of(head.id);
+            if page.0 != number {
+                page = (number, log.receipts(number)?);
+            }
+            if index.load(head, page.1.get(head.id)) {
+                used += 1;
+                with_pieces.extend(Some(head.id).filter(|_| !head.is_inline()));
+            }
+        }
+        let last = heads.last().map_or(first, |head| head.id);
+        newest = newest.max(last);
+        if used == 0 {
+            useless.push(first);
+        } else {
+            index.add_block(first, last, used, u32::try_from(heads.len()).unwrap_or(u32::MAX));
+        }
+    }
+    for first in useless {
+        log.remove_block(first)?;
+    }
+    let leftovers: Vec<MessageId> =
+        log.with_pieces().filter(|id| id.as_ref().map_or(true, |id| !with_pieces.contains(id))).collect::<Result<_>>()?;
+    for id in leftovers {
+        log.remove_pieces(id)?;
+    }
+    Ok(newest)
+}
+
+/// Removes mailboxes of recipients that were deleted just before a crash.
+fn remove_orphans(trees: &Trees, state: &State, moment: Moment) -> Result<()> {
+    let recipients: Vec<Recipient> = state.memory.lock().index.recipients().into_iter().collect();
+    for recipient in recipients {
+        if !Log::new(trees).recipient_exists(recipient)? {
+            remove_mailbox(&mut Machine::new(trees, state), recipient, moment)?;
+        }
+    }
+    state.write(trees)
+}

@@ -1,0 +1,22 @@
+//! The part of the state that is in memory.
+
+use std::collections::BTreeSet;
+
+use super::index::Index;
+use crate::core::ids::MessageId;
+
+/// Idempotency keys by the time at which they expire.
+pub type Keys = BTreeSet<(u64, [u8; 32])>;
+
+/// The part of the state that is in memory: rebuilt from the trees at the start.
+#[derive(Debug)]
+pub struct Memory {
+    /// The mailboxes.
+    pub index: Index,
+    /// Idempotency keys by the time at which they expire.
+    pub keys: Keys,
+    /// The highest message id given.
+    pub newest: MessageId,
+    /// The highest id of a message that was kept at the start. Lower than that given where messages were lost to a restore.
+    pub newest_loaded: MessageId,
+}

@@ -1,0 +1,255 @@
+//! The changes of the log that wait for the commit.
+//!
+//! Operations change the index at once; what the log must follow is gathered here and written when their batch is committed: the
+//! messages of a batch share values, a page of receipts or a place that several operations change is written once.
+//!
+//! # Invariants
+//! - Nothing that is staged is visible to readers of the log before it is written, and nothing is answered before it is on disk.
+//! - The order of writing is that of [`log`](crate::store::log): pieces, blocks, receipts, places, and removals last.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use parking_lot::Mutex;
+
+use super::clock::Moment;
+use super::index::{Effects, Ended};
+use super::memory::Memory;
+use crate::core::ids::{MessageId, Recipient};
+use crate::store::{BlockBuilder, Blocks, Earlier, Head, Log, PageNumber, ReceiptPage, Result, Stored, read_block};
+
+/// The pages of receipts that stay in memory after they have been written: the next acknowledgements are likely to be for them.
+const MAX_CACHED_PAGES: usize = 64;
+
+/// A page of receipts.
+#[derive(Debug)]
+struct CachedPage {
+    receipts: ReceiptPage,
+    dirty: bool,
+}
+
+/// The changes of the log since the last commit.
+#[derive(Debug, Default)]
+pub struct Stage {
+    appended: Vec<Stored>,
+    keys: HashMap<[u8; 32], Earlier>,
+    pages: BTreeMap<PageNumber, CachedPage>,
+    removed_pages: BTreeSet<PageNumber>,
+    places: BTreeSet<Recipient>,
+    shrunk: BTreeSet<MessageId>,
+    freed: BTreeSet<MessageId>,
+    /// Messages with pieces that have been removed.
+    pieces: Vec<MessageId>,
+    /// No id up to this one is given again.
+    reserve: Option<MessageId>,
+}
+
+impl Stage {
+    /// Adds a message and, with it, what its idempotency key stands for.
+    pub fn append(&mut self, message: Stored, key: Option<([u8; 32], Earlier)>) {
+        self.keys.extend(key);
+        self.appended.push(message);
+    }
+
+    /// Returns what was sent under an idempotency key.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn earlier(&self, log: Log<'_>, key: &[u8; 32]) -> Result<Option<Earlier>> {
+        self.keys.get(key).map_or_else(|| log.earlier(key), |earlier| Ok(Some(*earlier)))
+    }
+
+    /// Keeps ids up to `newest` from being given again, whatever is removed.
+    pub fn reserve(&mut self, newest: MessageId) {
+        self.reserve = self.reserve.max(Some(newest));
+    }
+
+    fn load_page(&mut self, log: Log<'_>, number: PageNumber) -> Result<&mut CachedPage> {
+        if !self.pages.contains_key(&number) {
+            let receipts = if self.removed_pages.contains(&number) { ReceiptPage::default() } else { log.receipts(number)? };
+            self.pages.insert(number, CachedPage { receipts, dirty: false });
+        }
+        Ok(self.pages.entry(number).or_insert_with(|| CachedPage { receipts: ReceiptPage::default(), dirty: false }))
+    }
+
+    /// Returns the page of a message as it will be on disk.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn receipts(&self, log: Log<'_>, number: PageNumber) -> Result<ReceiptPage> {
+        match self.pages.get(&number) {
+            Some(page) => Ok(page.receipts.clone()),
+            None if self.removed_pages.contains(&number) => Ok(ReceiptPage::default()),
+            None => log.receipts(number),
+        }
+    }
+
+    /// Removes a page of receipts.
+    pub fn remove_page(&mut self, number: PageNumber) {
+        self.pages.remove(&number);
+        self.removed_pages.insert(number);
+    }
+
+    fn head(&self, blocks: &mut Blocks<'_>, id: MessageId, block: Option<MessageId>) -> Result<Option<Head>> {
+        match block {
+            Some(first) => blocks.head(first, id),
+            None => Ok(self.appended.iter().find(|message| message.head.id == id).map(|message| message.head)),
+        }
+    }
+
+    /// Stages what the log must follow, and tells `memory` of the pages.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn follow(&mut self, log: Log<'_>, effects: &Effects, moment: Moment, memory: &Mutex<Memory>) -> Result<()> {
+        let (mut blocks, mut touched) = (Blocks::new(log), BTreeSet::new());
+        for passed in &effects.passed {
+            let Some(head) = self.head(&mut blocks, passed.id, passed.block)? else { continue };
+            let number = PageNumber::of(head.id);
+            let page = self.load_page(log, number)?;
+            page.receipts.entry(&head).pass(passed.reader);
+            page.dirty = true;
+            touched.insert(number);
+        }
+        for &Ended { id, block, state, reader, .. } in &effects.ended {
+            let Some(head) = self.head(&mut blocks, id, block)? else { continue };
+            let number = PageNumber::of(head.id);
+            let page = self.load_page(log, number)?;
+            page.receipts.entry(&head).finish(state, reader, Some(moment.wall), moment.service);
+            page.dirty = true;
+            touched.insert(number);
+        }
+        let mut memory = memory.lock();
+        for number in touched {
+            if let Some(page) = self.pages.get(&number) {
+                self.removed_pages.remove(&number);
+                memory.index.receipts.set(number, &page.receipts);
+            }
+        }
+        self.places.extend(&effects.places);
+        self.shrunk.extend(&effects.shrunk);
+        self.freed.extend(&effects.freed);
+        Ok(())
+    }
+
+    /// Returns whether there is nothing to write.
+    fn is_empty(&self) -> bool {
+        self.appended.is_empty()
+            && self.places.is_empty()
+            && self.removed_pages.is_empty()
+            && self.shrunk.is_empty()
+            && self.freed.is_empty()
+            && self.reserve.is_none()
+            && self.pages.values().all(|page| !page.dirty)
+    }
+
+    /// Writes everything; before the commit.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn write(&mut self, log: Log<'_>, memory: &Mutex<Memory>) -> Result<()> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        self.write_blocks(log, memory)?;
+        for (&number, page) in self.pages.iter_mut().filter(|(_, page)| page.dirty) {
+            log.set_receipts(number, &page.receipts)?;
+            page.dirty = false;
+        }
+        while self.pages.len() > MAX_CACHED_PAGES {
+            self.pages.pop_first();
+        }
+        for recipient in std::mem::take(&mut self.places) {
+            let place = memory.lock().index.place_of(recipient);
+            place.map_or_else(|| log.remove_place(recipient), |place| log.set_place(recipient, &place))?;
+        }
+        if let Some(newest) = self.reserve.take() {
+            log.reserve_ids(newest)?;
+        }
+        for first in std::mem::take(&mut self.freed) {
+            self.shrunk.remove(&first);
+            self.note_pieces(log, first)?;
+            log.remove_block(first)?;
+        }
+        for first in std::mem::take(&mut self.shrunk) {
+            self.shrink(log, first, memory)?;
+        }
+        for id in std::mem::take(&mut self.pieces) {
+            log.remove_pieces(id)?;
+        }
+        for number in std::mem::take(&mut self.removed_pages) {
+            log.remove_receipts(number)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the messages that are still there into blocks.
+    fn write_blocks(&mut self, log: Log<'_>, memory: &Mutex<Memory>) -> Result<()> {
+        let appended = std::mem::take(&mut self.appended);
+        if appended.is_empty() {
+            return Ok(());
+        }
+        let there: Vec<bool> = {
+            let memory = memory.lock();
+            appended.iter().map(|message| memory.index.contains(message.head.recipient, message.head.id)).collect()
+        };
+        let mut keys: Vec<([u8; 32], Earlier)> = std::mem::take(&mut self.keys).into_iter().collect();
+        keys.sort_unstable_by_key(|(_, earlier)| earlier.id);
+        let (mut blocks, mut current) = (Vec::new(), None::<(BlockBuilder, MessageId)>);
+        for message in appended.iter().zip(there).filter(|(_, there)| *there).map(|(message, _)| message) {
+            log.write_pieces(message)?;
+            if let Some(full) = current.take_if(|(block, _)| !block.has_room(&message.head)) {
+                blocks.push(full);
+            }
+            let (block, last) = current.get_or_insert_with(|| (BlockBuilder::new(message.head.id), message.head.id));
+            block.push(message);
+            *last = message.head.id;
+        }
+        blocks.extend(current);
+        let mut keys = &keys[..];
+        let count = blocks.len();
+        let mut written = Vec::new();
+        for (n, (block, last)) in blocks.into_iter().enumerate() {
+            // Keys of messages that are gone already go with the block before or behind them.
+            let upto = if n + 1 == count { keys.len() } else { keys.partition_point(|(_, earlier)| earlier.id <= last) };
+            let (of_block, rest) = keys.split_at(upto);
+            keys = rest;
+            written.push((block.first, last, block.count));
+            log.write_block(block.first, block.finish(), of_block)?;
+        }
+        if count == 0 {
+            log.write_keys(keys)?;
+        }
+        let mut memory = memory.lock();
+        for (first, last, count) in written {
+            memory.index.add_block(first, last, count, count);
+        }
+        Ok(())
+    }
+
+    /// Notes which messages of a block that is about to be removed have pieces.
+    fn note_pieces(&mut self, log: Log<'_>, first: MessageId) -> Result<()> {
+        let Some(block) = log.block(first)? else { return Ok(()) };
+        let messages = read_block(&block).into_iter().flatten().flatten();
+        self.pieces.extend(messages.filter(|(head, _)| !head.is_inline()).map(|(head, _)| head.id));
+        Ok(())
+    }
+
+    /// Writes a block anew with the messages that are still there.
+    fn shrink(&mut self, log: Log<'_>, first: MessageId, memory: &Mutex<Memory>) -> Result<()> {
+        let Some(block) = log.block(first)? else { return Ok(()) };
+        let messages: Vec<(Head, &[u8])> = read_block(&block).into_iter().flatten().flatten().collect();
+        let there: Vec<bool> = {
+            let memory = memory.lock();
+            messages.iter().map(|(head, _)| memory.index.contains(head.recipient, head.id)).collect()
+        };
+        let mut smaller = BlockBuilder::new(first);
+        for (&(head, payload), there) in messages.iter().zip(there) {
+            if there {
+                smaller.push(&Stored { head, payload: payload.to_vec() });
+            } else if !head.is_inline() {
+                self.pieces.push(head.id);
+            }
+        }
+        log.write_block(first, smaller.finish(), &[])
+    }
+}

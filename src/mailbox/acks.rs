@@ -1,0 +1,195 @@
+//! Proofs of receipt on their way to the writer thread, and the live connections that have not passed every message.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::change::{Ack, Acknowledge, Changes};
+use crate::core::client::ClientName;
+use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
+
+/// The time for which the place of the slowest connection is taken for that of the broadcasts: finding it looks at all connections.
+const BROADCAST_POSITION_LIFE: Duration = Duration::from_millis(100);
+
+/// The proofs of one reader are merged until they are applied.
+type Reader = (UserId, ClientName, Option<DeviceId>);
+
+/// Proofs of receipt that wait to be applied.
+pub(super) struct PendingAcks {
+    acks: Mutex<HashMap<Reader, Ack>>,
+    /// Set while an operation that takes them is queued.
+    submitted: AtomicBool,
+    changes: Changes,
+    /// The live connections.
+    pub(super) live: Arc<Live>,
+}
+
+impl PendingAcks {
+    pub(super) fn new(changes: Changes) -> Arc<Self> {
+        Arc::new(Self { acks: Mutex::default(), submitted: AtomicBool::new(false), changes, live: Arc::default() })
+    }
+
+    /// Adds a proof.
+    pub(super) fn add(self: &Arc<Self>, ack: Ack) {
+        self.merge(ack);
+        self.submit();
+    }
+
+    fn merge(&self, ack: Ack) {
+        let mut acks = self.acks.lock();
+        let reader = (ack.user, ack.client.clone(), ack.device);
+        let Some(earlier) = acks.get_mut(&reader) else {
+            acks.insert(reader, ack);
+            return;
+        };
+        // What one connection has passed over another one of the same reader may have received.
+        let (upto, old_upto) = (ack.upto, earlier.upto);
+        earlier.passed.retain(|id| *id > upto || ack.passed.binary_search(id).is_ok());
+        earlier.passed.extend(ack.passed.into_iter().filter(|id| *id > old_upto));
+        earlier.upto = upto.max(old_upto);
+        earlier.told = ack.told.max(earlier.told);
+        earlier.told_broadcasts = ack.told_broadcasts.max(earlier.told_broadcasts);
+    }
+
+    /// Returns whether none waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.acks.lock().is_empty()
+    }
+
+    /// Takes all of them.
+    pub(super) fn take(&self) -> Acknowledge {
+        // First the flag: a proof that comes from here on submits anew.
+        self.submitted.store(false, Ordering::Release);
+        let taken = std::mem::take(&mut *self.acks.lock());
+        let mut acks: Vec<Ack> = taken.into_values().collect();
+        acks.sort_unstable_by(|a, b| (a.user, &a.client, a.device).cmp(&(b.user, &b.client, b.device)));
+        let keep = self.live.positions(&acks);
+        Acknowledge { acks, keep }
+    }
+
+    /// Puts back those that an operation has left.
+    pub(super) fn put_back(&self, left: Vec<Ack>) {
+        left.into_iter().for_each(|ack| self.merge(ack));
+    }
+
+    /// Queues an operation that applies them, unless one is queued.
+    pub(super) fn submit(self: &Arc<Self>) {
+        if self.submitted.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (taking, left_over) = (self.clone(), self.clone());
+        let then = move |left: Vec<Ack>| {
+            if !left.is_empty() {
+                left_over.put_back(left);
+                left_over.submit();
+            }
+        };
+        if !self.changes.defer(move || taking.take(), then) {
+            // The queue is full: the next proof or the next sweep tries again.
+            self.submitted.store(false, Ordering::Release);
+        }
+    }
+}
+
+/// The position of a connection: everything up to there it has taken over to be written.
+pub(super) type Position = Arc<AtomicU64>;
+
+/// The positions of the live connections, by mailbox.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    connections: Mutex<HashMap<Recipient, HashMap<u64, Position>>>,
+    next: AtomicU64,
+    broadcasts: Mutex<Option<(Instant, Option<MessageId>)>>,
+}
+
+impl Live {
+    /// Adds a connection that reads these mailboxes.
+    pub(super) fn join(self: &Arc<Self>, mailboxes: Vec<Recipient>, position: Position) -> Joined {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut connections = self.connections.lock();
+        for &mailbox in &mailboxes {
+            connections.entry(mailbox).or_default().insert(number, position.clone());
+        }
+        drop(connections);
+        *self.broadcasts.lock() = None; // it may stand behind all others
+        Joined { live: self.clone(), number, mailboxes }
+    }
+
+    fn slowest(&self, mailbox: Recipient) -> Option<MessageId> {
+        let connections = self.connections.lock();
+        let positions = connections.get(&mailbox)?.values().map(|position| position.load(Ordering::Acquire));
+        positions.min().map(MessageId)
+    }
+
+    /// Returns the position of the slowest connection for each mailbox that `acks` concern.
+    fn positions(&self, acks: &[Ack]) -> Vec<(Recipient, Option<MessageId>)> {
+        let mailboxes = acks.iter().flat_map(|ack| [Some(Recipient::User(ack.user)), ack.device.map(Recipient::Device)]);
+        let mut mailboxes: Vec<Recipient> = mailboxes.flatten().collect();
+        mailboxes.sort_unstable();
+        mailboxes.dedup();
+        let mut keep: Vec<_> = mailboxes.into_iter().map(|mailbox| (mailbox, self.slowest(mailbox))).collect();
+        if !acks.is_empty() {
+            // Positions only move forward, and a new connection voids the one that is remembered.
+            let mut remembered = self.broadcasts.lock();
+            let fresh = remembered.filter(|(at, _)| at.elapsed() < BROADCAST_POSITION_LIFE);
+            let (_, slowest) = *remembered.insert(fresh.unwrap_or_else(|| (Instant::now(), self.slowest(Recipient::All))));
+            keep.push((Recipient::All, slowest));
+        }
+        keep
+    }
+}
+
+/// A live connection; it leaves when this is dropped.
+#[derive(Debug)]
+pub(super) struct Joined {
+    live: Arc<Live>,
+    number: u64,
+    mailboxes: Vec<Recipient>,
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        let mut connections = self.live.connections.lock();
+        for mailbox in &self.mailboxes {
+            if let Some(positions) = connections.get_mut(mailbox) {
+                positions.remove(&self.number);
+                if positions.is_empty() {
+                    connections.remove(mailbox);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slowest_connection_determines_what_is_kept() {
+        let live = Arc::new(Live::default());
+        let user = Recipient::User(UserId(1));
+        let position = |at| Arc::new(AtomicU64::new(at));
+        let (fast, slow) = (position(9), position(3));
+        let _fast = live.join(vec![user, Recipient::All], fast);
+        let second = live.join(vec![user, Recipient::All], slow.clone());
+        let ack = Ack {
+            user: UserId(1),
+            client: ClientName::default(),
+            device: None,
+            upto: MessageId(9),
+            told: MessageId(0),
+            told_broadcasts: MessageId(0),
+            passed: vec![],
+        };
+        assert_eq!(live.positions(&[ack.clone()]), [(user, Some(MessageId(3))), (Recipient::All, Some(MessageId(3)))]);
+        slow.store(5, Ordering::Release);
+        assert_eq!(live.positions(&[ack.clone()])[0], (user, Some(MessageId(5))));
+        drop(second);
+        assert_eq!(live.positions(&[ack])[0], (user, Some(MessageId(9))));
+        assert_eq!(live.positions(&[]), []);
+    }
+}
