@@ -154,6 +154,13 @@ async fn commands_list_and_delete_readers_with_and_without_server() {
     list_and_delete(at, &["a", "b", "c"]).await;
     assert_eq!(open.remove(0).closed().await, 1001, "the server that runs is told");
     drop(open);
+    // A user's queue is what none of its readers has, broadcasts included, also on the command line.
+    for args in [["send", "--all", "1"], ["send", "admin", "2"]] {
+        run(at, &args).await;
+    }
+    assert_eq!(run(at, &["queue", "list", "admin"]).await["messages"], 2);
     server.stop().await;
+    assert_eq!(run(at, &["queue", "clear", "admin"]).await["messages"], 2);
+    assert_eq!(run(at, &["queue", "list", "admin"]).await["messages"], 0);
     list_and_delete(at, &["b", "c"]).await;
 }

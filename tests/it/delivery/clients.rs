@@ -135,6 +135,21 @@ async fn new_reader_starts_with_what_no_reader_of_the_user_has_received() {
 }
 
 #[tokio::test]
+async fn new_reader_with_since_gets_what_others_have_received_and_is_retained() {
+    let server = Server::with(roomy()).await;
+    let ana = server.user("ana").await;
+    let mut phone = Reader::open(&server, &ana.token, "phone").await;
+    let ids = send_many(&server, &ana, 3).await;
+    phone.takes(&server, &ana, "phone", &ids).await;
+    for (since, from) in [(0, 0), (ids[0], 1)] {
+        let query = format!("client=tablet{since}&since={since}");
+        let mut tablet = Reader::with(&server, &ana.token, &query).await;
+        assert_eq!((&tablet.hello["recovered"], tablet.missed()), (&json!(true), 0), "since {since}");
+        tablet.takes(&server, &ana, &format!("tablet{since}"), &ids[from..]).await;
+    }
+}
+
+#[tokio::test]
 async fn user_without_readers_has_a_place_where_the_first_one_starts() {
     let server = Server::with(roomy()).await;
     let ana = server.user("ana").await;
@@ -184,6 +199,19 @@ async fn readers_beyond_the_limit_are_closed_with_4104() {
         server.delete(&format!("/api/clients/{name}"), &ana.token).await.ok();
     }
     Reader::open(&server, &ana.token, "tablet").await;
+}
+
+#[tokio::test]
+async fn readers_that_connect_at_once_stay_within_the_limit() {
+    let mut config = roomy();
+    set(&mut config, "mailbox.readers", 3);
+    let server = Server::with(config).await;
+    let ana = server.user("ana").await;
+    let connecting = (0..8).map(async |n| server.ws(&path(&ana.token, &format!("client=c{n}"))).await.json().await);
+    let events = futures_util::future::join_all(connecting).await;
+    let of_type = |name: &str| events.iter().filter(|event| event["type"] == name).count();
+    assert_eq!((of_type("connection_status"), of_type("disconnect")), (3, 5), "{events:?}");
+    assert_eq!(names(&server, &ana).await.len(), 3);
 }
 
 #[tokio::test]

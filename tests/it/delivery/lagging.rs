@@ -88,6 +88,26 @@ async fn oldest_messages_give_way_and_the_reader_is_told_until_it_proves_somethi
 }
 
 #[tokio::test]
+async fn bound_in_bytes_holds_for_what_is_kept_for_lagging_readers() {
+    let mut config = roomy();
+    config.mailbox.bytes = 10_000;
+    config.history.messages = 0;
+    let server = Server::with(config).await;
+    let ana = server.user("ana").await;
+    Reader::open(&server, &ana.token, "tablet").await;
+    let mut phone = Reader::open(&server, &ana.token, "phone").await;
+    let mut ids = Vec::new();
+    for _ in 0..15 {
+        ids.push(send(&server, &ana, json!("x".repeat(2000))).await);
+        phone.takes(&server, &ana, "phone", &ids[ids.len() - 1..]).await;
+    }
+    let mut tablet = Reader::open(&server, &ana.token, "tablet").await;
+    let kept = tablet.pending() as usize;
+    assert!((1..=5).contains(&kept) && tablet.missed() as usize == 15 - kept, "{}", tablet.hello);
+    tablet.takes(&server, &ana, "tablet", &ids[15 - kept..]).await;
+}
+
+#[tokio::test]
 async fn one_proof_of_a_reader_ends_the_report_of_what_it_missed() {
     let server = Server::with(small(0)).await;
     let ana = server.user("ana").await;

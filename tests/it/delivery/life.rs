@@ -209,3 +209,16 @@ async fn idempotent_repeat_is_answered_word_for_word() {
     let ids = [0, 3].map(|n| first[n].json["data"]["id"].as_u64().unwrap());
     phone.takes(&server, &ana, "phone", &ids).await;
 }
+
+#[tokio::test]
+async fn concurrent_sends_with_one_key_are_one_message_and_one_answer() {
+    let server = Server::with(roomy()).await;
+    let ana = server.user("ana").await;
+    let to_ana = format!("/api/messages/user/{}", ana.id);
+    let sends = (0..12).map(|_| server.post_with_key(&to_ana, &ana.token, "one", json!({"message": 1})));
+    let answers = futures_util::future::join_all(sends).await;
+    assert!(answers.iter().all(|answer| answer.status == 200 && answer.text == answers[0].text), "{answers:?}");
+    let replayed = answers.iter().filter(|answer| answer.headers.contains_key("idempotency-replayed")).count();
+    assert_eq!(replayed, 11, "one of them was the first");
+    assert_eq!(Reader::with(&server, &ana.token, "").await.pending(), 1);
+}

@@ -45,7 +45,7 @@ impl Reader {
     pub async fn receives(&mut self, ids: &[u64]) {
         for id in ids {
             let event = self.client.json().await;
-            assert_eq!(event["id"], *id, "{event}");
+            assert_eq!(event["id"], *id, "{}", event["type"]);
         }
     }
 
