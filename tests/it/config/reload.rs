@@ -108,6 +108,25 @@ async fn reload_applies_live_settings_to_running_server() {
 }
 
 #[tokio::test]
+async fn limits_of_readers_and_receipts_reload_live_and_forget_nothing() {
+    let server = Served::start("[mailbox]\nreaders = 2\n").await;
+    let token = server.token().await;
+    let connect = async |name: &str| {
+        let path = format!("/ws/device/?token={token}&client={name}");
+        let mut client = Client::open(server.running.address, &path, &[]).await.unwrap();
+        client.json().await["code"].as_u64()
+    };
+    assert_eq!([connect("a").await, connect("b").await, connect("c").await], [None, None, Some(4104)]);
+    let more = "[mailbox]\nreaders = 3\nreader_days = 7\nmax_deliveries = 5\n[history]\nreceipts = 10\n";
+    let logged = server.reload(more, READ).await;
+    let changed = "changed=\"history.receipts, mailbox.max_deliveries, mailbox.reader_days, mailbox.readers\"";
+    assert!(logged.contains(changed) && !logged.contains("restart"), "{logged}");
+    assert_eq!(connect("c").await, None);
+    server.reload("[mailbox]\nreaders = 1\n", READ).await;
+    assert_eq!([connect("a").await, connect("b").await, connect("c").await, connect("d").await], [None, None, None, Some(4104)]);
+}
+
+#[tokio::test]
 async fn reload_changes_registration_mailboxes_and_handlers_and_keeps_conversations() {
     let model = Stub::start(|_| Reply::Events(spoken(&["yes"]), Duration::ZERO)).await;
     let story = Stub::start(|_| Reply::Json(200, r#"{"once":"upon a time"}"#.into())).await;

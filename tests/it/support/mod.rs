@@ -8,6 +8,7 @@ pub mod notify;
 pub mod page;
 pub mod program;
 pub mod raw;
+pub mod reader;
 mod server;
 pub mod stub;
 pub mod ws;
@@ -18,7 +19,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 pub use http::Answer;
-pub use server::{Server, User, roomy, unlimited};
+pub use reader::Reader;
+pub use server::{Server, User, roomy, set, unlimited};
 pub use ws::Client;
 
 /// The time after which a test fails that waits for something. No test takes that long unless it fails.

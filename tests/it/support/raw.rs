@@ -158,9 +158,18 @@ impl Raw {
     }
 
     /// The same over a connection that is there already.
-    pub async fn over(mut stream: TcpStream, token: &str) -> Self {
+    pub async fn over(stream: TcpStream, token: &str) -> Self {
+        Self::handshake(stream, &format!("/ws/device/?token={token}")).await.0
+    }
+
+    /// Opens a session at `path`, which has the token in it; returns the first event, too.
+    pub async fn open(address: SocketAddr, path: &str) -> (Self, Value) {
+        Self::handshake(TcpStream::connect(address).await.unwrap(), path).await
+    }
+
+    async fn handshake(mut stream: TcpStream, path: &str) -> (Self, Value) {
         let head = format!(
-            "GET /ws/device/?token={token} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -173,8 +182,24 @@ impl Raw {
         };
         let answer: Vec<u8> = raw.seen.drain(..end).collect();
         assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
-        assert_eq!(raw.event().await["type"], "connection_status");
-        raw
+        let hello = raw.event().await;
+        assert_eq!(hello["type"], "connection_status", "{hello}");
+        (raw, hello)
+    }
+
+    /// Receives queued messages up to `id`, without an answer to any ping; returns their ids.
+    pub async fn ids_to(&mut self, id: u64) -> Vec<u64> {
+        let mut ids = Vec::new();
+        while ids.last() != Some(&id) {
+            ids.extend(self.event().await["id"].as_u64());
+        }
+        ids
+    }
+
+    /// Closes with `code` and reads to the end.
+    pub async fn close(mut self, code: u16) {
+        self.send(&frame(FIN | CLOSE, &code.to_be_bytes())).await;
+        while self.next().await.is_some() {}
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {

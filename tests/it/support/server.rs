@@ -42,6 +42,14 @@ pub fn roomy() -> Config {
     config
 }
 
+/// Sets `section.key` of a configuration by its name in the file.
+pub fn set(config: &mut Config, key: &str, value: impl Into<Value>) {
+    let mut all = serde_json::to_value(&*config).unwrap();
+    let (section, name) = key.split_once('.').unwrap();
+    all[section][name] = value.into();
+    *config = serde_json::from_value(all).unwrap_or_else(|error| panic!("{key}: {error}"));
+}
+
 impl Server {
     pub async fn start() -> Self {
         Self::with(unlimited()).await
@@ -75,7 +83,13 @@ impl Server {
 
     /// Shuts it down and starts another one on the same data.
     pub async fn restart(self) -> Self {
-        let (data, config) = self.stop().await;
+        self.restart_with(|_| ()).await
+    }
+
+    /// Shuts it down and starts another one on the same data, with a changed configuration.
+    pub async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
+        let (data, mut config) = self.stop().await;
+        change(&mut config);
         Self::on(data, config).await
     }
 
@@ -138,6 +152,17 @@ impl Server {
     pub async fn device_token(&self, user: &str, device: u64) -> String {
         let made = self.post(&format!("/api/devices/{device}/token"), user, json!({})).await;
         made.expect(201)["data"]["token"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn delete(&self, path: &str, token: &str) -> Answer {
+        self.http("DELETE", path, Some(token), None).await
+    }
+
+    /// Sends a request with an `Idempotency-Key`.
+    pub async fn post_with_key(&self, path: &str, token: &str, key: &str, body: Value) -> Answer {
+        let token = format!("Token {token}");
+        let headers = [("authorization", token.as_str()), ("content-type", "application/json"), ("idempotency-key", key)];
+        self.raw_http("POST", path, &headers, body.to_string().as_bytes()).await
     }
 
     /// Opens a WebSocket; `headers` go with the handshake.
