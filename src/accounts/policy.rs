@@ -150,7 +150,7 @@ const fn row(action: Action, rules: Rules) -> Row {
         Action::Broadcast => cells(R, [N, N, N, R], Forbid),
         Action::ReadReceipt => cells(T, [T, P, R, T], Hide),
         // An ordinary recipient of a broadcast may read its receipt, but not take it back.
-        Action::CancelMessage => cells(T, [T, P, R, R], Hide),
+        Action::CancelMessage => cells(P, [P, P, R, R], Hide),
         Action::ManageClients => cells(U, [U, U, R, N], Hide),
         Action::ManageUserQueue => cells(U, [U, U, R, N], Hide),
         Action::ManageDeviceQueue => cells(U, [U, U, R, N], Hide),
@@ -289,7 +289,8 @@ mod tests {
                 [[L, L, L, L], [F, F, F, F], [F, F, F, F], [F, F, F, F], [F, F, F, A], [F, F, F, A]]
             }
             Action::ReadReceipt => [[L, L, L, L], [A, H, H, A], [A, A, H, A], [A, A, H, A], [A, A, A, A], [A, A, A, A]],
-            Action::ManageUserQueue | Action::ManageDeviceQueue | Action::ManageDevice => {
+            Action::CancelMessage => [[L, L, L, L], [F, F, F, F], [A, A, H, H], [A, A, H, H], [A, A, A, A], [A, A, A, A]],
+            Action::ManageUserQueue | Action::ManageDeviceQueue | Action::ManageDevice | Action::ManageClients => {
                 [[L, L, L, L], [F, F, F, F], [F, F, F, F], [A, A, H, H], [A, A, A, H], [A, A, A, H]]
             }
             Action::AssignDevice => [[L, L, L, L], [F, F, F, F], [F, F, F, F], [F, F, F, F], [A, A, A, F], [A, A, A, F]],

@@ -71,7 +71,7 @@ pub static ROUTES: &[Route] = routes! {
 
     Get    "/api/messages/history"     USERS    receipts::history() -> Vec<MessageResponse>;
     Get    "/api/messages/{id}"        TOKENS   receipts::show() -> ReceiptResponse;
-    Delete "/api/messages/{id}"        TOKENS   receipts::cancel() -> ();
+    Delete "/api/messages/{id}"        PROGRAMS receipts::cancel() -> ();
 
     Get    "/api/clients"              USERS    clients::list() -> Vec<ClientResponse>;
     Delete "/api/clients/{name}"       USERS    clients::delete() -> ();

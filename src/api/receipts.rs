@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::accounts::policy::{Action, Relation};
+use crate::accounts::policy::{Action, Denied, Relation};
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
 use crate::http::error::ApiError;
@@ -130,7 +130,11 @@ pub async fn cancel(call: Call) -> Result<Reply<()>, ApiError> {
     if head.sender == call.caller()?.user.id && relation == Relation::Everyone {
         relation = Relation::Own; // one's own broadcast
     }
-    call.app.accounts().permit(&by, Action::CancelMessage, relation, "message")?;
+    call.app.accounts().permit(&by, Action::CancelMessage, relation, "message").map_err(|denied| match denied {
+        // It is everybody's to see.
+        Denied::Hidden(_) if relation == Relation::Everyone => Denied::Forbidden,
+        denied => denied,
+    })?;
     match status {
         Status::Ended(EndState::Acked, _) => return Err(ApiError::AlreadyReceived),
         Status::Ended(EndState::Cancelled, _) => return Ok(Reply::done("message cancelled")),

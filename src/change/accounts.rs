@@ -314,11 +314,9 @@ impl Operation for Seen {
 
 #[cfg(test)]
 mod tests {
-    use parking_lot::Mutex;
-
     use super::super::Settings;
-    use super::super::log::load;
-    use super::super::machine::Memory;
+    use super::super::load::load;
+    use super::super::machine::State;
     use super::*;
     use crate::config::{HistoryConfig, MailboxConfig};
     use crate::core::ids::MessageId;
@@ -328,7 +326,7 @@ mod tests {
     struct World {
         _dir: tempfile::TempDir,
         store: Store,
-        memory: Mutex<Memory>,
+        state: State,
     }
 
     const NOW: Moment = Moment { wall: Timestamp::EPOCH, service: 1 };
@@ -338,8 +336,8 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let store = Store::open(&dir.path().join("store")).unwrap();
             let settings = Settings { mailbox: MailboxConfig::default(), history: HistoryConfig::default() };
-            let memory = Mutex::new(load(store.trees(), settings, NOW).unwrap());
-            Self { _dir: dir, store, memory }
+            let state = load(store.trees(), settings, NOW).unwrap();
+            Self { _dir: dir, store, state }
         }
 
         fn run<O: Operation>(&self, operation: O) -> Result<O::Output, O::Error> {
@@ -347,7 +345,9 @@ mod tests {
         }
 
         fn run_at<O: Operation>(&self, operation: O, moment: Moment) -> Result<O::Output, O::Error> {
-            operation.apply(&mut Machine::new(self.store.trees(), &self.memory), moment)
+            let outcome = operation.apply(&mut Machine::new(self.store.trees(), &self.state), moment);
+            self.state.write(self.store.trees()).unwrap();
+            outcome
         }
 
         fn user(&self, name: &str, role: Role) -> Result<User> {
@@ -360,7 +360,7 @@ mod tests {
         }
 
         fn device(&self, user: UserId, serial: Option<&str>, primary: bool, limit: usize) -> Result<Device> {
-            let new = NewDevice { name: "d".into(), serial: serial.map(Into::into), model: None, primary };
+            let new = NewDevice { name: "d".into(), serial: serial.map(Into::into), model: None, primary, max_bytes: None };
             self.run(CreateDevice { new, user, limit })
         }
 
@@ -474,7 +474,7 @@ mod tests {
             let key = None;
             world.run(super::super::Append { recipient, sender: ana, object, ttl: 60, key }).unwrap().id
         };
-        let waiting = || world.store.log().heads().map(|entry| entry.unwrap().1.id).collect::<Vec<_>>();
+        let waiting = || world.store.log().heads().flat_map(|block| block.unwrap().1).map(|head| head.id).collect::<Vec<_>>();
         for recipient in [Recipient::User(ana), Recipient::Device(lamp), Recipient::Device(toy)] {
             append(recipient);
         }
@@ -485,7 +485,7 @@ mod tests {
         world.run(ChangeDevice { id: lamp, change: handed_over.clone() }).unwrap();
         assert_eq!(waiting().len(), 3, "bob had it already");
         world.run(ChangeDevice { id: toy, change: handed_over }).unwrap();
-        assert_eq!(waiting(), [MessageId(2), MessageId(1)], "the earlier user's messages are not for the new one");
+        assert_eq!(waiting(), [MessageId(1), MessageId(2)], "the earlier user's messages are not for the new one");
         world.run(DeleteDevice { id: lamp }).unwrap();
         world.run(DeleteUser { id: ana }).unwrap();
         assert_eq!(waiting(), []);

@@ -4,20 +4,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::*;
 use crate::config::{HistoryConfig, MailboxConfig};
+use crate::core::client::ClientName;
 use crate::core::ids::{DeviceId, MessageId, Recipient, TokenId, UserId};
 use crate::core::time::Timestamp;
 use crate::store::{
-    Authority, Catalog, CatalogEntry, DeviceChange, MetaKey, NewDevice, NewToken, NewUser, Observation, Reader, Role, Store,
+    Answer, Authority, Catalog, CatalogEntry, DeviceChange, MetaKey, NewDevice, NewToken, NewUser, Observation, Role, Store,
     TokenHash, TokenKind, UserChange, restore,
 };
 use crate::wire::JsonObject;
 use clock::Moment;
-use machine::{Machine, Memory};
+use load::load;
+use machine::{Machine, State};
 
 /// All entries of all trees but the epoch, by tree and key.
 type Dump = BTreeMap<(usize, Vec<u8>), Vec<u8>>;
@@ -32,19 +33,19 @@ enum Interruption {
     Restore,
 }
 
-/// One store and its memory, with the settings in force, which a start applies again.
+/// One store and its state, with the settings in force, which a start applies again.
 struct Instance {
     dir: tempfile::TempDir,
     generation: u32,
     store: Option<Store>,
-    memory: Mutex<Memory>,
+    state: State,
     settings: Settings,
 }
 
 fn settings(messages: usize, history: usize, retain: u64) -> Settings {
     Settings {
-        mailbox: MailboxConfig { messages, ..MailboxConfig::default() },
-        history: HistoryConfig { retain, messages: history },
+        mailbox: MailboxConfig { messages, readers: 2, reader_days: 1, ..MailboxConfig::default() },
+        history: HistoryConfig { retain, messages: history, receipts: 100 },
     }
 }
 
@@ -56,8 +57,8 @@ impl Instance {
             Store::open(&dir.path().join("0/store"))
         });
         let (store, settings) = (store.unwrap(), settings(6, 3, 100));
-        let memory = Mutex::new(log::load(store.trees(), settings.clone(), moment(0)).unwrap());
-        Self { dir, generation: 0, store: Some(store), memory, settings }
+        let state = load(store.trees(), settings.clone(), moment(0)).unwrap();
+        Self { dir, generation: 0, store: Some(store), state, settings }
     }
 
     fn store(&self) -> &Store {
@@ -68,9 +69,14 @@ impl Instance {
         if let Change::Settings(settings) = &change {
             self.settings = settings.clone();
         }
-        let mut machine = Machine::new(self.store.as_ref().unwrap().trees(), &self.memory);
+        let mut machine = Machine::new(self.store.as_ref().unwrap().trees(), &self.state);
         let result = change.apply(&mut machine, at);
         format!("{result} {:?}", machine.take_events())
+    }
+
+    /// Writes what waits for the commit.
+    fn commit(&self) {
+        self.state.write(self.store().trees()).unwrap();
     }
 
     fn interrupt(&mut self, what: Interruption, at: Moment) {
@@ -90,11 +96,12 @@ impl Instance {
                 self.generation += 1;
                 let store = Store::open(&target.join("store")).unwrap();
                 // A restore skips ids on purpose; everything else must be as it was.
-                store.trees().meta.set(MetaKey::MessageIdsReserved, self.memory.lock().newest.0).unwrap();
+                store.trees().meta.set(MetaKey::MessageIdsReserved, self.state.memory.lock().newest.0).unwrap();
+                store.trees().meta.tree().remove(MetaKey::SkippedMessageIds.name()).unwrap();
                 self.store = Some(store);
             }
         }
-        self.memory = Mutex::new(log::load(self.store().trees(), self.settings.clone(), at).unwrap());
+        self.state = load(self.store().trees(), self.settings.clone(), at).unwrap();
     }
 
     fn dump(&self) -> Dump {
@@ -132,8 +139,12 @@ fn recipient() -> impl Strategy<Value = Recipient> {
     prop_oneof![user().prop_map(Recipient::User), device().prop_map(Recipient::Device), Just(Recipient::All)]
 }
 
-fn reader() -> impl Strategy<Value = Reader> {
-    prop_oneof![user().prop_map(Reader::User), device().prop_map(Reader::Device), user().prop_map(Reader::Broadcasts)]
+fn client() -> impl Strategy<Value = ClientName> {
+    prop_oneof![
+        3 => Just(ClientName::default()),
+        2 => "[ab]".prop_map(|name| ClientName::chosen(&name).unwrap()),
+        1 => device().prop_map(ClientName::of_device),
+    ]
 }
 
 fn authority() -> impl Strategy<Value = Authority> {
@@ -185,7 +196,7 @@ fn account_change() -> impl Strategy<Value = Change> {
 fn device_change() -> impl Strategy<Value = Change> {
     let serial = || proptest::option::of("[xy]");
     let create = (user(), serial(), any::<bool>()).prop_map(|(user, serial, primary)| {
-        Change::CreateDevice(CreateDevice { new: NewDevice { name: "d".into(), serial, model: None, primary }, user, limit: 3 })
+        Change::CreateDevice(CreateDevice { new: NewDevice { name: "d".into(), serial, model: None, primary, max_bytes: None }, user, limit: 3 })
     });
     let users = proptest::option::of(proptest::collection::vec(user(), 1..3));
     let change = (device(), proptest::option::of(serial()), users).prop_map(|(id, serial, users)| {
@@ -205,19 +216,37 @@ fn log_change() -> impl Strategy<Value = Change> {
     let size = prop_oneof![9 => 0..50usize, 1 => Just(14_000)];
     let append = (recipient(), size, 1..200u64, proptest::option::of(0..4u8)).prop_map(|(recipient, size, ttl, key)| {
         let object = JsonObject::new(&serde_json::json!({ "m": "x".repeat(size) })).unwrap();
-        let key = key.map(|n| IdempotencyKey::new(UserId(1), &n.to_string(), &[u8::from(size > 25)]));
+        let key = key.map(|n| IdempotencyKey::new(UserId(1), &n.to_string(), &[u8::from(size > 25)], Answer { timestamp: None, recipients: 3 }));
         Change::Append(Append { recipient, sender: UserId(1), object, ttl, key })
     });
-    let ack = proptest::collection::vec((reader(), 0..40u64, 0..3u64), 1..4).prop_map(|acks| {
-        let acks = acks.into_iter().map(|(reader, upto, joined)| (reader, MessageId(upto), MessageId(joined)));
-        Change::Acknowledge(Acknowledge { acks: acks.collect() })
+    let id = || (0..40u64).prop_map(MessageId);
+    let ids = proptest::collection::btree_set(id(), 0..3);
+    let ack = (user(), client(), proptest::option::of(device()), id(), id(), ids);
+    let ack = ack.prop_map(|(user, client, device, upto, told, passed)| Ack {
+        user,
+        client,
+        device,
+        upto,
+        told,
+        told_broadcasts: told,
+        passed: passed.into_iter().collect(),
     });
+    let keep = proptest::collection::vec((recipient(), proptest::option::of(id())), 0..2);
+    let ack = (proptest::collection::vec(ack, 1..4), keep).prop_map(|(acks, keep)| Change::Acknowledge(Acknowledge { acks, keep }));
+    let reader = || (user(), client());
+    let reader = prop_oneof![
+        6 => reader().prop_map(|(user, client)| Change::JoinReader(JoinReader { user, client })),
+        1 => reader().prop_map(|(user, client)| Change::ForgetReader(ForgetReader { user, client })),
+        1 => reader().prop_map(|reader| Change::TouchReaders(TouchReaders { readers: vec![reader] })),
+    ];
     prop_oneof![
         8 => append,
         6 => ack,
+        4 => reader,
+        1 => (recipient(), id()).prop_map(|(recipient, id)| Change::Cancel(Cancel { recipient, id })),
         2 => Just(Change::Expire(Expire {})),
         2 => Just(Change::Tick(Tick {})),
-        1 => proptest::option::of(recipient()).prop_map(|recipient| Change::Clear(Clear { recipient })),
+        1 => recipient().prop_map(|recipient| Change::Clear(Clear { recipient })),
         1 => (1..8usize, 0..4usize, 0..150u64).prop_map(|(m, h, retain)| Change::Settings(settings(m, h, retain))),
     ]
 }
@@ -234,14 +263,15 @@ fn other_change() -> impl Strategy<Value = Change> {
     prop_oneof![observe, catalog, any::<bool>().prop_map(|write| Change::Probe(Probe { write }))]
 }
 
-fn step() -> impl Strategy<Value = (Change, u64, Interruption)> {
+fn step() -> impl Strategy<Value = (Change, u64, bool, Interruption)> {
     let change = prop_oneof![3 => account_change(), 3 => device_change(), 9 => log_change(), 1 => other_change()];
     let interruption = prop_oneof![
         12 => Just(Interruption::None),
         2 => Just(Interruption::Restart),
         1 => Just(Interruption::Restore)
     ];
-    (change, prop_oneof![3 => Just(0u64), 2 => 1..60u64], interruption)
+    // A commit after an operation, or several operations in one.
+    (change, prop_oneof![3 => Just(0u64), 2 => 1..60u64], any::<bool>(), interruption)
 }
 
 /// Accounts and devices that most operations need.
@@ -252,7 +282,7 @@ fn beginning() -> Vec<Change> {
         Change::CreateUser(CreateUser { new, authority: Authority::System })
     };
     let device = |n: u64| {
-        let new = NewDevice { name: "d".into(), serial: None, model: None, primary: true };
+        let new = NewDevice { name: "d".into(), serial: None, model: None, primary: true, max_bytes: None };
         Change::CreateDevice(CreateDevice { new, user: UserId(n), limit: 0 })
     };
     (0..2).map(user).chain((1..3).map(device)).collect()
@@ -272,13 +302,19 @@ proptest! {
             steady.apply(change.clone(), moment(0));
             interrupted.apply(change, moment(0));
         }
-        for (change, pause, interruption) in steps {
+        for (change, pause, commit, interruption) in steps {
             now += pause;
+            if commit || interruption != Interruption::None {
+                steady.commit();
+                interrupted.commit();
+            }
             interrupted.interrupt(interruption, moment(now));
             let decoded = serde_json::from_str(&serde_json::to_string(&change).unwrap()).unwrap();
             let expected = steady.apply(change, moment(now));
             prop_assert_eq!(interrupted.apply(decoded, moment(now)), expected);
         }
+        steady.commit();
+        interrupted.commit();
         prop_assert_eq!(interrupted.dump(), steady.dump());
     }
 }
@@ -287,10 +323,19 @@ proptest! {
 fn numbers_and_names_are_unique_and_encoded_forms_are_stable() {
     let mut numbers: Vec<u32> = Change::LIST.iter().map(|(number, _)| *number).collect();
     numbers.dedup();
-    assert_eq!(numbers, (1..=21).collect::<Vec<_>>(), "numbers are given once, in order");
+    assert_eq!(numbers, (1..=25).collect::<Vec<_>>(), "numbers are given once, in order");
     let object = JsonObject::new(&serde_json::json!({"type": "notice", "message": 1.0})).unwrap();
     let append = Append { recipient: Recipient::User(UserId(7)), sender: UserId(1), object, ttl: 60, key: None };
-    let acks = vec![(Reader::Broadcasts(UserId(7)), MessageId(9), MessageId(0))];
+    let ack = Ack {
+        user: UserId(7),
+        client: ClientName::default(),
+        device: None,
+        upto: MessageId(9),
+        told: MessageId(0),
+        told_broadcasts: MessageId(0),
+        passed: vec![MessageId(8)],
+    };
+    let acknowledge = Acknowledge { acks: vec![ack], keep: vec![(Recipient::All, Some(MessageId(3)))] };
     let examples = [
         Change::DeleteUser(DeleteUser { id: UserId(7) }),
         Change::DeleteToken(DeleteToken { user: UserId(7), id: TokenId(3) }),
@@ -300,9 +345,11 @@ fn numbers_and_names_are_unique_and_encoded_forms_are_stable() {
             authority: Authority::Admin(hash(1)),
         }),
         Change::Append(append),
-        Change::Acknowledge(Acknowledge { acks }),
+        Change::Acknowledge(acknowledge),
+        Change::JoinReader(JoinReader { user: UserId(7), client: ClientName::of_device(DeviceId(3)) }),
+        Change::Cancel(Cancel { recipient: Recipient::All, id: MessageId(9) }),
         Change::Tick(Tick {}),
-        Change::Clear(Clear { recipient: Some(Recipient::Device(DeviceId(3))) }),
+        Change::Clear(Clear { recipient: Recipient::Device(DeviceId(3)) }),
     ];
     let lines: Vec<String> = examples.iter().map(|change| serde_json::to_string(change).unwrap()).collect();
     insta::assert_snapshot!(lines.join("\n"), @r#"
@@ -310,7 +357,9 @@ fn numbers_and_names_are_unique_and_encoded_forms_are_stable() {
     {"DeleteToken":{"user":7,"id":3}}
     {"ChangeUser":{"id":7,"change":{"disabled":null,"role":"admin","password_hash":null},"authority":{"admin":"6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"}}}
     {"Append":{"recipient":{"user":7},"sender":1,"object":{"message":1.0,"type":"notice"},"ttl":60,"key":null}}
-    {"Acknowledge":{"acks":[[{"broadcasts":7},9,0]]}}
+    {"Acknowledge":{"acks":[{"user":7,"client":"default","device":null,"upto":9,"told":0,"told_broadcasts":0,"passed":[8]}],"keep":[["all",3]]}}
+    {"JoinReader":{"user":7,"client":"device:3"}}
+    {"Cancel":{"recipient":"all","id":9}}
     {"Tick":{}}
     {"Clear":{"recipient":{"device":3}}}
     "#);
@@ -327,5 +376,5 @@ async fn operation_is_durable_when_its_future_completes() {
     assert_eq!(store.user(ana.id).unwrap(), Some(ana));
     store.close().unwrap();
     assert!(changes.run(Tick {}).await.is_err());
-    assert!(!changes.defer(|| Expire {}));
+    assert!(!changes.defer(|| Expire {}, drop));
 }

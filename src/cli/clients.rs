@@ -13,7 +13,7 @@ pub(super) enum ClientCommand {
         /// User: a name, or id:NUMBER
         user: String,
     },
-    /// Forget a client: its connections are closed, and one that returns is a new client
+    /// Delete a client, and close its connections
     Delete {
         /// User: a name, or id:NUMBER
         user: String,
@@ -38,7 +38,7 @@ impl ClientCommand {
             Self::Delete { user, name } => {
                 let path = format!("/api/clients/{name}?user_id={}", client.user_id(&user).await?);
                 let deleted = client.delete(&path).await?;
-                out.done(&deleted, &format!("Forgot client {name} of {user}"))
+                out.done(&deleted, &format!("Deleted client {name} of {user}"))
             }
         }
     }

@@ -401,7 +401,7 @@ mod tests {
     #[tokio::test]
     async fn round_trip_is_received_and_leaves_no_group() {
         let hub = Hub::new(4, 1 << 20);
-        let member = hub.join(PROBE_GROUP);
+        let member = hub.join(PROBE_GROUP, false);
         assert_eq!(hub.group_count(), 0, "the probe's group is not counted");
         assert!(hub.clone().round_trip().await);
         drop(member);

@@ -142,6 +142,7 @@ impl Mailbox {
             Start { recipient, after, received: state.cursor, told: state.told }
         };
         let starts: Vec<Start> = states.into_iter().map(start).collect();
+        at.store(starts.iter().map(|start| start.after.0).min().unwrap_or(0), Ordering::Release);
         (LogReader { options, starts, at, passed: Vec::new(), _joined: joined }, welcome)
     }
 

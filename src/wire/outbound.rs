@@ -350,6 +350,7 @@ mod tests {
         {"type":"disconnect","code":4100,"reason":"too slow: backlog not written in time","reconnect":true,"timestamp":"2026-11-22T08:15:30.000125+00:00"}
         {"type":"disconnect","code":4101,"reason":"too many connections","reconnect":true,"timestamp":"2026-11-22T08:15:30.000125+00:00"}
         {"type":"disconnect","code":4102,"reason":"no answer to pings","reconnect":true,"timestamp":"2026-11-22T08:15:30.000125+00:00"}
+        {"type":"disconnect","code":4104,"reason":"too many clients","reconnect":false,"timestamp":"2026-11-22T08:15:30.000125+00:00"}
         "#);
         insta::assert_snapshot!(golden(&Event::disconnect(CloseCode::RateLimited, Some(12.5))), @r#"{"type":"disconnect","code":4008,"reason":"message rate limit exceeded","reconnect":true,"retry_after":12.5,"timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
     }

@@ -203,7 +203,7 @@ impl Index {
     /// Keeps received messages above `id` for live connections that have not passed them.
     pub fn keep(&mut self, recipient: Recipient, id: Option<MessageId>, effects: &mut Effects) {
         let Some(place) = self.places.get_mut(&recipient) else { return };
-        let keep = id.filter(|&id| id < place.front).unwrap_or(MessageId(0));
+        let keep = id.filter(|&id| id < place.front);
         if place.keep != keep {
             place.keep = keep;
             effects.places.insert(recipient);

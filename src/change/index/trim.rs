@@ -17,7 +17,7 @@ impl Index {
     fn protected(&self, recipient: Recipient) -> Option<(MessageId, usize)> {
         let place = self.places.get(&recipient);
         let front = place.map_or(MessageId(0), |place| place.front);
-        let keep = place.map(|place| place.keep).filter(|&keep| keep > MessageId(0));
+        let keep = place.and_then(|place| place.keep);
         let reached = self.reached(recipient).min(keep.unwrap_or(MessageId(u64::MAX)));
         let queue = self.queues.get(&recipient).filter(|_| reached < front)?;
         let (mut oldest, mut count, mut bytes) = (None, 0, 0);

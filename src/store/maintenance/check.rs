@@ -408,7 +408,7 @@ mod tests {
             user(store, name);
         }
         let (trees, now) = (store.trees(), Timestamp::now());
-        let new = NewDevice { name: "lamp".into(), serial: Some("s1".into()), model: None, primary: true };
+        let new = NewDevice { name: "lamp".into(), serial: Some("s1".into()), model: None, primary: true, max_bytes: None };
         create_device(trees, new, UserId(1), 0, now).unwrap();
         create_token(trees, NewToken::login(UserId(1), TokenHash::of("t")), 9, now).unwrap();
         let (log, to) = (store.log(), Recipient::User(UserId(1)));

@@ -17,8 +17,8 @@ pub struct Place {
     pub trimmed: MessageId,
     /// The newest message that is no longer there, for whatever reason.
     pub gone: MessageId,
-    /// Received messages above are kept for live connections that have not passed them; 0: for none.
-    pub keep: MessageId,
+    /// Received messages above are kept for live connections that have not passed them; `None`: all have.
+    pub keep: Option<MessageId>,
     /// Messages that were removed before every reader had them, in the order of their ids.
     pub missed: Vec<Missed>,
     /// Of a user: its readers.
