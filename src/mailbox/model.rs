@@ -480,21 +480,23 @@ async fn broadcasts_that_somebody_has_received_stop_nobody() {
 
 #[tokio::test]
 async fn slower_connection_of_the_same_reader_misses_nothing() {
-    let mut world = World::new().await;
+    let world = World::new().await;
+    let one = || JsonObject::new(&json!({ "message": 1 })).unwrap();
+    let more = |world: &World| Outgoing::new(world.recipient(1), world.users[0].id, one());
     let (mut slow, _) = world.mailbox().reader(world.options(1, 0, false));
     for _ in 0..3 * MAX_HISTORY {
-        world.send(1, 10, 1000).await;
+        world.mailbox().send(more(&world)).await.unwrap();
         take_all(&world, 1, false).await;
     }
     let chunk = slow.read(world.mailbox(), usize::MAX, usize::MAX).await.unwrap();
     assert_eq!((chunk.messages.len(), chunk.gap), (3 * MAX_HISTORY, None));
     // Beyond the bound of the mailbox, it is told.
     let (mut slow, _) = world.mailbox().reader(world.options(1, 0, false));
+    let mut newest = 0;
     for _ in 0..2 * MAX_MESSAGES {
-        world.send(1, 10, 1000).await;
+        newest = world.mailbox().send(more(&world)).await.unwrap().id.0;
         take_all(&world, 1, false).await;
     }
-    let newest = world.newest;
     let chunk = slow.read(world.mailbox(), usize::MAX, usize::MAX).await.unwrap();
     let there = (MAX_MESSAGES + MAX_HISTORY) as u64;
     assert_eq!(chunk.messages.len() as u64, there);

@@ -83,8 +83,8 @@ fn body_parser_survives_mutated_seeds() {
 }
 
 #[test]
-fn mailbox_key_parser_survives_mutated_seeds() {
-    run("mailbox_key", fuzz::mailbox_key);
+fn message_block_parser_survives_mutated_seeds() {
+    run("message_block", fuzz::message_block);
 }
 
 #[test]

@@ -14,6 +14,8 @@ const TABLE: [(Action, [&str; 6]); Action::ALL.len()] = [
     (Action::SendToDevice, [".uu.", "fff.", ".++.", ".+h.", ".++.", "..+."]),
     (Action::Broadcast, ["...u", "...f", "...f", "...f", "...+", "...+"]),
     (Action::ReadReceipt, ["uuuu", "+hh+", "++h+", "++h+", "++++", "..++"]),
+    (Action::CancelMessage, ["uuuu", "ffff", "++hf", "++hf", "++++", "..++"]),
+    (Action::ManageClients, ["u.u.", "f.f.", "f.f.", "+.h.", "+.+.", "..+."]),
     (Action::ManageUserQueue, ["u.u.", "f.f.", "f.f.", "+.h.", "+.+.", "..+."]),
     (Action::ManageDeviceQueue, [".uu.", "fff.", ".ff.", ".+h.", ".++.", "..+."]),
     (Action::ManageAllQueues, ["...u", "...f", "...f", "...f", "...+", "...+"]),
@@ -145,6 +147,8 @@ impl World {
             Action::SendToDevice => vec![("POST", format!("/api/messages/device/{device}"), text)],
             Action::Broadcast => vec![("POST", "/api/messages/broadcast".into(), text)],
             Action::ReadReceipt => vec![("GET", format!("/api/messages/{message}"), none)],
+            Action::CancelMessage => vec![("DELETE", format!("/api/messages/{message}"), none)],
+            Action::ManageClients => vec![("GET", format!("/api/clients?user_id={user}"), none)],
             Action::ManageUserQueue => vec![
                 ("GET", format!("/api/queue/user/{user}"), none.clone()),
                 ("DELETE", format!("/api/queue/user/{user}"), none),

@@ -1,4 +1,0 @@
-//! Fuzz target of `qy_lty::fuzzing::mailbox_key`.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| qy_lty::fuzzing::mailbox_key(bytes));
