@@ -154,11 +154,11 @@ impl Operation for Acknowledge {
 
     fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<Vec<Ack>> {
         let (mut effects, mut left, mut count) = (Effects::default(), Vec::new(), 0);
-        {
-            let mut memory = machine.memory();
-            for (recipient, id) in self.keep {
-                memory.index.keep(recipient, id, &mut effects);
-            }
+        // Those of recipients that have been deleted meanwhile have no place any more.
+        let mut keep = self.keep;
+        keep.retain(|&(recipient, _)| machine.memory().index.has_place(recipient));
+        for &(recipient, id) in &keep {
+            machine.memory().index.keep(recipient, id);
         }
         for mut ack in self.acks {
             if count >= MAX_OPERATION_MESSAGES {
@@ -176,6 +176,9 @@ impl Operation for Acknowledge {
             if more {
                 left.push(ack);
             }
+        }
+        for (recipient, _) in keep {
+            machine.memory().index.keep_no_longer(recipient, &mut effects);
         }
         machine.follow(&effects, moment)?;
         Ok(left)

@@ -185,7 +185,7 @@ impl Mailbox {
         let now = Timestamp::now();
         let mut memory = self.changes.memory();
         for mailbox in reader.mailboxes() {
-            memory.index.sent(mailbox, after, upto, now);
+            memory.index.sent(mailbox, after, upto, now, reader.passed());
         }
     }
 

@@ -187,6 +187,11 @@ impl LogReader {
         Ack { user: *user, client: client.clone(), device, upto, told, told_broadcasts, passed }
     }
 
+    /// The messages that were passed over and are not part of a proof yet, in order.
+    pub(super) fn passed(&self) -> &[MessageId] {
+        &self.passed
+    }
+
     /// Returns the last message that was passed over and is not part of a proof yet.
     pub fn last_passed(&self) -> Option<MessageId> {
         self.passed.last().copied()

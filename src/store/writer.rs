@@ -308,8 +308,10 @@ fn serve(jobs: &Receiver<Job>, disk: &Disk) -> Result<()> {
                 let began = Instant::now();
                 let mut taken = take(job, disk, &mut answers, &mut deferred);
                 for _ in 1..MAX_BATCH_JOBS {
-                    let room = taken.is_ok() && began.elapsed() < MAX_BATCH_TIME;
-                    let (true, Ok(job)) = (room, jobs.try_recv()) else { break };
+                    if taken.is_err() || began.elapsed() >= MAX_BATCH_TIME {
+                        break; // before a job is received: one that is dropped is lost
+                    }
+                    let Ok(job) = jobs.try_recv() else { break };
                     taken = take(job, disk, &mut answers, &mut deferred);
                 }
                 if taken.is_err() {

@@ -250,6 +250,9 @@ impl Index {
             let broadcasts = self.queues.get(&Recipient::All).map_or(MessageId(0), Queue::newest);
             count += self.broadcasts_of(user, now).messages;
             self.change_place(recipient, |place| {
+                if place.broadcasts < broadcasts {
+                    place.cleared = (place.broadcasts, broadcasts);
+                }
                 place.front = place.front.max(newest);
                 place.broadcasts = place.broadcasts.max(broadcasts);
                 for reader in &mut place.readers {
@@ -297,10 +300,10 @@ impl Index {
         effects
     }
 
-    /// Notes that everything above `after` up to `upto` has been written to a connection.
-    pub fn sent(&mut self, recipient: Recipient, after: MessageId, upto: MessageId, when: Timestamp) {
+    /// Notes that everything above `after` up to `upto`, but what it has `passed` over, has been written to a connection.
+    pub fn sent(&mut self, recipient: Recipient, after: MessageId, upto: MessageId, when: Timestamp, passed: &[MessageId]) {
         if let Some(queue) = self.queues.get_mut(&recipient) {
-            queue.sent(after, upto, when);
+            queue.sent(after, upto, when, passed);
         }
     }
 }

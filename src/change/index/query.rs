@@ -98,6 +98,11 @@ impl Index {
         self.places.get(&recipient)
     }
 
+    /// Returns whether there is a place.
+    pub fn has_place(&self, recipient: Recipient) -> bool {
+        self.places.contains_key(&recipient)
+    }
+
     /// Returns a copy of a place; `None` where there is none.
     pub fn place_of(&self, recipient: Recipient) -> Option<Place> {
         self.places.get(&recipient).cloned()
@@ -255,7 +260,8 @@ impl Index {
     /// Returns the number of users that a broadcast was for and that have received it.
     pub fn users_who_have(&self, id: MessageId) -> usize {
         let has = |(user, joined): (&UserId, &MessageId)| {
-            *joined < id && self.place(Recipient::User(*user)).is_some_and(|place| place.broadcasts >= id)
+            let received = |place: &Place| place.broadcasts >= id && !(place.cleared.0 < id && id <= place.cleared.1);
+            *joined < id && self.place(Recipient::User(*user)).is_some_and(received)
         };
         self.users.iter().filter(|&(user, joined)| has((user, joined))).count()
     }

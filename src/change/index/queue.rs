@@ -133,14 +133,14 @@ impl Queue {
         self.entries.values().filter(|entry| !entry.is_received()).map(|entry| u64::from(entry.expires)).min()
     }
 
-    /// Notes that the messages above `after` up to `upto` have been written to a connection at `when`.
-    pub(super) fn sent(&mut self, after: MessageId, upto: MessageId, when: Timestamp) {
+    /// Notes that the messages above `after` up to `upto`, but the `passed` ones, have been written to a connection at `when`.
+    pub(super) fn sent(&mut self, after: MessageId, upto: MessageId, when: Timestamp, passed: &[MessageId]) {
         let range = above(after, upto);
         if range.start() > range.end() {
             return;
         }
         let mut any = false;
-        for entry in self.entries.range_mut(range).map(|(_, entry)| entry) {
+        for (_, entry) in self.entries.range_mut(range).filter(|(id, _)| passed.binary_search(id).is_err()) {
             entry.deliveries = entry.deliveries.saturating_add(1);
             any = true;
         }

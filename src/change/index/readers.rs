@@ -200,14 +200,15 @@ impl Index {
         users.into_iter().filter_map(|user| self.remove_readers(user, now, over)).collect()
     }
 
-    /// Keeps received messages above `id` for live connections that have not passed them.
-    pub fn keep(&mut self, recipient: Recipient, id: Option<MessageId>, effects: &mut Effects) {
-        let Some(place) = self.places.get_mut(&recipient) else { return };
-        let keep = id.filter(|&id| id < place.front);
-        if place.keep != keep {
-            place.keep = keep;
-            effects.places.insert(recipient);
-        }
+    /// Keeps received messages above `id` for live connections that have not passed them, whatever is received from now on.
+    pub fn keep(&mut self, recipient: Recipient, id: Option<MessageId>) {
+        self.change_place(recipient, |place| place.keep = id);
+    }
+
+    /// Forgets what is kept for live connections where they have passed everything.
+    pub fn keep_no_longer(&mut self, recipient: Recipient, effects: &mut Effects) {
+        self.change_place(recipient, |place| place.keep = place.keep.filter(|&id| id < place.front));
+        effects.places.insert(recipient);
     }
 
     /// Applies a proof, to at most `budget` messages. Returns the number of messages that it concerned, and whether some are left.
@@ -287,7 +288,7 @@ impl Index {
         let mut ids: Vec<_> = self.queues.get(&recipient)?.range(cursor, ack.upto).take(budget + 1).collect();
         let cut = ids.len() > budget;
         ids.truncate(budget);
-        let last = ids.last()?.0;
+        let Some(&(last, _)) = ids.last() else { return cut.then_some((cursor, 0, true)) };
         for &(id, entry) in &ids {
             let block = self.block_of(id);
             if ack.passed.binary_search(&id).is_ok() {

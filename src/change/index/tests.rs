@@ -1,0 +1,243 @@
+//! Tests of the index.
+
+use super::*;
+use crate::core::client::ClientName;
+use crate::core::ids::DeviceId;
+
+const ANA: UserId = UserId(1);
+const TO_ANA: Recipient = Recipient::User(ANA);
+const LAMP: Recipient = Recipient::Device(DeviceId(1));
+const NOW: Timestamp = Timestamp::EPOCH;
+
+fn name(text: &str) -> ClientName {
+    ClientName::chosen(text).unwrap()
+}
+
+fn index(messages: usize, keep: usize) -> Index {
+    let limits = MailboxConfig { messages, readers: 3, reader_days: 1, ..MailboxConfig::default() };
+    let mut index = Index::new(limits, HistoryConfig { retain: 100, messages: keep, receipts: 100 });
+    index.add_user(ANA, MessageId(0));
+    index
+}
+
+fn ack(client: &str, upto: u64) -> Ack {
+    let (zero, client) = (MessageId(0), name(client));
+    Ack { user: ANA, client, device: Some(DeviceId(1)), upto: MessageId(upto), told: zero, told_broadcasts: zero, passed: vec![] }
+}
+
+/// Adds messages of one byte that live for a thousand seconds.
+fn fill(index: &mut Index, to: Recipient, ids: impl IntoIterator<Item = u64>) {
+    for id in ids {
+        index.append(to, MessageId(id), 1000, 1);
+        index.add_block(MessageId(id), MessageId(id), 1, 1);
+    }
+}
+
+/// Applies a proof, and returns the messages that it has removed.
+fn prove(index: &mut Index, ack: &Ack, now: u64) -> Vec<u64> {
+    let mut effects = Effects::default();
+    let (_, more) = index.acknowledge(ack, MAX_OPERATION_MESSAGES, now, NOW, &mut effects);
+    assert!(!more);
+    effects.removed.iter().map(|id| id.0).collect()
+}
+
+#[test]
+fn proof_of_many_messages_is_applied_in_parts() {
+    let mut index = index(5000, 10);
+    index.join(ANA, &name("a"), 1).unwrap();
+    fill(&mut index, TO_ANA, (1..=1300).step_by(2));
+    fill(&mut index, Recipient::All, (2..=1300).step_by(2));
+    let (mut rounds, mut total) = (0, 0);
+    loop {
+        rounds += 1;
+        let mut effects = Effects::default();
+        let (count, more) = index.acknowledge(&ack("a", 2000), MAX_OPERATION_MESSAGES, 1, NOW, &mut effects);
+        assert!(count <= MAX_OPERATION_MESSAGES && effects.size() <= 3 * MAX_OPERATION_MESSAGES);
+        total += count;
+        if !more {
+            break;
+        }
+    }
+    assert_eq!((rounds, total), (3, 1300));
+    assert_eq!(index.size(TO_ANA, 1), Size::default());
+}
+
+#[test]
+fn full_by_number_and_by_bytes() {
+    let mut s = index(2, 10);
+    s.append(LAMP, MessageId(1), 50, 10);
+    assert_eq!(s.room(LAMP, 10), Ok(()));
+    s.append(LAMP, MessageId(2), 50, 10);
+    assert_eq!(s.room(LAMP, 0), Err(Full));
+    assert_eq!(s.room(Recipient::All, 0), Ok(()));
+    assert!(prove(&mut s, &ack("a", 1), 5).is_empty());
+    assert_eq!(s.room(LAMP, 10), Ok(()));
+    let large = usize::try_from(MailboxConfig::default().bytes).unwrap();
+    assert_eq!(s.room(LAMP, large), Err(Full));
+    assert_eq!(s.size(LAMP, 5), Size { messages: 1, bytes: 10, oldest: Some(MessageId(2)) });
+}
+
+#[test]
+fn reload_applies_to_existing_history() {
+    let mut s = index(3, 10);
+    fill(&mut s, LAMP, 1..=3);
+    prove(&mut s, &ack("a", 2), 50);
+    assert!(s.sweep(60).removed.is_empty(), "kept for 100");
+    let limits = MailboxConfig { messages: 1, ..MailboxConfig::default() };
+    s.reload(limits, HistoryConfig { retain: 20, messages: 10, receipts: 100 }, 65);
+    assert_eq!(s.room(LAMP, 1), Err(Full));
+    assert!(s.sweep(65).removed.is_empty());
+    assert_eq!(s.sweep(70).removed, [MessageId(1), MessageId(2)]);
+    assert_eq!(s.size(LAMP, 70).messages, 1, "pending messages stay");
+}
+
+#[test]
+fn history_is_bounded_by_number_and_by_time() {
+    let mut s = index(10, 2);
+    fill(&mut s, LAMP, 1..=4);
+    assert_eq!(prove(&mut s, &ack("a", 3), 10), [1]);
+    assert_eq!(s.sweep(109), Effects::default());
+    assert_eq!(s.sweep(110).removed, [MessageId(2), MessageId(3)]);
+    assert!(s.contains(LAMP, MessageId(4)));
+}
+
+#[test]
+fn messages_expire_in_any_order() {
+    let mut s = index(10, 10);
+    s.append(LAMP, MessageId(1), 30, 7);
+    s.append(LAMP, MessageId(2), 10, 7);
+    assert_eq!(s.sweep(9), Effects::default());
+    assert_eq!(s.sweep(10).removed, [MessageId(2)]);
+    assert_eq!(s.size(LAMP, 10).bytes, 7);
+    assert_eq!(s.sweep(35).removed, [MessageId(1)]);
+    assert!(s.due.is_empty() && s.queues.is_empty());
+}
+
+#[test]
+fn message_is_kept_until_every_reader_has_it() {
+    let mut s = index(10, 0);
+    s.join(ANA, &name("a"), 1).unwrap();
+    s.join(ANA, &name("b"), 1).unwrap();
+    fill(&mut s, TO_ANA, 1..=3);
+    assert!(prove(&mut s, &ack("a", 3), 5).is_empty());
+    assert_eq!(s.size(TO_ANA, 5).messages, 0, "what some reader has does not count");
+    assert_eq!(s.delivery_state(TO_ANA, MessageId(1)).0, DeliveryState::Received);
+    assert_eq!(prove(&mut s, &ack("b", 2), 5), [1, 2]);
+    let place = s.reader(TO_ANA, ANA, &name("b"), 5);
+    assert_eq!((place.cursor, place.waiting, place.missed), (MessageId(2), 1, 0));
+    // A reader that is added later starts with what nobody has.
+    s.join(ANA, &name("c"), 1).unwrap();
+    assert_eq!(s.reader(TO_ANA, ANA, &name("c"), 5).waiting, 0);
+    assert_eq!(s.join(ANA, &name("d"), 1), Err(TooManyReaders));
+    assert_eq!(s.join(ANA, &ClientName::of_device(DeviceId(7)), 1), Ok(true), "devices do not count");
+}
+
+#[test]
+fn messages_beyond_the_bound_give_way_and_are_counted_for_those_who_lack_them() {
+    let mut s = index(3, 0);
+    s.join(ANA, &name("a"), 1).unwrap();
+    s.join(ANA, &name("b"), 1).unwrap();
+    for id in 1..=6 {
+        fill(&mut s, TO_ANA, [id]);
+        prove(&mut s, &ack("a", id), 5);
+    }
+    let place = s.reader(TO_ANA, ANA, &name("b"), 5);
+    assert_eq!((place.waiting, place.missed), (3, 3));
+    assert_eq!(s.reader(TO_ANA, ANA, &name("a"), 5).missed, 0);
+    // Told, and proved something: no longer counted.
+    prove(&mut s, &Ack { told: place.told, ..ack("b", 4) }, 5);
+    assert_eq!(s.reader(TO_ANA, ANA, &name("b"), 5).missed, 0);
+    for id in 7..=9 {
+        fill(&mut s, TO_ANA, [id]);
+        prove(&mut s, &ack("a", id), 5);
+    }
+    assert_eq!(s.reader(TO_ANA, ANA, &name("b"), 5).missed, 2);
+}
+
+#[test]
+fn message_that_every_reader_passes_over_is_undeliverable() {
+    let mut s = index(10, 10);
+    s.join(ANA, &name("a"), 1).unwrap();
+    s.join(ANA, &name("b"), 1).unwrap();
+    fill(&mut s, TO_ANA, 1..=3);
+    let mut effects = Effects::default();
+    let passing = |client, upto| Ack { passed: vec![MessageId(2)], ..ack(client, upto) };
+    s.acknowledge(&passing("a", 3), 100, 5, NOW, &mut effects);
+    assert_eq!(effects.passed.len(), 1);
+    assert_eq!(s.size(TO_ANA, 5).messages, 1, "nobody has it");
+    s.acknowledge(&passing("b", 2), 100, 5, NOW, &mut effects);
+    let last = effects.ended.last().map(|ended| (ended.id, ended.state));
+    assert_eq!(last, Some((MessageId(2), EndState::Undeliverable)));
+    assert_eq!(s.size(TO_ANA, 5).messages, 0);
+}
+
+#[test]
+fn broadcasts_are_pending_for_each_user_separately() {
+    let mut s = index(10, 10);
+    let bob = UserId(2);
+    s.add_user(bob, MessageId(0));
+    s.add_user(UserId(3), MessageId(2));
+    fill(&mut s, Recipient::All, 1..=2);
+    s.join(ANA, &name("a"), 1).unwrap();
+    prove(&mut s, &ack("a", 2), 5);
+    let waiting = |s: &Index, user| s.reader(Recipient::All, user, &name("a"), 5).waiting;
+    assert_eq!((waiting(&s, ANA), waiting(&s, bob)), (0, 2));
+    assert_eq!(waiting(&s, UserId(3)), 0, "broadcasts from before the account are not for it");
+    assert_eq!((s.size(Recipient::User(bob), 5).messages, s.size(Recipient::All, 5).messages), (2, 0));
+    assert_eq!(s.users_who_have(MessageId(1)), 1);
+    assert_eq!(s.clear(Recipient::User(bob), 5).0, 2);
+    assert_eq!(waiting(&s, bob), 0);
+    assert_eq!(s.users_who_have(MessageId(1)), 1, "cleared is not received");
+}
+
+#[test]
+fn blocks_are_freed_with_their_last_message_and_shrunk_before() {
+    let mut s = index(100, 0);
+    for id in 1..=8 {
+        s.append(LAMP, MessageId(id), 1000, 1);
+    }
+    s.add_block(MessageId(1), MessageId(8), 8, 8);
+    let mut effects = Effects::default();
+    for id in 1..=8 {
+        s.acknowledge(&ack("a", id), 100, 5, NOW, &mut effects);
+    }
+    assert_eq!((effects.shrunk, effects.freed), (vec![MessageId(1)], vec![MessageId(1)]));
+    assert_eq!(s.block_of(MessageId(3)), None);
+}
+
+#[test]
+fn forget_leaves_nothing() {
+    let mut s = index(10, 10);
+    s.join(ANA, &name("a"), 1).unwrap();
+    fill(&mut s, TO_ANA, 1..=2);
+    prove(&mut s, &ack("a", 1), 5);
+    assert_eq!(s.forget(TO_ANA, 5).removed, [MessageId(1), MessageId(2)]);
+    assert!(s.due.is_empty() && s.queues.is_empty() && s.cursors.is_empty() && s.marks.is_empty());
+    assert!(s.places.is_empty() && s.blocks.is_empty());
+}
+
+#[test]
+fn readers_without_connections_are_forgotten_after_a_while() {
+    let mut s = index(10, 10);
+    s.join(ANA, &name("a"), 1).unwrap();
+    s.join(ANA, &name("b"), 1).unwrap();
+    assert!(!s.must_join(ANA, &name("b"), 3600) && s.must_join(ANA, &name("b"), 3601));
+    s.join(ANA, &name("b"), 4000).unwrap();
+    assert_eq!(s.expire_readers(86_400).len(), 0);
+    assert_eq!(s.expire_readers(86_401).len(), 1);
+    let left: Vec<_> = s.readers(ANA, 5).into_iter().map(|reader| reader.client).collect();
+    assert_eq!(left, [name("b")]);
+}
+
+#[test]
+fn sent_state_and_deliveries_are_kept_until_received() {
+    let mut s = index(10, 10);
+    fill(&mut s, LAMP, 1..=2);
+    let when = |micros| Timestamp::from_unix_micros(micros);
+    s.sent(LAMP, MessageId(0), MessageId(1), when(5), &[]);
+    s.sent(LAMP, MessageId(0), MessageId(2), when(9), &[MessageId(2)]);
+    assert_eq!(s.delivery_state(LAMP, MessageId(1)), (DeliveryState::Sent(when(5)), 2));
+    assert_eq!(s.delivery_state(LAMP, MessageId(2)), (DeliveryState::Queued, 0));
+    assert_eq!(s.clear(LAMP, 5).1.removed, [MessageId(1), MessageId(2)]);
+    assert_eq!((s.total(), s.delivery_state(LAMP, MessageId(1)).1), ((0, Size::default()), 2));
+}

@@ -13,6 +13,8 @@ pub struct Place {
     pub front: MessageId,
     /// Of a user: the same of the broadcasts.
     pub broadcasts: MessageId,
+    /// Of a user: the broadcasts that were cleared last, above the first id up to the second: nobody received them.
+    pub cleared: (MessageId, MessageId),
     /// Received messages up to here have been removed.
     pub trimmed: MessageId,
     /// The newest message that is no longer there, for whatever reason.
