@@ -88,6 +88,11 @@ impl Delivery {
         self.window.sending(id, bytes, rest, Instant::now())
     }
 
+    /// Returns the payload of the ping that asks for the proof of the last messages, if they have none behind them yet.
+    pub(super) fn last_ping(&mut self) -> Option<Watermark> {
+        self.window.close_batch()
+    }
+
     /// Notes that everything up to `upto` has been written.
     pub(super) fn written(&self, mailbox: &Mailbox, upto: MessageId) {
         mailbox.written(&self.reader.readers(), upto);

@@ -38,7 +38,7 @@ impl Heartbeat {
         let seconds = |n: u32| (n > 0).then(|| Duration::from_secs(n.into()));
         let (ping, idle, stalled) = (seconds(limits.ping_seconds), seconds(limits.idle_seconds), seconds(limits.stalled_seconds));
         let now = Instant::now();
-        let first = [ping, idle, stalled].into_iter().flatten().min().unwrap_or(NEVER);
+        let first = ping.or(idle).unwrap_or(NEVER);
         let end = now + expires_in.unwrap_or(NEVER).min(NEVER);
         Self { ping, idle, stalled, next_ping: now + ping.unwrap_or(NEVER), end, due: (now + first).min(end) }
     }
@@ -53,9 +53,10 @@ impl Heartbeat {
         self.idle.is_some_and(|idle| silence >= idle)
     }
 
-    /// Returns whether a client that has been silent for `silence` is closed in any case.
-    pub(super) fn stalled(&self, silence: Duration) -> bool {
-        self.stalled.is_some_and(|stalled| silence >= stalled)
+    /// Returns whether a client that has been silent for `silence` is closed in any case. Without pings, only where a write waits:
+    /// nothing else asks the client for a sign of life.
+    pub(super) fn stalled(&self, silence: Duration, writing: bool) -> bool {
+        (writing || self.ping.is_some()) && self.stalled.is_some_and(|stalled| silence >= stalled)
     }
 
     /// Sets the next moment, and returns whether a ping is due now.
@@ -66,7 +67,8 @@ impl Heartbeat {
         }
         // An idle client is looked at again with each ping.
         let idle = self.idle.filter(|&idle| idle > silence).map_or(self.next_ping, |idle| now + (idle - silence));
-        let stalled = now + self.stalled.map_or(NEVER, |stalled| stalled.saturating_sub(silence));
+        let stalled = self.stalled.filter(|_| self.ping.is_some());
+        let stalled = now + stalled.map_or(NEVER, |stalled| stalled.saturating_sub(silence));
         self.due = self.next_ping.min(idle).min(stalled).min(self.end);
         ping.is_some()
     }
@@ -107,7 +109,7 @@ mod tests {
         loop {
             sleep_until(clock.due).await;
             let silence = start.elapsed();
-            if clock.stalled(silence) {
+            if clock.stalled(silence, false) {
                 break;
             }
             seen.push((silence.as_secs(), clock.idle(silence), clock.advance(Instant::now(), silence)));
@@ -124,7 +126,7 @@ mod tests {
         let mut clock = schedule(30, 75, 600, None);
         for _ in 0..10 {
             sleep_until(clock.due).await;
-            assert!(!clock.idle(Duration::from_secs(1)) && !clock.stalled(Duration::from_secs(1)));
+            assert!(!clock.idle(Duration::from_secs(1)) && !clock.stalled(Duration::from_secs(1), true));
             clock.advance(Instant::now(), Duration::from_secs(1));
         }
     }
@@ -133,16 +135,16 @@ mod tests {
     async fn disabled_heartbeat_is_never_due() {
         let off = schedule(0, 0, 0, None);
         assert!(off.due >= Instant::now() + NEVER);
-        assert!(!off.idle(NEVER) && !off.stalled(NEVER));
+        assert!(!off.idle(NEVER) && !off.stalled(NEVER, true));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn stalled_client_is_due_without_pings() {
-        let start = Instant::now();
-        let clock = schedule(0, 0, 600, None);
-        sleep_until(clock.due).await;
-        assert!(clock.stalled(start.elapsed()));
-        assert_eq!(start.elapsed().as_secs(), 600);
+    async fn without_pings_only_a_waiting_write_stalls() {
+        let silence = Duration::from_secs(600);
+        let mut clock = schedule(0, 0, 600, None);
+        clock.advance(Instant::now(), silence);
+        assert!(clock.due >= Instant::now() + NEVER);
+        assert!(!clock.stalled(silence, false) && clock.stalled(silence, true));
     }
 
     #[tokio::test(start_paused = true)]

@@ -121,7 +121,7 @@ impl Session {
         tracing::info!(reason = %end, code = end.code(), client_code = end.client_code(), "disconnected");
         drop(self.registration);
         drop(self.pending); // now, not when the close frame has been written
-        Ended { app: self.app, delivery: self.delivery }
+        Ended { app: self.app, delivery: self.delivery, end }
     }
 
     /// The connection's entry in the presence.
@@ -149,18 +149,18 @@ impl Session {
         self.heartbeat.due
     }
 
-    /// Checks that the connection may last.
+    /// Checks that the connection may last; `writing`: a write waits for the client to read.
     ///
     /// # Errors
     /// The end of the connection when its credential has expired, or its client has shown no sign of life for too long.
-    pub fn check_time(&self) -> Result<(), End> {
+    pub fn check_time(&self, writing: bool) -> Result<(), End> {
         let now = Instant::now();
         if self.heartbeat.expired(now) {
             tracing::debug!("credential expired");
             return Err(CloseCode::Unauthorized.into());
         }
         let silence = self.connection().silence(now.into_std());
-        if self.heartbeat.stalled(silence) {
+        if self.heartbeat.stalled(silence, writing) {
             tracing::debug!(silent_seconds = silence.as_secs(), "stalled");
             self.app.metrics.sessions.stalled.inc();
             return Err(CloseCode::NoPong.into());
@@ -173,7 +173,7 @@ impl Session {
     /// # Errors
     /// As [`check_time`](Self::check_time).
     pub fn beat(&mut self) -> Result<Beat, End> {
-        self.check_time()?;
+        self.check_time(false)?;
         let now = Instant::now();
         let silence = self.connection().silence(now.into_std());
         let mut beat = Beat { ping: None, idle: self.heartbeat.idle(silence) };
@@ -234,6 +234,12 @@ impl Session {
         self.delivery.sending(id, bytes, rest)
     }
 
+    /// Returns the payload of the ping to write behind the last queued messages, if there is none yet: fewer may have followed than
+    /// was said.
+    pub fn last_ping(&mut self) -> Option<String> {
+        self.delivery.last_ping()
+    }
+
     /// Notes that queued messages up to `upto` have been written.
     pub fn written(&self, upto: MessageId) {
         self.delivery.written(&self.app.mailbox, upto);
@@ -249,6 +255,7 @@ impl Session {
 pub struct Ended {
     app: Arc<App>,
     delivery: Delivery,
+    end: End,
 }
 
 impl Ended {
@@ -265,6 +272,7 @@ impl Ended {
     /// Logs what stays unproved, once nothing more can arrive.
     pub fn finish(self) {
         let Unproven { first, count, proved_any } = self.delivery.unproven();
-        tracing::debug!(id = first.map(|id| id.0), count, proved_any, "messages left unproved");
+        let (id, client_code) = (first.map(|id| id.0), self.end.client_code());
+        tracing::debug!(id, count, proved_any, client_code, "messages left unproved");
     }
 }

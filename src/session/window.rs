@@ -183,7 +183,7 @@ impl Window {
     }
 
     /// Ends the growing batch, if there is one, and returns the payload of the ping behind it.
-    fn close_batch(&mut self) -> Option<Watermark> {
+    pub(super) fn close_batch(&mut self) -> Option<Watermark> {
         std::mem::take(&mut self.open_batch).then(|| self.batches.back().map(|last| self.watermark(last.upto)))?
     }
 
@@ -395,6 +395,14 @@ mod tests {
         let pings = window.sending(id(2), LARGE_MESSAGE_BYTES + 1, 19, now);
         assert_eq!(pings.before, Some(window.watermark(id(1))));
         assert_eq!(window.sending(id(3), 100, 18, now).before, None);
+    }
+
+    #[test]
+    fn batch_is_closed_where_fewer_messages_follow_than_expected() {
+        let (mut window, now) = (at_level(6), Instant::now());
+        assert_eq!(window.sending(id(1), 100, 20, now), Pings::default());
+        assert_eq!(window.close_batch(), Some(window.watermark(id(1))));
+        assert_eq!(window.close_batch(), None);
     }
 
     #[test]

@@ -29,8 +29,8 @@ const BATCH_BYTES: usize = 64 * 1024;
 
 /// The time for which a write may wait before the client is looked at, where no write deadline is set.
 const WRITE_CHECK: Duration = Duration::from_secs(10);
-/// The shortest time between two such looks.
-const MIN_WRITE_CHECK: Duration = Duration::from_millis(250);
+/// The shortest and the longest time between two such looks.
+const WRITE_CHECK_PERIOD: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
 /// The WebSocket below a session.
 pub(super) struct Transport<S> {
@@ -177,7 +177,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
         self.session.metrics().traffic.sent.of(Sent::Live).add(live);
         match newest {
-            Some(newest) => self.write_queued(&out, newest).await,
+            Some(newest) => self.write_queued(out, newest).await,
             None if out.is_empty() => Ok(()),
             None => self.write(&out).await,
         }
@@ -192,7 +192,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             rest -= 1;
             self.append_queued(&mut out, id, &payload, rest);
         }
-        self.write_queued(&out, last).await
+        self.write_queued(out, last).await
     }
 
     /// Appends a queued message to `out`, with the pings whose pongs prove what was received; `rest` more follow in the same write.
@@ -208,8 +208,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     /// Writes queued messages up to `upto`.
-    async fn write_queued(&mut self, out: &[u8], upto: MessageId) -> Result<(), End> {
-        self.write(out).await?;
+    async fn write_queued(&mut self, mut out: Vec<u8>, upto: MessageId) -> Result<(), End> {
+        if let Some(watermark) = self.session.last_ping() {
+            self.append_ping(&mut out, watermark.as_bytes());
+        }
+        self.write(&out).await?;
         self.session.written(upto);
         Ok(())
     }
@@ -303,7 +306,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let connection = self.session.connection().clone();
         let mut closing = pin!(connection.closing());
         let deadline = self.socket.write_deadline();
-        let period = (deadline.unwrap_or(WRITE_CHECK) / 4).max(MIN_WRITE_CHECK);
+        let period = (deadline.unwrap_or(WRITE_CHECK) / 4).clamp(WRITE_CHECK_PERIOD.0, WRITE_CHECK_PERIOD.1);
         let mut check = pin!(sleep(period));
         let mut progress = (self.socket.unsent_written(), Instant::now());
         loop {
@@ -345,7 +348,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             *progress = (written, Instant::now());
             self.session.note_activity();
         }
-        self.session.check_time()?;
+        self.session.check_time(true)?;
         if progress.1.elapsed() < self.socket.write_deadline().unwrap_or(WRITE_CHECK) {
             return Ok(());
         }

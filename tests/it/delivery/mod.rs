@@ -6,3 +6,4 @@ mod mailbox;
 mod power_cut;
 mod push;
 mod queue;
+mod window;
