@@ -194,7 +194,7 @@ impl Session {
         if !self.connection().set_unproved(true) {
             self.app.metrics.sessions.unproved.inc();
             let count = self.delivery.unproven().count;
-            tracing::warn!(count, "pings are not answered with their payload: messages stay queued; connect with ack=client");
+            tracing::info!(count, "pings are not answered with their payload: messages stay queued; connect with ack=client");
         }
     }
 

@@ -353,6 +353,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             return Ok(());
         }
         if let Some(end) = self.socket.read_end() {
+            self.session.reading_ended(end);
             return Err(end);
         }
         if self.socket.write_deadline().is_some() && !self.peer.acknowledges().await {
