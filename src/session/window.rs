@@ -55,7 +55,7 @@ pub struct Pings {
 pub(super) enum Proof {
     /// It proves messages that nothing had proved on this connection.
     New,
-    /// An earlier one proved as much.
+    /// It adds nothing to earlier ones.
     Repeated,
     /// The id is beyond everything that was written.
     NeverSent,
@@ -95,8 +95,8 @@ pub(super) struct Window {
     changed_at: MessageId,
     /// The highest id written.
     newest: MessageId,
-    /// The highest id proved.
-    proved: MessageId,
+    /// Something was proved.
+    proved_any: bool,
     /// The client acknowledges with `ack` messages, at moments of its own choice: the window has its full size from the start, no
     /// pings, and each message is a batch.
     client_acks: bool,
@@ -115,7 +115,7 @@ impl Window {
             level: if cautious { 0 } else { START_LEVEL },
             changed_at: MessageId(0),
             newest: MessageId(0),
-            proved: MessageId(0),
+            proved_any: false,
             client_acks: false,
             nonce: rand::random(),
         }
@@ -209,10 +209,10 @@ impl Window {
         if upto > self.newest {
             return Proof::NeverSent;
         }
-        if upto <= self.proved {
+        if self.batches.front().is_none_or(|first| upto < first.upto) {
             return Proof::Repeated;
         }
-        self.proved = upto;
+        self.proved_any = true;
         // A window that the client's messages do not fill says nothing about how much it takes.
         let used = self.messages * 2 >= self.size() || self.bytes * 2 >= self.size_bytes();
         let mut written_at = None;
@@ -244,13 +244,9 @@ impl Window {
         (self.level, self.changed_at) = (level, self.newest);
     }
 
-    /// What is in flight.
+    /// The messages in flight.
     pub(super) fn unproven(&self) -> Unproven {
-        Unproven {
-            first: self.batches.front().map(|batch| batch.first),
-            count: self.messages,
-            proved_any: self.proved > MessageId(0),
-        }
+        Unproven { first: self.batches.front().map(|batch| batch.first), count: self.messages, proved_any: self.proved_any }
     }
 }
 
@@ -444,6 +440,18 @@ mod tests {
         assert_eq!(window.unproven(), Unproven { first: Some(id(401)), count: 600, proved_any: true });
         assert_eq!(window.received(id(1000), later), Proof::New);
         assert!(window.batches.capacity() <= IDLE_BATCHES);
+    }
+
+    #[test]
+    fn acknowledgement_between_two_messages_proves_the_first_of_them_once() {
+        let (mut window, now) = (Window::for_client_acks(), Instant::now());
+        for n in [10, 20] {
+            window.sending(id(n), 100, 0, now);
+        }
+        assert_eq!(window.received(id(12), now), Proof::New);
+        assert_eq!(window.received(id(13), now), Proof::Repeated);
+        assert_eq!(window.received(id(9), now), Proof::Repeated);
+        assert_eq!(window.received(id(20), now), Proof::New);
     }
 
     /// Lets a client that takes `rate` bytes a second empty a backlog, and returns the longest time that anything was in flight

@@ -1,4 +1,4 @@
-//! What is in flight to clients of different habits: busy ones, slow ones, and those that read a little and leave.
+//! Messages in flight to clients of different habits: busy ones, slow ones, and those that read a little and leave.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -227,7 +227,7 @@ async fn acknowledgement_that_moves_the_cursor_is_free_and_others_count() {
     }
     assert_eq!(raw.close_code().await, 4008);
 
-    // What an earlier connection has acknowledged is no error either.
+    // An earlier connection has acknowledged this one: no error.
     let mut raw = Raw::session(server.address, &format!("{}&ack=client", ana.token)).await;
     raw.send(&ack(ids[19])).await;
     raw.send(&text(r#"{"type":"ping"}"#)).await;
