@@ -115,6 +115,21 @@ async fn vanished_peer_is_closed_long_before_it_would_have_stalled() {
 }
 
 #[tokio::test]
+async fn write_to_a_vanished_peer_ends_with_4100() {
+    let mut config = roomy();
+    config.limits.write_seconds = 1;
+    let server = Server::with(config).await;
+    let (admin, ana) = (server.admin().await, server.user("ana").await);
+    let raw = narrow(server.address, &ana.token).await;
+    SockRef::from(&raw.stream).attach_filter(&[SockFilter::new(6, 0, 0, 0)]).unwrap();
+    let large = json!({"message": "x".repeat(200_000), "delivery": "live"});
+    for _ in 0..40 {
+        server.post(&format!("/api/messages/user/{}", ana.id), &ana.token, large.clone()).await.ok();
+    }
+    eventually("it is closed", async || page(&server, &admin).await.get("sessions_ended_total{code=\"4100\"}") == 1.0).await;
+}
+
+#[tokio::test]
 async fn client_without_sign_of_life_is_closed_when_it_has_stalled() {
     let mut config = roomy();
     (config.limits.ping_seconds, config.limits.stalled_seconds) = (1, 2);
