@@ -19,6 +19,9 @@ pub struct ConnectionItem {
     address: String,
     connected_at: Timestamp,
     last_activity: Timestamp,
+    /// `none` where the client's pings go unanswered while messages are in flight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proof: Option<&'static str>,
 }
 
 /// Counters of the mailboxes since the start.
@@ -56,6 +59,7 @@ impl From<&Connection> for ConnectionItem {
             address: connection.identity.address.to_string(),
             connected_at: connection.since,
             last_activity: connection.last_activity(),
+            proof: connection.unproved().then_some("none"),
         }
     }
 }

@@ -28,10 +28,14 @@ pub struct Limits {
     pub refusals_per_minute: u32,
     /// Seconds between the server's WebSocket pings.
     pub ping_seconds: u32,
-    /// Seconds without any frame or pong until a connection is closed with 4102.
+    /// Seconds without any frame or pong until a connection is closed with 4102, unless the peer's TCP still acknowledges.
     pub idle_seconds: u32,
-    /// Seconds a write may wait for a slow client until the connection is closed with 4100.
+    /// Seconds a write may wait without progress until the connection is closed with 4100, unless the peer's TCP still
+    /// acknowledges.
     pub write_seconds: u32,
+    /// Seconds without any frame, pong or progress of a write until a connection is closed with 4102, although the peer's TCP
+    /// acknowledges.
+    pub stalled_seconds: u32,
     /// Frames a minute on one connection that are not a whole message: pings, fragments, unsolicited pongs. More close the
     /// connection with 4008.
     pub frames_per_minute: u32,
@@ -80,6 +84,7 @@ impl Default for Limits {
             ping_seconds: 30,
             idle_seconds: 75,
             write_seconds: 10,
+            stalled_seconds: 600,
             frames_per_minute: 6000,
             bytes_per_minute: None,
             requests_per_minute: 6000,

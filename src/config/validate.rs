@@ -101,7 +101,11 @@ impl Config {
         let valid = l.idle_seconds == 0 || (l.ping_seconds > 0 && l.idle_seconds > l.ping_seconds);
         let idle = "must be more than limits.ping_seconds, or 0 to disable it: otherwise every idle connection is closed";
         let ping = "must be at least 1 and less than limits.idle_seconds: otherwise every idle connection is closed";
-        require(valid, "limits", "idle_seconds", idle).map_err(|e| e.conflicts_with("limits", "ping_seconds", ping))
+        require(valid, "limits", "idle_seconds", idle).map_err(|e| e.conflicts_with("limits", "ping_seconds", ping))?;
+        let valid = l.stalled_seconds == 0 || l.stalled_seconds > l.ping_seconds;
+        let stalled = "must be more than limits.ping_seconds, or 0 to disable it: otherwise every idle connection is closed";
+        let ping = "must be less than limits.stalled_seconds: otherwise every idle connection is closed";
+        require(valid, "limits", "stalled_seconds", stalled).map_err(|e| e.conflicts_with("limits", "ping_seconds", ping))
     }
 
     fn validate_mailbox(&self) -> Check {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -47,6 +47,7 @@ pub struct Connection {
     opened: Instant,
     /// The last activity, in milliseconds after `opened`.
     active: AtomicU64,
+    unproved: AtomicBool,
     close: OnceLock<CloseCode>,
     ended: CancellationToken,
 }
@@ -67,6 +68,17 @@ impl Connection {
     /// The time of the last activity.
     pub fn last_activity(&self) -> Timestamp {
         Timestamp::now().minus(self.silence(Instant::now()))
+    }
+
+    /// Notes that the client's pings go unanswered while messages are in flight, or that it has proved something. Returns the
+    /// former note.
+    pub fn set_unproved(&self, unproved: bool) -> bool {
+        self.unproved.swap(unproved, Ordering::Relaxed)
+    }
+
+    /// Returns whether nothing is proved although messages are in flight.
+    pub fn unproved(&self) -> bool {
+        self.unproved.load(Ordering::Relaxed)
     }
 
     /// Requests the end of the session with `code`; the first request decides the code.
@@ -130,6 +142,7 @@ impl Presence {
             since: Timestamp::now(),
             opened: Instant::now(),
             active: AtomicU64::new(0),
+            unproved: AtomicBool::new(false),
             close: OnceLock::new(),
             ended: CancellationToken::new(),
         });

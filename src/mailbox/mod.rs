@@ -25,6 +25,7 @@ mod message;
 mod model;
 mod reader;
 mod receipts;
+mod trouble;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
@@ -41,9 +42,11 @@ use crate::store::{EndState, Store, StoreError};
 use crate::telemetry::metrics::{Metrics, Refused};
 use acks::PendingAcks;
 use disk::DiskSpace;
+use trouble::Troubles;
 
 pub use crate::change::{CancelError, IdempotencyKey, JoinError, Listed, Outcome, OutcomeSender, Size};
 pub use message::{Accepted, Outgoing, ReaderReceipt, Receipt, Status};
+pub use trouble::Ending;
 pub use reader::{Gap, LogReader, ReaderOptions, Since, Welcome};
 
 /// The most operations of one sweep: what is left is done by the next one.
@@ -88,6 +91,7 @@ pub struct Mailbox {
     acks: Arc<PendingAcks>,
     /// Connections that a message is written to before its reader passes over it; 0: any number.
     max_deliveries: AtomicU16,
+    troubles: Troubles,
     /// The newest durable id: readers look no further.
     committed: Arc<AtomicU64>,
     /// The time to live of messages whose sender names none, in seconds.
@@ -111,6 +115,7 @@ impl Mailbox {
             disk: DiskSpace::new(&config.server.data_dir, config.storage.min_free_bytes),
             acks: PendingAcks::new(changes.clone()),
             max_deliveries: AtomicU16::new(config.mailbox.max_deliveries),
+            troubles: Troubles::default(),
             committed: Arc::new(AtomicU64::new(committed)),
             ttl: AtomicU64::new(config.mailbox.ttl),
         }
@@ -186,6 +191,24 @@ impl Mailbox {
         let mut memory = self.changes.memory();
         for mailbox in reader.mailboxes() {
             memory.index.sent(mailbox, after, upto, now, reader.passed());
+        }
+    }
+
+    /// Returns whether a connection starts with one message in flight: the last one of its reader ended with nothing proved.
+    pub fn is_cautious(&self, reader: &LogReader) -> bool {
+        !reader.is_peek() && self.troubles.is_cautious(reader)
+    }
+
+    /// Notes the end of a connection. A message at which the connections of its reader end again and again is passed over.
+    pub fn connection_ended(&self, reader: &mut LogReader, ending: Ending) {
+        if reader.is_peek() {
+            return;
+        }
+        if let Some(message) = self.troubles.note(reader.key(), ending) {
+            let (user, client) = reader.reader();
+            tracing::warn!(%user, %client, message = message.0, "message passed over: the client's connections end at it");
+            reader.pass(message);
+            self.received(reader, message);
         }
     }
 

@@ -171,7 +171,19 @@ impl LogReader {
         (self.options.user, &self.options.client)
     }
 
-    /// Returns the mailboxes, each with the id that this session has read up to.
+    /// The reader, with the device whose messages it reads, too.
+    pub(super) fn key(&self) -> (UserId, ClientName, Option<DeviceId>) {
+        (self.options.user, self.options.client.clone(), self.options.device)
+    }
+
+    /// Passes over a message that this session has read.
+    pub(super) fn pass(&mut self, id: MessageId) {
+        if let Err(at) = self.passed.binary_search(&id) {
+            self.passed.insert(at, id);
+        }
+    }
+
+    /// Returns the mailboxes.
     pub(super) fn mailboxes(&self) -> impl Iterator<Item = Recipient> + '_ {
         self.starts.iter().map(|start| start.recipient)
     }

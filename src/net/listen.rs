@@ -2,9 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use listenfd::ListenFd;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpListener;
 
 /// The number of connections that the kernel queues until they are accepted: after a restart, ten thousand devices reconnect at once.
@@ -73,14 +74,26 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// reader, in memory that no limit of this program covers, and a socket then looks stuck although its peer reads.
 const MAX_UNSENT_BYTES: u32 = 128 * 1024;
 
-/// Sets `TCP_NODELAY`, so that small frames are sent at once, and a bound for unsent data on accepted sockets. On Linux they inherit
-/// both from the listener, which saves system calls for each connection; Salvo sets neither.
+/// The time without traffic after which the kernel probes the peer of an otherwise idle connection.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+/// The time between two such probes.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// The number of unanswered probes that end a connection.
+const KEEPALIVE_RETRIES: u32 = 4;
+
+/// Sets `TCP_NODELAY`, so that small frames are sent at once, keepalive probes, and a bound for unsent data on accepted sockets. On
+/// Linux they inherit all of these from the listener, which saves system calls for each connection; Salvo sets none.
+///
+/// Not `TCP_USER_TIMEOUT`: Linux applies it to peers with a full receive buffer too, although they answer every probe, and so would
+/// end the connections of clients that are only busy. See [`peer`](super::peer).
 ///
 /// # Errors
 /// The system's error.
 pub fn tune(listener: &TcpListener) -> io::Result<()> {
     let socket = SockRef::from(listener);
     socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
+    socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_RETRIES))?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_notsent_lowat(MAX_UNSENT_BYTES)?;
     Ok(())

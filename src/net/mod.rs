@@ -2,6 +2,7 @@
 
 pub mod client_addr;
 pub mod listen;
+pub mod peer;
 pub mod redirect;
 pub mod self_signed;
 pub mod tls;

@@ -6,7 +6,12 @@ use crate::wire::{CloseCode, ErrorCode};
 
 /// Counts the end of a connection, also of one that was refused right after the handshake.
 pub fn ended(metrics: &Metrics, end: End) {
-    let End::Close(code, _) = end else { return metrics.sessions.ended.inc(SessionEnd::Client) };
+    let End::Close(code, _) = end else {
+        if end.too_big_for_client() {
+            metrics.sessions.too_big_for_client.inc();
+        }
+        return metrics.sessions.ended.inc(SessionEnd::Client);
+    };
     metrics.sessions.ended.inc(code.into());
     if code == CloseCode::TooBig {
         metrics.refused.inc(Refused::FrameTooLarge);

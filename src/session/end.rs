@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use crate::wire::CloseCode;
 
+/// The close code with which a client refuses a message as too large for it (RFC 6455 section 7.4.1).
+const TOO_BIG: u16 = 1009;
+
 /// The reason for which a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum End {
-    /// The client closed or vanished: nothing can be sent any more.
-    Gone,
+    /// The client closed, with this code where it sent one, or vanished: nothing can be sent any more.
+    Gone(Option<u16>),
     /// The server closes, with this code; the client may return after so many seconds.
     Close(CloseCode, Option<f64>),
 }
@@ -24,9 +27,22 @@ impl End {
     /// The close code that the server sends, if it closes.
     pub const fn code(self) -> Option<u16> {
         match self {
-            Self::Gone => None,
+            Self::Gone(_) => None,
             Self::Close(code, _) => Some(code.code()),
         }
+    }
+
+    /// The close code that the client sent, if it closed with one.
+    pub const fn client_code(self) -> Option<u16> {
+        match self {
+            Self::Gone(code) => code,
+            Self::Close(..) => None,
+        }
+    }
+
+    /// Returns whether the client closed because a message was too large for it.
+    pub fn too_big_for_client(self) -> bool {
+        self.client_code() == Some(TOO_BIG)
     }
 }
 
@@ -39,7 +55,7 @@ impl From<CloseCode> for End {
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Gone => "client closed",
+            Self::Gone(_) => "client closed",
             Self::Close(code, _) => code.reason(),
         })
     }

@@ -1,18 +1,19 @@
-//! The schedule of pings, of the idle timeout and of the credential's expiry.
+//! The schedule of pings, of the timeouts of a silent client and of the credential's expiry.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::window::Watermark;
+use crate::config::Limits;
 
-/// The action that a heartbeat has due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beat {
-    /// None.
-    Nothing,
+/// The actions that a heartbeat has due.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Beat {
     /// A ping, with this payload or an empty one.
-    Ping(Option<Watermark>),
+    pub ping: Option<Option<Watermark>>,
+    /// The client has been silent for the idle time: the connection ends, unless its peer still acknowledges.
+    pub idle: bool,
 }
 
 /// The schedule of one connection.
@@ -20,6 +21,7 @@ pub enum Beat {
 pub(super) struct Heartbeat {
     ping: Option<Duration>,
     idle: Option<Duration>,
+    stalled: Option<Duration>,
     next_ping: Instant,
     /// The credential's expiry.
     end: Instant,
@@ -31,15 +33,14 @@ pub(super) struct Heartbeat {
 const NEVER: Duration = Duration::from_secs(86_400 * 365 * 30);
 
 impl Heartbeat {
-    /// A schedule from now on: pings and the idle timeout in seconds, 0 meaning never; `expires_in` is the credential's remaining
-    /// validity, `None` meaning without end.
-    pub(super) fn new(ping_seconds: u32, idle_seconds: u32, expires_in: Option<Duration>) -> Self {
+    /// A schedule from now on, by `limits`; `expires_in` is the credential's remaining validity, `None` meaning without end.
+    pub(super) fn new(limits: &Limits, expires_in: Option<Duration>) -> Self {
         let seconds = |n: u32| (n > 0).then(|| Duration::from_secs(n.into()));
-        let (ping, idle) = (seconds(ping_seconds), seconds(idle_seconds));
+        let (ping, idle, stalled) = (seconds(limits.ping_seconds), seconds(limits.idle_seconds), seconds(limits.stalled_seconds));
         let now = Instant::now();
         let first = ping.or(idle).unwrap_or(NEVER);
         let end = now + expires_in.unwrap_or(NEVER).min(NEVER);
-        Self { ping, idle, next_ping: now + ping.unwrap_or(NEVER), end, due: (now + first).min(end) }
+        Self { ping, idle, stalled, next_ping: now + ping.unwrap_or(NEVER), end, due: (now + first).min(end) }
     }
 
     /// Returns whether the credential has expired.
@@ -47,9 +48,15 @@ impl Heartbeat {
         now >= self.end
     }
 
-    /// Returns whether a client that has been silent for `silence` is idle for too long.
-    pub(super) fn timed_out(&self, silence: Duration) -> bool {
+    /// Returns whether a client that has been silent for `silence` must acknowledge at least at the level of TCP.
+    pub(super) fn idle(&self, silence: Duration) -> bool {
         self.idle.is_some_and(|idle| silence >= idle)
+    }
+
+    /// Returns whether a client that has been silent for `silence` is closed in any case. Without pings, only where a write waits:
+    /// nothing else asks the client for a sign of life.
+    pub(super) fn stalled(&self, silence: Duration, writing: bool) -> bool {
+        (writing || self.ping.is_some()) && self.stalled.is_some_and(|stalled| silence >= stalled)
     }
 
     /// Sets the next moment, and returns whether a ping is due now.
@@ -58,8 +65,11 @@ impl Heartbeat {
         if let Some(every) = ping {
             self.next_ping = now + every;
         }
-        let timeout = now + self.idle.map_or(NEVER, |idle| idle.saturating_sub(silence));
-        self.due = self.next_ping.min(timeout).min(self.end);
+        // An idle client is looked at again with each ping.
+        let idle = self.idle.filter(|&idle| idle > silence).map_or(self.next_ping, |idle| now + (idle - silence));
+        let stalled = self.stalled.filter(|_| self.ping.is_some());
+        let stalled = now + stalled.map_or(NEVER, |stalled| stalled.saturating_sub(silence));
+        self.due = self.next_ping.min(idle).min(stalled).min(self.end);
         ping.is_some()
     }
 }
@@ -69,15 +79,20 @@ mod tests {
     use super::*;
     use tokio::time::sleep_until;
 
+    fn schedule(ping_seconds: u32, idle_seconds: u32, stalled_seconds: u32, expires_in: Option<Duration>) -> Heartbeat {
+        let limits = Limits { ping_seconds, idle_seconds, stalled_seconds, ..Limits::default() };
+        Heartbeat::new(&limits, expires_in)
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn heartbeat_pings_at_30_and_60_and_times_out_at_75() {
+    async fn heartbeat_pings_at_30_and_60_and_is_idle_at_75() {
         let start = Instant::now();
-        let mut clock = Heartbeat::new(30, 75, None);
+        let mut clock = schedule(30, 75, 600, None);
         let mut seen = Vec::new();
         loop {
             sleep_until(clock.due).await;
             let silence = start.elapsed();
-            if clock.timed_out(silence) {
+            if clock.idle(silence) {
                 break;
             }
             seen.push((silence.as_secs(), clock.advance(Instant::now(), silence)));
@@ -87,26 +102,55 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn idle_client_is_looked_at_with_each_ping_until_it_has_stalled() {
+        let start = Instant::now();
+        let mut clock = schedule(30, 75, 200, None);
+        let mut seen = Vec::new();
+        loop {
+            sleep_until(clock.due).await;
+            let silence = start.elapsed();
+            if clock.stalled(silence, false) {
+                break;
+            }
+            seen.push((silence.as_secs(), clock.idle(silence), clock.advance(Instant::now(), silence)));
+        }
+        let expected =
+            [(30, false, true), (60, false, true), (75, true, false), (90, true, true), (120, true, true), (150, true, true)];
+        assert_eq!(seen[..6], expected);
+        assert_eq!(seen[6..], [(180, true, true)]);
+        assert_eq!(start.elapsed().as_secs(), 200);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn active_client_never_times_out() {
-        let mut clock = Heartbeat::new(30, 75, None);
+        let mut clock = schedule(30, 75, 600, None);
         for _ in 0..10 {
             sleep_until(clock.due).await;
-            assert!(!clock.timed_out(Duration::from_secs(1)));
+            assert!(!clock.idle(Duration::from_secs(1)) && !clock.stalled(Duration::from_secs(1), true));
             clock.advance(Instant::now(), Duration::from_secs(1));
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn disabled_heartbeat_is_never_due() {
-        let off = Heartbeat::new(0, 0, None);
+        let off = schedule(0, 0, 0, None);
         assert!(off.due >= Instant::now() + NEVER);
-        assert!(!off.timed_out(NEVER));
+        assert!(!off.idle(NEVER) && !off.stalled(NEVER, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_pings_only_a_waiting_write_stalls() {
+        let silence = Duration::from_secs(600);
+        let mut clock = schedule(0, 0, 600, None);
+        clock.advance(Instant::now(), silence);
+        assert!(clock.due >= Instant::now() + NEVER);
+        assert!(!clock.stalled(silence, false) && clock.stalled(silence, true));
     }
 
     #[tokio::test(start_paused = true)]
     async fn credential_expires_to_the_second() {
         let start = Instant::now();
-        let mut clock = Heartbeat::new(30, 75, Some(Duration::from_secs(40)));
+        let mut clock = schedule(30, 75, 600, Some(Duration::from_secs(40)));
         while !clock.expired(Instant::now()) {
             sleep_until(clock.due).await;
             clock.advance(Instant::now(), Duration::ZERO);

@@ -21,6 +21,5 @@ mod window;
 
 pub use count::ended;
 pub use end::End;
-pub use heartbeat::Beat;
 pub use pending::Reply;
-pub use state::{Options, Session};
+pub use state::{Ended, Options, Session};

@@ -6,6 +6,8 @@ use super::count;
 use super::end::End;
 use super::pending::{DeviceCommand, PendingReplies, Refusal, Reply, resolve_target};
 use super::state::Session;
+use super::window::Proof;
+use crate::core::ids::MessageId;
 use crate::core::time::Timestamp;
 use crate::handlers::CommandContext;
 use crate::telemetry::metrics::{Label, MeasuredCommand, Received, Refused, SentError};
@@ -21,7 +23,24 @@ impl Session {
 
     /// Applies a pong.
     pub fn receive_pong(&mut self, payload: &[u8]) {
+        let size = self.delivery.window_size();
         self.delivery.pong(&self.app.mailbox, payload);
+        self.note_proof(size);
+    }
+
+    /// Applies a text message of a client that has vanished, where it is an acknowledgement.
+    pub fn receive_late_text(&mut self, text: &str) {
+        self.delivery.late_text(&self.app.mailbox, text);
+    }
+
+    /// Notes the effects of a proof: `size` is that of the window before it.
+    fn note_proof(&self, size: usize) {
+        if self.delivery.window_size() != size {
+            self.app.metrics.traffic.windows.observe(self.delivery.window_size() as u64);
+        }
+        if self.connection().unproved() && !self.delivery.unproved() {
+            self.connection().set_unproved(false);
+        }
     }
 
     /// Processes a text message and returns the reply, where there is one at once.
@@ -29,18 +48,34 @@ impl Session {
     /// # Errors
     /// The end of the connection when a rate limit is exceeded.
     pub fn receive_text(&mut self, text: &str, now: Timestamp) -> Result<Option<Reply>, End> {
-        self.check_rates()?;
         let message = parse(text, self.app.config().limits.max_message_chars, self.app.handlers().custom_types());
-        Ok(match message {
-            Ok(Inbound::Request(request)) => self.dispatch(request, now),
-            Ok(Inbound::Ack(id)) if self.delivery.client_acks() => {
-                self.app.metrics.traffic.received.inc(Received::Ack);
-                self.delivery.acknowledge(&self.app.mailbox, Some(id));
-                None
-            }
-            Ok(Inbound::Ack(_)) => Some(self.reject(Rejection::ack_not_enabled())),
+        let request = match message {
+            Ok(Inbound::Ack(id)) => return self.receive_ack(id),
+            Ok(Inbound::Request(request)) => Ok(request),
+            Err(rejection) => Err(rejection),
+        };
+        self.check_rates()?;
+        Ok(match request {
+            Ok(request) => self.dispatch(request, now),
             Err(rejection) => Some(self.reject(rejection)),
         })
+    }
+
+    /// Processes an acknowledgement. One that proves something counts against no rate: their number is that of the messages.
+    fn receive_ack(&mut self, id: MessageId) -> Result<Option<Reply>, End> {
+        if !self.delivery.client_acks() {
+            self.check_rates()?;
+            return Ok(Some(self.reject(Rejection::ack_not_enabled())));
+        }
+        let proof = self.delivery.acknowledge(&self.app.mailbox, id);
+        if proof != Proof::New {
+            self.check_rates()?;
+        }
+        if proof == Proof::NeverSent {
+            return Ok(Some(self.reject(Rejection::ack_never_sent(id))));
+        }
+        self.app.metrics.traffic.received.inc(Received::Ack);
+        Ok(None)
     }
 
     /// Processes a binary message and returns the reply, which is always an error.

@@ -10,6 +10,7 @@ use super::delivery::Delivery;
 use super::end::End;
 use super::heartbeat::{Beat, Heartbeat};
 use super::pending::{PendingReplies, Reply};
+use super::window::{Pings, Unproven};
 use crate::accounts::policy::Requester;
 use crate::admission::rates::SingleRateLimit;
 use crate::app::App;
@@ -80,8 +81,7 @@ impl Session {
         let (rate, heartbeat) = {
             let limits = &app.config().limits;
             let expires = caller.token.expires_at.map(Timestamp::remaining);
-            let heartbeat = Heartbeat::new(limits.ping_seconds, limits.idle_seconds, expires);
-            (SingleRateLimit::per_minute(limits.messages_per_minute), heartbeat)
+            (SingleRateLimit::per_minute(limits.messages_per_minute), Heartbeat::new(limits, expires))
         };
         // Groups before the log: what is committed after the log has been looked at is announced to this connection.
         let subscription = app.hub.subscribe(user, receives_for, options.peek);
@@ -91,6 +91,7 @@ impl Session {
         let max_bytes = max_bytes.into_iter().chain(of_device).min();
         let (reader, welcome) = app.mailbox.reader(ReaderOptions { user, client, device: receives_for, since, max_bytes, peek });
         let behind = welcome.pending > 0 || behind;
+        let (cautious, client_acks) = (app.mailbox.is_cautious(&reader), client_acks && !peek);
         let session = Self {
             registration,
             token: caller.hash,
@@ -98,7 +99,7 @@ impl Session {
             rate,
             heartbeat,
             welcome,
-            delivery: Delivery::new(reader, client_acks, behind),
+            delivery: Delivery::new(reader, welcome.last_id, client_acks, behind, cautious),
             pending: None,
             app,
         };
@@ -126,13 +127,15 @@ impl Session {
         tracing::info_span!("connection", conn, user, device, %address)
     }
 
-    /// Ends the session: counts and logs `end`, leaves the presence, and drops what is pending.
-    pub fn end(self, end: End) {
+    /// Ends the session: counts and logs `end`, leaves the presence, and drops what is pending. Returns what still receives proofs
+    /// while the socket is drained.
+    pub fn end(self, end: End) -> Ended {
         self.app.auth.seen(self.token, self.device());
         count::ended(&self.app.metrics, end);
-        tracing::info!(reason = %end, code = end.code(), "disconnected");
+        tracing::info!(reason = %end, code = end.code(), client_code = end.client_code(), "disconnected");
         drop(self.registration);
         drop(self.pending); // now, not when the close frame has been written
+        Ended { app: self.app, delivery: self.delivery, end }
     }
 
     /// The connection's entry in the presence.
@@ -160,28 +163,53 @@ impl Session {
         self.heartbeat.due
     }
 
-    /// Returns what the heartbeat has due now.
+    /// Checks that the connection may last; `writing`: a write waits for the client to read.
     ///
     /// # Errors
-    /// The end of the connection when its credential has expired, or it has been silent for too long.
-    pub fn beat(&mut self) -> Result<Beat, End> {
+    /// The end of the connection when its credential has expired, or its client has shown no sign of life for too long.
+    pub fn check_time(&self, writing: bool) -> Result<(), End> {
         let now = Instant::now();
         if self.heartbeat.expired(now) {
             tracing::debug!("credential expired");
             return Err(CloseCode::Unauthorized.into());
         }
         let silence = self.connection().silence(now.into_std());
-        if self.heartbeat.timed_out(silence) {
-            tracing::debug!(silent_seconds = silence.as_secs(), "idle timeout");
+        if self.heartbeat.stalled(silence, writing) {
+            tracing::debug!(silent_seconds = silence.as_secs(), "stalled");
+            self.app.metrics.sessions.stalled.inc();
             return Err(CloseCode::NoPong.into());
         }
-        if !self.heartbeat.advance(now, silence) {
-            return Ok(Beat::Nothing);
+        Ok(())
+    }
+
+    /// Returns what the heartbeat has due now.
+    ///
+    /// # Errors
+    /// As [`check_time`](Self::check_time).
+    pub fn beat(&mut self) -> Result<Beat, End> {
+        self.check_time(false)?;
+        let now = Instant::now();
+        let silence = self.connection().silence(now.into_std());
+        let mut beat = Beat { ping: None, idle: self.heartbeat.idle(silence) };
+        if self.heartbeat.advance(now, silence) {
+            self.app.auth.seen(self.token, self.device());
+            // A client may answer only the newest of several pings (RFC 6455 section 5.5.3): so while a proof is wanted, every ping
+            // asks for it, or an empty one could replace it.
+            beat.ping = Some(self.delivery.periodic_ping());
+            if self.delivery.unproved() && !beat.idle {
+                self.note_unproved();
+            }
         }
-        self.app.auth.seen(self.token, self.device());
-        // A client may answer only the newest of several pings (RFC 6455 section 5.5.3): so while a proof is wanted, every ping
-        // asks for it, or an empty one could replace it.
-        Ok(Beat::Ping(self.delivery.watermark()))
+        Ok(beat)
+    }
+
+    /// Marks the connection as one that proves nothing although its client is alive, and logs that once.
+    fn note_unproved(&self) {
+        if !self.connection().set_unproved(true) {
+            self.app.metrics.sessions.unproved.inc();
+            let count = self.delivery.unproven().count;
+            tracing::info!(count, "pings are not answered with their payload: messages stay queued; connect with ack=client");
+        }
     }
 
     /// Returns whether the log is to be read now.
@@ -209,16 +237,22 @@ impl Session {
         self.delivery.missed();
     }
 
-    /// Returns whether `announcement` is to be written now, on top of `messages` queued ones and `bytes` that are about to be.
-    pub fn accepts(&mut self, announcement: &Announcement, messages: usize, bytes: usize) -> bool {
-        self.delivery.accepts(announcement, messages, bytes)
+    /// Returns whether `announcement` is to be written now.
+    pub fn accepts(&mut self, announcement: &Announcement) -> bool {
+        self.delivery.accepts(announcement)
     }
 
-    /// Notes that `messages` queued ones up to `upto` are about to be written, as `bytes` with their framing. Returns the payload
-    /// of the ping to write behind them, if one is wanted.
-    pub fn sending_queued(&mut self, upto: MessageId, messages: usize, bytes: usize) -> Option<[u8; 16]> {
-        self.app.metrics.traffic.sent.of(Sent::Queued).add(messages as u64);
-        self.delivery.sending(upto, messages, bytes)
+    /// Notes that a queued message of so many bytes is about to be written, and `rest` more behind it. Returns the pings to write
+    /// around it.
+    pub fn sending_queued(&mut self, id: MessageId, bytes: usize, rest: usize) -> Pings {
+        self.app.metrics.traffic.sent.inc(Sent::Queued);
+        self.delivery.sending(id, bytes, rest)
+    }
+
+    /// Returns the payload of the ping to write behind the last queued messages, if there is none yet: fewer may have followed than
+    /// was said.
+    pub fn last_ping(&mut self) -> Option<String> {
+        self.delivery.last_ping()
     }
 
     /// Notes that queued messages up to `upto` have been written.
@@ -229,5 +263,32 @@ impl Session {
     /// Waits for the next reply to an earlier request. Dropping the future loses nothing.
     pub async fn next_reply(&mut self) -> Reply {
         PendingReplies::next(&mut self.pending).await
+    }
+}
+
+/// A session that has ended and whose socket is being drained: proofs that are on their way still count.
+pub struct Ended {
+    app: Arc<App>,
+    delivery: Delivery,
+    end: End,
+}
+
+impl Ended {
+    /// Applies a pong.
+    pub fn receive_pong(&mut self, payload: &[u8]) {
+        self.delivery.pong(&self.app.mailbox, payload);
+    }
+
+    /// Applies a text message where it is an acknowledgement; others are ignored.
+    pub fn receive_text(&mut self, text: &str) {
+        self.delivery.late_text(&self.app.mailbox, text);
+    }
+
+    /// Notes and logs what stays unproved, once nothing more can arrive.
+    pub fn finish(mut self) {
+        let Unproven { first, count, proved_any } = self.delivery.unproven();
+        let (id, client_code) = (first.map(|id| id.0), self.end.client_code());
+        tracing::debug!(id, count, proved_any, client_code, "messages left unproved");
+        self.delivery.ended(&self.app.mailbox, self.end);
     }
 }

@@ -129,6 +129,11 @@ impl Rejection {
         Self::invalid("ack is for connections opened with ?ack=client")
     }
 
+    /// The answer to an `ack` of a message that was never sent on this connection.
+    pub fn ack_never_sent(id: MessageId) -> Self {
+        Self::invalid(format_args!("message.id {id} was never sent on this connection"))
+    }
+
     /// The answer to a binary frame.
     pub fn binary() -> Self {
         Self::invalid("frame must be text holding a JSON object, not binary")

@@ -47,7 +47,7 @@ impl Echo {
                     break end;
                 }
             };
-            socket.finish(end).await;
+            socket.finish(end, |_| ()).await;
         });
         Ok(())
     }

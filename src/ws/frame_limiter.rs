@@ -66,6 +66,8 @@ pub(super) struct LimitExceeded(pub(super) Duration);
 /// A stream with limits on its reads.
 pub(super) struct FrameLimiter<S> {
     inner: S,
+    /// The parser must not write: a frame of the session is half written.
+    held: bool,
     /// Boxed, because the stream moves through several futures that each have room for it.
     counters: Box<Counters>,
 }
@@ -83,12 +85,21 @@ impl<S> FrameLimiter<S> {
     /// Limits of `frames` and `bytes` a minute; 0 means none.
     pub(super) fn new(inner: S, frames: u32, bytes: u32) -> Self {
         let (frames, bytes) = (SingleRateLimit::per_minute(frames), SingleRateLimit::per_minute(bytes));
-        Self { inner, counters: Box::new(Counters { scanner: HeaderScanner::default(), frames, bytes, expected_pongs: 0 }) }
+        Self {
+            inner,
+            held: false,
+            counters: Box::new(Counters { scanner: HeaderScanner::default(), frames, bytes, expected_pongs: 0 }),
+        }
     }
 
     /// Notes that a ping is about to be written: its pong is not counted.
     pub(super) fn expect_pong(&mut self) {
         self.counters.expected_pongs = (self.counters.expected_pongs + 1).min(MAX_EXPECTED_PONGS);
+    }
+
+    /// Holds or lets through the parser's own writes: as long as they are held, they wait as if the stream took nothing.
+    pub(super) fn hold_writes(&mut self, held: bool) {
+        self.held = held;
     }
 
     /// The stream below, without limits.
@@ -125,6 +136,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for FrameLimiter<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for FrameLimiter<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.held {
+            return Poll::Pending; // the task that writes the session's frames continues with these
+        }
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
 
@@ -140,8 +154,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FrameLimiter<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
     use proptest::collection::vec;
     use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     /// A frame as a client writes it, with a mask of zeros.
     fn frame(first: u8, payload: usize) -> Vec<u8> {
@@ -202,6 +218,20 @@ mod tests {
             limiter.counters.count(&frame(first, 0)).unwrap();
         }
         assert!(limiter.counters.count(&frame(0x01, 0)).is_err());
+    }
+
+    #[tokio::test]
+    async fn held_writes_wait_until_they_are_let_through() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut limiter = FrameLimiter::new(near, 0, 0);
+        limiter.hold_writes(true);
+        assert!(limiter.write(b"x").now_or_never().is_none());
+        limiter.inner().write_all(b"a").await.unwrap();
+        limiter.hold_writes(false);
+        limiter.write_all(b"b").await.unwrap();
+        let mut got = [0; 2];
+        far.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"ab");
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //! - The handshake is completed before a credential is refused, so that the client can read the close code. A malformed
 //!   handshake, overload, a foreign `Origin`, and too many refusals of one address are answered over HTTP.
 //! - Every connection runs in [`App::sessions`](crate::app::App::sessions).
-//! - The server waits for no client longer than the write deadline, and holds no more than a few buffers for it.
+//! - The server waits for no client whose TCP does not acknowledge longer than the write deadline, nor for any other one longer than
+//!   `limits.stalled_seconds` without a sign of life, and holds no more than a few buffers for it.
 
 mod admit;
 #[cfg(feature = "echo")]

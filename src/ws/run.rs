@@ -1,23 +1,26 @@
 //! The task of one connection: reads the socket, runs the session, frames and writes.
 
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::Instrument;
 
-use super::socket::{Incoming, Progress, Socket};
+use super::socket::{Incoming, Socket, Step};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::core::ids::MessageId;
 use crate::core::time::Timestamp;
 use crate::hub::{Announcement, Identity, Lagged, Subscription};
 use crate::mailbox::Gap;
-use crate::session::{Beat, End, Options, Reply, Session};
+use crate::net::peer::Peer;
+use crate::session::{End, Ended, Options, Reply, Session};
 use crate::telemetry::metrics::Sent;
 use crate::wire::frame::{self, PING, TEXT};
 use crate::wire::{CloseCode, ErrorCode, Event};
@@ -25,10 +28,24 @@ use crate::wire::{CloseCode, ErrorCode, Event};
 /// The number of bytes of answers, of live messages or of the log that are gathered into one write.
 const BATCH_BYTES: usize = 64 * 1024;
 
+/// The time for which a write may wait before the client is looked at, where no write deadline is set.
+const WRITE_CHECK: Duration = Duration::from_secs(10);
+/// The shortest and the longest time between two such looks.
+const WRITE_CHECK_PERIOD: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+
+/// The WebSocket below a session.
+pub(super) struct Transport<S> {
+    /// The stream.
+    pub(super) socket: Socket<S>,
+    /// The other end of its TCP connection.
+    pub(super) peer: Peer,
+}
+
 /// A session and its socket.
 struct Driver<S> {
     session: Session,
     socket: Socket<S>,
+    peer: Peer,
 }
 
 /// Starts the session of `caller` and returns the future that runs the connection until either side ends it.
@@ -36,7 +53,7 @@ struct Driver<S> {
 /// Not an `async fn`, which would keep its arguments beside the values made of them for as long as the connection lasts.
 pub(super) fn serve<S>(
     app: Arc<App>,
-    socket: Socket<S>,
+    transport: Transport<S>,
     caller: &Caller,
     identity: Identity,
     options: Options,
@@ -46,7 +63,8 @@ where
 {
     let (session, subscription) = Session::start(app, caller, identity, options);
     let span = session.span();
-    let mut driver = Driver { session, socket };
+    let Transport { socket, peer } = transport;
+    let mut driver = Driver { session, socket, peer };
     let connection = async move {
         tracing::info!("connected");
         // No caller would notice a panic: the task is detached.
@@ -54,10 +72,21 @@ where
             tracing::error!("the connection's task panicked");
             CloseCode::Internal.into()
         });
-        driver.session.end(end);
-        driver.socket.finish(end).await;
+        let end = driver.read_last(end);
+        let mut ended = driver.session.end(end);
+        driver.socket.finish(end, |incoming| receive_late(&mut ended, incoming)).await;
+        ended.finish();
     };
     connection.instrument(span)
+}
+
+/// Applies the proof in a message that came when the session had ended.
+fn receive_late(ended: &mut Ended, incoming: Incoming) {
+    match incoming {
+        Incoming::Pong(payload) => ended.receive_pong(&payload),
+        Incoming::Text(text) => ended.receive_text(&text),
+        Incoming::Ping | Incoming::Binary(_) => {}
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
@@ -89,7 +118,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 () = std::future::ready(()), if self.session.must_read_log() => self.catch_up().await,
             };
         }
-        outcome.err().unwrap_or(End::Gone)
+        outcome.err().unwrap_or(End::Gone(None))
+    }
+
+    /// Applies what a client that has vanished sent before: its proofs, and the close code, with which the end is returned.
+    fn read_last(&mut self, end: End) -> End {
+        while end == End::Gone(None)
+            && let Some(last) = self.socket.read_last()
+        {
+            match last {
+                Ok(Incoming::Pong(payload)) => self.session.receive_pong(&payload),
+                Ok(Incoming::Text(text)) => self.session.receive_late_text(&text),
+                Ok(Incoming::Ping | Incoming::Binary(_)) => {}
+                Err(last @ End::Gone(Some(_))) => return last,
+                Err(_) => break,
+            }
+        }
+        end
     }
 
     /// Writes what was announced.
@@ -110,15 +155,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             return self.write(one.encoded(frame::text)).await; // the bytes that all receivers share
         }
         batch.sort_by_key(|announcement| announcement.id); // stable: live messages come first, in their own order
-        let (mut out, mut newest, mut messages, mut live) = (Vec::new(), None, 0, 0);
+        let (mut out, mut newest, mut live) = (Vec::new(), None, 0);
+        let mut rest = batch.iter().filter(|announcement| announcement.id.is_some()).count();
         for announcement in batch {
-            if !self.session.accepts(&announcement, messages, out.len()) {
+            rest -= usize::from(announcement.id.is_some());
+            if !self.session.accepts(&announcement) {
                 continue;
             }
             let payload = announcement.payload();
-            if announcement.id.is_some() {
-                messages += 1;
-                newest = announcement.id;
+            if let Some(id) = announcement.id {
+                self.append_queued(&mut out, id, payload, rest);
+                newest = Some(id);
             } else {
                 if !out.is_empty() && out.len() + payload.len() > BATCH_BYTES {
                     // Messages for a slow reader wait in the shared announcements; only so much is copied for this one.
@@ -126,12 +173,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     out.clear();
                 }
                 live += 1;
+                frame::append(&mut out, TEXT, payload);
             }
-            frame::append(&mut out, TEXT, payload);
         }
         self.session.metrics().traffic.sent.of(Sent::Live).add(live);
         match newest {
-            Some(newest) => self.write_queued(out, messages, newest).await,
+            Some(newest) => self.write_queued(out, newest).await,
             None if out.is_empty() => Ok(()),
             None => self.write(&out).await,
         }
@@ -144,17 +191,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             self.write_reply(Reply { event: Event::Missed { after, upto }, reference: None }).await?;
         }
         let Some(&(last, _)) = messages.last() else { return Ok(()) };
-        let (mut out, count) = (Vec::new(), messages.len());
-        for (_, payload) in messages {
-            frame::append(&mut out, TEXT, &payload);
+        let (mut out, mut rest) = (Vec::new(), messages.len());
+        for (id, payload) in messages {
+            rest -= 1;
+            self.append_queued(&mut out, id, &payload, rest);
         }
-        self.write_queued(out, count, last).await
+        self.write_queued(out, last).await
     }
 
-    /// Writes queued messages up to `upto` and, behind them, the ping whose pong proves that they were received.
-    async fn write_queued(&mut self, mut out: Vec<u8>, messages: usize, upto: MessageId) -> Result<(), End> {
-        if let Some(watermark) = self.session.sending_queued(upto, messages, out.len()) {
-            self.append_ping(&mut out, &watermark);
+    /// Appends a queued message to `out`, with the pings whose pongs prove what was received; `rest` more follow in the same write.
+    fn append_queued(&mut self, out: &mut Vec<u8>, id: MessageId, payload: &[u8], rest: usize) {
+        let pings = self.session.sending_queued(id, payload.len(), rest);
+        if let Some(watermark) = pings.before {
+            self.append_ping(out, watermark.as_bytes());
+        }
+        frame::append(out, TEXT, payload);
+        if let Some(watermark) = pings.behind {
+            self.append_ping(out, watermark.as_bytes());
+        }
+    }
+
+    /// Writes queued messages up to `upto`.
+    async fn write_queued(&mut self, mut out: Vec<u8>, upto: MessageId) -> Result<(), End> {
+        if let Some(watermark) = self.session.last_ping() {
+            self.append_ping(&mut out, watermark.as_bytes());
         }
         self.write(&out).await?;
         self.session.written(upto);
@@ -239,21 +299,83 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Writes whole frames; a write that waits ends when the session is closed.
     async fn write(&mut self, frames: &[u8]) -> Result<(), End> {
-        let connection = self.session.connection();
-        if let Some(code) = connection.close_code() {
+        if let Some(code) = self.session.connection().close_code() {
             return Err(code.into()); // closed while these were gathered: a revoked credential receives nothing more
         }
-        if self.socket.write(frames, connection.closing()).await? == Progress::Read {
-            self.session.note_activity(); // a client that reads is alive, even where its pongs are far behind
+        if self.socket.start_write(frames).await? { Ok(()) } else { self.finish_write().await }
+    }
+
+    /// Waits until the client has read enough for the rest to be written, and reads meanwhile: proofs count at once.
+    async fn finish_write(&mut self) -> Result<(), End> {
+        let connection = self.session.connection().clone();
+        let mut closing = pin!(connection.closing());
+        let deadline = self.socket.write_deadline();
+        let period = (deadline.unwrap_or(WRITE_CHECK) / 4).clamp(WRITE_CHECK_PERIOD.0, WRITE_CHECK_PERIOD.1);
+        let mut check = pin!(sleep(period));
+        let mut progress = (self.socket.unsent_written(), Instant::now());
+        loop {
+            tokio::select! {
+                biased;
+                code = &mut closing => return Err(code.into()),
+                () = &mut check => {
+                    self.check_write(&mut progress).await?;
+                    check.as_mut().reset(Instant::now() + period);
+                }
+                step = self.socket.step() => if self.apply(step?).is_break() {
+                    return Ok(());
+                },
+            }
+        }
+    }
+
+    /// Applies an event during a write that waits; breaks when everything is written.
+    fn apply(&mut self, step: Step) -> ControlFlow<()> {
+        if self.socket.read_end().is_none() {
+            self.session.note_activity(); // a client that reads or sends is alive, even where its pongs are far behind
+        }
+        match step {
+            Step::Written => return ControlFlow::Break(()),
+            Step::Pong(payload) => self.session.receive_pong(&payload),
+            Step::Received => {}
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Judges a write that waits; `progress` is the number of bytes written at the last progress, and its time.
+    ///
+    /// # Errors
+    /// The end of the connection when it may not last, or when nothing has been written for the write deadline and nothing can be:
+    /// the peer's TCP does not acknowledge, or the client has closed.
+    async fn check_write(&mut self, progress: &mut (usize, Instant)) -> Result<(), End> {
+        let written = self.socket.unsent_written();
+        if written != progress.0 {
+            *progress = (written, Instant::now());
+            self.session.note_activity();
+        }
+        self.session.check_time(true)?;
+        if progress.1.elapsed() < self.socket.write_deadline().unwrap_or(WRITE_CHECK) {
+            return Ok(());
+        }
+        if let Some(end) = self.socket.read_end() {
+            self.session.reading_ended(end);
+            return Err(end);
+        }
+        if self.socket.write_deadline().is_some() && !self.peer.acknowledges().await {
+            return Err(CloseCode::TooSlow.into());
         }
         Ok(())
     }
 
     /// Sends the ping that is due, or ends a connection that has been silent for too long.
     async fn beat(&mut self) -> Result<(), End> {
-        let Beat::Ping(watermark) = self.session.beat()? else { return Ok(()) };
+        let beat = self.session.beat()?;
+        if beat.idle && !self.peer.acknowledges().await {
+            tracing::debug!("idle, and the peer does not acknowledge");
+            return Err(CloseCode::NoPong.into());
+        }
+        let Some(watermark) = beat.ping else { return Ok(()) };
         let mut out = Vec::new();
-        self.append_ping(&mut out, watermark.as_ref().map_or(&[], |watermark| watermark));
+        self.append_ping(&mut out, watermark.as_deref().unwrap_or_default().as_bytes());
         self.write(&out).await
     }
 }

@@ -10,23 +10,24 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use salvo::conn::ConnCtrl;
 use salvo::http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
 };
 use salvo::http::{Request, Response, StatusCode};
 use salvo::rt::tokio::TokioIo;
 use salvo::{Depot, FlowCtrl, async_trait};
 use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::admit::{Admitted, admit, header};
-use super::run::serve;
+use super::run::{Transport, serve};
 use super::socket::Socket;
 use crate::app::App;
 use crate::auth::credential::{SUBPROTOCOL, offers_subprotocol};
 use crate::core::ids::UserId;
 use crate::http::error::ApiError;
 use crate::mailbox::JoinError;
+use crate::net::peer::Peer;
 use crate::session::{End, ended};
 use crate::store::StoreError;
 use crate::telemetry::metrics::Refused;
@@ -37,6 +38,11 @@ const ACCEPT_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// The time that a client may take to read the 101.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The `User-Agent` of the client in ESP-IDF. Before 5.1.5, 5.2.3 and 5.3 it discards what arrives together with the 101.
+const ESP_USER_AGENT: &str = "ESP32 Websocket Client";
+/// The time between the 101 and the first frame for such a client.
+const ESP_FIRST_FRAME_DELAY: Duration = Duration::from_millis(200);
 
 /// The handler of the WebSocket routes.
 pub struct Connect(pub Arc<App>);
@@ -75,13 +81,18 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
     };
     let admitted = admit(app, req, path_user, address)?.map(Box::new);
 
+    let peer = Peer::new(req.local_addr().port(), req.remote_addr().clone().into_std());
+    let delay = header(req, USER_AGENT).is_some_and(|agent| agent.starts_with(ESP_USER_AGENT));
     let upgrade = switch(req, res, accept)?;
     let app = app.clone();
     app.clone().sessions.spawn(async move {
         let _permit = permit;
         // The client may be gone before it has read the 101.
         if let Ok(Ok(upgraded)) = timeout(UPGRADE_TIMEOUT, upgrade).await {
-            run(app, upgraded, admitted, address).await;
+            if delay {
+                sleep(ESP_FIRST_FRAME_DELAY).await;
+            }
+            run(app, upgraded, admitted, address, peer).await;
         }
     });
     Ok(())
@@ -107,7 +118,7 @@ pub(super) fn switch(req: &mut Request, res: &mut Response, accept: HeaderValue)
 }
 
 /// Runs an upgraded connection to its end, or closes it at once with the code of its refusal.
-async fn run(app: Arc<App>, upgraded: Upgraded, admitted: Result<Box<Admitted>, CloseCode>, address: IpAddr) {
+async fn run(app: Arc<App>, upgraded: Upgraded, admitted: Result<Box<Admitted>, CloseCode>, address: IpAddr, peer: Peer) {
     let socket = Socket::new(TokioIo::new(upgraded), &app.config().limits).await;
     match admitted {
         Ok(admitted) => {
@@ -117,7 +128,7 @@ async fn run(app: Arc<App>, upgraded: Upgraded, admitted: Result<Box<Admitted>, 
             {
                 return refuse(&app, socket, address, close_code(&app, &error)).await;
             }
-            let connection = serve(app, socket, &caller, identity, options);
+            let connection = serve(app, Transport { socket, peer }, &caller, identity, options);
             drop(caller);
             connection.await;
             drop(permits);
@@ -130,7 +141,7 @@ async fn run(app: Arc<App>, upgraded: Upgraded, admitted: Result<Box<Admitted>, 
 async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(app: &App, mut socket: Socket<S>, address: IpAddr, code: CloseCode) {
     tracing::info!(%address, code = code.code(), "refused");
     ended(&app.metrics, code.into());
-    socket.finish(End::from(code)).await;
+    socket.finish(End::from(code), |_| ()).await;
 }
 
 /// Returns the code with which a connection is closed whose reader could not be added.

@@ -128,6 +128,10 @@ fn conflict_is_reported_for_the_setting_that_is_set() {
     assert!(
         refused("[limits]\nping_seconds = 80\n\nidle_seconds = 80\n").starts_with("4: limits.idle_seconds must be more than")
     );
+    assert!(refused("[limits]\nstalled_seconds = 30\n").starts_with("2: limits.stalled_seconds must be more than"));
+    assert!(
+        refused("[limits]\nidle_seconds = 0\n\nping_seconds = 600\n").starts_with("4: limits.ping_seconds must be less than")
+    );
     assert_eq!(refused("[mailbox]\n\nttl = 31622401\n"), "3: mailbox.ttl must be at most mailbox.max_ttl");
     assert_eq!(refused("[mailbox]\nmax_ttl = 604799\n"), "2: mailbox.max_ttl must be at least mailbox.ttl");
     assert_eq!(refused("[chat]\nresponder = \"openai\"\n"), "2: chat.responder is \"openai\": chat.model must name the model");

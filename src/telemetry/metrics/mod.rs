@@ -67,10 +67,16 @@ pub struct Sessions {
     pub started: Counter,
     /// Sessions that ended, including those that were refused right after the handshake.
     pub ended: CounterFamily<SessionEnd>,
+    /// Sessions, of those that ended with 4102, whose peer still acknowledged.
+    pub stalled: Counter,
+    /// Sessions that the client closed with 1009: a message was too large for it.
+    pub too_big_for_client: Counter,
+    /// Sessions that proved nothing for two ping intervals, although messages were in flight and the client was alive.
+    pub unproved: Counter,
 }
 
 /// Messages in both directions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Traffic {
     /// Messages from clients.
     pub received: CounterFamily<Received>,
@@ -80,6 +86,20 @@ pub struct Traffic {
     pub errors: CounterFamily<SentError>,
     /// Returns to the log of sessions that had missed live messages.
     pub rereads: Counter,
+    /// The sizes of delivery windows after each change, in messages.
+    pub windows: Histogram,
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self {
+            received: CounterFamily::default(),
+            sent: CounterFamily::default(),
+            errors: CounterFamily::default(),
+            rereads: Counter::default(),
+            windows: Histogram::of_sizes(),
+        }
+    }
 }
 
 impl Traffic {

@@ -112,6 +112,12 @@ impl Metrics {
         page.counter("sessions_started_total", "WebSocket sessions that were accepted.", self.sessions.started.get());
         let ended = "WebSocket sessions that ended, by the close code sent; client: the client closed or vanished.";
         page.counters("sessions_ended_total", ended, "code", self.sessions.ended.all());
+        let stalled = "Sessions ended with 4102 although the peer's TCP acknowledged (limits.stalled_seconds).";
+        page.counter("sessions_stalled_total", stalled, self.sessions.stalled.get());
+        let too_big = "Sessions that the client closed with 1009: a message was too large for it.";
+        page.counter("sessions_client_too_big_total", too_big, self.sessions.too_big_for_client.get());
+        let unproved = "Sessions that proved nothing for two ping intervals while messages were in flight.";
+        page.counter("sessions_unproved_total", unproved, self.sessions.unproved.get());
         page.counters("refused_total", "Refusals because of a limit, a rule or a shortage.", "reason", self.refused.all());
         let kinds = || ["user", "device", "all"].into_iter().zip(snapshot.groups);
         page.gauges("groups", "Groups with at least one member.", "kind", kinds().map(|(kind, g)| (kind, g.count)));
@@ -129,6 +135,7 @@ impl Metrics {
         page.counter("lagged_total", lagged, snapshot.lagged);
         let rereads = "Times that a connection that fell behind returned to the log.";
         page.counter("log_rereads_total", rereads, traffic.rereads.get());
+        single(page, "delivery_window_messages", "Size of a delivery window after each change.", &traffic.windows);
     }
 
     fn mailbox(&self, page: &mut Page, snapshot: &Snapshot) {

@@ -77,7 +77,7 @@ async fn full_disk_ends_process_and_keeps_accepted_messages() {
 #[tokio::test]
 async fn message_written_to_vanished_peer_reaches_next_connection() {
     let mut config = unlimited();
-    (config.limits.ping_seconds, config.limits.idle_seconds) = (1, 2);
+    (config.limits.ping_seconds, config.limits.idle_seconds, config.limits.stalled_seconds) = (1, 2, 3);
     let server = Server::with(config).await;
     let ana = server.user("ana").await;
     // Connected, but it reads nothing and answers nothing; its socket stays open.

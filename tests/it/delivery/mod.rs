@@ -14,3 +14,4 @@ mod peek;
 mod power_cut;
 mod push;
 mod queue;
+mod window;

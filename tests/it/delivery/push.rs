@@ -168,14 +168,14 @@ async fn push_to_device_and_broadcast_reach_their_connections() {
 async fn slow_reader_is_closed_and_others_receive_all() {
     let mut config = unlimited();
     config.limits.group_buffer = 8;
-    config.limits.write_seconds = 1;
+    (config.limits.ping_seconds, config.limits.stalled_seconds) = (1, 3);
     let server = Server::with(config).await;
     let (admin, ana, bob) = (server.admin().await, server.user("ana").await, server.user("bob").await);
     let slow = server.connect(&ana.token).await; // reads nothing from here on
     let mut quick = server.connect(&bob.token).await;
     let body = json!({"message": "x".repeat(200_000), "delivery": "live"});
-    // Fills the kernel's buffers, then waits for the deadline; the quick one receives every message meanwhile. These are live:
-    // queued ones would be kept for the slow one.
+    // Fills the kernel's buffers, then waits until the slow one has stalled; the quick one receives every message meanwhile. These
+    // are live: queued ones would be kept for the slow one.
     crate::support::eventually("the slow one is closed", async || {
         server.post("/api/messages/broadcast/", &admin, body.clone()).await.ok();
         assert_eq!(quick.json().await["type"], "system");

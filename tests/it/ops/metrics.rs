@@ -43,6 +43,7 @@ async fn sources() -> (Stub, Config) {
 async fn metrics_after_one_of_everything_have_moved() {
     let (_stub, mut config) = sources().await;
     config.limits.group_bytes = Some(1); // two announcements at once are one too many
+    (config.limits.ping_seconds, config.limits.stalled_seconds) = (1, 8);
     let server = Server::with(config).await;
     let (admin, ana) = (server.admin().await, server.user("ana").await);
     let device = server.device(&ana.token, true).await;
@@ -67,7 +68,7 @@ async fn metrics_after_one_of_everything_have_moved() {
         server.post("/api/devices/claim", &ana.token, json!({"code": "AAAAAA"})).await;
     }
     let own = server.device_token(&ana.token, device).await;
-    let lamp = server.connect(&own).await; // hears what the device is to perform
+    let lamp = server.connect(&own).await; // hears what the device is to perform, and answers nothing
     // Messages that nobody fetches: one stays in the queue, one expires.
     let bob = server.user("bob").await;
     let to_bob = format!("/api/messages/user/{}", bob.id);
@@ -86,6 +87,14 @@ async fn metrics_after_one_of_everything_have_moved() {
     let mut raw = Raw::session(server.address, &bob.token).await;
     raw.send(&raw::frame(raw::FIN | raw::PONG, b"nothing")).await;
     eventually("it is counted", async || page(&server, &admin).await.get("mailbox_strange_acks_total") > 0.0).await;
+    // Pongs that prove nothing, and then a message that is too large for the client.
+    while page(&server, &admin).await.get("sessions_unproved_total") == 0.0 {
+        if let Some((0x89, payload)) = raw.next().await {
+            raw.send(&raw::frame(raw::FIN | raw::PONG, &payload[..payload.len().min(1)])).await;
+        }
+    }
+    raw.send(&raw::frame(raw::FIN | raw::CLOSE, &1009_u16.to_be_bytes())).await;
+    eventually("a session stalls", async || page(&server, &admin).await.get("sessions_stalled_total") > 0.0).await;
     drop((raw, lamp));
     eventually("a session ends", async || page(&server, &admin).await.get("sessions_ended_total{code=\"client\"}") > 0.0).await;
 

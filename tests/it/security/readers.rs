@@ -62,7 +62,7 @@ fn reading(mut raw: Raw, until: Arc<Notify>) -> JoinHandle<(Vec<(u64, Value)>, u
 }
 
 /// Waits until the server has ended the only session of user `id`, and reads on: the close code, and the event before it. The
-/// server waits 2 seconds for them to be read, which begin with the line in the log.
+/// server waits 5 seconds for them to be read, which begin with the line in the log.
 async fn closed_after_session(server: &Running, id: u64, raw: &mut Raw) -> (u16, Value) {
     let user = format!("user={id}");
     let fields = |line: &str| line.split([' ', '{', '}', ':']).any(|field| field == user);
@@ -95,7 +95,7 @@ async fn flood(server: &Running, load: &Load, count: usize) -> (usize, Vec<(u64,
 /// soon as their session has ended, and receive its close code; the others read on when the server has closed the sockets.
 async fn slow_readers(count: usize) {
     let dir = tempfile::tempdir().unwrap();
-    let server = Running::configured(dir.path(), &format!("{ROOM}\nwrite_seconds = 2")).await;
+    let server = Running::configured(dir.path(), &format!("{ROOM}\nping_seconds = 1\nstalled_seconds = 3")).await;
     let load = Load::prepare(server.address, 2 + count / 2).await;
     let address = server.address;
     let [quick, slow, prompt @ ..] = &load.recipients[..] else { panic!("two users at least") };
@@ -115,7 +115,7 @@ async fn slow_readers(count: usize) {
 
     for (code, event) in words {
         let event = (&event["type"], &event["code"], &event["reconnect"]);
-        assert_eq!((code, event), (4100, (&json!("disconnect"), &json!(4100), &json!(true))));
+        assert_eq!((code, event), (4102, (&json!("disconnect"), &json!(4102), &json!(true))));
     }
     eventually("their sockets are gone", async || !held(&late)).await;
     for mut raw in late {
@@ -123,7 +123,7 @@ async fn slow_readers(count: usize) {
         let _ = timeout(DEADLINE, raw.stream.read_to_end(&mut rest)).await.expect("an end, of either kind");
     }
     let metrics = page_of(address, &load.admin).await;
-    assert_eq!(metrics.get("sessions_ended_total{code=\"4100\"}"), count as f64, "all for the same reason");
+    assert_eq!(metrics.get("sessions_ended_total{code=\"4102\"}"), count as f64, "all for the same reason");
     assert_eq!((queued, live - 20), (20, refused), "the mailbox takes as many as it holds, and refuses the others");
     done.notify_one();
     let (received, seen_live) = quick_one.await.unwrap();
@@ -131,7 +131,7 @@ async fn slow_readers(count: usize) {
     assert!(seen_live > live / 2, "{seen_live} of {live}");
     let mut again = Raw::session(address, &slow.token).await;
     for (id, text) in &accepted {
-        let event = again.event().await;
+        let event = again.take().await;
         assert_eq!((event["id"].as_u64(), &event["message"]), (Some(*id), text), "who comes later has them, too");
     }
     assert!(peak < before + (64 << 20), "{before} bytes before, {peak} at most");
@@ -255,7 +255,7 @@ async fn flood_an_absent_device(count: usize) {
     let minted = http::post(address, &format!("/api/devices/{device}/token"), &user.token, json!({})).await.expect(201);
     let mut raw = Raw::session(server.address, minted["data"]["token"].as_str().unwrap()).await;
     for (id, text) in &accepted {
-        let event = raw.event().await;
+        let event = raw.take().await;
         assert_eq!((event["id"].as_u64(), &event["message"]), (Some(*id), text));
     }
 }

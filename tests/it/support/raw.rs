@@ -263,6 +263,17 @@ impl Raw {
         }
     }
 
+    /// The next text message; answers the pings before it, as every client does.
+    pub async fn take(&mut self) -> Value {
+        loop {
+            match self.next().await.expect("an event") {
+                (0x81, text) => return serde_json::from_slice(&text).unwrap(),
+                (0x89, payload) => self.send(&frame(FIN | PONG, &payload)).await,
+                (first, payload) => panic!("a frame that begins with {first:#x}: {:?}", code(&payload)),
+            }
+        }
+    }
+
     /// Reads to the close frame and returns its code, and the event before it; nothing may follow.
     pub async fn closed(&mut self) -> (u16, Value) {
         let mut last = Value::Null;

@@ -173,7 +173,10 @@ async fn log_ins_over_rate_get_429() {
 
 #[tokio::test]
 async fn silent_client_is_closed_with_4102_and_answering_one_stays() {
-    let server = limited(|c| (c.limits.ping_seconds, c.limits.idle_seconds) = (1, 2)).await;
+    let server = limited(|c| {
+        (c.limits.ping_seconds, c.limits.idle_seconds, c.limits.stalled_seconds) = (1, 2, 3);
+    })
+    .await;
     let ana = server.user("ana").await;
     // This one answers pings, as every client does while it is polled: it gets more of them than the idle time has room for.
     let mut lively = server.connect(&ana.token).await;
