@@ -40,7 +40,7 @@ pub async fn list(call: Call) -> Result<Reply<Vec<ClientResponse>>, ApiError> {
     readers.sort_by(|a, b| a.client.cmp(&b.client));
     let response = readers.into_iter().map(|reader| {
         let online = online.contains(&reader.client);
-        let last_connected = if online { Timestamp::now() } else { call.app.mailbox.wall_time(reader.connected) };
+        let last_connected = if online { Timestamp::now() } else { reader.connected };
         let (cursor, waiting) = (reader.cursor, reader.waiting);
         ClientResponse { name: reader.client.to_string(), cursor, waiting, last_connected, online }
     });

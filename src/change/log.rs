@@ -197,31 +197,28 @@ impl Operation for Expire {
     fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<bool> {
         let effects = machine.memory().index.sweep(moment.service);
         machine.follow(&effects, moment)?;
-        Ok(expire_receipts(machine, moment) | effects.more)
+        Ok(expire_receipts(machine, moment)? | effects.more)
     }
 }
 
 /// Removes receipts; returns whether there are more to remove.
-fn expire_receipts(machine: &mut Machine<'_>, moment: Moment) -> bool {
+fn expire_receipts(machine: &mut Machine<'_>, moment: Moment) -> Result<bool> {
     for _ in 0..MAX_REMOVALS {
-        let (number, evicted, last) = {
-            let mut memory = machine.memory();
-            let Some((number, early)) = memory.index.removable_receipts(moment.service) else { return false };
-            let last = (memory.index.receipts.last() == Some(number)).then_some(memory.newest);
-            let evicted = if early { memory.index.receipts.size(number) } else { 0 };
-            memory.index.receipts.remove(number);
-            (number, evicted, last)
+        let (number, excess, last) = {
+            let memory = machine.memory();
+            let Some((number, excess)) = memory.index.removable_receipts(moment.service) else { return Ok(false) };
+            (number, excess, (memory.index.receipts.last() == Some(number)).then_some(memory.newest))
         };
         // Nothing else is left of the newest ids.
         if let Some(newest) = last {
             machine.stage.reserve(newest);
         }
-        machine.stage.remove_page(number);
-        if evicted > 0 {
+        let evicted = machine.evict_receipts(number, excess)?;
+        if excess.is_some() {
             machine.event(Event::ReceiptsEvicted(evicted));
         }
     }
-    true
+    Ok(true)
 }
 
 /// Does the work of every minute: removes idempotency keys and readers whose time is over, saves the clock.

@@ -7,7 +7,7 @@ use super::index::Effects;
 use super::memory::Memory;
 use super::stage::Stage;
 use crate::core::ids::{MessageId, Recipient};
-use crate::store::{EndState, Log, Result, Severity, StoreError, Trees};
+use crate::store::{EndState, Log, PageNumber, Result, Severity, StoreError, Trees};
 
 /// A change of durable state.
 pub trait Operation: Send + 'static {
@@ -114,6 +114,14 @@ impl<'a> Machine<'a> {
             self.events.push(Event::Missed(effects.missed));
         }
         Ok(())
+    }
+
+    /// Removes a page of receipts, or only the `excess` oldest of them; returns their number.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn evict_receipts(&mut self, number: PageNumber, excess: Option<usize>) -> Result<usize> {
+        self.stage.evict(Log::new(self.trees), number, excess, self.memory)
     }
 
     /// Adds an event.

@@ -51,7 +51,7 @@ impl Operation for JoinReader {
         if !machine.log().recipient_exists(recipient)? {
             return Err(StoreError::Missing("user").into());
         }
-        let changed = machine.memory().index.join(self.user, &self.client, moment.service)?;
+        let changed = machine.memory().index.join(self.user, &self.client, moment.service, moment.wall)?;
         if changed {
             let effects = Effects { places: [recipient].into(), ..Effects::default() };
             machine.follow(&effects, moment)?;
@@ -98,7 +98,7 @@ impl Operation for TouchReaders {
             for (user, client) in &self.readers {
                 // One that was deleted meanwhile is not added again.
                 let known = memory.index.readers(*user, moment.service).iter().any(|reader| reader.client == *client);
-                if known && memory.index.join(*user, client, moment.service) == Ok(true) {
+                if known && memory.index.join(*user, client, moment.service, moment.wall) == Ok(true) {
                     effects.places.insert(Recipient::User(*user));
                 }
             }

@@ -83,10 +83,33 @@ impl Stage {
         }
     }
 
-    /// Removes a page of receipts.
-    pub fn remove_page(&mut self, number: PageNumber) {
-        self.pages.remove(&number);
-        self.removed_pages.insert(number);
+    /// Removes a page of receipts, or only the `excess` oldest of them; returns their number.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn evict(
+        &mut self,
+        log: Log<'_>,
+        number: PageNumber,
+        excess: Option<usize>,
+        memory: &Mutex<Memory>,
+    ) -> Result<usize> {
+        let page = self.load_page(log, number)?;
+        let before = page.receipts.records().len();
+        if let Some(excess) = excess {
+            page.receipts.remove_oldest(excess);
+            page.dirty = true;
+        }
+        let left = if excess.is_some() { page.receipts.records().len() } else { 0 };
+        let mut memory = memory.lock();
+        if left > 0 {
+            memory.index.receipts.set(number, &page.receipts);
+        } else {
+            memory.index.receipts.remove(number);
+            self.pages.remove(&number);
+            self.removed_pages.insert(number);
+        }
+        Ok(before - left)
     }
 
     fn head(&self, blocks: &mut Blocks<'_>, id: MessageId, block: Option<MessageId>) -> Result<Option<Head>> {

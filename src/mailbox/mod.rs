@@ -267,12 +267,6 @@ impl Mailbox {
         self.changes.memory().index.readers(user, now)
     }
 
-    /// Returns the time of a moment of the service clock, as far as the clocks agree.
-    pub fn wall_time(&self, service: u64) -> Timestamp {
-        let ago = self.changes.clock().now().saturating_sub(service);
-        Timestamp::now().minus(std::time::Duration::from_secs(ago))
-    }
-
     /// Forgets a reader of a user; its connections are closed by the caller.
     ///
     /// # Errors

@@ -152,7 +152,9 @@ impl Mailbox {
         let known = states.iter().map(|(_, state)| state.newest).max().unwrap_or(MessageId(0));
         let same_epoch = since.epoch.as_deref().is_none_or(|epoch| epoch == self.store.epoch());
         let lost = |(_, state): &(Recipient, ReaderState)| state.gone > since.id.max(state.joined);
-        same_epoch && since.id <= known && !self.store.skipped(since.id) && !states.iter().any(lost)
+        // From the beginning: there is nothing that such a client could have missed before.
+        let lost_by_restore = since.id > MessageId(0) && self.store.before_restore(since.id);
+        same_epoch && since.id <= known && !lost_by_restore && !states.iter().any(lost)
     }
 }
 

@@ -117,9 +117,9 @@ impl Store {
         &self.epoch
     }
 
-    /// Returns whether no message of this store ever had that id, though later ones have: it was skipped by a restore.
-    pub fn skipped(&self, id: MessageId) -> bool {
-        self.skipped.iter().any(|&(after, upto)| after < id.0 && id.0 <= upto)
+    /// Returns whether an id is from before the last restore: what was sent after it, up to the restore, is lost.
+    pub fn before_restore(&self, id: MessageId) -> bool {
+        self.skipped.last().is_some_and(|&(_, upto)| id.0 <= upto)
     }
 
     /// The figures of the writer thread.

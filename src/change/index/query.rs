@@ -89,8 +89,8 @@ pub struct Listed {
     pub cursor: MessageId,
     /// The messages that wait for it, broadcasts included.
     pub waiting: usize,
-    /// The time of its last connection, in seconds of the service clock, to the hour.
-    pub connected: u64,
+    /// The time of its last connection, to the hour.
+    pub connected: Timestamp,
 }
 
 impl Index {
@@ -244,7 +244,7 @@ impl Index {
         let listed = readers.map(|reader| {
             let waiting = [Recipient::User(user), Recipient::All].map(|to| self.reader(to, user, &reader.client, now).waiting);
             let cursor = reader.cursor.max(reader.broadcasts);
-            Listed { client: reader.client.clone(), cursor, waiting: waiting.iter().sum(), connected: reader.connected }
+            Listed { client: reader.client.clone(), cursor, waiting: waiting.iter().sum(), connected: Timestamp::from_unix_micros(reader.connected_at) }
         });
         listed.collect()
     }

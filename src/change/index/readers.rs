@@ -132,7 +132,7 @@ impl Index {
     ///
     /// # Errors
     /// [`TooManyReaders`].
-    pub fn join(&mut self, user: UserId, client: &ClientName, now: u64) -> Result<bool, TooManyReaders> {
+    pub fn join(&mut self, user: UserId, client: &ClientName, now: u64, wall: Timestamp) -> Result<bool, TooManyReaders> {
         let recipient = Recipient::User(user);
         let (limit, joined) = (self.limits.readers, self.users.get(&user).copied().unwrap_or_default());
         let place = self.places.get(&recipient);
@@ -141,7 +141,9 @@ impl Index {
                 return Ok(false);
             }
             self.change_place(recipient, |place| {
-                place.readers.iter_mut().filter(|r| r.client == *client).for_each(|r| r.connected = now);
+                place.readers.iter_mut().filter(|r| r.client == *client).for_each(|r| {
+                    (r.connected, r.connected_at) = (now, wall.unix_micros());
+                });
             });
             return Ok(true);
         }
@@ -160,6 +162,7 @@ impl Index {
                 told: MessageId(0),
                 told_broadcasts: MessageId(0),
                 connected: now,
+                connected_at: wall.unix_micros(),
             });
         });
         Ok(true)

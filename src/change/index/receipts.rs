@@ -44,16 +44,13 @@ impl ReceiptTable {
         self.pages.last_key_value().map(|(&number, _)| number)
     }
 
-    /// Returns the page whose newest end is the oldest, where that was before `before`, or there are more than `limit` receipts; and
-    /// whether it is removed for their number alone.
-    pub fn removable(&self, before: u64, limit: usize) -> Option<(PageNumber, bool)> {
+    /// Returns the page whose newest end is the oldest, where that was up to `before`; or where there are more than `limit` receipts,
+    /// with their number beyond it.
+    pub fn removable(&self, before: u64, limit: usize) -> Option<(PageNumber, Option<usize>)> {
         let &(newest, number) = self.by_age.first()?;
-        let old = newest <= before;
-        (old || self.count > limit).then_some((number, !old))
-    }
-
-    /// Returns the number of receipts in a page.
-    pub fn size(&self, number: PageNumber) -> usize {
-        self.pages.get(&number).map_or(0, |&(count, _)| count as usize)
+        if newest <= before {
+            return Some((number, None));
+        }
+        (self.count > limit).then(|| (number, Some(self.count - limit)))
     }
 }

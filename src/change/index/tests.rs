@@ -44,7 +44,7 @@ fn prove(index: &mut Index, ack: &Ack, now: u64) -> Vec<u64> {
 #[test]
 fn proof_of_many_messages_is_applied_in_parts() {
     let mut index = index(5000, 10);
-    index.join(ANA, &name("a"), 1).unwrap();
+    index.join(ANA, &name("a"), 1, NOW).unwrap();
     fill(&mut index, TO_ANA, (1..=1300).step_by(2));
     fill(&mut index, Recipient::All, (2..=1300).step_by(2));
     let (mut rounds, mut total) = (0, 0);
@@ -116,8 +116,8 @@ fn messages_expire_in_any_order() {
 #[test]
 fn message_is_kept_until_every_reader_has_it() {
     let mut s = index(10, 0);
-    s.join(ANA, &name("a"), 1).unwrap();
-    s.join(ANA, &name("b"), 1).unwrap();
+    s.join(ANA, &name("a"), 1, NOW).unwrap();
+    s.join(ANA, &name("b"), 1, NOW).unwrap();
     fill(&mut s, TO_ANA, 1..=3);
     assert!(prove(&mut s, &ack("a", 3), 5).is_empty());
     assert_eq!(s.size(TO_ANA, 5).messages, 0, "what some reader has does not count");
@@ -126,17 +126,17 @@ fn message_is_kept_until_every_reader_has_it() {
     let place = s.reader(TO_ANA, ANA, &name("b"), 5);
     assert_eq!((place.cursor, place.waiting, place.missed), (MessageId(2), 1, 0));
     // A reader that is added later starts with what nobody has.
-    s.join(ANA, &name("c"), 1).unwrap();
+    s.join(ANA, &name("c"), 1, NOW).unwrap();
     assert_eq!(s.reader(TO_ANA, ANA, &name("c"), 5).waiting, 0);
-    assert_eq!(s.join(ANA, &name("d"), 1), Err(TooManyReaders));
-    assert_eq!(s.join(ANA, &ClientName::of_device(DeviceId(7)), 1), Ok(true), "devices do not count");
+    assert_eq!(s.join(ANA, &name("d"), 1, NOW), Err(TooManyReaders));
+    assert_eq!(s.join(ANA, &ClientName::of_device(DeviceId(7)), 1, NOW), Ok(true), "devices do not count");
 }
 
 #[test]
 fn messages_beyond_the_bound_give_way_and_are_counted_for_those_who_lack_them() {
     let mut s = index(3, 0);
-    s.join(ANA, &name("a"), 1).unwrap();
-    s.join(ANA, &name("b"), 1).unwrap();
+    s.join(ANA, &name("a"), 1, NOW).unwrap();
+    s.join(ANA, &name("b"), 1, NOW).unwrap();
     for id in 1..=6 {
         fill(&mut s, TO_ANA, [id]);
         prove(&mut s, &ack("a", id), 5);
@@ -157,8 +157,8 @@ fn messages_beyond_the_bound_give_way_and_are_counted_for_those_who_lack_them() 
 #[test]
 fn message_that_every_reader_passes_over_is_undeliverable() {
     let mut s = index(10, 10);
-    s.join(ANA, &name("a"), 1).unwrap();
-    s.join(ANA, &name("b"), 1).unwrap();
+    s.join(ANA, &name("a"), 1, NOW).unwrap();
+    s.join(ANA, &name("b"), 1, NOW).unwrap();
     fill(&mut s, TO_ANA, 1..=3);
     let mut effects = Effects::default();
     let passing = |client, upto| Ack { passed: vec![MessageId(2)], ..ack(client, upto) };
@@ -178,7 +178,7 @@ fn broadcasts_are_pending_for_each_user_separately() {
     s.add_user(bob, MessageId(0));
     s.add_user(UserId(3), MessageId(2));
     fill(&mut s, Recipient::All, 1..=2);
-    s.join(ANA, &name("a"), 1).unwrap();
+    s.join(ANA, &name("a"), 1, NOW).unwrap();
     prove(&mut s, &ack("a", 2), 5);
     let waiting = |s: &Index, user| s.reader(Recipient::All, user, &name("a"), 5).waiting;
     assert_eq!((waiting(&s, ANA), waiting(&s, bob)), (0, 2));
@@ -208,7 +208,7 @@ fn blocks_are_freed_with_their_last_message_and_shrunk_before() {
 #[test]
 fn forget_leaves_nothing() {
     let mut s = index(10, 10);
-    s.join(ANA, &name("a"), 1).unwrap();
+    s.join(ANA, &name("a"), 1, NOW).unwrap();
     fill(&mut s, TO_ANA, 1..=2);
     prove(&mut s, &ack("a", 1), 5);
     assert_eq!(s.forget(TO_ANA, 5).removed, [MessageId(1), MessageId(2)]);
@@ -219,10 +219,10 @@ fn forget_leaves_nothing() {
 #[test]
 fn readers_without_connections_are_forgotten_after_a_while() {
     let mut s = index(10, 10);
-    s.join(ANA, &name("a"), 1).unwrap();
-    s.join(ANA, &name("b"), 1).unwrap();
+    s.join(ANA, &name("a"), 1, NOW).unwrap();
+    s.join(ANA, &name("b"), 1, NOW).unwrap();
     assert!(!s.must_join(ANA, &name("b"), 3600) && s.must_join(ANA, &name("b"), 3601));
-    s.join(ANA, &name("b"), 4000).unwrap();
+    s.join(ANA, &name("b"), 4000, NOW).unwrap();
     assert_eq!(s.expire_readers(86_400).len(), 0);
     assert_eq!(s.expire_readers(86_401).len(), 1);
     let left: Vec<_> = s.readers(ANA, 5).into_iter().map(|reader| reader.client).collect();

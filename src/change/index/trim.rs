@@ -95,8 +95,8 @@ impl Index {
         self.due.first().is_some_and(|&(due, _)| due <= now) || self.removable_receipts(now).is_some()
     }
 
-    /// Returns the next page of receipts to remove, and whether it is removed because there are too many.
-    pub fn removable_receipts(&self, now: u64) -> Option<(PageNumber, bool)> {
+    /// Returns the next page of receipts to remove; where there are too many, with the number of those to remove of all pages.
+    pub fn removable_receipts(&self, now: u64) -> Option<(PageNumber, Option<usize>)> {
         // Nothing ends before second 1: a page is kept for the whole of its time.
         let before = now.checked_sub(self.history.retain)?;
         self.receipts.removable(before, self.history.receipts)

@@ -158,6 +158,7 @@ impl Conversion<'_> {
                 told: zero,
                 told_broadcasts: zero,
                 connected: self.saved.0,
+                connected_at: Timestamp::now().unix_micros(),
             });
         }
         &mut place.readers[0]

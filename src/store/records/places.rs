@@ -53,8 +53,10 @@ pub struct ReaderPlace {
     pub told: MessageId,
     /// The same of the broadcasts.
     pub told_broadcasts: MessageId,
-    /// The time of its last connection, in seconds of the service clock.
+    /// The time of its last connection, in seconds of the service clock, to the hour.
     pub connected: u64,
+    /// The same in microseconds since 1970.
+    pub connected_at: i64,
 }
 
 impl Place {
@@ -88,11 +90,12 @@ mod tests {
             told: MessageId(0),
             told_broadcasts: MessageId(5),
             connected: 9,
+            connected_at: -1,
         };
         let place = Place { front: MessageId(7), next_reader: 4, readers: vec![reader], ..Place::default() };
         let bytes = place.encode().unwrap().into_owned();
         assert_eq!(Place::decode(&bytes), Some(place.clone()));
-        assert!(bytes.len() < 60, "{}", bytes.len());
+        assert!(bytes.len() < 70, "{}", bytes.len());
         for at in 0..bytes.len() {
             let mut bytes = bytes.clone();
             bytes[at] ^= 1;

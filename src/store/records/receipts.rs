@@ -123,6 +123,14 @@ impl ReceiptPage {
         &mut self.0[at]
     }
 
+    /// Removes the `count` receipts of the messages that ended first.
+    pub fn remove_oldest(&mut self, count: usize) {
+        for _ in 0..count {
+            let oldest = self.0.iter().enumerate().min_by_key(|(_, record)| (record.service, record.id)).map(|(at, _)| at);
+            oldest.map(|at| self.0.remove(at));
+        }
+    }
+
     /// All receipts.
     pub fn records(&self) -> &[ReceiptRecord] {
         &self.0

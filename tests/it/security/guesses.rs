@@ -8,7 +8,7 @@ use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
 
 use crate::support::raw::login;
-use crate::support::{ADMIN_PASSWORD, Answer, Server, unlimited};
+use crate::support::{ADMIN_PASSWORD, Answer, Server, eventually, unlimited};
 
 /// A server with the usual bounds on log-ins, behind the proxies given as TOML.
 async fn guarded(proxies: &str) -> Server {
@@ -121,8 +121,11 @@ async fn a12_forwarded_address_from_untrusted_client_is_ignored() {
     let admin = login(address(2), server.address, "admin", ADMIN_PASSWORD, &[]).await.expect(200);
     let path = format!("/ws/device/?token={}", admin["token"].as_str().unwrap());
     let _client = server.try_ws(&path, &[("x-forwarded-for", "9.9.9.9")]).await.unwrap();
-    let seen = server.get("/api/monitor/connections", admin["token"].as_str()).await.ok();
-    assert_eq!(seen["data"]["connections"][0]["address"], "127.0.0.1");
+    eventually("it is listed", async || {
+        let seen = server.get("/api/monitor/connections", admin["token"].as_str()).await.ok();
+        seen["data"]["connections"][0]["address"] == "127.0.0.1"
+    })
+    .await;
 }
 
 #[tokio::test]

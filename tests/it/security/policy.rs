@@ -14,7 +14,7 @@ const TABLE: [(Action, [&str; 6]); Action::ALL.len()] = [
     (Action::SendToDevice, [".uu.", "fff.", ".++.", ".+h.", ".++.", "..+."]),
     (Action::Broadcast, ["...u", "...f", "...f", "...f", "...+", "...+"]),
     (Action::ReadReceipt, ["uuuu", "+hh+", "++h+", "++h+", "++++", "..++"]),
-    (Action::CancelMessage, ["uuuu", "ffff", "++hf", "++hf", "++++", "..++"]),
+    (Action::CancelMessage, ["uuuu", "ffff", "++h+", "++hf", "++++", "..++"]),
     (Action::ManageClients, ["u.u.", "f.f.", "f.f.", "+.h.", "+.+.", "..+."]),
     (Action::ManageUserQueue, ["u.u.", "f.f.", "f.f.", "+.h.", "+.+.", "..+."]),
     (Action::ManageDeviceQueue, [".uu.", "fff.", ".ff.", ".+h.", ".++.", "..+."]),

@@ -88,15 +88,15 @@ async fn burst_of_commands_keeps_order() {
 }
 
 #[tokio::test]
-async fn unreceived_command_expires_and_is_never_acked() {
+async fn cleared_command_is_reported_and_never_acked() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let device = server.device(&ana.token, false).await;
     let mut app = server.connect(&ana.token).await;
     let first = ask(&mut app, "sing", json!({"device_id": device})).await;
     server.http("DELETE", &format!("/api/queue/device/{device}"), Some(&ana.token), None).await.ok();
-    let expired = app.json().await;
-    assert_eq!((&expired["status"], &expired["id"]), (&json!("expired"), &first["id"]));
+    let cleared = app.json().await;
+    assert_eq!((&cleared["status"], &cleared["id"]), (&json!("cleared"), &first["id"]));
     let second = ask(&mut app, "sing", json!({"device_id": device})).await;
     let mut lamp = server.connect(&server.device_token(&ana.token, device).await).await;
     assert_eq!(lamp.json().await["id"], second["id"]);
