@@ -192,7 +192,7 @@ async fn client_that_proves_nothing_is_counted_and_listed_until_it_does() {
     let watermark = ping(&mut raw).await;
     raw.send(&frame(FIN | PONG, &watermark)).await;
     eventually("it has proved something", async || connection(&server).await["proof"] == Value::Null).await;
-    assert_eq!(receipt(&server, &ana.token, id).await["status"], "acked");
+    eventually("it is received", async || receipt(&server, &ana.token, id).await["status"] == "acked").await;
     assert_eq!(page(&server, &admin).await.get("sessions_unproved_total"), 1.0);
 }
 

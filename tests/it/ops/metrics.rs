@@ -38,12 +38,31 @@ async fn sources() -> (Stub, Config) {
     (stub, config)
 }
 
+/// One client passes over a message, which makes it undeliverable; one client misses what another has received.
+async fn lagging_clients(server: &Server, admin: &str) {
+    let eva = server.user("eva").await;
+    let to_eva = format!("/api/messages/user/{}", eva.id);
+    let path = |more: &str| format!("/ws/device/?token={}&{more}", eva.token);
+    drop(server.try_ws(&path("client=small&max_bytes=1024"), &[]).await.unwrap());
+    server.post(&to_eva, admin, json!({"message": "x".repeat(2000)})).await.ok();
+    let mut small = server.ws(&path("client=small&max_bytes=1024")).await;
+    eventually("it is passed over", async || page(server, admin).await.get("mailbox_undeliverable_total") > 0.0).await;
+    drop(server.try_ws(&path("client=away"), &[]).await.unwrap());
+    let reading = async { while small.stream.next().await.is_some() {} };
+    let missed = eventually("some are missed", async || {
+        server.post(&to_eva, admin, json!({"message": 1})).await.ok();
+        page(server, admin).await.get("mailbox_missed_total") > 0.0
+    });
+    tokio::select! { () = reading => {}, () = missed => {} }
+}
+
 /// After one of everything each family has moved, but for those that must not.
 #[tokio::test]
 async fn metrics_after_one_of_everything_have_moved() {
     let (_stub, mut config) = sources().await;
     config.limits.group_bytes = Some(1); // two announcements at once are one too many
     (config.limits.ping_seconds, config.limits.stalled_seconds) = (1, 8);
+    (config.mailbox.messages, config.history.messages, config.history.receipts) = (30, 2, 5);
     let server = Server::with(config).await;
     let (admin, ana) = (server.admin().await, server.user("ana").await);
     let device = server.device(&ana.token, true).await;
@@ -83,6 +102,11 @@ async fn metrics_after_one_of_everything_have_moved() {
     })
     .await;
     eventually("a message expires", async || page(&server, &admin).await.get("mailbox_expired_total") > 0.0).await;
+    // A message that is taken back, one that is cleared, one that no client takes, one that some client misses.
+    let sent = server.post(&to_bob, &admin, json!({"message": 1})).await.ok()["data"]["id"].clone();
+    server.http("DELETE", &format!("/api/messages/{sent}"), Some(&admin), None).await.ok();
+    server.http("DELETE", &format!("/api/queue/user/{}", bob.id), Some(&admin), None).await.ok();
+    lagging_clients(&server, &admin).await;
     // An acknowledgement of nothing.
     let mut raw = Raw::session(server.address, &bob.token).await;
     raw.send(&raw::frame(raw::FIN | raw::PONG, b"nothing")).await;
