@@ -31,6 +31,8 @@ class Connection:
 
     def read(self):
         for line in self.process.stdout:
+            if not line.endswith("\n"):
+                break  # killed while it was printing
             word, _, value = line.strip().partition(" ")
             if word == "id":
                 self.ids.append(int(value))
@@ -90,13 +92,16 @@ class Case:
     def waiting(self):
         return self.server.waiting(self.user)
 
-    def connect(self, mode, count=0, pause_ms=0):
+    def connect(self, mode, count=0, pause_ms=0, ack=False):
         self.connections += 1
-        url = f"ws://{self.client.host}:{self.server.port}/ws/device/?token={self.token}"
+        url = f"ws://{self.client.host}:{self.server.port}/ws/device/?token={self.token}{'&ack=client' if ack else ''}"
         arguments = ["--url", url, "--mode", mode, "--count", str(count), "--pause-ms", str(pause_ms)]
         connection = Connection([*self.client.command, *arguments], {"CLIENT_DIR": str(self.server.path)})
         self.open.append(connection)
         return connection
+
+    def describe_cut(self, code, received, errors):
+        return f"cut with {code} after {received} ({self.server.reasons(self.user)}) {errors}".strip()
 
     def fail(self, problem):
         if problem not in self.problems:
@@ -126,10 +131,11 @@ class Case:
             time.sleep(0.1)
         return now
 
-    def stays_until_empty(self, mode, count=0, pause_ms=0):
-        """One connection, which must receive everything and prove it without being cut."""
+    def stays_until_empty(self, mode, count=0, pause_ms=0, silence=0):
+        """One connection, which must receive everything and prove it without being cut. `silence`: seconds beyond the pauses for
+        which nothing need arrive."""
         connection = self.connect(mode, count, pause_ms)
-        free = connection.wait_until(lambda: self.accepted <= set(connection.ids), pause_ms / 1000)
+        free = connection.wait_until(lambda: self.required <= self.seen | set(connection.ids), pause_ms / 1000 + silence)
         until = time.monotonic() + STUCK_SECONDS
         while free and not connection.ended and self.waiting() > 0 and time.monotonic() < until:
             time.sleep(0.1)
@@ -137,17 +143,17 @@ class Case:
         errors = connection.kill()
         self.judge(connection)
         if cut:
-            self.fail(f"cut with {code} after {len(connection.ids)} {errors}".strip())
+            self.fail(self.describe_cut(code, len(connection.ids), errors))
         elif not free:
             self.fail(f"stuck after {len(connection.ids)}")
         elif self.waiting() > 0:
             self.fail(f"{self.waiting()} never proved")
 
-    def returns_until_empty(self, mode, pause_ms=0, kill_after=None, floor=0):
+    def returns_until_empty(self, mode, pause_ms=0, kill_after=None, floor=0, ack=False):
         """Connection after connection until at most `floor` messages are queued; with `kill_after`, each is killed after so many."""
         sizes = [self.waiting()]
         while sizes[-1] > floor:
-            connection = self.connect(mode, 0, pause_ms)
+            connection = self.connect(mode, 0, pause_ms, ack)
 
             def done():
                 if kill_after:

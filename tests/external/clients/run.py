@@ -50,7 +50,9 @@ def matrix(options, clients):
     def run(case):
         results[case], seconds = run_case(server, clients, scenarios, *case)
         verdict = "; ".join(results[case]) or "ok"
-        print(f"{'/'.join(case):28} {seconds:6.1f} s  {verdict}", flush=True)
+        # In one piece, since several threads print.
+        sys.stdout.write(f"{'/'.join(case):28} {seconds:6.1f} s  {verdict}\n")
+        sys.stdout.flush()
 
     try:
         with ThreadPoolExecutor(options.jobs) as pool:

@@ -38,10 +38,11 @@ class Server:
         lines = "\n".join(f"{key} = {value}" for key, value in limits.items())
         (self.path / "config.toml").write_text(CONFIG.format(listen=listen, limits=lines))
         self.log = self.path / "log"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("QY_LTY")}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [str(pathlib.Path(binary).resolve()), "serve", "--config", "config.toml"],
-                cwd=self.path, env={**os.environ, "QY_LTY_ADMIN_PASSWORD": PASSWORD}, stdout=log, stderr=log)
+                cwd=self.path, env={**environment, "QY_LTY_ADMIN_PASSWORD": PASSWORD}, stdout=log, stderr=log)
         self.port = self.wait_for_port()
         self.local = threading.local()
         self.admin = self.call("POST", "/api/auth/login", {"username": "admin", "password": PASSWORD})["token"]
@@ -95,6 +96,11 @@ class Server:
     def waiting(self, user):
         """Returns the number of messages queued for a user."""
         return self.call("GET", f"/api/queue/user/{user}", token=self.admin)["data"]["messages"]
+
+    def reasons(self, user):
+        """Returns the server's reasons for the ends of the user's connections, from its log."""
+        found = re.findall(rf"disconnected .*\buser={user}\b.* reason=(.*)", self.log.read_text())
+        return ", ".join(dict.fromkeys(found)) or "no reason in the log"
 
     def stop(self):
         """Ends the server; returns whether it stopped in order."""

@@ -63,10 +63,11 @@ function client(options, makeTake) {
   const socket = new globalThis.WebSocket(options.url);
   let closing = false;
   socket.onmessage = ({ data }) => {
-    if (!closing && take(data)) {
-      closing = true;
-      socket.close(1000);
-    }
+    if (closing) return;
+    closing = take(data);
+    const { id } = JSON.parse(data);
+    if (id && options.url.includes("ack=client")) socket.send(JSON.stringify({ type: "ack", message: { id } }));
+    if (closing) socket.close(1000);
   };
   socket.onclose = ({ code }) => report("closed", code);
 }

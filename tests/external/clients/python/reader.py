@@ -20,6 +20,7 @@ class Reader:
         self.url = self.options.url
         self.received = 0
         self.pending = None
+        self.last_id = 0
 
     def take(self, text):
         """Reports one event; returns the seconds to pause before the next one is read."""
@@ -30,7 +31,8 @@ class Reader:
         if "id" not in event:
             return 0
         self.received += 1
-        print("id", event["id"], flush=True)
+        self.last_id = event["id"]
+        print("id", self.last_id, flush=True)
         pauses = self.options.mode == "slow" or (self.options.mode == "block" and self.received == self.options.count)
         return self.options.pause_ms / 1000 if pauses else 0
 
@@ -44,6 +46,12 @@ class Reader:
     def block(self, text):
         """The same as `take`, with the pause."""
         time.sleep(self.take(text))
+
+    def acknowledgement(self):
+        """Returns the event that acknowledges the last message, or None where pongs do that."""
+        if self.last_id and "ack=client" in self.url:
+            return json.dumps({"type": "ack", "message": {"id": self.last_id}})
+        return None
 
     @property
     def blocks(self):

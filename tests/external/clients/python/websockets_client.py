@@ -17,6 +17,8 @@ async def main():
                 reader.block(text)
             else:
                 await asyncio.sleep(reader.take(text))
+            if reader.acknowledgement():
+                await ws.send(reader.acknowledgement())
     except websockets.exceptions.ConnectionClosed:
         pass
     await ws.close()
