@@ -56,7 +56,7 @@ class Connection:
         return True
 
     def kill(self):
-        """Kills the program with all its processes; returns the last line of its error output."""
+        """Kills the program with all its processes; returns the last error in its output."""
         if self.errors.closed:
             return ""
         try:
@@ -68,7 +68,8 @@ class Connection:
         self.errors.seek(0)
         lines = self.errors.read().decode(errors="replace").strip().splitlines()
         self.errors.close()
-        return lines[-1][-200:] if lines else ""
+        errors = [line for line in lines if "rror" in line or "xception" in line]
+        return (errors or lines or [""])[-1][-200:]
 
 
 class Case:

@@ -24,6 +24,14 @@ class Link:
         self.rate_kb = rate_kb
 
     def __enter__(self):
+        try:
+            self.open()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def open(self):
         here, there = f"{self.name}a", f"{self.name}b"
         self.run("ip", "netns", "add", self.name)
         self.run("ip", "link", "add", here, "type", "veth", "peer", "name", there, "netns", self.name)
@@ -33,7 +41,6 @@ class Link:
         self.run("ip", "-n", self.name, "link", "set", there, "up")
         self.run("tc", "qdisc", "add", "dev", here, "root", "tbf", "rate", f"{self.rate_kb * 8:g}kbit",
                  "burst", "2000", "limit", str(QUEUE_BYTES))
-        return self
 
     def __exit__(self, *_):
         subprocess.run(["ip", "netns", "delete", self.name], check=False)

@@ -1,20 +1,18 @@
-// The client in headless Chromium, on a page of the server; CHROMIUM names the program. The page reports over the DevTools protocol.
+// The client in headless Chromium, on a page of the server. The page reports over the DevTools protocol. CLIENT_DIR: where the profile
+// is left.
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import WebSocket from "ws";
 import { makeTake, options, report } from "./reader.mjs";
 
 const profile = mkdtempSync(join(process.env.CLIENT_DIR ?? tmpdir(), "chromium-"));
-const browser = spawn(process.env.CHROMIUM ?? "chromium", [
+const browser = spawn("chromium", [
   "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-extensions",
   "--disable-background-networking", "--remote-debugging-port=0", `--user-data-dir=${profile}`, "about:blank",
 ], { stdio: ["ignore", "ignore", "pipe"] });
-process.on("exit", () => {
-  browser.kill("SIGKILL");
-  rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
-});
+process.on("exit", () => browser.kill("SIGKILL"));
 
 const endpoint = await new Promise((found, lost) => {
   let log = "";
@@ -36,7 +34,10 @@ devtools.on("message", (text) => {
   if (error) throw new Error(error.message);
   if (method === "Runtime.bindingCalled") {
     report(params.payload);
-    if (params.payload.startsWith("closed ")) waiting.get("end")();
+    const [word] = params.payload.split(" ");
+    if (word === "closed") waiting.get("end")();
+    // Only now, as this program may be killed between the page and here.
+    if (word === "id" && options.url.includes("ack=client")) call("Runtime.evaluate", { expression: "acknowledge()" }, sessionId);
   }
   waiting.get(id ?? method)?.(result);
 });
@@ -62,13 +63,22 @@ function client(options, makeTake) {
   const take = makeTake(options, report, sleep);
   const socket = new globalThis.WebSocket(options.url);
   let closing = false;
-  socket.onmessage = ({ data }) => {
-    if (closing) return;
-    closing = take(data);
-    const { id } = JSON.parse(data);
-    if (id && options.url.includes("ack=client")) socket.send(JSON.stringify({ type: "ack", message: { id } }));
-    if (closing) socket.close(1000);
+  const handle = (data) => {
+    if (!closing && take(data)) {
+      closing = true;
+      socket.close(1000);
+    }
   };
+  // One message after the other, each with its acknowledgement.
+  const acknowledged = (id) => id && new Promise((done) => {
+    globalThis.acknowledge = () => {
+      socket.send(JSON.stringify({ type: "ack", message: { id } }));
+      done();
+    };
+  });
+  let work = Promise.resolve();
+  const queue = (data) => { work = work.then(() => handle(data)).then(() => acknowledged(JSON.parse(data).id)); };
+  socket.onmessage = ({ data }) => (options.url.includes("ack=client") ? queue : handle)(data);
   socket.onclose = ({ code }) => report("closed", code);
 }
 await call("Runtime.evaluate", { expression: `(${client})(${JSON.stringify(options)}, ${makeTake})` }, sessionId);
