@@ -1,6 +1,7 @@
 """One case: a user with a backlog, the connections of one client program, and the verdict on what they received."""
 
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -68,7 +69,7 @@ class Connection:
         self.errors.seek(0)
         lines = self.errors.read().decode(errors="replace").strip().splitlines()
         self.errors.close()
-        errors = [line for line in lines if "rror" in line or "xception" in line]
+        errors = [line for line in lines if re.search("error|exception", line, re.I)]
         return (errors or lines or [""])[-1][-200:]
 
 
@@ -146,12 +147,12 @@ class Case:
         if cut:
             self.fail(self.describe_cut(code, len(connection.ids), errors))
         elif not free:
-            self.fail(f"stuck after {len(connection.ids)}")
+            self.fail(f"stuck after {len(connection.ids)}, {self.waiting()} queued")
         elif self.waiting() > 0:
             self.fail(f"{self.waiting()} never proved")
 
     def returns_until_empty(self, mode, pause_ms=0, kill_after=None, floor=0, ack=False):
-        """Connection after connection until at most `floor` messages are queued; with `kill_after`, each is killed after so many."""
+        """Connection after connection until at most `floor` messages are queued; with `kill_after`, each is killed after that many."""
         sizes = [self.waiting()]
         while sizes[-1] > floor:
             connection = self.connect(mode, 0, pause_ms, ack)
@@ -166,7 +167,7 @@ class Case:
             errors = connection.kill()
             self.judge(connection)
             if not free:
-                return self.fail(f"stuck after {len(connection.ids)}")
+                return self.fail(f"stuck after {len(connection.ids)}, {self.waiting()} queued")
             if pending is None:
                 return self.fail(f"not connected: {code} {errors}")
             sizes.append(self.settle(sizes[-1]))

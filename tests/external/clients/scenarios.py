@@ -35,15 +35,15 @@ class Scenarios:
         case.stays_until_empty("block", count=20, pause_ms=self.block_ms)
 
     def killed(self, case):
-        """Killed in the middle, again and again. A library that answers pings before its program has read what came before them needs
-        `ack=client`, or the program loses what the library has received."""
+        """Killed in the middle, again and again. A library that answers pings before its program has read what came before them
+        needs `ack=client`, or the program loses what the library has received."""
         case.send(300, large=5)
         case.returns_until_empty("slow", pause_ms=10, kill_after=40, floor=40, ack=case.client.reads_ahead)
         if not case.problems and case.waiting() > 0:
             case.stays_until_empty("drain")
 
     def close(self, case):
-        """Reads what waits and closes at once. The last message stays in doubt, as its ping may be unread; another connection takes it."""
+        """Reads what waits and closes at once. The last message stays in doubt, as its ping may be unread."""
         case.send(SMALL_BACKLOG, large=3)
         case.returns_until_empty("close", floor=1)
         if not case.problems and case.waiting() > 0:

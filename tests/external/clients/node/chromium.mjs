@@ -1,5 +1,5 @@
-// The client in headless Chromium, on a page of the server. The page reports over the DevTools protocol. CLIENT_DIR: where the profile
-// is left.
+// The client in headless Chromium, on a page of the server. The page reports over the DevTools protocol. The profile stays in
+// CLIENT_DIR.
 import { spawn } from "node:child_process";
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -70,14 +70,19 @@ function client(options, makeTake) {
     }
   };
   // One message after the other, each with its acknowledgement.
-  const acknowledged = (id) => id && new Promise((done) => {
-    globalThis.acknowledge = () => {
-      socket.send(JSON.stringify({ type: "ack", message: { id } }));
-      done();
-    };
-  });
+  const acknowledge = async (data) => {
+    const { id } = JSON.parse(data);
+    const acknowledged = id && new Promise((done) => {
+      globalThis.acknowledge = () => {
+        socket.send(JSON.stringify({ type: "ack", message: { id } }));
+        done();
+      };
+    });
+    handle(data);
+    await acknowledged;
+  };
   let work = Promise.resolve();
-  const queue = (data) => { work = work.then(() => handle(data)).then(() => acknowledged(JSON.parse(data).id)); };
+  const queue = (data) => { work = work.then(() => acknowledge(data)); };
   socket.onmessage = ({ data }) => (options.url.includes("ack=client") ? queue : handle)(data);
   socket.onclose = ({ code }) => report("closed", code);
 }
