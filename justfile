@@ -93,6 +93,10 @@ page:
 conformance:
     .ci/run conformance
 
+# Runs real client libraries against the binary.
+clients:
+    .ci/run clients
+
 # Runs crashes, power cuts and random cases in their long forms.
 stress:
     .ci/run stress

@@ -2,7 +2,7 @@
 
 # In this order: what is quick and fails often comes first.
 steps=(toolchain format typos recipes lint test docs dependencies fuzz autobahn release units service dist package tarball page
-    conformance stress)
+    conformance clients stress)
 
 # The programs that test the binary from outside.
 external=tests/external
@@ -147,6 +147,15 @@ step_page() {
 step_conformance() {
     need_python -r $external/conformance/requirements.txt
     PYTHON=$venv/bin/python bash $external/conformance/run.sh $binary --quiet
+}
+
+# Real client libraries.
+step_clients() {
+    need_debian chromium chromium node nodejs npm npm javac default-jdk-headless g++ g++ \
+        /usr/share/java/okhttp.jar libokhttp-java /usr/include/boost/beast.hpp libboost-dev
+    python3 -c 'import ensurepip' 2>/dev/null || need_debian - python3-venv
+    bash $external/clients/setup.sh target/ci/clients
+    python3 $external/clients/run.py $binary target/ci/clients ${full:+--long}
 }
 
 # The long forms of what cargo test runs in short: only with --full, or by name.

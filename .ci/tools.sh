@@ -22,11 +22,11 @@ use_pinned_toolchain() {
     done
 }
 
-# Installs Debian packages whose command is missing. usage: need_debian COMMAND PACKAGE [COMMAND PACKAGE]…
+# Installs Debian packages whose command or file is missing. usage: need_debian COMMAND|FILE PACKAGE [COMMAND|FILE PACKAGE]…
 need_debian() {
     local missing=()
     while [ $# -gt 0 ]; do
-        command -v "$1" >/dev/null || missing+=("$2")
+        command -v "$1" >/dev/null || [ -e "$1" ] || missing+=("$2")
         shift 2
     done
     [ ${#missing[@]} -gt 0 ] || return 0
