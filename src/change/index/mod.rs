@@ -214,7 +214,8 @@ impl Index {
             self.delivered.insert(id, entry.deliveries);
         }
         effects.removed.push(id);
-        self.change_place(recipient, |place| place.gone = place.gone.max(id));
+        let place = self.place_mut(recipient);
+        place.gone = place.gone.max(id);
         effects.places.insert(recipient);
         let Some((&first, block)) = self.blocks.range_mut(..=id).next_back().filter(|(_, block)| id <= block.last) else { return };
         block.used = block.used.saturating_sub(1);

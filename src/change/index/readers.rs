@@ -40,6 +40,11 @@ pub struct Ack {
 pub struct TooManyReaders;
 
 impl Index {
+    /// The place of `recipient`, for changes that move no reader over the broadcasts.
+    pub(super) fn place_mut(&mut self, recipient: Recipient) -> &mut Place {
+        self.places.entry(recipient).or_default()
+    }
+
     /// Changes the place of `recipient`, and keeps the positions over the broadcasts in step.
     pub(super) fn change_place<R>(&mut self, recipient: Recipient, change: impl FnOnce(&mut Place) -> R) -> R {
         let Recipient::User(user) = recipient else { return change(self.places.entry(recipient).or_default()) };
@@ -205,12 +210,13 @@ impl Index {
 
     /// Keeps received messages above `id` for live connections that have not passed them, whatever is received from now on.
     pub fn keep(&mut self, recipient: Recipient, id: Option<MessageId>) {
-        self.change_place(recipient, |place| place.keep = id);
+        self.place_mut(recipient).keep = id;
     }
 
     /// Forgets what is kept for live connections where they have passed everything.
     pub fn keep_no_longer(&mut self, recipient: Recipient, effects: &mut Effects) {
-        self.change_place(recipient, |place| place.keep = place.keep.filter(|&id| id < place.front));
+        let place = self.place_mut(recipient);
+        place.keep = place.keep.filter(|&id| id < place.front);
         effects.places.insert(recipient);
     }
 
@@ -236,7 +242,7 @@ impl Index {
             let advanced = self.advance(to, front, ack, DEVICE_READER, budget.saturating_sub(count), now, wall, effects);
             if let Some((upto, n, cut)) = advanced {
                 (count, more) = (count + n, more | cut);
-                self.change_place(to, |place| place.front = upto);
+                self.place_mut(to).front = upto;
                 effects.places.insert(to);
                 self.settle(to, now, effects);
             }
@@ -269,7 +275,7 @@ impl Index {
         if let Some(upto) = broadcasts
             && self.places.get(&Recipient::All).is_none_or(|place| place.front < upto)
         {
-            self.change_place(Recipient::All, |place| place.front = upto);
+            self.place_mut(Recipient::All).front = upto;
             effects.places.insert(Recipient::All);
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Effects, Index, MAX_OPERATION_MESSAGES};
 use crate::core::ids::{MessageId, Recipient, UserId};
-use crate::store::{EndState, Missed, PageNumber, Place, ReaderPlace};
+use crate::store::{EndState, Missed, PageNumber, ReaderPlace};
 
 /// The most entries of missed messages in a place; beyond that the two oldest are merged.
 const MAX_MISSED_ENTRIES: usize = 256;
@@ -60,7 +60,7 @@ impl Index {
                 self.note_missed(recipient, id);
                 effects.missed += 1;
             }
-            self.change_place(recipient, |place| place.trimmed = id);
+            self.place_mut(recipient).trimmed = id;
             self.remove(recipient, id, effects);
         }
     }
@@ -77,17 +77,16 @@ impl Index {
                 marks.min().unwrap_or(MessageId(u64::MAX))
             }
         };
-        self.change_place(recipient, |place: &mut Place| {
-            place.missed.retain(|entry| entry.upto > oldest);
-            match place.missed.last_mut() {
-                Some(last) if !apart => *last = Missed { upto: id, count: last.count + 1 },
-                _ => place.missed.push(Missed { upto: id, count: 1 }),
-            }
-            if place.missed.len() > MAX_MISSED_ENTRIES {
-                let first = place.missed.remove(0);
-                place.missed[0].count += first.count;
-            }
-        });
+        let place = self.place_mut(recipient);
+        place.missed.retain(|entry| entry.upto > oldest);
+        match place.missed.last_mut() {
+            Some(last) if !apart => *last = Missed { upto: id, count: last.count + 1 },
+            _ => place.missed.push(Missed { upto: id, count: 1 }),
+        }
+        if place.missed.len() > MAX_MISSED_ENTRIES {
+            let first = place.missed.remove(0);
+            place.missed[0].count += first.count;
+        }
     }
 
     /// Returns whether anything is due by `now`.

@@ -4,7 +4,7 @@ use sled::IVec;
 
 use super::Log;
 use crate::core::ids::MessageId;
-use crate::store::records::{Earlier, Head, Stored, read_block};
+use crate::store::records::{Earlier, Head, Stored, block_messages, is_whole_block, read_block};
 use crate::store::table::WriteSet;
 use crate::store::trees::Trees;
 use crate::store::{Result, StoreError};
@@ -76,10 +76,13 @@ impl<'a> Blocks<'a> {
     fn find(&mut self, first: MessageId, id: MessageId) -> Result<Option<(Head, &[u8])>> {
         if self.last.as_ref().is_none_or(|(last, _)| *last != first) {
             let Some(block) = self.log.0.blocks.get(&first)? else { return Ok(None) };
+            if !is_whole_block(&block) {
+                return Err(damaged());
+            }
             self.last = Some((first, block));
         }
         let Some((_, block)) = &self.last else { return Ok(None) };
-        for message in read_block(block).ok_or_else(damaged)? {
+        for message in block_messages(block) {
             let (head, payload) = message.ok_or_else(damaged)?;
             if head.id == id {
                 return Ok(Some((head, payload)));

@@ -128,14 +128,22 @@ impl BlockBuilder {
     }
 }
 
+/// Returns whether `bytes` are a block that is not damaged.
+pub fn is_whole_block(bytes: &[u8]) -> bool {
+    let parts = bytes.split_at_checked(PREFIX_BYTES);
+    parts.is_some_and(|(prefix, rest)| prefix[0] == LAYOUT && prefix[1..] == crc32fast::hash(rest).to_be_bytes())
+}
+
 /// Returns the messages of a block, each with its payload where that is in the block; `None` when `bytes` are no block, or a
 /// damaged one.
 pub fn read_block(bytes: &[u8]) -> Option<impl Iterator<Item = Option<(Head, &[u8])>>> {
-    let (prefix, mut rest) = bytes.split_at_checked(PREFIX_BYTES)?;
-    if prefix[0] != LAYOUT || prefix[1..] != crc32fast::hash(rest).to_be_bytes() {
-        return None;
-    }
-    Some(std::iter::from_fn(move || {
+    is_whole_block(bytes).then(|| block_messages(bytes))
+}
+
+/// Returns the messages of a block that has been checked already.
+pub fn block_messages(bytes: &[u8]) -> impl Iterator<Item = Option<(Head, &[u8])>> {
+    let mut rest = bytes.get(PREFIX_BYTES..).unwrap_or_default();
+    std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
         }
@@ -144,7 +152,7 @@ pub fn read_block(bytes: &[u8]) -> Option<impl Iterator<Item = Option<(Head, &[u
             return Some(None);
         };
         Some(Some((head, payload)))
-    }))
+    })
 }
 
 /// Splits the first message off `rest`.
