@@ -31,9 +31,7 @@ pub use accounts::{
 pub use changes::{Changes, Found};
 pub use companion::{Observe, SetCatalog};
 pub use index::{Ack, DeliveryState, Listed, ReaderState, Size, Waiting};
-pub use log::{
-    Acknowledge, Append, AppendError, Appended, Cancel, CancelError, Clear, Expire, IdempotencyKey, Settings, Tick,
-};
+pub use log::{Acknowledge, Append, AppendError, Appended, Cancel, CancelError, Clear, Expire, IdempotencyKey, Settings, Tick};
 pub use outcomes::{Outcome, OutcomeSender};
 pub use probe::Probe;
 pub use readers::{ForgetReader, JoinError, JoinReader, TouchReaders};

@@ -196,7 +196,11 @@ fn account_change() -> impl Strategy<Value = Change> {
 fn device_change() -> impl Strategy<Value = Change> {
     let serial = || proptest::option::of("[xy]");
     let create = (user(), serial(), any::<bool>()).prop_map(|(user, serial, primary)| {
-        Change::CreateDevice(CreateDevice { new: NewDevice { name: "d".into(), serial, model: None, primary, max_bytes: None }, user, limit: 3 })
+        Change::CreateDevice(CreateDevice {
+            new: NewDevice { name: "d".into(), serial, model: None, primary, max_bytes: None },
+            user,
+            limit: 3,
+        })
     });
     let users = proptest::option::of(proptest::collection::vec(user(), 1..3));
     let change = (device(), proptest::option::of(serial()), users).prop_map(|(id, serial, users)| {
@@ -216,7 +220,9 @@ fn log_change() -> impl Strategy<Value = Change> {
     let size = prop_oneof![9 => 0..50usize, 1 => Just(14_000)];
     let append = (recipient(), size, 1..200u64, proptest::option::of(0..4u8)).prop_map(|(recipient, size, ttl, key)| {
         let object = JsonObject::new(&serde_json::json!({ "m": "x".repeat(size) })).unwrap();
-        let key = key.map(|n| IdempotencyKey::new(UserId(1), &n.to_string(), &[u8::from(size > 25)], Answer { timestamp: None, recipients: 3 }));
+        let key = key.map(|n| {
+            IdempotencyKey::new(UserId(1), &n.to_string(), &[u8::from(size > 25)], Answer { timestamp: None, recipients: 3 })
+        });
         Change::Append(Append { recipient, sender: UserId(1), object, ttl, key })
     });
     let id = || (0..40u64).prop_map(MessageId);
@@ -232,7 +238,8 @@ fn log_change() -> impl Strategy<Value = Change> {
         passed: passed.into_iter().collect(),
     });
     let keep = proptest::collection::vec((recipient(), proptest::option::of(id())), 0..2);
-    let ack = (proptest::collection::vec(ack, 1..4), keep).prop_map(|(acks, keep)| Change::Acknowledge(Acknowledge { acks, keep }));
+    let ack =
+        (proptest::collection::vec(ack, 1..4), keep).prop_map(|(acks, keep)| Change::Acknowledge(Acknowledge { acks, keep }));
     let reader = || (user(), client());
     let reader = prop_oneof![
         6 => reader().prop_map(|(user, client)| Change::JoinReader(JoinReader { user, client })),

@@ -87,13 +87,7 @@ impl Stage {
     ///
     /// # Errors
     /// If the store fails.
-    pub fn evict(
-        &mut self,
-        log: Log<'_>,
-        number: PageNumber,
-        excess: Option<usize>,
-        memory: &Mutex<Memory>,
-    ) -> Result<usize> {
+    pub fn evict(&mut self, log: Log<'_>, number: PageNumber, excess: Option<usize>, memory: &Mutex<Memory>) -> Result<usize> {
         let page = self.load_page(log, number)?;
         let before = page.receipts.records().len();
         if let Some(excess) = excess {

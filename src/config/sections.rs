@@ -122,7 +122,15 @@ pub struct MailboxConfig {
 
 impl Default for MailboxConfig {
     fn default() -> Self {
-        Self { messages: 1000, bytes: 16 << 20, ttl: 7 * 86_400, max_ttl: 366 * 86_400, readers: 10, reader_days: 30, max_deliveries: 0 }
+        Self {
+            messages: 1000,
+            bytes: 16 << 20,
+            ttl: 7 * 86_400,
+            max_ttl: 366 * 86_400,
+            readers: 10,
+            reader_days: 30,
+            max_deliveries: 0,
+        }
     }
 }
 

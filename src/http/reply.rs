@@ -113,7 +113,13 @@ impl<T: Serialize> Payload for T {
 impl Payload for Raw {
     fn encode(reply: Reply<Self>) -> Result<Answer, ApiError> {
         let raw = reply.data.ok_or_else(|| ApiError::internal("a reply without its body"))?;
-        Ok(Answer { status: reply.status, cookie: reply.cookie, replayed: reply.replayed, media_type: raw.media_type, body: raw.body })
+        Ok(Answer {
+            status: reply.status,
+            cookie: reply.cookie,
+            replayed: reply.replayed,
+            media_type: raw.media_type,
+            body: raw.body,
+        })
     }
 }
 

@@ -185,9 +185,12 @@ mod tests {
             told_broadcasts: MessageId(0),
             passed: vec![],
         };
-        assert_eq!(live.positions(&[ack.clone()]), [(user, Some(MessageId(3))), (Recipient::All, Some(MessageId(3)))]);
+        assert_eq!(
+            live.positions(std::slice::from_ref(&ack)),
+            [(user, Some(MessageId(3))), (Recipient::All, Some(MessageId(3)))]
+        );
         slow.store(5, Ordering::Release);
-        assert_eq!(live.positions(&[ack.clone()])[0], (user, Some(MessageId(5))));
+        assert_eq!(live.positions(std::slice::from_ref(&ack))[0], (user, Some(MessageId(5))));
         drop(second);
         assert_eq!(live.positions(&[ack])[0], (user, Some(MessageId(9))));
         assert_eq!(live.positions(&[]), []);

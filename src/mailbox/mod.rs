@@ -30,9 +30,7 @@ mod trouble;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
-use crate::change::{
-    Append, AppendError, Appended, Cancel, Changes, Clear, Expire, ForgetReader, Settings, Tick, TouchReaders,
-};
+use crate::change::{Append, AppendError, Appended, Cancel, Changes, Clear, Expire, ForgetReader, Settings, Tick, TouchReaders};
 use crate::config::Config;
 use crate::core::client::ClientName;
 use crate::core::ids::{MessageId, Recipient, UserId};
@@ -46,8 +44,8 @@ use trouble::Troubles;
 
 pub use crate::change::{CancelError, IdempotencyKey, JoinError, Listed, Outcome, OutcomeSender, Size};
 pub use message::{Accepted, Outgoing, ReaderReceipt, Receipt, Status};
-pub use trouble::Ending;
 pub use reader::{Gap, LogReader, ReaderOptions, Since, Welcome};
+pub use trouble::Ending;
 
 /// The most operations of one sweep: what is left is done by the next one.
 const MAX_SWEEP_OPERATIONS: usize = 100;
@@ -196,7 +194,7 @@ impl Mailbox {
 
     /// Returns whether a connection starts with one message in flight: the last one of its reader ended with nothing proved.
     pub fn is_cautious(&self, reader: &LogReader) -> bool {
-        !reader.is_peek() && self.troubles.is_cautious(reader)
+        !reader.is_peek() && self.troubles.is_cautious(&reader.key())
     }
 
     /// Notes the end of a connection. A message at which the connections of its reader end again and again is passed over.

@@ -282,8 +282,7 @@ impl World {
     fn trim(&mut self) {
         for to in 0..4 {
             let received: Vec<u64> = self.known.iter().filter(|(_, m)| m.to == to && m.received).map(|(&id, _)| id).collect();
-            let places: Vec<(usize, usize)> =
-                self.readers.keys().copied().filter(|&(who, _)| to == 3 || who == to).collect();
+            let places: Vec<(usize, usize)> = self.readers.keys().copied().filter(|&(who, _)| to == 3 || who == to).collect();
             let lowest = match to {
                 2 => None,
                 3 => {

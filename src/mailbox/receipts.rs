@@ -40,7 +40,11 @@ impl Mailbox {
         let listed = readers.into_iter().filter_map(|(number, client, beyond, at)| {
             let passed_over = passed.contains(&number);
             let at = if first == Some(number) { acked_at } else { at };
-            (passed_over || (beyond && acked)).then_some(ReaderReceipt { client, passed_over, acked_at: at.filter(|_| !passed_over) })
+            (passed_over || (beyond && acked)).then_some(ReaderReceipt {
+                client,
+                passed_over,
+                acked_at: at.filter(|_| !passed_over),
+            })
         });
         Ok(Some(Receipt { head, status, deliveries, readers: listed.collect(), received }))
     }

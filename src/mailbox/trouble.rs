@@ -7,7 +7,6 @@ use std::collections::HashMap;
 
 use parking_lot::Mutex;
 
-use super::reader::LogReader;
 use crate::core::client::ClientName;
 use crate::core::ids::{DeviceId, MessageId, UserId};
 
@@ -34,7 +33,7 @@ pub struct Ending {
 }
 
 /// A reader, as its connections name it.
-type Key = (UserId, ClientName, Option<DeviceId>);
+pub(super) type Key = (UserId, ClientName, Option<DeviceId>);
 
 /// The trouble of one reader.
 #[derive(Debug, Default)]
@@ -52,8 +51,8 @@ pub(super) struct Troubles(Mutex<HashMap<Key, Trouble>>);
 
 impl Troubles {
     /// Returns whether the next connection of a reader starts with one message.
-    pub(super) fn is_cautious(&self, reader: &LogReader) -> bool {
-        self.0.lock().get(&reader.key()).is_some_and(|trouble| trouble.cautious)
+    pub(super) fn is_cautious(&self, reader: &Key) -> bool {
+        self.0.lock().get(reader).is_some_and(|trouble| trouble.cautious)
     }
 
     /// Notes the end of a connection; returns the message that its reader passes over from now on.

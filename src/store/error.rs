@@ -23,7 +23,9 @@ pub enum StoreError {
     #[error("the disk is full: free some space, then start again")]
     NoRoom,
     /// The disk has too little space for the migration of an older layout.
-    #[error("bringing the data up to date needs {needed} bytes of free disk space, and {free} are free: free some space, then start again")]
+    #[error(
+        "bringing the data up to date needs {needed} bytes of free disk space, and {free} are free: free some space, then start again"
+    )]
     NeedsRoom {
         /// The bytes needed.
         needed: u64,

@@ -13,6 +13,7 @@
 //! - After an I/O error nothing is acknowledged any more: every later write fails.
 
 pub mod accounts;
+mod checked;
 pub mod companion;
 mod engine;
 mod error;
@@ -42,9 +43,9 @@ pub use meta::MetaKey;
 use meta::SCHEMA;
 pub use page::Page;
 pub use records::{
-    Answer, Authority, BlockBuilder, Catalog, CatalogEntry, Device, DeviceChange, Earlier, EndState, Head, MIN_MAX_BYTES, Missed, NewDevice,
-    NewToken, NewUser, Observation, PageNumber, Place, ReaderPlace, ReceiptPage, ReceiptRecord, Role, Stored, Token, TokenHash,
-    TokenKind, User, UserChange, fold_name, read_block,
+    Answer, Authority, BlockBuilder, Catalog, CatalogEntry, Device, DeviceChange, Earlier, EndState, Head, MIN_MAX_BYTES, Missed,
+    NewDevice, NewToken, NewUser, Observation, PageNumber, Place, ReaderPlace, ReceiptPage, ReceiptRecord, Role, Stored, Token,
+    TokenHash, TokenKind, User, UserChange, fold_name, read_block,
 };
 pub use trees::Trees;
 pub use writer::Pulse;
@@ -108,13 +109,26 @@ impl Store {
         if !noted {
             staging::mark_complete(path, &epoch)?;
         }
-        Ok(Self { trees, writer: Arc::new(writer), commits, epoch: epoch.into(), skipped, path: path.into(), backups: Arc::default() })
+        Ok(Self {
+            trees,
+            writer: Arc::new(writer),
+            commits,
+            epoch: epoch.into(),
+            skipped,
+            path: path.into(),
+            backups: Arc::default(),
+        })
     }
 
     /// Returns the epoch, which changes when the data directory is wiped or restored: clients that remember message ids then
     /// start over.
     pub fn epoch(&self) -> &str {
         &self.epoch
+    }
+
+    /// Returns the log, for reading.
+    pub fn log(&self) -> Log<'_> {
+        Log::new(&self.trees)
     }
 
     /// Returns whether an id is from before the last restore: what was sent after it, up to the restore, is lost.

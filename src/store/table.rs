@@ -7,7 +7,6 @@ use std::ops::{Bound, RangeBounds};
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 use sled::{IVec, Transactional, Tree};
 
-use super::records::PageNumber;
 use super::{Result, StoreError};
 use crate::core::ids::{DeviceId, MessageId, Recipient, TokenId, UserId};
 
@@ -126,19 +125,6 @@ macro_rules! pairs {
 
 pairs! { UserId DeviceId  DeviceId UserId  UserId TokenId }
 
-impl Key for PageNumber {
-    type Bytes<'a> = [u8; 8];
-    fn encode(&self) -> [u8; 8] {
-        self.0.to_be_bytes()
-    }
-}
-
-impl DecodeKey for PageNumber {
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        Some(Self(u64::from_be_bytes(bytes.try_into().ok()?)))
-    }
-}
-
 impl Key for (MessageId, u16) {
     type Bytes<'a> = [u8; 10];
     fn encode(&self) -> [u8; 10] {
@@ -191,52 +177,6 @@ macro_rules! json_values {
 }
 
 pub(super) use json_values;
-
-/// The layout byte and the checksum in front of a checked value.
-const CHECKED_PREFIX_BYTES: usize = 1 + 4;
-/// The layout byte of checked values.
-const CHECKED_LAYOUT: u8 = 1;
-
-/// Encodes a record in postcard's form behind a checksum.
-///
-/// # Errors
-/// If it can't be encoded.
-pub fn encode_checked(record: &impl serde::Serialize) -> Result<Vec<u8>> {
-    let bytes = postcard::to_extend(record, vec![0; CHECKED_PREFIX_BYTES]);
-    let mut bytes = bytes.map_err(|error| StoreError::Unreadable(error.to_string()))?;
-    let sum = crc32fast::hash(&bytes[CHECKED_PREFIX_BYTES..]);
-    bytes[0] = CHECKED_LAYOUT;
-    bytes[1..CHECKED_PREFIX_BYTES].copy_from_slice(&sum.to_be_bytes());
-    Ok(bytes)
-}
-
-/// Decodes a record; `None` when `bytes` are none, or a damaged one.
-pub fn decode_checked<R: serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<R> {
-    let (prefix, body) = bytes.split_at_checked(CHECKED_PREFIX_BYTES)?;
-    if prefix[0] != CHECKED_LAYOUT || prefix[1..] != crc32fast::hash(body).to_be_bytes() {
-        return None;
-    }
-    match postcard::take_from_bytes(body) {
-        Ok((record, [])) => Some(record),
-        _ => None,
-    }
-}
-
-/// Makes records values in a short binary form with a checksum, for those that are written often.
-macro_rules! checked_values {
-    ($($record:ty),*) => {$(
-        impl $crate::store::table::Value for $record {
-            fn encode(&self) -> $crate::store::Result<std::borrow::Cow<'_, [u8]>> {
-                Ok($crate::store::table::encode_checked(self)?.into())
-            }
-            fn decode(bytes: &[u8]) -> Option<Self> {
-                $crate::store::table::decode_checked(bytes)
-            }
-        }
-    )*};
-}
-
-pub(super) use checked_values;
 
 /// A tree whose keys are `K` and whose values are `V`.
 pub struct Table<K: ?Sized, V> {
@@ -445,7 +385,6 @@ mod tests {
         fn keys_of_wrong_length_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..24)) {
             prop_assert_eq!(<(UserId, DeviceId)>::decode(&bytes).is_some(), bytes.len() == 16);
             prop_assert_eq!(<(MessageId, u16)>::decode(&bytes).is_some(), bytes.len() == 10);
-            prop_assert_eq!(PageNumber::decode(&bytes).is_some(), bytes.len() == 8);
         }
     }
 

@@ -25,6 +25,14 @@ macro_rules! trees {
             /// The names of the trees, which are also the names of the fields.
             pub const NAMES: &[&str] = &["meta", $(stringify!($name)),*];
 
+            /// The names of trees that layouts before 4 had.
+            pub const FORMER_NAMES: &[&str] = &["mailbox", "message_ids", "cursors", "receipts", "purged"];
+
+            /// Returns the names of all trees that a store may have, those of older layouts included.
+            pub fn all_names() -> impl Iterator<Item = &'static str> {
+                Self::NAMES.iter().chain(Self::FORMER_NAMES).copied()
+            }
+
             /// Opens all of them.
             ///
             /// # Errors

@@ -13,7 +13,8 @@ use crate::core::ids::{DeviceId, MessageId, UserId};
 use crate::core::time::Timestamp;
 
 /// The types that only the server sends; a pushed message may not have one of them.
-pub const RESERVED_TYPES: &[&str] = &["connection_status", "disconnect", "error", "pong", "delivery_status", "missed", "presence"];
+pub const RESERVED_TYPES: &[&str] =
+    &["connection_status", "disconnect", "error", "pong", "delivery_status", "missed", "presence"];
 
 /// The machine-readable codes of `error` events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]

@@ -137,14 +137,24 @@ impl Index {
             return false;
         }
         self.insert(head.recipient, head.id, head.expires, head.length, received);
-        if received == 0 && head.id <= front
+        if received == 0
+            && head.id <= front
             && let Some(queue) = self.queues.get_mut(&head.recipient)
         {
             queue.passed.insert(head.id);
         }
         // More than may be kept, by limits that were lowered before the restart: the next sweep trims it.
         let many = self.queues.get(&head.recipient).is_some_and(|queue| queue.received() > self.history.messages);
-        self.schedule(head.recipient, if received == 0 { head.expires } else if many { 0 } else { received + self.history.retain });
+        self.schedule(
+            head.recipient,
+            if received == 0 {
+                head.expires
+            } else if many {
+                0
+            } else {
+                received + self.history.retain
+            },
+        );
         true
     }
 
@@ -217,7 +227,9 @@ impl Index {
         let place = self.place_mut(recipient);
         place.gone = place.gone.max(id);
         effects.places.insert(recipient);
-        let Some((&first, block)) = self.blocks.range_mut(..=id).next_back().filter(|(_, block)| id <= block.last) else { return };
+        let Some((&first, block)) = self.blocks.range_mut(..=id).next_back().filter(|(_, block)| id <= block.last) else {
+            return;
+        };
         block.used = block.used.saturating_sub(1);
         if block.used == 0 {
             self.blocks.remove(&first);
@@ -271,9 +283,10 @@ impl Index {
     /// Removes `recipient` with everything that is there. What no reader has received is cleared.
     pub fn forget(&mut self, recipient: Recipient, now: u64) -> Effects {
         let mut effects = Effects::default();
-        let ids: Vec<(MessageId, bool)> = self.queues.get(&recipient).map_or_else(Vec::new, |queue| {
-            queue.entries.iter().map(|(&id, entry)| (id, entry.is_received())).collect()
-        });
+        let ids: Vec<(MessageId, bool)> = self
+            .queues
+            .get(&recipient)
+            .map_or_else(Vec::new, |queue| queue.entries.iter().map(|(&id, entry)| (id, entry.is_received())).collect());
         for (id, received) in ids {
             if received {
                 self.remove(recipient, id, &mut effects);

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::queue::{Entry, Queue};
 use super::Index;
+use super::queue::{Entry, Queue};
 use crate::core::client::ClientName;
 use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
@@ -189,7 +189,14 @@ impl Index {
         let found = self.queues.get(&recipient).into_iter().flat_map(move |queue| queue.range(after, upto));
         found.filter_map(|(id, entry)| {
             let Entry { bytes, deliveries, expires, .. } = entry;
-            Some(Waiting { id, block: self.block_of(id)?, bytes, deliveries, received: entry.is_received(), expires: expires.into() })
+            Some(Waiting {
+                id,
+                block: self.block_of(id)?,
+                bytes,
+                deliveries,
+                received: entry.is_received(),
+                expires: expires.into(),
+            })
         })
     }
 
@@ -229,7 +236,8 @@ impl Index {
         ReaderState {
             cursor,
             waiting: queue.map_or(0, |queue| queue.waiting(cursor, now)),
-            oldest: queue.and_then(|queue| queue.range(cursor, MessageId(u64::MAX)).find(|(_, e)| !e.is_over(now)).map(|(id, _)| id)),
+            oldest: queue
+                .and_then(|queue| queue.range(cursor, MessageId(u64::MAX)).find(|(_, e)| !e.is_over(now)).map(|(id, _)| id)),
             missed: if matches!(recipient, Recipient::Device(_)) { 0 } else { lost.map(|missed| missed.count).sum() },
             told: trimmed.max(told),
             joined: if recipient == Recipient::All { self.users.get(&user).copied().unwrap_or_default() } else { MessageId(0) },
@@ -244,7 +252,12 @@ impl Index {
         let listed = readers.map(|reader| {
             let waiting = [Recipient::User(user), Recipient::All].map(|to| self.reader(to, user, &reader.client, now).waiting);
             let cursor = reader.cursor.max(reader.broadcasts);
-            Listed { client: reader.client.clone(), cursor, waiting: waiting.iter().sum(), connected: Timestamp::from_unix_micros(reader.connected_at) }
+            Listed {
+                client: reader.client.clone(),
+                cursor,
+                waiting: waiting.iter().sum(),
+                connected: Timestamp::from_unix_micros(reader.connected_at),
+            }
         });
         listed.collect()
     }

@@ -48,7 +48,9 @@ impl Index {
     /// Changes the place of `recipient`, and keeps the positions over the broadcasts in step.
     pub(super) fn change_place<R>(&mut self, recipient: Recipient, change: impl FnOnce(&mut Place) -> R) -> R {
         let Recipient::User(user) = recipient else { return change(self.places.entry(recipient).or_default()) };
-        let position = |place: &Place| (place.broadcasts, place.readers.iter().map(|r| (r.broadcasts, r.told_broadcasts)).collect::<Vec<_>>());
+        let position = |place: &Place| {
+            (place.broadcasts, place.readers.iter().map(|r| (r.broadcasts, r.told_broadcasts)).collect::<Vec<_>>())
+        };
         let before = self.places.get(&recipient).map(position);
         let mut place = self.places.remove(&recipient).unwrap_or_default();
         let changed = change(&mut place);
@@ -80,7 +82,8 @@ impl Index {
     fn count_user(&mut self, user: UserId, add: bool) {
         let place = self.places.get(&Recipient::User(user));
         let broadcasts = place.map_or(MessageId(0), |place| place.broadcasts);
-        let readers: Vec<_> = place.map_or_else(Vec::new, |p| p.readers.iter().map(|r| (r.broadcasts, r.told_broadcasts)).collect());
+        let readers: Vec<_> =
+            place.map_or_else(Vec::new, |p| p.readers.iter().map(|r| (r.broadcasts, r.told_broadcasts)).collect());
         self.count_positions(user, broadcasts, &readers, add);
     }
 
@@ -102,9 +105,9 @@ impl Index {
         match recipient {
             Recipient::All => self.cursors.first_key_value().map_or(MessageId(u64::MAX), |(&id, _)| id),
             Recipient::Device(_) => place.map_or(MessageId(0), |place| place.front),
-            Recipient::User(_) => place.map_or(MessageId(0), |place| {
-                place.readers.iter().map(|reader| reader.cursor).min().unwrap_or(place.front)
-            }),
+            Recipient::User(_) => {
+                place.map_or(MessageId(0), |place| place.readers.iter().map(|reader| reader.cursor).min().unwrap_or(place.front))
+            }
         }
     }
 
@@ -203,7 +206,8 @@ impl Index {
         let seconds = u64::from(self.limits.reader_days) * 86_400;
         let over = |reader: &ReaderPlace| seconds > 0 && reader.connected + seconds <= now;
         let users = self.places.iter().filter(|(_, place)| place.readers.iter().any(over));
-        let mut users: Vec<UserId> = users.filter_map(|(to, _)| if let Recipient::User(id) = to { Some(*id) } else { None }).collect();
+        let mut users: Vec<UserId> =
+            users.filter_map(|(to, _)| if let Recipient::User(id) = to { Some(*id) } else { None }).collect();
         users.sort_unstable();
         users.into_iter().filter_map(|user| self.remove_readers(user, now, over)).collect()
     }
@@ -257,7 +261,11 @@ impl Index {
     /// Moves the cursors of a reader over the user's messages and over the broadcasts, where they have passed any.
     fn move_reader(&mut self, ack: &Ack, [messages, broadcasts]: [Option<MessageId>; 2], effects: &mut Effects) {
         let user = Recipient::User(ack.user);
-        let told = self.places.get(&user).and_then(|place| place.reader(&ack.client)).is_some_and(|r| r.told < ack.told || r.told_broadcasts < ack.told_broadcasts);
+        let told = self
+            .places
+            .get(&user)
+            .and_then(|place| place.reader(&ack.client))
+            .is_some_and(|r| r.told < ack.told || r.told_broadcasts < ack.told_broadcasts);
         if messages.is_none() && broadcasts.is_none() && !told {
             return;
         }
@@ -313,7 +321,9 @@ impl Index {
                 // One that was skipped because its time was up must not count as received.
                 self.end(recipient, id, EndState::Expired, effects);
             } else {
-                self.queues.get_mut(&recipient).map(|queue| queue.receive(id, now));
+                if let Some(queue) = self.queues.get_mut(&recipient) {
+                    queue.receive(id, now);
+                }
                 effects.ended.push(Ended { recipient, id, block, state: EndState::Acked, reader: Some(reader) });
                 effects.delivered += 1;
             }
@@ -325,11 +335,8 @@ impl Index {
     /// Ends what every reader of `recipient` has passed over, and removes what is of no use to any.
     pub(super) fn settle(&mut self, recipient: Recipient, now: u64, effects: &mut Effects) {
         let Some(queue) = self.queues.get(&recipient) else { return };
-        let over: Vec<MessageId> = if queue.passed.is_empty() {
-            Vec::new()
-        } else {
-            queue.passed.range(..=self.reached(recipient)).copied().collect()
-        };
+        let over: Vec<MessageId> =
+            if queue.passed.is_empty() { Vec::new() } else { queue.passed.range(..=self.reached(recipient)).copied().collect() };
         for id in over {
             self.end(recipient, id, EndState::Undeliverable, effects);
         }
@@ -341,7 +348,8 @@ impl Index {
         let place = self.places.get(&Recipient::User(user)).map_or(MessageId(0), |place| place.broadcasts);
         let front = place.max(self.users.get(&user).copied().unwrap_or_default());
         let mut size = super::Size::default();
-        let waiting = self.queues.get(&Recipient::All).into_iter().flat_map(|queue: &Queue| queue.range(front, MessageId(u64::MAX)));
+        let waiting =
+            self.queues.get(&Recipient::All).into_iter().flat_map(|queue: &Queue| queue.range(front, MessageId(u64::MAX)));
         for (id, entry) in waiting.filter(|(_, entry)| !entry.is_over(now)) {
             size.messages += 1;
             size.bytes += u64::from(entry.bytes);

@@ -18,7 +18,7 @@ mod receipts;
 use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::store::meta::MetaKey;
 use crate::store::trees::Trees;
-use crate::store::{Result, Store};
+use crate::store::Result;
 
 pub use messages::{Blocks, fuzz_block, read_payload};
 
@@ -91,12 +91,5 @@ impl<'a> Log<'a> {
             self.0.meta.set(MetaKey::MessageIdsReserved, newest.0)?;
         }
         Ok(())
-    }
-}
-
-impl Store {
-    /// Returns the log, for reading.
-    pub fn log(&self) -> Log<'_> {
-        Log(&self.trees)
     }
 }

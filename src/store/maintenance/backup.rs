@@ -153,7 +153,10 @@ mod tests {
                 n += 1;
                 let change = move |trees: &Trees| {
                     trees.meta.set(MetaKey::Proofs, n)?;
-                    trees.idempotency.insert(&TWIN, &Earlier { id: MessageId(n), until: 0, digest: 0, answer: Answer { timestamp: None, recipients: 0 } })?;
+                    trees.idempotency.insert(
+                        &TWIN,
+                        &Earlier { id: MessageId(n), until: 0, digest: 0, answer: Answer { timestamp: None, recipients: 0 } },
+                    )?;
                     trees.places.remove(&Recipient::User(UserId(n)))?;
                     trees.pieces.insert(&(MessageId(n), 0), &IVec::from(&b"x"[..]))
                 };

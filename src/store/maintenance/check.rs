@@ -21,8 +21,8 @@ use crate::core::time::Timestamp;
 use crate::store::log::{Log, read_payload};
 use crate::store::meta::MetaKey;
 use crate::store::records::{
-    BlockBuilder, CatalogEntry, CatalogKey, Device, Earlier, Head, Observation, PageNumber, Place, ReceiptPage, Stored, Token, User,
-    fold_name, read_block,
+    BlockBuilder, CatalogEntry, CatalogKey, Device, Earlier, Head, Observation, PageNumber, Place, ReceiptPage, Stored, Token,
+    User, fold_name, read_block,
 };
 use crate::store::staging::{CACHE_BYTES, StagedStore, lock, recover, swap};
 use crate::store::table::{DecodeKey, Key, Value};

@@ -22,7 +22,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::core::time::Timestamp;
-use super::legacy;
 use crate::store::trees::Trees;
 use crate::store::{Severity, StoreError};
 
@@ -248,7 +247,7 @@ impl<R: Read> DumpReader<R> {
             return Err(BackupError::Newer(version.chars().filter(|c| c.is_ascii_graphic()).take(40).collect()));
         }
         let header: Header = serde_json::from_value(header).map_err(|_| BackupError::Damaged("its header can't be read"))?;
-        let known = |name: &String| legacy::tree_names().any(|known| known == name);
+        let known = |name: &String| Trees::all_names().any(|known| known == name);
         let named: BTreeSet<&String> = header.trees.iter().collect();
         if !header.trees.iter().all(known) || named.len() < header.trees.len() || header.schema == 0 {
             return Err(BackupError::Damaged("its header is inconsistent"));

@@ -12,23 +12,14 @@ use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
 use crate::store::log::Log;
 use crate::store::meta::MetaKey;
-use crate::store::records::{
-    BlockBuilder, EndState, Head, PageNumber, Place, ReaderPlace, ReceiptPage, Stored, Token,
-};
+use crate::store::records::{BlockBuilder, EndState, Head, PageNumber, Place, ReaderPlace, ReceiptPage, Stored, Token};
 use crate::store::staging::StagedStore;
 use crate::store::table::Value;
 use crate::store::trees::Trees;
 use crate::store::{Result, SCHEMA, StoreError};
 
-/// The trees that today's layout no longer has.
-pub const TREES: [&str; 5] = ["mailbox", "message_ids", "cursors", "receipts", "purged"];
 /// The length of a message's record before the payload: layout, expired flag, sender, expires, created, length.
 const HEAD_BYTES: usize = 1 + 1 + 8 + 8 + 8 + 4;
-
-/// Returns the names of all trees that `db` may have, those of older layouts included.
-pub fn tree_names() -> impl Iterator<Item = &'static str> {
-    Trees::NAMES.iter().copied().chain(TREES)
-}
 
 /// Returns the highest message id that a store of an older layout can have given out.
 ///
@@ -240,7 +231,8 @@ impl Conversion<'_> {
         let key = |id: MessageId| [&head.recipient.to_key()[..], &id.to_key()].concat();
         let receipts = self.tree("receipts")?;
         let found = receipts.range(key(head.id)..=key(MessageId(u64::MAX))).next().transpose()?;
-        let number = |n: usize| found.as_ref().and_then(|(_, value)| value.get(8 * n..8 * n + 8)?.try_into().ok()).map(u64::from_be_bytes);
+        let number =
+            |n: usize| found.as_ref().and_then(|(_, value)| value.get(8 * n..8 * n + 8)?.try_into().ok()).map(u64::from_be_bytes);
         let wall = number(0).map(|micros| Timestamp::from_unix_micros(micros.cast_signed()));
         // Where the time is unknown, the message is kept from now on.
         page.entry(head).finish(EndState::Acked, Some(0), wall, number(1).unwrap_or(self.saved.0));

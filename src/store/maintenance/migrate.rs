@@ -9,11 +9,12 @@ use tempfile::NamedTempFile;
 
 use super::dump::{BackupError, Header};
 use super::export::write_all;
-use super::legacy::{self, convert};
+use super::legacy::convert;
 use crate::core::time::Timestamp;
 use crate::data_dir::free_bytes;
 use crate::store::meta::{MetaKey, SCHEMA};
 use crate::store::staging::{StagedStore, disk_bytes, remove, staged_path, swap};
+use crate::store::trees::Trees;
 use crate::store::{Result, StoreError};
 
 /// The directory of automatic backups, in the data directory.
@@ -61,7 +62,7 @@ fn back_up(db: &Db, found: u64, path: &Path) -> Result<PathBuf> {
     DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
     let file = directory.join(format!("layout-{found}-{}.backup", Timestamp::now().unix_micros()));
     let epoch = db.open_tree("meta")?.get(MetaKey::Epoch.name())?.unwrap_or_default();
-    let names: Vec<&str> = legacy::tree_names().filter(|name| db.tree_names().iter().any(|n| n == name.as_bytes())).collect();
+    let names: Vec<&str> = Trees::all_names().filter(|name| db.tree_names().iter().any(|n| n == name.as_bytes())).collect();
     let trees = names.iter().map(|name| db.open_tree(name)).collect::<sled::Result<Vec<_>>>()?;
     let header = Header::of_trees(found, &String::from_utf8_lossy(&epoch), &names);
     let unfinished = NamedTempFile::new_in(&directory)?; // mode 0600

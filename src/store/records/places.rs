@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::client::ClientName;
 use crate::core::ids::MessageId;
-use crate::store::table::checked_values;
+use crate::store::checked::checked_values;
 
 /// The state of a mailbox that is not its messages. A user's also holds the place of the user in the broadcasts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

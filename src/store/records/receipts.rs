@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::log::Head;
 use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
-use crate::store::table::checked_values;
+use crate::store::checked::checked_values;
+use crate::store::table::{DecodeKey, Key};
 
 /// The number of consecutive ids whose receipts share a page.
 const PAGE_MESSAGES: u64 = 32;
@@ -23,6 +24,19 @@ impl PageNumber {
     /// Returns the page of a message.
     pub fn of(id: MessageId) -> Self {
         Self(id.0 / PAGE_MESSAGES)
+    }
+}
+
+impl Key for PageNumber {
+    type Bytes<'a> = [u8; 8];
+    fn encode(&self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
+}
+
+impl DecodeKey for PageNumber {
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        Some(Self(u64::from_be_bytes(bytes.try_into().ok()?)))
     }
 }
 
