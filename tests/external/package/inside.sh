@@ -84,6 +84,17 @@ console backup "$work/backup"
 step "purge: nothing is left"
 purge
 
+step "the data that 0.1.0 has left: this version migrates it, after a backup, and serves it"
+mkdir -p -m 700 /var/lib/qy-lty
+tar -xzf "$given/data-0.1.tar.gz" -C /var/lib/qy-lty --no-same-owner
+install_it
+if systemd; then up; else start; fi
+[ "$(find /var/lib/qy-lty/data/backups/ -name 'layout-*.backup' | wc -l)" = 1 ]
+console user list | grep -w ana >/dev/null
+console queue list --json | grep '"messages":' >/dev/null
+console check
+purge
+
 step "install again, restore"
 install_it
 if systemd; then

@@ -8,7 +8,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 given=$(mktemp -d)
 trap 'rm -rf "$given"' EXIT
 cp "$package" "$given/qy-lty.deb"
-cp "$here/inside.sh" "$here/receive.py" "$given"
+cp "$here/inside.sh" "$here/receive.py" "$here/../../fixtures/data-0.1.tar.gz" "$given"
 status=0
 "$here/../systemd/boot.sh" "$given" inside.sh || status=$?
 [ "$status" = 77 ] || exit "$status"
