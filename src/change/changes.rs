@@ -1,19 +1,19 @@
 //! The way to change durable state.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::MutexGuard;
 
 use super::clock::ServiceClock;
-use super::index::DeliveryState;
+use super::index::{Ack, DeliveryState};
 use super::load::load;
-use super::log::Settings;
+use super::log::{Acknowledge, Settings};
 use super::machine::{Event, Machine, Operation, State};
 use super::memory::Memory;
 use super::outcomes::Outcomes;
 use crate::core::ids::MessageId;
 use crate::core::time::Timestamp;
-use crate::store::{Blocks, EndState, Head, PageNumber, ReceiptRecord, Result, Store, StoreError, Trees};
+use crate::store::{Blocks, EndState, Head, PageNumber, ReceiptRecord, Result, Severity, Store, StoreError, Trees};
 use crate::telemetry::metrics::Metrics;
 
 /// A message, as far as it is known.
@@ -41,6 +41,16 @@ struct Shared {
     clock: ServiceClock,
     outcomes: Outcomes,
     metrics: Arc<Metrics>,
+    riders: OnceLock<Box<dyn Riders>>,
+}
+
+/// Proofs of receipt that wait for a commit that is made anyway: one of their own would wake the writer thread for each.
+pub trait Riders: Send + Sync {
+    /// Takes those that wait; `None` where there is none.
+    fn take(&self) -> Option<Acknowledge>;
+
+    /// Takes back those that an operation has left.
+    fn put_back(&self, left: Vec<Ack>);
 }
 
 impl Changes {
@@ -51,9 +61,12 @@ impl Changes {
     pub fn open(store: Store, settings: Settings, metrics: Arc<Metrics>) -> Result<Self> {
         let clock = ServiceClock::open(store.trees(), Timestamp::now())?;
         let state = load(store.trees(), settings, clock.moment())?;
-        let shared = Arc::new(Shared { state, clock, outcomes: Outcomes::default(), metrics });
+        let shared = Arc::new(Shared { state, clock, outcomes: Outcomes::default(), metrics, riders: OnceLock::new() });
         let staged = shared.clone();
-        store.writer().before_commit(move |trees| staged.state.write(trees));
+        store.writer().before_commit(move |trees| {
+            staged.apply_riders(trees)?;
+            staged.state.write(trees)
+        });
         Ok(Self { store, shared })
     }
 
@@ -91,6 +104,11 @@ impl Changes {
     {
         let shared = self.shared.clone();
         self.store.writer().run_deferred(move |trees| Ok(shared.apply(trees, make()).map(then)?))
+    }
+
+    /// Sets the proofs that ride along with commits; the first ones count.
+    pub fn set_riders(&self, riders: impl Riders + 'static) {
+        let _ = self.shared.riders.set(Box::new(riders)); // there is one mailbox on these changes
     }
 
     /// The index of the mailboxes, for reading.
@@ -141,6 +159,18 @@ impl Shared {
             self.react(event);
         }
         outcome
+    }
+
+    /// Applies the proofs that wait for a commit.
+    fn apply_riders(&self, trees: &Trees) -> Result<()> {
+        let Some((riders, acks)) = self.riders.get().and_then(|riders| Some((riders, riders.take()?))) else { return Ok(()) };
+        match self.apply(trees, acks) {
+            Ok(left) => riders.put_back(left),
+            Err(error) if error.fatal() => return Err(error),
+            // One record that can't be read is no reason to stop serving.
+            Err(error) => tracing::error!(%error, "acknowledgements not applied"),
+        }
+        Ok(())
     }
 
     fn react(&self, event: Event) {

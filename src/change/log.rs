@@ -1,6 +1,8 @@
 //! Operations on queued messages: the only code that changes the log and, with the operations on readers, the index of the
 //! mailboxes.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -203,6 +205,7 @@ impl Operation for Expire {
 
 /// Removes receipts; returns whether there are more to remove.
 fn expire_receipts(machine: &mut Machine<'_>, moment: Moment) -> Result<bool> {
+    let mut tried = BTreeSet::new();
     for _ in 0..MAX_REMOVALS {
         let (number, excess, last) = {
             let memory = machine.memory();
@@ -213,9 +216,15 @@ fn expire_receipts(machine: &mut Machine<'_>, moment: Moment) -> Result<bool> {
         if let Some(newest) = last {
             machine.stage.reserve(newest);
         }
-        let evicted = machine.evict_receipts(number, excess)?;
-        if excess.is_some() {
-            machine.event(Event::ReceiptsEvicted(evicted));
+        let evicted = machine.evict_receipts(number, excess, moment.service)?;
+        match (excess, evicted) {
+            (None, _) => {}
+            // All pages have been tried.
+            (Some(_), 0) if !tried.insert(number) => {
+                machine.memory().index.receipts.exhausted(moment.service);
+                return Ok(false);
+            }
+            (Some(_), evicted) => machine.event(Event::ReceiptsEvicted(evicted)),
         }
     }
     Ok(true)

@@ -116,12 +116,13 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Removes a page of receipts, or only the `excess` oldest of them; returns their number.
+    /// Removes the receipts of a page, or only the `excess` oldest of them, but those of messages that are there; returns their
+    /// number.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn evict_receipts(&mut self, number: PageNumber, excess: Option<usize>) -> Result<usize> {
-        self.stage.evict(Log::new(self.trees), number, excess, self.memory)
+    pub fn evict_receipts(&mut self, number: PageNumber, excess: Option<usize>, now: u64) -> Result<usize> {
+        self.stage.evict(Log::new(self.trees), number, excess, now, self.memory)
     }
 
     /// Adds an event.

@@ -28,7 +28,7 @@ pub use accounts::{
     ChangeDevice, ChangeUser, CreateDevice, CreateToken, CreateUser, DeleteDevice, DeleteToken, DeleteUser, RevokeDeviceTokens,
     Seen, SetPrimary, Touched, UnbindDevice,
 };
-pub use changes::{Changes, Found};
+pub use changes::{Changes, Found, Riders};
 pub use companion::{Observe, SetCatalog};
 pub use index::{Ack, DeliveryState, Listed, ReaderState, Size, Waiting};
 pub use log::{Acknowledge, Append, AppendError, Appended, Cancel, CancelError, Clear, Expire, IdempotencyKey, Settings, Tick};

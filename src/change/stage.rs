@@ -15,7 +15,7 @@ use super::clock::Moment;
 use super::index::{Effects, Ended};
 use super::memory::Memory;
 use crate::core::ids::{MessageId, Recipient};
-use crate::store::{BlockBuilder, Blocks, Earlier, Head, Log, PageNumber, ReceiptPage, Result, Stored, read_block};
+use crate::store::{BlockBuilder, Blocks, Earlier, Head, Log, PageNumber, ReceiptPage, ReceiptRecord, Result, Stored, read_block};
 
 /// The pages of receipts that stay in memory after they have been written: the next acknowledgements are likely to be for them.
 const MAX_CACHED_PAGES: usize = 64;
@@ -83,27 +83,34 @@ impl Stage {
         }
     }
 
-    /// Removes a page of receipts, or only the `excess` oldest of them; returns their number.
+    /// Removes the receipts of a page, or only the `excess` oldest of them, but those of messages that are there; returns their number.
+    /// The page is looked at again when an end at `now` would be old.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn evict(&mut self, log: Log<'_>, number: PageNumber, excess: Option<usize>, memory: &Mutex<Memory>) -> Result<usize> {
+    pub fn evict(
+        &mut self,
+        log: Log<'_>,
+        number: PageNumber,
+        excess: Option<usize>,
+        now: u64,
+        memory: &Mutex<Memory>,
+    ) -> Result<usize> {
         let page = self.load_page(log, number)?;
-        let before = page.receipts.records().len();
-        if let Some(excess) = excess {
-            page.receipts.remove_oldest(excess);
-            page.dirty = true;
-        }
-        let left = if excess.is_some() { page.receipts.records().len() } else { 0 };
         let mut memory = memory.lock();
-        if left > 0 {
-            memory.index.receipts.set(number, &page.receipts);
-        } else {
+        let there = |record: &ReceiptRecord| memory.index.contains(record.recipient, record.id);
+        let evicted = page.receipts.remove_oldest(excess.unwrap_or(usize::MAX), there);
+        page.dirty |= evicted > 0;
+        if page.receipts.records().is_empty() {
             memory.index.receipts.remove(number);
             self.pages.remove(&number);
             self.removed_pages.insert(number);
+        } else if excess.is_none() || evicted == 0 {
+            memory.index.receipts.set_at(number, &page.receipts, now);
+        } else {
+            memory.index.receipts.set(number, &page.receipts);
         }
-        Ok(before - left)
+        Ok(evicted)
     }
 
     fn head(&self, blocks: &mut Blocks<'_>, id: MessageId, block: Option<MessageId>) -> Result<Option<Head>> {

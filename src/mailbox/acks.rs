@@ -1,13 +1,13 @@
 //! Proofs of receipt on their way to the writer thread, and the live connections that have not passed every message.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::change::{Ack, Acknowledge, Changes};
+use crate::change::{Ack, Acknowledge, Changes, Riders};
 use crate::core::client::ClientName;
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 
@@ -17,10 +17,13 @@ const BROADCAST_POSITION_LIFE: Duration = Duration::from_millis(100);
 /// The proofs of one reader are merged until they are applied.
 type Reader = (UserId, ClientName, Option<DeviceId>);
 
+/// The time that a proof waits for a commit that is made anyway, before it causes one.
+const MAX_WAIT: Duration = Duration::from_millis(10);
+
 /// Proofs of receipt that wait to be applied.
 pub(super) struct PendingAcks {
     acks: Mutex<HashMap<Reader, Ack>>,
-    /// Set while an operation that takes them is queued.
+    /// Set while a timer runs, or an operation that takes them is queued.
     submitted: AtomicBool,
     changes: Changes,
     /// The live connections.
@@ -29,13 +32,28 @@ pub(super) struct PendingAcks {
 
 impl PendingAcks {
     pub(super) fn new(changes: Changes) -> Arc<Self> {
-        Arc::new(Self { acks: Mutex::default(), submitted: AtomicBool::new(false), changes, live: Arc::default() })
+        let this = Arc::new(Self {
+            acks: Mutex::default(),
+            submitted: AtomicBool::new(false),
+            changes: changes.clone(),
+            live: Arc::default(),
+        });
+        changes.set_riders(Waiting(Arc::downgrade(&this)));
+        this
     }
 
-    /// Adds a proof.
+    /// Adds a proof. It is applied with the next commit, or after [`MAX_WAIT`].
     pub(super) fn add(self: &Arc<Self>, ack: Ack) {
         self.merge(ack);
-        self.submit();
+        if !self.submitted.swap(true, Ordering::AcqRel) {
+            let this = Arc::downgrade(self); // not to keep the store open
+            tokio::spawn(async move {
+                tokio::time::sleep(MAX_WAIT).await;
+                let Some(this) = this.upgrade() else { return };
+                this.submitted.store(false, Ordering::Release);
+                this.submit();
+            });
+        }
     }
 
     fn merge(&self, ack: Ack) {
@@ -61,8 +79,6 @@ impl PendingAcks {
 
     /// Takes all of them.
     pub(super) fn take(&self) -> Acknowledge {
-        // First the flag: a proof that comes from here on submits anew.
-        self.submitted.store(false, Ordering::Release);
         let taken = std::mem::take(&mut *self.acks.lock());
         let mut acks: Vec<Ack> = taken.into_values().collect();
         acks.sort_unstable_by(|a, b| (a.user, &a.client, a.device).cmp(&(b.user, &b.client, b.device)));
@@ -75,21 +91,40 @@ impl PendingAcks {
         left.into_iter().for_each(|ack| self.merge(ack));
     }
 
-    /// Queues an operation that applies them, unless one is queued.
+    /// Queues an operation that takes them, where there are any and none is queued.
     pub(super) fn submit(self: &Arc<Self>) {
-        if self.submitted.swap(true, Ordering::AcqRel) {
+        if self.is_empty() || self.submitted.swap(true, Ordering::AcqRel) {
             return;
         }
         let (taking, left_over) = (self.clone(), self.clone());
-        let then = move |left: Vec<Ack>| {
-            if !left.is_empty() {
-                left_over.put_back(left);
-                left_over.submit();
-            }
+        let make = move || {
+            // First the flag: a proof that comes from here on submits anew.
+            taking.submitted.store(false, Ordering::Release);
+            taking.take()
         };
-        if !self.changes.defer(move || taking.take(), then) {
+        let then = move |left: Vec<Ack>| {
+            left_over.put_back(left);
+            left_over.submit();
+        };
+        if !self.changes.defer(make, then) {
             // The queue is full: the next proof or the next sweep tries again.
             self.submitted.store(false, Ordering::Release);
+        }
+    }
+}
+
+/// The proofs that ride along with commits.
+struct Waiting(Weak<PendingAcks>);
+
+impl Riders for Waiting {
+    fn take(&self) -> Option<Acknowledge> {
+        self.0.upgrade().filter(|acks| !acks.is_empty()).map(|acks| acks.take())
+    }
+
+    fn put_back(&self, left: Vec<Ack>) {
+        if let Some(acks) = self.0.upgrade().filter(|_| !left.is_empty()) {
+            acks.put_back(left);
+            acks.submit();
         }
     }
 }

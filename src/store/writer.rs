@@ -240,6 +240,8 @@ impl Writer {
     pub fn stop(&self) -> Result<()> {
         drop(self.sender.lock().take());
         match self.thread.lock().take() {
+            // The last handle may have been that of a job: the thread ends by itself then.
+            Some(thread) if thread.thread().id() == std::thread::current().id() => Ok(()),
             Some(thread) => thread.join().unwrap_or(Err(StoreError::Stopped)),
             None => Ok(()),
         }

@@ -129,9 +129,7 @@ impl Index {
             // Its cursor did not reach the disk: it is delivered again.
             Some((Some(EndState::Acked) | None, _)) => 0,
             Some((Some(_), _)) => return false,
-            // The receipt has been removed, by its age.
-            None if head.id <= front => 1,
-            None => 0,
+            None => 0, // receipts of messages that are there are not removed
         };
         if received > 0 && head.id <= trimmed {
             return false;
@@ -141,7 +139,7 @@ impl Index {
             && head.id <= front
             && let Some(queue) = self.queues.get_mut(&head.recipient)
         {
-            queue.passed.insert(head.id);
+            queue.below_front.insert(head.id);
         }
         // More than may be kept, by limits that were lowered before the restart: the next sweep trims it.
         let many = self.queues.get(&head.recipient).is_some_and(|queue| queue.received() > self.history.messages);
@@ -308,7 +306,7 @@ impl Index {
         {
             // Broadcasts that were for nobody else.
             let alone = queue.entries.range(..=reached).filter(|(_, entry)| !entry.is_received()).map(|(&id, _)| id);
-            queue.passed = alone.chain(queue.passed.iter().copied()).collect();
+            queue.below_front = alone.chain(queue.below_front.iter().copied()).collect();
             self.settle(Recipient::All, now, &mut effects);
         }
         effects

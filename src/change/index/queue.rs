@@ -42,8 +42,8 @@ pub(super) struct Queue {
     pub(super) pending: usize,
     /// Bytes of their payloads.
     pub(super) bytes: u64,
-    /// Those of them that some reader has passed over.
-    pub(super) passed: BTreeSet<MessageId>,
+    /// Those of them that a reader has gone past: it has passed over them, or they were not for it. The others still have to.
+    pub(super) below_front: BTreeSet<MessageId>,
     /// Ids up to which messages were written to a connection, with the time.
     sent: VecDeque<(MessageId, Timestamp)>,
     /// Nothing of this mailbox is due before this moment.
@@ -76,7 +76,7 @@ impl Queue {
         if !entry.is_received() {
             self.pending -= 1;
             self.bytes -= u64::from(entry.bytes);
-            self.passed.remove(&id);
+            self.below_front.remove(&id);
         }
         Some(entry)
     }
@@ -87,7 +87,7 @@ impl Queue {
         entry.received = short(now).max(1);
         self.pending -= 1;
         self.bytes -= u64::from(entry.bytes);
-        self.passed.remove(&id);
+        self.below_front.remove(&id);
     }
 
     /// Returns the number of messages that some reader has received.

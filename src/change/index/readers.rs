@@ -246,7 +246,7 @@ impl Index {
             let advanced = self.advance(to, front, ack, DEVICE_READER, budget.saturating_sub(count), now, wall, effects);
             if let Some((upto, n, cut)) = advanced {
                 (count, more) = (count + n, more | cut);
-                self.place_mut(to).front = upto;
+                self.move_front(to, upto);
                 effects.places.insert(to);
                 self.settle(to, now, effects);
             }
@@ -270,7 +270,6 @@ impl Index {
             return;
         }
         self.change_place(user, |place| {
-            place.front = place.front.max(messages.unwrap_or_default());
             place.broadcasts = place.broadcasts.max(broadcasts.unwrap_or_default());
             for reader in place.readers.iter_mut().filter(|reader| reader.client == ack.client) {
                 reader.cursor = reader.cursor.max(messages.unwrap_or_default());
@@ -280,11 +279,24 @@ impl Index {
             }
         });
         effects.places.insert(user);
-        if let Some(upto) = broadcasts
-            && self.places.get(&Recipient::All).is_none_or(|place| place.front < upto)
-        {
-            self.place_mut(Recipient::All).front = upto;
+        if let Some(upto) = messages {
+            self.move_front(user, upto);
+        }
+        if let Some(upto) = broadcasts {
+            self.move_front(Recipient::All, upto);
             effects.places.insert(Recipient::All);
+        }
+    }
+
+    /// Moves the front of a mailbox, and notes what no reader below it has received.
+    fn move_front(&mut self, recipient: Recipient, upto: MessageId) {
+        let place = self.place_mut(recipient);
+        let before = place.front;
+        place.front = before.max(upto);
+        if let Some(queue) = self.queues.get_mut(&recipient) {
+            let left = queue.range(before, upto).filter(|(_, entry)| !entry.is_received()).map(|(id, _)| id);
+            let left: Vec<MessageId> = left.collect();
+            queue.below_front.extend(left);
         }
     }
 
@@ -310,7 +322,6 @@ impl Index {
             let block = self.block_of(id);
             if ack.passed.binary_search(&id).is_ok() {
                 effects.passed.push(Passed { id, block, reader });
-                self.queues.get_mut(&recipient).filter(|_| !entry.is_received()).map(|queue| queue.passed.insert(id));
             } else if entry.is_received() {
                 if self.further.len() == MAX_FURTHER_ACKS {
                     self.further.pop_first();
@@ -336,7 +347,7 @@ impl Index {
     pub(super) fn settle(&mut self, recipient: Recipient, now: u64, effects: &mut Effects) {
         let Some(queue) = self.queues.get(&recipient) else { return };
         let over: Vec<MessageId> =
-            if queue.passed.is_empty() { Vec::new() } else { queue.passed.range(..=self.reached(recipient)).copied().collect() };
+            if queue.below_front.is_empty() { Vec::new() } else { queue.below_front.range(..=self.reached(recipient)).copied().collect() };
         for id in over {
             self.end(recipient, id, EndState::Undeliverable, effects);
         }

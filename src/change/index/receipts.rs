@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::store::{PageNumber, ReceiptPage};
 
+/// The time after which receipts are looked at again where there are too many and none could be removed, in seconds.
+const RETRY_SECONDS: u64 = 60;
+
 /// The sizes and ages of all pages.
 #[derive(Debug, Default)]
 pub struct ReceiptTable {
@@ -12,13 +15,20 @@ pub struct ReceiptTable {
     /// The pages by that time.
     by_age: BTreeSet<(u64, PageNumber)>,
     count: usize,
+    /// There are too many, and until then it is of no use to look for some to remove.
+    exhausted_until: u64,
 }
 
 impl ReceiptTable {
     /// Notes the content of a page.
     pub fn set(&mut self, number: PageNumber, page: &ReceiptPage) {
+        self.set_at(number, page, page.newest_end());
+    }
+
+    /// Notes the content of a page, which is looked at again when an end at `newest` would be old.
+    pub fn set_at(&mut self, number: PageNumber, page: &ReceiptPage, newest: u64) {
         self.remove(number);
-        let (count, newest) = (page.records().len(), page.newest_end());
+        let count = page.records().len();
         if count > 0 {
             self.count += count;
             self.pages.insert(number, (u32::try_from(count).unwrap_or(u32::MAX), newest));
@@ -34,6 +44,11 @@ impl ReceiptTable {
         }
     }
 
+    /// Notes that no receipt can be removed at `now`: all are of messages that are there.
+    pub fn exhausted(&mut self, now: u64) {
+        self.exhausted_until = now + RETRY_SECONDS;
+    }
+
     /// Returns the number of receipts.
     pub fn len(&self) -> usize {
         self.count
@@ -46,11 +61,11 @@ impl ReceiptTable {
 
     /// Returns the page whose newest end is the oldest, where that was up to `before`; or where there are more than `limit` receipts,
     /// with their number beyond it.
-    pub fn removable(&self, before: u64, limit: usize) -> Option<(PageNumber, Option<usize>)> {
+    pub fn removable(&self, before: u64, limit: usize, now: u64) -> Option<(PageNumber, Option<usize>)> {
         let &(newest, number) = self.by_age.first()?;
         if newest <= before {
             return Some((number, None));
         }
-        (self.count > limit).then(|| (number, Some(self.count - limit)))
+        (self.count > limit && self.exhausted_until <= now).then(|| (number, Some(self.count - limit)))
     }
 }

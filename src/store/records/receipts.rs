@@ -137,12 +137,14 @@ impl ReceiptPage {
         &mut self.0[at]
     }
 
-    /// Removes the `count` receipts of the messages that ended first.
-    pub fn remove_oldest(&mut self, count: usize) {
-        for _ in 0..count {
-            let oldest = self.0.iter().enumerate().min_by_key(|(_, record)| (record.service, record.id)).map(|(at, _)| at);
-            oldest.map(|at| self.0.remove(at));
+    /// Removes up to `count` receipts but those that `keep` selects, the ones of the messages that ended first; returns their number.
+    pub fn remove_oldest(&mut self, count: usize, keep: impl Fn(&ReceiptRecord) -> bool) -> usize {
+        for removed in 0..count {
+            let others = self.0.iter().enumerate().filter(|(_, record)| !keep(record));
+            let Some((at, _)) = others.min_by_key(|(_, record)| (record.service, record.id)) else { return removed };
+            self.0.remove(at);
         }
+        count
     }
 
     /// All receipts.
