@@ -15,7 +15,9 @@ use super::clock::Moment;
 use super::index::{Effects, Ended};
 use super::memory::Memory;
 use crate::core::ids::{MessageId, Recipient};
-use crate::store::{BlockBuilder, Blocks, Earlier, Head, Log, PageNumber, ReceiptPage, ReceiptRecord, Result, Stored, read_block};
+use crate::store::{
+    BlockBuilder, Blocks, Earlier, Head, Log, PageNumber, ReceiptPage, ReceiptRecord, Result, Stored, read_block,
+};
 
 /// The pages of receipts that stay in memory after they have been written: the next acknowledgements are likely to be for them.
 const MAX_CACHED_PAGES: usize = 64;
@@ -83,8 +85,8 @@ impl Stage {
         }
     }
 
-    /// Removes the receipts of a page, or only the `excess` oldest of them, but those of messages that are there; returns their number.
-    /// The page is looked at again when an end at `now` would be old.
+    /// Removes the receipts of a page, or only the `excess` oldest of them, but those of messages whose block is there; returns their
+    /// number. The page is looked at again when an end at `now` would be old.
     ///
     /// # Errors
     /// If the store fails.
@@ -98,7 +100,7 @@ impl Stage {
     ) -> Result<usize> {
         let page = self.load_page(log, number)?;
         let mut memory = memory.lock();
-        let there = |record: &ReceiptRecord| memory.index.contains(record.recipient, record.id);
+        let there = |record: &ReceiptRecord| memory.index.block_of(record.id).is_some();
         let evicted = page.receipts.remove_oldest(excess.unwrap_or(usize::MAX), there);
         page.dirty |= evicted > 0;
         if page.receipts.records().is_empty() {
@@ -152,6 +154,7 @@ impl Stage {
         self.places.extend(&effects.places);
         self.shrunk.extend(&effects.shrunk);
         self.freed.extend(&effects.freed);
+        self.pieces.extend(&effects.pieces);
         Ok(())
     }
 
@@ -162,6 +165,7 @@ impl Stage {
             && self.removed_pages.is_empty()
             && self.shrunk.is_empty()
             && self.freed.is_empty()
+            && self.pieces.is_empty()
             && self.reserve.is_none()
             && self.pages.values().all(|page| !page.dirty)
     }
@@ -191,7 +195,6 @@ impl Stage {
         }
         for first in std::mem::take(&mut self.freed) {
             self.shrunk.remove(&first);
-            self.note_pieces(log, first)?;
             log.remove_block(first)?;
         }
         for first in std::mem::take(&mut self.shrunk) {
@@ -250,14 +253,6 @@ impl Stage {
         Ok(())
     }
 
-    /// Notes which messages of a block that is about to be removed have pieces.
-    fn note_pieces(&mut self, log: Log<'_>, first: MessageId) -> Result<()> {
-        let Some(block) = log.block(first)? else { return Ok(()) };
-        let messages = read_block(&block).into_iter().flatten().flatten();
-        self.pieces.extend(messages.filter(|(head, _)| !head.is_inline()).map(|(head, _)| head.id));
-        Ok(())
-    }
-
     /// Writes a block anew with the messages that are still there.
     fn shrink(&mut self, log: Log<'_>, first: MessageId, memory: &Mutex<Memory>) -> Result<()> {
         let Some(block) = log.block(first)? else { return Ok(()) };
@@ -270,8 +265,6 @@ impl Stage {
         for (&(head, payload), there) in messages.iter().zip(there) {
             if there {
                 smaller.push(&Stored { head, payload: payload.to_vec() });
-            } else if !head.is_inline() {
-                self.pieces.push(head.id);
             }
         }
         log.write_block(first, smaller.finish(), &[])

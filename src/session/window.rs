@@ -34,6 +34,8 @@ const PINGS_PER_WINDOW: usize = 8;
 pub(super) const SHORT_MESSAGES: usize = 8;
 /// A larger message has a ping before it, so that what precedes it can be proved while it is on its way.
 const LARGE_MESSAGE_BYTES: usize = 4 * 1024;
+/// The largest number of pings in flight. Some clients close the connection when they have 60 to answer.
+const MAX_PINGS: usize = 32;
 /// The number of batches for which memory is kept while none is in flight.
 const IDLE_BATCHES: usize = 16;
 
@@ -182,8 +184,12 @@ impl Window {
         Pings { before, behind }
     }
 
-    /// Ends the growing batch, if there is one, and returns the payload of the ping behind it.
+    /// Ends the growing batch, if there is one, and returns the payload of the ping behind it. While the most pings are in flight it
+    /// grows on.
     pub(super) fn close_batch(&mut self) -> Option<Watermark> {
+        if self.batches.len() > MAX_PINGS {
+            return None;
+        }
         std::mem::take(&mut self.open_batch).then(|| self.batches.back().map(|last| self.watermark(last.upto)))?
     }
 
@@ -273,6 +279,19 @@ mod tests {
             *next += 1;
         }
         watermarks
+    }
+
+    #[test]
+    fn pings_in_flight_are_bounded_and_the_last_one_follows() {
+        let (mut window, now) = (at_level(MAX_LEVEL), Instant::now());
+        let pings: Vec<Watermark> = (1..=100).filter_map(|n| window.sending(id(n), 100, 0, now).behind).collect();
+        assert_eq!(pings.len(), MAX_PINGS);
+        assert_eq!(window.close_batch(), None);
+        let first = window.read(pings[0].as_bytes()).unwrap();
+        assert_eq!(window.received(first, now), Proof::New);
+        let last = window.close_batch().unwrap();
+        assert_eq!(window.read(last.as_bytes()), Some(id(100)));
+        assert_eq!(window.received(id(100), now), Proof::New);
     }
 
     #[test]

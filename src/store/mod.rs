@@ -43,9 +43,9 @@ pub use meta::MetaKey;
 use meta::SCHEMA;
 pub use page::Page;
 pub use records::{
-    Answer, Authority, BlockBuilder, Catalog, CatalogEntry, Device, DeviceChange, Earlier, EndState, Head, MIN_MAX_BYTES, Missed,
-    NewDevice, NewToken, NewUser, Observation, PageNumber, Place, ReaderPlace, ReceiptPage, ReceiptRecord, Role, Stored, Token,
-    TokenHash, TokenKind, User, UserChange, fold_name, read_block,
+    Answer, Authority, BlockBuilder, Catalog, CatalogEntry, Device, DeviceChange, Earlier, EndState, Head, INLINE_BYTES,
+    MIN_MAX_BYTES, Missed, NewDevice, NewToken, NewUser, Observation, PageNumber, Place, ReaderPlace, ReceiptPage, ReceiptRecord,
+    Role, Stored, Token, TokenHash, TokenKind, User, UserChange, fold_name, read_block,
 };
 pub use trees::Trees;
 pub use writer::Pulse;

@@ -271,6 +271,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             Incoming::Ping => None,
             Incoming::Pong(payload) => {
                 self.session.receive_pong(&payload);
+                // One that had to wait until fewer pings were in flight.
+                if let Some(watermark) = self.session.last_ping() {
+                    self.append_ping(out, watermark.as_bytes());
+                }
                 None
             }
             Incoming::Text(text) => self.session.receive_text(&text, now)?,

@@ -40,6 +40,8 @@ pub struct Effects {
     pub passed: Vec<Passed>,
     /// Messages that are no longer there.
     pub removed: Vec<MessageId>,
+    /// Those of them whose payloads are in pieces beside their block.
+    pub pieces: Vec<MessageId>,
     /// Places that have changed.
     pub places: BTreeSet<Recipient>,
     /// Blocks of which nothing is of use any more.

@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::config::{HistoryConfig, MailboxConfig};
 use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
-use crate::store::{EndState, Head, Place, ReceiptRecord};
+use crate::store::{EndState, Head, INLINE_BYTES, Place, ReceiptRecord};
 use queue::{Entry, Queue, short};
 
 pub use effects::{Effects, Ended, Passed};
@@ -125,11 +125,13 @@ impl Index {
         let place = self.places.get(&head.recipient);
         let (front, trimmed) = place.map_or((MessageId(0), MessageId(0)), |place| (place.front, place.trimmed));
         let received = match receipt.map(|record| (record.end, record.service)) {
+            // Of a mailbox that was deleted.
+            Some((Some(EndState::Acked), _)) if place.is_none() => return false,
             Some((Some(EndState::Acked), at)) if head.id <= front => at,
             // Its cursor did not reach the disk: it is delivered again.
             Some((Some(EndState::Acked) | None, _)) => 0,
             Some((Some(_), _)) => return false,
-            None => 0, // receipts of messages that are there are not removed
+            None => 0, // receipts of messages in blocks are not removed
         };
         if received > 0 && head.id <= trimmed {
             return false;
@@ -222,6 +224,7 @@ impl Index {
             self.delivered.insert(id, entry.deliveries);
         }
         effects.removed.push(id);
+        effects.pieces.extend(Some(id).filter(|_| entry.bytes as usize > INLINE_BYTES));
         let place = self.place_mut(recipient);
         place.gone = place.gone.max(id);
         effects.places.insert(recipient);

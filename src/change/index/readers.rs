@@ -346,8 +346,11 @@ impl Index {
     /// Ends what every reader of `recipient` has passed over, and removes what is of no use to any.
     pub(super) fn settle(&mut self, recipient: Recipient, now: u64, effects: &mut Effects) {
         let Some(queue) = self.queues.get(&recipient) else { return };
-        let over: Vec<MessageId> =
-            if queue.below_front.is_empty() { Vec::new() } else { queue.below_front.range(..=self.reached(recipient)).copied().collect() };
+        let over: Vec<MessageId> = if queue.below_front.is_empty() {
+            Vec::new()
+        } else {
+            queue.below_front.range(..=self.reached(recipient)).copied().collect()
+        };
         for id in over {
             self.end(recipient, id, EndState::Undeliverable, effects);
         }

@@ -16,9 +16,9 @@ mod places;
 mod receipts;
 
 use crate::core::ids::{MessageId, Recipient, UserId};
+use crate::store::Result;
 use crate::store::meta::MetaKey;
 use crate::store::trees::Trees;
-use crate::store::Result;
 
 pub use messages::{Blocks, fuzz_block, read_payload};
 

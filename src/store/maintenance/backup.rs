@@ -4,14 +4,12 @@
 //! ([`capture`](super::capture)). Read in order that is exactly the store as it was when the scan ended: every change sets or
 //! removes a key, whatever its value was. Other writes wait for a backup only at the moments at which it begins and ends.
 
-use std::fs;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
 use super::capture::{Capture, Changes};
 use super::dump::{Amount, BackupError, DumpReader, DumpWriter, Header, Record};
-use super::export::scan;
-use crate::data_dir::TLS_FILES;
+use super::export::{scan, write_files};
 use crate::store::Store;
 use crate::store::meta::SCHEMA;
 
@@ -32,15 +30,9 @@ impl Store {
         let (trees, header) = (self.trees.clone(), Header::new(SCHEMA, &self.epoch));
         let scanned = tokio::task::spawn_blocking(move || {
             let mut dump = DumpWriter::begin(sink, &header)?;
-            for name in TLS_FILES {
-                match fs::read(data.join(name)) {
-                    Ok(content) => dump.file(name, &content)?,
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(BackupError::Io(error)),
-                }
-            }
+            write_files(&data, &mut dump)?;
             scan(trees.all(), &mut dump, || watch.failed())?;
-            Ok(dump)
+            Ok::<_, BackupError>(dump)
         });
         let scanned = scanned.await;
         // Also after a failed scan: the capture ends on the thread that it began on.
@@ -75,6 +67,8 @@ pub fn verify(source: impl Read) -> Result<(Header, Amount), BackupError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use sled::IVec;
 
     use super::*;

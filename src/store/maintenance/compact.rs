@@ -3,7 +3,12 @@
 use std::path::Path;
 
 use serde::Serialize;
+use sled::IVec;
 
+use super::migrate::must_migrate;
+use super::scan::is_over;
+use crate::core::ids::MessageId;
+use crate::store::records::{BlockBuilder, Stored, read_block};
 use crate::store::staging::{CACHE_BYTES, StagedStore, disk_bytes, lock, recover, remove, staged_path, swap};
 use crate::store::trees::Trees;
 use crate::store::{Result, SCHEMA, StoreError, engine};
@@ -28,6 +33,9 @@ pub fn compact(path: &Path) -> Result<Compacted> {
     let _lock = lock(path)?;
     recover(path)?;
     let (db, before) = (engine::open(path, CACHE_BYTES)?, disk_bytes(path)?);
+    if must_migrate(&db)? {
+        return Err(StoreError::Older); // before its trees are opened, which would add today's
+    }
     let trees = Trees::open(&db)?;
     if trees.schema()? != Some(SCHEMA) {
         return Err(StoreError::Older);
@@ -40,6 +48,25 @@ pub fn compact(path: &Path) -> Result<Compacted> {
     Ok(Compacted { before, after: disk_bytes(path)?, records })
 }
 
+/// Returns a block without the messages that have been removed; `None` where none is left. One that can't be read is left to
+/// `check`.
+fn without_removed(trees: &Trees, key: &[u8], block: IVec) -> Result<Option<IVec>> {
+    let (Some(first), Some(messages)) = (MessageId::from_key(key), read_block(&block)) else { return Ok(Some(block)) };
+    let (mut rest, mut removed) = (BlockBuilder::new(first), false);
+    for (head, inline) in messages.flatten() {
+        if is_over(trees, &head)? {
+            removed = true;
+        } else {
+            rest.push(&Stored { head, payload: inline.to_vec() });
+        }
+    }
+    Ok(match (removed, rest.count) {
+        (false, _) => Some(block),
+        (true, 0) => None,
+        (true, _) => Some(rest.finish().into()),
+    })
+}
+
 /// Writes a complete staged store for the store at `path`; returns the number of records.
 fn copy(trees: &Trees, path: &Path) -> Result<u64> {
     let mut staged = StagedStore::create(path)?;
@@ -48,6 +75,8 @@ fn copy(trees: &Trees, path: &Path) -> Result<u64> {
         let copy = staged.tree(name)?;
         for entry in tree {
             let (key, value) = entry?;
+            let value = if name == &"blocks" { without_removed(trees, &key, value)? } else { Some(value) };
+            let Some(value) = value else { continue };
             staged.put(&copy, &key, &value)?;
             records += 1;
         }
@@ -59,9 +88,37 @@ fn copy(trees: &Trees, path: &Path) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::ids::MessageId;
+    use crate::core::ids::{Recipient, UserId};
+    use crate::core::time::Timestamp;
     use crate::store::Store;
+    use crate::store::records::{EndState, Head, PageNumber, ReceiptPage};
     use crate::store::tests::fresh;
+
+    #[test]
+    fn messages_that_were_removed_are_not_copied() {
+        let (dir, store) = fresh();
+        let path = dir.path().join("store");
+        let (log, recipient) = (store.log(), Recipient::User(UserId(1)));
+        let (mut block, mut page) = (BlockBuilder::new(MessageId(1)), ReceiptPage::default());
+        for id in 1..=3 {
+            let payload = format!("\"secret {id}\"").into_bytes();
+            let length = u32::try_from(payload.len()).unwrap();
+            let created = Timestamp::now();
+            let head = Head { id: MessageId(id), recipient, sender: UserId(1), expires: 9, ttl: 9, created, length };
+            block.push(&Stored { head, payload });
+            if id != 2 {
+                page.entry(&head).finish(EndState::Cancelled, None, None, 1);
+            }
+        }
+        log.write_block(MessageId(1), block.finish(), &[]).unwrap();
+        log.set_receipts(PageNumber(0), &page).unwrap();
+        store.close().unwrap();
+        drop(store);
+        compact(&path).unwrap();
+        let bytes = std::fs::read(path.join("db")).unwrap();
+        let there = |text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+        assert_eq!([1, 2, 3].map(|id| there(&format!("secret {id}"))), [false, true, false]);
+    }
 
     #[tokio::test]
     async fn compact_reclaims_the_space_of_removed_records() {

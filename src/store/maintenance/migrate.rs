@@ -58,7 +58,8 @@ pub fn migrate(db: Db, path: &Path) -> Result<()> {
 
 /// Writes the backup; a failed one leaves nothing.
 fn back_up(db: &Db, found: u64, path: &Path) -> Result<PathBuf> {
-    let directory = path.parent().unwrap_or(Path::new(".")).join(BACKUP_DIRECTORY);
+    let data = path.parent().unwrap_or(Path::new("."));
+    let directory = data.join(BACKUP_DIRECTORY);
     DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
     let file = directory.join(format!("layout-{found}-{}.backup", Timestamp::now().unix_micros()));
     let epoch = db.open_tree("meta")?.get(MetaKey::Epoch.name())?.unwrap_or_default();
@@ -66,7 +67,7 @@ fn back_up(db: &Db, found: u64, path: &Path) -> Result<PathBuf> {
     let trees = names.iter().map(|name| db.open_tree(name)).collect::<sled::Result<Vec<_>>>()?;
     let header = Header::of_trees(found, &String::from_utf8_lossy(&epoch), &names);
     let unfinished = NamedTempFile::new_in(&directory)?; // mode 0600
-    let written = write_all(&trees, &header, unfinished).map_err(|error| match error {
+    let written = write_all(data, &trees, &header, unfinished).map_err(|error| match error {
         BackupError::Store(error) => error,
         BackupError::Io(error) => StoreError::Disk(error),
         other => StoreError::Unreadable(other.to_string()),

@@ -3,8 +3,9 @@
 use sled::Tree;
 
 use crate::core::ids::MessageId;
+use crate::store::Result;
 use crate::store::meta::MetaKey;
-use crate::store::records::{Place, ReceiptPage, read_block};
+use crate::store::records::{EndState, Head, PageNumber, Place, ReceiptPage, read_block};
 use crate::store::table::Value;
 use crate::store::trees::Trees;
 
@@ -48,4 +49,16 @@ pub(super) fn newest_message(trees: &Trees) -> MessageId {
     // Not the fronts, which are verified against this.
     let removed = readable(trees.places.tree()).1.filter_map(|(_, place)| Some(Place::decode(&place)?.gone));
     messages.chain(receipts).chain(removed).max().unwrap_or(MessageId(0)).max(MessageId(reserved))
+}
+
+/// Returns whether a message has been removed, and is only in the block of others that are of use still.
+///
+/// # Errors
+/// If the store fails.
+pub(super) fn is_over(trees: &Trees, head: &Head) -> Result<bool> {
+    let page = trees.receipt_pages.get(&PageNumber::of(head.id))?;
+    let end = page.as_ref().and_then(|page| page.get(head.id)?.end);
+    // Without a place, the mailbox was deleted.
+    let trimmed = trees.places.get(&head.recipient)?.map_or(MessageId(u64::MAX), |place| place.trimmed);
+    Ok(end.is_some_and(|end| end != EndState::Acked || head.id <= trimmed))
 }
