@@ -51,5 +51,5 @@ pub fn config(bytes: &[u8]) {
 
 /// Parses the body of a REST call: the result is an object, or an error with a message.
 pub use crate::api::fuzz_body as body;
-/// Parses a key and a record of the mailbox: whatever can be parsed is encoded to the same bytes.
+/// Parses a block of messages: whatever can be parsed is the same after it was encoded and parsed again.
 pub use crate::store::fuzz_block as message_block;

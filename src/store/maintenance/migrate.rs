@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use sled::Db;
-use tempfile::NamedTempFile;
+use tempfile::Builder;
 
 use super::dump::{BackupError, Header};
 use super::export::write_all;
@@ -19,6 +19,8 @@ use crate::store::{Result, StoreError};
 
 /// The directory of automatic backups, in the data directory.
 const BACKUP_DIRECTORY: &str = "backups";
+/// The beginning of the name of a backup that is being written.
+const UNFINISHED_PREFIX: &str = ".unfinished-";
 
 /// Returns whether `db` is a store of an older layout.
 ///
@@ -66,7 +68,8 @@ fn back_up(db: &Db, found: u64, path: &Path) -> Result<PathBuf> {
     let names: Vec<&str> = Trees::all_names().filter(|name| db.tree_names().iter().any(|n| n == name.as_bytes())).collect();
     let trees = names.iter().map(|name| db.open_tree(name)).collect::<sled::Result<Vec<_>>>()?;
     let header = Header::of_trees(found, &String::from_utf8_lossy(&epoch), &names);
-    let unfinished = NamedTempFile::new_in(&directory)?; // mode 0600
+    remove_unfinished(&directory)?;
+    let unfinished = Builder::new().prefix(UNFINISHED_PREFIX).tempfile_in(&directory)?; // mode 0600
     let written = write_all(data, &trees, &header, unfinished).map_err(|error| match error {
         BackupError::Store(error) => error,
         BackupError::Io(error) => StoreError::Disk(error),
@@ -76,6 +79,17 @@ fn back_up(db: &Db, found: u64, path: &Path) -> Result<PathBuf> {
     written.persist(&file).map_err(|error| error.error)?;
     File::open(&directory)?.sync_all()?;
     Ok(file)
+}
+
+/// Removes what a crash has left of a backup.
+fn remove_unfinished(directory: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED_PREFIX) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

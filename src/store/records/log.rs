@@ -244,6 +244,21 @@ mod tests {
     }
 
     #[test]
+    fn seeds_of_the_fuzzer_are_blocks() {
+        for (name, ids) in [("empty", vec![]), ("one", vec![1]), ("three", vec![5, 6, 9]), ("large", vec![7, 8])] {
+            let seed = format!("{}/fuzz/corpus/message_block/{name}", env!("CARGO_MANIFEST_DIR"));
+            let seed = std::fs::read(seed).unwrap();
+            let found: Vec<Option<(Head, &[u8])>> = read_block(&seed).expect(name).collect();
+            assert_eq!(
+                found.iter().map(|m| m.map(|(head, _)| head.id.0)).collect::<Vec<_>>(),
+                ids.into_iter().map(Some).collect::<Vec<_>>()
+            );
+            assert_eq!(name == "large", found.iter().any(|m| m.is_some_and(|(head, _)| !head.is_inline())));
+            assert!(found.iter().flatten().all(|(head, payload)| payload.len() == head.block_bytes() - HEAD_BYTES));
+        }
+    }
+
+    #[test]
     fn keys_of_older_layouts_are_read_without_an_answer() {
         let answer = Answer { timestamp: Some(Timestamp::from_unix_micros(-5)), recipients: 3 };
         let new = Earlier { id: MessageId(1), until: 9, digest: 3, answer };

@@ -1,11 +1,12 @@
-//! `kill -9` at random moments, while publishers publish and readers come and go: every accepted message arrives, in order.
+//! `kill -9` at random moments, while publishers publish, two readers a user come and go and a third one is absent: every accepted
+//! message and broadcast arrives at each of them, in order.
 //!
 //! 20 cycles; `QY_LTY_CRASH_CYCLES=200 cargo test --release --test it delivery::crash -- --nocapture` for more.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::support::load::Load;
+use crate::support::load::{Load, PRESENT_READERS, THREE_READERS};
 use crate::support::program::Running;
 use tokio::task::JoinSet;
 
@@ -18,10 +19,10 @@ async fn accepted_messages_survive_sigkill() {
     let cycles: u32 = std::env::var("QY_LTY_CRASH_CYCLES").map_or(20, |n| n.parse().unwrap());
     let dir = tempfile::tempdir().unwrap();
     let mut server = Running::configured(dir.path(), ROOMY).await;
-    let load = Load::prepare(server.address, 4).await;
+    let load = Load::with_readers(server.address, 4, &THREE_READERS).await;
     let mut tasks = JoinSet::new();
-    load.publish(&mut tasks, 8, 50);
-    load.come_and_go(&mut tasks);
+    load.publish(&mut tasks, 8, 50, 20);
+    load.come_and_go(&mut tasks, &PRESENT_READERS);
     let mut slowest = Duration::ZERO;
     for _ in 0..cycles {
         tokio::time::sleep(Duration::from_millis(rand::random_range(5..300))).await;

@@ -1,6 +1,7 @@
 //! A power cut, as far as it can be simulated: the server keeps its data on a loop-mounted ext4 image; at a random moment it is
 //! stopped (SIGSTOP), the image is copied as the "disk" holds it then, without what only the page cache of that file system
-//! has, and the copy is mounted and served. Every accepted message must be there.
+//! has, and the copy is mounted and served. Every accepted message and broadcast must be there, for each of three readers a user, one
+//! of which is absent all the while.
 //!
 //! Needs root and a kernel that mounts; else it says that it was skipped. 10 trials;
 //! `QY_LTY_POWER_TRIALS=50 cargo test --release --test it delivery::power_cut -- --nocapture` for more.
@@ -10,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::support::disk::Disk;
-use crate::support::load::Load;
+use crate::support::load::{Load, PRESENT_READERS, THREE_READERS};
 use crate::support::program::Running;
 use futures_util::{StreamExt, stream};
 use tokio::task::JoinSet;
@@ -28,18 +29,19 @@ async fn trial(n: u32) -> Option<usize> {
     let dir = tempfile::tempdir().unwrap();
     let disk = Disk::ext4(dir.path(), 128)?;
     let server = serve(dir.path(), &disk).await;
-    let load = Load::prepare(server.address, 3).await;
+    let load = Load::with_readers(server.address, 3, &THREE_READERS).await;
     let mut tasks = JoinSet::new();
     if n % 3 == 2 {
         // Idle between sends: nothing else flushes what the last one wrote.
         for to in 0..3 {
             load.send(to, if to == 1 { 150_000 } else { 20 }).await.unwrap();
+            load.broadcast(20).await.unwrap();
             tokio::time::sleep(Duration::from_millis(rand::random_range(0..300))).await;
         }
     } else {
-        load.publish(&mut tasks, 8, 20);
+        load.publish(&mut tasks, 8, 20, 20);
         if n % 3 == 1 {
-            load.come_and_go(&mut tasks);
+            load.come_and_go(&mut tasks, &PRESENT_READERS);
         }
         tokio::time::sleep(Duration::from_millis(rand::random_range(20..1500))).await;
     }

@@ -1,8 +1,10 @@
 //! Upgrades from 0.1: its data directory and its backup, as committed in `tests/fixtures`, hold everything after the migration.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use crate::support::disk::Disk;
 use crate::support::http;
 use crate::support::program::{Running, configure, output, program};
 use crate::support::ws::Client;
@@ -33,6 +35,13 @@ fn unpack(at: &Path) {
     let archive = Path::new(FIXTURES).join("data-0.1.tar.gz");
     let tar = std::process::Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(at).arg("--no-same-owner").status();
     assert!(tar.unwrap().success());
+}
+
+/// The entries of a directory, sorted.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
 }
 
 /// The rule under which the messages of the fixture were sent.
@@ -199,7 +208,7 @@ async fn data_directory_of_0_1_is_migrated_after_a_backup_and_keeps_everything()
     unpack(at);
     let upgraded = everything_is_there(at).await;
     assert_eq!(upgraded.server.log().matches("migrating the data").count(), 1, "{}", upgraded.server.log());
-    let backups: Vec<_> = std::fs::read_dir(at.join("data/backups")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let backups = files(&at.join("data/backups"));
     assert_eq!(backups.len(), 1, "{backups:?}");
     upgraded.server.stop().await;
     let check = output(program(at, &["--config", "c.toml", "check", "--json"])).await;
@@ -210,6 +219,89 @@ async fn data_directory_of_0_1_is_migrated_after_a_backup_and_keeps_everything()
     assert!(!again.server.log().contains("migrating the data"));
     again.history(&tokens(&again.expected)).await;
     again.server.stop().await;
+}
+
+/// The moment at which a start is killed.
+#[derive(Debug, Clone, Copy)]
+enum Moment {
+    /// Any, from the first instruction on.
+    AfterStart,
+    /// After the backup has been begun.
+    InBackup,
+    /// After the new store has been begun.
+    InNewStore,
+}
+
+/// Starts a server on the data directory below `at` and kills it shortly after the moment. A start that has ended the migration
+/// before is killed, too.
+async fn kill_start(at: &Path, moment: Moment) {
+    let (backups, new_store) = (at.join("data/backups"), at.join("data/store.new"));
+    let count = || std::fs::read_dir(&backups).map_or(0, Iterator::count);
+    let before = count();
+    let mut child = program(at, &["serve", "--config", "c.toml"]).spawn().unwrap();
+    let begun = || match moment {
+        Moment::AfterStart => true,
+        Moment::InBackup => count() > before,
+        Moment::InNewStore => count() > before && new_store.exists(),
+    };
+    let latest = Instant::now() + Duration::from_secs(1); // where nothing is left to migrate, the other moments don't come
+    while !begun() && Instant::now() < latest {
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    let span = if let Moment::AfterStart = moment { 100_000 } else { 20_000 };
+    std::thread::sleep(Duration::from_micros(rand::random_range(0..span)));
+    child.kill().await.unwrap();
+}
+
+/// 6 trials; `QY_LTY_MIGRATION_TRIALS=100` for more.
+#[tokio::test]
+async fn data_directory_of_0_1_whose_migration_is_killed_keeps_everything() {
+    const KILLS: usize = 3;
+    let trials: usize = std::env::var("QY_LTY_MIGRATION_TRIALS").map_or(6, |n| n.parse().unwrap());
+    let (mut backing_up, mut writing, mut most) = (0, 0, 0);
+    for trial in 0..trials {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path();
+        unpack(at);
+        configure(at, SETTINGS);
+        for _ in 0..KILLS {
+            let moments = [Moment::AfterStart, Moment::InBackup, Moment::InNewStore];
+            kill_start(at, moments[trial % moments.len()]).await;
+            let in_backup = at.join("data/backups").exists()
+                && files(&at.join("data/backups")).iter().any(|path| path.extension().is_none_or(|end| end != "backup"));
+            let in_store = at.join("data/store.new").exists() || at.join("data/store.old").exists();
+            (backing_up, writing) = (backing_up + usize::from(in_backup), writing + usize::from(in_store));
+        }
+        everything_is_there(at).await.server.stop().await;
+        let left: Vec<PathBuf> =
+            files(&at.join("data")).into_iter().filter(|path| path.to_string_lossy().contains("store.")).collect();
+        assert!(left.is_empty(), "{left:?}");
+        // Each start that was killed after its backup leaves that, and the last one makes one.
+        let backups = files(&at.join("data/backups"));
+        assert!((1..=KILLS + 1).contains(&backups.len()), "{backups:?}");
+        assert!(backups.iter().all(|path| path.extension().is_some_and(|end| end == "backup")), "{backups:?}");
+        most = most.max(backups.len());
+    }
+    println!(
+        "{trials} trials of {KILLS} kills: {backing_up} in the backup, {writing} in the new store or its swap; at most {most} backups"
+    );
+}
+
+#[tokio::test]
+async fn data_directory_of_0_1_on_a_full_disk_is_refused_untouched() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = Disk::in_memory(dir.path(), 3) else { return }; // the store takes 1.3 MB
+    let at = disk.path.as_path();
+    unpack(at);
+    configure(at, SETTINGS);
+    let before = files(&at.join("data"));
+    let refused = output(program(at, &["serve", "--config", "c.toml"])).await;
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("bringing the data up to date needs") && said.contains("free some space"), "{said}");
+    assert_eq!(files(&at.join("data")), before, "neither a backup nor a second store was begun");
+    disk.grow(512);
+    everything_is_there(at).await.server.stop().await;
 }
 
 #[tokio::test]
