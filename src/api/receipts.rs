@@ -119,6 +119,19 @@ pub async fn show(call: Call) -> Result<Reply<ReceiptResponse>, ApiError> {
     Ok(Reply::ok("ok", receipt.into()))
 }
 
+/// Returns whether a message can be taken back; `false` where it has been.
+///
+/// # Errors
+/// [`ApiError::AlreadyReceived`], [`ApiError::AlreadyEnded`].
+fn waits(status: Status) -> Result<bool, ApiError> {
+    match status {
+        Status::Queued | Status::Sent(_) => Ok(true),
+        Status::Ended(EndState::Cancelled, _) => Ok(false),
+        Status::Ended(EndState::Acked, _) => Err(ApiError::AlreadyReceived),
+        Status::Ended(end, _) => Err(ApiError::AlreadyEnded(status_name(end))),
+    }
+}
+
 /// `DELETE /api/messages/{id}`: takes back what no client has received; for its sender, its recipient and administrators, a broadcast
 /// for its sender and administrators. A message that has been taken back is no error.
 pub async fn cancel(call: Call) -> Result<Reply<()>, ApiError> {
@@ -135,17 +148,17 @@ pub async fn cancel(call: Call) -> Result<Reply<()>, ApiError> {
         Denied::Hidden(_) if relation == Relation::Everyone => Denied::Forbidden,
         denied => denied,
     })?;
-    match status {
-        Status::Ended(EndState::Acked, _) => return Err(ApiError::AlreadyReceived),
-        Status::Ended(EndState::Cancelled, _) => return Ok(Reply::done("message cancelled")),
-        Status::Ended(end, _) => return Err(ApiError::AlreadyEnded(status_name(end))),
-        Status::Queued | Status::Sent(_) => {}
+    if waits(status)? {
+        match call.app.mailbox.cancel(head.recipient, id).await {
+            Ok(()) => {}
+            Err(CancelError::Store(error)) => return Err(error.into()),
+            // Something has ended it since the receipt was read.
+            Err(CancelError::NotWaiting) => {
+                let receipt = call.blocking(move |app| Ok(app.mailbox.receipt(id)?)).await?;
+                waits(receipt.ok_or(ApiError::NotFound("message"))?.status)?;
+            }
+        }
     }
-    call.app.mailbox.cancel(head.recipient, id).await.map_err(|error| match error {
-        // Received, or otherwise over, since the receipt was read.
-        CancelError::NotWaiting => ApiError::AlreadyReceived,
-        CancelError::Store(error) => error.into(),
-    })?;
     tracing::info!(user = %call.caller()?.user.id, message = %id, "message cancelled");
     Ok(Reply::done("message cancelled"))
 }

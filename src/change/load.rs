@@ -20,6 +20,7 @@ pub(super) fn load(trees: &Trees, settings: Settings, moment: Moment) -> Result<
     let mut newest = MessageId(0);
     for user in log.users() {
         let (user, joined) = user?;
+        newest = newest.max(joined);
         index.add_user(user, joined);
     }
     for place in log.places() {

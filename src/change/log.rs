@@ -158,7 +158,13 @@ impl Operation for Acknowledge {
         let (mut effects, mut left, mut count) = (Effects::default(), Vec::new(), 0);
         // Those of recipients that have been deleted meanwhile have no place any more.
         let mut keep = self.keep;
-        keep.retain(|&(recipient, _)| machine.memory().index.has_place(recipient));
+        keep.retain(|&(recipient, _)| match recipient {
+            Recipient::All => true,
+            Recipient::User(user) => machine.memory().index.has_user(user),
+            Recipient::Device(_) => {
+                machine.memory().index.has_place(recipient) || machine.log().recipient_exists(recipient).unwrap_or(false)
+            }
+        });
         for &(recipient, id) in &keep {
             machine.memory().index.keep(recipient, id);
         }
@@ -346,7 +352,12 @@ impl Operation for Settings {
 
 /// Removes everything that belongs to a deleted recipient. What waits there is cleared.
 pub(super) fn remove_mailbox(machine: &mut Machine<'_>, recipient: Recipient, moment: Moment) -> Result<()> {
-    let effects = machine.memory().index.forget(recipient, moment.service);
+    let exists = machine.log().recipient_exists(recipient)?;
+    let effects = {
+        let mut memory = machine.memory();
+        let kept = exists.then_some(memory.newest);
+        memory.index.forget(recipient, kept, moment.service)
+    };
     machine.follow(&effects, moment)
 }
 

@@ -97,8 +97,9 @@ impl Operation for TouchReaders {
             let mut memory = machine.memory();
             for (user, client) in &self.readers {
                 // One that was deleted meanwhile is not added again.
-                let known = memory.index.readers(*user, moment.service).iter().any(|reader| reader.client == *client);
-                if known && memory.index.join(*user, client, moment.service, moment.wall) == Ok(true) {
+                if memory.index.has_reader(*user, client)
+                    && memory.index.join(*user, client, moment.service, moment.wall) == Ok(true)
+                {
                     effects.places.insert(Recipient::User(*user));
                 }
             }

@@ -16,7 +16,7 @@ use super::index::{Effects, Ended};
 use super::memory::Memory;
 use crate::core::ids::{MessageId, Recipient};
 use crate::store::{
-    BlockBuilder, Blocks, Earlier, Head, Log, PageNumber, ReceiptPage, ReceiptRecord, Result, Stored, read_block,
+    BlockBuilder, Blocks, Earlier, Head, Log, PageNumber, ReceiptPage, ReceiptRecord, Result, Severity, Stored, read_block,
 };
 
 /// The pages of receipts that stay in memory after they have been written: the next acknowledgements are likely to be for them.
@@ -122,6 +122,17 @@ impl Stage {
         }
     }
 
+    /// Returns a message without its payload; `None` where it can't be read, which costs it its receipt.
+    fn readable_head(&self, blocks: &mut Blocks<'_>, id: MessageId, block: Option<MessageId>) -> Result<Option<Head>> {
+        match self.head(blocks, id, block) {
+            Err(error) if !error.fatal() => {
+                tracing::error!(%error, message = id.0, "a message has no receipt: it can't be read");
+                Ok(None)
+            }
+            found => found,
+        }
+    }
+
     /// Stages what the log must follow, and tells `memory` of the pages.
     ///
     /// # Errors
@@ -129,7 +140,7 @@ impl Stage {
     pub fn follow(&mut self, log: Log<'_>, effects: &Effects, moment: Moment, memory: &Mutex<Memory>) -> Result<()> {
         let (mut blocks, mut touched) = (Blocks::new(log), BTreeSet::new());
         for passed in &effects.passed {
-            let Some(head) = self.head(&mut blocks, passed.id, passed.block)? else { continue };
+            let Some(head) = self.readable_head(&mut blocks, passed.id, passed.block)? else { continue };
             let number = PageNumber::of(head.id);
             let page = self.load_page(log, number)?;
             page.receipts.entry(&head).pass(passed.reader);
@@ -137,7 +148,7 @@ impl Stage {
             touched.insert(number);
         }
         for &Ended { id, block, state, reader, .. } in &effects.ended {
-            let Some(head) = self.head(&mut blocks, id, block)? else { continue };
+            let Some(head) = self.readable_head(&mut blocks, id, block)? else { continue };
             let number = PageNumber::of(head.id);
             let page = self.load_page(log, number)?;
             page.receipts.entry(&head).finish(state, reader, Some(moment.wall), moment.service);

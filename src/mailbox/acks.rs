@@ -1,6 +1,6 @@
 //! Proofs of receipt on their way to the writer thread, and the live connections that have not passed every message.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 const BROADCAST_POSITION_LIFE: Duration = Duration::from_millis(100);
 
 /// The proofs of one reader are merged until they are applied.
-type Reader = (UserId, ClientName, Option<DeviceId>);
+pub(super) type Reader = (UserId, ClientName, Option<DeviceId>);
 
 /// The time that a proof waits for a commit that is made anyway, before it causes one.
 const MAX_WAIT: Duration = Duration::from_millis(10);
@@ -63,13 +63,17 @@ impl PendingAcks {
             acks.insert(reader, ack);
             return;
         };
-        // What one connection has passed over another one of the same reader may have received.
-        let (upto, old_upto) = (ack.upto, earlier.upto);
-        earlier.passed.retain(|id| *id > upto || ack.passed.binary_search(id).is_ok());
-        earlier.passed.extend(ack.passed.into_iter().filter(|id| *id > old_upto));
-        earlier.upto = upto.max(old_upto);
+        // A later proof of the same connection no longer names what an earlier one has passed over.
+        let passed: BTreeSet<MessageId> = earlier.passed.iter().chain(&ack.passed).copied().collect();
+        earlier.passed = passed.into_iter().collect();
+        earlier.upto = ack.upto.max(earlier.upto);
         earlier.told = ack.told.max(earlier.told);
         earlier.told_broadcasts = ack.told_broadcasts.max(earlier.told_broadcasts);
+    }
+
+    /// Returns the id up to which a reader has proved everything, by a proof that waits.
+    pub(super) fn proved_upto(&self, reader: &Reader) -> MessageId {
+        self.acks.lock().get(reader).map_or(MessageId(0), |ack| ack.upto)
     }
 
     /// Returns whether none waits.
@@ -202,6 +206,29 @@ impl Drop for Joined {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn merged_proofs_keep_what_was_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = crate::store::Store::open(&dir.path().join("store")).unwrap();
+        let settings = crate::mailbox::settings(&crate::config::Config::default());
+        let changes = Changes::open(store, settings, crate::telemetry::metrics::Metrics::new(Arc::default())).unwrap();
+        let acks = PendingAcks::new(changes);
+        let ack = |upto, passed: &[u64]| Ack {
+            user: UserId(1),
+            client: ClientName::default(),
+            device: None,
+            upto: MessageId(upto),
+            told: MessageId(0),
+            told_broadcasts: MessageId(0),
+            passed: passed.iter().map(|&id| MessageId(id)).collect(),
+        };
+        for ack in [ack(10, &[5]), ack(20, &[15]), ack(12, &[])] {
+            acks.merge(ack);
+        }
+        assert_eq!(acks.proved_upto(&(UserId(1), ClientName::default(), None)), MessageId(20));
+        assert_eq!(acks.take().acks, [ack(20, &[5, 15])]);
+    }
 
     #[test]
     fn slowest_connection_determines_what_is_kept() {

@@ -48,7 +48,7 @@ pub use reader::{Gap, LogReader, ReaderOptions, Since, Welcome};
 pub use trouble::Ending;
 
 /// The most operations of one sweep: what is left is done by the next one.
-const MAX_SWEEP_OPERATIONS: usize = 100;
+const MAX_SWEEP_OPERATIONS: usize = 500;
 /// The most online readers that one operation notes.
 const MAX_TOUCHED_READERS: usize = 256;
 
@@ -187,8 +187,8 @@ impl Mailbox {
         }
         let now = Timestamp::now();
         let mut memory = self.changes.memory();
-        for mailbox in reader.mailboxes() {
-            memory.index.sent(mailbox, after, upto, now, reader.passed());
+        for (mailbox, start) in reader.mailboxes() {
+            memory.index.sent(mailbox, after.max(start), upto, now, reader.passed());
         }
     }
 
@@ -273,6 +273,11 @@ impl Mailbox {
         self.changes.run(ForgetReader { user, client }).await
     }
 
+    /// Returns whether a user has a reader of that name.
+    pub fn has_reader(&self, user: UserId, client: &ClientName) -> bool {
+        self.changes.memory().index.has_reader(user, client)
+    }
+
     /// The number of readers.
     pub fn reader_count(&self) -> usize {
         self.changes.memory().index.reader_count()
@@ -317,9 +322,9 @@ impl Mailbox {
             return self.changes.run(Clear { recipient }).await;
         }
         // The broadcasts first: they are in every user's share. One operation a mailbox, so that none takes long.
-        let waiting = self.changes.memory().index.waiting_recipients();
+        let waiting = self.sizes(None, usize::MAX);
         let mut count = 0;
-        for recipient in waiting.into_iter().rev() {
+        for recipient in waiting.into_iter().rev().map(|(recipient, _)| recipient) {
             count += self.changes.run(Clear { recipient }).await?;
         }
         Ok(count)

@@ -120,9 +120,11 @@ impl Mailbox {
         let at = Position::new(AtomicU64::new(0));
         let joined = self.acks.live.join(mailboxes.clone(), at.clone());
         let now = self.changes.clock().now();
+        // A client that returns at once must not get again what it has just proved.
+        let proved = self.acks.proved_upto(&(user, options.client.clone(), options.device));
         let states: Vec<(Recipient, ReaderState)> = {
             let memory = self.changes.memory();
-            mailboxes.into_iter().map(|to| (to, memory.index.reader(to, user, &options.client, now))).collect()
+            mailboxes.into_iter().map(|to| (to, memory.index.reader(to, user, &options.client, proved, now))).collect()
         };
         let oldest = states.iter().filter_map(|(_, state)| state.oldest).min();
         // The cursors of several mailboxes differ: below the oldest pending message, in any of them, everything has been received.
@@ -185,9 +187,9 @@ impl LogReader {
         }
     }
 
-    /// Returns the mailboxes.
-    pub(super) fn mailboxes(&self) -> impl Iterator<Item = Recipient> + '_ {
-        self.starts.iter().map(|start| start.recipient)
+    /// Returns the mailboxes, each with the id behind which this session begins.
+    pub(super) fn mailboxes(&self) -> impl Iterator<Item = (Recipient, MessageId)> + '_ {
+        self.starts.iter().map(|start| (start.recipient, start.after))
     }
 
     /// Returns the proof that everything up to `upto` has been received but what was passed over.
@@ -243,10 +245,11 @@ impl LogReader {
         let committed = MessageId(mailbox.committed.load(Ordering::Acquire));
         let selection = self.select(mailbox, committed, max_bytes, max_messages);
         self.passed.extend(selection.passed);
-        if let Some(gap) = selection.gap {
-            self.starts.iter_mut().for_each(|start| start.told = start.told.max(gap.upto));
+        for (mailbox, removed) in selection.told {
+            self.starts.iter_mut().filter(|start| start.recipient == mailbox).for_each(|start| start.told = removed);
         }
-        let Selection { gap, upto, complete, chosen, .. } = selection;
+        let Selection { mut gap, upto, complete, chosen, .. } = selection;
+        let ids: Vec<MessageId> = chosen.iter().map(|waiting| waiting.id).collect();
         let messages = if chosen.is_empty() {
             Vec::new()
         } else {
@@ -260,17 +263,34 @@ impl LogReader {
             };
             tokio::task::spawn_blocking(load).await.map_err(|_| StoreError::Stopped)??
         };
+        if messages.len() < ids.len() {
+            gap = self.removed_meanwhile(mailbox, &ids, &messages).or(gap);
+        }
         Ok(Batch { gap, messages, upto, complete })
+    }
+
+    /// Returns the gap that messages leave which were removed between their selection and the look into the log; those that were
+    /// taken back leave none.
+    fn removed_meanwhile(&mut self, mailbox: &Mailbox, ids: &[MessageId], found: &[(MessageId, Vec<u8>)]) -> Option<Gap> {
+        let memory = mailbox.changes.memory();
+        let removed = self.starts.iter().map(|start| memory.index.removed_upto(start.recipient)).max()?;
+        drop(memory);
+        let lost = |id: &&MessageId| **id <= removed && found.binary_search_by_key(*id, |(id, _)| *id).is_err();
+        let (first, last) = (ids.iter().find(lost)?, ids.iter().rev().find(lost)?);
+        self.starts.iter_mut().for_each(|start| start.told = start.told.max(*last));
+        Some(Gap { after: MessageId(first.0.saturating_sub(1)), upto: *last })
     }
 
     /// Merges the mailboxes by id.
     fn select(&self, mailbox: &Mailbox, committed: MessageId, max_bytes: usize, max_messages: usize) -> Selection {
         let (at, now, max_deliveries) = (self.at(), mailbox.changes.clock().now(), mailbox.max_deliveries());
         let memory = mailbox.changes.memory();
-        let mut selection = Selection { gap: None, chosen: Vec::new(), passed: Vec::new(), upto: at, complete: false };
+        let mut selection =
+            Selection { gap: None, told: Vec::new(), chosen: Vec::new(), passed: Vec::new(), upto: at, complete: false };
         for start in &self.starts {
             let (removed, from) = (memory.index.removed_upto(start.recipient), at.max(start.after));
             if removed > start.told && removed > from {
+                selection.told.push((start.recipient, removed));
                 let gap = selection.gap.get_or_insert(Gap { after: from, upto: removed });
                 (gap.after, gap.upto) = (gap.after.min(from), gap.upto.max(removed));
             }
@@ -297,7 +317,7 @@ impl LogReader {
             }
             let tried = max_deliveries > 0 && deliveries >= max_deliveries && !received;
             if !self.accepts(waiting.bytes as usize) || (tried && !replayed) {
-                selection.passed.extend(Some(id).filter(|_| !replayed));
+                selection.passed.extend(Some(id).filter(|_| !replayed && !self.options.peek));
                 continue;
             }
             bytes += waiting.bytes as usize;
@@ -310,6 +330,8 @@ impl LogReader {
 /// The messages to read next.
 struct Selection {
     gap: Option<Gap>,
+    /// The mailboxes that it is of, and the last message removed from each.
+    told: Vec<(Recipient, MessageId)>,
     chosen: Vec<Waiting>,
     passed: Vec<MessageId>,
     upto: MessageId,

@@ -91,6 +91,10 @@ impl Session {
         let max_bytes = max_bytes.into_iter().chain(of_device).min();
         let (reader, welcome) = app.mailbox.reader(ReaderOptions { user, client, device: receives_for, since, max_bytes, peek });
         let behind = welcome.pending > 0 || behind;
+        // Forgotten between the handshake and this line.
+        if !peek && !app.mailbox.has_reader(user, reader.reader().1) {
+            registration.connection.close(CloseCode::GoingAway);
+        }
         let (cautious, client_acks) = (app.mailbox.is_cautious(&reader), client_acks && !peek);
         let session = Self {
             registration,

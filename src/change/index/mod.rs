@@ -32,7 +32,7 @@ pub use readers::{Ack, TooManyReaders};
 pub use receipts::ReceiptTable;
 
 /// The most messages that one operation works on, so that it takes a few milliseconds; more are left to the next one.
-pub const MAX_OPERATION_MESSAGES: usize = 512;
+pub const MAX_OPERATION_MESSAGES: usize = 64;
 /// A block of which fewer than one message in so many is of use is written anew without the others.
 const SHRINK_FACTOR: u32 = 4;
 /// The smallest block that is worth that.
@@ -276,13 +276,15 @@ impl Index {
             });
             effects.places.insert(recipient);
             self.settle(recipient, now, &mut effects);
+            self.clear_reached_broadcasts(&mut effects);
             self.settle(Recipient::All, now, &mut effects);
         }
         (count, effects)
     }
 
-    /// Removes `recipient` with everything that is there. What no reader has received is cleared.
-    pub fn forget(&mut self, recipient: Recipient, now: u64) -> Effects {
+    /// Removes `recipient` with everything that is there. What no reader has received is cleared. One that goes on without its messages,
+    /// being handed over, is `kept` from having any up to that id.
+    pub fn forget(&mut self, recipient: Recipient, kept: Option<MessageId>, now: u64) -> Effects {
         let mut effects = Effects::default();
         let ids: Vec<(MessageId, bool)> = self
             .queues
@@ -303,16 +305,26 @@ impl Index {
             self.users.remove(&user);
         }
         self.places.remove(&recipient);
+        if let Some(newest) = kept {
+            let place = self.place_mut(recipient);
+            (place.front, place.trimmed, place.gone) = (newest, newest, newest);
+        }
         effects.places.insert(recipient);
-        if let (Recipient::User(_), reached) = (recipient, self.reached(Recipient::All))
-            && let Some(queue) = self.queues.get_mut(&Recipient::All)
-        {
-            // Broadcasts that were for nobody else.
-            let alone = queue.entries.range(..=reached).filter(|(_, entry)| !entry.is_received()).map(|(&id, _)| id);
-            queue.below_front = alone.chain(queue.below_front.iter().copied()).collect();
+        if let Recipient::User(_) = recipient {
+            self.clear_reached_broadcasts(&mut effects);
             self.settle(Recipient::All, now, &mut effects);
         }
         effects
+    }
+
+    /// Clears the broadcasts that nobody is left to receive.
+    fn clear_reached_broadcasts(&mut self, effects: &mut Effects) {
+        let reached = self.reached(Recipient::All);
+        let Some(queue) = self.queues.get(&Recipient::All) else { return };
+        let over = queue.entries.range(..=reached).filter(|(_, entry)| !entry.is_received()).map(|(&id, _)| id);
+        for id in over.collect::<Vec<_>>() {
+            self.end(Recipient::All, id, EndState::Cleared, effects);
+        }
     }
 
     /// Notes that everything above `after` up to `upto`, but what it has `passed` over, has been written to a connection.

@@ -225,9 +225,11 @@ impl Index {
         (cursor, told)
     }
 
-    /// Returns the place of a reader in a mailbox that it reads.
-    pub fn reader(&self, recipient: Recipient, user: UserId, client: &ClientName, now: u64) -> ReaderState {
+    /// Returns the place of a reader in a mailbox that it reads; it has `proved` everything up to an id by a proof that is not applied
+    /// yet.
+    pub fn reader(&self, recipient: Recipient, user: UserId, client: &ClientName, proved: MessageId, now: u64) -> ReaderState {
         let (cursor, told) = self.position(recipient, user, client);
+        let cursor = cursor.max(proved);
         let queue = self.queues.get(&recipient);
         let place = self.place(recipient);
         let mark = cursor.max(told);
@@ -246,11 +248,22 @@ impl Index {
         }
     }
 
+    /// Returns whether a user has a reader of that name.
+    pub fn has_reader(&self, user: UserId, client: &ClientName) -> bool {
+        self.place(Recipient::User(user)).is_some_and(|place| place.reader(client).is_some())
+    }
+
+    /// Returns whether there is such a user.
+    pub fn has_user(&self, user: UserId) -> bool {
+        self.users.contains_key(&user)
+    }
+
     /// Returns the readers of a user.
     pub fn readers(&self, user: UserId, now: u64) -> Vec<Listed> {
         let readers = self.place(Recipient::User(user)).into_iter().flat_map(|place| &place.readers);
         let listed = readers.map(|reader| {
-            let waiting = [Recipient::User(user), Recipient::All].map(|to| self.reader(to, user, &reader.client, now).waiting);
+            let waiting = [Recipient::User(user), Recipient::All]
+                .map(|to| self.reader(to, user, &reader.client, MessageId(0), now).waiting);
             let cursor = reader.cursor.max(reader.broadcasts);
             Listed {
                 client: reader.client.clone(),

@@ -11,6 +11,8 @@ use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
 use crate::store::{EndState, Place, ReaderPlace};
 
+/// The most users whose readers one operation removes.
+const MAX_EXPIRED_READERS: usize = 16;
 /// The number of a device's only reader.
 const DEVICE_READER: u16 = 0;
 /// The shortest time between two notes of a reader's connection, in seconds.
@@ -209,6 +211,7 @@ impl Index {
         let mut users: Vec<UserId> =
             users.filter_map(|(to, _)| if let Recipient::User(id) = to { Some(*id) } else { None }).collect();
         users.sort_unstable();
+        users.truncate(MAX_EXPIRED_READERS);
         users.into_iter().filter_map(|user| self.remove_readers(user, now, over)).collect()
     }
 
@@ -226,7 +229,7 @@ impl Index {
 
     /// Applies a proof, to at most `budget` messages. Returns the number of messages that it concerned, and whether some are left.
     pub fn acknowledge(&mut self, ack: &Ack, budget: usize, now: u64, wall: Timestamp, effects: &mut Effects) -> (usize, bool) {
-        let (mut count, mut more) = (0, false);
+        let (mut count, mut more, mut broadcasts) = (0, false, false);
         let user = Recipient::User(ack.user);
         let reader = self.places.get(&user).and_then(|place| place.reader(&ack.client)).cloned();
         if let Some(reader) = &reader {
@@ -238,6 +241,7 @@ impl Index {
                 more |= advanced.is_some_and(|(.., cut)| cut);
                 advanced.map(|(upto, ..)| upto)
             });
+            broadcasts = moved[1].is_some();
             self.move_reader(ack, moved, effects);
         }
         if let Some(device) = ack.device {
@@ -253,6 +257,8 @@ impl Index {
         }
         if reader.is_some() {
             self.settle(user, now, effects);
+        }
+        if broadcasts {
             self.settle(Recipient::All, now, effects);
         }
         (count, more)

@@ -51,7 +51,7 @@ impl Index {
             if needed || !(many || aged(entry.received, self.history.retain)) {
                 return;
             }
-            if effects.size() >= MAX_OPERATION_MESSAGES {
+            if effects.removed.len() >= MAX_OPERATION_MESSAGES {
                 effects.more = true;
                 return self.schedule(recipient, now);
             }

@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use super::dump::{Amount, BackupError, DumpReader, Header, Record};
 use super::legacy;
-use super::numbers::ID_GAP;
 use crate::core::time::Timestamp;
 use crate::data_dir::{self, TLS_DIRECTORY, TLS_FILES, write_private};
 use crate::store::log::Log;
@@ -17,6 +16,8 @@ use crate::store::meta::MetaKey;
 use crate::store::staging::{StagedStore, lock, remove, staged_path, swap};
 use crate::store::{Result as StoreResult, SCHEMA};
 
+/// The least number of ids that a restore skips.
+const MIN_SKIPPED_IDS: u64 = 1 << 28;
 /// More ids than any store gives in a second.
 const MAX_IDS_A_SECOND: u64 = 100_000;
 /// The age of a backup that is counted: a hundred years, by which ids stay exact in JavaScript.
@@ -96,7 +97,8 @@ fn fill(source: impl Read, path: &Path) -> Result<RestoreReport, BackupError> {
 /// Returns more ids than a store can have given since `backup`, so that none of them is given again.
 fn given_since(backup: Timestamp) -> u64 {
     let seconds = Timestamp::now().unix_seconds().saturating_sub(backup.unix_seconds());
-    ID_GAP + MAX_IDS_A_SECOND * u64::try_from(seconds).unwrap_or(0).min(MAX_AGE_SECONDS)
+    // At least so many, where the clock is wrong.
+    MIN_SKIPPED_IDS.max(MAX_IDS_A_SECOND * u64::try_from(seconds).unwrap_or(0).min(MAX_AGE_SECONDS))
 }
 
 /// Writes a file that belongs beside the store in the data directory `data`.

@@ -139,6 +139,7 @@ impl ReceiptPage {
 
     /// Removes up to `count` receipts but those that `keep` selects, the ones of the messages that ended first; returns their number.
     pub fn remove_oldest(&mut self, count: usize, keep: impl Fn(&ReceiptRecord) -> bool) -> usize {
+        let count = count.min(self.0.len());
         for removed in 0..count {
             let others = self.0.iter().enumerate().filter(|(_, record)| !keep(record));
             let Some((at, _)) = others.min_by_key(|(_, record)| (record.service, record.id)) else { return removed };

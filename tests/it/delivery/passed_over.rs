@@ -41,6 +41,7 @@ async fn message_that_a_client_closes_with_1009_three_times_is_passed_over() {
     for _ in 0..3 {
         chokes_on(&server, &phone, big, Some(1009)).await;
     }
+    eventually("it is passed over", async || entry(&receipt(&server, &ana.token, big).await, "phone").is_object()).await;
     let seen = receipt(&server, &ana.token, big).await;
     passed_over(&seen, "phone");
     assert_eq!(seen["status"], "sent", "it waits for the tablet: {seen}");
@@ -72,6 +73,8 @@ async fn message_that_every_reader_passed_over_is_undeliverable() {
     let mut tablet = Reader::with(&server, &ana.token, "client=tablet&max_bytes=8192").await;
     let small = send(&server, &ana, json!("small")).await;
     tablet.takes(&server, &ana, "tablet", &[small]).await;
+    let ended = async || receipt(&server, &ana.token, big).await["status"] == "undeliverable";
+    eventually("every reader has passed over it", ended).await;
     let seen = receipt(&server, &ana.token, big).await;
     assert_eq!((&seen["status"], &seen["acked_at"]), (&json!("undeliverable"), &Value::Null), "{seen}");
     for name in ["phone", "tablet"] {

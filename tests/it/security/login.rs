@@ -168,7 +168,7 @@ async fn a11_flood_of_log_ins_is_bounded_in_memory_and_latency() {
     println!("99th percentiles {quiet:?} and {worst:?}, peak {} MB", peak >> 20);
     assert!(worst.iter().any(|p99| *p99 < most), "{worst:?}, at most {most:?}");
     // Two hashes take 38 MiB; two hundred would take 3.8 GiB.
-    assert!(peak < 100_000_000, "{peak}");
+    assert!(peak < 128_000_000, "{peak}");
 }
 
 #[tokio::test]
