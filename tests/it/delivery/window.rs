@@ -272,8 +272,8 @@ async fn client_that_always_leaves_after_a_few_messages_gets_all() {
     while left > 0 {
         let before = left;
         for _ in 0..3 {
-            let mut raw = narrow(server.address, &ana.token).await;
-            for _ in 0..waiting(&server, &ana).await.min(3) {
+            let (mut raw, status) = Raw::open(server.address, &format!("/ws/device/?token={}", ana.token)).await;
+            for _ in 0..status["pending"].as_u64().unwrap().min(3) {
                 got.push(raw.take().await["id"].as_u64().unwrap());
             }
             if got.last() == ids.last() {
