@@ -80,14 +80,17 @@ async fn start(dir: &Path) -> Outcome<(Child, String)> {
     let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
     let config = format!(
         "[server]\nlisten = \"{address}\"\ndata_dir = \"{}\"\n[mailbox]\nmessages = 0\nbytes = 0\n[limits]\nlogins_per_minute = 0\nconnects_per_minute = 0\n\
-         requests_per_minute = 0\ntrusted_requests_per_minute = 0\nconnections_per_user = 0\nconnections_per_address = 0\n",
+         requests_per_minute = 0\ntrusted_requests_per_minute = 0\ntokens_per_user = 1000\nconnections_per_user = 0\nconnections_per_address = 0\n",
         dir.join("data").display()
     );
     std::fs::write(dir.join("c.toml"), config)?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_qy-lty"));
     command.arg("serve").arg("--config").arg(dir.join("c.toml")).env("QY_LTY_ADMIN_PASSWORD", PASSWORD).env("RUST_LOG", "warn");
-    let child = command.stdout(Stdio::null()).kill_on_drop(true).spawn()?;
+    let mut child = command.stdout(Stdio::null()).kill_on_drop(true).spawn()?;
     while TcpStream::connect(&address).await.is_err() {
+        if let Some(status) = child.try_wait()? {
+            return Err(format!("the server has ended: {status}").into());
+        }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok((child, address))
