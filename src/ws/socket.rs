@@ -7,7 +7,7 @@
 //! - tungstenite writes by itself only to answer pings and closes. While a frame of this module is half written, the frame limiter
 //!   holds tungstenite's writes; its pong goes between two frames, and the answer to the client's close frame last, at the end.
 //! - While a write waits, frames are still read: pongs are returned at once, and a few other messages are kept for later reads.
-//! - No write of [`write`](Socket::write) waits longer than the deadline. Bytes that could not be written are kept, and are
+//! - No write of `write` waits longer than the deadline. Bytes that could not be written are kept, and are
 //!   written first at the end: half a frame is never followed by another one's beginning.
 
 mod finish;
