@@ -346,7 +346,7 @@ mod tests {
 
         fn run_at<O: Operation>(&self, operation: O, moment: Moment) -> Result<O::Output, O::Error> {
             let outcome = operation.apply(&mut Machine::new(self.store.trees(), &self.state), moment);
-            self.state.write(self.store.trees()).unwrap();
+            self.state.write(self.store.trees(), crate::change::stage::Due::Now).unwrap();
             outcome
         }
 

@@ -11,6 +11,7 @@ use super::log::{Acknowledge, Settings};
 use super::machine::{Event, Machine, Operation, State};
 use super::memory::Memory;
 use super::outcomes::Outcomes;
+use super::stage::Due;
 use crate::core::ids::MessageId;
 use crate::core::time::Timestamp;
 use crate::store::{Blocks, EndState, Head, PageNumber, ReceiptRecord, Result, Severity, Store, StoreError, Trees};
@@ -63,9 +64,9 @@ impl Changes {
         let state = load(store.trees(), settings, clock.moment())?;
         let shared = Arc::new(Shared { state, clock, outcomes: Outcomes::default(), metrics, riders: OnceLock::new() });
         let staged = shared.clone();
-        store.writer().before_commit(move |trees| {
+        store.writer().before_commit(move |trees, all| {
             staged.apply_riders(trees)?;
-            staged.state.write(trees)
+            staged.state.write(trees, if all { Due::Now } else { Due::Later })
         });
         Ok(Self { store, shared })
     }

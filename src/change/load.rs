@@ -7,6 +7,7 @@ use super::index::Index;
 use super::log::{Settings, remove_mailbox};
 use super::machine::{Machine, State};
 use super::memory::{Keys, Memory};
+use super::stage::Due;
 use crate::core::ids::{MessageId, Recipient};
 use crate::store::{Log, PageNumber, Result, Trees};
 
@@ -86,5 +87,5 @@ fn remove_orphans(trees: &Trees, state: &State, moment: Moment) -> Result<()> {
             remove_mailbox(&mut Machine::new(trees, state), recipient, moment)?;
         }
     }
-    state.write(trees)
+    state.write(trees, Due::Now).map(drop)
 }

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::clock::{self, Moment};
 use super::index::{Ack, Effects, MAX_OPERATION_MESSAGES};
 use super::machine::{Event, Machine, Operation};
+use super::stage::Due;
 use crate::config::{HistoryConfig, MailboxConfig};
 use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::store::{Answer, Earlier, Head, Result, Severity, StoreError, Stored};
@@ -106,7 +107,8 @@ impl Operation for Append {
         }
         // The recipient may have been deleted since the sender was authorised.
         match self.recipient {
-            _ if log.recipient_exists(self.recipient)? => {}
+            Recipient::User(user) if machine.memory().index.has_user(user) => {}
+            Recipient::Device(_) | Recipient::All if log.recipient_exists(self.recipient)? => {}
             Recipient::Device(_) => return Err(StoreError::Missing("device").into()),
             _ => return Err(StoreError::Missing("user").into()),
         }
@@ -188,7 +190,7 @@ impl Operation for Acknowledge {
         for (recipient, _) in keep {
             machine.memory().index.keep_no_longer(recipient, &mut effects);
         }
-        machine.follow(&effects, moment)?;
+        machine.follow_by(&effects, moment, Due::Later)?;
         Ok(left)
     }
 }

@@ -5,7 +5,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::clock::Moment;
 use super::index::Effects;
 use super::memory::Memory;
-use super::stage::Stage;
+use super::stage::{Due, Stage};
 use crate::core::ids::{MessageId, Recipient};
 use crate::store::{EndState, Log, PageNumber, Result, Severity, StoreError, Trees};
 
@@ -72,12 +72,13 @@ impl State {
         Self { memory: Mutex::new(memory), stage: Mutex::default() }
     }
 
-    /// Writes the changes of the log to the trees; before each commit.
+    /// Writes the changes of the log to the trees; before each commit. With [`Due::Later`], leaves what no caller waits for to a
+    /// later commit, and returns whether there is any.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn write(&self, trees: &Trees) -> Result<()> {
-        self.stage.lock().write(Log::new(trees), &self.memory)
+    pub fn write(&self, trees: &Trees, due: Due) -> Result<bool> {
+        self.stage.lock().write(Log::new(trees), &self.memory, due)
     }
 }
 
@@ -102,7 +103,15 @@ impl<'a> Machine<'a> {
     /// # Errors
     /// If the store fails.
     pub fn follow(&mut self, effects: &Effects, moment: Moment) -> Result<()> {
-        self.stage.follow(Log::new(self.trees), effects, moment, self.memory)?;
+        self.follow_by(effects, moment, Due::Now)
+    }
+
+    /// Makes the log follow the index with the commit, or a later one.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn follow_by(&mut self, effects: &Effects, moment: Moment, due: Due) -> Result<()> {
+        self.stage.follow(Log::new(self.trees), effects, moment, self.memory, due)?;
         for ended in &effects.ended {
             self.events.push(Event::Ended { recipient: ended.recipient, id: ended.id, state: ended.state });
         }

@@ -19,6 +19,7 @@ use crate::wire::JsonObject;
 use clock::Moment;
 use load::load;
 use machine::{Machine, State};
+use stage::Due;
 
 /// All entries of all trees but the epoch, by tree and key.
 type Dump = BTreeMap<(usize, Vec<u8>), Vec<u8>>;
@@ -75,8 +76,8 @@ impl Instance {
     }
 
     /// Writes what waits for the commit.
-    fn commit(&self) {
-        self.state.write(self.store().trees()).unwrap();
+    fn commit(&self, due: Due) {
+        self.state.write(self.store().trees(), due).unwrap();
     }
 
     fn interrupt(&mut self, what: Interruption, at: Moment) {
@@ -270,7 +271,7 @@ fn other_change() -> impl Strategy<Value = Change> {
     prop_oneof![observe, catalog, any::<bool>().prop_map(|write| Change::Probe(Probe { write }))]
 }
 
-fn step() -> impl Strategy<Value = (Change, u64, bool, Interruption)> {
+fn step() -> impl Strategy<Value = (Change, u64, Option<Due>, Interruption)> {
     let change = prop_oneof![3 => account_change(), 3 => device_change(), 9 => log_change(), 1 => other_change()];
     let interruption = prop_oneof![
         12 => Just(Interruption::None),
@@ -278,7 +279,8 @@ fn step() -> impl Strategy<Value = (Change, u64, bool, Interruption)> {
         1 => Just(Interruption::Restore)
     ];
     // A commit after an operation, or several operations in one.
-    (change, prop_oneof![3 => Just(0u64), 2 => 1..60u64], any::<bool>(), interruption)
+    let commit = prop_oneof![2 => Just(None), 1 => Just(Some(Due::Now)), 1 => Just(Some(Due::Later))];
+    (change, prop_oneof![3 => Just(0u64), 2 => 1..60u64], commit, interruption)
 }
 
 /// Accounts and devices that most operations need.
@@ -311,17 +313,18 @@ proptest! {
         }
         for (change, pause, commit, interruption) in steps {
             now += pause;
-            if commit || interruption != Interruption::None {
-                steady.commit();
-                interrupted.commit();
+            // What is lost with a process is no operation: nothing waits when it stops.
+            if let Some(due) = if interruption == Interruption::None { commit } else { Some(Due::Now) } {
+                steady.commit(due);
+                interrupted.commit(due);
             }
             interrupted.interrupt(interruption, moment(now));
             let decoded = serde_json::from_str(&serde_json::to_string(&change).unwrap()).unwrap();
             let expected = steady.apply(change, moment(now));
             prop_assert_eq!(interrupted.apply(decoded, moment(now)), expected);
         }
-        steady.commit();
-        interrupted.commit();
+        steady.commit(Due::Now);
+        interrupted.commit(Due::Now);
         prop_assert_eq!(interrupted.dump(), steady.dump());
     }
 }

@@ -5,6 +5,8 @@
 //!
 //! # Invariants
 //! - Nothing that is staged is visible to readers of the log before it is written, and nothing is answered before it is on disk.
+//! - What acknowledgements cause may wait for a later commit, where the next ones are likely to change the same places and pages;
+//!   it is written whole, so that what is on disk is always the state of some moment.
 //! - The order of writing is that of [`log`](crate::store::log): pieces, blocks, receipts, places, and removals last.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -19,6 +21,8 @@ use crate::store::{
     BlockBuilder, Blocks, Earlier, Head, Log, PageNumber, ReceiptPage, ReceiptRecord, Result, Severity, Stored, read_block,
 };
 
+/// The most places, pages and removals that wait for a later commit, so that writing them takes a few milliseconds.
+const MAX_WAITING: usize = 1024;
 /// The pages of receipts that stay in memory after they have been written: the next acknowledgements are likely to be for them.
 const MAX_CACHED_PAGES: usize = 64;
 
@@ -43,6 +47,17 @@ pub struct Stage {
     pieces: Vec<MessageId>,
     /// No id up to this one is given again.
     reserve: Option<MessageId>,
+    /// Set when something but messages must reach the disk with the next commit.
+    urgent: bool,
+}
+
+/// The commit with which changes reach the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// The next one: a caller waits for it.
+    Now,
+    /// A later one, within a second or so.
+    Later,
 }
 
 impl Stage {
@@ -63,6 +78,7 @@ impl Stage {
     /// Keeps ids up to `newest` from being given again, whatever is removed.
     pub fn reserve(&mut self, newest: MessageId) {
         self.reserve = self.reserve.max(Some(newest));
+        self.urgent = true;
     }
 
     fn load_page(&mut self, log: Log<'_>, number: PageNumber) -> Result<&mut CachedPage> {
@@ -98,6 +114,7 @@ impl Stage {
         now: u64,
         memory: &Mutex<Memory>,
     ) -> Result<usize> {
+        self.urgent = true;
         let page = self.load_page(log, number)?;
         let mut memory = memory.lock();
         let there = |record: &ReceiptRecord| memory.index.block_of(record.id).is_some();
@@ -137,7 +154,8 @@ impl Stage {
     ///
     /// # Errors
     /// If the store fails.
-    pub fn follow(&mut self, log: Log<'_>, effects: &Effects, moment: Moment, memory: &Mutex<Memory>) -> Result<()> {
+    pub fn follow(&mut self, log: Log<'_>, effects: &Effects, moment: Moment, memory: &Mutex<Memory>, due: Due) -> Result<()> {
+        self.urgent |= due == Due::Now;
         let (mut blocks, mut touched) = (Blocks::new(log), BTreeSet::new());
         for passed in &effects.passed {
             let Some(head) = self.readable_head(&mut blocks, passed.id, passed.block)? else { continue };
@@ -169,27 +187,32 @@ impl Stage {
         Ok(())
     }
 
-    /// Returns whether there is nothing to write.
-    fn is_empty(&self) -> bool {
-        self.appended.is_empty()
-            && self.places.is_empty()
-            && self.removed_pages.is_empty()
-            && self.shrunk.is_empty()
-            && self.freed.is_empty()
-            && self.pieces.is_empty()
-            && self.reserve.is_none()
-            && self.pages.values().all(|page| !page.dirty)
+    /// The number of records that are to be written or removed, beside those of messages.
+    fn waiting(&self) -> usize {
+        let pages = self.pages.values().filter(|page| page.dirty).count() + self.removed_pages.len();
+        pages + self.places.len() + self.shrunk.len() + self.freed.len() + self.pieces.len()
     }
 
-    /// Writes everything; before the commit.
+    /// Writes the messages and what must be on disk with them; before the commit. With [`Due::Now`], or when much has gathered,
+    /// writes everything. Returns whether something is left for a later commit.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn write(&mut self, log: Log<'_>, memory: &Mutex<Memory>) -> Result<()> {
-        if self.is_empty() {
-            return Ok(());
-        }
+    pub fn write(&mut self, log: Log<'_>, memory: &Mutex<Memory>, due: Due) -> Result<bool> {
         self.write_blocks(log, memory)?;
+        let waiting = self.waiting();
+        if due == Due::Later && !self.urgent && waiting <= MAX_WAITING {
+            return Ok(waiting > 0);
+        }
+        if waiting > 0 || self.reserve.is_some() {
+            self.write_rest(log, memory)?;
+        }
+        self.urgent = false;
+        Ok(false)
+    }
+
+    /// Writes everything but the messages.
+    fn write_rest(&mut self, log: Log<'_>, memory: &Mutex<Memory>) -> Result<()> {
         for (&number, page) in self.pages.iter_mut().filter(|(_, page)| page.dirty) {
             log.set_receipts(number, &page.receipts)?;
             page.dirty = false;

@@ -1,9 +1,13 @@
 //! Free space on the disk. sled can neither be written to nor opened once a disk is full, so sends are refused well before.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::data_dir::free_bytes;
+
+/// The time between two looks for sends: what can be written within it is far below any floor that makes sense.
+const RECHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The free space of the file system, checked against the least that must stay free.
 pub(super) struct DiskSpace {
@@ -11,14 +15,29 @@ pub(super) struct DiskSpace {
     /// The least free space, in bytes; 0: no check.
     floor: u64,
     low: AtomicBool,
+    started: Instant,
+    /// The time of the last check, in milliseconds since the start.
+    checked: AtomicU64,
 }
 
 impl DiskSpace {
     /// Checks the file system that holds `path`.
     pub(super) fn new(path: &Path, floor: u64) -> Self {
-        let this = Self { path: path.into(), floor, low: AtomicBool::new(false) };
+        let this =
+            Self { path: path.into(), floor, low: AtomicBool::new(false), started: Instant::now(), checked: AtomicU64::new(0) };
         this.check();
         this
+    }
+
+    /// Checks again where the last check is older than [`RECHECK_INTERVAL`]: it costs a system call, and a fast writer fills a small
+    /// disk within the second between two sweeps.
+    pub(super) fn recheck(&self) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let checked = self.checked.load(Ordering::Relaxed);
+        if u128::from(now - checked.min(now)) >= RECHECK_INTERVAL.as_millis() {
+            self.checked.store(now, Ordering::Relaxed);
+            self.check();
+        }
     }
 
     /// Checks again, and logs a change.

@@ -139,8 +139,7 @@ impl Mailbox {
     /// # Errors
     /// [`MailboxError`]; except for [`MailboxError::Store`], nothing has been stored then.
     pub async fn send(&self, message: Outgoing) -> Result<Accepted, MailboxError> {
-        // The check costs a microsecond, and a fast writer fills a small disk within the second between two sweeps.
-        self.disk.check();
+        self.disk.recheck();
         if !self.disk.ok() {
             self.metrics.refused.inc(Refused::DiskLow);
             return Err(MailboxError::DiskLow);

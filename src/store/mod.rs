@@ -13,6 +13,7 @@
 //! - After an I/O error nothing is acknowledged any more: every later write fails.
 
 pub mod accounts;
+mod cache;
 mod checked;
 pub mod companion;
 mod engine;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 use sled::{IVec, Transactional, Tree};
@@ -182,6 +183,8 @@ pub(super) use json_values;
 pub struct Table<K: ?Sized, V> {
     tree: Tree,
     name: &'static str,
+    /// The number of writes so far.
+    version: AtomicU64,
     types: PhantomData<fn(&K) -> V>,
 }
 
@@ -191,12 +194,22 @@ impl<K: Key + ?Sized, V: Value> Table<K, V> {
     /// # Errors
     /// If the engine fails.
     pub fn open(db: &sled::Db, name: &'static str) -> Result<Self> {
-        Ok(Self { tree: db.open_tree(name)?, name, types: PhantomData })
+        Ok(Self { tree: db.open_tree(name)?, name, version: AtomicU64::new(0), types: PhantomData })
     }
 
     /// The tree itself, for maintenance that knows no types.
     pub fn tree(&self) -> &Tree {
         &self.tree
+    }
+
+    /// Returns a number that differs from then on when something has been written through this table.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Notes a write that is visible already.
+    fn written(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
     }
 
     fn damaged(&self) -> StoreError {
@@ -229,6 +242,7 @@ impl<K: Key + ?Sized, V: Value> Table<K, V> {
     /// If the engine fails.
     pub fn insert(&self, key: &K, value: &V) -> Result<()> {
         self.tree.insert(key.encode(), value.encode()?.as_ref())?;
+        self.written();
         Ok(())
     }
 
@@ -238,6 +252,7 @@ impl<K: Key + ?Sized, V: Value> Table<K, V> {
     /// If the engine fails.
     pub fn remove(&self, key: &K) -> Result<()> {
         self.tree.remove(key.encode())?;
+        self.written();
         Ok(())
     }
 
@@ -267,6 +282,7 @@ impl<K: Key + ?Sized> Table<K, IVec> {
     /// If the engine fails.
     pub fn insert_bytes(&self, key: &K, bytes: impl Into<IVec>) -> Result<()> {
         self.tree.insert(key.encode(), bytes)?;
+        self.written();
         Ok(())
     }
 }
@@ -315,14 +331,14 @@ impl<K: DecodeKey, V: Value> Table<K, V> {
 /// Writes to several trees that become visible and durable together: a crash leaves all of them or none.
 #[derive(Default)]
 pub struct WriteSet<'a> {
-    trees: Vec<(&'static str, &'a Tree)>,
+    trees: Vec<(&'static str, &'a Tree, &'a AtomicU64)>,
     writes: Vec<(usize, Vec<u8>, Option<Vec<u8>>)>,
 }
 
 impl<'a> WriteSet<'a> {
     fn add<K: Key + ?Sized, V: Value>(&mut self, table: &'a Table<K, V>, key: &K, value: Option<Vec<u8>>) {
-        let at = self.trees.iter().position(|(name, _)| *name == table.name).unwrap_or_else(|| {
-            self.trees.push((table.name, &table.tree));
+        let at = self.trees.iter().position(|(name, ..)| *name == table.name).unwrap_or_else(|| {
+            self.trees.push((table.name, &table.tree, &table.version));
             self.trees.len() - 1
         });
         self.writes.push((at, key.encode().as_ref().to_vec(), value));
@@ -350,7 +366,7 @@ impl<'a> WriteSet<'a> {
         if self.writes.is_empty() {
             return Ok(());
         }
-        let trees: Vec<&Tree> = self.trees.iter().map(|(_, tree)| *tree).collect();
+        let trees: Vec<&Tree> = self.trees.iter().map(|(_, tree, _)| *tree).collect();
         let outcome = trees[..].transaction(|views| {
             for (at, key, value) in &self.writes {
                 match value {
@@ -360,6 +376,9 @@ impl<'a> WriteSet<'a> {
             }
             Ok::<(), ConflictableTransactionError<StoreError>>(())
         });
+        for (.., version) in &self.trees {
+            version.fetch_add(1, Ordering::AcqRel);
+        }
         outcome.map_err(|error| match error {
             TransactionError::Abort(error) => error,
             TransactionError::Storage(error) => StoreError::Engine(error),

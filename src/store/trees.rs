@@ -3,6 +3,7 @@
 use rand::TryRng;
 use sled::{IVec, Tree};
 
+use super::cache::Cache;
 use super::meta::{Meta, MetaKey};
 use super::records::{
     CatalogEntry, CatalogKey, Device, Earlier, Observation, PageNumber, Place, ReceiptPage, Token, TokenHash, User,
@@ -19,6 +20,10 @@ macro_rules! trees {
             /// Numbers and texts under the names of [`MetaKey`].
             pub meta: Meta,
             $($(#[$doc])* pub $name: Table<$key, $value>,)*
+            /// Records of [`tokens`](Self::tokens) that were read.
+            pub cached_tokens: Cache<TokenHash, Token>,
+            /// Records of [`users`](Self::users) that were read.
+            pub cached_users: Cache<UserId, User>,
         }
 
         impl Trees {
@@ -38,7 +43,12 @@ macro_rules! trees {
             /// # Errors
             /// If the engine fails.
             pub fn open(db: &sled::Db) -> Result<Self> {
-                Ok(Self { meta: Meta::open(db)?, $($name: Table::open(db, stringify!($name))?,)* })
+                Ok(Self {
+                    meta: Meta::open(db)?,
+                    $($name: Table::open(db, stringify!($name))?,)*
+                    cached_tokens: Cache::default(),
+                    cached_users: Cache::default(),
+                })
             }
 
             /// Returns all of them without their types, in the order of their names.

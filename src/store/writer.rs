@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -30,6 +30,12 @@ const MAX_BATCH_TIME: Duration = Duration::from_millis(5);
 /// The longest time that a job without a waiting caller may stay off the disk.
 const DEFERRED_COMMIT_DELAY: Duration = Duration::from_secs(1);
 
+/// The longest time for which a batch waits for more jobs.
+const MAX_GATHER_TIME: Duration = Duration::from_millis(2);
+/// The time between two looks at the queue of a batch that waits. The thread sleeps in between: a wake-up for each job would take
+/// the processor from those who make the next ones.
+const GATHER_STEP: Duration = Duration::from_micros(100);
+
 /// Cancels `failed` however the thread ends before it was told to, a panic included.
 struct Alarm {
     failed: CancellationToken,
@@ -44,8 +50,9 @@ impl Drop for Alarm {
     }
 }
 
-/// A function that writes what waits for the commit.
-type BeforeCommit = Box<dyn Fn(&Trees) -> Result<()> + Send + Sync>;
+/// A function that writes what waits for the commit: all of it, or what must not wait for a later one. Returns whether something is
+/// left.
+type BeforeCommit = Box<dyn Fn(&Trees, bool) -> Result<bool> + Send + Sync>;
 
 /// A job in the queue.
 enum Job {
@@ -98,7 +105,7 @@ impl Writer {
             pulse: pulse.clone(),
             before_commit: before_commit.clone(),
         };
-        disk.commit(0)?;
+        disk.commit(0, true)?;
         // A new file's directory entry is durable only once its directory is synced.
         File::open(path)?.sync_all()?;
         if let Some(parent) = path.parent() {
@@ -120,8 +127,9 @@ impl Writer {
         Ok(Self { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), failed, pulse, before_commit })
     }
 
-    /// Sets the function that writes what jobs have left to be written with the commit; the first one counts.
-    pub fn before_commit(&self, write: impl Fn(&Trees) -> Result<()> + Send + Sync + 'static) {
+    /// Sets the function that writes what jobs have left to be written with the commit: all of it where it is called with `true`;
+    /// else it may leave something for a commit within [`DEFERRED_COMMIT_DELAY`], and returns whether it has. The first one counts.
+    pub fn before_commit(&self, write: impl Fn(&Trees, bool) -> Result<bool> + Send + Sync + 'static) {
         let _ = self.before_commit.set(Box::new(write)); // a second one would write nothing: its changes are not those of jobs
     }
 
@@ -267,18 +275,20 @@ struct Disk {
 }
 
 impl Disk {
-    /// Makes everything written so far durable; `waited_for` jobs of it have a waiting caller.
-    fn commit(&self, waited_for: usize) -> Result<()> {
+    /// Makes everything written so far durable, and `all` or a part of what waits to be written; `waited_for` jobs have a waiting
+    /// caller.
+    fn commit(&self, waited_for: usize, all: bool) -> Result<Committed> {
         let began = Instant::now();
-        let outcome = self.settle().and_then(|()| self.flush());
-        self.commits.timed.record(began.elapsed(), outcome.is_ok(), Timestamp::now());
+        let outcome = self.settle(all).and_then(|left| self.flush().map(|()| left));
+        let took = began.elapsed();
+        self.commits.timed.record(took, outcome.is_ok(), Timestamp::now());
         self.commits.batch.observe(waited_for as u64);
-        outcome
+        outcome.map(|left| Committed { took, left })
     }
 
-    /// Writes what waits for the commit.
-    fn settle(&self) -> Result<()> {
-        self.before_commit.get().map_or(Ok(()), |write| write(&self.trees))
+    /// Writes `all` or a part of what waits for a commit; returns whether something is left.
+    fn settle(&self, all: bool) -> Result<bool> {
+        self.before_commit.get().map_or(Ok(false), |write| write(&self.trees, all))
     }
 
     fn flush(&self) -> Result<()> {
@@ -294,72 +304,131 @@ impl Disk {
     }
 }
 
+/// A commit that was made.
+#[derive(Debug, Clone, Copy)]
+struct Committed {
+    /// Its duration.
+    took: Duration,
+    /// Set when something is left to be written with a later one.
+    left: bool,
+}
+
+/// The jobs that share a commit.
+#[derive(Default)]
+struct Batch {
+    /// Those whose callers wait.
+    answers: Vec<Answer>,
+    /// The time by which the jobs without a caller, and what commits have left, must be on disk.
+    deferred: Option<Instant>,
+}
+
+/// Decides how long a batch waits for more jobs: callers who were answered together are likely to return together, and a commit costs
+/// the same for one as for all of them.
+#[derive(Debug, Clone, Copy, Default)]
+struct Gathering {
+    /// The number of callers that are likely to come; with one, nobody waits.
+    expected: usize,
+    /// The duration of the last commit: a caller waits no longer for others than for the disk.
+    commit: Duration,
+}
+
+impl Gathering {
+    /// Returns whether a batch of `callers` that began `elapsed` ago waits for more.
+    fn waits(self, callers: usize, elapsed: Duration) -> bool {
+        callers > 0 && callers < self.expected && elapsed < self.commit.min(MAX_GATHER_TIME)
+    }
+
+    /// Notes a commit of `callers` that took `commit`.
+    fn committed(&mut self, callers: usize, commit: Duration) {
+        self.expected = callers.max(self.expected - self.expected.div_ceil(4));
+        self.commit = commit;
+    }
+}
+
 /// Runs until the queue is closed or the disk fails.
 fn serve(jobs: &Receiver<Job>, disk: &Disk) -> Result<()> {
-    let mut answers: Vec<Answer> = Vec::new();
-    // The time by which deferred jobs must be on disk.
-    let mut deferred: Option<Instant> = None;
+    let (mut batch, mut gathering) = (Batch::default(), Gathering::default());
     loop {
-        let first = match deferred {
+        let first = match batch.deferred {
             None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(due) => jobs.recv_timeout(due.saturating_duration_since(Instant::now())),
         };
         disk.set_busy(true);
         match first {
             Ok(job) => {
-                let began = Instant::now();
-                let mut taken = take(job, disk, &mut answers, &mut deferred);
-                for _ in 1..MAX_BATCH_JOBS {
-                    if taken.is_err() || began.elapsed() >= MAX_BATCH_TIME {
-                        break; // before a job is received: one that is dropped is lost
-                    }
-                    let Ok(job) = jobs.try_recv() else { break };
-                    taken = take(job, disk, &mut answers, &mut deferred);
+                if let Err(error) = batch.fill(job, jobs, disk, gathering) {
+                    batch.answers.drain(..).for_each(|answer| answer(false));
+                    return Err(error);
                 }
-                if taken.is_err() {
-                    answers.drain(..).for_each(|answer| answer(false));
-                    return taken;
-                }
-                if answers.is_empty() && deferred.is_some_and(|due| Instant::now() < due) {
+                if batch.answers.is_empty() && batch.deferred.is_some_and(|due| Instant::now() < due) {
                     disk.set_busy(false);
                     continue;
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return disk.commit(0),
+            Err(RecvTimeoutError::Disconnected) => return disk.commit(0, true).map(drop),
         }
-        deferred = None;
-        let outcome = disk.commit(answers.len());
-        for answer in answers.drain(..) {
-            answer(outcome.is_ok());
+        let due = batch.deferred.is_some_and(|due| Instant::now() >= due);
+        let outcome = disk.commit(batch.answers.len(), due || batch.answers.is_empty());
+        if let Ok(Committed { took, left }) = outcome {
+            gathering.committed(batch.answers.len(), took);
+            let later = batch.deferred.filter(|_| !due).unwrap_or_else(|| Instant::now() + DEFERRED_COMMIT_DELAY);
+            batch.deferred = left.then_some(later);
         }
+        batch.answers.drain(..).for_each(|answer| answer(outcome.is_ok()));
         outcome?;
     }
 }
 
-/// Runs one job.
-fn take(job: Job, disk: &Disk, answers: &mut Vec<Answer>, deferred: &mut Option<Instant>) -> Result<()> {
-    let trees = &disk.trees;
-    if let Job::Settled(_) = job {
-        disk.settle()?;
+impl Batch {
+    /// Runs `first` and what else is queued, or comes soon.
+    fn fill(&mut self, first: Job, jobs: &Receiver<Job>, disk: &Disk, gathering: Gathering) -> Result<()> {
+        let began = Instant::now();
+        self.take(first, disk)?;
+        for _ in 1..MAX_BATCH_JOBS {
+            // Looked at before a job is received: one that is dropped is lost.
+            if began.elapsed() >= MAX_BATCH_TIME {
+                break;
+            }
+            let job = loop {
+                match jobs.try_recv() {
+                    Ok(job) => break Some(job),
+                    Err(TryRecvError::Empty) if gathering.waits(self.answers.len(), began.elapsed()) => {
+                        std::thread::sleep(GATHER_STEP);
+                    }
+                    Err(_) => break None,
+                }
+            };
+            let Some(job) = job else { break };
+            self.take(job, disk)?;
+        }
+        Ok(())
     }
-    match job {
-        Job::Durable(job) | Job::Settled(job) => {
-            let (answer, fatal) = job(trees);
-            answers.push(answer);
-            if fatal {
-                return Err(StoreError::Stopped);
+
+    /// Runs one job.
+    fn take(&mut self, job: Job, disk: &Disk) -> Result<()> {
+        let trees = &disk.trees;
+        if let Job::Settled(_) = job {
+            disk.settle(true)?;
+        }
+        match job {
+            Job::Durable(job) | Job::Settled(job) => {
+                let (answer, fatal) = job(trees);
+                self.answers.push(answer);
+                if fatal {
+                    return Err(StoreError::Stopped);
+                }
+            }
+            Job::Deferred(job) => {
+                match job(trees) {
+                    Ok(()) => {}
+                    Err(error) if error.fatal() => return Err(error),
+                    // One record that can't be read is no reason to stop serving.
+                    Err(error) => tracing::error!(%error, "change not applied"),
+                }
+                self.deferred.get_or_insert_with(|| Instant::now() + DEFERRED_COMMIT_DELAY);
             }
         }
-        Job::Deferred(job) => {
-            match job(trees) {
-                Ok(()) => {}
-                Err(error) if error.fatal() => return Err(error),
-                // One record that can't be read is no reason to stop serving.
-                Err(error) => tracing::error!(%error, "change not applied"),
-            }
-            deferred.get_or_insert_with(|| Instant::now() + DEFERRED_COMMIT_DELAY);
-        }
+        Ok(())
     }
-    Ok(())
 }

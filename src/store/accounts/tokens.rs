@@ -121,7 +121,7 @@ impl Store {
     /// # Errors
     /// If the store fails.
     pub fn token(&self, hash: &TokenHash) -> Result<Option<Token>> {
-        get(&self.trees, hash)
+        self.trees.cached_tokens.get(&self.trees.tokens, hash)
     }
 
     /// Returns the token `id` of any user.

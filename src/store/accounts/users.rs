@@ -111,7 +111,7 @@ impl Store {
     /// # Errors
     /// If the store fails.
     pub fn user(&self, id: UserId) -> Result<Option<User>> {
-        get(&self.trees, id)
+        self.trees.cached_users.get(&self.trees.users, &id)
     }
 
     /// Returns the account of that name, in any case.
