@@ -9,7 +9,7 @@
 //!   it is written whole, so that what is on disk is always the state of some moment.
 //! - The order of writing is that of [`log`](crate::store::log): pieces, blocks, receipts, places, and removals last.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use parking_lot::Mutex;
 
@@ -23,6 +23,8 @@ use crate::store::{
 
 /// The most places, pages and removals that wait for a later commit, so that writing them takes a few milliseconds.
 const MAX_WAITING: usize = 1024;
+/// The newest messages whose heads stay in memory: they are the next to be acknowledged.
+const MAX_RECENT: usize = 1024;
 /// The pages of receipts that stay in memory after they have been written: the next acknowledgements are likely to be for them.
 const MAX_CACHED_PAGES: usize = 64;
 
@@ -37,6 +39,8 @@ struct CachedPage {
 #[derive(Debug, Default)]
 pub struct Stage {
     appended: Vec<Stored>,
+    /// The heads of the newest messages, in the order of their ids.
+    recent: VecDeque<Head>,
     keys: HashMap<[u8; 32], Earlier>,
     pages: BTreeMap<PageNumber, CachedPage>,
     removed_pages: BTreeSet<PageNumber>,
@@ -64,6 +68,10 @@ impl Stage {
     /// Adds a message and, with it, what its idempotency key stands for.
     pub fn append(&mut self, message: Stored, key: Option<([u8; 32], Earlier)>) {
         self.keys.extend(key);
+        if self.recent.len() >= MAX_RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(message.head);
         self.appended.push(message);
     }
 
@@ -133,6 +141,9 @@ impl Stage {
     }
 
     fn head(&self, blocks: &mut Blocks<'_>, id: MessageId, block: Option<MessageId>) -> Result<Option<Head>> {
+        if let Ok(at) = self.recent.binary_search_by_key(&id, |head| head.id) {
+            return Ok(Some(self.recent[at]));
+        }
         match block {
             Some(first) => blocks.head(first, id),
             None => Ok(self.appended.iter().find(|message| message.head.id == id).map(|message| message.head)),
