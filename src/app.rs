@@ -19,7 +19,7 @@ use crate::handlers::{Handlers, HandlersError};
 use crate::health::{Health, Prober};
 use crate::hub::Hub;
 use crate::mailbox::{self, Mailbox};
-use crate::store::{Store, StoreError, compact};
+use crate::store::{Caches, Store, StoreError, compact};
 use crate::telemetry::metrics::Metrics;
 
 /// The shared state of one running server.
@@ -76,8 +76,9 @@ impl App {
     /// [`OpenError`].
     pub fn open(config: Config, data: &Path) -> Result<Arc<Self>, OpenError> {
         data_dir::release_ballast_if_full(data);
-        let (path, cache) = (data.join(data_dir::STORE_DIRECTORY), config.storage.cache_bytes());
-        let mut store = Store::open_with(&path, cache)?;
+        let path = data.join(data_dir::STORE_DIRECTORY);
+        let caches = Caches { pages: config.storage.page_cache_bytes(), blocks: config.storage.message_cache_bytes(0) };
+        let mut store = Store::open_with(&path, caches)?;
         if is_wasteful(&store, &config, data)? {
             store.close()?;
             drop(store); // closes its files
@@ -85,7 +86,7 @@ impl App {
                 Ok(done) => tracing::info!(before = done.before, after = done.after, "compacted the store"),
                 Err(error) => tracing::warn!(%error, "failed to compact the store; it is used as it is"),
             }
-            store = Store::open_with(&path, cache)?;
+            store = Store::open_with(&path, caches)?;
         }
         data_dir::create_ballast(data, config.storage.ballast_bytes, config.storage.min_free_bytes);
         Ok(Self::new(config, store)?)

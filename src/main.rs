@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+/// Every allocation of the program.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

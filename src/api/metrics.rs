@@ -74,6 +74,8 @@ fn snapshot(app: &App, ready: bool) -> Snapshot {
         free_bytes: free_bytes(data).unwrap_or(0),
         min_free_bytes: config.storage.min_free_bytes,
         memory_budget: config.storage.memory_budget,
+        index_bytes: app.mailbox.index_bytes(),
+        index_limit_bytes: config.storage.max_index_bytes(),
         process: Process::read(),
     }
 }

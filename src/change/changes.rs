@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::MutexGuard;
+use tokio::sync::oneshot;
 
 use super::clock::ServiceClock;
 use super::index::{Ack, DeliveryState};
@@ -91,6 +92,32 @@ impl Changes {
     ) -> Result<O::Output, O::Error> {
         let shared = self.shared.clone();
         self.store.writer().run_then(move |trees| shared.apply(trees, operation), announce).await
+    }
+
+    /// Makes a change and waits until it is made; it reaches the disk with one of the next commits, within a second or so, and not
+    /// without what was changed before it.
+    ///
+    /// # Errors
+    /// The operation's; [`StoreError::Stopped`] when it was not made.
+    pub async fn run_soon<O: Operation>(&self, operation: O) -> Result<O::Output, O::Error> {
+        let (reply, received) = oneshot::channel();
+        let shared = self.shared.clone();
+        let job = move |trees: &Trees| {
+            let outcome = shared.apply(trees, operation);
+            let fatal = outcome.as_ref().is_err_and(Severity::fatal);
+            let _ = reply.send(outcome); // the caller may be gone; the change stands
+            if fatal { Err(StoreError::Stopped) } else { Ok(()) }
+        };
+        self.store.writer().queue_deferred(job).await?;
+        received.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Waits until the changes that were made are on disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`] when they did not reach it.
+    pub async fn commit(&self) -> Result<()> {
+        self.store.writer().run(|_| Ok(())).await
     }
 
     /// Makes the change that `make` returns, on the writer thread some time soon, and passes its result to `then`; it reaches the

@@ -112,19 +112,20 @@ impl Operation for Append {
             Recipient::Device(_) => return Err(StoreError::Missing("device").into()),
             _ => return Err(StoreError::Missing("user").into()),
         }
-        let (id, payload, length) = {
+        let expires = moment.service.saturating_add(self.ttl);
+        let ttl = u32::try_from(self.ttl).unwrap_or(u32::MAX);
+        let (head, payload) = {
             let mut memory = machine.memory();
             memory.index.room(self.recipient, self.object.len()).map_err(|_| AppendError::Full)?;
             memory.newest.0 += 1;
-            let payload = self.object.with_id(memory.newest);
-            let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
             let id = memory.newest;
-            memory.index.append(self.recipient, id, moment.service.saturating_add(self.ttl), length);
-            (id, payload, length)
+            let payload = self.object.with_id(id);
+            let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+            let head = Head { id, recipient: self.recipient, sender: self.sender, expires, ttl, created: moment.wall, length };
+            memory.index.append(&head);
+            (head, payload)
         };
-        let expires = moment.service.saturating_add(self.ttl);
-        let ttl = u32::try_from(self.ttl).unwrap_or(u32::MAX);
-        let head = Head { id, recipient: self.recipient, sender: self.sender, expires, ttl, created: moment.wall, length };
+        let id = head.id;
         let until = moment.service + KEY_LIFE_SECONDS;
         let remember = self.key.map(|key| (key.key, Earlier { id, until, digest: key.digest, answer: key.answer }));
         machine.stage.append(Stored { head, payload: payload.clone() }, remember);

@@ -113,7 +113,7 @@ impl<'a> Machine<'a> {
     pub fn follow_by(&mut self, effects: &Effects, moment: Moment, due: Due) -> Result<()> {
         self.stage.follow(Log::new(self.trees), effects, moment, self.memory, due)?;
         for ended in &effects.ended {
-            self.events.push(Event::Ended { recipient: ended.recipient, id: ended.id, state: ended.state });
+            self.events.push(Event::Ended { recipient: ended.head.recipient, id: ended.head.id, state: ended.state });
         }
         self.events.extend(effects.passed.iter().map(|_| Event::Passed));
         if effects.delivered > 0 {

@@ -30,7 +30,7 @@ pub use accounts::{
 };
 pub use changes::{Changes, Found, Riders};
 pub use companion::{Observe, SetCatalog};
-pub use index::{Ack, DeliveryState, Listed, ReaderState, Size, Waiting};
+pub use index::{Ack, DeliveryState, Listed, MAX_OPERATION_MESSAGES, ReaderState, Size, Waiting};
 pub use log::{Acknowledge, Append, AppendError, Appended, Cancel, CancelError, Clear, Expire, IdempotencyKey, Settings, Tick};
 pub use outcomes::{Outcome, OutcomeSender};
 pub use probe::Probe;

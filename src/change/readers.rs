@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::clock::Moment;
-use super::index::{Effects, TooManyReaders};
+use super::index::{Effects, Joined, TooManyReaders};
 use super::machine::{Machine, Operation};
+use super::stage::Due;
 use crate::core::client::ClientName;
 use crate::core::ids::{Recipient, UserId};
 use crate::store::{Result, Severity, StoreError};
@@ -42,21 +43,24 @@ pub struct JoinReader {
 }
 
 impl Operation for JoinReader {
-    type Output = ();
+    /// Whether it has to be on disk before the reader receives anything: what other readers have received, and this one therefore
+    /// does not, may not be lost with it by a crash, or the reader receives it later, out of order.
+    type Output = bool;
     /// [`JoinError::TooMany`], [`StoreError::Missing`] user.
     type Error = JoinError;
 
-    fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<(), JoinError> {
+    fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<bool, JoinError> {
         let recipient = Recipient::User(self.user);
         if !machine.log().recipient_exists(recipient)? {
             return Err(StoreError::Missing("user").into());
         }
-        let changed = machine.memory().index.join(self.user, &self.client, moment.service, moment.wall)?;
-        if changed {
+        let joined = machine.memory().index.join(self.user, &self.client, moment.service, moment.wall)?;
+        if joined != Joined::Unchanged {
             let effects = Effects { places: [recipient].into(), ..Effects::default() };
-            machine.follow(&effects, moment)?;
+            let due = if joined == Joined::Further { Due::Now } else { Due::Later };
+            machine.follow_by(&effects, moment, due)?;
         }
-        Ok(())
+        Ok(joined == Joined::Further)
     }
 }
 
@@ -98,7 +102,7 @@ impl Operation for TouchReaders {
             for (user, client) in &self.readers {
                 // One that was deleted meanwhile is not added again.
                 if memory.index.has_reader(*user, client)
-                    && memory.index.join(*user, client, moment.service, moment.wall) == Ok(true)
+                    && memory.index.join(*user, client, moment.service, moment.wall) == Ok(Joined::Again)
                 {
                     effects.places.insert(Recipient::User(*user));
                 }

@@ -9,22 +9,18 @@
 //!   it is written whole, so that what is on disk is always the state of some moment.
 //! - The order of writing is that of [`log`](crate::store::log): pieces, blocks, receipts, places, and removals last.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use parking_lot::Mutex;
 
 use super::clock::Moment;
-use super::index::{Effects, Ended};
+use super::index::{Effects, Ended, Passed};
 use super::memory::Memory;
 use crate::core::ids::{MessageId, Recipient};
-use crate::store::{
-    BlockBuilder, Blocks, Earlier, Head, Log, PageNumber, ReceiptPage, ReceiptRecord, Result, Severity, Stored, read_block,
-};
+use crate::store::{BlockBuilder, Earlier, Head, Log, PageNumber, ReceiptPage, ReceiptRecord, Result, Severity, Stored, read_block};
 
 /// The most places, pages and removals that wait for a later commit, so that writing them takes a few milliseconds.
 const MAX_WAITING: usize = 1024;
-/// The newest messages whose heads stay in memory: they are the next to be acknowledged.
-const MAX_RECENT: usize = 1024;
 /// The pages of receipts that stay in memory after they have been written: the next acknowledgements are likely to be for them.
 const MAX_CACHED_PAGES: usize = 64;
 
@@ -39,8 +35,6 @@ struct CachedPage {
 #[derive(Debug, Default)]
 pub struct Stage {
     appended: Vec<Stored>,
-    /// The heads of the newest messages, in the order of their ids.
-    recent: VecDeque<Head>,
     keys: HashMap<[u8; 32], Earlier>,
     pages: BTreeMap<PageNumber, CachedPage>,
     removed_pages: BTreeSet<PageNumber>,
@@ -68,10 +62,6 @@ impl Stage {
     /// Adds a message and, with it, what its idempotency key stands for.
     pub fn append(&mut self, message: Stored, key: Option<([u8; 32], Earlier)>) {
         self.keys.extend(key);
-        if self.recent.len() >= MAX_RECENT {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(message.head);
         self.appended.push(message);
     }
 
@@ -140,47 +130,24 @@ impl Stage {
         Ok(evicted)
     }
 
-    fn head(&self, blocks: &mut Blocks<'_>, id: MessageId, block: Option<MessageId>) -> Result<Option<Head>> {
-        if let Ok(at) = self.recent.binary_search_by_key(&id, |head| head.id) {
-            return Ok(Some(self.recent[at]));
-        }
-        match block {
-            Some(first) => blocks.head(first, id),
-            None => Ok(self.appended.iter().find(|message| message.head.id == id).map(|message| message.head)),
-        }
-    }
-
-    /// Returns a message without its payload; `None` where it can't be read, which costs it its receipt.
-    fn readable_head(&self, blocks: &mut Blocks<'_>, id: MessageId, block: Option<MessageId>) -> Result<Option<Head>> {
-        match self.head(blocks, id, block) {
-            Err(error) if !error.fatal() => {
-                tracing::error!(%error, message = id.0, "a message has no receipt: it can't be read");
-                Ok(None)
-            }
-            found => found,
-        }
-    }
-
     /// Stages what the log must follow, and tells `memory` of the pages.
     ///
     /// # Errors
     /// If the store fails.
     pub fn follow(&mut self, log: Log<'_>, effects: &Effects, moment: Moment, memory: &Mutex<Memory>, due: Due) -> Result<()> {
         self.urgent |= due == Due::Now;
-        let (mut blocks, mut touched) = (Blocks::new(log), BTreeSet::new());
-        for passed in &effects.passed {
-            let Some(head) = self.readable_head(&mut blocks, passed.id, passed.block)? else { continue };
+        let mut touched = BTreeSet::new();
+        for Passed { head, reader } in &effects.passed {
             let number = PageNumber::of(head.id);
             let page = self.load_page(log, number)?;
-            page.receipts.entry(&head).pass(passed.reader);
+            page.receipts.entry(head).pass(*reader);
             page.dirty = true;
             touched.insert(number);
         }
-        for &Ended { id, block, state, reader, .. } in &effects.ended {
-            let Some(head) = self.readable_head(&mut blocks, id, block)? else { continue };
+        for &Ended { ref head, state, reader } in &effects.ended {
             let number = PageNumber::of(head.id);
             let page = self.load_page(log, number)?;
-            page.receipts.entry(&head).finish(state, reader, Some(moment.wall), moment.service);
+            page.receipts.entry(head).finish(state, reader, Some(moment.wall), moment.service);
             page.dirty = true;
             touched.insert(number);
         }
@@ -300,7 +267,15 @@ impl Stage {
 
     /// Writes a block anew with the messages that are still there.
     fn shrink(&mut self, log: Log<'_>, first: MessageId, memory: &Mutex<Memory>) -> Result<()> {
-        let Some(block) = log.block(first)? else { return Ok(()) };
+        let block = match log.block(first) {
+            Ok(Some(block)) => block,
+            Ok(None) => return Ok(()),
+            Err(error) if error.fatal() => return Err(error),
+            Err(error) => {
+                tracing::error!(%error, block = first.0, "a block of messages can't be read; it stays as it is");
+                return Ok(());
+            }
+        };
         let messages: Vec<(Head, &[u8])> = read_block(&block).into_iter().flatten().flatten().collect();
         let there: Vec<bool> = {
             let memory = memory.lock();

@@ -183,10 +183,21 @@ impl Default for StorageConfig {
 }
 
 impl StorageConfig {
-    /// Returns the size of the store's page cache, in bytes. A full cache occupies about 2.8 times as much in sled: a third of
-    /// the budget.
-    pub fn cache_bytes(&self) -> u64 {
-        self.memory_budget / 8
+    /// Returns the size of the store's page cache, in bytes. A full cache occupies about 2.8 times as much in sled: a sixth of the
+    /// budget.
+    pub fn page_cache_bytes(&self) -> u64 {
+        self.memory_budget / 16
+    }
+
+    /// Returns the size of the cache of messages, in bytes, beside an index of the mailboxes that takes `index` bytes: the two share
+    /// half of the budget.
+    pub fn message_cache_bytes(&self, index: u64) -> u64 {
+        (self.memory_budget / 2).saturating_sub(index).clamp(self.memory_budget / 32, self.memory_budget / 4)
+    }
+
+    /// Returns the size of the index of the mailboxes, in bytes, from which on messages are refused.
+    pub fn max_index_bytes(&self) -> u64 {
+        self.memory_budget / 2
     }
 
     /// Returns the number of passwords that may be hashed at the same time; each takes 19 MiB of memory.

@@ -100,6 +100,9 @@ pub enum ApiError {
     /// 507: the disk has too little free space.
     #[error("the server's disk is nearly full")]
     DiskLow,
+    /// 507: the messages that are queued take as much memory as they may.
+    #[error("the queued messages use up their share of the server's storage.memory_budget")]
+    MemoryLow,
     /// 503: not able to serve; the reply has the checks in `data`.
     #[error("not ready: {0}")]
     NotReady(&'static str, Health),
@@ -146,6 +149,7 @@ impl ApiError {
             Self::AlreadyEnded(_) => (StatusCode::CONFLICT, "already_ended"),
             Self::MailboxFull => (StatusCode::INSUFFICIENT_STORAGE, "mailbox_full"),
             Self::DiskLow => (StatusCode::INSUFFICIENT_STORAGE, "disk_low"),
+            Self::MemoryLow => (StatusCode::INSUFFICIENT_STORAGE, "memory_low"),
             Self::NotReady(..) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
             Self::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
         }
@@ -165,7 +169,7 @@ impl ApiError {
             Self::TooLarge(_) => Some(Refused::BodyTooLarge),
             Self::TooMany(why, _) | Self::Busy(why) => Some(*why),
             // Counted by the mailbox, which refuses sessions, too; and among log-ins.
-            Self::MailboxFull | Self::DiskLow | Self::WrongPassword => None,
+            Self::MailboxFull | Self::DiskLow | Self::MemoryLow | Self::WrongPassword => None,
             Self::InvalidJson(_)
             | Self::Invalid(_)
             | Self::MissingParameter(_)
@@ -274,6 +278,7 @@ impl From<MailboxError> for ApiError {
         match error {
             MailboxError::Full => Self::MailboxFull,
             MailboxError::DiskLow => Self::DiskLow,
+            MailboxError::MemoryLow => Self::MemoryLow,
             MailboxError::KeyReused => Self::KeyReused,
             MailboxError::Store(error) => error.into(),
         }

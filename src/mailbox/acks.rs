@@ -1,13 +1,14 @@
 //! Proofs of receipt on their way to the writer thread, and the live connections that have not passed every message.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::change::{Ack, Acknowledge, Changes, Riders};
+use crate::change::{Ack, Acknowledge, Changes, MAX_OPERATION_MESSAGES, Riders};
 use crate::core::client::ClientName;
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 
@@ -20,9 +21,17 @@ pub(super) type Reader = (UserId, ClientName, Option<DeviceId>);
 /// The time that a proof waits for a commit that is made anyway, before it causes one.
 const MAX_WAIT: Duration = Duration::from_millis(10);
 
+/// Proofs by their readers.
+#[derive(Default)]
+struct Waiting {
+    acks: BTreeMap<Reader, Ack>,
+    /// The last reader whose proof was taken: the next one is the first to be taken.
+    last: Option<Reader>,
+}
+
 /// Proofs of receipt that wait to be applied.
 pub(super) struct PendingAcks {
-    acks: Mutex<HashMap<Reader, Ack>>,
+    acks: Mutex<Waiting>,
     /// Set while a timer runs, or an operation that takes them is queued.
     submitted: AtomicBool,
     changes: Changes,
@@ -38,7 +47,7 @@ impl PendingAcks {
             changes: changes.clone(),
             live: Arc::default(),
         });
-        changes.set_riders(Waiting(Arc::downgrade(&this)));
+        changes.set_riders(Ride(Arc::downgrade(&this)));
         this
     }
 
@@ -57,7 +66,7 @@ impl PendingAcks {
     }
 
     fn merge(&self, ack: Ack) {
-        let mut acks = self.acks.lock();
+        let acks = &mut self.acks.lock().acks;
         let reader = (ack.user, ack.client.clone(), ack.device);
         let Some(earlier) = acks.get_mut(&reader) else {
             acks.insert(reader, ack);
@@ -73,19 +82,29 @@ impl PendingAcks {
 
     /// Returns the id up to which a reader has proved everything, by a proof that waits.
     pub(super) fn proved_upto(&self, reader: &Reader) -> MessageId {
-        self.acks.lock().get(reader).map_or(MessageId(0), |ack| ack.upto)
+        self.acks.lock().acks.get(reader).map_or(MessageId(0), |ack| ack.upto)
     }
 
     /// Returns whether none waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.acks.lock().is_empty()
+        self.acks.lock().acks.is_empty()
     }
 
-    /// Takes all of them.
+    /// Takes as many of them as one operation can apply, those of all readers in turn.
     pub(super) fn take(&self) -> Acknowledge {
-        let taken = std::mem::take(&mut *self.acks.lock());
-        let mut acks: Vec<Ack> = taken.into_values().collect();
-        acks.sort_unstable_by(|a, b| (a.user, &a.client, a.device).cmp(&(b.user, &b.client, b.device)));
+        let acks = {
+            let mut waiting = self.acks.lock();
+            let readers: Vec<Reader> = match waiting.last.take() {
+                None => waiting.acks.keys().take(MAX_OPERATION_MESSAGES).cloned().collect(),
+                Some(last) => {
+                    let following = waiting.acks.range((Bound::Excluded(&last), Bound::Unbounded));
+                    let others = waiting.acks.range(..=&last);
+                    following.chain(others).map(|(reader, _)| reader).take(MAX_OPERATION_MESSAGES).cloned().collect()
+                }
+            };
+            waiting.last = readers.last().cloned();
+            readers.iter().filter_map(|reader| waiting.acks.remove(reader)).collect::<Vec<Ack>>()
+        };
         let keep = self.live.positions(&acks);
         Acknowledge { acks, keep }
     }
@@ -118,11 +137,16 @@ impl PendingAcks {
 }
 
 /// The proofs that ride along with commits.
-struct Waiting(Weak<PendingAcks>);
+struct Ride(Weak<PendingAcks>);
 
-impl Riders for Waiting {
+impl Riders for Ride {
     fn take(&self) -> Option<Acknowledge> {
-        self.0.upgrade().filter(|acks| !acks.is_empty()).map(|acks| acks.take())
+        let acks = self.0.upgrade().filter(|acks| !acks.is_empty())?;
+        let taken = acks.take();
+        if taken.acks.len() >= MAX_OPERATION_MESSAGES {
+            acks.submit(); // the others
+        }
+        Some(taken)
     }
 
     fn put_back(&self, left: Vec<Ack>) {

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use crate::change::{Append, AppendError, Appended, Cancel, Changes, Clear, Expire, ForgetReader, Settings, Tick, TouchReaders};
-use crate::config::Config;
+use crate::config::{Config, StorageConfig};
 use crate::core::client::ClientName;
 use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
@@ -61,6 +61,9 @@ pub enum MailboxError {
     /// The disk has too little free space to accept anything safely.
     #[error("the disk is nearly full")]
     DiskLow,
+    /// The messages that are there take as much memory as they may.
+    #[error("the queued messages use up their share of storage.memory_budget")]
+    MemoryLow,
     /// The idempotency key was used for another request.
     #[error("this idempotency key was used for another request")]
     KeyReused,
@@ -86,6 +89,7 @@ pub struct Mailbox {
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
     disk: DiskSpace,
+    storage: StorageConfig,
     acks: Arc<PendingAcks>,
     /// Connections that a message is written to before its reader passes over it; 0: any number.
     max_deliveries: AtomicU16,
@@ -110,6 +114,7 @@ impl Mailbox {
             changes: changes.clone(),
             hub,
             metrics,
+            storage: config.storage.clone(),
             disk: DiskSpace::new(&config.server.data_dir, config.storage.min_free_bytes),
             acks: PendingAcks::new(changes.clone()),
             max_deliveries: AtomicU16::new(config.mailbox.max_deliveries),
@@ -129,6 +134,11 @@ impl Mailbox {
         }
     }
 
+    /// Returns the memory of the index of the mailboxes, in bytes: an estimate.
+    pub fn index_bytes(&self) -> u64 {
+        self.changes.memory().index.memory_bytes() as u64
+    }
+
     /// Returns whether the disk has space enough to accept messages.
     pub fn disk_ok(&self) -> bool {
         self.disk.ok()
@@ -143,6 +153,10 @@ impl Mailbox {
         if !self.disk.ok() {
             self.metrics.refused.inc(Refused::DiskLow);
             return Err(MailboxError::DiskLow);
+        }
+        if self.index_bytes() >= self.storage.max_index_bytes() {
+            self.metrics.refused.inc(Refused::MemoryLow);
+            return Err(MailboxError::MemoryLow);
         }
         let Outgoing { recipient, sender, object, ttl, key, watcher } = message;
         let ttl = ttl.unwrap_or_else(|| self.ttl.load(Ordering::Relaxed));
@@ -224,6 +238,7 @@ impl Mailbox {
     /// If the store fails.
     pub async fn sweep(&self, thorough: bool) -> Result<(), StoreError> {
         self.disk.check();
+        self.store.resize_block_cache(self.storage.message_cache_bytes(self.index_bytes()));
         if thorough {
             for _ in 0..MAX_SWEEP_OPERATIONS {
                 let acks = self.acks.take();

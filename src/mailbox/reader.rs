@@ -339,7 +339,8 @@ struct Selection {
 }
 
 impl Mailbox {
-    /// Waits until the reader exists: the first connection of its name adds it.
+    /// Waits until the reader exists: the first connection of its name adds it. That is not worth a commit of its own, but where
+    /// what the reader receives depends on it.
     ///
     /// # Errors
     /// [`JoinError`].
@@ -348,6 +349,9 @@ impl Mailbox {
         if !self.changes.memory().index.must_join(user, client, now) {
             return Ok(());
         }
-        self.changes.run(JoinReader { user, client: client.clone() }).await
+        if self.changes.run_soon(JoinReader { user, client: client.clone() }).await? {
+            self.changes.commit().await?;
+        }
+        Ok(())
     }
 }

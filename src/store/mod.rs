@@ -13,6 +13,7 @@
 //! - After an I/O error nothing is acknowledged any more: every later write fails.
 
 pub mod accounts;
+mod blocks;
 mod cache;
 mod checked;
 pub mod companion;
@@ -51,8 +52,20 @@ pub use records::{
 pub use trees::Trees;
 pub use writer::Pulse;
 
-/// sled's page cache unless another size is given, in bytes; it takes about 2.8 times this in memory when full.
-const CACHE_BYTES: u64 = 16 << 20;
+/// The sizes of the caches, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caches {
+    /// sled's page cache; it takes about 2.8 times this in memory when full.
+    pub pages: u64,
+    /// Blocks of messages.
+    pub blocks: u64,
+}
+
+impl Default for Caches {
+    fn default() -> Self {
+        Self { pages: 16 << 20, blocks: 16 << 20 }
+    }
+}
 
 /// A handle on the open store; clones share it.
 #[derive(Clone)]
@@ -75,24 +88,23 @@ impl Store {
     /// # Errors
     /// [`StoreError::Locked`], [`StoreError::Newer`], [`StoreError::Unreadable`] or an error of the disk.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::open_with(path, CACHE_BYTES)
+        Self::open_with(path, Caches::default())
     }
 
-    /// Opens the store as [`open`](Self::open) does, with a page cache of `cache` bytes, which takes about 2.8 times as many when
-    /// full.
+    /// Opens the store as [`open`](Self::open) does, with caches of these sizes.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_with(path: &Path, cache: u64) -> Result<Self> {
+    pub fn open_with(path: &Path, caches: Caches) -> Result<Self> {
         let lock = staging::lock(path)?;
         staging::recover(path)?;
-        let mut db = engine::open(path, cache)?;
+        let mut db = engine::open(path, caches.pages)?;
         if maintenance::must_migrate(&db)? {
             maintenance::migrate(db, path)?;
-            db = engine::open(path, cache)?;
+            db = engine::open(path, caches.pages)?;
         }
         drop(lock); // sled's own lock holds from here on
-        let trees = Arc::new(Trees::open(&db)?);
+        let trees = Arc::new(Trees::open(&db, caches.blocks)?);
         // sled takes a log that it can't read at all for an empty one, so the store's existence is noted beside it.
         let (noted, known) = (staging::is_complete(path), trees.epoch()?);
         if known.is_none() && noted {
@@ -150,6 +162,11 @@ impl Store {
     /// The trees, for reading.
     pub fn trees(&self) -> &Trees {
         &self.trees
+    }
+
+    /// Applies another size of the cache of blocks, in bytes.
+    pub fn resize_block_cache(&self, bytes: u64) {
+        self.trees.cached_blocks.resize(bytes);
     }
 
     /// Returns the liveness of the writer thread: the time of its last commit, and since when it has been busy.

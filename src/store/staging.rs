@@ -81,7 +81,7 @@ impl StagedStore {
         let staged = staged_path(path);
         remove(&staged)?;
         let db = engine::open(&staged, CACHE_BYTES)?;
-        Ok(Self { trees: Trees::open(&db)?, db, path: path.into(), unflushed: 0 })
+        Ok(Self { trees: Trees::open(&db, 0)?, db, path: path.into(), unflushed: 0 })
     }
 
     /// Writes a record.

@@ -3,6 +3,7 @@
 use rand::TryRng;
 use sled::{IVec, Tree};
 
+use super::blocks::BlockCache;
 use super::cache::Cache;
 use super::meta::{Meta, MetaKey};
 use super::records::{
@@ -24,6 +25,8 @@ macro_rules! trees {
             pub cached_tokens: Cache<TokenHash, Token>,
             /// Records of [`users`](Self::users) that were read.
             pub cached_users: Cache<UserId, User>,
+            /// Records of [`blocks`](Self::blocks) that were written or read lately.
+            pub cached_blocks: BlockCache,
         }
 
         impl Trees {
@@ -38,16 +41,17 @@ macro_rules! trees {
                 Self::NAMES.iter().chain(Self::FORMER_NAMES).copied()
             }
 
-            /// Opens all of them.
+            /// Opens all of them, with `block_bytes` for blocks of messages in memory.
             ///
             /// # Errors
             /// If the engine fails.
-            pub fn open(db: &sled::Db) -> Result<Self> {
+            pub fn open(db: &sled::Db, block_bytes: u64) -> Result<Self> {
                 Ok(Self {
                     meta: Meta::open(db)?,
                     $($name: Table::open(db, stringify!($name))?,)*
                     cached_tokens: Cache::default(),
                     cached_users: Cache::default(),
+                    cached_blocks: BlockCache::new(block_bytes),
                 })
             }
 

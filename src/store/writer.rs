@@ -228,6 +228,14 @@ impl Writer {
         sender.is_some_and(|sender| sender.try_send(Job::Deferred(Box::new(job))).is_ok())
     }
 
+    /// Queues `job` as [`run_deferred`](Self::run_deferred) does, and waits where the queue is full.
+    ///
+    /// # Errors
+    /// [`StoreError::Stopped`].
+    pub async fn queue_deferred(&self, job: impl FnOnce(&Trees) -> Result<()> + Send + 'static) -> Result<()> {
+        self.submit(Job::Deferred(Box::new(job))).await
+    }
+
     /// Queues `job`, waiting off the runtime where the queue is full.
     async fn submit(&self, job: Job) -> Result<()> {
         let sender = self.sender.lock().clone().ok_or(StoreError::Stopped)?;

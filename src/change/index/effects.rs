@@ -3,17 +3,13 @@
 use std::collections::BTreeSet;
 
 use crate::core::ids::{MessageId, Recipient};
-use crate::store::EndState;
+use crate::store::{EndState, Head};
 
 /// A message whose life has ended, or that a reader has received first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
-    /// Its mailbox.
-    pub recipient: Recipient,
     /// The message.
-    pub id: MessageId,
-    /// The first message of its block; `None` where it is not in a block yet.
-    pub block: Option<MessageId>,
+    pub head: Head,
     /// The end.
     pub state: EndState,
     /// The number of the reader that received it.
@@ -24,9 +20,7 @@ pub struct Ended {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Passed {
     /// The message.
-    pub id: MessageId,
-    /// The first message of its block; `None` where it is not in a block yet.
-    pub block: Option<MessageId>,
+    pub head: Head,
     /// The number of the reader.
     pub reader: u16,
 }

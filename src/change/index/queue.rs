@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 
-use crate::core::ids::MessageId;
+use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
+use crate::store::Head;
 
 /// The moments of sending that are kept for a mailbox, for receipts; older ones are merged.
 const MAX_SENT_MOMENTS: usize = 16;
@@ -20,9 +21,29 @@ pub(super) struct Entry {
     pub(super) received: u32,
     /// The number of connections that it was written to.
     pub(super) deliveries: u16,
+    /// Its time to live, in seconds.
+    ttl: u32,
+    /// Its sender.
+    sender: UserId,
+    /// The time at which it was accepted, in microseconds since 1970.
+    created: i64,
 }
 
 impl Entry {
+    /// An entry of a message that a reader received first at `received`, in seconds of the service clock; 0: none has.
+    pub(super) fn new(head: &Head, received: u64) -> Self {
+        let &Head { sender, expires, ttl, created, length, .. } = head;
+        let (expires, received) = (short(expires), short(received));
+        Self { expires, bytes: length, received, deliveries: 0, ttl, sender, created: created.unix_micros() }
+    }
+
+    /// Returns the message without its payload.
+    pub(super) fn head(&self, recipient: Recipient, id: MessageId) -> Head {
+        let &Self { expires, bytes, ttl, sender, created, .. } = self;
+        let created = Timestamp::from_unix_micros(created);
+        Head { id, recipient, sender, expires: expires.into(), ttl, created, length: bytes }
+    }
+
     /// Returns whether a reader has received it.
     pub(super) fn is_received(&self) -> bool {
         self.received > 0

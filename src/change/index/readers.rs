@@ -37,6 +37,19 @@ pub struct Ack {
     pub passed: Vec<MessageId>,
 }
 
+/// What a connection of a reader has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joined {
+    /// Nothing: it has connected a short time ago.
+    Unchanged,
+    /// The time of its last connection.
+    Again,
+    /// It is new, and the only one of its user.
+    First,
+    /// It is new, and the user has others.
+    Further,
+}
+
 /// The user has as many readers as it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyReaders;
@@ -55,7 +68,9 @@ impl Index {
         };
         let before = self.places.get(&recipient).map(position);
         let mut place = self.places.remove(&recipient).unwrap_or_default();
+        self.readers -= place.readers.len();
         let changed = change(&mut place);
+        self.readers += place.readers.len();
         if before.as_ref() == Some(&position(&place)) {
             self.places.insert(recipient, place);
             return changed;
@@ -137,26 +152,26 @@ impl Index {
         }
     }
 
-    /// Notes that a reader has connected; one that is new starts with what no reader of the user has received. Returns whether the
-    /// place has changed.
+    /// Notes that a reader has connected; one that is new starts with what no reader of the user has received.
     ///
     /// # Errors
     /// [`TooManyReaders`].
-    pub fn join(&mut self, user: UserId, client: &ClientName, now: u64, wall: Timestamp) -> Result<bool, TooManyReaders> {
+    pub fn join(&mut self, user: UserId, client: &ClientName, now: u64, wall: Timestamp) -> Result<Joined, TooManyReaders> {
         let recipient = Recipient::User(user);
         let (limit, joined) = (self.limits.readers, self.users.get(&user).copied().unwrap_or_default());
         let place = self.places.get(&recipient);
         if let Some(reader) = place.and_then(|place| place.reader(client)) {
             if reader.connected + CONNECTED_PRECISION_SECONDS > now {
-                return Ok(false);
+                return Ok(Joined::Unchanged);
             }
             self.change_place(recipient, |place| {
                 place.readers.iter_mut().filter(|r| r.client == *client).for_each(|r| {
                     (r.connected, r.connected_at) = (now, wall.unix_micros());
                 });
             });
-            return Ok(true);
+            return Ok(Joined::Again);
         }
+        let joined_as = if place.is_none_or(|place| place.readers.is_empty()) { Joined::First } else { Joined::Further };
         let counted = place.map_or(0, |place| place.readers.iter().filter(|reader| !reader.client.is_device()).count());
         if limit > 0 && !client.is_device() && counted >= limit {
             return Err(TooManyReaders);
@@ -175,7 +190,7 @@ impl Index {
                 connected_at: wall.unix_micros(),
             });
         });
-        Ok(true)
+        Ok(joined_as)
     }
 
     /// Returns whether a connection of `client` has to be noted at `now`.
@@ -325,9 +340,8 @@ impl Index {
         ids.truncate(budget);
         let Some(&(last, _)) = ids.last() else { return cut.then_some((cursor, 0, true)) };
         for &(id, entry) in &ids {
-            let block = self.block_of(id);
             if ack.passed.binary_search(&id).is_ok() {
-                effects.passed.push(Passed { id, block, reader });
+                effects.passed.push(Passed { head: entry.head(recipient, id), reader });
             } else if entry.is_received() {
                 if self.further.len() == MAX_FURTHER_ACKS {
                     self.further.pop_first();
@@ -341,7 +355,8 @@ impl Index {
                 if let Some(queue) = self.queues.get_mut(&recipient) {
                     queue.receive(id, now);
                 }
-                effects.ended.push(Ended { recipient, id, block, state: EndState::Acked, reader: Some(reader) });
+                let head = entry.head(recipient, id);
+                effects.ended.push(Ended { head, state: EndState::Acked, reader: Some(reader) });
                 effects.delivered += 1;
             }
         }

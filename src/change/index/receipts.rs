@@ -54,6 +54,11 @@ impl ReceiptTable {
         self.count
     }
 
+    /// Returns the number of pages.
+    pub fn pages(&self) -> usize {
+        self.pages.len()
+    }
+
     /// Returns the highest page.
     pub fn last(&self) -> Option<PageNumber> {
         self.pages.last_key_value().map(|(&number, _)| number)

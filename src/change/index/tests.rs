@@ -25,10 +25,14 @@ fn ack(client: &str, upto: u64) -> Ack {
     Ack { user: ANA, client, device: Some(DeviceId(1)), upto: MessageId(upto), told: zero, told_broadcasts: zero, passed: vec![] }
 }
 
+fn append(index: &mut Index, recipient: Recipient, id: u64, expires: u64, length: u32) {
+    index.append(&Head { id: MessageId(id), recipient, sender: ANA, expires, ttl: 1000, created: NOW, length });
+}
+
 /// Adds messages of one byte that live for a thousand seconds.
 fn fill(index: &mut Index, to: Recipient, ids: impl IntoIterator<Item = u64>) {
     for id in ids {
-        index.append(to, MessageId(id), 1000, 1);
+        append(index, to, id, 1000, 1);
         index.add_block(MessageId(id), MessageId(id), 1, 1);
     }
 }
@@ -65,9 +69,9 @@ fn proof_of_many_messages_is_applied_in_parts() {
 #[test]
 fn full_by_number_and_by_bytes() {
     let mut s = index(2, 10);
-    s.append(LAMP, MessageId(1), 50, 10);
+    append(&mut s, LAMP, 1, 50, 10);
     assert_eq!(s.room(LAMP, 10), Ok(()));
-    s.append(LAMP, MessageId(2), 50, 10);
+    append(&mut s, LAMP, 2, 50, 10);
     assert_eq!(s.room(LAMP, 0), Err(Full));
     assert_eq!(s.room(Recipient::All, 0), Ok(()));
     assert!(prove(&mut s, &ack("a", 1), 5).is_empty());
@@ -104,8 +108,8 @@ fn history_is_bounded_by_number_and_by_time() {
 #[test]
 fn messages_expire_in_any_order() {
     let mut s = index(10, 10);
-    s.append(LAMP, MessageId(1), 30, 7);
-    s.append(LAMP, MessageId(2), 10, 7);
+    append(&mut s, LAMP, 1, 30, 7);
+    append(&mut s, LAMP, 2, 10, 7);
     assert_eq!(s.sweep(9), Effects::default());
     assert_eq!(s.sweep(10).removed, [MessageId(2)]);
     assert_eq!(s.size(LAMP, 10).bytes, 7);
@@ -129,7 +133,7 @@ fn message_is_kept_until_every_reader_has_it() {
     s.join(ANA, &name("c"), 1, NOW).unwrap();
     assert_eq!(s.reader(TO_ANA, ANA, &name("c"), MessageId(0), 5).waiting, 0);
     assert_eq!(s.join(ANA, &name("d"), 1, NOW), Err(TooManyReaders));
-    assert_eq!(s.join(ANA, &ClientName::of_device(DeviceId(7)), 1, NOW), Ok(true), "devices do not count");
+    assert_eq!(s.join(ANA, &ClientName::of_device(DeviceId(7)), 1, NOW), Ok(Joined::Further), "devices do not count");
 }
 
 #[test]
@@ -166,7 +170,7 @@ fn message_that_every_reader_passes_over_is_undeliverable() {
     assert_eq!(effects.passed.len(), 1);
     assert_eq!(s.size(TO_ANA, 5).messages, 1, "nobody has it");
     s.acknowledge(&passing("b", 2), 100, 5, NOW, &mut effects);
-    let last = effects.ended.last().map(|ended| (ended.id, ended.state));
+    let last = effects.ended.last().map(|ended| (ended.head.id, ended.state));
     assert_eq!(last, Some((MessageId(2), EndState::Undeliverable)));
     assert_eq!(s.size(TO_ANA, 5).messages, 0);
 }
@@ -194,7 +198,7 @@ fn broadcasts_are_pending_for_each_user_separately() {
 fn blocks_are_freed_with_their_last_message_and_shrunk_before() {
     let mut s = index(100, 0);
     for id in 1..=8 {
-        s.append(LAMP, MessageId(id), 1000, 1);
+        append(&mut s, LAMP, id, 1000, 1);
     }
     s.add_block(MessageId(1), MessageId(8), 8, 8);
     let mut effects = Effects::default();
@@ -240,4 +244,24 @@ fn sent_state_and_deliveries_are_kept_until_received() {
     assert_eq!(s.delivery_state(LAMP, MessageId(2)), (DeliveryState::Queued, 0));
     assert_eq!(s.clear(LAMP, 5).1.removed, [MessageId(1), MessageId(2)]);
     assert_eq!((s.total(), s.delivery_state(LAMP, MessageId(1)).1), ((0, Size::default()), 2));
+}
+
+#[test]
+fn memory_is_that_of_what_is_there() {
+    let mut s = index(1000, 0);
+    let empty = s.memory_bytes();
+    s.add_user(ANA, MessageId(0));
+    let with_user = s.memory_bytes();
+    assert!(with_user > empty);
+    s.join(ANA, &name("a"), 1, NOW).unwrap();
+    s.join(ANA, &name("b"), 1, NOW).unwrap();
+    assert_eq!(s.memory_bytes() - with_user, 2 * READER_BYTES);
+    fill(&mut s, TO_ANA, 1..=10);
+    assert_eq!(s.memory_bytes() - with_user, 2 * READER_BYTES + 10 * (MESSAGE_BYTES + BLOCK_BYTES));
+    s.cancel(TO_ANA, MessageId(3));
+    assert_eq!(s.memory_bytes() - with_user, 2 * READER_BYTES + 9 * (MESSAGE_BYTES + BLOCK_BYTES));
+    s.forget_reader(ANA, &name("b"), 1);
+    assert_eq!(s.memory_bytes() - with_user, READER_BYTES + 9 * (MESSAGE_BYTES + BLOCK_BYTES));
+    s.forget(TO_ANA, None, 1);
+    assert_eq!(s.memory_bytes(), empty);
 }

@@ -83,10 +83,7 @@ impl<'a> Blocks<'a> {
 
     fn find(&mut self, first: MessageId, id: MessageId) -> Result<Option<(Head, &[u8])>> {
         if self.last.as_ref().is_none_or(|(last, _)| *last != first) {
-            let Some(block) = self.log.0.blocks.get(&first)? else { return Ok(None) };
-            if !is_whole_block(&block) {
-                return Err(damaged());
-            }
+            let Some(block) = self.log.block(first)? else { return Ok(None) };
             self.last = Some((first, block));
         }
         let Some((_, block)) = &self.last else { return Ok(None) };
@@ -121,15 +118,19 @@ impl Log<'_> {
     /// # Errors
     /// If the store fails.
     pub fn write_block(&self, first: MessageId, block: Vec<u8>, keys: &[([u8; 32], Earlier)]) -> Result<()> {
+        let block = IVec::from(block);
         if keys.is_empty() {
-            return self.0.blocks.insert_bytes(&first, block);
+            self.0.blocks.insert_bytes(&first, block.clone())?;
+        } else {
+            let mut writes = WriteSet::default();
+            writes.put(&self.0.blocks, &first, &block)?;
+            for (key, earlier) in keys {
+                writes.put(&self.0.idempotency, key, earlier)?;
+            }
+            writes.apply()?;
         }
-        let mut writes = WriteSet::default();
-        writes.put(&self.0.blocks, &first, &IVec::from(block))?;
-        for (key, earlier) in keys {
-            writes.put(&self.0.idempotency, key, earlier)?;
-        }
-        writes.apply()
+        self.0.cached_blocks.insert(first, block);
+        Ok(())
     }
 
     /// Writes idempotency keys whose messages are gone already.
@@ -140,12 +141,21 @@ impl Log<'_> {
         keys.iter().try_for_each(|(key, earlier)| self.0.idempotency.insert(key, earlier))
     }
 
-    /// Returns a block.
+    /// Returns a block. One that is being written anew, or removed, at this moment may stay in memory for a while as it was: what it
+    /// holds too much, nobody asks for.
     ///
     /// # Errors
-    /// If the store fails.
+    /// If the store fails or the block is damaged.
     pub fn block(&self, first: MessageId) -> Result<Option<IVec>> {
-        self.0.blocks.get(&first)
+        if let Some(block) = self.0.cached_blocks.get(first) {
+            return Ok(Some(block));
+        }
+        let Some(block) = self.0.blocks.get(&first)? else { return Ok(None) };
+        if !is_whole_block(&block) {
+            return Err(damaged());
+        }
+        self.0.cached_blocks.insert(first, block.clone());
+        Ok(Some(block))
     }
 
     /// Removes a block.
@@ -153,7 +163,9 @@ impl Log<'_> {
     /// # Errors
     /// If the store fails.
     pub fn remove_block(&self, first: MessageId) -> Result<()> {
-        self.0.blocks.remove(&first)
+        self.0.blocks.remove(&first)?;
+        self.0.cached_blocks.remove(first);
+        Ok(())
     }
 
     /// Removes the pieces of a payload; after its block.

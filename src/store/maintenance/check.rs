@@ -297,7 +297,7 @@ fn open(path: &Path) -> Result<(sled::Db, Trees)> {
     if must_migrate(&db)? {
         return Err(StoreError::Older); // before its trees are opened, which would add today's
     }
-    let trees = Trees::open(&db)?;
+    let trees = Trees::open(&db, 0)?;
     match trees.schema()? {
         None => Err(StoreError::Unreadable("its log is damaged from the start".into())),
         Some(found) if found > SCHEMA => Err(StoreError::Newer { found, known: SCHEMA }),

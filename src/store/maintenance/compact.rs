@@ -36,7 +36,7 @@ pub fn compact(path: &Path) -> Result<Compacted> {
     if must_migrate(&db)? {
         return Err(StoreError::Older); // before its trees are opened, which would add today's
     }
-    let trees = Trees::open(&db)?;
+    let trees = Trees::open(&db, 0)?;
     if trees.schema()? != Some(SCHEMA) {
         return Err(StoreError::Older);
     }

@@ -197,6 +197,8 @@ labels! {
         MailboxFull "mailbox_full",
         /// The disk has too little free space.
         DiskLow "disk_low",
+        /// The queued messages take as much memory as they may.
+        MemoryLow "memory_low",
         /// Too many pending answers on one connection.
         Answers "answers",
         /// Too many questions of one user to the chat model.

@@ -43,6 +43,10 @@ pub struct Snapshot {
     pub min_free_bytes: u64,
     /// The memory budget of caches and buffers, in bytes.
     pub memory_budget: u64,
+    /// The memory of the index of the mailboxes, in bytes.
+    pub index_bytes: u64,
+    /// The memory of that index from which on messages are refused.
+    pub index_limit_bytes: u64,
     /// Resource usage of the process.
     pub process: Process,
 }
@@ -88,6 +92,9 @@ impl Metrics {
         page.gauge("process_start_time_seconds", "Start time of the server, in seconds since 1970.", started);
         page.gauge("process_resident_memory_bytes", "Resident memory.", process.resident);
         page.gauge("memory_budget_bytes", "Memory budget of caches and buffers (storage.memory_budget).", snapshot.memory_budget);
+        page.gauge("index_bytes", "Memory of the index of the mailboxes, estimated; a part of the budget.", snapshot.index_bytes);
+        let help = "Memory of that index from which on messages are refused: half of storage.memory_budget.";
+        page.gauge("index_limit_bytes", help, snapshot.index_limit_bytes);
         page.counter("process_cpu_seconds_total", "Processor time.", process.cpu_seconds);
         page.gauge("process_open_fds", "Open files and sockets.", process.open_fds);
         page.gauge("process_max_fds", "Limit on open files and sockets.", process.max_fds);
