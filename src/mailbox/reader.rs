@@ -12,7 +12,7 @@ use crate::change::{Ack, JoinError, JoinReader, ReaderState, Waiting};
 use crate::core::client::ClientName;
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::hub::Announcement;
-use crate::store::{Blocks, Result, StoreError};
+use crate::store::{Blocks, Result, Store, StoreError};
 
 /// The reader that a connection is, and what it asks for.
 #[derive(Debug, Clone)]
@@ -250,19 +250,7 @@ impl LogReader {
         }
         let Selection { mut gap, upto, complete, chosen, .. } = selection;
         let ids: Vec<MessageId> = chosen.iter().map(|waiting| waiting.id).collect();
-        let messages = if chosen.is_empty() {
-            Vec::new()
-        } else {
-            let store = mailbox.store.clone();
-            let load = move || {
-                let mut blocks = Blocks::new(store.log());
-                let messages = chosen.iter().map(|waiting| blocks.message(waiting.block, waiting.id));
-                // One that was removed a moment ago is skipped.
-                let found = messages.filter_map(|message| message.map(|found| found.map(|m| (m.head.id, m.payload))).transpose());
-                found.collect::<Result<Vec<_>>>()
-            };
-            tokio::task::spawn_blocking(load).await.map_err(|_| StoreError::Stopped)??
-        };
+        let messages = load(&mailbox.store, chosen).await?;
         if messages.len() < ids.len() {
             gap = self.removed_meanwhile(mailbox, &ids, &messages).or(gap);
         }
@@ -325,6 +313,24 @@ impl LogReader {
         }
         selection
     }
+}
+
+/// Returns the ids and payloads of the messages that are still there.
+async fn load(store: &Store, chosen: Vec<Waiting>) -> Result<Vec<(MessageId, Vec<u8>)>> {
+    let mut blocks = Blocks::new(store.log());
+    let in_memory = chosen.iter().map(|waiting| blocks.message_in_memory(waiting.block, waiting.id));
+    if let Some(messages) = in_memory.map(|found| found.map(|m| (m.head.id, m.payload))).collect() {
+        return Ok(messages);
+    }
+    let store = store.clone();
+    let load = move || {
+        let mut blocks = Blocks::new(store.log());
+        let messages = chosen.iter().map(|waiting| blocks.message(waiting.block, waiting.id));
+        // One that was removed a moment ago is skipped.
+        let found = messages.filter_map(|message| message.map(|found| found.map(|m| (m.head.id, m.payload))).transpose());
+        found.collect()
+    };
+    tokio::task::spawn_blocking(load).await.map_err(|_| StoreError::Stopped)?
 }
 
 /// The messages to read next.

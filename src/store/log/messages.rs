@@ -4,7 +4,7 @@ use sled::IVec;
 
 use super::Log;
 use crate::core::ids::MessageId;
-use crate::store::records::{BlockBuilder, Earlier, Head, Stored, block_messages, is_whole_block, read_block};
+use crate::store::records::{BlockBuilder, Earlier, Head, Stored, find_message, is_whole_block, read_block};
 use crate::store::table::WriteSet;
 use crate::store::trees::Trees;
 use crate::store::{Result, StoreError};
@@ -19,6 +19,7 @@ pub fn fuzz_block(bytes: &[u8]) {
     let mut fitting = bytes.to_vec();
     let Some((prefix, messages)) = fitting.split_at_mut_checked(1 + 4) else { return };
     prefix[1..].copy_from_slice(&crc32fast::hash(messages).to_be_bytes());
+    let _ = find_message(&fitting, MessageId(0));
     let Some(messages) = read_block(&fitting) else { return };
     let found: Vec<Stored> = messages.flatten().map(|(head, payload)| Stored { head, payload: payload.to_vec() }).collect();
     let mut again = BlockBuilder::new(MessageId(0));
@@ -81,19 +82,22 @@ impl<'a> Blocks<'a> {
         if log.0.blocks.contains(&first)? { Err(damaged()) } else { Ok(None) }
     }
 
+    /// Returns message `id` of the block that begins with `first`, where no disk is needed for it.
+    pub fn message_in_memory(&mut self, first: MessageId, id: MessageId) -> Option<Stored> {
+        if self.last.as_ref().is_none_or(|(last, _)| *last != first) {
+            self.last = Some((first, self.log.0.cached_blocks.get(first)?));
+        }
+        let (head, inline) = self.find(first, id).ok()??;
+        head.is_inline().then(|| Stored { head, payload: inline.to_vec() })
+    }
+
     fn find(&mut self, first: MessageId, id: MessageId) -> Result<Option<(Head, &[u8])>> {
         if self.last.as_ref().is_none_or(|(last, _)| *last != first) {
             let Some(block) = self.log.block(first)? else { return Ok(None) };
             self.last = Some((first, block));
         }
         let Some((_, block)) = &self.last else { return Ok(None) };
-        for message in block_messages(block) {
-            let (head, payload) = message.ok_or_else(damaged)?;
-            if head.id == id {
-                return Ok(Some((head, payload)));
-            }
-        }
-        Ok(None)
+        find_message(block, id).map_err(|_| damaged())
     }
 }
 

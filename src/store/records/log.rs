@@ -140,8 +140,30 @@ pub fn read_block(bytes: &[u8]) -> Option<impl Iterator<Item = Option<(Head, &[u
     is_whole_block(bytes).then(|| block_messages(bytes))
 }
 
+/// The bytes of a block are no messages, although their checksum fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoMessages;
+
+/// Returns message `id` of a block that has been checked already, with its payload where that is in the block.
+///
+/// # Errors
+/// [`NoMessages`].
+pub fn find_message(block: &[u8], id: MessageId) -> Result<Option<(Head, &[u8])>, NoMessages> {
+    let mut rest = block.get(PREFIX_BYTES..).unwrap_or_default();
+    while let Some(head) = rest.first_chunk::<HEAD_BYTES>() {
+        // Ids come first. Others are passed over by their lengths, which come last, since heads take a while to decode.
+        if head.starts_with(&id.to_key()) {
+            return read_message(&mut rest).map(Some).ok_or(NoMessages);
+        }
+        let length = head.last_chunk::<4>().map_or(0, |length| u32::from_be_bytes(*length) as usize);
+        let inline = if length <= INLINE_BYTES { length } else { 0 };
+        rest = rest.get(HEAD_BYTES + inline..).ok_or(NoMessages)?;
+    }
+    if rest.is_empty() { Ok(None) } else { Err(NoMessages) }
+}
+
 /// Returns the messages of a block that has been checked already.
-pub fn block_messages(bytes: &[u8]) -> impl Iterator<Item = Option<(Head, &[u8])>> {
+fn block_messages(bytes: &[u8]) -> impl Iterator<Item = Option<(Head, &[u8])>> {
     let mut rest = bytes.get(PREFIX_BYTES..).unwrap_or_default();
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -241,6 +263,13 @@ mod tests {
         let found: Vec<(Head, usize)> = read_block(&bytes).unwrap().map(|m| m.map(|(h, p)| (h, p.len())).unwrap()).collect();
         assert_eq!(found.iter().map(|(_, length)| *length).collect::<Vec<_>>(), [0, 200, 0, 5000]);
         assert!(found.iter().zip(1..).all(|((head, _), id)| head.id == MessageId(id)));
+        for (id, length) in (1..).zip([0, 200, 0, 5000]) {
+            let (head, payload) = find_message(&bytes, MessageId(id)).unwrap().unwrap();
+            assert_eq!((head.id, payload.len()), (MessageId(id), length));
+        }
+        assert_eq!(find_message(&bytes, MessageId(9)), Ok(None));
+        assert_eq!(find_message(&bytes[..bytes.len() - 1], MessageId(9)), Err(NoMessages));
+        assert_eq!(find_message(&bytes[..bytes.len() - 1], MessageId(4)), Err(NoMessages));
     }
 
     #[test]
