@@ -17,7 +17,7 @@ use super::clock::Moment;
 use super::index::{Effects, Ended, Passed};
 use super::memory::Memory;
 use crate::core::ids::{MessageId, Recipient};
-use crate::store::{BlockBuilder, Earlier, Head, Log, PageNumber, ReceiptPage, ReceiptRecord, Result, Severity, Stored, read_block};
+use crate::store::{BlockBuilder, Earlier, Head, Log, PageNumber, ReceiptPage, ReceiptRecord, Result, Severity, Stored};
 
 /// The most places, pages and removals that wait for a later commit, so that writing them takes a few milliseconds.
 const MAX_WAITING: usize = 1024;
@@ -276,7 +276,7 @@ impl Stage {
                 return Ok(());
             }
         };
-        let messages: Vec<(Head, &[u8])> = read_block(&block).into_iter().flatten().flatten().collect();
+        let messages: Vec<(Head, &[u8])> = block.messages().collect();
         let there: Vec<bool> = {
             let memory = memory.lock();
             messages.iter().map(|(head, _)| memory.index.contains(head.recipient, head.id)).collect()

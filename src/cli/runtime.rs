@@ -12,7 +12,11 @@ const MAX_BLOCKING_THREADS: usize = 64;
 
 /// Runs `job` to its end on a runtime of its own.
 pub(super) fn block_on<T>(job: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().max_blocking_threads(MAX_BLOCKING_THREADS).enable_all().build().context("failed to start the runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
     let outcome = runtime.block_on(job);
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     outcome

@@ -29,6 +29,25 @@ struct Waiting {
     last: Option<Reader>,
 }
 
+impl Waiting {
+    fn take(&mut self) -> Vec<Ack> {
+        if self.acks.len() <= MAX_OPERATION_MESSAGES {
+            self.last = None;
+            return std::mem::take(&mut self.acks).into_values().collect();
+        }
+        let readers: Vec<Reader> = match self.last.take() {
+            None => self.acks.keys().take(MAX_OPERATION_MESSAGES).cloned().collect(),
+            Some(last) => {
+                let following = self.acks.range((Bound::Excluded(&last), Bound::Unbounded));
+                let others = self.acks.range(..=&last);
+                following.chain(others).map(|(reader, _)| reader).take(MAX_OPERATION_MESSAGES).cloned().collect()
+            }
+        };
+        self.last = readers.last().cloned();
+        readers.iter().filter_map(|reader| self.acks.remove(reader)).collect()
+    }
+}
+
 /// Proofs of receipt that wait to be applied.
 pub(super) struct PendingAcks {
     acks: Mutex<Waiting>,
@@ -92,19 +111,7 @@ impl PendingAcks {
 
     /// Takes as many of them as one operation can apply, those of all readers in turn.
     pub(super) fn take(&self) -> Acknowledge {
-        let acks = {
-            let mut waiting = self.acks.lock();
-            let readers: Vec<Reader> = match waiting.last.take() {
-                None => waiting.acks.keys().take(MAX_OPERATION_MESSAGES).cloned().collect(),
-                Some(last) => {
-                    let following = waiting.acks.range((Bound::Excluded(&last), Bound::Unbounded));
-                    let others = waiting.acks.range(..=&last);
-                    following.chain(others).map(|(reader, _)| reader).take(MAX_OPERATION_MESSAGES).cloned().collect()
-                }
-            };
-            waiting.last = readers.last().cloned();
-            readers.iter().filter_map(|reader| waiting.acks.remove(reader)).collect::<Vec<Ack>>()
-        };
+        let acks = self.acks.lock().take();
         let keep = self.live.positions(&acks);
         Acknowledge { acks, keep }
     }

@@ -521,6 +521,28 @@ async fn acknowledgement_of_a_deleted_user_leaves_no_trace() {
 }
 
 #[tokio::test]
+async fn messages_are_refused_while_their_index_has_its_share_of_the_memory() {
+    let mut world = World::new().await;
+    let (sender, recipient) = (world.users[0].id, world.recipient(1));
+    let mailbox = world.mailbox.as_mut().unwrap();
+    let room = mailbox.index_bytes() + 1000;
+    mailbox.storage.memory_budget = 2 * room;
+    let object = || JsonObject::new(&json!({ "message": 1 })).unwrap();
+    let mut accepted = 0;
+    let refused = loop {
+        match mailbox.send(Outgoing::new(recipient, sender, object())).await {
+            Ok(_) => accepted += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, MailboxError::MemoryLow), "{refused}");
+    assert!((1..=10).contains(&accepted), "{accepted}");
+    assert_eq!(mailbox.metrics.refused.of(Refused::MemoryLow).get(), 1);
+    mailbox.clear(Some(recipient)).await.unwrap();
+    mailbox.send(Outgoing::new(recipient, sender, object())).await.unwrap();
+}
+
+#[tokio::test]
 async fn message_removed_in_the_commit_that_accepted_it_has_an_outcome() {
     let world = World::new().await;
     let (mailbox, recipient) = (world.mailbox(), world.recipient(1));

@@ -3,10 +3,12 @@
 //! sled's page cache holds leaves, and a leaf has many blocks: a reader whose messages are spread over the log would have a leaf
 //! read and decoded for each. This cache holds single blocks, those that are written included: they are about to be read.
 
+use std::sync::Arc;
+
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
-use sled::IVec;
 
+use super::records::Block;
 use crate::core::ids::MessageId;
 
 /// The memory that an entry takes beyond the block, in bytes.
@@ -18,15 +20,15 @@ const USUAL_BYTES: u64 = 4096;
 #[derive(Debug, Clone)]
 struct Bytes;
 
-impl Weighter<MessageId, IVec> for Bytes {
-    fn weight(&self, _: &MessageId, block: &IVec) -> u64 {
-        (block.len() + ENTRY_BYTES) as u64
+impl Weighter<MessageId, Arc<Block>> for Bytes {
+    fn weight(&self, _: &MessageId, block: &Arc<Block>) -> u64 {
+        (block.memory_bytes() + ENTRY_BYTES) as u64
     }
 }
 
 /// The blocks that were written or read lately, by their first messages. All of them are whole.
 #[derive(Debug)]
-pub struct BlockCache(Cache<MessageId, IVec, Bytes>);
+pub struct BlockCache(Cache<MessageId, Arc<Block>, Bytes>);
 
 impl BlockCache {
     /// An empty cache of at most `bytes`.
@@ -43,12 +45,12 @@ impl BlockCache {
     }
 
     /// Returns a block that is there.
-    pub fn get(&self, first: MessageId) -> Option<IVec> {
+    pub fn get(&self, first: MessageId) -> Option<Arc<Block>> {
         self.0.get(&first)
     }
 
     /// Adds or replaces a block.
-    pub fn insert(&self, first: MessageId, block: IVec) {
+    pub fn insert(&self, first: MessageId, block: Arc<Block>) {
         self.0.insert(first, block);
     }
 
@@ -61,19 +63,31 @@ impl BlockCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::ids::{Recipient, UserId};
+    use crate::core::time::Timestamp;
+    use crate::store::{BlockBuilder, Head, Stored};
+
+    fn block(id: u64, bytes: usize) -> Arc<Block> {
+        let (recipient, created) = (Recipient::All, Timestamp::from_unix_micros(1));
+        let length = u32::try_from(bytes).unwrap();
+        let head = Head { id: MessageId(id), recipient, sender: UserId(1), expires: 1, ttl: 1, created, length };
+        let mut block = BlockBuilder::new(MessageId(id));
+        block.push(&Stored { head, payload: vec![0; bytes] });
+        Block::read(block.finish().into()).unwrap().into()
+    }
 
     #[test]
     fn cache_is_bounded_by_bytes_and_can_be_resized() {
         let cache = BlockCache::new(1 << 20);
-        let fill = || (0..2000).for_each(|n| cache.insert(MessageId(n), IVec::from(vec![0; 4000])));
+        let fill = || (0..2000).for_each(|n| cache.insert(MessageId(n), block(n, 4000)));
         fill();
         assert!(cache.0.weight() > 1 << 19 && cache.0.weight() <= 1 << 20, "{}", cache.0.weight());
         cache.resize(1 << 18);
         assert!(cache.0.weight() <= 1 << 18, "{}", cache.0.weight());
         fill();
         assert!(cache.0.weight() <= 1 << 18, "{}", cache.0.weight());
-        cache.insert(MessageId(7), IVec::from("block"));
-        assert_eq!(cache.get(MessageId(7)), Some(IVec::from("block")));
+        cache.insert(MessageId(7), block(7, 5));
+        assert_eq!(cache.get(MessageId(7)), Some(block(7, 5)));
         cache.remove(MessageId(7));
         assert_eq!(cache.get(MessageId(7)), None);
     }

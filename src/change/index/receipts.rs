@@ -27,8 +27,16 @@ impl ReceiptTable {
 
     /// Notes the content of a page, which is looked at again when an end at `newest` would be old.
     pub fn set_at(&mut self, number: PageNumber, page: &ReceiptPage, newest: u64) {
-        self.remove(number);
         let count = page.records().len();
+        if let Some((known, age)) = self.pages.get_mut(&number)
+            && *age == newest
+            && count > 0
+        {
+            self.count = self.count - *known as usize + count;
+            *known = u32::try_from(count).unwrap_or(u32::MAX);
+            return;
+        }
+        self.remove(number);
         if count > 0 {
             self.count += count;
             self.pages.insert(number, (u32::try_from(count).unwrap_or(u32::MAX), newest));

@@ -1,10 +1,12 @@
 //! Blocks of messages, and idempotency keys.
 
+use std::sync::Arc;
+
 use sled::IVec;
 
 use super::Log;
 use crate::core::ids::MessageId;
-use crate::store::records::{BlockBuilder, Earlier, Head, Stored, find_message, is_whole_block, read_block};
+use crate::store::records::{Block, BlockBuilder, Earlier, Head, Stored, read_block};
 use crate::store::table::WriteSet;
 use crate::store::trees::Trees;
 use crate::store::{Result, StoreError};
@@ -19,7 +21,8 @@ pub fn fuzz_block(bytes: &[u8]) {
     let mut fitting = bytes.to_vec();
     let Some((prefix, messages)) = fitting.split_at_mut_checked(1 + 4) else { return };
     prefix[1..].copy_from_slice(&crc32fast::hash(messages).to_be_bytes());
-    let _ = find_message(&fitting, MessageId(0));
+    let _ = Block::read(fitting.as_slice().into())
+        .map(|block| block.messages().filter(|(m, _)| block.message(m.id).is_none()).count());
     let Some(messages) = read_block(&fitting) else { return };
     let found: Vec<Stored> = messages.flatten().map(|(head, payload)| Stored { head, payload: payload.to_vec() }).collect();
     let mut again = BlockBuilder::new(MessageId(0));
@@ -51,7 +54,7 @@ fn damaged() -> StoreError {
 /// A reader of messages, which keeps the last block: neighbours are often read together.
 pub struct Blocks<'a> {
     log: Log<'a>,
-    last: Option<(MessageId, IVec)>,
+    last: Option<(MessageId, Arc<Block>)>,
 }
 
 impl<'a> Blocks<'a> {
@@ -87,7 +90,7 @@ impl<'a> Blocks<'a> {
         if self.last.as_ref().is_none_or(|(last, _)| *last != first) {
             self.last = Some((first, self.log.0.cached_blocks.get(first)?));
         }
-        let (head, inline) = self.find(first, id).ok()??;
+        let (head, inline) = self.last.as_ref()?.1.message(id)?;
         head.is_inline().then(|| Stored { head, payload: inline.to_vec() })
     }
 
@@ -96,8 +99,7 @@ impl<'a> Blocks<'a> {
             let Some(block) = self.log.block(first)? else { return Ok(None) };
             self.last = Some((first, block));
         }
-        let Some((_, block)) = &self.last else { return Ok(None) };
-        find_message(block, id).map_err(|_| damaged())
+        Ok(self.last.as_ref().and_then(|(_, block)| block.message(id)))
     }
 }
 
@@ -133,7 +135,9 @@ impl Log<'_> {
             }
             writes.apply()?;
         }
-        self.0.cached_blocks.insert(first, block);
+        if let Some(block) = Block::read(block) {
+            self.0.cached_blocks.insert(first, block.into());
+        }
         Ok(())
     }
 
@@ -150,14 +154,12 @@ impl Log<'_> {
     ///
     /// # Errors
     /// If the store fails or the block is damaged.
-    pub fn block(&self, first: MessageId) -> Result<Option<IVec>> {
+    pub fn block(&self, first: MessageId) -> Result<Option<Arc<Block>>> {
         if let Some(block) = self.0.cached_blocks.get(first) {
             return Ok(Some(block));
         }
         let Some(block) = self.0.blocks.get(&first)? else { return Ok(None) };
-        if !is_whole_block(&block) {
-            return Err(damaged());
-        }
+        let block = Arc::new(Block::read(block).ok_or_else(damaged)?);
         self.0.cached_blocks.insert(first, block.clone());
         Ok(Some(block))
     }

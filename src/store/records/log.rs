@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use sled::IVec;
+
 use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
 use crate::store::Result;
@@ -129,7 +131,7 @@ impl BlockBuilder {
 }
 
 /// Returns whether `bytes` are a block that is not damaged.
-pub fn is_whole_block(bytes: &[u8]) -> bool {
+fn is_whole_block(bytes: &[u8]) -> bool {
     let parts = bytes.split_at_checked(PREFIX_BYTES);
     parts.is_some_and(|(prefix, rest)| prefix[0] == LAYOUT && prefix[1..] == crc32fast::hash(rest).to_be_bytes())
 }
@@ -140,26 +142,43 @@ pub fn read_block(bytes: &[u8]) -> Option<impl Iterator<Item = Option<(Head, &[u
     is_whole_block(bytes).then(|| block_messages(bytes))
 }
 
-/// The bytes of a block are no messages, although their checksum fits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NoMessages;
+/// A block that has been read and checked.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Block {
+    bytes: IVec,
+    /// The messages, in the order of their ids, with the places where they begin. Looking through the bytes would be a miss of the
+    /// processor's cache for each message before the one that is looked for.
+    places: Box<[(MessageId, u16)]>,
+}
 
-/// Returns message `id` of a block that has been checked already, with its payload where that is in the block.
-///
-/// # Errors
-/// [`NoMessages`].
-pub fn find_message(block: &[u8], id: MessageId) -> Result<Option<(Head, &[u8])>, NoMessages> {
-    let mut rest = block.get(PREFIX_BYTES..).unwrap_or_default();
-    while let Some(head) = rest.first_chunk::<HEAD_BYTES>() {
-        // Ids come first. Others are passed over by their lengths, which come last, since heads take a while to decode.
-        if head.starts_with(&id.to_key()) {
-            return read_message(&mut rest).map(Some).ok_or(NoMessages);
+impl Block {
+    /// Reads a block; `None` when `bytes` are none, or a damaged one.
+    pub fn read(bytes: IVec) -> Option<Self> {
+        is_whole_block(&bytes).then_some(())?;
+        let (mut rest, mut places) = (&bytes[PREFIX_BYTES..], Vec::new());
+        while !rest.is_empty() {
+            let at = u16::try_from(bytes.len() - rest.len()).ok()?;
+            places.push((read_message(&mut rest)?.0.id, at));
         }
-        let length = head.last_chunk::<4>().map_or(0, |length| u32::from_be_bytes(*length) as usize);
-        let inline = if length <= INLINE_BYTES { length } else { 0 };
-        rest = rest.get(HEAD_BYTES + inline..).ok_or(NoMessages)?;
+        places.is_sorted().then_some(())?;
+        Some(Self { places: places.into(), bytes })
     }
-    if rest.is_empty() { Ok(None) } else { Err(NoMessages) }
+
+    /// Returns a message, with its payload where that is in the block.
+    pub fn message(&self, id: MessageId) -> Option<(Head, &[u8])> {
+        let found = self.places.binary_search_by_key(&id, |&(id, _)| id).ok()?;
+        read_message(&mut self.bytes.get(self.places[found].1.into()..)?)
+    }
+
+    /// Returns all messages, each with its payload where that is in the block.
+    pub fn messages(&self) -> impl Iterator<Item = (Head, &[u8])> {
+        block_messages(&self.bytes).flatten()
+    }
+
+    /// The bytes that it takes in memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.len() + size_of_val(&*self.places)
+    }
 }
 
 /// Returns the messages of a block that has been checked already.
@@ -263,13 +282,14 @@ mod tests {
         let found: Vec<(Head, usize)> = read_block(&bytes).unwrap().map(|m| m.map(|(h, p)| (h, p.len())).unwrap()).collect();
         assert_eq!(found.iter().map(|(_, length)| *length).collect::<Vec<_>>(), [0, 200, 0, 5000]);
         assert!(found.iter().zip(1..).all(|((head, _), id)| head.id == MessageId(id)));
+        assert_eq!(Block::read(bytes[..bytes.len() - 1].into()), None);
+        let block = Block::read(bytes.into()).unwrap();
         for (id, length) in (1..).zip([0, 200, 0, 5000]) {
-            let (head, payload) = find_message(&bytes, MessageId(id)).unwrap().unwrap();
+            let (head, payload) = block.message(MessageId(id)).unwrap();
             assert_eq!((head.id, payload.len()), (MessageId(id), length));
         }
-        assert_eq!(find_message(&bytes, MessageId(9)), Ok(None));
-        assert_eq!(find_message(&bytes[..bytes.len() - 1], MessageId(9)), Err(NoMessages));
-        assert_eq!(find_message(&bytes[..bytes.len() - 1], MessageId(4)), Err(NoMessages));
+        assert_eq!(block.message(MessageId(9)), None);
+        assert_eq!(block.messages().count(), 4);
     }
 
     #[test]

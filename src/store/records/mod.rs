@@ -14,7 +14,7 @@ pub use authority::Authority;
 pub use companion::{Catalog, CatalogEntry, CatalogKey, Observation};
 pub use devices::{Device, DeviceChange, MIN_MAX_BYTES, NewDevice};
 pub use hash::TokenHash;
-pub use log::{Answer, BlockBuilder, Earlier, Head, INLINE_BYTES, Stored, find_message, is_whole_block, read_block};
+pub use log::{Answer, Block, BlockBuilder, Earlier, Head, INLINE_BYTES, Stored, read_block};
 pub use places::{Missed, Place, ReaderPlace};
 pub use receipts::{EndState, PageNumber, ReceiptPage, ReceiptRecord};
 pub use tokens::{NewToken, Token, TokenKind};
