@@ -47,7 +47,7 @@ pub use page::Page;
 pub use records::{
     Answer, Authority, BlockBuilder, Catalog, CatalogEntry, Device, DeviceChange, Earlier, EndState, Head, INLINE_BYTES,
     MIN_MAX_BYTES, Missed, NewDevice, NewToken, NewUser, Observation, PageNumber, Place, ReaderPlace, ReceiptPage, ReceiptRecord,
-    Role, Stored, Token, TokenHash, TokenKind, User, UserChange, fold_name, read_block,
+    Role, Stored, Token, TokenHash, TokenKind, User, UserChange, fold_name,
 };
 pub use trees::Trees;
 pub use writer::Pulse;
