@@ -31,10 +31,10 @@ const MAX_BATCH_TIME: Duration = Duration::from_millis(5);
 const DEFERRED_COMMIT_DELAY: Duration = Duration::from_secs(1);
 
 /// The longest time for which a batch waits for more jobs.
-const MAX_GATHER_TIME: Duration = Duration::from_millis(2);
+const MAX_GATHER_TIME: Duration = Duration::from_millis(4);
 /// The looks at the queue while a batch waits. The thread sleeps in between: a wake-up for each job would take the processor from
 /// those who make the next ones.
-const GATHER_STEPS: u32 = 4;
+const GATHER_STEPS: u32 = 8;
 
 /// Cancels `failed` however the thread ends before it was told to, a panic included.
 struct Alarm {
@@ -336,7 +336,7 @@ struct Batch {
 struct Gathering {
     /// The number of callers that are likely to come; with one, nobody waits.
     expected: usize,
-    /// The longest time to wait: twice the duration of the last commit, so that a fast disk stays fast.
+    /// The longest time to wait: a few times the duration of the last commit, so that a fast disk stays fast.
     longest: Duration,
 }
 
@@ -349,7 +349,7 @@ impl Gathering {
     /// Notes a commit of `callers` that took `commit`.
     fn committed(&mut self, callers: usize, commit: Duration) {
         self.expected = callers.max(self.expected - self.expected.div_ceil(4));
-        self.longest = (commit * 2).min(MAX_GATHER_TIME);
+        self.longest = (commit * 4).min(MAX_GATHER_TIME);
     }
 }
 
