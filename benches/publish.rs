@@ -1,7 +1,11 @@
 //! The cost of a durable send. `cargo bench --bench publish`
 //!
 //! Prints the yardstick (one thread that inserts, flushes and syncs in a loop, on the same disk), and then the server's rate
-//! and latency with 1, 16, 64 and 256 HTTP publishers, each waiting for the answer before the next send.
+//! and latency with 1, 16, 64 and 256 HTTP publishers, each waiting for the answer before the next send. Beside each stand two bare
+//! loops that write the same messages in the same batches, those that the server's commits had on average: one as the server does,
+//! several messages in a value, and one as version 0.1 did, a record and an index entry for each. The server's rate is also limited
+//! by HTTP, whose cost on two cores is several times that of either loop. Other numbers of publishers are given as arguments:
+//! `cargo bench --bench publish -- 8`.
 
 #![allow(clippy::missing_docs_in_private_items)]
 
@@ -52,6 +56,56 @@ fn yardstick(dir: &Path) -> Outcome<()> {
     Ok(())
 }
 
+/// The bytes of a message in the store: its head, and the object with the text that is sent.
+const STORED_BYTES: usize = 49 + 235;
+/// The longest value that the server writes.
+const VALUE_BYTES: usize = 11 * 1024;
+
+/// Writes so many messages from an id on.
+type Write = fn(&sled::Db, u64, usize) -> sled::Result<()>;
+
+/// One thread that writes batches of `batch` messages with `write`, flushed and synced. Returns the rate of messages.
+fn bare_batches(what: &str, batch: usize, write: Write) -> Outcome<f64> {
+    let dir = tempfile::tempdir()?;
+    let db = sled::Config::new().path(dir.path()).segment_size(1 << 20).flush_every_ms(None).open()?;
+    let file = std::fs::File::open(dir.path().join("db"))?;
+    let (start, mut taken, mut first) = (Instant::now(), Vec::new(), 0);
+    while start.elapsed() < SPAN {
+        let begin = Instant::now();
+        write(&db, first, batch)?;
+        db.flush()?;
+        file.sync_data()?;
+        first += batch as u64;
+        taken.extend(std::iter::repeat_n(begin.elapsed(), batch));
+    }
+    Ok(print(&format!("{what}, {batch} in a batch"), taken, start.elapsed()))
+}
+
+/// Writes messages as the server does: several in a value.
+fn write_values(db: &sled::Db, first: u64, batch: usize) -> sled::Result<()> {
+    let mut left = batch * STORED_BYTES;
+    for key in first.. {
+        let bytes = left.min(VALUE_BYTES);
+        db.insert(key.to_be_bytes(), vec![b'x'; bytes])?;
+        left -= bytes;
+        if left == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Writes messages as version 0.1 did: a record under mailbox and id, and the mailbox under the id.
+fn write_records(db: &sled::Db, first: u64, batch: usize) -> sled::Result<()> {
+    let (records, mailboxes) = (db.open_tree("records")?, db.open_tree("mailboxes")?);
+    for id in first..first + batch as u64 {
+        let mailbox = [&[1], (id % USERS as u64).to_be_bytes().as_slice()].concat();
+        mailboxes.insert(id.to_be_bytes(), mailbox.as_slice())?;
+        records.insert([mailbox, id.to_be_bytes().to_vec()].concat(), vec![b'x'; STORED_BYTES - 17])?;
+    }
+    Ok(())
+}
+
 /// A keep-alive connection.
 struct Http {
     stream: TcpStream,
@@ -66,9 +120,13 @@ impl Http {
     }
 
     async fn post(&mut self, path: &str, token: &str, body: &str) -> Outcome<(u16, Vec<u8>)> {
+        self.request("POST", path, token, body).await
+    }
+
+    async fn request(&mut self, method: &str, path: &str, token: &str, body: &str) -> Outcome<(u16, Vec<u8>)> {
         let authorization = if token.is_empty() { String::new() } else { format!("Authorization: Token {token}\r\n") };
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: x\r\n{authorization}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nHost: x\r\n{authorization}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         self.stream.write_all(head.as_bytes()).await?;
@@ -106,6 +164,13 @@ async fn start(dir: &Path) -> Outcome<(Child, String)> {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok((child, address))
+}
+
+/// Returns the commits of the server so far, and the sends in them.
+async fn commits(http: &mut Http, token: &str) -> Outcome<(f64, f64)> {
+    let page = String::from_utf8(http.request("GET", "/metrics", token, "").await?.1)?;
+    let number = |name: &str| page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).ok_or("no such metric");
+    Ok((number("qy_lty_commit_batch_size_count ")?, number("qy_lty_commit_batch_size_sum ")?))
 }
 
 async fn publishers(address: &str, token: &str, users: &[u64], count: usize) -> Outcome<Vec<Duration>> {
@@ -151,12 +216,23 @@ async fn main() -> Outcome<()> {
         users.push(http.json("/api/users", &token, &user).await?["data"]["id"].as_u64().ok_or("no id")?);
     }
     let mut single = None;
-    for count in [1, 16, 64, 256] {
-        let begin = Instant::now();
+    let mut counts: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    if counts.is_empty() {
+        counts = vec![1, 16, 64, 256];
+    }
+    for count in counts {
+        let (begin, before) = (Instant::now(), commits(&mut http, &token).await?);
         let taken = publishers(&address, &token, &users, count).await?;
         let rate = print(&format!("{count} publishers over HTTP"), taken, begin.elapsed());
         let base = *single.get_or_insert(rate);
         println!("{:<28} {:>9.1} times one publisher", "", rate / base);
+        let after = commits(&mut http, &token).await?;
+        let batch = ((after.1 - before.1) / (after.0 - before.0)).round().max(1.0) as usize;
+        let yardsticks: [(_, Write); 2] = [("values", write_values), ("records", write_records)];
+        for (what, write) in yardsticks {
+            let bare = bare_batches(what, batch, write)?;
+            println!("{:<28} {:>8.0} % of that", "", 100.0 * rate / bare);
+        }
     }
     Ok(())
 }
