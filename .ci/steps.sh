@@ -124,10 +124,29 @@ step_dist() {
     bash .ci/dist.sh
 }
 
-# The package, from the first installation to the last purge.
+# The package, from the first installation to the last purge, and over the one of 0.1.0.
 step_package() {
-    bash $external/package/run.sh target/dist/*.deb | tee "$scratch/log"
+    local former=target/ci/qy-lty-0.1.0.deb
+    package_of v0.1.0 $former
+    bash $external/package/run.sh target/dist/*.deb $former | tee "$scratch/log"
     note_skipped
+}
+
+# Makes the package of an earlier version, from its tag; optimised little, since only what it does is of interest.
+package_of() {
+    local source=$scratch/$1
+    if [ -e "$2" ] || ! git rev-parse --quiet --verify "$1^{commit}" >/dev/null; then return; fi
+    need_cargo cargo-deb 3.8.0
+    mkdir -p "$source" "$(dirname "$2")"
+    git archive "$1" | tar -x -C "$source"
+    cp rust-toolchain.toml "$source"
+    (
+        cd "$source"
+        export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1
+        CARGO_TARGET_DIR=target cargo build --locked --release
+        CARGO_TARGET_DIR=target cargo deb --locked --no-build --quiet --output package.deb
+    )
+    mv "$source/package.deb" "$2"
 }
 
 # The tarball, unpacked into an empty directory.

@@ -10,7 +10,9 @@ failed() {
 }
 trap 'failed $LINENO' ERR
 step() { printf -- '- %s\n' "$*"; }
-install_it() { DEBIAN_FRONTEND=noninteractive dpkg -i --force-confold "$given/qy-lty.deb" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; false; }; }
+install_it() {
+    DEBIAN_FRONTEND=noninteractive dpkg -i --force-confold "$given/${1:-qy-lty.deb}" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; false; }
+}
 answers() { "$PYTHON" "$given/receive.py" ready 127.0.0.1 8000 2>/dev/null; }
 up() {
     for _ in $(seq 1 100); do answers && return; sleep 0.2; done
@@ -94,6 +96,26 @@ console user list | grep -w ana >/dev/null
 console queue list --json | grep '"messages":' >/dev/null
 console check
 purge
+
+if [ -e "$given/qy-lty-0.1.deb" ]; then
+    step "upgrade over 0.1.0, while it serves: what was sent then arrives now"
+    install_it qy-lty-0.1.deb
+    if systemd; then up; else start; fi
+    qy-lty --version | grep " 0.1.0"
+    echo "a password of hers" | console user add ana
+    earlier=$(console token create ana)
+    console send ana '{"text":"sent by 0.1.0"}' --type notice
+    echo "# changed for 0.1.0" >>/etc/qy-lty/config.toml
+    systemd || stop
+    install_it
+    if systemd; then up; else start; fi
+    qy-lty --version | grep " $(dpkg-deb --field "$given/qy-lty.deb" Version | sed 's/-.*//')"
+    grep "# changed for 0.1.0" /etc/qy-lty/config.toml >/dev/null
+    [ "$(find /var/lib/qy-lty/data/backups/ -name 'layout-*.backup' | wc -l)" = 1 ]
+    "$PYTHON" "$given/receive.py" message 127.0.0.1 8000 "$earlier" | tee "$work/message"
+    grep '"type":"notice"' "$work/message" | grep "sent by 0.1.0" >/dev/null
+    purge
+fi
 
 step "install again, restore"
 install_it
