@@ -22,6 +22,9 @@ const MAX_KEYS: usize = 100_000;
 /// The most idempotency keys, and pages of receipts, that one operation removes.
 const MAX_REMOVALS: usize = 512;
 
+/// The most messages that one operation clears, which takes about two milliseconds.
+const MAX_CLEARED_MESSAGES: usize = 512;
+
 /// The reason for which a message was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
@@ -270,7 +273,8 @@ impl Operation for Tick {
     }
 }
 
-/// Clears a mailbox: what waits there is not delivered. That of a user includes its share of the broadcasts.
+/// Clears a mailbox: what waits there is not delivered. That of a user includes its share of the broadcasts. Works on a bounded
+/// number of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clear {
     /// The mailbox.
@@ -278,17 +282,17 @@ pub struct Clear {
 }
 
 impl Operation for Clear {
-    /// The number of messages.
-    type Output = usize;
+    /// The number of messages, and whether some are left, for another operation.
+    type Output = (usize, bool);
     type Error = StoreError;
 
-    fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<usize> {
+    fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<(usize, bool)> {
         if !machine.log().recipient_exists(self.recipient)? {
-            return Ok(0);
+            return Ok((0, false));
         }
-        let (count, effects) = machine.memory().index.clear(self.recipient, moment.service);
+        let (count, left, effects) = machine.memory().index.clear(self.recipient, MAX_CLEARED_MESSAGES, moment.service);
         machine.follow(&effects, moment)?;
-        Ok(count)
+        Ok((count, left))
     }
 }
 

@@ -333,14 +333,26 @@ impl Mailbox {
     /// If the store fails.
     pub async fn clear(&self, recipient: Option<Recipient>) -> Result<usize, StoreError> {
         if let Some(recipient) = recipient {
-            return self.changes.run(Clear { recipient }).await;
+            return self.clear_one(recipient).await;
         }
         // The broadcasts first: they are in every user's share. One operation a mailbox, so that none takes long.
         let waiting = self.sizes(None, usize::MAX);
         let mut count = 0;
         for recipient in waiting.into_iter().rev().map(|(recipient, _)| recipient) {
-            count += self.changes.run(Clear { recipient }).await?;
+            count += self.clear_one(recipient).await?;
         }
         Ok(count)
+    }
+
+    async fn clear_one(&self, recipient: Recipient) -> Result<usize, StoreError> {
+        // As many as there are now: others can be sent as fast as these are cleared.
+        let (waiting, mut count) = (self.size(recipient).messages, 0);
+        loop {
+            let (cleared, left) = self.changes.run(Clear { recipient }).await?;
+            count += cleared;
+            if !left || count >= waiting {
+                return Ok(count);
+            }
+        }
     }
 }

@@ -274,14 +274,19 @@ impl Index {
         effects
     }
 
-    /// Removes what waits in the mailbox of `recipient`; of a user, also the broadcasts that wait for it. Returns the number of
-    /// messages that no reader had received.
-    pub fn clear(&mut self, recipient: Recipient, now: u64) -> (usize, Effects) {
+    /// Removes the first `most` messages that wait in the mailbox of `recipient`; of a user, also the broadcasts that wait for it.
+    /// Returns the number of messages that no reader had received, and whether some are left.
+    pub fn clear(&mut self, recipient: Recipient, most: usize, now: u64) -> (usize, bool, Effects) {
         let mut effects = Effects::default();
-        let pending: Vec<MessageId> = self.queues.get(&recipient).map_or_else(Vec::new, |queue| {
-            queue.entries.iter().filter(|(_, entry)| !entry.is_received()).map(|(&id, _)| id).collect()
+        let mut pending: Vec<MessageId> = self.queues.get(&recipient).map_or_else(Vec::new, |queue| {
+            queue.entries.iter().filter(|(_, entry)| !entry.is_received()).map(|(&id, _)| id).take(most + 1).collect()
         });
-        let newest = self.queues.get(&recipient).map_or(MessageId(0), Queue::newest);
+        let left = pending.len() > most;
+        pending.truncate(most);
+        let newest = match pending.last() {
+            Some(&last) if left => last,
+            _ => self.queues.get(&recipient).map_or(MessageId(0), Queue::newest),
+        };
         for &id in &pending {
             self.end(recipient, id, EndState::Cleared, &mut effects);
         }
@@ -305,7 +310,7 @@ impl Index {
             self.clear_reached_broadcasts(&mut effects);
             self.settle(Recipient::All, now, &mut effects);
         }
-        (count, effects)
+        (count, left, effects)
     }
 
     /// Removes `recipient` with everything that is there. What no reader has received is cleared. One that goes on without its messages,

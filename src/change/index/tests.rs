@@ -189,7 +189,7 @@ fn broadcasts_are_pending_for_each_user_separately() {
     assert_eq!(waiting(&s, UserId(3)), 0, "broadcasts from before the account are not for it");
     assert_eq!((s.size(Recipient::User(bob), 5).messages, s.size(Recipient::All, 5).messages), (2, 0));
     assert_eq!(s.users_who_have(MessageId(1)), 1);
-    assert_eq!(s.clear(Recipient::User(bob), 5).0, 2);
+    assert_eq!(s.clear(Recipient::User(bob), 9, 5).0, 2);
     assert_eq!(waiting(&s, bob), 0);
     assert_eq!(s.users_who_have(MessageId(1)), 1, "cleared is not received");
 }
@@ -242,7 +242,7 @@ fn sent_state_and_deliveries_are_kept_until_received() {
     s.sent(LAMP, MessageId(0), MessageId(2), when(9), &[MessageId(2)]);
     assert_eq!(s.delivery_state(LAMP, MessageId(1)), (DeliveryState::Sent(when(5)), 2));
     assert_eq!(s.delivery_state(LAMP, MessageId(2)), (DeliveryState::Queued, 0));
-    assert_eq!(s.clear(LAMP, 5).1.removed, [MessageId(1), MessageId(2)]);
+    assert_eq!(s.clear(LAMP, 9, 5).2.removed, [MessageId(1), MessageId(2)]);
     assert_eq!((s.total(), s.delivery_state(LAMP, MessageId(1)).1), ((0, Size::default()), 2));
 }
 
@@ -261,4 +261,22 @@ fn memory_is_that_of_what_is_there() {
     assert_eq!(s.memory_bytes() - with_user, READER_BYTES + 9 * (MESSAGE_BYTES + BLOCK_BYTES));
     s.forget(TO_ANA, None, 1);
     assert_eq!(s.memory_bytes(), with_user - USER_BYTES);
+}
+
+#[test]
+fn mailbox_is_cleared_in_parts() {
+    let mut s = index(1000, 10);
+    s.add_user(ANA, MessageId(0));
+    s.join(ANA, &name("a"), 1, NOW).unwrap();
+    fill(&mut s, TO_ANA, 1..=10);
+    fill(&mut s, Recipient::All, [11]);
+    let (count, left, effects) = s.clear(TO_ANA, 4, 5);
+    assert_eq!((count, left, effects.ended.len()), (5, true, 5), "with the broadcast");
+    assert_eq!(
+        s.messages(TO_ANA, MessageId(0), MessageId(99)).map(|waiting| waiting.id.0).collect::<Vec<_>>(),
+        [5, 6, 7, 8, 9, 10]
+    );
+    assert_eq!(s.place_of(TO_ANA).unwrap().reader(&name("a")).unwrap().cursor, MessageId(4));
+    assert_eq!((s.clear(TO_ANA, 4, 5).0, s.clear(TO_ANA, 4, 5).1), (4, false));
+    assert_eq!(s.clear(TO_ANA, 4, 5).0, 0);
 }
