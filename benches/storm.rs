@@ -2,8 +2,9 @@
 //!
 //! 100 devices with 1,000 messages waiting each reconnect together and receive everything, while one sender, whom they have nothing
 //! to do with, sends one durable message after another to a user of its own. Printed are the latencies of its sends before and
-//! during the storm, and the time until everything is received. Ends with an error where the p99 during the storm is 50 ms or more,
-//! or a device did not get its messages in order.
+//! during the storm, the time until everything is received, and the highest memory of the server. Ends with an error where the p99
+//! during the storm is 50 ms or more, the memory beyond the default `storage.memory_budget` and 64 KiB for each connection, or a
+//! device did not get its messages in order.
 
 #![allow(clippy::missing_docs_in_private_items)]
 
@@ -33,6 +34,16 @@ const FILLERS: usize = 32;
 const QUIET_SPAN: Duration = Duration::from_secs(4);
 /// The longest p99 of the sends during the storm that is good enough.
 const P99_BOUND: Duration = Duration::from_millis(50);
+
+/// The default `storage.memory_budget` and what the connections may take beside it.
+const MEMORY_BOUND: u64 = (128 << 20) + (64 << 10) * DEVICES as u64;
+
+/// The highest resident memory of a process so far, in bytes, from /proc.
+fn highest_memory(server: &Child) -> Outcome<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.id().ok_or("no server")?))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? << 10)
+}
 
 /// A keep-alive connection.
 struct Http {
@@ -187,7 +198,7 @@ async fn receive(address: String, token: String) -> Outcome<()> {
 #[tokio::main]
 async fn main() -> Outcome<()> {
     let dir = tempfile::tempdir()?;
-    let (_server, address) = start(dir.path()).await?;
+    let (server, address) = start(dir.path()).await?;
     let mut http = Http::open(&address).await?;
     let login = http.post("/api/auth/login", "", &json!({"username": "admin", "password": PASSWORD})).await?;
     let admin = login["token"].as_str().ok_or("no token")?.to_owned();
@@ -209,6 +220,11 @@ async fn main() -> Outcome<()> {
     let took = begin.elapsed();
     let p99 = print("during the storm", sender.end()?)?;
     println!("{DEVICES} devices received {WAITING} each in {took:.1?}");
+    let memory = highest_memory(&server)?;
+    println!("{} MiB of memory at most", memory >> 20);
+    if memory > MEMORY_BOUND {
+        return Err(format!("the bound on memory is {} MiB", MEMORY_BOUND >> 20).into());
+    }
     if p99 >= P99_BOUND {
         return Err(format!("the p99 of an unrelated send is {p99:.1?}, the bound {P99_BOUND:?}").into());
     }

@@ -12,7 +12,7 @@ use crate::change::{Ack, JoinError, JoinReader, ReaderState, Waiting};
 use crate::core::client::ClientName;
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::hub::Announcement;
-use crate::store::{Blocks, Result, Store, StoreError};
+use crate::store::{Blocks, Log, Result, Store};
 
 /// The reader that a connection is, and what it asks for.
 #[derive(Debug, Clone)]
@@ -322,15 +322,14 @@ async fn load(store: &Store, chosen: Vec<Waiting>) -> Result<Vec<(MessageId, Vec
     if let Some(messages) = in_memory.map(|found| found.map(|m| (m.head.id, m.payload))).collect() {
         return Ok(messages);
     }
-    let store = store.clone();
-    let load = move || {
-        let mut blocks = Blocks::new(store.log());
+    let load = move |log: Log<'_>| {
+        let mut blocks = Blocks::new(log);
         let messages = chosen.iter().map(|waiting| blocks.message(waiting.block, waiting.id));
         // One that was removed a moment ago is skipped.
         let found = messages.filter_map(|message| message.map(|found| found.map(|m| (m.head.id, m.payload))).transpose());
         found.collect()
     };
-    tokio::task::spawn_blocking(load).await.map_err(|_| StoreError::Stopped)?
+    store.read(load).await
 }
 
 /// The messages to read next.

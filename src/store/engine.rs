@@ -49,6 +49,12 @@ pub fn open(path: &Path, cache: u64) -> Result<sled::Db> {
     }
 }
 
+/// Frees what sled's cache has dropped for this thread. Otherwise it stays until the thread has dropped some sixty pages, of up to
+/// 200 KB each, and the threads that read messages are many.
+pub fn free_dropped_pages() {
+    crossbeam_epoch::pin().flush();
+}
+
 /// Removes the summaries of its log that sled was writing when it was cut off, by a full disk or a power cut: it can't be opened
 /// beside one. Does nothing while another process has the store open.
 fn remove_unfinished_summaries(path: &Path) {

@@ -32,6 +32,8 @@ mod writer;
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use crate::core::ids::MessageId;
 use crate::telemetry::metrics::Commits;
 use writer::Writer;
@@ -51,6 +53,9 @@ pub use records::{
 };
 pub use trees::Trees;
 pub use writer::Pulse;
+
+/// The most reads of messages at the same time. Each decodes pages of up to 200 KB, and keeps a thread with what it has allocated.
+const MAX_READS: usize = 2;
 
 /// The sizes of the caches, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +82,8 @@ pub struct Store {
     /// Ranges of message ids that were never given: each the id before it, and its last one.
     skipped: Arc<[(u64, u64)]>,
     path: Arc<Path>,
+    /// Permits to read messages from the disk.
+    reads: Arc<Semaphore>,
     /// Held while a backup is made.
     backups: Arc<tokio::sync::Mutex<()>>,
 }
@@ -129,6 +136,7 @@ impl Store {
             epoch: epoch.into(),
             skipped,
             path: path.into(),
+            reads: Arc::new(Semaphore::new(MAX_READS)),
             backups: Arc::default(),
         })
     }
@@ -147,6 +155,22 @@ impl Store {
     /// Returns whether an id is from before the last restore: what was sent after it, up to the restore, is lost.
     pub fn before_restore(&self, id: MessageId) -> bool {
         self.skipped.last().is_some_and(|&(_, upto)| id.0 <= upto)
+    }
+
+    /// Runs `read`, which may wait for the disk, on a thread for such work; waits while others do that.
+    ///
+    /// # Errors
+    /// That of `read`; [`StoreError::Stopped`] while the program ends.
+    pub async fn read<T: Send + 'static>(&self, read: impl FnOnce(Log<'_>) -> Result<T> + Send + 'static) -> Result<T> {
+        let (trees, reads) = (self.trees.clone(), self.reads.clone());
+        let permit = reads.acquire_owned().await.map_err(|_| StoreError::Stopped)?;
+        let read = move || {
+            let found = read(Log::new(&trees));
+            engine::free_dropped_pages();
+            drop(permit);
+            found
+        };
+        tokio::task::spawn_blocking(read).await.map_err(|_| StoreError::Stopped)?
     }
 
     /// The figures of the writer thread.
