@@ -278,20 +278,26 @@ impl World {
         }
     }
 
+    /// The readers of a recipient's messages.
+    fn places(&self, to: usize) -> Vec<(usize, usize)> {
+        self.readers.keys().copied().filter(|&(who, _)| to == 3 || who == to).collect()
+    }
+
+    /// The id up to which all of them have gone; of broadcasts, also the users without readers.
+    fn lowest(&self, to: usize) -> Option<u64> {
+        let places = self.places(to);
+        let of_readers = places.iter().map(|key| self.readers[key].cursors[&to]);
+        let alone = (0..2).filter(|who| to == 3 && !places.iter().any(|(user, _)| user == who));
+        let of_users = alone.map(|who| self.fronts.get(&(who, 3)).copied().unwrap_or(0));
+        if to == 2 { None } else { of_readers.chain(of_users).min() }
+    }
+
     /// Removes what the mailbox no longer keeps: of the received messages that some reader lacks the oldest beyond the bound.
     fn trim(&mut self) {
         for to in 0..4 {
             let received: Vec<u64> = self.known.iter().filter(|(_, m)| m.to == to && m.received).map(|(&id, _)| id).collect();
-            let places: Vec<(usize, usize)> = self.readers.keys().copied().filter(|&(who, _)| to == 3 || who == to).collect();
-            let lowest = match to {
-                2 => None,
-                3 => {
-                    let of_readers = places.iter().map(|key| self.readers[key].cursors[&3]);
-                    let alone = (0..2).filter(|who| !places.iter().any(|(user, _)| user == who));
-                    of_readers.chain(alone.map(|who| self.fronts.get(&(who, 3)).copied().unwrap_or(0))).min()
-                }
-                _ => places.iter().map(|key| self.readers[key].cursors[&to]).min(),
-            };
+            let places = self.places(to);
+            let lowest = self.lowest(to);
             let kept = lowest.map_or(0, |lowest| received.iter().filter(|&&id| id > lowest).count().min(MAX_MESSAGES));
             let mut left = received.len();
             for id in received {
@@ -355,6 +361,9 @@ impl World {
                     place.missed.remove(&of);
                 }
             }
+            // Nobody is left to receive these.
+            let lowest = self.lowest(3).unwrap_or(0);
+            self.known.retain(|&id, m| m.to != 3 || m.received || id > lowest);
             self.trim();
         }
         assert_eq!(cleared, count);
