@@ -50,7 +50,7 @@ pub fn open(path: &Path, cache: u64) -> Result<sled::Db> {
 }
 
 /// Frees what sled's cache has dropped for this thread. Otherwise it stays until the thread has dropped some sixty pages, of up to
-/// 200 KB each, and the threads that read messages are many.
+/// 200 KB each.
 pub fn free_dropped_pages() {
     crossbeam_epoch::pin().flush();
 }

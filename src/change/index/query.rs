@@ -137,7 +137,7 @@ impl Index {
 
     /// Returns the number of readers.
     pub fn reader_count(&self) -> usize {
-        self.places.values().map(|place| place.readers.len()).sum()
+        self.readers
     }
 
     /// Returns the sizes of up to `limit` mailboxes with pending messages, behind `after` in the order of recipients.
