@@ -7,9 +7,9 @@ use salvo::{Router, Service};
 
 use crate::api;
 use crate::app::App;
-use crate::http::count::Count;
 use crate::http::cross_origin::CrossOrigin;
 use crate::http::headers::Headers;
+use crate::http::middleware::Middleware;
 use crate::http::{AsJson, mount};
 use crate::web;
 use crate::ws::Connect;
@@ -19,7 +19,8 @@ pub const WEBSOCKET_PATHS: [&str; 3] = ["/ws/device", "/ws/device/token/{token}"
 
 /// Returns the service of the main listener: the REST API, the WebSocket, the page, and JSON errors for every other path.
 pub fn service(app: &Arc<App>) -> Service {
-    let mut root = Router::new();
+    // In the order in which they are tried for each request.
+    let mut root = web::front(Router::new()).push(mount(app, &[api::ROUTES], false));
     for path in WEBSOCKET_PATHS {
         root = root.push(Router::with_path(path).get(Connect(app.clone())));
     }
@@ -27,10 +28,10 @@ pub fn service(app: &Arc<App>) -> Service {
     {
         root = root.push(Router::with_path(crate::ws::ECHO_PATH).get(crate::ws::Echo(app.clone())));
     }
-    root = web::routes(root);
-    root = mount(root, app, api::ROUTES, false);
-    let https_only = app.config().tls.cert.is_some();
-    let service =
-        Service::new(root).catcher(Catcher::default().hoop(AsJson)).hoop(Count(app.metrics.clone())).hoop(Headers { https_only });
-    service.hoop(CrossOrigin::new(app.clone()))
+    let middleware = Middleware {
+        metrics: app.metrics.clone(),
+        cross_origin: CrossOrigin::new(app.clone()),
+        headers: Headers { https_only: app.config().tls.cert.is_some() },
+    };
+    Service::new(web::files(root)).catcher(Catcher::default().hoop(AsJson)).hoop(middleware)
 }

@@ -19,6 +19,7 @@ mod tokens;
 mod users;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::App;
@@ -194,7 +195,7 @@ impl Accounts<'_> {
     ///
     /// # Errors
     /// [`Denied`]; [`StoreError::Missing`] when there is none; else when the store fails.
-    pub fn user(&self, by: &By<'_>, action: Action, id: UserId) -> Result<User, AccountsError> {
+    pub fn user(&self, by: &By<'_>, action: Action, id: UserId) -> Result<Arc<User>, AccountsError> {
         self.permit(by, action, by.requester().to_user(id), "user")?;
         Ok(self.app.store.user(id)?.ok_or(StoreError::Missing("user"))?)
     }

@@ -1,5 +1,7 @@
 //! `/api/auth`: log in, log out, one's own credentials.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::users::UserResponse;
@@ -127,7 +129,8 @@ pub async fn me(call: Call) -> Result<Reply<MeResponse>, ApiError> {
     let Caller { user, token, .. } = call.caller()?.clone();
     let primary_device_id = call.app.store.primary_device(user.id)?;
     let csrf = call.cookie.as_deref().map(cookies::csrf);
-    Ok(Reply::ok("ok", MeResponse { user: user.into(), primary_device_id, token: token.into(), csrf }))
+    let (user, token) = (Arc::unwrap_or_clone(user).into(), Arc::unwrap_or_clone(token).into());
+    Ok(Reply::ok("ok", MeResponse { user, primary_device_id, token, csrf }))
 }
 
 /// A ticket, which stands in a URL instead of the token, once and for a short time.

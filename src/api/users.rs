@@ -1,5 +1,7 @@
 //! `/api/users`: accounts, for administrators.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::policy::Action;
@@ -64,7 +66,7 @@ pub async fn create(call: Call, body: CreateUserRequest) -> Result<Reply<UserRes
 /// `GET /api/users/{id}`.
 pub async fn show(call: Call) -> Result<Reply<UserResponse>, ApiError> {
     let user = call.app.accounts().user(&call.by(), Action::ManageAccounts, call.id(UserId, "user")?)?;
-    Ok(Reply::ok("ok", user.into()))
+    Ok(Reply::ok("ok", Arc::unwrap_or_clone(user).into()))
 }
 
 /// Body of `PATCH /api/users/{id}`; absent fields stay as they are.
@@ -109,7 +111,7 @@ pub async fn online(call: Call) -> Result<Reply<Vec<OnlineUserResponse>>, ApiErr
         .blocking(move |app| {
             let (users, more) = app.hub.presence().online_users(UserId(after), limit);
             let response = |online: OnlineUser| {
-                let username = app.store.user(online.user_id)?.map(|user| user.username);
+                let username = app.store.user(online.user_id)?.map(|user| user.username.clone());
                 let OnlineUser { user_id, connections, since: connected_since, last_activity } = online;
                 Ok(OnlineUserResponse { user_id, username, connections, connected_since, last_activity })
             };

@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //! - A secret is known only to its holder: stored are SHA-256 (tokens, tickets, device codes) and argon2id (passwords).
-//! - Nothing is cached between requests: account, role and token are read each time, so that a change takes effect at once.
+//! - No decision is cached between requests: account, role and token are looked up each time, so that a change takes effect at once.
 //! - An unknown name costs the same time as a wrong password.
 //! - Nothing here writes accounts or tokens; only the times of last use.
 
@@ -17,6 +17,7 @@ mod throttle;
 mod tickets;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::change::{Changes, Seen};
 use crate::config::Limits;
@@ -55,9 +56,9 @@ impl Actor {
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// The account.
-    pub user: User,
+    pub user: Arc<User>,
     /// The credential's record.
-    pub token: Token,
+    pub token: Arc<Token>,
     /// The credential's hash.
     pub hash: TokenHash,
 }
@@ -85,7 +86,7 @@ impl Caller {
             last_used_at: None,
             expires_at: None,
         };
-        Self { user, token, hash }
+        Self { user: Arc::new(user), token: Arc::new(token), hash }
     }
 
     /// Returns whether this is the [`operator`](Self::operator).
@@ -122,6 +123,10 @@ impl Caller {
 pub fn accepts(user: &User, token: &Token, now: Timestamp) -> bool {
     !user.disabled && !token.expired(now) && (token.kind != TokenKind::Service || user.role == Role::Admin)
 }
+
+/// A state of all rights: while it is the same, no account and no token has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rights((u64, u64));
 
 /// The authentication service.
 pub struct Auth {
@@ -175,6 +180,16 @@ impl Auth {
         }
         self.last_seen.token(hash, now);
         Ok(Caller { user, token, hash })
+    }
+
+    /// Returns the present state of all rights.
+    pub fn rights(&self) -> Rights {
+        Rights(self.store.credentials_version())
+    }
+
+    /// Returns whether `caller`, who was authenticated since then, has the same rights still.
+    pub fn unchanged(&self, caller: &Caller, since: Rights) -> bool {
+        self.rights() == since && !caller.token.expired(Timestamp::now())
     }
 
     /// Returns whether `caller`'s credential would still be accepted.

@@ -499,7 +499,7 @@ mod tests {
         let hash = TokenHash::of("secret");
         let (token, retired) = world.token(NewToken::login(user, hash), 10).unwrap();
         assert_eq!(retired, None);
-        assert_eq!(world.store.token(&hash).unwrap().unwrap(), token);
+        assert_eq!(*world.store.token(&hash).unwrap().unwrap(), token);
         assert_eq!(world.store.token(&TokenHash::of("Secret")).unwrap(), None);
         assert_eq!(world.store.tokens(user, TokenId(0), 10).unwrap().items, std::slice::from_ref(&token));
         let foreign = DeleteToken { user: UserId(9), id: token.id };

@@ -383,7 +383,7 @@ async fn operation_is_durable_when_its_future_completes() {
     let changes = Changes::open(store.clone(), settings(6, 3, 100), metrics).unwrap();
     let new = NewUser { username: "ana".into(), role: Role::Admin, password_hash: "p".into() };
     let ana = changes.run(CreateUser { new, authority: Authority::System }).await.unwrap();
-    assert_eq!(store.user(ana.id).unwrap(), Some(ana));
+    assert_eq!(store.user(ana.id).unwrap().as_deref(), Some(&ana));
     store.close().unwrap();
     assert!(changes.run(Tick {}).await.is_err());
     assert!(!changes.defer(|| Expire {}, drop));

@@ -10,8 +10,8 @@ mod tail;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use salvo::Service;
 use salvo::catcher::Catcher;
-use salvo::{Router, Service};
 use serde::Serialize;
 
 use crate::accounts::policy::Action;
@@ -44,7 +44,7 @@ pub static ROUTES: &[Route] = routes! {
 /// Returns the service of the control socket: the REST API, every caller being the data directory's owner, and the routes above.
 /// Never to be served on a network.
 pub fn service(app: &Arc<App>) -> Service {
-    let root = mount(mount(Router::new(), app, api::ROUTES, true), app, ROUTES, true);
+    let root = mount(app, &[api::ROUTES, ROUTES], true);
     Service::new(root).catcher(Catcher::default().hoop(AsJson))
 }
 

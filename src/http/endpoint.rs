@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use salvo::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, ORIGIN};
+use salvo::http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, HeaderValue, ORIGIN};
 use salvo::http::{ParseError, Request, Response, StatusCode};
 use salvo::{Depot, FlowCtrl, async_trait};
 use tokio::time::timeout;
@@ -15,6 +15,7 @@ use tracing::{Instrument, Span};
 use super::reply::Answer;
 use super::request::Call;
 use super::route::{Route, Verb};
+use super::tree::{Lookup, Match, Parameter};
 use crate::app::App;
 use crate::auth::credential::bearer;
 use crate::auth::{Actor, Caller, cookies};
@@ -24,10 +25,9 @@ use crate::telemetry::metrics::Refused;
 /// Carries the second secret of cookies, without which a page can change nothing.
 const CSRF: HeaderName = HeaderName::from_static("x-csrf-token");
 
-/// Serves one route of the table.
+/// Serves the routes of tables, each request the one that was found for it.
 pub struct Endpoint {
     pub app: Arc<App>,
-    pub route: &'static Route,
     /// True on the control socket, whose every client is the owner of the data directory.
     pub control: bool,
 }
@@ -35,25 +35,41 @@ pub struct Endpoint {
 #[async_trait]
 impl salvo::Handler for Endpoint {
     async fn handle(&self, req: &mut Request, _: &mut Depot, res: &mut Response, _: &mut FlowCtrl) {
+        let Match { route, parameter } = match req.extensions_mut().remove() {
+            Some(Lookup::Found(found)) => found,
+            Some(Lookup::OtherMethods(verbs)) => return render_other_methods(&verbs, res),
+            Some(Lookup::Missing) | None => return ApiError::NotFound("page").render(res),
+        };
         // At `debug`: a span costs a twelfth of a push, and few lines below it are on at `info`.
         let span = tracing::debug_span!(
             "request",
             method = %req.method(),
             path = %redacted(req.uri().path()),
-            route = %self.route.path,
+            route = route.path,
             user = Empty,
             token = Empty,
         );
-        match self.answer(req).instrument(span).await {
+        match self.answer(req, route, parameter).instrument(span).await {
             Ok(answer) => answer.render(res),
             Err(error) => {
                 error.refused().inspect(|&why| self.app.metrics.refused.inc(why));
                 if let ApiError::Internal(id) = &error {
-                    tracing::error!(%id, method = %req.method(), route = self.route.path, "request answered with 500");
+                    tracing::error!(%id, method = %req.method(), route = route.path, "request answered with 500");
                 }
                 error.render(res);
             }
         }
+    }
+}
+
+/// Writes the response to a request for a path that has routes for these methods only.
+fn render_other_methods(verbs: &[Verb], res: &mut Response) {
+    let get = verbs.contains(&Verb::Get).then_some("HEAD");
+    let mut names: Vec<_> = verbs.iter().map(|verb| verb.name()).chain(get).collect();
+    names.sort_unstable();
+    ApiError::MethodNotAllowed.render(res);
+    if let Ok(names) = HeaderValue::from_str(&names.join(", ")) {
+        res.headers_mut().insert(ALLOW, names);
     }
 }
 
@@ -74,38 +90,44 @@ struct Authorized {
 }
 
 impl Endpoint {
-    async fn answer(&self, req: &mut Request) -> Result<Answer, ApiError> {
-        let mut who = self.authorize(req)?; // before any of the body is read
+    async fn answer(&self, req: &mut Request, route: &'static Route, parameter: Parameter) -> Result<Answer, ApiError> {
+        let rights = self.app.auth.rights();
+        let mut who = self.authorize(req, route)?; // before any of the body is read
         self.record(who.as_ref());
         self.count(who.as_ref())?;
-        let id = match req.param::<String>("id") {
-            Some(text) if text.bytes().all(|b| b.is_ascii_digit()) => Some(text.parse().map_err(|_| ApiError::NotFound("page"))?),
-            Some(_) => return Err(ApiError::NotFound("page")),
-            None => None,
+        let (id, name) = match parameter {
+            Parameter::None => (None, None),
+            Parameter::Id(Some(id)) => (Some(id), None),
+            Parameter::Id(None) => return Err(ApiError::NotFound("page")),
+            Parameter::Name(name) => (None, Some(name)),
         };
-        let body = match self.route.verb {
+        let body = match route.verb {
             Verb::Get | Verb::Delete => Bytes::new(),
             Verb::Post | Verb::Put | Verb::Patch => {
                 let deadline = Duration::from_secs(self.app.config().limits.body_seconds.into());
                 let body = timeout(deadline, self.body(req)).await.map_err(|_| ApiError::BodyTooSlow)??;
-                // Again: a body can take its time, and the caller may have lost every right meanwhile.
-                who = self.authorize(req)?;
+                // A body can take its time, and the caller may have lost every right meanwhile.
+                if who.as_ref().is_some_and(|who| !self.app.auth.unchanged(&who.caller, rights)) {
+                    who = self.authorize(req, route)?;
+                }
                 body
             }
         };
-        let query = req.queries().iter_all().flat_map(|(k, all)| all.iter().map(move |v| (k.clone(), v.clone()))).collect();
+        let query = match req.uri().query() {
+            Some(_) => req.queries().iter_all().flat_map(|(k, all)| all.iter().map(move |v| (k.clone(), v.clone()))).collect(),
+            None => Vec::new(),
+        };
         let (address, encrypted) = (self.app.admission.client(req), self.app.admission.encrypted(req));
         let own_origin = self.own_origin(req);
         let (caller, cookie) = who.map_or((None, None), |who| (Some(who.caller), who.cookie));
         let idempotency_key = req.headers().get("idempotency-key").map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
-        let (app, name) = (self.app.clone(), req.param::<String>("name"));
-        (self.route.run)(Call { app, caller, cookie, id, name, address, encrypted, own_origin, query, idempotency_key, body })
-            .await
+        let app = self.app.clone();
+        (route.run)(Call { app, caller, cookie, id, name, address, encrypted, own_origin, query, idempotency_key, body }).await
     }
 
     /// Returns the caller, where the route's rule permits it; `None` where the route needs no credential.
-    fn authorize(&self, req: &Request) -> Result<Option<Authorized>, ApiError> {
-        if self.route.access.allows(Actor::Anonymous) {
+    fn authorize(&self, req: &Request, route: &Route) -> Result<Option<Authorized>, ApiError> {
+        if route.access.allows(Actor::Anonymous) {
             return Ok(None);
         }
         if self.control {
@@ -126,13 +148,13 @@ impl Endpoint {
                     return Err(ApiError::ForeignOrigin);
                 }
                 let given = header(CSRF).unwrap_or_default();
-                if self.route.verb != Verb::Get && !cookies::csrf_fits(&secret, given) {
+                if route.verb != Verb::Get && !cookies::csrf_fits(&secret, given) {
                     return Err(ApiError::Csrf);
                 }
                 Authorized { caller, cookie: Some(secret) }
             }
         };
-        if self.route.access.allows(who.caller.actor()) {
+        if route.access.allows(who.caller.actor()) {
             Ok(Some(who))
         } else {
             tracing::debug!(user = who.caller.user.id.0, actor = ?who.caller.actor(), "route refused");
@@ -143,9 +165,9 @@ impl Endpoint {
     /// Returns whether the request comes from a page of this server, or from no page.
     fn own_origin(&self, req: &Request) -> bool {
         let header = |name: HeaderName| req.headers().get(name).and_then(|v| v.to_str().ok());
-        let several = req.headers().get_all(ORIGIN).iter().count() > 1;
-        let origin = req.headers().get(ORIGIN).map(|v| v.to_str().unwrap_or_default());
-        !several && self.app.admission.origins().is_own(origin, header(HOST), self.app.admission.encrypted(req))
+        let mut origins = req.headers().get_all(ORIGIN).iter();
+        let origin = origins.next().map(|v| v.to_str().unwrap_or_default());
+        origins.next().is_none() && self.app.admission.origins().is_own(origin, header(HOST), self.app.admission.encrypted(req))
     }
 
     /// Adds the caller to the request's span.

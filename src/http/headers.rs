@@ -12,16 +12,15 @@ const CONTENT_POLICY: &str = "default-src 'self'; base-uri 'none'; object-src 'n
 /// HTTPS only for a year. Sent only with a configured certificate: a browser that has received it offers no way around an unknown one.
 const HTTPS_ONLY: &str = "max-age=31536000";
 
-/// A hoop around every request.
+/// The headers of every response. A hoop, too.
 pub struct Headers {
     /// Sends the header after which browsers use HTTPS only (HSTS).
     pub https_only: bool,
 }
 
-#[async_trait]
-impl salvo::Handler for Headers {
-    async fn handle(&self, req: &mut Request, depot: &mut Depot, res: &mut Response, ctrl: &mut FlowCtrl) {
-        ctrl.call_next(req, depot, res).await;
+impl Headers {
+    /// Adds the headers that a response does not have.
+    pub fn add(&self, res: &mut Response) {
         if res.status_code == Some(StatusCode::SWITCHING_PROTOCOLS) {
             return;
         }
@@ -37,5 +36,13 @@ impl salvo::Handler for Headers {
         if self.https_only {
             set(STRICT_TRANSPORT_SECURITY, HTTPS_ONLY);
         }
+    }
+}
+
+#[async_trait]
+impl salvo::Handler for Headers {
+    async fn handle(&self, req: &mut Request, depot: &mut Depot, res: &mut Response, ctrl: &mut FlowCtrl) {
+        ctrl.call_next(req, depot, res).await;
+        self.add(res);
     }
 }

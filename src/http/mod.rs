@@ -4,24 +4,27 @@
 //! [`Call`](request::Call) is made for a row of such a table and nowhere else, so a handler without access rule can't exist;
 //! `endpoint` is the one place where the rule is applied, before the handler runs.
 
-pub mod count;
 pub mod cross_origin;
 mod endpoint;
 pub mod error;
 pub mod headers;
+pub mod middleware;
 pub mod reply;
 pub mod request;
 mod route;
+mod tree;
 
 use std::sync::Arc;
 
-use salvo::Router;
+use salvo::http::Request;
+use salvo::routing::{PathState, Router};
 
 pub use crate::accounts::access::Access;
 use crate::app::App;
 pub use endpoint::AsJson;
 use endpoint::Endpoint;
 pub use route::{Route, Verb};
+use tree::{Lookup, RouteTree};
 
 /// Builds a table of routes, a row each: method, path, access, handler with the type of its body, type of its `data`.
 ///
@@ -60,24 +63,21 @@ macro_rules! routes {
 
 pub(crate) use routes;
 
-/// Adds the routes of a table.
-pub fn mount(mut root: Router, app: &Arc<App>, table: &'static [Route], control: bool) -> Router {
-    let mut paths: Vec<&str> = table.iter().map(|r| r.path).collect();
-    paths.dedup();
-    for path in paths {
-        // Salvo wants no path for the root; a router without filters matches where the path has ended.
-        let mut router = if path == "/" { Router::new() } else { Router::with_path(path) };
-        for route in table.iter().filter(|r| r.path == path) {
-            let endpoint = || Endpoint { app: app.clone(), route, control };
-            router = match route.verb {
-                Verb::Get => router.get(endpoint()).head(endpoint()),
-                Verb::Post => router.post(endpoint()),
-                Verb::Put => router.put(endpoint()),
-                Verb::Patch => router.patch(endpoint()),
-                Verb::Delete => router.delete(endpoint()),
-            };
-        }
-        root = root.push(router);
+/// Returns a router with the routes of tables, which are those of the control socket where `control` is set. It declines paths that
+/// the tables don't have.
+pub fn mount(app: &Arc<App>, tables: &[&'static [Route]], control: bool) -> Router {
+    let mut tree = RouteTree::default();
+    for table in tables {
+        tree.add(table);
     }
-    root
+    let find = move |req: &mut Request, path: &mut PathState<'_>| {
+        let found = tree.find(req.method().as_str(), req.uri().path());
+        if matches!(found, Lookup::Missing) {
+            return false;
+        }
+        req.extensions_mut().insert(found); // taken by the endpoint
+        path.forward(usize::MAX); // Salvo calls an endpoint only where filters have read the whole path
+        true
+    };
+    Router::with_filter_fn(find).goal(Endpoint { app: app.clone(), control })
 }

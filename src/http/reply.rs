@@ -9,6 +9,9 @@ use super::error::{ApiError, JSON};
 /// The header of an answer to a repeated request.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
+/// The usual number of headers of a response.
+const HEADERS: usize = 8;
+
 /// A successful reply with `data` of type `T`; `()` stands for none.
 #[derive(Debug)]
 pub struct Reply<T> {
@@ -138,6 +141,7 @@ impl Answer {
     pub fn render(self, res: &mut Response) {
         res.status_code(self.status);
         let headers = res.headers_mut();
+        headers.reserve(HEADERS); // at once, instead of twice while they are added
         if let Some(cookie) = self.cookie.as_ref().and_then(|cookie| HeaderValue::from_str(cookie).ok()) {
             headers.insert(SET_COOKIE, cookie);
         }

@@ -1,9 +1,9 @@
 //! Decoded records of one table, for those that every request reads.
 
-use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 
-use parking_lot::Mutex;
+use quick_cache::sync::Cache as Memory;
 
 use super::Result;
 use super::table::{Key, Table, Value};
@@ -11,50 +11,36 @@ use super::table::{Key, Table, Value};
 /// The most records of one cache: about 300 bytes each.
 const MAX_RECORDS: usize = 4096;
 
+/// A record, with the version of the table that it was read at.
+type Versioned<V> = (u64, Arc<V>);
+
 /// The records of a table that were read since it was last written to.
 #[derive(Debug)]
-pub struct Cache<K, V> {
-    state: Mutex<State<K, V>>,
-}
+pub struct Cache<K, V>(Memory<K, Versioned<V>>);
 
-#[derive(Debug)]
-struct State<K, V> {
-    /// The version of the table that the records are of.
-    version: u64,
-    records: HashMap<K, V>,
-}
-
-impl<K, V> Default for Cache<K, V> {
+impl<K: Hash + Eq, V> Default for Cache<K, V> {
     fn default() -> Self {
-        Self { state: Mutex::new(State { version: 0, records: HashMap::new() }) }
+        Self(Memory::new(MAX_RECORDS))
     }
 }
 
-impl<K: Key + Hash + Eq + Clone, V: Value + Clone> Cache<K, V> {
+impl<K: Key + Hash + Eq + Clone, V: Value> Cache<K, V> {
     /// Returns the value of `key` in `table`, which is always the same one.
     ///
     /// # Errors
     /// As [`Table::get`].
-    pub fn get(&self, table: &Table<K, V>, key: &K) -> Result<Option<V>> {
+    pub fn get(&self, table: &Table<K, V>, key: &K) -> Result<Option<Arc<V>>> {
         // Before the record is read: one that is written meanwhile makes what was read outdated.
         let version = table.version();
+        if let Some((at, value)) = self.0.get(key)
+            && at == version
         {
-            let mut state = self.state.lock();
-            if state.version != version {
-                *state = State { version, records: HashMap::new() };
-            } else if let Some(value) = state.records.get(key) {
-                return Ok(Some(value.clone()));
-            }
+            return Ok(Some(value));
         }
-        let value = table.get(key)?;
-        if let Some(value) = &value {
-            let mut state = self.state.lock();
-            if state.version == version {
-                if state.records.len() >= MAX_RECORDS {
-                    state.records.clear();
-                }
-                state.records.insert(key.clone(), value.clone());
-            }
+        let value = table.get(key)?.map(Arc::new);
+        match &value {
+            Some(value) => self.0.insert(key.clone(), (version, value.clone())),
+            None => drop(self.0.remove(key)),
         }
         Ok(value)
     }
@@ -72,7 +58,7 @@ mod tests {
         let db = sled::open(dir.path()).unwrap();
         let table: Table<UserId, DeviceId> = Table::open(&db, "devices").unwrap();
         let cache = Cache::default();
-        let get = || cache.get(&table, &UserId(1)).unwrap();
+        let get = || cache.get(&table, &UserId(1)).unwrap().map(|device| *device);
         assert_eq!(get(), None);
         table.insert(&UserId(1), &DeviceId(1)).unwrap();
         assert_eq!((get(), get()), (Some(DeviceId(1)), Some(DeviceId(1))));
@@ -95,11 +81,12 @@ mod tests {
         }
         let cache = Cache::default();
         for n in 0..MAX_RECORDS as u64 + 10 {
-            assert_eq!(cache.get(&table, &UserId(n)).unwrap(), Some(DeviceId(n)));
-            assert!(cache.state.lock().records.len() <= MAX_RECORDS);
+            assert_eq!(cache.get(&table, &UserId(n)).unwrap().as_deref(), Some(&DeviceId(n)));
+            assert!(cache.0.len() <= MAX_RECORDS);
         }
         // Written behind the table's back: only the memory knows the old value.
         table.tree().clear().unwrap();
-        assert_eq!(cache.get(&table, &UserId(MAX_RECORDS as u64 + 9)).unwrap(), Some(DeviceId(MAX_RECORDS as u64 + 9)));
+        let last = MAX_RECORDS as u64 + 9;
+        assert_eq!(cache.get(&table, &UserId(last)).unwrap().as_deref(), Some(&DeviceId(last)));
     }
 }

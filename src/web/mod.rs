@@ -23,12 +23,17 @@ const PARTS: [(&str, File); 3] = [
     ("/page/icon.svg", File { kind: "image/svg+xml", content: include_str!("icon.svg") }),
 ];
 
-/// Adds the page's routes: its files, and `/` for clients that accept HTML. Others get [`api`](crate::api)'s reply there.
-pub fn routes(mut root: Router) -> Router {
+/// Adds `/` for clients that accept HTML. Others get [`api`](crate::api)'s reply there, whose routes come after this one.
+pub fn front(root: Router) -> Router {
+    root.push(Router::new().filter_fn(|req, _| req.uri().path() == "/" && wants_html(req)).get(INDEX).head(INDEX))
+}
+
+/// Adds the files that the page loads.
+pub fn files(mut root: Router) -> Router {
     for (path, file) in PARTS {
         root = root.push(Router::with_path(path).get(file).head(file));
     }
-    root.push(Router::new().filter_fn(|req, _| req.uri().path() == "/" && wants_html(req)).get(INDEX).head(INDEX))
+    root
 }
 
 fn wants_html(req: &Request) -> bool {

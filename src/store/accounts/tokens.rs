@@ -1,5 +1,7 @@
 //! Credentials.
 
+use std::sync::Arc;
+
 use crate::core::ids::{DeviceId, TokenId, UserId};
 use crate::core::time::Timestamp;
 use crate::store::meta::MetaKey;
@@ -120,8 +122,13 @@ impl Store {
     ///
     /// # Errors
     /// If the store fails.
-    pub fn token(&self, hash: &TokenHash) -> Result<Option<Token>> {
+    pub fn token(&self, hash: &TokenHash) -> Result<Option<Arc<Token>>> {
         self.trees.cached_tokens.get(&self.trees.tokens, hash)
+    }
+
+    /// Returns the version of the accounts and of the tokens, which grows with each change to one of them.
+    pub fn credentials_version(&self) -> (u64, u64) {
+        (self.trees.users.version(), self.trees.tokens.version())
     }
 
     /// Returns the token `id` of any user.

@@ -1,5 +1,7 @@
 //! Accounts.
 
+use std::sync::Arc;
+
 use super::devices;
 use super::tokens;
 use crate::core::ids::{DeviceId, MessageId, UserId};
@@ -110,7 +112,7 @@ impl Store {
     ///
     /// # Errors
     /// If the store fails.
-    pub fn user(&self, id: UserId) -> Result<Option<User>> {
+    pub fn user(&self, id: UserId) -> Result<Option<Arc<User>>> {
         self.trees.cached_users.get(&self.trees.users, &id)
     }
 

@@ -1,0 +1,35 @@
+//! What happens around every request of the main listener.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use salvo::http::{Request, Response};
+use salvo::{Depot, FlowCtrl, async_trait};
+
+use super::cross_origin::CrossOrigin;
+use super::headers::Headers;
+use crate::telemetry::metrics::{Metrics, Route};
+
+/// Counts and times each request, whatever handles it, lets scripts of other origins in, and adds the headers of responses. One
+/// hoop for all three: each hoop costs an allocation a request and a call whenever the handler is polled.
+pub struct Middleware {
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// CORS.
+    pub cross_origin: CrossOrigin,
+    /// Headers of responses.
+    pub headers: Headers,
+}
+
+#[async_trait]
+impl salvo::Handler for Middleware {
+    async fn handle(&self, req: &mut Request, depot: &mut Depot, res: &mut Response, ctrl: &mut FlowCtrl) {
+        let (route, began) = (Route::of(req.uri().path()), Instant::now());
+        self.cross_origin.handle(req, depot, res, ctrl).await;
+        ctrl.call_next(req, depot, res).await;
+        self.headers.add(res);
+        // A request that no handler has answered is 404 in the end.
+        let status = res.status_code.map_or(404, |status| status.as_u16());
+        self.metrics.http.record_response(route, status, began.elapsed());
+    }
+}
