@@ -235,7 +235,8 @@ where
     A: Acceptor + Send + 'static,
 {
     let mut server = Server::new(acceptor).fuse_policy(ListenerPolicy::new(app.admission.gate.clone()));
-    server.http1_mut().max_buf_size(MAX_HEAD_BYTES);
+    // One buffer for head and body: bodies are small, and a write of several buffers costs the kernel more than the copy.
+    server.http1_mut().max_buf_size(MAX_HEAD_BYTES).writev(false);
     let handle = server.handle();
     (handle, Box::pin(server.try_serve(service)))
 }

@@ -15,6 +15,7 @@ mod admit;
 #[cfg(feature = "echo")]
 mod echo;
 mod frame_limiter;
+mod gate;
 mod run;
 mod socket;
 mod upgrade;

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -12,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::Instrument;
 
+use super::gate::Gate;
 use super::socket::{Incoming, Socket, Step};
 use crate::app::App;
 use crate::auth::Caller;
@@ -27,6 +29,9 @@ use crate::wire::{CloseCode, ErrorCode, Event};
 
 /// The number of bytes of answers, of live messages or of the log that are gathered into one write.
 const BATCH_BYTES: usize = 64 * 1024;
+
+/// The number of batches of announcements in a row after which the client's messages are read, whether or not more wait.
+const MAX_PUSHES: u8 = 8;
 
 /// The time for which a write may wait before the client is looked at, where no write deadline is set.
 const WRITE_CHECK: Duration = Duration::from_secs(10);
@@ -46,6 +51,16 @@ struct Driver<S> {
     session: Session,
     socket: Socket<S>,
     peer: Peer,
+    /// The number of batches of announcements written since the last look at what the client sent.
+    pushes: u8,
+}
+
+/// An event from within the server.
+enum FromServer {
+    /// The connection is to be closed.
+    Close(CloseCode),
+    /// Messages for the groups of the connection.
+    Announced((Subscription, Result<Vec<Arc<Announcement>>, Lagged>)),
 }
 
 /// Starts the session of `caller` and returns the future that runs the connection until either side ends it.
@@ -64,7 +79,7 @@ where
     let (session, subscription) = Session::start(app, caller, identity, options);
     let span = session.span();
     let Transport { socket, peer } = transport;
-    let mut driver = Driver { session, socket, peer };
+    let mut driver = Driver { session, socket, peer, pushes: 0 };
     let connection = async move {
         tracing::info!("connected");
         // No caller would notice a panic: the task is detached.
@@ -98,20 +113,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let mut closing = pin!(connection.closing());
         let mut announcements = pin!(subscription.next_batch());
         let mut timer = pin!(sleep_until(self.session.next_beat()));
+        let gate = Gate::new();
         while outcome.is_ok() {
+            let from_server = gate.wait(|cx| match closing.as_mut().poll(cx) {
+                Poll::Ready(code) => Poll::Ready(FromServer::Close(code)),
+                Poll::Pending => announcements.as_mut().poll(cx).map(FromServer::Announced),
+            });
             outcome = tokio::select! {
                 biased;
-                code = &mut closing => Err(code.into()),
                 // Before announcements: a flood of them must not keep pings from going out.
                 () = &mut timer => {
                     let beat = self.beat().await;
                     timer.as_mut().reset(self.session.next_beat());
                     beat
                 }
-                (subscription, batch) = &mut announcements => {
-                    announcements.set(subscription.next_batch());
-                    self.push(batch).await
-                }
+                event = from_server => match event {
+                    FromServer::Close(code) => Err(code.into()),
+                    FromServer::Announced((subscription, batch)) => {
+                        announcements.set(subscription.next_batch());
+                        self.push(batch).await
+                    }
+                },
                 reply = self.session.next_reply() => self.reply(reply).await,
                 incoming = self.socket.read() => self.receive(incoming).await,
                 // Last, so that a long backlog does not keep the client's messages from being read.
@@ -144,7 +166,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             Err(Lagged) => self.session.lagged(),
         }
         // Under a flood of announcements only this reads the client's messages: without it, it would time out as idle.
-        self.receive_ready().await
+        self.pushes += 1;
+        if self.pushes < MAX_PUSHES { Ok(()) } else { self.receive_ready().await }
     }
 
     async fn write_announced(&mut self, mut batch: Vec<Arc<Announcement>>) -> Result<(), End> {
@@ -236,6 +259,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Processes the messages that are there already, if any.
     async fn receive_ready(&mut self) -> Result<(), End> {
+        self.pushes = 0;
         match self.socket.try_read() {
             Some(incoming) => self.receive(incoming).await,
             None => Ok(()),
@@ -244,6 +268,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     /// Answers `first` and what else has arrived, in one write.
     async fn receive(&mut self, first: Result<Incoming, End>) -> Result<(), End> {
+        self.pushes = 0;
         let now = Timestamp::now();
         let (mut out, mut next) = (Vec::new(), Some(first));
         let mut outcome = Ok(());
