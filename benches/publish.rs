@@ -119,11 +119,11 @@ impl Http {
         Ok(Self { stream, buffer: Vec::new() })
     }
 
-    async fn post(&mut self, path: &str, token: &str, body: &str) -> Outcome<(u16, Vec<u8>)> {
+    async fn post(&mut self, path: &str, token: &str, body: &str) -> Outcome<(u16, String)> {
         self.request("POST", path, token, body).await
     }
 
-    async fn request(&mut self, method: &str, path: &str, token: &str, body: &str) -> Outcome<(u16, Vec<u8>)> {
+    async fn request(&mut self, method: &str, path: &str, token: &str, body: &str) -> Outcome<(u16, String)> {
         let authorization = if token.is_empty() { String::new() } else { format!("Authorization: Token {token}\r\n") };
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: x\r\n{authorization}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -135,18 +135,17 @@ impl Http {
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return Err("closed".into());
             }
-            let Some(end) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") else { continue };
-            let head = std::str::from_utf8(&self.buffer[..end])?.to_lowercase();
+            let text = std::str::from_utf8(&self.buffer)?;
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
             let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()).ok_or("no length")?;
-            let whole = end + 4 + length.parse::<usize>()?;
-            if self.buffer.len() >= whole {
-                return Ok((head[9..12].parse()?, self.buffer[end + 4..whole].to_vec()));
+            if body.len() >= length.parse()? {
+                return Ok((head[9..12].parse()?, body.to_owned()));
             }
         }
     }
 
     async fn json(&mut self, path: &str, token: &str, body: &Value) -> Outcome<Value> {
-        Ok(serde_json::from_slice(&self.post(path, token, &body.to_string()).await?.1)?)
+        Ok(serde_json::from_str(&self.post(path, token, &body.to_string()).await?.1)?)
     }
 }
 
@@ -168,7 +167,7 @@ async fn start(dir: &Path) -> Outcome<(Child, String)> {
 
 /// Returns the commits of the server so far, and the sends in them.
 async fn commits(http: &mut Http, token: &str) -> Outcome<(f64, f64)> {
-    let page = String::from_utf8(http.request("GET", "/metrics", token, "").await?.1)?;
+    let page = http.request("GET", "/metrics", token, "").await?.1;
     let number = |name: &str| page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).ok_or("no such metric");
     Ok((number("qy_lty_commit_batch_size_count ")?, number("qy_lty_commit_batch_size_sum ")?))
 }
@@ -185,7 +184,7 @@ async fn publishers(address: &str, token: &str, users: &[u64], count: usize) -> 
                 let (status, answer) =
                     http.post(&format!("/api/messages/user/{}", users[turn % users.len()]), &token, &body).await?;
                 if status != 200 {
-                    return Err(String::from_utf8_lossy(&answer).into_owned().into());
+                    return Err(answer.into());
                 }
                 taken.push(begin.elapsed());
                 if start.elapsed() > SPAN {
@@ -202,7 +201,8 @@ async fn publishers(address: &str, token: &str, users: &[u64], count: usize) -> 
     Ok(all)
 }
 
-#[tokio::main]
+// One thread: the machine is the server's.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Outcome<()> {
     let dir = tempfile::tempdir()?;
     yardstick(dir.path())?;

@@ -2,7 +2,7 @@
 //!
 //! Every route stands in a table together with the actors that may call it and the types of its body and data. A
 //! [`Call`](request::Call) is made for a row of such a table and nowhere else, so a handler without access rule can't exist;
-//! `endpoint` is the one place where the rule is applied, before the handler runs.
+//! `tree` finds the row of a request, and `endpoint` is the one place where the rule is applied, before the handler runs.
 
 pub mod cross_origin;
 mod endpoint;
