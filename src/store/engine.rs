@@ -1,28 +1,69 @@
 //! Opening sled's database.
 
-use std::fs::File;
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::quiet::quietly;
+use super::segments::segments;
 use super::{Result, StoreError};
+use crate::core::time::Timestamp;
 
 /// Segment size of sled's log. With 1 MiB no value is large enough for sled's `blobs/`, which are never synced. Fixed when the
 /// store is created.
-const SEGMENT_BYTES: usize = 1 << 20;
+pub const SEGMENT_BYTES: usize = 1 << 20;
+/// The directory of damaged stores after a repair, and of damaged files, in the data directory.
+pub const QUARANTINE: &str = "quarantine";
 /// Longest wait for another process that may be about to release its lock.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause between two attempts to get a lock.
 pub const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Opens sled's database at `path` with a page cache of `cache` bytes, waiting up to [`LOCK_TIMEOUT`] for another process to
-/// release it. Blocks.
+/// release it. Where it can't be opened, its summaries are moved to [`QUARANTINE`] and it is opened without them: they repeat what
+/// is in its log. Blocks.
 ///
 /// # Errors
 /// [`StoreError::Locked`], [`StoreError::NoRoom`], [`StoreError::Unreadable`].
 pub fn open(path: &Path, cache: u64) -> Result<sled::Db> {
+    remove_unfinished_summaries(path);
+    let found = segments(&path.join("db"))?;
+    if !found.is_empty() && found.iter().all(|segment| !segment.sound) {
+        // sled would take it for an empty log, and write over it.
+        return Err(StoreError::Unreadable("its log is damaged from the start".into()));
+    }
+    let first = open_once(path, cache);
+    let Err(StoreError::Unreadable(why)) = first else { return first };
+    let (place, moved) = set_summaries_aside(path)?;
+    if moved.is_empty() {
+        return Err(StoreError::Unreadable(why));
+    }
+    match open_once(path, cache) {
+        Ok(db) => {
+            tracing::warn!(quarantine = %place.display(), "the summary of the store was damaged; opened without it, nothing is lost");
+            Ok(db)
+        }
+        Err(error) => {
+            // Not the summary's fault: everything as it was found. What this attempt has written is no summary of anything.
+            remove_summaries(path)?;
+            for name in moved {
+                fs::rename(place.join(&name), path.join(&name))?;
+            }
+            fs::remove_dir(&place)?;
+            Err(error)
+        }
+    }
+}
+
+/// Opens the database as it is.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_once(path: &Path, cache: u64) -> Result<sled::Db> {
     let config = sled::Config::new()
         .path(path)
         .segment_size(SEGMENT_BYTES)
@@ -30,10 +71,9 @@ pub fn open(path: &Path, cache: u64) -> Result<sled::Db> {
         // The writer thread alone flushes, then syncs: nothing may be written outside it.
         .flush_every_ms(None);
     let deadline = Instant::now() + LOCK_TIMEOUT;
-    remove_unfinished_summaries(path);
     loop {
         // A damaged log can make sled panic while it opens; that is an answer, not a reason to die with a trace.
-        match catch_unwind(AssertUnwindSafe(|| config.open())) {
+        match quietly(|| catch_unwind(AssertUnwindSafe(|| config.open()))) {
             Ok(Ok(db)) => return Ok(db),
             Ok(Err(sled::Error::Io(error))) if error.to_string().contains("could not acquire lock") => {
                 if Instant::now() >= deadline {
@@ -55,6 +95,43 @@ pub fn free_dropped_pages() {
     crossbeam_epoch::pin().flush();
 }
 
+/// Returns the names of the summaries of its log that sled has written: one, and those that it was writing when it was cut off.
+pub fn summaries(path: &Path) -> Vec<String> {
+    let names = fs::read_dir(path).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| name.starts_with("snap.")).collect()
+}
+
+/// Removes the summaries of the log.
+///
+/// # Errors
+/// If the disk fails.
+pub fn remove_summaries(path: &Path) -> Result<()> {
+    summaries(path).into_iter().try_for_each(|name| Ok(fs::remove_file(path.join(name))?))
+}
+
+/// Creates a directory for damaged files beside the store.
+///
+/// # Errors
+/// If the disk fails.
+pub fn quarantine(path: &Path) -> Result<PathBuf> {
+    let place = path.with_file_name(QUARANTINE).join(Timestamp::now().unix_micros().to_string());
+    DirBuilder::new().recursive(true).mode(0o700).create(&place)?;
+    Ok(place)
+}
+
+/// Moves the summaries of the log to [`QUARANTINE`]. Returns the directory that they are in, and their names.
+fn set_summaries_aside(path: &Path) -> Result<(PathBuf, Vec<String>)> {
+    let names = summaries(path);
+    if names.is_empty() {
+        return Ok((PathBuf::new(), names));
+    }
+    let place = quarantine(path)?;
+    for name in &names {
+        fs::rename(path.join(name), place.join(name))?;
+    }
+    Ok((place, names))
+}
+
 /// Removes the summaries of its log that sled was writing when it was cut off, by a full disk or a power cut: it can't be opened
 /// beside one. Does nothing while another process has the store open.
 fn remove_unfinished_summaries(path: &Path) {
@@ -62,11 +139,11 @@ fn remove_unfinished_summaries(path: &Path) {
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         return;
     }
-    let unfinished = |name: &std::ffi::OsStr| name.to_str().is_some_and(|n| n.starts_with("snap.") && n.ends_with(".generating"));
-    for entry in std::fs::read_dir(path).into_iter().flatten().flatten().filter(|entry| unfinished(&entry.file_name())) {
-        match std::fs::remove_file(entry.path()) {
-            Ok(()) => tracing::info!(file = %entry.path().display(), "removed an unfinished summary of an earlier run"),
-            Err(error) => tracing::warn!(%error, file = %entry.path().display(), "can't remove an unfinished summary"),
+    for name in summaries(path).into_iter().filter(|name| name.ends_with(".generating")) {
+        let file = path.join(name);
+        match fs::remove_file(&file) {
+            Ok(()) => tracing::info!(file = %file.display(), "removed an unfinished summary of an earlier run"),
+            Err(error) => tracing::warn!(%error, file = %file.display(), "can't remove an unfinished summary"),
         }
     }
 }

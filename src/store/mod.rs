@@ -23,7 +23,9 @@ pub mod log;
 mod maintenance;
 mod meta;
 mod page;
+mod quiet;
 mod records;
+mod segments;
 mod staging;
 mod table;
 mod trees;
@@ -38,11 +40,12 @@ use crate::core::ids::MessageId;
 use crate::telemetry::metrics::Commits;
 use writer::Writer;
 
+pub use engine::QUARANTINE;
 pub use error::{Result, Severity, StoreError};
 #[doc(hidden)]
 pub use log::fuzz_block;
 pub use log::{Blocks, Log};
-pub use maintenance::{BackupError, Findings, QUARANTINE, check, compact, repair, restore, verify};
+pub use maintenance::{BackupError, Findings, check, compact, repair, restore, verify};
 pub use meta::MetaKey;
 use meta::SCHEMA;
 pub use page::Page;

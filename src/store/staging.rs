@@ -72,6 +72,11 @@ fn old_path(path: &Path) -> PathBuf {
     with_suffix(path, ".old")
 }
 
+/// Returns the path of the copy of a damaged store that is opened in its place.
+pub fn copy_path(path: &Path) -> PathBuf {
+    with_suffix(path, ".copy")
+}
+
 impl StagedStore {
     /// Creates a staged store for the store at `path`, in place of an unfinished earlier one. Blocks.
     ///
@@ -168,6 +173,7 @@ pub fn swap(path: &Path, keep: Option<&Path>) -> Result<()> {
 /// If the disk fails.
 pub fn recover(path: &Path) -> Result<()> {
     let (staged, old) = (staged_path(path), old_path(path));
+    remove(&copy_path(path))?; // of a repair that was cut off
     if !staged.exists() && !old.exists() {
         return Ok(());
     }

@@ -1,39 +1,32 @@
-//! Verification of every record, and repair of a damaged store.
+//! Verification of every record.
 //!
 //! Some trees repeat the content of others under another key: they are *derived*. A damaged store is rewritten from the records
 //! of the other trees; unreadable records are left behind, and the derived trees are rebuilt.
 //!
 //! Remains of a crash that the next start removes (pieces without a message, mailboxes of deleted users) are no finding.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use sled::Tree;
 
 use super::migrate::must_migrate;
-use super::numbers;
 use super::scan::{is_over, newest_message, readable};
 use crate::core::hex::hex;
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
-use crate::core::time::Timestamp;
 use crate::store::log::{Log, read_payload};
 use crate::store::meta::MetaKey;
 use crate::store::records::{
     BlockBuilder, CatalogEntry, CatalogKey, Device, Earlier, Head, Observation, PageNumber, Place, ReceiptPage, Stored, Token,
     User, fold_name, read_block,
 };
-use crate::store::staging::{CACHE_BYTES, StagedStore, lock, recover, swap};
+use crate::store::staging::{CACHE_BYTES, lock, recover};
 use crate::store::table::{DecodeKey, Key, Value};
 use crate::store::trees::Trees;
 use crate::store::{Result, SCHEMA, Store, StoreError, engine};
 
 /// The most findings that are listed one by one.
 const MAX_LISTED_FINDINGS: usize = 1000;
-/// The directory of damaged stores after a repair, in the data directory.
-pub const QUARANTINE: &str = "quarantine";
 /// The names of the derived trees.
 const DERIVED: [&str; 5] = ["user_names", "serials", "device_users", "user_tokens", "token_ids"];
 
@@ -63,7 +56,7 @@ pub struct Findings {
 }
 
 impl Findings {
-    fn add(&mut self, tree: &'static str, key: &[u8], what: impl Into<String>) {
+    pub(super) fn add(&mut self, tree: &'static str, key: &[u8], what: impl Into<String>) {
         self.wrong += 1;
         if self.findings.len() < MAX_LISTED_FINDINGS {
             self.findings.push(Finding { tree, key: hex(key), what: what.into() });
@@ -169,15 +162,15 @@ fn salvaged(trees: &Trees, key: &[u8], block: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// An entry of a derived tree.
-struct Derived<'a> {
-    tree: &'a Tree,
+pub(super) struct Derived<'a> {
+    pub(super) tree: &'a Tree,
     name: &'static str,
-    key: Vec<u8>,
-    value: Vec<u8>,
+    pub(super) key: Vec<u8>,
+    pub(super) value: Vec<u8>,
 }
 
 /// Returns the entries that derived trees, in the trees of `of`, have of a readable record.
-fn derived<'a>(of: &'a Trees, name: &str, key: &[u8], value: &[u8]) -> Vec<Derived<'a>> {
+pub(super) fn derived<'a>(of: &'a Trees, name: &str, key: &[u8], value: &[u8]) -> Vec<Derived<'a>> {
     let entry = |tree: &'a Tree, name, key: &[u8], value: &[u8]| Derived { tree, name, key: key.to_vec(), value: value.to_vec() };
     match name {
         "users" => {
@@ -215,7 +208,7 @@ fn origin<'a>(trees: &'a Trees, name: &str, key: &[u8], value: &[u8]) -> Option<
 }
 
 /// Reads everything, and passes each good record that is not derived to `keep`, each damaged one to `lose`.
-fn walk(
+pub(super) fn walk(
     trees: &Trees,
     mut keep: impl FnMut(&'static str, &[u8], &[u8]) -> Result<()>,
     mut lose: impl FnMut(&'static str, &[u8], &[u8], &str) -> Result<()>,
@@ -291,9 +284,13 @@ impl Store {
 }
 
 /// Opens the store at `path`, which no process has open, for verification.
-fn open(path: &Path) -> Result<(sled::Db, Trees)> {
+pub(super) fn open(path: &Path) -> Result<(sled::Db, Trees)> {
     recover(path)?;
-    let db = engine::open(path, CACHE_BYTES)?;
+    trees_of(engine::open(path, CACHE_BYTES)?)
+}
+
+/// Returns the database with its trees, where it is a store of today's layout.
+pub(super) fn trees_of(db: sled::Db) -> Result<(sled::Db, Trees)> {
     if must_migrate(&db)? {
         return Err(StoreError::Older); // before its trees are opened, which would add today's
     }
@@ -316,100 +313,22 @@ pub fn check(path: &Path) -> Result<Findings> {
     walk(&trees, |_, _, _| Ok(()), |_, _, _, _| Ok(()))
 }
 
-/// Verifies the store as [`check`] does, and rewrites a damaged one from its readable records. The damaged store, and a list of the
-/// records left behind, are moved to [`QUARANTINE`]. Blocks.
-///
-/// # Errors
-/// If the store can't be opened at all, or the new one can't be written: nothing is changed then.
-pub fn repair(path: &Path) -> Result<Findings> {
-    let _lock = lock(path)?;
-    let (db, trees) = open(path)?;
-    let verified = walk(&trees, |_, _, _| Ok(()), |_, _, _, _| Ok(()))?;
-    if verified.wrong == 0 {
-        return Ok(verified);
-    }
-    let place = path.with_file_name(QUARANTINE).join(Timestamp::now().unix_micros().to_string());
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&place)?;
-    let mut list = OpenOptions::new().write(true).create_new(true).mode(0o600).open(place.join("left-behind.jsonl"))?;
-    let mut staged = StagedStore::create(path)?;
-    let mut kept: Vec<(&'static str, Vec<u8>, Vec<u8>)> = Vec::new();
-    let (newest, mut lost) = (newest_message(&trees), false);
-    let mut found = walk(
-        &trees,
-        |name, key, value| {
-            kept.push((name, key.to_vec(), value.to_vec()));
-            if kept.len() == 1000 { keep(&mut staged, &mut kept) } else { Ok(()) }
-        },
-        |tree, key, value, what| {
-            lost |= matches!(tree, "blocks" | "places");
-            #[derive(Serialize)]
-            struct Line<'a> {
-                tree: &'a str,
-                key: String,
-                value: String,
-                what: &'a str,
-            }
-            let line = serde_json::to_string(&Line { tree, key: hex(key), value: hex(value), what });
-            Ok(writeln!(list, "{}", line.map_err(std::io::Error::other)?)?)
-        },
-    )?;
-    keep(&mut staged, &mut kept)?;
-    list.sync_all()?;
-    if staged.trees.epoch()?.is_none() {
-        staged.trees.new_epoch()?; // the old one could not be read
-    }
-    staged.trees.set_schema(SCHEMA)?;
-    numbers::reserve(&staged.trees, &trees, newest)?;
-    if lost {
-        mark_gone(&staged.trees, newest)?;
-    }
-    staged.complete()?;
-    drop(trees);
-    drop(db);
-    swap(path, Some(&place.join("store")))?;
-    found.quarantine = Some(place);
-    Ok(found)
-}
-
-/// Notes in every place that messages are lost, so that clients that ask what they missed learn of it.
-fn mark_gone(trees: &Trees, newest: MessageId) -> Result<()> {
-    let users = trees.users.values().filter_map(Result::ok).map(|user| Recipient::User(user.id));
-    let devices = trees.devices.values().filter_map(Result::ok).map(|device| Recipient::Device(device.id));
-    for recipient in users.chain(devices).chain([Recipient::All]) {
-        let place = trees.places.get(&recipient)?.unwrap_or_default();
-        Log::new(trees).set_place(recipient, &Place { gone: newest.max(place.gone), ..place })?;
-    }
-    Ok(())
-}
-
-/// Writes records, and the entries derived from them, into the staged store.
-fn keep(staged: &mut StagedStore, records: &mut Vec<(&'static str, Vec<u8>, Vec<u8>)>) -> Result<()> {
-    let trees: Vec<Tree> = staged.trees.all().into_iter().cloned().collect();
-    for (name, key, value) in records.drain(..) {
-        let Some(tree) = Trees::NAMES.iter().position(|&n| n == name).and_then(|n| trees.get(n)) else { continue };
-        staged.put(tree, &key, &value)?;
-        for listed in derived(&staged.trees, name, &key, &value) {
-            listed.tree.insert(listed.key, listed.value)?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::core::ids::TokenId;
+    use crate::core::time::Timestamp;
     use crate::store::accounts::write::{create_device, create_token, create_user};
     use crate::store::tests::fresh;
-    use crate::store::{Blocks, NewDevice, NewToken, NewUser, Role, TokenHash};
+    use crate::store::{NewDevice, NewToken, NewUser, Role, TokenHash};
+    use crate::store::{QUARANTINE, repair};
 
-    fn user(store: &Store, name: &str) -> UserId {
+    pub(crate) fn user(store: &Store, name: &str) -> UserId {
         let new = NewUser { username: name.into(), role: Role::User, password_hash: "x".into() };
         create_user(store.trees(), new, Timestamp::now(), MessageId(0)).unwrap().id
     }
 
     /// Two users, a device with a token, a short message and a long one.
-    fn fill(store: &Store) {
+    pub(crate) fn fill(store: &Store) {
         for name in ["ana", "bob"] {
             user(store, name);
         }
@@ -442,57 +361,5 @@ mod tests {
         let path = dir.path().join("store");
         assert_eq!(check(&path).unwrap(), repair(&path).unwrap());
         assert!(!dir.path().join(QUARANTINE).exists());
-    }
-
-    #[test]
-    fn damaged_records_are_named_and_left_behind_and_all_others_are_kept() {
-        let (dir, store) = fresh();
-        fill(&store);
-        let trees = &store.trees;
-        trees.users.tree().insert(UserId(2).to_key(), b"{").unwrap(); // bob's record
-        trees.user_names.remove("ana").unwrap(); // ana's entry in the index
-        trees.serials.insert("s9", &DeviceId(1)).unwrap(); // a serial of another device
-        let beyond = Place { front: MessageId(u64::MAX), ..Place::default() };
-        trees.places.insert(&Recipient::Device(DeviceId(1)), &beyond).unwrap();
-        trees.pieces.remove(&(MessageId(2), 1)).unwrap(); // of the long message, which is the newest
-        trees.receipt_pages.tree().insert(PageNumber(9).encode(), b"x").unwrap();
-        trees.meta.tree().insert(MetaKey::NextUser.name(), b"x").unwrap();
-        let found = store.check().unwrap();
-        let mut tree_names: Vec<_> = found.findings.iter().map(|finding| finding.tree).collect();
-        tree_names.dedup();
-        assert_eq!(
-            tree_names,
-            ["meta", "users", "user_names", "serials", "blocks", "receipt_pages", "places"],
-            "{:?}",
-            found.findings
-        );
-        store.close().unwrap();
-        drop(store);
-        let path = dir.path().join("store");
-        let wrong = check(&path).unwrap().wrong;
-        let repaired = repair(&path).unwrap();
-        assert_eq!(repaired.wrong, wrong);
-        assert_eq!(check(&path).unwrap().findings, []);
-        let place = repaired.quarantine.unwrap();
-        let list = fs::read_to_string(place.join("left-behind.jsonl")).unwrap();
-        assert_eq!(list.lines().count(), 5, "bob, a place, the block of the long message, a page of receipts, a number: {list}");
-        assert!(list.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["value"].is_string()));
-        assert!(place.join("store/db").exists());
-        let store = Store::open(&path).unwrap();
-        assert_eq!(store.user_by_name("ana").unwrap().map(|user| user.id), Some(UserId(1)), "found by name again");
-        assert_eq!(store.user(UserId(2)).unwrap(), None);
-        assert_eq!(store.device_by_serial("s9").unwrap(), None);
-        assert_eq!(store.device_by_serial("s1").unwrap().map(|device| device.id), Some(DeviceId(1)));
-        assert!(store.token_by_id(TokenId(1)).unwrap().is_some());
-        let mut blocks = Blocks::new(store.log());
-        assert!(blocks.message(MessageId(1), MessageId(1)).unwrap().is_some(), "of the same block as the damaged one");
-        assert_eq!(blocks.message(MessageId(1), MessageId(2)).unwrap(), None);
-        let places: std::collections::BTreeMap<Recipient, Place> = store.log().places().map(Result::unwrap).collect();
-        assert_eq!(places[&Recipient::User(UserId(1))].front, MessageId(1));
-        assert_eq!(places[&Recipient::Device(DeviceId(1))].front, MessageId(0));
-        assert!(user(&store, "eva") > UserId(2), "bob's id is not given again");
-        assert!(store.log().newest_given().unwrap() > MessageId(2), "nor is the lost message's");
-        let marks = [Recipient::User(UserId(1)), Recipient::Device(DeviceId(1))].map(|of| places[&of].gone);
-        assert_eq!(marks, [MessageId(2), MessageId(2)], "clients learn that messages are missing");
     }
 }

@@ -9,12 +9,15 @@ mod export;
 mod legacy;
 mod migrate;
 mod numbers;
+mod repair;
 mod restore;
+mod salvage;
 mod scan;
 
 pub use backup::verify;
-pub use check::{Findings, QUARANTINE, check, repair};
+pub use check::{Findings, check};
 pub use compact::compact;
 pub use dump::BackupError;
 pub use migrate::{migrate, must_migrate};
+pub use repair::repair;
 pub use restore::restore;

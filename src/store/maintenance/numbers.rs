@@ -12,12 +12,16 @@ use crate::store::trees::Trees;
 pub(super) const ID_GAP: u64 = 4096;
 
 /// Reserves, in a store that is rewritten from the `damaged` one, every id that was given there, those of lost records too; `newest`
-/// is the newest message.
+/// is the newest message of which there is a trace, and up to `unknown` more may have been given.
 ///
 /// # Errors
 /// If the rewritten store fails.
-pub(super) fn reserve(rewritten: &Trees, damaged: &Trees, newest: MessageId) -> Result<()> {
-    rewritten.meta.set(MetaKey::MessageIdsReserved, newest.0.saturating_add(ID_GAP))?;
+pub(super) fn reserve(rewritten: &Trees, damaged: &Trees, newest: MessageId, unknown: u64) -> Result<()> {
+    let upto = newest.0.saturating_add(ID_GAP).saturating_add(unknown);
+    rewritten.meta.set(MetaKey::MessageIdsReserved, upto)?;
+    if unknown > 0 {
+        rewritten.meta.skip(newest.0, upto)?;
+    }
     let counters = [
         (MetaKey::NextUser, damaged.users.tree()),
         (MetaKey::NextDevice, damaged.devices.tree()),

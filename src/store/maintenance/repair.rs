@@ -1,0 +1,185 @@
+//! Repair of a damaged store: it is rewritten from the records that can be read.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde::Serialize;
+use sled::Tree;
+
+use super::check::{Findings, derived, open, walk};
+use super::numbers;
+use super::salvage::{self, Salvaged};
+use super::scan::newest_message;
+use crate::core::hex::hex;
+use crate::core::ids::{MessageId, Recipient};
+use crate::store::log::Log;
+use crate::store::records::Place;
+use crate::store::staging::{StagedStore, lock, swap};
+use crate::store::trees::Trees;
+use crate::store::{Result, SCHEMA, StoreError, engine};
+
+/// The name of the list of records left behind.
+const LIST: &str = "left-behind.jsonl";
+
+/// Verifies the store as [`check`](super::check::check) does, and rewrites a damaged one from its readable records. One that can't be
+/// opened is opened without the newest parts of its log. The damaged store, and a list of the records left behind, are moved to
+/// [`QUARANTINE`](engine::QUARANTINE). Blocks.
+///
+/// # Errors
+/// If the store can't be opened at all, or the new one can't be written: nothing is changed then.
+pub fn repair(path: &Path) -> Result<Findings> {
+    let _lock = lock(path)?;
+    let salvaged = match open(path) {
+        Ok((db, trees)) => Salvaged::whole(db, trees),
+        Err(StoreError::Unreadable(why)) => salvage::open(path, why)?,
+        Err(error) => return Err(error),
+    };
+    let trees = &salvaged.trees;
+    if salvaged.is_whole() {
+        let verified = walk(trees, |_, _, _| Ok(()), |_, _, _, _| Ok(()))?;
+        if verified.wrong == 0 {
+            return Ok(verified);
+        }
+    }
+    let place = engine::quarantine(path)?;
+    let list = OpenOptions::new().write(true).create_new(true).mode(0o600).open(place.join(LIST))?;
+    let mut staged = StagedStore::create(path)?;
+    let (newest, mut lost) = (newest_message(trees), !salvaged.is_whole());
+    let mut found = rewrite(trees, &mut staged, &list, &mut lost)?;
+    if let Some(what) = salvaged.finding() {
+        found.add("log", &[], what);
+    }
+    list.sync_all()?;
+    if staged.trees.epoch()?.is_none() || !salvaged.is_whole() {
+        staged.trees.new_epoch()?; // the old one could not be read, or promises messages that are lost
+    }
+    staged.trees.set_schema(SCHEMA)?;
+    numbers::reserve(&staged.trees, trees, newest, salvaged.ids_lost())?;
+    if lost {
+        mark_gone(&staged.trees, newest)?;
+    }
+    staged.complete()?;
+    salvaged.close()?;
+    swap(path, Some(&place.join("store")))?;
+    found.quarantine = Some(place);
+    Ok(found)
+}
+
+/// Writes the readable records of `trees` to the staged store, and the others to `list`; sets `lost` where one of them is of
+/// messages.
+fn rewrite(trees: &Trees, staged: &mut StagedStore, mut list: impl Write, lost: &mut bool) -> Result<Findings> {
+    let mut kept: Vec<(&'static str, Vec<u8>, Vec<u8>)> = Vec::new();
+    let found = walk(
+        trees,
+        |name, key, value| {
+            kept.push((name, key.to_vec(), value.to_vec()));
+            if kept.len() == 1000 { keep(staged, &mut kept) } else { Ok(()) }
+        },
+        |tree, key, value, what| {
+            *lost |= matches!(tree, "blocks" | "places");
+            #[derive(Serialize)]
+            struct Line<'a> {
+                tree: &'a str,
+                key: String,
+                value: String,
+                what: &'a str,
+            }
+            let line = serde_json::to_string(&Line { tree, key: hex(key), value: hex(value), what });
+            Ok(writeln!(list, "{}", line.map_err(io::Error::other)?)?)
+        },
+    )?;
+    keep(staged, &mut kept)?;
+    Ok(found)
+}
+
+/// Notes in every place that messages are lost, so that clients that ask what they missed learn of it.
+fn mark_gone(trees: &Trees, newest: MessageId) -> Result<()> {
+    let users = trees.users.values().filter_map(Result::ok).map(|user| Recipient::User(user.id));
+    let devices = trees.devices.values().filter_map(Result::ok).map(|device| Recipient::Device(device.id));
+    for recipient in users.chain(devices).chain([Recipient::All]) {
+        let place = trees.places.get(&recipient)?.unwrap_or_default();
+        Log::new(trees).set_place(recipient, &Place { gone: newest.max(place.gone), ..place })?;
+    }
+    Ok(())
+}
+
+/// Writes records, and the entries derived from them, into the staged store.
+fn keep(staged: &mut StagedStore, records: &mut Vec<(&'static str, Vec<u8>, Vec<u8>)>) -> Result<()> {
+    let trees: Vec<Tree> = staged.trees.all().into_iter().cloned().collect();
+    for (name, key, value) in records.drain(..) {
+        let Some(tree) = Trees::NAMES.iter().position(|&n| n == name).and_then(|n| trees.get(n)) else { continue };
+        staged.put(tree, &key, &value)?;
+        for listed in derived(&staged.trees, name, &key, &value) {
+            listed.tree.insert(listed.key, listed.value)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::check;
+    use super::super::check::tests::{fill, user};
+    use super::*;
+    use crate::core::ids::{DeviceId, TokenId, UserId};
+    use crate::store::meta::MetaKey;
+    use crate::store::records::PageNumber;
+    use crate::store::table::Key;
+    use crate::store::tests::fresh;
+    use crate::store::{Blocks, Store};
+    use std::fs;
+
+    #[test]
+    fn damaged_records_are_named_and_left_behind_and_all_others_are_kept() {
+        let (dir, store) = fresh();
+        fill(&store);
+        let trees = &store.trees;
+        trees.users.tree().insert(UserId(2).to_key(), b"{").unwrap(); // bob's record
+        trees.user_names.remove("ana").unwrap(); // ana's entry in the index
+        trees.serials.insert("s9", &DeviceId(1)).unwrap(); // a serial of another device
+        let beyond = Place { front: MessageId(u64::MAX), ..Place::default() };
+        trees.places.insert(&Recipient::Device(DeviceId(1)), &beyond).unwrap();
+        trees.pieces.remove(&(MessageId(2), 1)).unwrap(); // of the long message, which is the newest
+        trees.receipt_pages.tree().insert(PageNumber(9).encode(), b"x").unwrap();
+        trees.meta.tree().insert(MetaKey::NextUser.name(), b"x").unwrap();
+        let found = store.check().unwrap();
+        let mut tree_names: Vec<_> = found.findings.iter().map(|finding| finding.tree).collect();
+        tree_names.dedup();
+        assert_eq!(
+            tree_names,
+            ["meta", "users", "user_names", "serials", "blocks", "receipt_pages", "places"],
+            "{:?}",
+            found.findings
+        );
+        store.close().unwrap();
+        drop(store);
+        let path = dir.path().join("store");
+        let wrong = check(&path).unwrap().wrong;
+        let repaired = repair(&path).unwrap();
+        assert_eq!(repaired.wrong, wrong);
+        assert_eq!(check(&path).unwrap().findings, []);
+        let place = repaired.quarantine.unwrap();
+        let list = fs::read_to_string(place.join("left-behind.jsonl")).unwrap();
+        assert_eq!(list.lines().count(), 5, "bob, a place, the block of the long message, a page of receipts, a number: {list}");
+        assert!(list.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["value"].is_string()));
+        assert!(place.join("store/db").exists());
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.user_by_name("ana").unwrap().map(|user| user.id), Some(UserId(1)), "found by name again");
+        assert_eq!(store.user(UserId(2)).unwrap(), None);
+        assert_eq!(store.device_by_serial("s9").unwrap(), None);
+        assert_eq!(store.device_by_serial("s1").unwrap().map(|device| device.id), Some(DeviceId(1)));
+        assert!(store.token_by_id(TokenId(1)).unwrap().is_some());
+        let mut blocks = Blocks::new(store.log());
+        assert!(blocks.message(MessageId(1), MessageId(1)).unwrap().is_some(), "of the same block as the damaged one");
+        assert_eq!(blocks.message(MessageId(1), MessageId(2)).unwrap(), None);
+        let places: std::collections::BTreeMap<Recipient, Place> = store.log().places().map(Result::unwrap).collect();
+        assert_eq!(places[&Recipient::User(UserId(1))].front, MessageId(1));
+        assert_eq!(places[&Recipient::Device(DeviceId(1))].front, MessageId(0));
+        assert!(user(&store, "eva") > UserId(2), "bob's id is not given again");
+        assert!(store.log().newest_given().unwrap() > MessageId(2), "nor is the lost message's");
+        let marks = [Recipient::User(UserId(1)), Recipient::Device(DeviceId(1))].map(|of| places[&of].gone);
+        assert_eq!(marks, [MessageId(2), MessageId(2)], "clients learn that messages are missing");
+    }
+}

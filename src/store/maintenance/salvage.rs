@@ -1,0 +1,206 @@
+//! Opening a store whose log is damaged: without the newest parts of the log, of a copy.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::check::trees_of;
+use crate::store::engine::{self, SEGMENT_BYTES, remove_summaries};
+use crate::store::segments::{Segment, segments};
+use crate::store::staging::{CACHE_BYTES, copy_path, remove};
+use crate::store::trees::Trees;
+use crate::store::{Result, StoreError};
+
+/// The number of segments up to which they are left out one by one; beyond it, a quarter more each time.
+const SINGLE_STEPS: usize = 8;
+/// More ids than the messages of one segment can have.
+const IDS_A_SEGMENT: u64 = 1 << 16;
+
+/// An open store that may lack the newest part of its log.
+pub(super) struct Salvaged {
+    db: sled::Db,
+    /// Its trees.
+    pub(super) trees: Trees,
+    /// The copy that is open; `None` where it is the store itself.
+    copy: Option<PathBuf>,
+    /// The segments left out, and all of them.
+    segments: (usize, usize),
+}
+
+impl Salvaged {
+    /// A store that could be opened as it is.
+    pub(super) fn whole(db: sled::Db, trees: Trees) -> Self {
+        Self { db, trees, copy: None, segments: (0, 0) }
+    }
+
+    /// Returns whether the store itself is open, with all of its log.
+    pub(super) fn is_whole(&self) -> bool {
+        self.copy.is_none()
+    }
+
+    /// The number of ids of which nothing may be left.
+    pub(super) fn ids_lost(&self) -> u64 {
+        self.segments.0 as u64 * IDS_A_SEGMENT
+    }
+
+    /// The description of what is lost; `None` where nothing is.
+    pub(super) fn finding(&self) -> Option<String> {
+        let (lost, all) = self.segments;
+        (!self.is_whole()).then(|| format!("could be opened only without the newest {lost} of its {all} segments of 1 MiB"))
+    }
+
+    /// Closes the store, and removes the copy.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub(super) fn close(self) -> Result<()> {
+        let Self { db, trees, copy, .. } = self;
+        drop(trees);
+        drop(db);
+        copy.map_or(Ok(()), |copy| remove(&copy))
+    }
+}
+
+/// Opens a copy of the store at `path`, which can't be opened for the reason `why`, with as much of its log as possible.
+///
+/// # Errors
+/// [`StoreError::Unreadable`] where it can't be opened with any part of it, or an error of the disk.
+pub(super) fn open(path: &Path, why: String) -> Result<Salvaged> {
+    let (copy, segments) = (copy_path(path), segments(&path.join("db"))?);
+    let mut left_out = 0;
+    while left_out < segments.len() {
+        copy_without(path, &copy, &segments[segments.len() - left_out..])?;
+        match engine::open_once(&copy, CACHE_BYTES).and_then(trees_of) {
+            Ok((db, trees)) => return Ok(Salvaged { db, trees, copy: Some(copy), segments: (left_out, segments.len()) }),
+            Err(StoreError::Unreadable(_)) => left_out += if left_out < SINGLE_STEPS { 1 } else { left_out / 4 },
+            Err(error) => return Err(error),
+        }
+    }
+    remove(&copy)?;
+    Err(StoreError::Unreadable(why))
+}
+
+/// Copies the log of the store at `path`, without its summaries and without some segments.
+fn copy_without(path: &Path, copy: &Path, left_out: &[Segment]) -> Result<()> {
+    remove(copy)?;
+    fs::create_dir(copy)?;
+    for name in ["conf", "db"] {
+        fs::copy(path.join(name), copy.join(name))?;
+    }
+    let log = File::options().write(true).open(copy.join("db"))?;
+    let end = log.metadata()?.len();
+    for &Segment { at, .. } in left_out {
+        let length = usize::try_from(end - at).unwrap_or(SEGMENT_BYTES).min(SEGMENT_BYTES);
+        log.write_all_at(&vec![0; length], at)?;
+    }
+    remove_summaries(copy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::ids::{MessageId, Recipient};
+    use crate::store::records::{BlockBuilder, Head, Stored};
+    use crate::store::{Store, check, repair};
+
+    /// A closed store with that many blocks of one message of 8 KiB each, in two runs.
+    fn filled(blocks: u64) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for half in [1..=blocks / 2, blocks / 2 + 1..=blocks] {
+            let store = Store::open(&dir.path().join("store")).unwrap();
+            for id in half {
+                let payload: Vec<u8> = format!("\"{}\"", format!("{id:08x}").repeat(1024)).into_bytes();
+                let length = u32::try_from(payload.len()).unwrap();
+                let (id, recipient) = (MessageId(id), Recipient::All);
+                let now = crate::core::time::Timestamp::now();
+                let head = Head { id, recipient, sender: crate::core::ids::UserId(1), expires: 9, ttl: 9, created: now, length };
+                let mut block = BlockBuilder::new(id);
+                block.push(&Stored { head, payload });
+                store.log().write_block(id, block.finish(), &[]).unwrap();
+            }
+            store.close().unwrap();
+        }
+        dir
+    }
+
+    /// A copy of the store in `dir`.
+    fn copied(dir: &Path) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        fs::create_dir(copy.path().join("store")).unwrap();
+        for entry in fs::read_dir(dir.join("store")).unwrap().map(Result::unwrap).filter(|e| e.file_type().unwrap().is_file()) {
+            fs::copy(entry.path(), copy.path().join("store").join(entry.file_name())).unwrap();
+        }
+        copy
+    }
+
+    fn flip(file: &Path, at: u64) {
+        let file = File::options().read(true).write(true).open(file).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
+    }
+
+    fn blocks(path: &Path) -> usize {
+        let store = Store::open(path).unwrap();
+        let count = store.trees().blocks.tree().iter().take_while(Result::is_ok).count();
+        store.close().unwrap();
+        count
+    }
+
+    #[test]
+    fn damaged_summary_is_set_aside_and_nothing_is_lost() {
+        let dir = filled(400);
+        let summary = engine::summaries(&dir.path().join("store")).pop().unwrap();
+        let length = dir.path().join("store").join(&summary).metadata().unwrap().len();
+        for damage in 0..10 {
+            let copy = copied(dir.path());
+            let path = copy.path().join("store");
+            match damage {
+                0 => fs::write(path.join(&summary), b"").unwrap(),
+                1 => fs::write(path.join(&summary), vec![0x5a; 100]).unwrap(),
+                2 => File::options().write(true).open(path.join(&summary)).unwrap().set_len(length / 2).unwrap(),
+                n => flip(&path.join(&summary), length * (n - 2) / 8),
+            }
+            assert_eq!(blocks(&path), 400, "damage {damage}");
+            assert_eq!(check(&path).unwrap().findings, []);
+        }
+    }
+
+    #[test]
+    fn store_with_any_flipped_bit_can_be_opened_or_repaired() {
+        let dir = filled(400);
+        let (length, mut unopenable) = (dir.path().join("store/db").metadata().unwrap().len(), 0);
+        for n in 0..32 {
+            let copy = copied(dir.path());
+            let path = copy.path().join("store");
+            flip(&path.join("db"), length * (2 * n + 1) / 64);
+            if matches!(Store::open(&path).map(|store| store.close()), Ok(Ok(()))) {
+                continue;
+            }
+            unopenable += 1;
+            assert!(check(&path).is_err());
+            let found = repair(&path).unwrap();
+            assert!(found.findings.iter().any(|finding| finding.tree == "log"), "{:?}", found.findings);
+            assert!(found.quarantine.unwrap().join("store/db").exists());
+            assert!(!copy_path(&path).exists());
+            assert_eq!(check(&path).unwrap().findings, []);
+            // What is behind the damage in the log can't be reached.
+            assert!(blocks(&path) > 100, "{}", blocks(&path));
+            let store = Store::open(&path).unwrap();
+            assert!(store.before_restore(MessageId(400)), "clients that have seen it are told that they have not recovered");
+            assert!(store.log().newest_given().unwrap() > MessageId(400), "no id is given again");
+        }
+        assert!(unopenable > 0);
+    }
+
+    #[test]
+    fn log_of_which_nothing_is_left_is_not_changed() {
+        let dir = filled(10);
+        let path = dir.path().join("store");
+        let garbage = vec![0x5a; 3 << 20];
+        fs::write(path.join("db"), &garbage).unwrap();
+        assert!(matches!(repair(&path), Err(StoreError::Unreadable(_))));
+        assert!(fs::read(path.join("db")).unwrap() == garbage);
+        assert!(!copy_path(&path).exists() && !dir.path().join(engine::QUARANTINE).exists());
+    }
+}
