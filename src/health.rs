@@ -38,6 +38,9 @@ pub struct Health {
     /// The hub delivers published messages.
     #[serde(serialize_with = "as_text")]
     pub hub: bool,
+    /// The store has lost nothing that it had accepted, or the operator has acknowledged it.
+    #[serde(serialize_with = "as_text")]
+    pub store: bool,
 }
 
 fn as_text<S: Serializer>(passed: &bool, serializer: S) -> Result<S::Ok, S::Error> {
@@ -57,6 +60,7 @@ impl Health {
             Self { commit: false, .. } => Some("the disk takes no writes"),
             Self { hub: false, .. } => Some("the hub does not respond"),
             Self { disk_space: false, .. } => Some("the disk is nearly full"),
+            Self { store: false, .. } => Some("the store has lost data; `qy-lty check` says what, with --acknowledge this ends"),
             _ => None,
         }
     }
@@ -101,7 +105,7 @@ impl Prober {
                 (commit, hub)
             }
         };
-        Health { running, disk_space, commit, hub }
+        Health { running, disk_space, commit, hub, store: self.store.loss().is_none() }
     }
 
     async fn commit(&self, pending: &mut PendingCheck, disk_space: bool) -> bool {
@@ -147,16 +151,16 @@ mod tests {
         let (_dir, prober) = prober();
         let health = prober.check(true, true).await;
         assert!(health.is_alive() && health.not_ready_reason().is_none());
-        let json = r#"{"running":"ok","disk_space":"ok","commit":"ok","hub":"ok"}"#;
+        let json = r#"{"running":"ok","disk_space":"ok","commit":"ok","hub":"ok","store":"ok"}"#;
         assert_eq!(serde_json::to_string(&health).unwrap(), json);
     }
 
     #[tokio::test]
     async fn not_ready_reason_names_the_failed_check_and_is_alive_ignores_some() {
-        let healthy = Health { running: true, disk_space: true, commit: true, hub: true };
+        let healthy = Health { running: true, disk_space: true, commit: true, hub: true, store: true };
         let cases = [
             (Health { running: false, ..healthy }, "stopping", true),
-            (Health { disk_space: false, ..healthy }, "the disk is nearly full", true),
+            (Health { disk_space: false, store: false, ..healthy }, "the disk is nearly full", true),
             (Health { commit: false, disk_space: false, ..healthy }, "the disk takes no writes", false),
             (Health { hub: false, ..healthy }, "the hub does not respond", false),
         ];

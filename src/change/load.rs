@@ -36,6 +36,7 @@ pub(super) fn load(trees: &Trees, settings: Settings, moment: Moment) -> Result<
     }
     newest = newest.max(load_messages(log, &mut index)?);
     let newest_loaded = newest;
+    log.written_up_to(newest);
     let newest = newest.max(log.reserved()?);
     let keys: Keys = log.remembered().map(|entry| entry.map(|(key, earlier)| (earlier.until, key))).collect::<Result<_>>()?;
     let state = State::new(Memory { index, keys, newest, newest_loaded });

@@ -254,6 +254,7 @@ impl Stage {
             keys = rest;
             written.push((block.first, last, block.count));
             log.write_block(block.first, block.finish(), of_block)?;
+            log.written_up_to(last);
         }
         if count == 0 {
             log.write_keys(keys)?;

@@ -136,6 +136,9 @@ pub(super) struct Check {
     /// Rebuild the store from the records that can be read; the server must be stopped
     #[arg(long)]
     repair: bool,
+    /// Note that you know of a loss that was noticed: the server is ready again
+    #[arg(long, conflicts_with = "repair")]
+    acknowledge: bool,
 }
 
 const FINDING_COLUMNS: [Column; 3] = [("TREE", "tree"), ("RECORD", "key"), ("PROBLEM", "what")];
@@ -144,6 +147,9 @@ impl Check {
     /// Runs the command: through the server where one is running, else on the store itself.
     pub(super) fn run(self, config: Config, out: Output) -> anyhow::Result<()> {
         let data = std::path::absolute(&config.server.data_dir)?;
+        if self.acknowledge {
+            return acknowledge(&data, config, out);
+        }
         let mut found = match self.repair {
             false if is_served(&data) => control_client::run(config, out, async |client, _| client.get("/control/check").await)?,
             false => json!(offline(config, "a check", store::check)?),
@@ -161,6 +167,16 @@ impl Check {
             }
         }
     }
+}
+
+/// Notes that the operator knows of a loss.
+fn acknowledge(data: &Path, config: Config, out: Output) -> anyhow::Result<()> {
+    if is_served(data) {
+        control_client::run(config, out, async |client, _| client.delete("/control/loss").await)?;
+    } else {
+        offline(config, "this", store::acknowledge_loss)?;
+    }
+    out.done(&json!({"acknowledged": true}), "Acknowledged")
 }
 
 fn report(found: &Value, out: Output) -> anyhow::Result<()> {

@@ -34,6 +34,7 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/control/status"             ADMINS status() -> StatusResponse;
     Get    "/control/backup"             ADMINS backup() -> Raw;
     Get    "/control/check"              ADMINS check() -> Findings;
+    Delete "/control/loss"               ADMINS acknowledge_loss() -> ();
     Get    "/control/queue"              ADMINS queue() -> Vec<MailboxResponse>;
     Get    "/control/tail"               ADMINS tail() -> Raw;
     Get    "/control/users/{id}/tokens"  ADMINS tokens() -> Vec<TokenResponse>;
@@ -111,6 +112,12 @@ fn absolute(data: &Path) -> PathBuf {
 /// `GET /control/check`: verifies every record.
 async fn check(call: Call) -> Result<Reply<Findings>, ApiError> {
     Ok(Reply::ok("ok", call.blocking(|app| Ok(app.store.check()?)).await?))
+}
+
+/// `DELETE /control/loss`: the operator knows of the loss that was noticed.
+async fn acknowledge_loss(call: Call) -> Result<Reply<()>, ApiError> {
+    call.blocking(|app| Ok(app.store.acknowledge_loss()?)).await?;
+    Ok(Reply::done("acknowledged"))
 }
 
 /// A mailbox that is not empty.

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Advice, FlockOperation, fadvise, flock};
 
 use super::quiet::quietly;
 use super::segments::segments;
@@ -87,6 +87,24 @@ pub fn open_once(path: &Path, cache: u64) -> Result<sled::Db> {
             Err(_) => return Err(StoreError::Unreadable("its log is damaged".into())),
         }
     }
+}
+
+/// Syncs the files of the store and evicts them from the system's page cache, so that what is read is what the disk holds. For the start
+/// after a run that did not close the store: where writes of it have failed, the cache may hold what the disk does not.
+///
+/// # Errors
+/// [`StoreError::Disk`] where the disk still fails.
+pub fn sync_and_evict(path: &Path) -> Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            let file = File::options().read(true).write(true).open(entry.path())?;
+            file.sync_data()?;
+            // Advice: where the system does not take it, nothing is worse than before.
+            let _ = fadvise(&file, 0, None, Advice::DontNeed);
+        }
+    }
+    Ok(())
 }
 
 /// Frees what sled's cache has dropped for this thread. Otherwise it stays until the thread has dropped some sixty pages, of up to

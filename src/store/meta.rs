@@ -1,5 +1,7 @@
 //! Single numbers and texts of the store, under a fixed list of names.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use sled::Tree;
 
 use super::{Result, StoreError};
@@ -78,7 +80,10 @@ impl MetaKey {
 }
 
 /// The tree `meta`.
-pub struct Meta(Tree);
+pub struct Meta {
+    tree: Tree,
+    version: AtomicU64,
+}
 
 impl Meta {
     /// Opens the tree.
@@ -86,12 +91,23 @@ impl Meta {
     /// # Errors
     /// If the engine fails.
     pub fn open(db: &sled::Db) -> Result<Self> {
-        Ok(Self(db.open_tree(TREE)?))
+        Ok(Self { tree: db.open_tree(TREE)?, version: AtomicU64::new(0) })
     }
 
     /// The tree itself, for maintenance that knows no names.
     pub fn tree(&self) -> &Tree {
-        &self.0
+        &self.tree
+    }
+
+    /// Returns the version, which grows with each write.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    fn insert(&self, key: MetaKey, value: &[u8]) -> Result<()> {
+        self.tree.insert(key.name(), value)?;
+        self.version.fetch_add(1, Ordering::AcqRel);
+        Ok(())
     }
 
     /// Returns the number under `key`.
@@ -100,7 +116,7 @@ impl Meta {
     /// If the engine fails or the number is damaged.
     pub fn get(&self, key: MetaKey) -> Result<Option<u64>> {
         let damaged = |_| StoreError::Damaged { tree: TREE };
-        self.0.get(key.name())?.map(|bytes| bytes.as_ref().try_into().map(u64::from_be_bytes).map_err(damaged)).transpose()
+        self.tree.get(key.name())?.map(|bytes| bytes.as_ref().try_into().map(u64::from_be_bytes).map_err(damaged)).transpose()
     }
 
     /// Returns the number under `key`, 0 where there is none.
@@ -116,8 +132,7 @@ impl Meta {
     /// # Errors
     /// If the engine fails.
     pub fn set(&self, key: MetaKey, value: u64) -> Result<()> {
-        self.0.insert(key.name(), &value.to_be_bytes())?;
-        Ok(())
+        self.insert(key, &value.to_be_bytes())
     }
 
     /// Raises the number under `key` by one and returns it. No number is returned twice, whatever happens to its bearer.
@@ -135,7 +150,7 @@ impl Meta {
     /// # Errors
     /// If the engine fails or they are damaged.
     pub fn skipped(&self) -> Result<Vec<(u64, u64)>> {
-        let Some(bytes) = self.0.get(MetaKey::SkippedMessageIds.name())? else { return Ok(Vec::new()) };
+        let Some(bytes) = self.tree.get(MetaKey::SkippedMessageIds.name())? else { return Ok(Vec::new()) };
         let (pairs, []) = bytes.as_chunks::<16>() else { return Err(StoreError::Damaged { tree: TREE }) };
         let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_be_bytes);
         Ok(pairs.iter().map(|pair| (number(&pair[..8]), number(&pair[8..]))).collect())
@@ -150,8 +165,7 @@ impl Meta {
         ranges.push((after, upto));
         let from = ranges.len().saturating_sub(MAX_SKIPPED_RANGES);
         let bytes: Vec<u8> = ranges[from..].iter().flat_map(|(a, b)| [a.to_be_bytes(), b.to_be_bytes()]).flatten().collect();
-        self.0.insert(MetaKey::SkippedMessageIds.name(), bytes)?;
-        Ok(())
+        self.insert(MetaKey::SkippedMessageIds, &bytes)
     }
 
     /// Returns the text under `key`.
@@ -159,7 +173,7 @@ impl Meta {
     /// # Errors
     /// If the engine fails or the text is not UTF-8.
     pub fn text(&self, key: MetaKey) -> Result<Option<String>> {
-        let text = self.0.get(key.name())?.map(|bytes| String::from_utf8(bytes.to_vec()));
+        let text = self.tree.get(key.name())?.map(|bytes| String::from_utf8(bytes.to_vec()));
         text.transpose().map_err(|_| StoreError::Damaged { tree: TREE })
     }
 
@@ -168,7 +182,6 @@ impl Meta {
     /// # Errors
     /// If the engine fails.
     pub fn set_text(&self, key: MetaKey, text: &str) -> Result<()> {
-        self.0.insert(key.name(), text.as_bytes())?;
-        Ok(())
+        self.insert(key, text.as_bytes())
     }
 }

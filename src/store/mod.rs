@@ -16,10 +16,12 @@ pub mod accounts;
 mod blocks;
 mod cache;
 mod checked;
+mod commit_note;
 pub mod companion;
 mod engine;
 mod error;
 pub mod log;
+mod loss;
 mod maintenance;
 mod meta;
 mod page;
@@ -33,11 +35,14 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::core::ids::MessageId;
 use crate::telemetry::metrics::Commits;
+use commit_note::{CommitCount, CommitNote};
 use writer::Writer;
 
 pub use engine::QUARANTINE;
@@ -45,6 +50,7 @@ pub use error::{Result, Severity, StoreError};
 #[doc(hidden)]
 pub use log::fuzz_block;
 pub use log::{Blocks, Log};
+pub use loss::{Loss, acknowledge_loss};
 pub use maintenance::{BackupError, Findings, check, compact, repair, restore, verify};
 pub use meta::MetaKey;
 use meta::SCHEMA;
@@ -85,6 +91,8 @@ pub struct Store {
     /// Ranges of message ids that were never given: each the id before it, and its last one.
     skipped: Arc<[(u64, u64)]>,
     path: Arc<Path>,
+    /// A loss that the operator has not acknowledged.
+    loss: Arc<Mutex<Option<Loss>>>,
     /// Permits to read messages from the disk.
     reads: Arc<Semaphore>,
     /// Held while a backup is made.
@@ -108,6 +116,10 @@ impl Store {
     pub fn open_with(path: &Path, caches: Caches) -> Result<Self> {
         let lock = staging::lock(path)?;
         staging::recover(path)?;
+        let noted = commit_note::read(path);
+        if noted.is_some_and(|noted| !noted.closed && noted.boot == commit_note::boot()) {
+            engine::sync_and_evict(path)?;
+        }
         let mut db = engine::open(path, caches.pages)?;
         if maintenance::must_migrate(&db)? {
             maintenance::migrate(db, path)?;
@@ -116,8 +128,8 @@ impl Store {
         drop(lock); // sled's own lock holds from here on
         let trees = Arc::new(Trees::open(&db, caches.blocks)?);
         // sled takes a log that it can't read at all for an empty one, so the store's existence is noted beside it.
-        let (noted, known) = (staging::is_complete(path), trees.epoch()?);
-        if known.is_none() && noted {
+        let (complete, known) = (staging::is_complete(path), trees.epoch()?);
+        if known.is_none() && complete {
             return Err(StoreError::Unreadable("its log is damaged from the start".into()));
         }
         match trees.schema()? {
@@ -125,11 +137,19 @@ impl Store {
             Some(_) => {}
             None => trees.set_schema(SCHEMA)?,
         }
-        let epoch = known.map_or_else(|| trees.new_epoch(), Ok)?;
+        if known.is_none() {
+            trees.new_epoch()?;
+        }
+        trees.newest_written.store(noted.map_or(0, |noted| noted.newest.0), Ordering::Relaxed);
+        let (loss, count) = (Loss::find(&db, &trees, path)?, CommitCount::open(&db)?);
+        if let Some(loss) = loss {
+            tracing::error!("the store has lost data: {}; `qy-lty check --acknowledge` notes that you know", loss.description());
+        }
+        let epoch = trees.epoch()?.unwrap_or_default();
         let skipped = trees.meta.skipped()?.into();
         let commits = Arc::new(Commits::default());
-        let writer = Writer::start(db, trees.clone(), path, commits.clone())?;
-        if !noted {
+        let writer = Writer::start(db, trees.clone(), path, (count, CommitNote::open(path)?), commits.clone())?;
+        if !complete {
             staging::mark_complete(path, &epoch)?;
         }
         Ok(Self {
@@ -139,6 +159,7 @@ impl Store {
             epoch: epoch.into(),
             skipped,
             path: path.into(),
+            loss: Arc::new(Mutex::new(loss)),
             reads: Arc::new(Semaphore::new(MAX_READS)),
             backups: Arc::default(),
         })
@@ -148,6 +169,22 @@ impl Store {
     /// start over.
     pub fn epoch(&self) -> &str {
         &self.epoch
+    }
+
+    /// Returns the loss of committed data that was noticed and not acknowledged.
+    pub fn loss(&self) -> Option<Loss> {
+        *self.loss.lock()
+    }
+
+    /// Notes that the operator knows of the loss.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn acknowledge_loss(&self) -> Result<()> {
+        let mut loss = self.loss.lock();
+        acknowledge_loss(&self.path)?;
+        *loss = None;
+        Ok(())
     }
 
     /// Returns the log, for reading.

@@ -1,5 +1,7 @@
 //! Every tree of the store, on one screen.
 
+use std::sync::atomic::AtomicU64;
+
 use rand::TryRng;
 use sled::{IVec, Tree};
 
@@ -27,6 +29,8 @@ macro_rules! trees {
             pub cached_users: Cache<UserId, User>,
             /// Records of [`blocks`](Self::blocks) that were written or read lately.
             pub cached_blocks: BlockCache,
+            /// The newest message that was written since the trees were opened; 0 where there is none.
+            pub newest_written: AtomicU64,
         }
 
         impl Trees {
@@ -52,7 +56,13 @@ macro_rules! trees {
                     cached_tokens: Cache::default(),
                     cached_users: Cache::default(),
                     cached_blocks: BlockCache::new(block_bytes),
+                    newest_written: AtomicU64::new(0),
                 })
+            }
+
+            /// Returns the sum of their versions, which grows with each write.
+            pub fn version(&self) -> u64 {
+                self.meta.version() $(+ self.$name.version())*
             }
 
             /// Returns all of them without their types, in the order of their names.

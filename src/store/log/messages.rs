@@ -1,6 +1,7 @@
 //! Blocks of messages, and idempotency keys.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use sled::IVec;
 
@@ -140,6 +141,11 @@ impl Log<'_> {
             self.0.cached_blocks.insert(first, block.into());
         }
         Ok(())
+    }
+
+    /// Notes that messages up to `last` have been written.
+    pub fn written_up_to(&self, last: MessageId) {
+        self.0.newest_written.fetch_max(last.0, Ordering::Relaxed);
     }
 
     /// Writes idempotency keys whose messages are gone already.

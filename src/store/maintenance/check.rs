@@ -14,6 +14,7 @@ use super::migrate::must_migrate;
 use super::scan::{is_over, newest_message, readable};
 use crate::core::hex::hex;
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
+use crate::store::commit_note::{self, CommitCount};
 use crate::store::log::{Log, read_payload};
 use crate::store::meta::MetaKey;
 use crate::store::records::{
@@ -23,12 +24,15 @@ use crate::store::records::{
 use crate::store::staging::{CACHE_BYTES, lock, recover};
 use crate::store::table::{DecodeKey, Key, Value};
 use crate::store::trees::Trees;
-use crate::store::{Result, SCHEMA, Store, StoreError, engine};
+use crate::store::{Loss, Result, SCHEMA, Store, StoreError, engine};
 
 /// The most findings that are listed one by one.
 const MAX_LISTED_FINDINGS: usize = 1000;
 /// The names of the derived trees.
 const DERIVED: [&str; 5] = ["user_names", "serials", "device_users", "user_tokens", "token_ids"];
+
+/// The name of sled's log in findings, which is no tree.
+pub(super) const LOG: &str = "log";
 
 /// A damaged record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -279,6 +283,9 @@ impl Store {
             let unlisted = again.wrong.saturating_sub(again.findings.len() as u64);
             found.wrong = found.findings.len() as u64 + unlisted;
         }
+        if let Some(loss) = self.loss() {
+            found.add(LOG, &[], loss.description());
+        }
         Ok(found)
     }
 }
@@ -309,8 +316,15 @@ pub(super) fn trees_of(db: sled::Db) -> Result<(sled::Db, Trees)> {
 /// If the store can't be opened at all.
 pub fn check(path: &Path) -> Result<Findings> {
     let _lock = lock(path)?;
-    let (_db, trees) = open(path)?;
-    walk(&trees, |_, _, _| Ok(()), |_, _, _, _| Ok(()))
+    let (db, trees) = open(path)?;
+    let mut found = walk(&trees, |_, _, _| Ok(()), |_, _, _, _| Ok(()))?;
+    let missing = commit_note::read(path).map_or(0, |noted| noted.commits).saturating_sub(CommitCount::open(&db)?.get()?);
+    if missing > 0 {
+        found.add(LOG, &[], format!("its end is missing, {missing} commits"));
+    } else if let Some(loss) = Loss::find(&db, &trees, path)? {
+        found.add(LOG, &[], loss.description());
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

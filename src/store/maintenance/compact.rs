@@ -11,7 +11,7 @@ use crate::core::ids::MessageId;
 use crate::store::records::{BlockBuilder, Stored, read_block};
 use crate::store::staging::{CACHE_BYTES, StagedStore, disk_bytes, lock, recover, remove, staged_path, swap};
 use crate::store::trees::Trees;
-use crate::store::{Result, SCHEMA, StoreError, engine};
+use crate::store::{Loss, Result, SCHEMA, StoreError, engine};
 
 /// The result of compacting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -40,7 +40,8 @@ pub fn compact(path: &Path) -> Result<Compacted> {
     if trees.schema()? != Some(SCHEMA) {
         return Err(StoreError::Older);
     }
-    let copied = copy(&trees, path).inspect_err(|_| drop(remove(&staged_path(path)))); // it would hold space that is short
+    let loss = Loss::find(&db, &trees, path)?; // before it is copied: it changes the epoch
+    let copied = copy(&trees, path, loss).inspect_err(|_| drop(remove(&staged_path(path)))); // it would hold space that is short
     drop(trees);
     drop(db);
     let records = copied?;
@@ -67,8 +68,8 @@ fn without_removed(trees: &Trees, key: &[u8], block: IVec) -> Result<Option<IVec
     })
 }
 
-/// Writes a complete staged store for the store at `path`; returns the number of records.
-fn copy(trees: &Trees, path: &Path) -> Result<u64> {
+/// Writes a complete staged store for the store at `path`, with its `loss`; returns the number of records.
+fn copy(trees: &Trees, path: &Path, loss: Option<Loss>) -> Result<u64> {
     let mut staged = StagedStore::create(path)?;
     let mut records = 0;
     for (tree, name) in trees.all().into_iter().zip(Trees::NAMES) {
@@ -81,6 +82,7 @@ fn copy(trees: &Trees, path: &Path) -> Result<u64> {
             records += 1;
         }
     }
+    loss.map(|loss| loss.note(&staged_path(path))).transpose()?;
     staged.complete()?;
     Ok(records)
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 use sled::Tree;
 
-use super::check::{Findings, derived, open, walk};
+use super::check::{Findings, LOG, derived, open, walk};
 use super::numbers;
 use super::salvage::{self, Salvaged};
 use super::scan::newest_message;
@@ -18,7 +18,7 @@ use crate::store::log::Log;
 use crate::store::records::Place;
 use crate::store::staging::{StagedStore, lock, swap};
 use crate::store::trees::Trees;
-use crate::store::{Result, SCHEMA, StoreError, engine};
+use crate::store::{Result, SCHEMA, StoreError, acknowledge_loss, engine};
 
 /// The name of the list of records left behind.
 const LIST: &str = "left-behind.jsonl";
@@ -37,9 +37,15 @@ pub fn repair(path: &Path) -> Result<Findings> {
         Err(error) => return Err(error),
     };
     let trees = &salvaged.trees;
+    let loss = salvaged.loss(path)?;
     if salvaged.is_whole() {
-        let verified = walk(trees, |_, _, _| Ok(()), |_, _, _, _| Ok(()))?;
+        let mut verified = walk(trees, |_, _, _| Ok(()), |_, _, _, _| Ok(()))?;
         if verified.wrong == 0 {
+            if let Some(loss) = loss {
+                salvaged.sync(path)?;
+                acknowledge_loss(path)?;
+                verified.add(LOG, &[], loss.description());
+            }
             return Ok(verified);
         }
     }
@@ -49,7 +55,10 @@ pub fn repair(path: &Path) -> Result<Findings> {
     let (newest, mut lost) = (newest_message(trees), !salvaged.is_whole());
     let mut found = rewrite(trees, &mut staged, &list, &mut lost)?;
     if let Some(what) = salvaged.finding() {
-        found.add("log", &[], what);
+        found.add(LOG, &[], what);
+    }
+    if let Some(loss) = loss {
+        found.add(LOG, &[], loss.description());
     }
     list.sync_all()?;
     if staged.trees.epoch()?.is_none() || !salvaged.is_whole() {

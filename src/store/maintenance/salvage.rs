@@ -9,7 +9,7 @@ use crate::store::engine::{self, SEGMENT_BYTES, remove_summaries};
 use crate::store::segments::{Segment, segments};
 use crate::store::staging::{CACHE_BYTES, copy_path, remove};
 use crate::store::trees::Trees;
-use crate::store::{Result, StoreError};
+use crate::store::{Loss, Result, StoreError};
 
 /// The number of segments up to which they are left out one by one; beyond it, a quarter more each time.
 const SINGLE_STEPS: usize = 8;
@@ -47,6 +47,23 @@ impl Salvaged {
     pub(super) fn finding(&self) -> Option<String> {
         let (lost, all) = self.segments;
         (!self.is_whole()).then(|| format!("could be opened only without the newest {lost} of its {all} segments of 1 MiB"))
+    }
+
+    /// Returns the loss that the store at `path` has, where it is open itself.
+    ///
+    /// # Errors
+    /// If the disk or the engine fails.
+    pub(super) fn loss(&self, path: &Path) -> Result<Option<Loss>> {
+        if self.is_whole() { Loss::find(&self.db, &self.trees, path) } else { Ok(None) }
+    }
+
+    /// Makes what was written to the store at `path`, which is open itself, durable.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub(super) fn sync(&self, path: &Path) -> Result<()> {
+        self.db.flush()?;
+        Ok(File::open(path.join("db"))?.sync_data()?)
     }
 
     /// Closes the store, and removes the copy.
@@ -191,6 +208,25 @@ mod tests {
             assert!(store.log().newest_given().unwrap() > MessageId(400), "no id is given again");
         }
         assert!(unopenable > 0);
+    }
+
+    #[test]
+    fn missing_end_of_the_log_is_noticed() {
+        let dir = filled(400);
+        let (length, mut shortened) = (dir.path().join("store/db").metadata().unwrap().len(), 0);
+        for n in 0..16 {
+            let copy = copied(dir.path());
+            let path = copy.path().join("store");
+            flip(&path.join("db"), length - length * (2 * n + 1) / 160); // in the last fifth
+            let Ok(store) = Store::open(&path) else { continue };
+            let loss = store.loss();
+            store.close().unwrap();
+            drop(store);
+            assert!(loss.is_some() || blocks(&path) == 400, "{n}");
+            assert_eq!(check(&path).unwrap().wrong > 0, loss.is_some());
+            shortened += usize::from(loss.is_some());
+        }
+        assert!(shortened > 0);
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub free_bytes: u64,
     /// The free disk space below which messages are refused.
     pub min_free_bytes: u64,
+    /// The number of commits that the store has lost, as far as the operator has not acknowledged it.
+    pub lost_commits: u64,
     /// The memory budget of caches and buffers, in bytes.
     pub memory_budget: u64,
     /// The memory of the index of the mailboxes, in bytes.
@@ -95,6 +97,8 @@ impl Metrics {
         page.gauge("index_bytes", "Memory of the index of the mailboxes, estimated; a part of the budget.", snapshot.index_bytes);
         let help = "Memory of that index from which on messages are refused: half of storage.memory_budget.";
         page.gauge("index_limit_bytes", help, snapshot.index_limit_bytes);
+        let help = "Commits that the store has lost, until the operator has acknowledged it.";
+        page.gauge("store_lost_commits", help, snapshot.lost_commits);
         page.counter("process_cpu_seconds_total", "Processor time.", process.cpu_seconds);
         page.gauge("process_open_fds", "Open files and sockets.", process.open_fds);
         page.gauge("process_max_fds", "Limit on open files and sockets.", process.max_fds);

@@ -15,7 +15,7 @@ async fn readyz_lists_its_checks() {
     let server = Server::start().await;
     let answer = server.get("/readyz", None).await.ok();
     assert_eq!(answer["message"], "ready");
-    assert_eq!(answer["data"], json!({"running": "ok", "disk_space": "ok", "commit": "ok", "hub": "ok"}));
+    assert_eq!(answer["data"], json!({"running": "ok", "disk_space": "ok", "commit": "ok", "hub": "ok", "store": "ok"}));
     let admin = server.admin().await;
     let connections = server.get("/api/monitor/connections", Some(&admin)).await.ok();
     assert_eq!(connections["data"]["total_connections"], 0, "looking is no connection");

@@ -1,40 +1,31 @@
-//! The one thread that writes.
+//! The one thread that writes: the handle of it. [`thread`] is its work.
 //!
 //! It takes all queued jobs, runs them, flushes and syncs once, then answers every caller: under load batches grow by themselves,
 //! and a lone write waits for one flush. (`flush_async` from many tasks hangs in sled 0.34, and a flush per request from
 //! many threads is an order of magnitude slower.)
 
+mod thread;
+
 use std::fs::File;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::commit_note::{CommitCount, CommitNote};
 use super::trees::Trees;
 use super::{Result, Severity, StoreError};
-use crate::core::time::Timestamp;
 use crate::telemetry::metrics::Commits;
+use thread::{BeforeCommit, Disk, serve};
 
 /// The capacity of the queue, in jobs; a caller beyond that waits without blocking the runtime.
 const MAX_QUEUED_JOBS: usize = 1024;
-/// The most jobs that share one flush, so that the first of a long queue does not wait for the last.
-const MAX_BATCH_JOBS: usize = 512;
-/// The time after which a batch takes no more jobs, for the same reason.
-const MAX_BATCH_TIME: Duration = Duration::from_millis(5);
-/// The longest time that a job without a waiting caller may stay off the disk.
-const DEFERRED_COMMIT_DELAY: Duration = Duration::from_secs(1);
-
-/// The longest time for which a batch waits for more jobs.
-const MAX_GATHER_TIME: Duration = Duration::from_millis(4);
-/// The looks at the queue while a batch waits. The thread sleeps in between: a wake-up for each job would take the processor from
-/// those who make the next ones.
-const GATHER_STEPS: u32 = 8;
 
 /// Cancels `failed` however the thread ends before it was told to, a panic included.
 struct Alarm {
@@ -49,10 +40,6 @@ impl Drop for Alarm {
         }
     }
 }
-
-/// A function that writes what waits for the commit: all of it, or what must not wait for a later one. Returns whether something is
-/// left.
-type BeforeCommit = Box<dyn Fn(&Trees, bool) -> Result<bool> + Send + Sync>;
 
 /// A job in the queue.
 enum Job {
@@ -93,13 +80,24 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread for the database in directory `path`, after committing the writes of opening it.
-    pub fn start(db: sled::Db, trees: Arc<Trees>, path: &Path, commits: Arc<Commits>) -> Result<Self> {
+    /// Starts the thread for the database in directory `path`, after committing the writes of opening it. Commits are counted in the log
+    /// and noted beside it.
+    pub fn start(
+        db: sled::Db,
+        trees: Arc<Trees>,
+        path: &Path,
+        (count, note): (CommitCount, CommitNote),
+        commits: Arc<Commits>,
+    ) -> Result<Self> {
         let pulse = Arc::new(Mutex::new(Pulse { committed: Instant::now(), busy: None }));
         let before_commit = Arc::new(OnceLock::new());
-        let disk = Disk {
+        let mut disk = Disk {
             file: File::open(path.join("db"))?,
             db,
+            note,
+            made: count.get()?,
+            count,
+            committed: None,
             trees,
             commits,
             pulse: pulse.clone(),
@@ -116,7 +114,7 @@ impl Writer {
         let alarm = Alarm { failed: failed.clone(), disarmed: false };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || {
             let mut alarm = alarm; // the whole of it, to be dropped here
-            let outcome = serve(&receiver, &disk);
+            let outcome = serve(&receiver, &mut disk);
             if let Err(error) = &outcome {
                 // The content of the disk is unknown from here on. Returning drops the receiver: every later write fails.
                 tracing::error!(%error, "disk failed; no further writes are accepted");
@@ -269,174 +267,5 @@ impl Drop for Writer {
         if let Err(error) = self.stop() {
             tracing::error!(%error, "the store did not close cleanly");
         }
-    }
-}
-
-/// The database and the file below it.
-struct Disk {
-    db: sled::Db,
-    trees: Arc<Trees>,
-    file: File,
-    commits: Arc<Commits>,
-    pulse: Arc<Mutex<Pulse>>,
-    before_commit: Arc<OnceLock<BeforeCommit>>,
-}
-
-impl Disk {
-    /// Makes everything written so far durable, and `all` or a part of what waits to be written; `waited_for` jobs have a waiting
-    /// caller.
-    fn commit(&self, waited_for: usize, all: bool) -> Result<Committed> {
-        let began = Instant::now();
-        let outcome = self.settle(all).and_then(|left| self.flush().map(|()| left));
-        let took = began.elapsed();
-        self.commits.timed.record(took, outcome.is_ok(), Timestamp::now());
-        self.commits.batch.observe(waited_for as u64);
-        outcome.map(|left| Committed { took, left })
-    }
-
-    /// Writes `all` or a part of what waits for a commit; returns whether something is left.
-    fn settle(&self, all: bool) -> Result<bool> {
-        self.before_commit.get().map_or(Ok(false), |write| write(&self.trees, all))
-    }
-
-    fn flush(&self) -> Result<()> {
-        self.db.flush()?;
-        self.file.sync_data()?; // sled stops at sync_file_range: no metadata, no device cache
-        *self.pulse.lock() = Pulse { committed: Instant::now(), busy: None };
-        Ok(())
-    }
-
-    /// Sets the busy mark of the pulse.
-    fn set_busy(&self, busy: bool) {
-        self.pulse.lock().busy = busy.then(Instant::now);
-    }
-}
-
-/// A commit that was made.
-#[derive(Debug, Clone, Copy)]
-struct Committed {
-    /// Its duration.
-    took: Duration,
-    /// Set when something is left to be written with a later one.
-    left: bool,
-}
-
-/// The jobs that share a commit.
-#[derive(Default)]
-struct Batch {
-    /// Those whose callers wait.
-    answers: Vec<Answer>,
-    /// The time by which the jobs without a caller, and what commits have left, must be on disk.
-    deferred: Option<Instant>,
-}
-
-/// Decides how long a batch waits for more jobs: callers who were answered together are likely to return together, and a commit costs
-/// the same for one as for all of them.
-#[derive(Debug, Clone, Copy, Default)]
-struct Gathering {
-    /// The number of callers that are likely to come; with one, nobody waits.
-    expected: usize,
-    /// The longest time to wait: a few times the duration of the last commit, so that a fast disk stays fast.
-    longest: Duration,
-}
-
-impl Gathering {
-    /// Returns whether a batch of `callers` that began `elapsed` ago waits for more.
-    fn waits(self, callers: usize, elapsed: Duration) -> bool {
-        callers > 0 && callers < self.expected && elapsed < self.longest
-    }
-
-    /// Notes a commit of `callers` that took `commit`.
-    fn committed(&mut self, callers: usize, commit: Duration) {
-        self.expected = callers.max(self.expected - self.expected.div_ceil(4));
-        self.longest = (commit * 4).min(MAX_GATHER_TIME);
-    }
-}
-
-/// Runs until the queue is closed or the disk fails.
-fn serve(jobs: &Receiver<Job>, disk: &Disk) -> Result<()> {
-    let (mut batch, mut gathering) = (Batch::default(), Gathering::default());
-    loop {
-        let first = match batch.deferred {
-            None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(due) => jobs.recv_timeout(due.saturating_duration_since(Instant::now())),
-        };
-        disk.set_busy(true);
-        match first {
-            Ok(job) => {
-                if let Err(error) = batch.fill(job, jobs, disk, gathering) {
-                    batch.answers.drain(..).for_each(|answer| answer(false));
-                    return Err(error);
-                }
-                if batch.answers.is_empty() && batch.deferred.is_some_and(|due| Instant::now() < due) {
-                    disk.set_busy(false);
-                    continue;
-                }
-            }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return disk.commit(0, true).map(drop),
-        }
-        let due = batch.deferred.is_some_and(|due| Instant::now() >= due);
-        let outcome = disk.commit(batch.answers.len(), due || batch.answers.is_empty());
-        if let Ok(Committed { took, left }) = outcome {
-            gathering.committed(batch.answers.len(), took);
-            let later = batch.deferred.filter(|_| !due).unwrap_or_else(|| Instant::now() + DEFERRED_COMMIT_DELAY);
-            batch.deferred = left.then_some(later);
-        }
-        batch.answers.drain(..).for_each(|answer| answer(outcome.is_ok()));
-        outcome?;
-    }
-}
-
-impl Batch {
-    /// Runs `first` and what else is queued, or comes soon.
-    fn fill(&mut self, first: Job, jobs: &Receiver<Job>, disk: &Disk, gathering: Gathering) -> Result<()> {
-        let began = Instant::now();
-        self.take(first, disk)?;
-        for _ in 1..MAX_BATCH_JOBS {
-            // Looked at before a job is received: one that is dropped is lost.
-            if began.elapsed() >= MAX_BATCH_TIME {
-                break;
-            }
-            let job = loop {
-                match jobs.try_recv() {
-                    Ok(job) => break Some(job),
-                    Err(TryRecvError::Empty) if gathering.waits(self.answers.len(), began.elapsed()) => {
-                        std::thread::sleep(gathering.longest / GATHER_STEPS);
-                    }
-                    Err(_) => break None,
-                }
-            };
-            let Some(job) = job else { break };
-            self.take(job, disk)?;
-        }
-        Ok(())
-    }
-
-    /// Runs one job.
-    fn take(&mut self, job: Job, disk: &Disk) -> Result<()> {
-        let trees = &disk.trees;
-        if let Job::Settled(_) = job {
-            disk.settle(true)?;
-        }
-        match job {
-            Job::Durable(job) | Job::Settled(job) => {
-                let (answer, fatal) = job(trees);
-                self.answers.push(answer);
-                if fatal {
-                    return Err(StoreError::Stopped);
-                }
-            }
-            Job::Deferred(job) => {
-                match job(trees) {
-                    Ok(()) => {}
-                    Err(error) if error.fatal() => return Err(error),
-                    // One record that can't be read is no reason to stop serving.
-                    Err(error) => tracing::error!(%error, "change not applied"),
-                }
-                self.deferred.get_or_insert_with(|| Instant::now() + DEFERRED_COMMIT_DELAY);
-            }
-        }
-        Ok(())
     }
 }
