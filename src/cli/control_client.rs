@@ -20,6 +20,7 @@ use crate::control::server::ControlServer;
 use crate::control::socket::SocketPath;
 use crate::data_dir;
 use crate::net::tls;
+use crate::store;
 use crate::store::StoreError;
 
 /// The longest wait for a store that another process has locked.
@@ -63,8 +64,11 @@ pub(super) fn run<T>(
 /// Refuses a data directory without a store.
 pub(super) fn require_data(data: &Path) -> anyhow::Result<()> {
     let shown = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
-    match data.join(data_dir::STORE_DIRECTORY).try_exists() {
+    let store = data.join(data_dir::STORE_DIRECTORY);
+    match store.try_exists() {
         Ok(true) => Ok(()),
+        // Opening it names the reason.
+        Ok(false) if store::is_unfinished(&store) => Ok(()),
         Ok(false) if data.is_dir() => {
             bail!("No data in {}. Start the server once, or pass --data-dir", shown.display())
         }

@@ -3,9 +3,11 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use clap::Args;
+use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 
 use super::control_client::{self, ControlClient, is_served};
@@ -53,6 +55,12 @@ pub(super) async fn status(client: &ControlClient, out: Output) -> anyhow::Resul
     out.fields(&status, &STATUS_FIELDS)
 }
 
+/// The beginning of the names of unfinished backups.
+const DRAFT_PREFIX: &str = ".qy-lty-backup-";
+
+/// The age from which a draft that is not locked is abandoned.
+const MIN_DRAFT_AGE: Duration = Duration::from_secs(60);
+
 /// The arguments of `backup`.
 #[derive(Debug, Args)]
 pub(super) struct Backup {
@@ -72,10 +80,16 @@ impl Backup {
         if fs::symlink_metadata(&file).is_ok_and(|meta| !meta.is_file()) {
             bail!("can't write {}: it exists and is not a regular file", self.file.display());
         }
+        if file.exists() && !may_be_replaced(&file) {
+            bail!("{} exists and is no backup; delete it first, or choose another name", self.file.display());
+        }
         let directory = file.parent().unwrap_or(Path::new("/"));
+        remove_abandoned_drafts(directory);
         // Opened as the caller, before anything else: the server needs no access to it. Readable by its owner only, and deleted
         // unless it becomes the backup.
-        let draft = tempfile::Builder::new().prefix(".qy-lty-backup-").tempfile_in(directory).map_err(|error| cant(&error))?;
+        let draft = tempfile::Builder::new().prefix(DRAFT_PREFIX).tempfile_in(directory).map_err(|error| cant(&error))?;
+        // Released with the process, however that ends.
+        flock(draft.as_file(), FlockOperation::NonBlockingLockExclusive)?;
         let sink = Box::new(draft.as_file().try_clone()?);
         control_client::run(config, out, async |client, _| download(client, sink).await)?;
         draft.as_file().sync_all().map_err(|error| cant(&error))?;
@@ -86,6 +100,26 @@ impl Backup {
         let data = json!({"file": file, "size": size, "records": amount.records, "epoch": header.epoch});
         let text = format!("Wrote {}: {} records, {}, verified", file.display(), amount.records, bytes(size));
         out.done(&data, &text)
+    }
+}
+
+/// Returns whether a backup may take the place of a file: it is one, or empty.
+fn may_be_replaced(file: &Path) -> bool {
+    let empty = || fs::metadata(file).is_ok_and(|meta| meta.len() == 0);
+    File::open(file).is_ok_and(|file| store::is_backup(io::BufReader::new(file))) || empty()
+}
+
+/// Removes the unfinished files of backups that were killed.
+fn remove_abandoned_drafts(directory: &Path) {
+    let drafts = fs::read_dir(directory).into_iter().flatten().flatten();
+    for draft in drafts.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(DRAFT_PREFIX.as_bytes())) {
+        // A backup locks its draft a moment after it has created it.
+        let age = draft.metadata().ok().and_then(|meta| meta.modified().ok()?.elapsed().ok()).unwrap_or_default();
+        let unlocked = |file: File| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        let abandoned = age > MIN_DRAFT_AGE && File::open(draft.path()).is_ok_and(unlocked);
+        if abandoned && let Err(error) = fs::remove_file(draft.path()) {
+            tracing::warn!(%error, file = %draft.path().display(), "can't remove what a killed backup has left");
+        }
     }
 }
 

@@ -32,6 +32,9 @@ pub enum StoreError {
         /// The bytes free.
         free: u64,
     },
+    /// A restore was cut off: there is no store, and a new one would pass for what was to be restored.
+    #[error("a restore into this data directory was cut off: run it again, or delete {0} to start with an empty server")]
+    RestoreCutOff(PathBuf),
     /// The store can't be read at all.
     #[error("the data can't be opened: {0}; `qy-lty check --repair` keeps what can be read, `qy-lty restore` restores a backup")]
     Unreadable(String),

@@ -51,7 +51,7 @@ pub use error::{Result, Severity, StoreError};
 pub use log::fuzz_block;
 pub use log::{Blocks, Log};
 pub use loss::{Loss, acknowledge_loss};
-pub use maintenance::{BackupError, Findings, check, compact, repair, restore, verify};
+pub use maintenance::{BackupError, Findings, check, compact, is_backup, repair, restore, verify};
 pub use meta::MetaKey;
 use meta::SCHEMA;
 pub use page::Page;
@@ -60,6 +60,7 @@ pub use records::{
     MIN_MAX_BYTES, Missed, NewDevice, NewToken, NewUser, Observation, PageNumber, Place, ReaderPlace, ReceiptPage, ReceiptRecord,
     Role, Stored, Token, TokenHash, TokenKind, User, UserChange, fold_name,
 };
+pub use staging::is_unfinished;
 pub use trees::Trees;
 pub use writer::Pulse;
 

@@ -167,10 +167,15 @@ pub fn swap(path: &Path, keep: Option<&Path>) -> Result<()> {
     if keep.is_none() { remove(&old) } else { sync(old.parent()) }
 }
 
+/// Returns whether there is no store at `path`, but one that was to take its place.
+pub fn is_unfinished(path: &Path) -> bool {
+    !path.exists() && staged_path(path).exists()
+}
+
 /// Before the store at `path` is opened: finishes, or undoes, a [`swap`] that a crash cut off.
 ///
 /// # Errors
-/// If the disk fails.
+/// [`StoreError::RestoreCutOff`]; or if the disk fails.
 pub fn recover(path: &Path) -> Result<()> {
     let (staged, old) = (staged_path(path), old_path(path));
     remove(&copy_path(path))?; // of a repair that was cut off
@@ -182,6 +187,9 @@ pub fn recover(path: &Path) -> Result<()> {
             fs::rename(&staged, path)?;
         } else if old.exists() {
             fs::rename(&old, path)?;
+        } else {
+            // Only a restore writes a store where there is none.
+            return Err(StoreError::RestoreCutOff(staged));
         }
         sync(path.parent())?;
     }
@@ -260,6 +268,19 @@ mod tests {
             assert_eq!(store.epoch(), epoch, "moment {moment}");
             assert!(!staged_path(&path).exists() && !old_path(&path).exists(), "moment {moment}");
         }
+    }
+
+    #[test]
+    fn unfinished_restore_is_no_empty_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        drop(StagedStore::create(&path).unwrap()); // as far as it came
+        for _ in 0..2 {
+            assert!(matches!(Store::open(&path), Err(StoreError::RestoreCutOff(staged)) if staged == staged_path(&path)));
+            assert!(!path.exists() && staged_path(&path).exists());
+        }
+        fs::remove_dir_all(staged_path(&path)).unwrap();
+        assert!(Store::open(&path).is_ok());
     }
 
     #[test]

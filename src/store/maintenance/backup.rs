@@ -65,6 +65,11 @@ pub fn verify(source: impl Read) -> Result<(Header, Amount), BackupError> {
     Ok((header, dump.amount()))
 }
 
+/// Returns whether `source` begins as a backup does, damaged ones and those of newer versions included.
+pub fn is_backup(source: impl Read) -> bool {
+    !matches!(DumpReader::begin(source, SCHEMA), Err(BackupError::NotABackup))
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

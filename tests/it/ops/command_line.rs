@@ -140,6 +140,17 @@ async fn backup_of_running_server_is_restored_into_empty_directory() {
         let said = refused(at, &["backup", to]).await;
         assert!(said.contains(&format!("can't write {to}: ")) && said.contains(why), "{said}");
     }
+    std::fs::write(at.join("notes"), "mine").unwrap();
+    assert!(refused(at, &["backup", "notes"]).await.contains("notes exists and is no backup"));
+    assert_eq!(std::fs::read(at.join("notes")).unwrap(), b"mine");
+    // What killed backups have left is removed; what may belong to a running one is not.
+    let drafts = [(".qy-lty-backup-old", 3600), (".qy-lty-backup-new", 0)].map(|(name, age)| {
+        let file = std::fs::File::create(at.join(name)).unwrap();
+        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(age)).unwrap();
+        at.join(name)
+    });
+    json(at, &["backup", "b"]).await;
+    assert_eq!(drafts.map(|draft| draft.exists()), [false, true]);
     std::os::unix::fs::symlink("b", at.join("link")).unwrap();
     assert!(refused(at, &["backup", "link"]).await.contains("not a regular file"), "what a link leads to is not overwritten");
     let lost = json(at, &["send", "ana", "\"lost\""]).await["id"].as_u64().unwrap();
@@ -163,6 +174,40 @@ async fn backup_of_running_server_is_restored_into_empty_directory() {
     let hello = Client::open(server.address, &format!("/ws/device/?token={token}&since={lost}"), &[]).await.unwrap().json().await;
     assert_eq!((&hello["recovered"], &hello["pending"]), (&json!(false), &json!(1)), "what came after the backup is lost");
     assert!(json(at, &["send", "ana", "\"new\""]).await["id"].as_u64().unwrap() > lost);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn server_does_not_start_after_a_restore_that_was_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    let server = Running::configured(at, "").await;
+    add_user(at, "ana").await;
+    json(at, &["backup", "b"]).await;
+    server.kill().await;
+    std::fs::rename(at.join("data"), at.join("before")).unwrap();
+    let backup = std::fs::read(at.join("b")).unwrap();
+    let mut command = program(at, &["--config", "c.toml", "restore", "-"]);
+    let mut restoring = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = restoring.stdin.take().unwrap();
+    input.write_all(&backup[..backup.len() - 1]).await.unwrap();
+    input.flush().await.unwrap();
+    let staged = at.join("data/store.new");
+    timeout(DEADLINE, async {
+        while !staged.exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    restoring.kill().await.unwrap();
+    for command in ["serve", "check"] {
+        let said = refused(at, &[command]).await;
+        assert!(said.contains("a restore into this data directory was cut off: run it again"), "{said}");
+    }
+    json(at, &["restore", "b"]).await;
+    let server = Running::configured(at, "").await;
+    assert_eq!(json(at, &["user", "list"]).await.as_array().map(Vec::len), Some(2));
+    server.kill().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
