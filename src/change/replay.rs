@@ -90,7 +90,8 @@ impl Instance {
             }
             Interruption::Restore => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                let (backup, _) = runtime.block_on(self.store().backup(Vec::new(), 0)).unwrap();
+                let permit = self.store().backup_permit().unwrap();
+                let (backup, _) = runtime.block_on(self.store().backup(permit, Vec::new(), 0)).unwrap();
                 self.store.take().unwrap().close().unwrap();
                 let target = crate::data_dir::prepare(&directory(self.generation + 1)).unwrap();
                 restore(&backup[..], &target).unwrap();

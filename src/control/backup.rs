@@ -25,6 +25,7 @@ const MAX_PENDING_CHUNKS: usize = 4;
 
 /// `GET /control/backup`: all data as a file; see [`Store::backup`](crate::store::Store::backup).
 pub(super) async fn backup(call: Call) -> Result<Reply<Raw>, ApiError> {
+    let permit = call.app.store.backup_permit().ok_or(ApiError::BackupRunning)?;
     let (chunks, taken) = channel(MAX_PENDING_CHUNKS);
     let app = call.app.clone();
     // A task of its own, since a backup that has begun must be driven to its end, also when the client has disconnected.
@@ -32,7 +33,7 @@ pub(super) async fn backup(call: Call) -> Result<Reply<Raw>, ApiError> {
         let failed = chunks.clone();
         let sink = Chunks { chunks, gathered: Vec::with_capacity(CHUNK_BYTES), app: app.clone(), runtime: Handle::current() };
         let min_free_bytes = app.config().storage.min_free_bytes;
-        match app.store.backup(sink, min_free_bytes).await {
+        match app.store.backup(permit, sink, min_free_bytes).await {
             Ok((_, amount)) => tracing::info!(records = amount.records, bytes = amount.bytes, "backup made"),
             Err(error) => {
                 tracing::error!(%error, "the backup failed");

@@ -94,6 +94,9 @@ pub enum ApiError {
     /// 409: a message whose life has ended otherwise can't be taken back.
     #[error("the message is {0}")]
     AlreadyEnded(&'static str),
+    /// 409: another backup is being made.
+    #[error("another backup is being made; wait until it has ended")]
+    BackupRunning,
     /// 507: the recipient's quota of queued messages is used up.
     #[error("the recipient's mailbox is full")]
     MailboxFull,
@@ -147,6 +150,7 @@ impl ApiError {
             Self::KeyReused => (StatusCode::CONFLICT, "idempotency_key_reused"),
             Self::AlreadyReceived => (StatusCode::CONFLICT, "already_received"),
             Self::AlreadyEnded(_) => (StatusCode::CONFLICT, "already_ended"),
+            Self::BackupRunning => (StatusCode::CONFLICT, "backup_running"),
             Self::MailboxFull => (StatusCode::INSUFFICIENT_STORAGE, "mailbox_full"),
             Self::DiskLow => (StatusCode::INSUFFICIENT_STORAGE, "disk_low"),
             Self::MemoryLow => (StatusCode::INSUFFICIENT_STORAGE, "memory_low"),
@@ -185,6 +189,7 @@ impl ApiError {
             | Self::KeyReused
             | Self::AlreadyReceived
             | Self::AlreadyEnded(_)
+            | Self::BackupRunning
             | Self::NotReady(..) => None,
         }
     }

@@ -8,10 +8,12 @@ use salvo::{Depot, FlowCtrl, async_trait};
 
 use super::cross_origin::CrossOrigin;
 use super::headers::Headers;
+use super::host;
 use crate::telemetry::metrics::{Metrics, Route};
 
-/// Counts and times each request, whatever handles it, lets scripts of other origins in, and adds the headers of responses. One
-/// hoop for all three: each hoop costs an allocation a request and a call whenever the handler is polled.
+/// Counts and times each request, whatever handles it, refuses those without a proper `Host`, lets scripts of other origins in, and
+/// adds the headers of responses. One hoop for all of it: each costs an allocation a request, and a call whenever the handler is
+/// polled.
 pub struct Middleware {
     /// Counts.
     pub metrics: Arc<Metrics>,
@@ -25,8 +27,16 @@ pub struct Middleware {
 impl salvo::Handler for Middleware {
     async fn handle(&self, req: &mut Request, depot: &mut Depot, res: &mut Response, ctrl: &mut FlowCtrl) {
         let (route, began) = (Route::of(req.uri().path()), Instant::now());
-        self.cross_origin.handle(req, depot, res, ctrl).await;
-        ctrl.call_next(req, depot, res).await;
+        match host::check(req) {
+            Ok(()) => {
+                self.cross_origin.handle(req, depot, res, ctrl).await;
+                ctrl.call_next(req, depot, res).await;
+            }
+            Err(error) => {
+                error.render(res);
+                ctrl.skip_rest();
+            }
+        }
         self.headers.add(res);
         // A request that no handler has answered is 404 in the end.
         let status = res.status_code.map_or(404, |status| status.as_u16());

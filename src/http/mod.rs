@@ -8,6 +8,7 @@ pub mod cross_origin;
 mod endpoint;
 pub mod error;
 pub mod headers;
+pub mod host;
 pub mod middleware;
 pub mod reply;
 pub mod request;

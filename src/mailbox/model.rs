@@ -371,7 +371,8 @@ impl World {
     }
 
     async fn restore(&mut self) {
-        let (backup, _) = self.mailbox().store.backup(Vec::new(), 0).await.unwrap();
+        let store = &self.mailbox().store;
+        let (backup, _) = store.backup(store.backup_permit().unwrap(), Vec::new(), 0).await.unwrap();
         self.mailbox = None;
         self.generation += 1;
         let target = crate::data_dir::prepare(&self.dir.path().join(self.generation.to_string())).unwrap();

@@ -7,22 +7,36 @@
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use tokio::sync::OwnedMutexGuard;
+
 use super::capture::{Capture, Changes};
 use super::dump::{Amount, BackupError, DumpReader, DumpWriter, Header, Record};
 use super::export::{scan, write_files};
 use crate::store::Store;
 use crate::store::meta::SCHEMA;
 
+/// The permit to make a backup. There is one: each backup holds threads, and space on the disk.
+pub struct BackupPermit(#[expect(dead_code, reason = "the permit goes with it")] OwnedMutexGuard<()>);
+
 impl Store {
+    /// Returns the permit for a backup; `None` while one is being made.
+    pub fn backup_permit(&self) -> Option<BackupPermit> {
+        self.backups.clone().try_lock_owned().ok().map(BackupPermit)
+    }
+
     /// Writes the store to `sink`, with the files beside it in the data directory. Reads and writes go on meanwhile. Once begun
     /// the future must be polled to its end, which comes soon when `sink` fails: run it as a task of its own. Fails where less
     /// than `floor` bytes would stay free on the disk, where the changes made meanwhile are kept.
     ///
     /// # Errors
     /// [`BackupError`].
-    pub async fn backup<W: Write + Send + 'static>(&self, sink: W, floor: u64) -> Result<(W, Amount), BackupError> {
-        // One at a time: each holds threads, and space on the disk.
-        let _running = self.backups.try_lock().map_err(|_| BackupError::Busy)?;
+    pub async fn backup<W: Write + Send + 'static>(
+        &self,
+        permit: BackupPermit,
+        sink: W,
+        floor: u64,
+    ) -> Result<(W, Amount), BackupError> {
+        let _permit = permit; // until the end
         let data = self.path.parent().unwrap_or(Path::new(".")).to_owned();
         let place = data.clone();
         let capture = self.writer.run_settled(move |trees| Capture::begin(trees, &place, floor)).await?;
@@ -137,6 +151,15 @@ mod tests {
         (dir, store)
     }
 
+    #[test]
+    fn one_backup_is_permitted_at_a_time() {
+        let (_dir, store) = crate::store::tests::fresh();
+        let permit = store.backup_permit();
+        assert!(permit.is_some() && store.backup_permit().is_none());
+        drop(permit);
+        assert!(store.backup_permit().is_some());
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn backup_under_load_is_one_moment() {
         let (dir, store) = filled().await;
@@ -163,7 +186,7 @@ mod tests {
             }
             n
         });
-        let (sink, amount) = store.backup(Slow(Vec::new()), 0).await.unwrap();
+        let (sink, amount) = store.backup(store.backup_permit().unwrap(), Slow(Vec::new()), 0).await.unwrap();
         let at_the_end = tokio::task::spawn_blocking({
             let store = store.clone();
             move || store.trees.meta.number(MetaKey::Proofs)
@@ -193,7 +216,7 @@ mod tests {
     async fn files_beside_the_store_are_restored_and_a_failed_restore_leaves_nothing() {
         let (dir, store) = filled().await;
         write_beside(&dir.path().join("data"), "tls/cert.pem", b"certificate").unwrap();
-        let (bytes, _) = store.backup(Vec::new(), 0).await.unwrap();
+        let (bytes, _) = store.backup(store.backup_permit().unwrap(), Vec::new(), 0).await.unwrap();
         let target = data_dir::prepare(&dir.path().join("target")).unwrap();
         let mut cut = bytes.clone();
         cut.truncate(bytes.len() / 2);
@@ -226,7 +249,7 @@ mod tests {
             }
         }
         let (_dir, store) = filled().await;
-        assert!(matches!(store.backup(Broken, 0).await, Err(BackupError::Io(_))));
+        assert!(matches!(store.backup(store.backup_permit().unwrap(), Broken, 0).await, Err(BackupError::Io(_))));
         for n in 0..3000u64 {
             // More than the channels would hold, were they still there.
             store.writer.run(move |trees| insert(trees, n)).await.unwrap();
@@ -253,7 +276,7 @@ mod tests {
             })
             .collect();
         assert_eq!((keys.len(), keys[0].as_slice()), (3001, (MessageId(7), 0u16).encode().as_slice()));
-        let (bytes, _) = store.backup(Vec::new(), u64::MAX).await.unwrap();
+        let (bytes, _) = store.backup(store.backup_permit().unwrap(), Vec::new(), u64::MAX).await.unwrap();
         verify(&bytes[..]).unwrap();
     }
 }

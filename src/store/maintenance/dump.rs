@@ -52,9 +52,6 @@ pub enum BackupError {
     /// The target directory is not empty.
     #[error("{0} is not empty: a backup is restored into an empty data directory only")]
     NotEmpty(std::path::PathBuf),
-    /// Another backup is running.
-    #[error("another backup is being made")]
-    Busy,
     /// More changed while the backup was made than there is space to keep.
     #[error("too much changed while the backup was made; try again when the server is less busy")]
     TooMuchChanged,

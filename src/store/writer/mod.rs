@@ -126,7 +126,8 @@ impl Writer {
     }
 
     /// Sets the function that writes what jobs have left to be written with the commit: all of it where it is called with `true`;
-    /// else it may leave something for a commit within [`DEFERRED_COMMIT_DELAY`], and returns whether it has. The first one counts.
+    /// else it may leave something for a commit within [`DEFERRED_COMMIT_DELAY`](thread::DEFERRED_COMMIT_DELAY), and returns whether
+    /// it has. The first one counts.
     pub fn before_commit(&self, write: impl Fn(&Trees, bool) -> Result<bool> + Send + Sync + 'static) {
         let _ = self.before_commit.set(Box::new(write)); // a second one would write nothing: its changes are not those of jobs
     }
@@ -219,8 +220,8 @@ impl Writer {
         })
     }
 
-    /// Queues `job`, which reaches the disk with the next commit, at the latest after [`DEFERRED_COMMIT_DELAY`]. Returns `false`
-    /// when the queue is full or closed.
+    /// Queues `job`, which reaches the disk with the next commit, at the latest after
+    /// [`DEFERRED_COMMIT_DELAY`](thread::DEFERRED_COMMIT_DELAY). Returns `false` when the queue is full or closed.
     pub fn run_deferred(&self, job: impl FnOnce(&Trees) -> Result<()> + Send + 'static) -> bool {
         let sender = self.sender.lock().clone();
         sender.is_some_and(|sender| sender.try_send(Job::Deferred(Box::new(job))).is_ok())

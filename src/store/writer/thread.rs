@@ -21,7 +21,7 @@ const MAX_BATCH_JOBS: usize = 512;
 /// The time after which a batch takes no more jobs, for the same reason.
 const MAX_BATCH_TIME: Duration = Duration::from_millis(5);
 /// The longest time that a job without a waiting caller may stay off the disk.
-const DEFERRED_COMMIT_DELAY: Duration = Duration::from_secs(1);
+pub(super) const DEFERRED_COMMIT_DELAY: Duration = Duration::from_secs(1);
 
 /// The longest time for which a batch waits for more jobs.
 const MAX_GATHER_TIME: Duration = Duration::from_millis(4);

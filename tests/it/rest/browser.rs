@@ -1,7 +1,7 @@
 //! Browsers: log-in with a cookie, its CSRF token, security headers, and CORS.
 
 use crate::support::http::Browser;
-use crate::support::raw::{HERE, Reply, ask};
+use crate::support::raw::{HERE, Reply, ask, exchange};
 use crate::support::{ADMIN_PASSWORD, Answer, Server, unlimited};
 use serde_json::{Value, json};
 
@@ -19,6 +19,31 @@ fn cookie(answer: &Answer) -> (String, Vec<String>) {
     let secure = attributes.contains(&"Secure".to_owned());
     assert_eq!(name, if secure { "__Host-qy_lty_session" } else { "qy_lty_session" });
     (value, attributes)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn host_is_required_once() {
+    let server = Server::start().await;
+    for (head, status) in [
+        ("GET /healthz HTTP/1.1\r\nHost: x", 200),
+        ("GET /healthz HTTP/1.1\r\nHost:", 200),
+        ("GET /healthz HTTP/1.0", 200),
+        ("GET /healthz HTTP/1.0\r\nHost: x", 200),
+        ("GET /healthz HTTP/1.1", 400),
+        ("GET /healthz HTTP/1.1\r\nHost: x\r\nHost: x", 400),
+        ("GET /healthz HTTP/1.0\r\nHost: x\r\nhost: y", 400),
+        ("POST /api/auth/login HTTP/1.1\r\nContent-Length: 0", 400),
+        ("GET /ws/device/ HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket", 400),
+        ("GET /nowhere HTTP/1.1", 400),
+    ] {
+        let stream = tokio::net::TcpStream::connect(server.address).await.unwrap();
+        let reply = exchange(stream, format!("{head}\r\nConnection: close\r\n\r\n").as_bytes()).await;
+        let answered = reply.head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        assert_eq!(answered, Some(status), "{head}: {reply:?}");
+        if status == 400 {
+            assert!(reply.head.contains("x-content-type-options: nosniff"), "{reply:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -167,8 +167,8 @@ async fn a11_flood_of_log_ins_is_bounded_in_memory_and_latency() {
     let (_, peak) = server.memory();
     println!("99th percentiles {quiet:?} and {worst:?}, peak {} MB", peak >> 20);
     assert!(worst.iter().any(|p99| *p99 < most), "{worst:?}, at most {most:?}");
-    // Two hashes take 38 MiB; two hundred would take 3.8 GiB.
-    assert!(peak < 128_000_000, "{peak}");
+    // Two hashes take 38 MiB, as much again where the allocator has not returned that of those before; two hundred would take 3.8 GiB.
+    assert!(peak < 192_000_000, "{peak}");
 }
 
 #[tokio::test]
