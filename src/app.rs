@@ -19,7 +19,7 @@ use crate::handlers::{Handlers, HandlersError};
 use crate::health::{Health, Prober};
 use crate::hub::Hub;
 use crate::mailbox::{self, Mailbox};
-use crate::store::{Caches, Store, StoreError, compact};
+use crate::store::{Caches, Store, StoreError, compact, repair_for_start};
 use crate::telemetry::metrics::Metrics;
 
 /// The shared state of one running server.
@@ -89,7 +89,17 @@ impl App {
             store = Store::open_with(&path, caches)?;
         }
         data_dir::create_ballast(data, config.storage.ballast_bytes, config.storage.min_free_bytes);
-        Ok(Self::new(config, store)?)
+        match Self::new(config.clone(), store.clone()) {
+            // Without this, a page that can't be read would keep the server from starting for ever.
+            Err(HandlersError::Store(error)) if error.is_damage() => {
+                tracing::error!(%error, "something in the store can't be read");
+                let _ = store.close(); // an error of it changes nothing: the repair reads what is on the disk
+                drop(store);
+                repair_for_start(&path)?;
+                Ok(Self::new(config, Store::open_with(&path, caches)?)?)
+            }
+            made => Ok(made?),
+        }
     }
 
     /// Writes state that is only in memory, and closes the store.
@@ -169,8 +179,48 @@ fn is_wasteful(store: &Store, config: &Config, data: &Path) -> Result<bool, Stor
     if settings.compact_ratio == 0 || disk < settings.compact_min_bytes {
         return Ok(false);
     }
-    let (live, free) = (store.live_bytes()?, data_dir::free_bytes(data)?);
+    let live = match store.live_bytes() {
+        Err(error) if error.is_damage() => return Ok(false), // it would be copied as far as the damage
+        live => live?,
+    };
+    let free = data_dir::free_bytes(data)?;
     tracing::info!(disk, live, free, "size of the store, of its records and of the free disk space");
     let enough = free > live.saturating_mul(MAX_FRESH_STORE_RATIO).saturating_add(settings.min_free_bytes);
     Ok(enough && disk > live.saturating_mul(settings.compact_ratio.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::ids::{Recipient, UserId};
+    use crate::store::{NewUser, QUARANTINE, Role};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn damaged_record_does_not_keep_the_server_from_starting() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(data_dir::STORE_DIRECTORY);
+        let open = || tokio::task::block_in_place(|| App::open(Config::default(), dir.path()).unwrap());
+        let app = open();
+        let new = NewUser { username: "ana".into(), role: Role::Admin, password_hash: "x".into() };
+        app.changes.run(crate::change::CreateUser { new, authority: crate::store::Authority::System }).await.unwrap();
+        app.close().await.unwrap();
+        let store = Store::open(&path).unwrap();
+        store.trees().places.tree().insert(Recipient::User(UserId(1)).to_key(), b"garbage").unwrap();
+        store.close().unwrap();
+        let epoch = store.epoch().to_owned();
+        drop(store);
+
+        let app = open();
+        assert_eq!(app.store.user_by_name("ana").unwrap().map(|user| user.id), Some(UserId(1)));
+        assert_eq!(app.store.loss().map(|loss| (loss.commits, loss.records)), Some((0, 1)));
+        assert!(!app.health().await.store);
+        assert!(app.store.check().unwrap().findings[0].what.starts_with("1 records or pages could not be read"));
+        assert_eq!(app.store.epoch(), epoch);
+        assert!(dir.path().join(QUARANTINE).read_dir().unwrap().count() == 1);
+        app.store.acknowledge_loss().unwrap();
+        app.close().await.unwrap();
+        let app = open();
+        assert_eq!(app.store.loss(), None);
+        app.close().await.unwrap();
+    }
 }

@@ -70,6 +70,13 @@ pub enum StoreError {
     LastAdmin,
 }
 
+impl StoreError {
+    /// Returns whether something in the store can't be read, which a repair leaves behind.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Engine(sled::Error::Corruption { .. }))
+    }
+}
+
 /// A result with [`StoreError`].
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 

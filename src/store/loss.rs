@@ -23,16 +23,19 @@ const MAX_IDS_AFTER_NOTE: u64 = 1 << 20;
 /// The numbers of users, of devices and of tokens that are not given again.
 const MAX_ACCOUNTS_LOST: u64 = 1 << 16;
 
-/// A loss: the log ended before commits that had been on the disk.
+/// A loss: the log ended before commits that had been on the disk, or records could not be read and were left behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
     /// The time at which it was noticed.
     pub noticed_at: Timestamp,
     /// The number of commits that are missing; of several losses, their sum.
     pub commits: u64,
-    /// Messages above this one may be missing.
+    /// The number of records, or unreadable pages of records, that were left behind.
+    #[serde(default)]
+    pub records: u64,
+    /// Where commits are missing: messages above this one may be missing.
     pub after: MessageId,
-    /// The newest message that is known to have been accepted.
+    /// Where commits are missing: the newest message that is known to have been accepted.
     pub newest: MessageId,
 }
 
@@ -55,11 +58,13 @@ impl Loss {
     /// If the disk fails.
     pub fn note(self, store: &Path) -> Result<Self> {
         let earlier = Self::read(store)?;
+        let after = [earlier, Some(self)].into_iter().flatten().filter(|loss| loss.commits > 0).map(|loss| loss.after).min();
         let all = earlier.map_or(self, |earlier| Self {
+            noticed_at: earlier.noticed_at,
             commits: earlier.commits.saturating_add(self.commits),
-            after: earlier.after.min(self.after),
+            records: earlier.records.saturating_add(self.records),
+            after: after.unwrap_or_default(),
             newest: earlier.newest.max(self.newest),
-            ..earlier
         });
         write_private(&store.join(FILE), serde_json::to_string(&all).map_err(io::Error::other)?.as_bytes())?;
         Ok(all)
@@ -90,7 +95,7 @@ impl Loss {
         // Where records are damaged, too, only the note is left.
         let after = Log::new(trees).newest_given().unwrap_or(noted.newest);
         let newest = noted.newest.max(after);
-        let loss = Self { noticed_at: Timestamp::now(), commits, after, newest }.note(store)?;
+        let loss = Self { noticed_at: Timestamp::now(), commits, records: 0, after, newest }.note(store)?;
         trees.new_epoch()?;
         let upto = newest.0.saturating_add(MAX_IDS_AFTER_NOTE);
         trees.meta.set(MetaKey::MessageIdsReserved, upto)?;
@@ -104,11 +109,17 @@ impl Loss {
 
     /// Describes the loss to people.
     pub fn description(&self) -> String {
-        let Self { noticed_at, commits, after, newest } = self;
-        format!(
+        let Self { noticed_at, commits, records, after, newest } = self;
+        let end = format!(
             "its end is missing, {commits} commits, noticed {noticed_at}: messages above {after}, up to {newest} and a second beyond, \
              and other changes of that time may be lost"
-        )
+        );
+        let left = format!("{records} records or pages could not be read, noticed {noticed_at}, and are in quarantine");
+        match (commits, records) {
+            (_, 0) => end,
+            (0, _) => left,
+            _ => format!("{end}; {left}"),
+        }
     }
 }
 

@@ -19,5 +19,5 @@ pub use check::{Findings, check};
 pub use compact::compact;
 pub use dump::BackupError;
 pub use migrate::{migrate, must_migrate};
-pub use repair::repair;
+pub use repair::{repair, repair_for_start};
 pub use restore::restore;

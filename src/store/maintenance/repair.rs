@@ -14,11 +14,15 @@ use super::salvage::{self, Salvaged};
 use super::scan::newest_message;
 use crate::core::hex::hex;
 use crate::core::ids::{MessageId, Recipient};
+use crate::core::time::Timestamp;
 use crate::store::log::Log;
 use crate::store::records::Place;
 use crate::store::staging::{StagedStore, lock, swap};
 use crate::store::trees::Trees;
-use crate::store::{Result, SCHEMA, StoreError, acknowledge_loss, engine};
+use crate::store::{Loss, Result, SCHEMA, StoreError, acknowledge_loss, engine};
+
+/// The trees without whose records messages, or the places of readers, are lost.
+const MESSAGE_TREES: [&str; 3] = ["blocks", "pieces", "places"];
 
 /// The name of the list of records left behind.
 const LIST: &str = "left-behind.jsonl";
@@ -54,6 +58,8 @@ pub fn repair(path: &Path) -> Result<Findings> {
     let mut staged = StagedStore::create(path)?;
     let (newest, mut lost) = (newest_message(trees), !salvaged.is_whole());
     let mut found = rewrite(trees, &mut staged, &list, &mut lost)?;
+    // Nobody knows what was in pages that can't be read.
+    lost |= found.findings.iter().any(|finding| finding.key.is_empty() && MESSAGE_TREES.contains(&finding.tree));
     if let Some(what) = salvaged.finding() {
         found.add(LOG, &[], what);
     }
@@ -76,6 +82,20 @@ pub fn repair(path: &Path) -> Result<Findings> {
     Ok(found)
 }
 
+/// Repairs the store at `path` because a server could not start with it, and notes what is lost, so that the operator learns of it.
+/// Blocks.
+///
+/// # Errors
+/// As [`repair`].
+pub fn repair_for_start(path: &Path) -> Result<()> {
+    let found = repair(path)?;
+    let quarantine = found.quarantine.unwrap_or_default();
+    tracing::error!(findings = found.wrong, quarantine = %quarantine.display(), "rebuilt the store without what can't be read");
+    let (after, newest) = (MessageId(0), MessageId(0));
+    Loss { noticed_at: Timestamp::now(), commits: 0, records: found.wrong, after, newest }.note(path)?;
+    Ok(())
+}
+
 /// Writes the readable records of `trees` to the staged store, and the others to `list`; sets `lost` where one of them is of
 /// messages.
 fn rewrite(trees: &Trees, staged: &mut StagedStore, mut list: impl Write, lost: &mut bool) -> Result<Findings> {
@@ -87,7 +107,7 @@ fn rewrite(trees: &Trees, staged: &mut StagedStore, mut list: impl Write, lost: 
             if kept.len() == 1000 { keep(staged, &mut kept) } else { Ok(()) }
         },
         |tree, key, value, what| {
-            *lost |= matches!(tree, "blocks" | "places");
+            *lost |= MESSAGE_TREES.contains(&tree);
             #[derive(Serialize)]
             struct Line<'a> {
                 tree: &'a str,

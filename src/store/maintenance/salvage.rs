@@ -211,6 +211,34 @@ mod tests {
     }
 
     #[test]
+    fn pages_between_unreadable_ones_are_kept() {
+        let dir = filled(400);
+        let length = dir.path().join("store/db").metadata().unwrap().len();
+        let (mut unreadable, mut kept) = (0, Vec::new());
+        for first in [3, 5, 7] {
+            let copy = copied(dir.path());
+            let path = copy.path().join("store");
+            for n in 0..6 {
+                flip(&path.join("db"), length * (first + 5 * n) / 100); // in what the summary covers
+            }
+            let Ok(found) = check(&path) else { continue };
+            if found.wrong == 0 {
+                continue;
+            }
+            unreadable += 1;
+            repair(&path).unwrap();
+            assert_eq!(check(&path).unwrap().findings, []);
+            kept.push(blocks(&path));
+            let store = Store::open(&path).unwrap();
+            let place = store.trees().places.get(&Recipient::All).unwrap().unwrap();
+            assert_eq!(place.gone, MessageId(400), "clients learn that messages are missing");
+        }
+        assert!(unreadable > 0);
+        // A page has some thirty blocks at most.
+        assert!(kept.iter().all(|&kept| kept > 400 - 6 * 30), "{kept:?}");
+    }
+
+    #[test]
     fn missing_end_of_the_log_is_noticed() {
         let dir = filled(400);
         let (length, mut shortened) = (dir.path().join("store/db").metadata().unwrap().len(), 0);

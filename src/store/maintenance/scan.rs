@@ -1,6 +1,6 @@
 //! Reading a damaged store as far as possible.
 
-use sled::Tree;
+use sled::{IVec, Tree};
 
 use crate::core::ids::MessageId;
 use crate::store::Result;
@@ -9,31 +9,59 @@ use crate::store::records::{EndState, Head, PageNumber, Place, ReceiptPage, read
 use crate::store::table::Value;
 use crate::store::trees::Trees;
 
-/// Returns all entries of a tree that can be reached, from its beginning and, where that breaks off, from its end; and the reason
-/// for which it broke off.
-pub(super) fn readable(tree: &Tree) -> (Option<String>, impl Iterator<Item = (sled::IVec, sled::IVec)>) {
-    // First the keys alone: an unreadable page is approached from both sides.
-    let (mut last, mut broken) = (sled::IVec::default(), None);
-    for entry in tree.iter().keys() {
-        match entry {
-            Ok(key) => last = key,
-            Err(error) => {
-                broken = Some(format!("can't be read in the middle: {error}"));
-                break;
+/// The first bytes of a key, as a number, by which the next readable page is looked for.
+const PROBED_BYTES: usize = 16;
+
+/// Returns all entries of a tree that can be reached, page by page; and the reason for which some can't be.
+pub(super) fn readable(tree: &Tree) -> (Option<String>, impl Iterator<Item = (IVec, IVec)>) {
+    // First the keys alone: an iterator of sled's stays at a page that can't be read.
+    let (mut parts, mut broken, mut from) = (Vec::new(), None, Some(IVec::default()));
+    while let Some(start) = from.take() {
+        let (mut last, mut error) = (None, None);
+        for key in tree.range(start.clone()..).keys() {
+            match key {
+                Ok(key) => last = Some(key),
+                Err(found) => {
+                    error = Some(found);
+                    break;
+                }
             }
         }
+        let reached = last.clone().unwrap_or_else(|| start.clone());
+        parts.extend(last.map(|last| (start, last)));
+        if let Some(error) = error {
+            broken.get_or_insert_with(|| format!("can't be read in the middle: {error}"));
+            from = behind(tree, &reached);
+        }
     }
-    let (mut upto, mut tail) = (None, None);
-    if broken.is_some() {
-        let after = tree.iter().keys().rev().map_while(std::result::Result::ok).take_while(|key| *key > last).last();
-        tail = after.map(|after| tree.range(after..));
-        upto = Some(last);
+    let entries = parts.into_iter().flat_map(|(first, last)| tree.range(first..=last).map_while(std::result::Result::ok));
+    (broken, entries)
+}
+
+/// Returns a key behind the unreadable page that follows `reached`, from which on the tree can be read; `None` where there is none.
+fn behind(tree: &Tree, reached: &IVec) -> Option<IVec> {
+    let key = |number: u128| IVec::from(&number.to_be_bytes());
+    let opens = |number: u128| tree.range(key(number)..).keys().next().is_none_or(|found| found.is_ok());
+    let mut first = [0; PROBED_BYTES];
+    let known = reached.len().min(PROBED_BYTES);
+    first[..known].copy_from_slice(&reached[..known]);
+    let first = u128::from_be_bytes(first);
+    // Twice as far each time, and then back to the end of the page.
+    let (mut bad, mut good) = (first, None);
+    for step in 0..u128::BITS {
+        let Some(number) = first.checked_add(1 << step) else { break };
+        if opens(number) {
+            good = Some(number);
+            break;
+        }
+        bad = number;
     }
-    let head = tree.iter().take_while(move |entry| match (entry, &upto) {
-        (Ok((key, _)), Some(upto)) => key <= upto,
-        (entry, _) => entry.is_ok(),
-    });
-    (broken, head.chain(tail.into_iter().flatten()).map_while(std::result::Result::ok))
+    let mut good = good?;
+    while good - bad > 1 {
+        let middle = bad + (good - bad) / 2;
+        *(if opens(middle) { &mut good } else { &mut bad }) = middle;
+    }
+    Some(key(good))
 }
 
 /// Returns the highest message id of which the store has a trace, records that are damaged or of deleted recipients included. Reads

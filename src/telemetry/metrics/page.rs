@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub min_free_bytes: u64,
     /// The number of commits that the store has lost, as far as the operator has not acknowledged it.
     pub lost_commits: u64,
+    /// The number of records that it has left behind because they could not be read, in the same way.
+    pub lost_records: u64,
     /// The memory budget of caches and buffers, in bytes.
     pub memory_budget: u64,
     /// The memory of the index of the mailboxes, in bytes.
@@ -99,6 +101,8 @@ impl Metrics {
         page.gauge("index_limit_bytes", help, snapshot.index_limit_bytes);
         let help = "Commits that the store has lost, until the operator has acknowledged it.";
         page.gauge("store_lost_commits", help, snapshot.lost_commits);
+        let help = "Records or pages that could not be read and were left behind, until the operator has acknowledged it.";
+        page.gauge("store_lost_records", help, snapshot.lost_records);
         page.counter("process_cpu_seconds_total", "Processor time.", process.cpu_seconds);
         page.gauge("process_open_fds", "Open files and sockets.", process.open_fds);
         page.gauge("process_max_fds", "Limit on open files and sockets.", process.max_fds);

@@ -127,7 +127,11 @@ async fn metrics_after_one_of_everything_have_moved() {
         page.samples.iter().filter(|(_, n)| **n > 0.0).map(|(name, _)| family(name, &page.kinds)).collect();
     moved.dedup();
     let rest: Vec<&String> = page.kinds.keys().filter(|name| !moved.contains(&name.as_str())).collect();
-    assert_eq!(rest, ["qy_lty_commit_failures_total", "qy_lty_store_lost_commits"], "the disk is well");
+    assert_eq!(
+        rest,
+        ["qy_lty_commit_failures_total", "qy_lty_store_lost_commits", "qy_lty_store_lost_records"],
+        "the disk is well"
+    );
     for sample in [
         "messages_received_total{type=\"own\"}",
         "messages_received_total{type=\"rejected\"}",
