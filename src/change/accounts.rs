@@ -221,11 +221,9 @@ impl Operation for ChangeDevice {
     type Error = StoreError;
 
     fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<(Device, Touched)> {
-        let before = machine.trees.device_users.keys_of(&self.id).count();
-        let (device, taken_from) = write::change_device(machine.trees, self.id, self.change)?;
-        if !taken_from.is_empty() && taken_from.len() == before {
-            remove_mailbox(machine, Recipient::Device(self.id), moment)?;
-        }
+        let (id, trees) = (self.id, machine.trees);
+        let hand_over = || remove_mailbox(machine, Recipient::Device(id), moment);
+        let (device, taken_from) = write::change_device(trees, id, self.change, hand_over)?;
         forget_device_readers(machine, self.id, &taken_from, moment)?;
         Ok((device, Touched::taken(self.id, taken_from)))
     }
@@ -462,6 +460,29 @@ mod tests {
         world.run(DeleteUser { id: bob }).unwrap();
         assert_eq!(world.store.device(device).unwrap(), None);
         world.device(ana, Some("s"), false, 0).unwrap();
+    }
+
+    #[test]
+    fn handed_over_device_is_emptied_before_its_new_user_sees_it() {
+        let world = World::new();
+        let (ana, bob) = (world.user("ana", Role::User).unwrap().id, world.user("bob", Role::User).unwrap().id);
+        let new = NewDevice { name: "lamp".into(), serial: None, model: None, primary: false, max_bytes: None };
+        let lamp = world.run(CreateDevice { new, user: ana, limit: 0 }).unwrap().id;
+        let trees = world.store.trees();
+        let to = |users: Vec<UserId>| DeviceChange { users: Some(users), ..DeviceChange::default() };
+        let bound = |user: UserId| trees.user_devices.contains(&(user, lamp)).unwrap();
+        let mut calls = 0;
+        let refused = write::change_device(trees, lamp, to(vec![bob, UserId(99)]), || panic!("it is not handed over"));
+        assert!(matches!(refused, Err(StoreError::Missing("user"))) && !bound(bob), "all of it or nothing");
+        write::change_device(trees, lamp, to(vec![ana, bob]), || panic!("ana keeps it")).unwrap();
+        write::change_device(trees, lamp, to(vec![ana]), || panic!("ana keeps it")).unwrap();
+        let hand_over = || {
+            calls += 1;
+            assert!(bound(ana) && !bound(bob));
+            Ok(())
+        };
+        write::change_device(trees, lamp, to(vec![bob]), hand_over).unwrap();
+        assert!(calls == 1 && bound(bob) && !bound(ana));
     }
 
     #[test]

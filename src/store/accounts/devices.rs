@@ -91,11 +91,16 @@ pub fn create(trees: &Trees, new: NewDevice, user: UserId, limit: usize, now: Ti
 }
 
 /// Changes a device. Returns it as it is now, and the users that it has been taken from; of these it also has taken the tokens
-/// that they gave the device.
+/// that they gave the device. Where none of its users keeps it, `hand_over` is called before one of the new users can see it.
 ///
 /// # Errors
-/// [`StoreError::Missing`] device or user, [`StoreError::Taken`] serial; else when the store fails.
-pub fn change(trees: &Trees, id: DeviceId, change: DeviceChange) -> Result<(Device, Vec<UserId>)> {
+/// [`StoreError::Missing`] device or user, [`StoreError::Taken`] serial, that of `hand_over`; else when the store fails.
+pub fn change(
+    trees: &Trees,
+    id: DeviceId,
+    change: DeviceChange,
+    hand_over: impl FnOnce() -> Result<()>,
+) -> Result<(Device, Vec<UserId>)> {
     let mut device = get(trees, id)?.ok_or(StoreError::Missing("device"))?;
     let old_serial = device.serial.clone();
     if let Some(serial) = change.serial {
@@ -111,9 +116,16 @@ pub fn change(trees: &Trees, id: DeviceId, change: DeviceChange) -> Result<(Devi
     if let Some(users) = change.users {
         let before = users_of(trees, id)?;
         for user in &users {
+            trees.users.contains(user)?.then_some(()).ok_or(StoreError::Missing("user"))?;
+        }
+        let of_all = !before.is_empty() && !before.iter().any(|user| users.contains(user));
+        taken_from = before.into_iter().filter(|user| !users.contains(user)).collect();
+        if of_all {
+            hand_over()?; // before anyone can see it as one of the new users
+        }
+        for user in &users {
             bind(trees, *user, id)?;
         }
-        taken_from = before.into_iter().filter(|user| !users.contains(user)).collect();
         for &user in &taken_from {
             unbind(trees, user, id)?;
         }
