@@ -108,6 +108,17 @@ impl CommitCount {
     }
 }
 
+/// Returns the number of commits that the log lacks of those that are noted in the store's directory, with the note; `None` where it
+/// lacks none.
+///
+/// # Errors
+/// If the engine fails or the number in the log is damaged.
+pub fn missing(db: &sled::Db, store: &Path) -> Result<Option<(u64, Noted)>> {
+    let Some(noted) = read(store) else { return Ok(None) };
+    let missing = noted.commits.saturating_sub(CommitCount::open(db)?.get()?);
+    Ok((missing > 0).then_some((missing, noted)))
+}
+
 /// The open file of the note.
 #[derive(Debug)]
 pub struct CommitNote {

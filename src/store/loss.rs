@@ -75,23 +75,19 @@ impl Loss {
     /// # Errors
     /// If the disk or the engine fails.
     pub fn find(db: &sled::Db, trees: &Trees, store: &Path) -> Result<Option<Self>> {
-        if let Some(noted) = commit_note::read(store)
-            && let Some(loss) = Self::notice(trees, &CommitCount::open(db)?, noted, store)?
-        {
-            return Ok(Some(loss));
-        }
-        Self::read(store)
+        let Some((commits, noted)) = commit_note::missing(db, store)? else { return Self::read(store) };
+        let loss = Self::notice(trees, commits, noted, store)?;
+        CommitCount::open(db)?.set(noted.commits)?;
+        Ok(Some(loss))
     }
 
-    /// Looks whether the log in `trees` ends before what the store's directory has noted. A loss is noted there; the store gets a new
-    /// epoch, so that clients do not take what they are given now for all that they missed, and its ids go on beyond those that can
-    /// have been given. The caller commits that.
+    /// Notes in the store's directory that `commits` of those that are `noted` are missing. The store gets a new epoch, so that clients
+    /// do not take what they are given now for all that they missed, and its ids go on beyond those that can have been given. The
+    /// caller commits that.
     ///
     /// # Errors
     /// If the disk or the engine fails.
-    fn notice(trees: &Trees, count: &CommitCount, noted: Noted, store: &Path) -> Result<Option<Self>> {
-        let known = count.get()?;
-        let Some(commits) = noted.commits.checked_sub(known).filter(|&missing| missing > 0) else { return Ok(None) };
+    fn notice(trees: &Trees, commits: u64, noted: Noted, store: &Path) -> Result<Self> {
         // Where records are damaged, too, only the note is left.
         let after = Log::new(trees).newest_given().unwrap_or(noted.newest);
         let newest = noted.newest.max(after);
@@ -103,8 +99,7 @@ impl Loss {
         for counter in [MetaKey::NextUser, MetaKey::NextDevice, MetaKey::NextToken] {
             trees.meta.set(counter, trees.meta.number(counter)?.saturating_add(MAX_ACCOUNTS_LOST))?;
         }
-        count.set(noted.commits)?;
-        Ok(Some(loss))
+        Ok(loss)
     }
 
     /// Describes the loss to people.

@@ -34,9 +34,6 @@ pub(super) fn of_user(trees: &Trees, user: UserId) -> Result<Vec<DeviceId>> {
 }
 
 fn bind(trees: &Trees, user: UserId, device: DeviceId) -> Result<()> {
-    if !trees.users.contains(&user)? {
-        return Err(StoreError::Missing("user"));
-    }
     let mut writes = WriteSet::default();
     writes.put(&trees.user_devices, &(user, device), &())?;
     writes.put(&trees.device_users, &(device, user), &())?;

@@ -14,7 +14,7 @@ use super::migrate::must_migrate;
 use super::scan::{is_over, newest_message, readable};
 use crate::core::hex::hex;
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
-use crate::store::commit_note::{self, CommitCount};
+use crate::store::commit_note;
 use crate::store::log::{Log, read_payload};
 use crate::store::meta::MetaKey;
 use crate::store::records::{
@@ -318,8 +318,7 @@ pub fn check(path: &Path) -> Result<Findings> {
     let _lock = lock(path)?;
     let (db, trees) = open(path)?;
     let mut found = walk(&trees, |_, _, _| Ok(()), |_, _, _, _| Ok(()))?;
-    let missing = commit_note::read(path).map_or(0, |noted| noted.commits).saturating_sub(CommitCount::open(&db)?.get()?);
-    if missing > 0 {
+    if let Some((missing, _)) = commit_note::missing(&db, path)? {
         found.add(LOG, &[], format!("its end is missing, {missing} commits"));
     } else if let Some(loss) = Loss::find(&db, &trees, path)? {
         found.add(LOG, &[], loss.description());
