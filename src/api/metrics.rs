@@ -74,7 +74,7 @@ fn snapshot(app: &App, ready: bool) -> Snapshot {
         store_bytes: app.store.disk_bytes().unwrap_or(0),
         free_bytes: free_bytes(data).unwrap_or(0),
         min_free_bytes: config.storage.min_free_bytes,
-        lost_records: app.store.loss().map_or(0, |loss| loss.records),
+        lost_records: app.store.loss().map_or(0, |loss| loss.records + loss.altered),
         lost_commits: app.store.loss().map_or(0, |loss| loss.commits),
         memory_budget: config.storage.memory_budget,
         index_bytes: app.mailbox.index_bytes(),

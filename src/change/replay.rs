@@ -99,7 +99,7 @@ impl Instance {
                 let store = Store::open(&target.join("store")).unwrap();
                 // A restore skips ids on purpose; everything else must be as it was.
                 store.trees().meta.set(MetaKey::MessageIdsReserved, self.state.memory.lock().newest.0).unwrap();
-                store.trees().meta.tree().remove(MetaKey::SkippedMessageIds.name()).unwrap();
+                store.trees().meta.forget_skipped().unwrap();
                 self.store = Some(store);
             }
         }

@@ -56,7 +56,7 @@ mod tests {
     fn every_way_to_write_a_table_outdates_its_records() {
         let dir = tempfile::tempdir().unwrap();
         let db = sled::open(dir.path()).unwrap();
-        let table: Table<UserId, DeviceId> = Table::open(&db, "devices").unwrap();
+        let table: Table<UserId, DeviceId> = Table::open(&db, "devices", None).unwrap();
         let cache = Cache::default();
         let get = || cache.get(&table, &UserId(1)).unwrap().map(|device| *device);
         assert_eq!(get(), None);
@@ -75,7 +75,7 @@ mod tests {
     fn records_are_taken_from_memory_and_bounded() {
         let dir = tempfile::tempdir().unwrap();
         let db = sled::open(dir.path()).unwrap();
-        let table: Table<UserId, DeviceId> = Table::open(&db, "devices").unwrap();
+        let table: Table<UserId, DeviceId> = Table::open(&db, "devices", None).unwrap();
         for n in 0..MAX_RECORDS as u64 + 10 {
             table.insert(&UserId(n), &DeviceId(n)).unwrap();
         }

@@ -9,13 +9,11 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{Result, StoreError};
+use super::Result;
 use crate::core::ids::MessageId;
 
 /// The file's name in the store's directory.
 const FILE: &str = "commits";
-/// The name of the tree with the number of commits, and its only key.
-const TREE: &str = "commits";
 /// The distance of the two records, which are written in turn: a write that is cut off damages one of them.
 const SLOT_BYTES: u64 = 4096;
 /// The length of a record: five numbers and a checksum.
@@ -73,50 +71,6 @@ fn read_from(file: &File) -> Option<(u64, Noted)> {
 /// Returns the note in the directory of a store; `None` where there is none that can be read.
 pub fn read(store: &Path) -> Option<Noted> {
     read_from(&File::open(store.join(FILE)).ok()?).map(|(_, noted)| noted)
-}
-
-/// The number of commits in the log itself, each included. No tree of [`Trees`](super::trees::Trees): it is of this log, and goes into no
-/// backup or rewritten store.
-#[derive(Debug)]
-pub struct CommitCount(sled::Tree);
-
-impl CommitCount {
-    /// Opens the tree.
-    ///
-    /// # Errors
-    /// If the engine fails.
-    pub fn open(db: &sled::Db) -> Result<Self> {
-        Ok(Self(db.open_tree(TREE)?))
-    }
-
-    /// Returns the number; 0 where there is none.
-    ///
-    /// # Errors
-    /// If the engine fails or the number is damaged.
-    pub fn get(&self) -> Result<u64> {
-        let Some(bytes) = self.0.get(TREE)? else { return Ok(0) };
-        bytes.as_ref().try_into().map(u64::from_be_bytes).map_err(|_| StoreError::Damaged { tree: TREE })
-    }
-
-    /// Sets the number.
-    ///
-    /// # Errors
-    /// If the engine fails.
-    pub fn set(&self, commits: u64) -> Result<()> {
-        self.0.insert(TREE, &commits.to_be_bytes())?;
-        Ok(())
-    }
-}
-
-/// Returns the number of commits that the log lacks of those that are noted in the store's directory, with the note; `None` where it
-/// lacks none.
-///
-/// # Errors
-/// If the engine fails or the number in the log is damaged.
-pub fn missing(db: &sled::Db, store: &Path) -> Result<Option<(u64, Noted)>> {
-    let Some(noted) = read(store) else { return Ok(None) };
-    let missing = noted.commits.saturating_sub(CommitCount::open(db)?.get()?);
-    Ok((missing > 0).then_some((missing, noted)))
 }
 
 /// The open file of the note.

@@ -31,7 +31,7 @@ fn make_room(trees: &Trees) -> Result<()> {
     if all.len() >= MAX_CITIES
         && let Some((_, oldest)) = all.into_iter().min()
     {
-        trees.observations.tree().remove(oldest)?;
+        trees.observations.remove_stored(&oldest)?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sled::Tree;
 
+use super::tally::TreeTally;
 use super::{Result, StoreError};
 
 /// The layout of trees and records; a newer store is refused, an older one is migrated.
@@ -82,16 +83,17 @@ impl MetaKey {
 /// The tree `meta`.
 pub struct Meta {
     tree: Tree,
+    tally: Option<TreeTally>,
     version: AtomicU64,
 }
 
 impl Meta {
-    /// Opens the tree.
+    /// Opens the tree, whose records are summed in `tally`.
     ///
     /// # Errors
     /// If the engine fails.
-    pub fn open(db: &sled::Db) -> Result<Self> {
-        Ok(Self { tree: db.open_tree(TREE)?, version: AtomicU64::new(0) })
+    pub fn open(db: &sled::Db, tally: Option<TreeTally>) -> Result<Self> {
+        Ok(Self { tree: db.open_tree(TREE)?, tally, version: AtomicU64::new(0) })
     }
 
     /// The tree itself, for maintenance that knows no names.
@@ -104,8 +106,17 @@ impl Meta {
         self.version.load(Ordering::Acquire)
     }
 
-    fn insert(&self, key: MetaKey, value: &[u8]) -> Result<()> {
-        self.tree.insert(key.name(), value)?;
+    /// Sets the value of `key`; `None` removes it.
+    fn write(&self, key: MetaKey, value: Option<&[u8]>) -> Result<()> {
+        let (key, tally) = (key.name(), self.tally.as_ref());
+        tally.map_or(Ok(()), TreeTally::begin)?;
+        let old = match value {
+            Some(value) => self.tree.insert(key, value)?,
+            None => self.tree.remove(key)?,
+        };
+        if let Some(tally) = tally {
+            tally.replaced(key.as_bytes(), old.as_deref(), value);
+        }
         self.version.fetch_add(1, Ordering::AcqRel);
         Ok(())
     }
@@ -132,7 +143,7 @@ impl Meta {
     /// # Errors
     /// If the engine fails.
     pub fn set(&self, key: MetaKey, value: u64) -> Result<()> {
-        self.insert(key, &value.to_be_bytes())
+        self.write(key, Some(&value.to_be_bytes()))
     }
 
     /// Raises the number under `key` by one and returns it. No number is returned twice, whatever happens to its bearer.
@@ -165,7 +176,13 @@ impl Meta {
         ranges.push((after, upto));
         let from = ranges.len().saturating_sub(MAX_SKIPPED_RANGES);
         let bytes: Vec<u8> = ranges[from..].iter().flat_map(|(a, b)| [a.to_be_bytes(), b.to_be_bytes()]).flatten().collect();
-        self.insert(MetaKey::SkippedMessageIds, &bytes)
+        self.write(MetaKey::SkippedMessageIds, Some(&bytes))
+    }
+
+    /// Forgets the ranges of ids that were never given.
+    #[cfg(test)]
+    pub fn forget_skipped(&self) -> Result<()> {
+        self.write(MetaKey::SkippedMessageIds, None)
     }
 
     /// Returns the text under `key`.
@@ -182,6 +199,6 @@ impl Meta {
     /// # Errors
     /// If the engine fails.
     pub fn set_text(&self, key: MetaKey, text: &str) -> Result<()> {
-        self.insert(key, text.as_bytes())
+        self.write(key, Some(text.as_bytes()))
     }
 }

@@ -30,6 +30,7 @@ mod records;
 mod segments;
 mod staging;
 mod table;
+mod tally;
 mod trees;
 mod writer;
 
@@ -42,7 +43,7 @@ use tokio::sync::Semaphore;
 
 use crate::core::ids::MessageId;
 use crate::telemetry::metrics::Commits;
-use commit_note::{CommitCount, CommitNote};
+use commit_note::CommitNote;
 use writer::Writer;
 
 pub use engine::QUARANTINE;
@@ -142,14 +143,14 @@ impl Store {
             trees.new_epoch()?;
         }
         trees.newest_written.store(noted.map_or(0, |noted| noted.newest.0), Ordering::Relaxed);
-        let (loss, count) = (Loss::find(&db, &trees, path)?, CommitCount::open(&db)?);
+        let loss = Loss::find(&trees, path)?;
         if let Some(loss) = loss {
             tracing::error!("the store has lost data: {}; `qy-lty check --acknowledge` notes that you know", loss.description());
         }
         let epoch = trees.epoch()?.unwrap_or_default();
         let skipped = trees.meta.skipped()?.into();
         let commits = Arc::new(Commits::default());
-        let writer = Writer::start(db, trees.clone(), path, (count, CommitNote::open(path)?), commits.clone())?;
+        let writer = Writer::start(db, trees.clone(), path, CommitNote::open(path)?, commits.clone())?;
         if !complete {
             staging::mark_complete(path, &epoch)?;
         }

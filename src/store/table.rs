@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sled::transaction::{ConflictableTransactionError, TransactionError};
 use sled::{IVec, Transactional, Tree};
 
+use super::tally::{Change, TreeTally};
 use super::{Result, StoreError};
 use crate::core::ids::{DeviceId, MessageId, Recipient, TokenId, UserId};
 
@@ -162,16 +163,15 @@ impl Value for IVec {
     }
 }
 
-/// Makes records values in JSON: small, readable with any tool, and a field added later has a default.
+/// Makes records values in JSON with a checksum: small, readable with any tool, and a field added later has a default.
 macro_rules! json_values {
     ($($record:ty),*) => {$(
         impl $crate::store::table::Value for $record {
             fn encode(&self) -> $crate::store::Result<std::borrow::Cow<'_, [u8]>> {
-                let bytes = serde_json::to_vec(self);
-                Ok(bytes.map_err(|error| $crate::store::StoreError::Unreadable(error.to_string()))?.into())
+                Ok($crate::store::checked::encode_json(self)?.into())
             }
             fn decode(bytes: &[u8]) -> Option<Self> {
-                serde_json::from_slice(bytes).ok()
+                $crate::store::checked::decode_json(bytes)
             }
         }
     )*};
@@ -183,18 +183,19 @@ pub(super) use json_values;
 pub struct Table<K: ?Sized, V> {
     tree: Tree,
     name: &'static str,
+    tally: Option<TreeTally>,
     /// The number of writes so far.
     version: AtomicU64,
     types: PhantomData<fn(&K) -> V>,
 }
 
 impl<K: Key + ?Sized, V: Value> Table<K, V> {
-    /// Opens the tree `name` of `db`.
+    /// Opens the tree `name` of `db`, whose records are summed in `tally`.
     ///
     /// # Errors
     /// If the engine fails.
-    pub fn open(db: &sled::Db, name: &'static str) -> Result<Self> {
-        Ok(Self { tree: db.open_tree(name)?, name, version: AtomicU64::new(0), types: PhantomData })
+    pub fn open(db: &sled::Db, name: &'static str, tally: Option<TreeTally>) -> Result<Self> {
+        Ok(Self { tree: db.open_tree(name)?, name, tally, version: AtomicU64::new(0), types: PhantomData })
     }
 
     /// The tree itself, for maintenance that knows no types.
@@ -205,11 +206,6 @@ impl<K: Key + ?Sized, V: Value> Table<K, V> {
     /// Returns a number that differs from then on when something has been written through this table.
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
-    }
-
-    /// Notes a write that is visible already.
-    fn written(&self) {
-        self.version.fetch_add(1, Ordering::AcqRel);
     }
 
     fn damaged(&self) -> StoreError {
@@ -241,9 +237,7 @@ impl<K: Key + ?Sized, V: Value> Table<K, V> {
     /// # Errors
     /// If the engine fails.
     pub fn insert(&self, key: &K, value: &V) -> Result<()> {
-        self.tree.insert(key.encode(), value.encode()?.as_ref())?;
-        self.written();
-        Ok(())
+        self.write(key.encode().as_ref(), Some(value.encode()?.as_ref().into()))
     }
 
     /// Removes `key`.
@@ -251,8 +245,31 @@ impl<K: Key + ?Sized, V: Value> Table<K, V> {
     /// # Errors
     /// If the engine fails.
     pub fn remove(&self, key: &K) -> Result<()> {
-        self.tree.remove(key.encode())?;
-        self.written();
+        self.write(key.encode().as_ref(), None)
+    }
+
+    /// Removes the entry with that stored key.
+    ///
+    /// # Errors
+    /// If the engine fails.
+    pub fn remove_stored(&self, key: &[u8]) -> Result<()> {
+        self.write(key, None)
+    }
+
+    /// Sets the stored value of a stored key; `None` removes it.
+    fn write(&self, key: &[u8], value: Option<IVec>) -> Result<()> {
+        let tally = self.tally.as_ref();
+        tally.map_or(Ok(()), TreeTally::begin)?;
+        let new = value.clone();
+        let old = match value {
+            Some(value) => self.tree.insert(key, value)?,
+            None => self.tree.remove(key)?,
+        };
+        if let Some(tally) = tally {
+            tally.replaced(key, old.as_deref(), new.as_deref());
+        }
+        // Visible already: who reads the version after this finds the entry.
+        self.version.fetch_add(1, Ordering::AcqRel);
         Ok(())
     }
 
@@ -281,9 +298,7 @@ impl<K: Key + ?Sized> Table<K, IVec> {
     /// # Errors
     /// If the engine fails.
     pub fn insert_bytes(&self, key: &K, bytes: impl Into<IVec>) -> Result<()> {
-        self.tree.insert(key.encode(), bytes)?;
-        self.written();
-        Ok(())
+        self.write(key.encode().as_ref(), Some(bytes.into()))
     }
 }
 
@@ -328,17 +343,26 @@ impl<K: DecodeKey, V: Value> Table<K, V> {
     }
 }
 
+/// A tree of a [`WriteSet`].
+struct WrittenTree<'a> {
+    name: &'static str,
+    tree: &'a Tree,
+    tally: Option<&'a TreeTally>,
+    version: &'a AtomicU64,
+}
+
 /// Writes to several trees that become visible and durable together: a crash leaves all of them or none.
 #[derive(Default)]
 pub struct WriteSet<'a> {
-    trees: Vec<(&'static str, &'a Tree, &'a AtomicU64)>,
+    trees: Vec<WrittenTree<'a>>,
     writes: Vec<(usize, Vec<u8>, Option<Vec<u8>>)>,
 }
 
 impl<'a> WriteSet<'a> {
     fn add<K: Key + ?Sized, V: Value>(&mut self, table: &'a Table<K, V>, key: &K, value: Option<Vec<u8>>) {
-        let at = self.trees.iter().position(|(name, ..)| *name == table.name).unwrap_or_else(|| {
-            self.trees.push((table.name, &table.tree, &table.version));
+        let at = self.trees.iter().position(|tree| tree.name == table.name).unwrap_or_else(|| {
+            let Table { tree, name, tally, version, .. } = table;
+            self.trees.push(WrittenTree { name, tree, tally: tally.as_ref(), version });
             self.trees.len() - 1
         });
         self.writes.push((at, key.encode().as_ref().to_vec(), value));
@@ -366,23 +390,33 @@ impl<'a> WriteSet<'a> {
         if self.writes.is_empty() {
             return Ok(());
         }
-        let trees: Vec<&Tree> = self.trees.iter().map(|(_, tree, _)| *tree).collect();
+        let tally = self.trees.iter().find_map(|tree| tree.tally);
+        tally.map_or(Ok(()), TreeTally::begin)?;
+        let trees: Vec<&Tree> = self.trees.iter().map(|tree| tree.tree).collect();
         let outcome = trees[..].transaction(|views| {
+            let mut change = Change::default(); // sled may call this again
             for (at, key, value) in &self.writes {
-                match value {
+                let old = match value {
                     Some(value) => views[*at].insert(&key[..], &value[..])?,
                     None => views[*at].remove(&key[..])?,
                 };
+                if let Some(tally) = self.trees[*at].tally {
+                    change.replaced(tally, key, old.as_deref(), value.as_deref());
+                }
             }
-            Ok::<(), ConflictableTransactionError<StoreError>>(())
+            Ok::<_, ConflictableTransactionError<StoreError>>(change)
         });
-        for (.., version) in &self.trees {
-            version.fetch_add(1, Ordering::AcqRel);
+        for tree in &self.trees {
+            tree.version.fetch_add(1, Ordering::AcqRel);
         }
-        outcome.map_err(|error| match error {
+        let change = outcome.map_err(|error| match error {
             TransactionError::Abort(error) => error,
             TransactionError::Storage(error) => StoreError::Engine(error),
-        })
+        })?;
+        if let Some(tally) = tally {
+            change.add_to(tally);
+        }
+        Ok(())
     }
 }
 
@@ -411,8 +445,8 @@ mod tests {
     fn write_set_writes_all_trees() {
         let dir = tempfile::tempdir().unwrap();
         let db = sled::open(dir.path()).unwrap();
-        let first: Table<UserId, DeviceId> = Table::open(&db, "first").unwrap();
-        let second: Table<str, UserId> = Table::open(&db, "second").unwrap();
+        let first: Table<UserId, DeviceId> = Table::open(&db, "first", None).unwrap();
+        let second: Table<str, UserId> = Table::open(&db, "second", None).unwrap();
         second.insert("old", &UserId(1)).unwrap();
         let mut writes = WriteSet::default();
         writes.put(&first, &UserId(1), &DeviceId(2)).unwrap();

@@ -1,5 +1,6 @@
 //! Every tree of the store, on one screen.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use rand::TryRng;
@@ -12,6 +13,7 @@ use super::records::{
     CatalogEntry, CatalogKey, Device, Earlier, Observation, PageNumber, Place, ReceiptPage, Token, TokenHash, User,
 };
 use super::table::{Table, Value};
+use super::tally::Tally;
 use super::{Result, StoreError};
 use crate::core::hex::hex;
 use crate::core::ids::{DeviceId, MessageId, Recipient, TokenId, UserId};
@@ -29,6 +31,8 @@ macro_rules! trees {
             pub cached_users: Cache<UserId, User>,
             /// Records of [`blocks`](Self::blocks) that were written or read lately.
             pub cached_blocks: BlockCache,
+            /// The number of commits and the sum of the records.
+            pub tally: Arc<Tally>,
             /// The newest message that was written since the trees were opened; 0 where there is none.
             pub newest_written: AtomicU64,
         }
@@ -50,9 +54,11 @@ macro_rules! trees {
             /// # Errors
             /// If the engine fails.
             pub fn open(db: &sled::Db, block_bytes: u64) -> Result<Self> {
+                let tally = Tally::open(db)?;
                 Ok(Self {
-                    meta: Meta::open(db)?,
-                    $($name: Table::open(db, stringify!($name))?,)*
+                    meta: Meta::open(db, tally.of_tree(Self::NAMES[0]))?,
+                    $($name: Table::open(db, stringify!($name), tally.of_tree(stringify!($name)))?,)*
+                    tally,
                     cached_tokens: Cache::default(),
                     cached_users: Cache::default(),
                     cached_blocks: BlockCache::new(block_bytes),
@@ -63,6 +69,11 @@ macro_rules! trees {
             /// Returns the sum of their versions, which grows with each write.
             pub fn version(&self) -> u64 {
                 self.meta.version() $(+ self.$name.version())*
+            }
+
+            /// Adds up all records: see [`Tally::verify`].
+            pub fn verify_tally(&self) -> u64 {
+                self.tally.verify(Self::NAMES.iter().copied().zip(self.all()))
             }
 
             /// Returns all of them without their types, in the order of their names.

@@ -40,7 +40,7 @@ pub fn compact(path: &Path) -> Result<Compacted> {
     if trees.schema()? != Some(SCHEMA) {
         return Err(StoreError::Older);
     }
-    let loss = Loss::find(&db, &trees, path)?; // before it is copied: it changes the epoch
+    let loss = Loss::find(&trees, path)?; // before it is copied: it changes the epoch
     let copied = copy(&trees, path, loss).inspect_err(|_| drop(remove(&staged_path(path)))); // it would hold space that is short
     drop(trees);
     drop(db);

@@ -16,10 +16,11 @@ use crate::core::hex::hex;
 use crate::core::ids::{MessageId, Recipient};
 use crate::core::time::Timestamp;
 use crate::store::log::Log;
+use crate::store::loss::begin_again;
 use crate::store::records::Place;
-use crate::store::staging::{StagedStore, lock, swap};
+use crate::store::staging::{StagedStore, lock, staged_path, swap};
 use crate::store::trees::Trees;
-use crate::store::{Loss, Result, SCHEMA, StoreError, acknowledge_loss, engine};
+use crate::store::{Loss, Result, SCHEMA, StoreError, acknowledge_loss, commit_note, engine};
 
 /// The trees without whose records messages, or the places of readers, are lost.
 const MESSAGE_TREES: [&str; 3] = ["blocks", "pieces", "places"];
@@ -34,6 +35,11 @@ const LIST: &str = "left-behind.jsonl";
 /// # Errors
 /// If the store can't be opened at all, or the new one can't be written: nothing is changed then.
 pub fn repair(path: &Path) -> Result<Findings> {
+    rebuild(path, false)
+}
+
+/// Repairs the store; notes what is lost in its directory where that is to be acknowledged.
+fn rebuild(path: &Path, unacknowledged: bool) -> Result<Findings> {
     let _lock = lock(path)?;
     let salvaged = match open(path) {
         Ok((db, trees)) => Salvaged::whole(db, trees),
@@ -46,6 +52,7 @@ pub fn repair(path: &Path) -> Result<Findings> {
         let mut verified = walk(trees, |_, _, _| Ok(()), |_, _, _, _| Ok(()))?;
         if verified.wrong == 0 {
             if let Some(loss) = loss {
+                Loss::find(trees, path)?;
                 salvaged.sync(path)?;
                 acknowledge_loss(path)?;
                 verified.add(LOG, &[], loss.description());
@@ -56,14 +63,15 @@ pub fn repair(path: &Path) -> Result<Findings> {
     let place = engine::quarantine(path)?;
     let list = OpenOptions::new().write(true).create_new(true).mode(0o600).open(place.join(LIST))?;
     let mut staged = StagedStore::create(path)?;
-    let (newest, mut lost) = (newest_message(trees), !salvaged.is_whole());
+    let (newest, noted, mut lost) = (newest_message(trees), commit_note::read(path), !salvaged.is_whole());
     let mut found = rewrite(trees, &mut staged, &list, &mut lost)?;
     // Nobody knows what was in pages that can't be read.
     lost |= found.findings.iter().any(|finding| finding.key.is_empty() && MESSAGE_TREES.contains(&finding.tree));
+    let records = found.wrong;
     if let Some(what) = salvaged.finding() {
         found.add(LOG, &[], what);
     }
-    if let Some(loss) = loss {
+    if let Some(loss) = &loss {
         found.add(LOG, &[], loss.description());
     }
     list.sync_all()?;
@@ -72,8 +80,17 @@ pub fn repair(path: &Path) -> Result<Findings> {
     }
     staged.trees.set_schema(SCHEMA)?;
     numbers::reserve(&staged.trees, trees, newest, salvaged.ids_lost())?;
+    if loss.is_some() {
+        begin_again(&staged.trees, newest, noted.map_or(newest, |noted| noted.newest.max(newest)))?;
+    }
     if lost {
         mark_gone(&staged.trees, newest)?;
+    }
+    if unacknowledged {
+        // In the new store, so that no crash comes in between.
+        loss.map(|loss| loss.note(&staged_path(path))).transpose()?;
+        let (after, newest) = (MessageId(0), MessageId(0));
+        Loss { noticed_at: Timestamp::now(), commits: 0, records, altered: 0, after, newest }.note(&staged_path(path))?;
     }
     staged.complete()?;
     salvaged.close()?;
@@ -88,11 +105,9 @@ pub fn repair(path: &Path) -> Result<Findings> {
 /// # Errors
 /// As [`repair`].
 pub fn repair_for_start(path: &Path) -> Result<()> {
-    let found = repair(path)?;
+    let found = rebuild(path, true)?;
     let quarantine = found.quarantine.unwrap_or_default();
     tracing::error!(findings = found.wrong, quarantine = %quarantine.display(), "rebuilt the store without what can't be read");
-    let (after, newest) = (MessageId(0), MessageId(0));
-    Loss { noticed_at: Timestamp::now(), commits: 0, records: found.wrong, after, newest }.note(path)?;
     Ok(())
 }
 

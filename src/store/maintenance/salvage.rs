@@ -52,9 +52,9 @@ impl Salvaged {
     /// Returns the loss that the store at `path` has, where it is open itself.
     ///
     /// # Errors
-    /// If the disk or the engine fails.
+    /// If the disk fails.
     pub(super) fn loss(&self, path: &Path) -> Result<Option<Loss>> {
-        if self.is_whole() { Loss::find(&self.db, &self.trees, path) } else { Ok(None) }
+        if self.is_whole() { Loss::peek(&self.trees, path) } else { Ok(None) }
     }
 
     /// Makes what was written to the store at `path`, which is open itself, durable.

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::commit_note::{CommitCount, CommitNote};
+use super::commit_note::CommitNote;
 use super::trees::Trees;
 use super::{Result, Severity, StoreError};
 use crate::telemetry::metrics::Commits;
@@ -82,21 +82,13 @@ pub struct Writer {
 impl Writer {
     /// Starts the thread for the database in directory `path`, after committing the writes of opening it. Commits are counted in the log
     /// and noted beside it.
-    pub fn start(
-        db: sled::Db,
-        trees: Arc<Trees>,
-        path: &Path,
-        (count, note): (CommitCount, CommitNote),
-        commits: Arc<Commits>,
-    ) -> Result<Self> {
+    pub fn start(db: sled::Db, trees: Arc<Trees>, path: &Path, note: CommitNote, commits: Arc<Commits>) -> Result<Self> {
         let pulse = Arc::new(Mutex::new(Pulse { committed: Instant::now(), busy: None }));
         let before_commit = Arc::new(OnceLock::new());
         let mut disk = Disk {
             file: File::open(path.join("db"))?,
             db,
             note,
-            made: count.get()?,
-            count,
             committed: None,
             trees,
             commits,

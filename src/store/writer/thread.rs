@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::{Answer, Job, Pulse};
 use crate::core::ids::MessageId;
 use crate::core::time::Timestamp;
-use crate::store::commit_note::{CommitCount, CommitNote};
+use crate::store::commit_note::CommitNote;
 use crate::store::trees::Trees;
 use crate::store::{Result, Severity, StoreError};
 use crate::telemetry::metrics::Commits;
@@ -39,10 +39,7 @@ pub(super) struct Disk {
     pub(super) trees: Arc<Trees>,
     /// sled's log.
     pub(super) file: File,
-    pub(super) count: CommitCount,
     pub(super) note: CommitNote,
-    /// The number of commits.
-    pub(super) made: u64,
     /// The version of the trees that the last commit has brought to the disk; `None` before the first.
     pub(super) committed: Option<u64>,
     pub(super) commits: Arc<Commits>,
@@ -72,14 +69,13 @@ impl Disk {
         let version = self.trees.version();
         let changed = self.committed != Some(version);
         if changed {
-            self.made += 1;
-            self.count.set(self.made)?;
+            self.trees.tally.end()?;
         }
         self.db.flush()?;
         self.file.sync_data()?; // sled stops at sync_file_range: no metadata, no device cache
         if changed {
             self.committed = Some(version);
-            self.note.write(self.made, self.newest())?;
+            self.note.write(self.trees.tally.commits(), self.newest())?;
         }
         *self.pulse.lock() = Pulse { committed: Instant::now(), busy: None };
         Ok(())
@@ -93,7 +89,7 @@ impl Disk {
     /// Makes the last commit, and notes that the store is closed.
     fn close(&mut self) -> Result<()> {
         self.commit(0, true)?;
-        self.note.close(self.made, self.newest())
+        self.note.close(self.trees.tally.commits(), self.newest())
     }
 
     /// Sets the busy mark of the pulse.
