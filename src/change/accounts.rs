@@ -222,7 +222,10 @@ impl Operation for ChangeDevice {
 
     fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<(Device, Touched)> {
         let (id, trees) = (self.id, machine.trees);
-        let hand_over = || remove_mailbox(machine, Recipient::Device(id), moment);
+        let hand_over = || {
+            let newest = machine.memory().newest;
+            remove_mailbox(machine, Recipient::Device(id), moment).map(|()| newest)
+        };
         let (device, taken_from) = write::change_device(trees, id, self.change, hand_over)?;
         forget_device_readers(machine, self.id, &taken_from, moment)?;
         Ok((device, Touched::taken(self.id, taken_from)))
@@ -479,10 +482,44 @@ mod tests {
         let hand_over = || {
             calls += 1;
             assert!(bound(ana) && !bound(bob));
-            Ok(())
+            Ok(MessageId(7))
         };
-        write::change_device(trees, lamp, to(vec![bob]), hand_over).unwrap();
+        let (device, _) = write::change_device(trees, lamp, to(vec![bob]), hand_over).unwrap();
+        assert_eq!(device.emptied, Some(MessageId(7)));
         assert!(calls == 1 && bound(bob) && !bound(ana));
+    }
+
+    #[test]
+    fn hand_over_that_a_crash_cut_off_hands_over_no_messages() {
+        let world = World::new();
+        let (ana, bob) = (world.user("ana", Role::User).unwrap().id, world.user("bob", Role::User).unwrap().id);
+        let lamp = world.device(ana, None, false, 0).unwrap().id;
+        let append = |recipient| {
+            let object = crate::wire::JsonObject::new(&serde_json::json!({})).unwrap();
+            world.run(super::super::Append { recipient, sender: ana, object, ttl: 60, key: None }).unwrap().id
+        };
+        append(Recipient::Device(lamp));
+        append(Recipient::User(ana));
+        // The first write of the commit, without what is staged.
+        let (trees, newest) = (world.store.trees(), world.state.memory.lock().newest);
+        let to_bob = DeviceChange { users: Some(vec![bob]), ..DeviceChange::default() };
+        write::change_device(trees, lamp, to_bob, || Ok(newest)).unwrap();
+        let settings = Settings { mailbox: MailboxConfig::default(), history: HistoryConfig::default() };
+        for _ in 0..2 {
+            let state = load(trees, settings.clone(), NOW).unwrap();
+            let memory = state.memory.lock();
+            assert!(!memory.index.contains(Recipient::Device(lamp), MessageId(1)), "ana's message");
+            assert!(memory.index.contains(Recipient::User(ana), MessageId(2)));
+            assert_eq!(memory.index.place_of(Recipient::Device(lamp)).map(|place| place.front), Some(newest));
+        }
+        // What comes after it is kept, whatever happens to the place.
+        let world = World { state: load(trees, settings.clone(), NOW).unwrap(), ..world };
+        let object = crate::wire::JsonObject::new(&serde_json::json!({})).unwrap();
+        let to_lamp = super::super::Append { recipient: Recipient::Device(lamp), sender: bob, object, ttl: 60, key: None };
+        let id = world.run(to_lamp).unwrap().id;
+        world.store.trees().places.remove(&Recipient::Device(lamp)).unwrap();
+        let state = load(world.store.trees(), settings, NOW).unwrap();
+        assert!(state.memory.lock().index.contains(Recipient::Device(lamp), id));
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! The start: the part of the state that is in memory, from the trees.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::clock::Moment;
-use super::index::Index;
+use super::index::{Effects, Index};
 use super::log::{Settings, remove_mailbox};
 use super::machine::{Machine, State};
 use super::memory::{Keys, Memory};
 use super::stage::Due;
 use crate::core::ids::{MessageId, Recipient};
-use crate::store::{Log, PageNumber, Result, Trees};
+use crate::store::{Log, PageNumber, Place, Result, Trees};
 
 /// Loads the part of the state that is in memory, and removes remains of a crash.
 ///
@@ -24,28 +24,47 @@ pub(super) fn load(trees: &Trees, settings: Settings, moment: Moment) -> Result<
         newest = newest.max(joined);
         index.add_user(user, joined);
     }
+    let handed_over = handed_over(trees)?;
+    let mut behind = handed_over.clone();
     for place in log.places() {
         let (recipient, place) = place?;
+        behind.retain(|&of, &mut upto| of != recipient || place.front < upto);
         newest = newest.max(place.front).max(place.gone);
         index.load_place(recipient, place);
+    }
+    for (&recipient, &upto) in &behind {
+        index.load_place(recipient, Place { front: upto, trimmed: upto, gone: upto, ..Place::default() });
     }
     for page in log.all_receipts() {
         let (number, page) = page?;
         newest = newest.max(page.records().last().map_or(MessageId(0), |record| record.id));
         index.receipts.set(number, &page);
     }
-    newest = newest.max(load_messages(log, &mut index)?);
+    newest = newest.max(load_messages(log, &mut index, &handed_over)?);
     let newest_loaded = newest;
     log.written_up_to(newest);
     let newest = newest.max(log.reserved()?);
     let keys: Keys = log.remembered().map(|entry| entry.map(|(key, earlier)| (earlier.until, key))).collect::<Result<_>>()?;
     let state = State::new(Memory { index, keys, newest, newest_loaded });
+    let places = behind.into_keys().collect();
+    Machine::new(trees, &state).follow(&Effects { places, ..Effects::default() }, moment)?;
     remove_orphans(trees, &state, moment)?;
     Ok(state)
 }
 
-/// Loads the messages; returns the newest one. Blocks and pieces that are of no use, remains of a crash, are removed.
-fn load_messages(log: Log<'_>, index: &mut Index) -> Result<MessageId> {
+/// Returns the devices that were handed over, each with the newest message of that moment: none up to it is for the present users, even
+/// where a crash came between the hand-over and the removal of the mailbox.
+fn handed_over(trees: &Trees) -> Result<BTreeMap<Recipient, MessageId>> {
+    let mut found = BTreeMap::new();
+    for device in trees.devices.values() {
+        let device = device?;
+        found.extend(device.emptied.map(|upto| (Recipient::Device(device.id), upto)));
+    }
+    Ok(found)
+}
+
+/// Loads the messages but those that are no longer for their mailbox, by `handed_over`; returns the newest one. Blocks and pieces that are of no use, remains of a crash, are removed.
+fn load_messages(log: Log<'_>, index: &mut Index, handed_over: &BTreeMap<Recipient, MessageId>) -> Result<MessageId> {
     let (mut newest, mut useless, mut with_pieces) = (MessageId(0), Vec::new(), BTreeSet::new());
     let mut page = (PageNumber(u64::MAX), Default::default());
     for block in log.heads() {
@@ -56,7 +75,8 @@ fn load_messages(log: Log<'_>, index: &mut Index) -> Result<MessageId> {
             if page.0 != number {
                 page = (number, log.receipts(number)?);
             }
-            if index.load(head, page.1.get(head.id)) {
+            let is_foreign = handed_over.get(&head.recipient).is_some_and(|&upto| head.id <= upto);
+            if !is_foreign && index.load(head, page.1.get(head.id)) {
                 used += 1;
                 with_pieces.extend(Some(head.id).filter(|_| !head.is_inline()));
             }

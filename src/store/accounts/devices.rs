@@ -3,7 +3,7 @@
 //! A device is bound to one or more users; a user has at most one primary device among the bound ones.
 
 use super::tokens;
-use crate::core::ids::{DeviceId, UserId};
+use crate::core::ids::{DeviceId, MessageId, UserId};
 use crate::core::time::Timestamp;
 use crate::store::meta::MetaKey;
 use crate::store::records::{Device, DeviceChange, NewDevice};
@@ -33,11 +33,32 @@ pub(super) fn of_user(trees: &Trees, user: UserId) -> Result<Vec<DeviceId>> {
     trees.user_devices.keys_of(&user).map(|key| Ok(key?.1)).collect()
 }
 
-fn bind(trees: &Trees, user: UserId, device: DeviceId) -> Result<()> {
-    let mut writes = WriteSet::default();
+/// Adds: `device` is bound to `user`.
+fn bind<'a>(trees: &'a Trees, writes: &mut WriteSet<'a>, user: UserId, device: DeviceId) -> Result<()> {
     writes.put(&trees.user_devices, &(user, device), &())?;
-    writes.put(&trees.device_users, &(device, user), &())?;
-    writes.apply()
+    writes.put(&trees.device_users, &(device, user), &())
+}
+
+/// Adds: `device` is taken from `user` together with the tokens that `user` gave it.
+fn take<'a>(trees: &'a Trees, writes: &mut WriteSet<'a>, user: UserId, device: DeviceId) -> Result<()> {
+    for (hash, token) in tokens::of_user(trees, user)?.iter().filter(|(_, token)| token.device_id == Some(device)) {
+        tokens::remove(trees, writes, hash, token);
+    }
+    writes.remove(&trees.user_devices, &(user, device));
+    writes.remove(&trees.device_users, &(device, user));
+    if trees.primaries.get(&user)? == Some(device) {
+        writes.remove(&trees.primaries, &user);
+    }
+    Ok(())
+}
+
+/// Adds: the record of `device`, which nobody has any more, is removed.
+fn remove_record<'a>(trees: &'a Trees, writes: &mut WriteSet<'a>, device: DeviceId) -> Result<()> {
+    if let Some(serial) = get(trees, device)?.and_then(|record| record.serial) {
+        writes.remove(&trees.serials, &*serial);
+    }
+    writes.remove(&trees.devices, &device);
+    Ok(())
 }
 
 /// Makes `device` the primary device of `user`, or no longer.
@@ -72,14 +93,13 @@ pub fn create(trees: &Trees, new: NewDevice, user: UserId, limit: usize, now: Ti
     }
     let NewDevice { name, serial, model, primary, max_bytes } = new;
     let id = DeviceId(trees.meta.next(MetaKey::NextDevice)?);
-    let device = Device { id, name, serial, model, created_at: now, last_seen: None, max_bytes };
+    let device = Device { id, name, serial, model, created_at: now, last_seen: None, max_bytes, emptied: None };
     let mut writes = WriteSet::default();
     writes.put(&trees.devices, &id, &device)?;
     if let Some(serial) = &device.serial {
         writes.put(&trees.serials, serial.as_str(), &id)?;
     }
-    writes.put(&trees.user_devices, &(user, id), &())?;
-    writes.put(&trees.device_users, &(id, user), &())?;
+    bind(trees, &mut writes, user, id)?;
     if primary {
         writes.put(&trees.primaries, &user, &id)?;
     }
@@ -88,7 +108,8 @@ pub fn create(trees: &Trees, new: NewDevice, user: UserId, limit: usize, now: Ti
 }
 
 /// Changes a device. Returns it as it is now, and the users that it has been taken from; of these it also has taken the tokens
-/// that they gave the device. Where none of its users keeps it, `hand_over` is called before one of the new users can see it.
+/// that they gave the device. Where none of its users keeps it, `hand_over` empties its mailbox before one of the new users can see it, and
+/// returns the newest message.
 ///
 /// # Errors
 /// [`StoreError::Missing`] device or user, [`StoreError::Taken`] serial, that of `hand_over`; else when the store fails.
@@ -96,7 +117,7 @@ pub fn change(
     trees: &Trees,
     id: DeviceId,
     change: DeviceChange,
-    hand_over: impl FnOnce() -> Result<()>,
+    hand_over: impl FnOnce() -> Result<MessageId>,
 ) -> Result<(Device, Vec<UserId>)> {
     let mut device = get(trees, id)?.ok_or(StoreError::Missing("device"))?;
     let old_serial = device.serial.clone();
@@ -109,7 +130,7 @@ pub fn change(
     device.name = change.name.unwrap_or(device.name);
     device.model = change.model.unwrap_or(device.model);
     device.max_bytes = change.max_bytes.unwrap_or(device.max_bytes);
-    let mut taken_from = Vec::new();
+    let (mut taken_from, mut writes) = (Vec::new(), WriteSet::default());
     if let Some(users) = change.users {
         let before = users_of(trees, id)?;
         for user in &users {
@@ -118,16 +139,15 @@ pub fn change(
         let of_all = !before.is_empty() && !before.iter().any(|user| users.contains(user));
         taken_from = before.into_iter().filter(|user| !users.contains(user)).collect();
         if of_all {
-            hand_over()?; // before anyone can see it as one of the new users
+            device.emptied = Some(hand_over()?); // before anyone can see it as one of the new users
         }
         for user in &users {
-            bind(trees, *user, id)?;
+            bind(trees, &mut writes, *user, id)?;
         }
         for &user in &taken_from {
-            unbind(trees, user, id)?;
+            take(trees, &mut writes, user, id)?;
         }
     }
-    let mut writes = WriteSet::default();
     if let Some(old) = old_serial.filter(|old| device.serial.as_ref() != Some(old)) {
         writes.remove(&trees.serials, &*old);
     }
@@ -148,21 +168,24 @@ pub fn unbind(trees: &Trees, user: UserId, device: DeviceId) -> Result<()> {
         return Err(StoreError::Missing("device"));
     }
     let mut writes = WriteSet::default();
-    for (hash, token) in tokens::of_user(trees, user)?.iter().filter(|(_, token)| token.device_id == Some(device)) {
-        tokens::remove(trees, &mut writes, hash, token);
-    }
-    writes.remove(&trees.user_devices, &(user, device));
-    writes.remove(&trees.device_users, &(device, user));
-    if trees.primaries.get(&user)? == Some(device) {
-        writes.remove(&trees.primaries, &user);
-    }
-    if users_of(trees, device)? == [user] {
-        if let Some(serial) = get(trees, device)?.and_then(|record| record.serial) {
-            writes.remove(&trees.serials, &*serial);
-        }
-        writes.remove(&trees.devices, &device);
-    }
+    leave(trees, &mut writes, user, device)?;
     writes.apply()
+}
+
+/// Adds: `device` is taken from `user`, and deleted where nobody else has it.
+fn leave<'a>(trees: &'a Trees, writes: &mut WriteSet<'a>, user: UserId, device: DeviceId) -> Result<()> {
+    take(trees, writes, user, device)?;
+    if users_of(trees, device)? == [user] { remove_record(trees, writes, device) } else { Ok(()) }
+}
+
+/// Adds: `user` has no devices any more. Returns those that it had.
+///
+/// # Errors
+/// If the store fails.
+pub(super) fn leave_all<'a>(trees: &'a Trees, writes: &mut WriteSet<'a>, user: UserId) -> Result<Vec<DeviceId>> {
+    let devices = of_user(trees, user)?;
+    devices.iter().try_for_each(|&device| leave(trees, writes, user, device))?;
+    Ok(devices)
 }
 
 /// Deletes a device; returns the users that it has been taken from.
@@ -174,7 +197,10 @@ pub fn delete(trees: &Trees, device: DeviceId) -> Result<Vec<UserId>> {
     if users.is_empty() {
         return Err(StoreError::Missing("device"));
     }
-    users.iter().try_for_each(|&user| unbind(trees, user, device))?;
+    let mut writes = WriteSet::default();
+    users.iter().try_for_each(|&user| take(trees, &mut writes, user, device))?;
+    remove_record(trees, &mut writes, device)?;
+    writes.apply()?;
     Ok(users)
 }
 

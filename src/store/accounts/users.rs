@@ -84,12 +84,8 @@ pub fn delete(trees: &Trees, id: UserId) -> Result<Vec<DeviceId>> {
     if user.role == Role::Admin && !user.disabled {
         keep_an_admin(trees, id)?;
     }
-    // Devices first: each unbinding stands on its own, so a crash in between leaves a user with fewer devices, no more.
-    let devices = devices::of_user(trees, id)?;
-    for &device in &devices {
-        devices::unbind(trees, id, device)?;
-    }
     let mut writes = WriteSet::default();
+    let devices = devices::leave_all(trees, &mut writes, id)?;
     for (hash, token) in &tokens::of_user(trees, id)? {
         tokens::remove(trees, &mut writes, hash, token);
     }

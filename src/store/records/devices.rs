@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::ids::{DeviceId, UserId};
+use crate::core::ids::{DeviceId, MessageId, UserId};
 use crate::core::time::Timestamp;
 use crate::store::table::json_values;
 
@@ -28,6 +28,10 @@ pub struct Device {
     /// The longest payload that it accepts, in bytes; longer ones are passed over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<u32>,
+    /// The newest message when it was handed over to other users: none up to it is theirs. Its mailbox is emptied in another write of the
+    /// same commit, which a crash can cut off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emptied: Option<MessageId>,
 }
 
 json_values!(Device);
