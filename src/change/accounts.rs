@@ -496,7 +496,7 @@ mod tests {
         let lamp = world.device(ana, None, false, 0).unwrap().id;
         let append = |recipient| {
             let object = crate::wire::JsonObject::new(&serde_json::json!({})).unwrap();
-            world.run(super::super::Append { recipient, sender: ana, object, ttl: 60, key: None }).unwrap().id
+            world.run(super::super::Append { recipient, sender: ana, object, ttl: 60, key: None, privileged: false }).unwrap().id
         };
         append(Recipient::Device(lamp));
         append(Recipient::User(ana));
@@ -515,7 +515,7 @@ mod tests {
         // What comes after it is kept, whatever happens to the place.
         let world = World { state: load(trees, settings.clone(), NOW).unwrap(), ..world };
         let object = crate::wire::JsonObject::new(&serde_json::json!({})).unwrap();
-        let to_lamp = super::super::Append { recipient: Recipient::Device(lamp), sender: bob, object, ttl: 60, key: None };
+        let to_lamp = super::super::Append { recipient: Recipient::Device(lamp), sender: bob, object, ttl: 60, key: None, privileged: false };
         let id = world.run(to_lamp).unwrap().id;
         world.store.trees().places.remove(&Recipient::Device(lamp)).unwrap();
         let state = load(world.store.trees(), settings, NOW).unwrap();
@@ -530,7 +530,7 @@ mod tests {
         let append = |recipient| {
             let object = crate::wire::JsonObject::new(&serde_json::json!({})).unwrap();
             let key = None;
-            world.run(super::super::Append { recipient, sender: ana, object, ttl: 60, key }).unwrap().id
+            world.run(super::super::Append { recipient, sender: ana, object, ttl: 60, key, privileged: false }).unwrap().id
         };
         let waiting = || world.store.log().heads().flat_map(|block| block.unwrap().1).map(|head| head.id).collect::<Vec<_>>();
         for recipient in [Recipient::User(ana), Recipient::Device(lamp), Recipient::Device(toy)] {
