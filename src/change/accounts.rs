@@ -515,7 +515,14 @@ mod tests {
         // What comes after it is kept, whatever happens to the place.
         let world = World { state: load(trees, settings.clone(), NOW).unwrap(), ..world };
         let object = crate::wire::JsonObject::new(&serde_json::json!({})).unwrap();
-        let to_lamp = super::super::Append { recipient: Recipient::Device(lamp), sender: bob, object, ttl: 60, key: None, privileged: false };
+        let to_lamp = super::super::Append {
+            recipient: Recipient::Device(lamp),
+            sender: bob,
+            object,
+            ttl: 60,
+            key: None,
+            privileged: false,
+        };
         let id = world.run(to_lamp).unwrap().id;
         world.store.trees().places.remove(&Recipient::Device(lamp)).unwrap();
         let state = load(world.store.trees(), settings, NOW).unwrap();
