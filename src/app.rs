@@ -185,7 +185,8 @@ fn is_wasteful(store: &Store, config: &Config, data: &Path) -> Result<bool, Stor
     };
     let free = data_dir::free_bytes(data)?;
     tracing::info!(disk, live, free, "size of the store, of its records and of the free disk space");
-    let enough = free > live.saturating_mul(MAX_FRESH_STORE_RATIO).saturating_add(settings.min_free_bytes);
+    // Not the least free space for messages: to give it back is what this is for.
+    let enough = free > live.saturating_mul(MAX_FRESH_STORE_RATIO).saturating_add(data_dir::MIN_BYTES_TO_OPEN);
     Ok(enough && disk > live.saturating_mul(settings.compact_ratio.into()))
 }
 

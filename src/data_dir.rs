@@ -103,7 +103,7 @@ pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
 /// The ballast file in the data directory.
 const BALLAST: &str = "ballast";
 /// The free space, in bytes, that is needed to open the store safely.
-const MIN_BYTES_TO_OPEN: u64 = 8 << 20;
+pub const MIN_BYTES_TO_OPEN: u64 = 8 << 20;
 
 /// Returns the bytes on the file system of `path` that are available to unprivileged users.
 ///

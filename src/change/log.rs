@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::clock::{self, Moment};
-use super::index::{Ack, Effects, MAX_OPERATION_MESSAGES};
+use super::index::{Ack, Effects, Full, MAX_OPERATION_MESSAGES};
 use super::keys::{self, StoredKey};
 use super::machine::{Event, Machine, Operation};
 use super::stage::Due;
@@ -30,6 +30,9 @@ pub enum AppendError {
     /// The recipient has as many pending messages as it may, or as this sender may add to.
     #[error("the mailbox is full")]
     Full,
+    /// As many bytes as one sender may cause to wait do, over all mailboxes.
+    #[error("too much of what you have sent waits to be received")]
+    SenderFull,
     /// The idempotency key was used for another request.
     #[error("this idempotency key was used for another request")]
     KeyReused,
@@ -83,6 +86,15 @@ pub struct Append {
     pub privileged: bool,
 }
 
+impl From<Full> for AppendError {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Mailbox => Self::Full,
+            Full::Sender => Self::SenderFull,
+        }
+    }
+}
+
 /// A message that was accepted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Appended {
@@ -121,7 +133,7 @@ impl Operation for Append {
         let ttl = u32::try_from(self.ttl).unwrap_or(u32::MAX);
         let (head, payload) = {
             let mut memory = machine.memory();
-            memory.index.room(self.recipient, self.object.len(), self.privileged).map_err(|_| AppendError::Full)?;
+            memory.index.room(self.recipient, self.sender, self.object.len(), self.privileged)?;
             memory.newest.0 += 1;
             let id = memory.newest;
             let payload = self.object.with_id(id);

@@ -45,7 +45,7 @@ struct Instance {
 
 fn settings(messages: usize, history: usize, retain: u64) -> Settings {
     Settings {
-        mailbox: MailboxConfig { messages, readers: 2, reader_days: 1, ..MailboxConfig::default() },
+        mailbox: MailboxConfig { messages, sender_bytes: 40_000, readers: 2, reader_days: 1, ..MailboxConfig::default() },
         history: HistoryConfig { retain, messages: history, receipts: 100 },
     }
 }

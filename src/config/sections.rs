@@ -110,6 +110,9 @@ pub struct MailboxConfig {
     /// Bytes of pending messages in one mailbox; further ones are refused with 507. The last tenth is kept in the same way. One message
     /// is always accepted.
     pub bytes: u64,
+    /// Bytes of pending messages of one sender, in all mailboxes together; further ones are refused with 507. Administrators and
+    /// services have no such bound; 0: nobody has.
+    pub sender_bytes: u64,
     /// The lifetime of a message, in seconds, when its sender gives none. Not 0.
     pub ttl: u64,
     /// The maximum lifetime that a sender may give, in seconds. Not 0.
@@ -127,6 +130,7 @@ impl Default for MailboxConfig {
         Self {
             messages: 1000,
             bytes: 16 << 20,
+            sender_bytes: 64 << 20,
             ttl: 7 * 86_400,
             max_ttl: 366 * 86_400,
             readers: 10,
@@ -158,7 +162,8 @@ impl Default for HistoryConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StorageConfig {
-    /// The free disk space, in bytes, below which messages are refused with 507; 0: never.
+    /// The free disk space, in bytes, below which messages are refused with 507; a quarter of it while the store has as much room
+    /// inside; 0: never.
     pub min_free_bytes: u64,
     /// Bytes kept in reserve, so that the store can still be opened on a full disk; 0: none.
     pub ballast_bytes: u64,

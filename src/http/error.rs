@@ -100,6 +100,9 @@ pub enum ApiError {
     /// 507: the recipient's quota of queued messages is used up.
     #[error("the recipient's mailbox is full")]
     MailboxFull,
+    /// 507: as much as one sender may cause to wait does.
+    #[error("too much of what you have sent waits to be received (mailbox.sender_bytes)")]
+    SenderFull,
     /// 507: the disk has too little free space.
     #[error("the server's disk is nearly full")]
     DiskLow,
@@ -152,6 +155,7 @@ impl ApiError {
             Self::AlreadyEnded(_) => (StatusCode::CONFLICT, "already_ended"),
             Self::BackupRunning => (StatusCode::CONFLICT, "backup_running"),
             Self::MailboxFull => (StatusCode::INSUFFICIENT_STORAGE, "mailbox_full"),
+            Self::SenderFull => (StatusCode::INSUFFICIENT_STORAGE, "sender_full"),
             Self::DiskLow => (StatusCode::INSUFFICIENT_STORAGE, "disk_low"),
             Self::MemoryLow => (StatusCode::INSUFFICIENT_STORAGE, "memory_low"),
             Self::NotReady(..) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
@@ -173,7 +177,7 @@ impl ApiError {
             Self::TooLarge(_) => Some(Refused::BodyTooLarge),
             Self::TooMany(why, _) | Self::Busy(why) => Some(*why),
             // Counted by the mailbox, which refuses sessions, too; and among log-ins.
-            Self::MailboxFull | Self::DiskLow | Self::MemoryLow | Self::WrongPassword => None,
+            Self::MailboxFull | Self::SenderFull | Self::DiskLow | Self::MemoryLow | Self::WrongPassword => None,
             Self::InvalidJson(_)
             | Self::Invalid(_)
             | Self::MissingParameter(_)
@@ -282,6 +286,7 @@ impl From<MailboxError> for ApiError {
     fn from(error: MailboxError) -> Self {
         match error {
             MailboxError::Full => Self::MailboxFull,
+            MailboxError::SenderFull => Self::SenderFull,
             MailboxError::DiskLow => Self::DiskLow,
             MailboxError::MemoryLow => Self::MemoryLow,
             MailboxError::KeyReused => Self::KeyReused,

@@ -28,7 +28,9 @@ mod receipts;
 mod trouble;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
 
 use crate::change::{Append, AppendError, Appended, Cancel, Changes, Clear, Expire, ForgetReader, Settings, Tick, TouchReaders};
 use crate::config::{Config, StorageConfig};
@@ -58,6 +60,9 @@ pub enum MailboxError {
     /// The recipient has as many pending messages as it may, or as this sender may add to.
     #[error("the mailbox is full")]
     Full,
+    /// As many bytes as one sender may cause to wait (`mailbox.sender_bytes`) do, over all mailboxes.
+    #[error("too much of what you have sent waits to be received")]
+    SenderFull,
     /// The disk has too little free space to accept anything safely.
     #[error("the disk is nearly full")]
     DiskLow,
@@ -76,6 +81,7 @@ impl From<AppendError> for MailboxError {
     fn from(error: AppendError) -> Self {
         match error {
             AppendError::Full => Self::Full,
+            AppendError::SenderFull => Self::SenderFull,
             AppendError::KeyReused => Self::KeyReused,
             AppendError::Store(error) => Self::Store(error),
         }
@@ -89,6 +95,10 @@ pub struct Mailbox {
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
     disk: DiskSpace,
+    /// The limits of mailboxes and history by the configuration.
+    settings: Mutex<Settings>,
+    /// The disk is nearly full, and nothing is kept in the history.
+    is_history_short: AtomicBool,
     storage: StorageConfig,
     acks: Arc<PendingAcks>,
     /// Connections that a message is written to before its reader passes over it; 0: any number.
@@ -109,13 +119,19 @@ impl Mailbox {
     /// A service on top of `changes`, which are those of `store`.
     pub fn new(store: Store, changes: Changes, hub: Arc<Hub>, config: &Config, metrics: Arc<Metrics>) -> Self {
         let committed = changes.memory().newest_loaded.0;
+        let room_inside = {
+            let (store, changes) = (store.clone(), changes.clone());
+            move || store.room_inside(changes.memory().index.payload_bytes())
+        };
         Self {
             store,
             changes: changes.clone(),
             hub,
             metrics,
             storage: config.storage.clone(),
-            disk: DiskSpace::new(&config.server.data_dir, config.storage.min_free_bytes),
+            disk: DiskSpace::new(&config.server.data_dir, config.storage.min_free_bytes, room_inside),
+            settings: Mutex::new(settings(config)),
+            is_history_short: AtomicBool::new(false),
             acks: PendingAcks::new(changes.clone()),
             max_deliveries: AtomicU16::new(config.mailbox.max_deliveries),
             troubles: Troubles::default(),
@@ -129,6 +145,8 @@ impl Mailbox {
         self.ttl.store(config.mailbox.ttl, Ordering::Relaxed);
         self.max_deliveries.store(config.mailbox.max_deliveries, Ordering::Relaxed);
         let settings = settings(config);
+        self.settings.lock().clone_from(&settings);
+        self.is_history_short.store(false, Ordering::Relaxed); // the next sweep looks
         if !self.changes.defer(move || settings, drop) {
             tracing::warn!("mailbox limits not applied: the store accepts no writes; reload again");
         }
@@ -144,16 +162,30 @@ impl Mailbox {
         self.disk.ok()
     }
 
+    /// Removes the history of all mailboxes while the disk has too little space for messages: what some reader has received stops no
+    /// others.
+    async fn shorten_history(&self) -> Result<(), StoreError> {
+        let is_low = self.disk.is_low();
+        if self.is_history_short.swap(is_low, Ordering::Relaxed) == is_low {
+            return Ok(());
+        }
+        let mut settings = self.settings.lock().clone();
+        if is_low {
+            tracing::warn!("received messages are not kept for replay until the disk has enough space again");
+            (settings.history.retain, settings.history.messages) = (0, 0);
+        }
+        self.changes.run(settings).await
+    }
+
     /// Queues a message: returns once it is on disk and announced.
     ///
     /// # Errors
     /// [`MailboxError`]; except for [`MailboxError::Store`], nothing has been stored then.
     pub async fn send(&self, message: Outgoing) -> Result<Accepted, MailboxError> {
-        self.disk.recheck();
-        if !self.disk.ok() {
+        let Some(_held) = self.disk.admit(message.object.len()) else {
             self.metrics.refused.inc(Refused::DiskLow);
             return Err(MailboxError::DiskLow);
-        }
+        };
         if self.index_bytes() >= self.storage.max_index_bytes() {
             self.metrics.refused.inc(Refused::MemoryLow);
             return Err(MailboxError::MemoryLow);
@@ -178,8 +210,10 @@ impl Mailbox {
         };
         let operation = Append { recipient, sender, object, ttl, key, privileged };
         let outcome = self.changes.run_then(operation, announce).await.map_err(MailboxError::from);
-        if matches!(outcome, Err(MailboxError::Full)) {
-            self.metrics.refused.inc(Refused::MailboxFull);
+        match outcome {
+            Err(MailboxError::Full) => self.metrics.refused.inc(Refused::MailboxFull),
+            Err(MailboxError::SenderFull) => self.metrics.refused.inc(Refused::SenderFull),
+            _ => {}
         }
         let Appended { id, recipients, repeated, .. } = outcome?;
         Ok(Accepted { id, recipients, repeated })
@@ -238,6 +272,7 @@ impl Mailbox {
     /// If the store fails.
     pub async fn sweep(&self, thorough: bool) -> Result<(), StoreError> {
         self.disk.check();
+        self.shorten_history().await?;
         self.store.resize_block_cache(self.storage.message_cache_bytes(self.index_bytes()));
         if thorough {
             for _ in 0..MAX_SWEEP_OPERATIONS {

@@ -321,6 +321,7 @@ async fn send(
 fn refusal_of(error: MailboxError) -> Refusal {
     match error {
         MailboxError::Full => Refusal(ErrorCode::MailboxFull, "the device's mailbox is full"),
+        MailboxError::SenderFull => Refusal(ErrorCode::MailboxFull, "too much of what you have sent waits to be received"),
         MailboxError::DiskLow => Refusal(ErrorCode::MailboxFull, "the server's disk is nearly full"),
         MailboxError::MemoryLow => Refusal(ErrorCode::MailboxFull, "the server has no memory for more queued messages"),
         MailboxError::Store(StoreError::Missing(_)) => NOT_YOURS,

@@ -68,6 +68,11 @@ pub use writer::Pulse;
 /// The most reads of messages at the same time. Each decodes pages of up to 200 KB, and keeps a thread with what it has allocated.
 const MAX_READS: usize = 2;
 
+/// The bytes that sled's files take for each byte of the records in them, at most, once they have been written anew a few times.
+const MAX_BYTES_FOR_A_BYTE: u64 = 2;
+/// The bytes that the files of an empty store take, at most.
+const MIN_STORE_BYTES: u64 = 16 << 20;
+
 /// The sizes of the caches, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caches {
@@ -251,6 +256,14 @@ impl Store {
     /// An error of the system.
     pub fn disk_bytes(&self) -> std::io::Result<u64> {
         staging::disk_bytes(&self.path)
+    }
+
+    /// Returns the bytes for which the store's files have room: what they take beyond their records, of which `payloads` bytes are of
+    /// messages. An estimate on the safe side, as no one knows how full sled's segments are.
+    pub fn room_inside(&self, payloads: u64) -> u64 {
+        let live = self.trees.tally.bytes().saturating_add(payloads);
+        let taken = self.disk_bytes().unwrap_or(0);
+        taken.saturating_sub(live.saturating_mul(MAX_BYTES_FOR_A_BYTE)).saturating_sub(MIN_STORE_BYTES)
     }
 
     /// Returns the bytes of all keys and values. Reads all of them: blocks, for about a second a million.

@@ -22,16 +22,20 @@ struct Sum {
     records: u64,
     /// The sum of their checksums.
     checksums: u64,
+    /// The bytes of their keys and values, which are not stored.
+    bytes: u64,
 }
 
 impl Sum {
     fn add(&mut self, seed: u32, key: &[u8], value: &[u8]) {
         self.records = self.records.wrapping_add(1);
+        self.bytes = self.bytes.wrapping_add((key.len() + value.len()) as u64);
         self.checksums = self.checksums.wrapping_add(checksum(seed, key, value));
     }
 
     fn subtract(&mut self, seed: u32, key: &[u8], value: &[u8]) {
         self.records = self.records.wrapping_sub(1);
+        self.bytes = self.bytes.wrapping_sub((key.len() + value.len()) as u64);
         self.checksums = self.checksums.wrapping_sub(checksum(seed, key, value));
     }
 }
@@ -45,7 +49,7 @@ fn checksum(seed: u32, key: &[u8], value: &[u8]) -> u64 {
 
 /// The stored record: the number of commits, then, where the log stood at the end of a commit, the sum.
 fn encode(commits: u64, sum: Option<Sum>) -> Vec<u8> {
-    let sum = sum.map(|Sum { records, checksums }| [records, checksums]);
+    let sum = sum.map(|Sum { records, checksums, .. }| [records, checksums]);
     [commits].into_iter().chain(sum.into_iter().flatten()).flat_map(u64::to_be_bytes).collect()
 }
 
@@ -54,7 +58,7 @@ fn decode(bytes: &[u8]) -> Result<(u64, Option<Sum>)> {
     match bytes.as_chunks() {
         ([commits], []) => Ok((number(commits), None)),
         ([commits, records, checksums], []) => {
-            Ok((number(commits), Some(Sum { records: number(records), checksums: number(checksums) })))
+            Ok((number(commits), Some(Sum { records: number(records), checksums: number(checksums), bytes: 0 })))
         }
         _ => Err(StoreError::Damaged { tree: NAME }),
     }
@@ -70,6 +74,7 @@ pub struct Tally {
     stored: Option<Sum>,
     records: AtomicU64,
     checksums: AtomicU64,
+    bytes: AtomicU64,
     /// The sum is that of all records.
     is_known: AtomicBool,
     /// The log says that a commit has begun: a crash may leave a part of it, which adds up to nothing.
@@ -90,6 +95,7 @@ impl Tally {
             stored,
             records: AtomicU64::default(),
             checksums: AtomicU64::default(),
+            bytes: AtomicU64::default(),
             is_known: AtomicBool::default(),
             has_begun: AtomicBool::default(),
         }))
@@ -98,6 +104,11 @@ impl Tally {
     /// Returns the number of commits.
     pub fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
+    }
+
+    /// Returns the bytes of the keys and values of the records that are summed.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Raises the number of commits, which is stored with the next one.
@@ -124,9 +135,12 @@ impl Tally {
         }
         self.records.store(sum.records, Ordering::Relaxed);
         self.checksums.store(sum.checksums, Ordering::Relaxed);
+        self.bytes.store(sum.bytes, Ordering::Relaxed);
         self.is_known.store(true, Ordering::Relaxed);
         match self.stored {
-            Some(stored) if stored != sum => stored.records.saturating_sub(sum.records).max(1),
+            Some(stored) if (stored.records, stored.checksums) != (sum.records, sum.checksums) => {
+                stored.records.saturating_sub(sum.records).max(1)
+            }
             _ => 0,
         }
     }
@@ -137,7 +151,8 @@ impl Tally {
     /// If the engine fails.
     pub fn end(&self) -> Result<()> {
         let commits = self.commits.fetch_add(1, Ordering::Relaxed) + 1;
-        let sum = Sum { records: self.records.load(Ordering::Relaxed), checksums: self.checksums.load(Ordering::Relaxed) };
+        let (records, checksums) = (self.records.load(Ordering::Relaxed), self.checksums.load(Ordering::Relaxed));
+        let sum = Sum { records, checksums, bytes: self.bytes() };
         let sum = self.is_known.load(Ordering::Relaxed).then_some(sum);
         self.tree.insert(NAME, encode(commits, sum))?;
         self.has_begun.store(false, Ordering::Relaxed);
@@ -200,6 +215,7 @@ impl Change {
     fn apply(self, tally: &Tally) {
         tally.records.fetch_add(self.0.records, Ordering::Relaxed);
         tally.checksums.fetch_add(self.0.checksums, Ordering::Relaxed);
+        tally.bytes.fetch_add(self.0.bytes, Ordering::Relaxed);
     }
 }
 

@@ -61,9 +61,14 @@ struct BlockUse {
     total: u32,
 }
 
-/// The error of a mailbox that is full.
+/// The reason for which there is no room for a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Full;
+pub enum Full {
+    /// The mailbox has as much as it may, or as this sender may add to.
+    Mailbox,
+    /// As much as one sender may cause to wait does, over all mailboxes.
+    Sender,
+}
 
 /// All mailboxes.
 #[derive(Debug)]
@@ -73,6 +78,10 @@ pub struct Index {
     queues: HashMap<Recipient, Queue>,
     /// The number of messages.
     messages: usize,
+    /// Bytes of the payloads of the messages that no reader has received, by sender.
+    sent: HashMap<UserId, u64>,
+    /// Bytes of all payloads.
+    bytes: u64,
     /// The number of readers.
     readers: usize,
     places: HashMap<Recipient, Place>,
@@ -100,6 +109,8 @@ impl Index {
             history,
             queues: HashMap::new(),
             messages: 0,
+            sent: HashMap::new(),
+            bytes: 0,
             readers: 0,
             places: HashMap::new(),
             users: HashMap::new(),
@@ -168,7 +179,7 @@ impl Index {
             queue.below_front.insert(head.id);
         }
         // More than may be kept, by limits that were lowered before the restart: the next sweep trims it.
-        let many = self.queues.get(&head.recipient).is_some_and(|queue| queue.received() > self.history.messages);
+        let many = self.queues.get(&head.recipient).is_some_and(|queue| self.has_long_history(queue, 0, 0));
         self.schedule(
             head.recipient,
             if received == 0 {
@@ -198,18 +209,28 @@ impl Index {
         self.queues.get(&recipient).is_some_and(|queue| queue.entries.contains_key(&id))
     }
 
-    /// Checks that `recipient` has room for `bytes` more. The last tenth of its messages and bytes, rounded down, is kept for
-    /// `privileged` senders.
+    /// Checks that there is room for `bytes` more from `sender` to `recipient`. The last tenth of a mailbox's messages and bytes, rounded
+    /// down, is kept for `privileged` senders, which have no bound of their own.
     ///
     /// # Errors
-    /// [`Full`] when it has not.
-    pub fn room(&self, recipient: Recipient, bytes: usize, privileged: bool) -> Result<(), Full> {
+    /// [`Full`] when there is none.
+    pub fn room(&self, recipient: Recipient, sender: UserId, bytes: usize, privileged: bool) -> Result<(), Full> {
+        let sent = self.sent.get(&sender).copied().unwrap_or(0);
+        let most = self.limits.sender_bytes;
+        if !privileged && most > 0 && sent > 0 && sent.saturating_add(bytes as u64) > most {
+            return Err(Full::Sender);
+        }
+        self.room_in(recipient, bytes, privileged)
+    }
+
+    /// Checks that `recipient` has room for `bytes` more.
+    fn room_in(&self, recipient: Recipient, bytes: usize, privileged: bool) -> Result<(), Full> {
         let Some(queue) = self.queues.get(&recipient) else { return Ok(()) };
         let (all, size) = (self.limits.messages, self.limits.bytes);
         let (for_users, size_for_users) = (all - all / 10, size - size / 10);
         let messages = if privileged { all } else { for_users };
         if messages > 0 && queue.pending >= messages {
-            return Err(Full);
+            return Err(Full::Mailbox);
         }
         let most = if privileged { size } else { size_for_users };
         let after = queue.bytes + bytes as u64;
@@ -219,7 +240,7 @@ impl Index {
         // One message is always accepted, and may take more than a user's share: not from the share that is kept.
         let oldest = if privileged { queue.oldest_pending() } else { None };
         let oldest = oldest.and_then(|id| queue.entries.get(&id)).map_or(0, |entry| u64::from(entry.bytes));
-        if after - oldest.saturating_sub(size_for_users) <= most { Ok(()) } else { Err(Full) }
+        if after - oldest.saturating_sub(size_for_users) <= most { Ok(()) } else { Err(Full::Mailbox) }
     }
 
     /// Adds a message.
@@ -231,6 +252,25 @@ impl Index {
     fn insert(&mut self, head: &Head, received: u64) {
         self.queues.entry(head.recipient).or_default().insert(head.id, Entry::new(head, received));
         self.messages += 1;
+        self.bytes += u64::from(head.length);
+        if received == 0 {
+            *self.sent.entry(head.sender).or_default() += u64::from(head.length);
+        }
+    }
+
+    /// Notes that a message that was sent by `sender` no longer waits.
+    fn waits_no_more(&mut self, sender: UserId, bytes: u32) {
+        if let Some(sent) = self.sent.get_mut(&sender) {
+            *sent = sent.saturating_sub(bytes.into());
+            if *sent == 0 {
+                self.sent.remove(&sender);
+            }
+        }
+    }
+
+    /// Bytes of the payloads of all messages.
+    pub fn payload_bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Schedules `recipient` for a sweep no later than `when`.
@@ -256,6 +296,10 @@ impl Index {
         let removed = self.queues.get_mut(&recipient).and_then(|queue| queue.remove(id));
         let Some(entry) = removed else { return };
         self.messages -= 1;
+        self.bytes -= u64::from(entry.bytes);
+        if !entry.is_received() {
+            self.waits_no_more(entry.sender, entry.bytes);
+        }
         if entry.deliveries > 0 {
             if self.delivered.len() == MAX_FURTHER_ACKS {
                 self.delivered.pop_first();

@@ -24,7 +24,7 @@ pub(super) struct Entry {
     /// Its time to live, in seconds.
     ttl: u32,
     /// Its sender.
-    sender: UserId,
+    pub(super) sender: UserId,
     /// The time at which it was accepted, in microseconds since 1970.
     created: i64,
 }
@@ -63,6 +63,8 @@ pub(super) struct Queue {
     pub(super) pending: usize,
     /// Bytes of their payloads.
     pub(super) bytes: u64,
+    /// Bytes of the payloads of the others.
+    pub(super) kept_bytes: u64,
     /// Those of them that a reader has gone past: it has passed over them, or they were not for it. The others still have to.
     pub(super) below_front: BTreeSet<MessageId>,
     /// Ids up to which messages were written to a connection, with the time.
@@ -87,6 +89,8 @@ impl Queue {
         if !entry.is_received() {
             self.pending += 1;
             self.bytes += u64::from(entry.bytes);
+        } else {
+            self.kept_bytes += u64::from(entry.bytes);
         }
         self.entries.insert(id, entry);
     }
@@ -98,16 +102,19 @@ impl Queue {
             self.pending -= 1;
             self.bytes -= u64::from(entry.bytes);
             self.below_front.remove(&id);
+        } else {
+            self.kept_bytes -= u64::from(entry.bytes);
         }
         Some(entry)
     }
 
-    /// Marks a message as received at `now`.
+    /// Marks a message that is there as received at `now`.
     pub(super) fn receive(&mut self, id: MessageId, now: u64) {
         let Some(entry) = self.entries.get_mut(&id).filter(|entry| !entry.is_received()) else { return };
         entry.received = short(now).max(1);
         self.pending -= 1;
         self.bytes -= u64::from(entry.bytes);
+        self.kept_bytes += u64::from(entry.bytes);
         self.below_front.remove(&id);
     }
 

@@ -355,6 +355,7 @@ impl Index {
                 if let Some(queue) = self.queues.get_mut(&recipient) {
                     queue.receive(id, now);
                 }
+                self.waits_no_more(entry.sender, entry.bytes);
                 let head = entry.head(recipient, id);
                 effects.ended.push(Ended { head, state: EndState::Acked, reader: Some(reader) });
                 effects.delivered += 1;

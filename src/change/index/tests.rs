@@ -70,15 +70,52 @@ fn proof_of_many_messages_is_applied_in_parts() {
 fn full_by_number_and_by_bytes() {
     let mut s = index(2, 10);
     append(&mut s, LAMP, 1, 50, 10);
-    assert_eq!(s.room(LAMP, 10, true), Ok(()));
+    assert_eq!(s.room(LAMP, ANA, 10, true), Ok(()));
     append(&mut s, LAMP, 2, 50, 10);
-    assert_eq!(s.room(LAMP, 0, true), Err(Full));
-    assert_eq!(s.room(Recipient::All, 0, true), Ok(()));
+    assert_eq!(s.room(LAMP, ANA, 0, true), Err(Full::Mailbox));
+    assert_eq!(s.room(Recipient::All, ANA, 0, true), Ok(()));
     assert!(prove(&mut s, &ack("a", 1), 5).is_empty());
-    assert_eq!(s.room(LAMP, 10, true), Ok(()));
+    assert_eq!(s.room(LAMP, ANA, 10, true), Ok(()));
     let large = usize::try_from(MailboxConfig::default().bytes).unwrap();
-    assert_eq!(s.room(LAMP, large, true), Err(Full));
+    assert_eq!(s.room(LAMP, ANA, large, true), Err(Full::Mailbox));
     assert_eq!(s.size(LAMP, 5), Size { messages: 1, bytes: 10, oldest: Some(MessageId(2)) });
+}
+
+#[test]
+fn sender_is_bounded_over_all_mailboxes() {
+    let limits = MailboxConfig { sender_bytes: 1000, ..MailboxConfig::default() };
+    let mut s = Index::new(limits, HistoryConfig { retain: 100, messages: 10, receipts: 100 });
+    let room = |s: &Index, bytes| s.room(LAMP, ANA, bytes, false);
+    assert_eq!(room(&s, 5000), Ok(()), "one message is always accepted");
+    for (id, recipient) in [(1, LAMP), (2, Recipient::User(ANA)), (3, Recipient::All)] {
+        append(&mut s, recipient, id, 50, 300);
+    }
+    assert_eq!((room(&s, 100), room(&s, 101)), (Ok(()), Err(Full::Sender)));
+    assert_eq!((s.room(LAMP, UserId(77), 101, false), s.room(LAMP, ANA, 101, true)), (Ok(()), Ok(())));
+    // Whatever ends the wait of a message: receipt, cancellation, clearing, the end of its life, the deletion of its mailbox.
+    assert!(prove(&mut s, &ack("a", 1), 5).is_empty());
+    assert_eq!((s.payload_bytes(), room(&s, 400), room(&s, 401)), (900, Ok(()), Err(Full::Sender)), "received, and kept");
+    s.cancel(Recipient::User(ANA), MessageId(2));
+    assert_eq!((room(&s, 700), room(&s, 701)), (Ok(()), Err(Full::Sender)));
+    s.sweep(51);
+    assert_eq!((room(&s, 5000), s.payload_bytes()), (Ok(()), 300));
+    append(&mut s, LAMP, 4, 1000, 900);
+    s.clear(LAMP, 9, 52);
+    append(&mut s, LAMP, 5, 1000, 900);
+    assert_eq!((room(&s, 101), s.payload_bytes()), (Err(Full::Sender), 1200));
+    s.forget(LAMP, None, 53);
+    assert_eq!((room(&s, 5000), s.payload_bytes()), (Ok(()), 0));
+}
+
+#[test]
+fn history_is_bounded_by_bytes() {
+    let limits = MailboxConfig { bytes: 1000, ..MailboxConfig::default() };
+    let mut s = Index::new(limits, HistoryConfig { retain: 1_000_000, messages: 1000, receipts: 100 });
+    for id in 1..=20 {
+        append(&mut s, LAMP, id, 5000, 300);
+        prove(&mut s, &ack("a", id), 5);
+        assert_eq!(s.payload_bytes(), 300 * id.min(3), "{id}");
+    }
 }
 
 #[test]
@@ -86,32 +123,35 @@ fn last_tenth_of_messages_and_bytes_is_kept_for_the_privileged() {
     for (messages, for_users) in [(1, 1), (5, 5), (9, 9), (10, 9), (19, 18), (20, 18), (1000, 900)] {
         let mut s = index(messages, 10);
         for id in 1..=messages as u64 {
-            let by_user = s.room(LAMP, 1, false);
+            let by_user = s.room(LAMP, ANA, 1, false);
             assert_eq!(by_user.is_ok(), id <= for_users, "{id} of {messages}");
-            assert_eq!(s.room(LAMP, 1, true), Ok(()), "{id} of {messages}");
+            assert_eq!(s.room(LAMP, ANA, 1, true), Ok(()), "{id} of {messages}");
             append(&mut s, LAMP, id, 1000, 1);
         }
-        assert_eq!((s.room(LAMP, 0, true), s.room(LAMP, 0, false)), (Err(Full), Err(Full)));
+        assert_eq!((s.room(LAMP, ANA, 0, true), s.room(LAMP, ANA, 0, false)), (Err(Full::Mailbox), Err(Full::Mailbox)));
         s.clear(LAMP, 1, 5);
-        assert_eq!((s.room(LAMP, 0, true), s.room(LAMP, 0, false).is_ok()), (Ok(()), for_users == messages as u64));
+        assert_eq!((s.room(LAMP, ANA, 0, true), s.room(LAMP, ANA, 0, false).is_ok()), (Ok(()), for_users == messages as u64));
     }
     let sized = |bytes| {
-        let limits = MailboxConfig { messages: 0, bytes, ..MailboxConfig::default() };
+        let limits = MailboxConfig { messages: 0, bytes, sender_bytes: 0, ..MailboxConfig::default() };
         Index::new(limits, HistoryConfig { retain: 100, messages: 10, receipts: 100 })
     };
     let mut s = sized(1000);
     append(&mut s, LAMP, 1, 1000, 800);
-    assert_eq!((s.room(LAMP, 100, false), s.room(LAMP, 101, false)), (Ok(()), Err(Full)));
-    assert_eq!((s.room(LAMP, 200, true), s.room(LAMP, 201, true)), (Ok(()), Err(Full)));
+    assert_eq!((s.room(LAMP, ANA, 100, false), s.room(LAMP, ANA, 101, false)), (Ok(()), Err(Full::Mailbox)));
+    assert_eq!((s.room(LAMP, ANA, 200, true), s.room(LAMP, ANA, 201, true)), (Ok(()), Err(Full::Mailbox)));
     // The one message that is always accepted takes nothing of the tenth, however large it is.
     let mut s = sized(1000);
     append(&mut s, LAMP, 1, 1000, 5000);
-    assert_eq!((s.room(LAMP, 1, false), s.room(LAMP, 100, true), s.room(LAMP, 101, true)), (Err(Full), Ok(()), Err(Full)));
+    assert_eq!(
+        (s.room(LAMP, ANA, 1, false), s.room(LAMP, ANA, 100, true), s.room(LAMP, ANA, 101, true)),
+        (Err(Full::Mailbox), Ok(()), Err(Full::Mailbox))
+    );
     append(&mut s, LAMP, 2, 1000, 100);
-    assert_eq!(s.room(LAMP, 1, true), Err(Full));
+    assert_eq!(s.room(LAMP, ANA, 1, true), Err(Full::Mailbox));
     let mut s = sized(0);
     append(&mut s, LAMP, 1, 1000, 5000);
-    assert_eq!(s.room(LAMP, 1 << 30, false), Ok(()), "no bound");
+    assert_eq!(s.room(LAMP, ANA, 1 << 30, false), Ok(()), "no bound");
 }
 
 #[test]
@@ -122,7 +162,7 @@ fn reload_applies_to_existing_history() {
     assert!(s.sweep(60).removed.is_empty(), "kept for 100");
     let limits = MailboxConfig { messages: 1, ..MailboxConfig::default() };
     s.reload(limits, HistoryConfig { retain: 20, messages: 10, receipts: 100 }, 65);
-    assert_eq!(s.room(LAMP, 1, true), Err(Full));
+    assert_eq!(s.room(LAMP, ANA, 1, true), Err(Full::Mailbox));
     assert!(s.sweep(65).removed.is_empty());
     assert_eq!(s.sweep(70).removed, [MessageId(1), MessageId(2)]);
     assert_eq!(s.size(LAMP, 70).messages, 1, "pending messages stay");

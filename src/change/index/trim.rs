@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::queue::Queue;
 use super::{Effects, Index, MAX_OPERATION_MESSAGES};
 use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::store::{EndState, Missed, PageNumber, ReaderPlace};
@@ -12,25 +13,31 @@ const MAX_MISSED_ENTRIES: usize = 256;
 const MAX_SWEPT_MAILBOXES: usize = 4096;
 
 impl Index {
-    /// Returns the oldest received message that is kept for readers or live connections that have not passed it, and the number of
-    /// messages that are: as many as a mailbox may hold.
-    fn protected(&self, recipient: Recipient) -> Option<(MessageId, usize)> {
+    /// Returns whether a mailbox keeps more received messages than it may, beside `protected` ones of so many bytes.
+    pub(super) fn has_long_history(&self, queue: &Queue, protected: usize, bytes: u64) -> bool {
+        let many = queue.received().saturating_sub(protected) > self.history.messages;
+        many || self.limits.bytes > 0 && queue.kept_bytes.saturating_sub(bytes) > self.limits.bytes
+    }
+
+    /// Returns the oldest received message that is kept for readers or live connections that have not passed it, and the number and the
+    /// bytes of messages that are: as many as a mailbox may hold.
+    fn protected(&self, recipient: Recipient) -> Option<(MessageId, usize, u64)> {
         let place = self.places.get(&recipient);
         let front = place.map_or(MessageId(0), |place| place.front);
         let keep = place.and_then(|place| place.keep);
         let reached = self.reached(recipient).min(keep.unwrap_or(MessageId(u64::MAX)));
         let queue = self.queues.get(&recipient).filter(|_| reached < front)?;
-        let (mut oldest, mut count, mut bytes) = (None, 0, 0);
+        let (mut oldest, mut count, mut bytes) = (None, 0, 0_u64);
         for (id, entry) in queue.range(reached, front).rev().filter(|(_, entry)| entry.is_received()) {
-            bytes += u64::from(entry.bytes);
+            let all = bytes + u64::from(entry.bytes);
             let many = self.limits.messages > 0 && count >= self.limits.messages;
-            let large = self.limits.bytes > 0 && count > 0 && bytes > self.limits.bytes;
+            let large = self.limits.bytes > 0 && count > 0 && all > self.limits.bytes;
             if many || large {
                 break;
             }
-            (oldest, count) = (Some(id), count + 1);
+            (oldest, count, bytes) = (Some(id), count + 1, all);
         }
-        oldest.map(|oldest| (oldest, count))
+        oldest.map(|oldest| (oldest, count, bytes))
     }
 
     /// Removes received messages that have been kept for long enough, or are too many, the oldest first; those that some reader
@@ -39,15 +46,15 @@ impl Index {
         let aged = |received: u32, retain: u64| u64::from(received) + retain <= now;
         let Some(queue) = self.queues.get(&recipient) else { return };
         let Some((_, oldest)) = queue.oldest_received() else { return };
-        if queue.received() <= self.history.messages && !aged(oldest.received, self.history.retain) {
+        if !self.has_long_history(queue, 0, 0) && !aged(oldest.received, self.history.retain) {
             return;
         }
-        let (first, count) = self.protected(recipient).unwrap_or((MessageId(u64::MAX), 0));
+        let (first, count, bytes) = self.protected(recipient).unwrap_or((MessageId(u64::MAX), 0, 0));
         while let Some(queue) = self.queues.get(&recipient)
             && let Some((id, entry)) = queue.oldest_received()
         {
             let needed = id >= first && !entry.is_over(now);
-            let many = queue.received().saturating_sub(count) > self.history.messages;
+            let many = self.has_long_history(queue, count, bytes);
             if needed || !(many || aged(entry.received, self.history.retain)) {
                 return;
             }

@@ -195,6 +195,8 @@ labels! {
         Quota "quota",
         /// The recipient's mailbox is full.
         MailboxFull "mailbox_full",
+        /// Too much of what the sender has sent waits.
+        SenderFull "sender_full",
         /// The disk has too little free space.
         DiskLow "disk_low",
         /// The queued messages take as much memory as they may.
