@@ -78,7 +78,7 @@ impl App {
         data_dir::release_ballast_if_full(data);
         let path = data.join(data_dir::STORE_DIRECTORY);
         let caches = Caches { pages: config.storage.page_cache_bytes(), blocks: config.storage.message_cache_bytes(0) };
-        let mut store = Store::open_with(&path, caches)?;
+        let mut store = open_or_repair(&path, caches)?;
         if is_wasteful(&store, &config, data)? {
             store.close()?;
             drop(store); // closes its files
@@ -167,6 +167,18 @@ impl App {
         self.mailbox.reload(&config);
         self.handlers.store(Arc::new(handlers));
         self.config.store(Arc::new(config));
+    }
+}
+
+/// Opens the store at `path`; one that is damaged is rebuilt from what can be read.
+fn open_or_repair(path: &Path, caches: Caches) -> Result<Store, StoreError> {
+    match Store::open_with(path, caches) {
+        Err(error) if error.is_damage() => {
+            tracing::error!(%error, "something in the store can't be read");
+            repair_for_start(path)?;
+            Store::open_with(path, caches)
+        }
+        opened => opened,
     }
 }
 

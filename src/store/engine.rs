@@ -10,7 +10,7 @@ use rustix::fs::{Advice, FlockOperation, fadvise, flock};
 
 use super::quiet::quietly;
 use super::segments::segments;
-use super::{Result, StoreError};
+use super::{Result, StoreError, damage};
 use crate::core::time::Timestamp;
 
 /// Segment size of sled's log. With 1 MiB no value is large enough for sled's `blobs/`, which are never synced. Fixed when the
@@ -28,13 +28,16 @@ pub const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// is in its log. Blocks.
 ///
 /// # Errors
-/// [`StoreError::Locked`], [`StoreError::NoRoom`], [`StoreError::Unreadable`].
+/// [`StoreError::Locked`], [`StoreError::NoRoom`], [`StoreError::DamagedLog`], [`StoreError::Unreadable`].
 pub fn open(path: &Path, cache: u64) -> Result<sled::Db> {
     remove_unfinished_summaries(path);
     let found = segments(&path.join("db"))?;
     if !found.is_empty() && found.iter().all(|segment| !segment.sound) {
         // sled would take it for an empty log, and write over it.
         return Err(StoreError::Unreadable("its log is damaged from the start".into()));
+    }
+    if damage::is_in_front_of_commits(path)? {
+        return Err(StoreError::DamagedLog);
     }
     let first = open_once(path, cache);
     let Err(StoreError::Unreadable(why)) = first else { return first };

@@ -38,6 +38,9 @@ pub enum StoreError {
     /// The store can't be read at all.
     #[error("the data can't be opened: {0}; `qy-lty check --repair` keeps what can be read, `qy-lty restore` restores a backup")]
     Unreadable(String),
+    /// A part of the log can't be read, and commits behind it can.
+    #[error("a part of the data's log is damaged; `qy-lty check --repair` keeps everything else, as a start of the server does")]
+    DamagedLog,
     /// A record can't be decoded.
     #[error("damaged record in {tree}")]
     Damaged {
@@ -73,7 +76,7 @@ pub enum StoreError {
 impl StoreError {
     /// Returns whether something in the store can't be read, which a repair leaves behind.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::Engine(sled::Error::Corruption { .. }))
+        matches!(self, Self::Damaged { .. } | Self::DamagedLog | Self::Engine(sled::Error::Corruption { .. }))
     }
 }
 

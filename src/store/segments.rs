@@ -8,7 +8,7 @@ use super::Result;
 use super::engine::SEGMENT_BYTES;
 
 /// The length of a segment's header: a checksum, the position of the segment in the log, the last stable one.
-const HEADER_BYTES: usize = 20;
+pub const HEADER_BYTES: usize = 20;
 
 /// A segment that is, or was, in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +51,17 @@ fn segment(header: [u8; HEADER_BYTES], at: u64) -> Segment {
     Segment { position, at, sound }
 }
 
+/// Returns a header for the segment at `position` of the log.
+pub fn header(position: u64) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    let number = position ^ (u64::MAX >> 1);
+    header[4..12].copy_from_slice(&number.to_le_bytes());
+    header[12..].copy_from_slice(&number.to_le_bytes()); // the last stable one: not beyond this
+    let sum = !crc32fast::hash(&header[4..]);
+    header[..4].copy_from_slice(&sum.to_le_bytes());
+    header
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +71,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("store/db");
         assert_eq!(segments(&log).unwrap(), []);
+        assert_eq!(segment(header(7 << 20), 5), Segment { position: 7 << 20, at: 5, sound: true });
         let store = crate::store::Store::open(&dir.path().join("store")).unwrap();
         for n in 0..1000 {
             store.trees().observations.tree().insert(format!("{n}"), vec![b'x'; 4000]).unwrap();

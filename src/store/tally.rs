@@ -64,6 +64,15 @@ fn decode(bytes: &[u8]) -> Result<(u64, Option<Sum>)> {
     }
 }
 
+/// Returns the newest number of commits whose end is told by a message of sled's log; `None` where there is none.
+pub fn commits_in(message: &[u8]) -> Option<u64> {
+    let length = 3 * size_of::<u64>();
+    let mark: Vec<u8> = [&[NAME.len() as u8], NAME.as_bytes(), &[length as u8]].concat();
+    let found = message.windows(mark.len() + length).filter(|window| window.starts_with(&mark));
+    let numbers = found.filter_map(|window| decode(&window[mark.len()..]).ok());
+    numbers.map(|(commits, _)| commits).max()
+}
+
 /// The number of commits and the sum. No tree of [`Trees`](super::trees::Trees): they are of this log, and go into no backup or rewritten
 /// store.
 #[derive(Debug)]

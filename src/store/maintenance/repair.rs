@@ -41,25 +41,26 @@ pub fn repair(path: &Path) -> Result<Findings> {
 /// Repairs the store; notes what is lost in its directory where that is to be acknowledged.
 fn rebuild(path: &Path, unacknowledged: bool) -> Result<Findings> {
     let _lock = lock(path)?;
-    let salvaged = match open(path) {
+    let mut salvaged = match open(path) {
         Ok((db, trees)) => Salvaged::whole(db, trees),
-        Err(StoreError::Unreadable(why)) => salvage::open(path, why)?,
+        Err(error @ (StoreError::Unreadable(_) | StoreError::DamagedLog)) => salvage::open(path, error)?,
         Err(error) => return Err(error),
     };
-    let trees = &salvaged.trees;
     let loss = salvaged.loss(path)?;
     if salvaged.is_whole() {
-        let mut verified = walk(trees, |_, _, _| Ok(()), |_, _, _, _| Ok(()))?;
+        let mut verified = verify(&salvaged.trees)?;
         if verified.wrong == 0 {
             if let Some(loss) = loss {
-                Loss::find(trees, path)?;
+                Loss::find(&salvaged.trees, path)?;
                 salvaged.sync(path)?;
                 acknowledge_loss(path)?;
                 verified.add(LOG, &[], loss.description());
             }
             return Ok(verified);
         }
+        salvaged = with_older_pages(path, salvaged, &verified)?;
     }
+    let trees = &salvaged.trees;
     let place = engine::quarantine(path)?;
     let list = OpenOptions::new().write(true).create_new(true).mode(0o600).open(place.join(LIST))?;
     let mut staged = StagedStore::create(path)?;
@@ -67,10 +68,8 @@ fn rebuild(path: &Path, unacknowledged: bool) -> Result<Findings> {
     let mut found = rewrite(trees, &mut staged, &list, &mut lost)?;
     // Nobody knows what was in pages that can't be read.
     lost |= found.findings.iter().any(|finding| finding.key.is_empty() && MESSAGE_TREES.contains(&finding.tree));
+    salvaged.findings().into_iter().for_each(|what| found.add(LOG, &[], what));
     let records = found.wrong;
-    if let Some(what) = salvaged.finding() {
-        found.add(LOG, &[], what);
-    }
     if let Some(loss) = &loss {
         found.add(LOG, &[], loss.description());
     }
@@ -97,6 +96,27 @@ fn rebuild(path: &Path, unacknowledged: bool) -> Result<Findings> {
     swap(path, Some(&place.join("store")))?;
     found.quarantine = Some(place);
     Ok(found)
+}
+
+/// Reads all records.
+fn verify(trees: &Trees) -> Result<Findings> {
+    walk(trees, |_, _, _| Ok(()), |_, _, _, _| Ok(()))
+}
+
+/// Returns the store, or, where pages in it can't be read, the copy in which these are as they were before, whichever has more records.
+fn with_older_pages(path: &Path, whole: Salvaged, verified: &Findings) -> Result<Salvaged> {
+    if !verified.findings.iter().any(|finding| finding.key.is_empty()) {
+        return Ok(whole);
+    }
+    let Ok(copy) = salvage::open(path, StoreError::DamagedLog) else { return Ok(whole) };
+    let good = |found: &Findings| found.records.saturating_sub(found.wrong);
+    if good(&verify(&copy.trees)?) > good(verified) {
+        whole.close()?;
+        Ok(copy)
+    } else {
+        copy.close()?;
+        Ok(whole)
+    }
 }
 
 /// Repairs the store at `path` because a server could not start with it, and notes what is lost, so that the operator learns of it.

@@ -1,10 +1,11 @@
-//! Opening a store whose log is damaged: without the newest parts of the log, of a copy.
+//! Opening a store whose log is damaged: a copy that lacks the damaged parts and, where that is not enough, the newest ones.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::check::trees_of;
+use crate::store::damage::{Treatment, treat};
 use crate::store::engine::{self, SEGMENT_BYTES, remove_summaries};
 use crate::store::segments::{Segment, segments};
 use crate::store::staging::{CACHE_BYTES, copy_path, remove};
@@ -25,12 +26,14 @@ pub(super) struct Salvaged {
     copy: Option<PathBuf>,
     /// The segments left out, and all of them.
     segments: (usize, usize),
+    /// The number of damaged parts of the log that were skipped.
+    skipped: usize,
 }
 
 impl Salvaged {
     /// A store that could be opened as it is.
     pub(super) fn whole(db: sled::Db, trees: Trees) -> Self {
-        Self { db, trees, copy: None, segments: (0, 0) }
+        Self { db, trees, copy: None, segments: (0, 0), skipped: 0 }
     }
 
     /// Returns whether the store itself is open, with all of its log.
@@ -40,13 +43,16 @@ impl Salvaged {
 
     /// The number of ids of which nothing may be left.
     pub(super) fn ids_lost(&self) -> u64 {
-        self.segments.0 as u64 * IDS_A_SEGMENT
+        (self.segments.0 + usize::from(self.skipped > 0)) as u64 * IDS_A_SEGMENT
     }
 
-    /// The description of what is lost; `None` where nothing is.
-    pub(super) fn finding(&self) -> Option<String> {
-        let (lost, all) = self.segments;
-        (!self.is_whole()).then(|| format!("could be opened only without the newest {lost} of its {all} segments of 1 MiB"))
+    /// The descriptions of what is lost.
+    pub(super) fn findings(&self) -> Vec<String> {
+        let ((lost, all), skipped) = (self.segments, self.skipped);
+        let newest = || format!("could be opened only without the newest {lost} of its {all} segments of 1 MiB");
+        let parts = || format!("{skipped} parts of it are damaged");
+        let found = [(lost > 0).then(newest), (skipped > 0).then(parts)];
+        found.into_iter().flatten().collect()
     }
 
     /// Returns the loss that the store at `path` has, where it is open itself.
@@ -78,27 +84,35 @@ impl Salvaged {
     }
 }
 
-/// Opens a copy of the store at `path`, which can't be opened for the reason `why`, with as much of its log as possible.
+/// Opens a copy of the store at `path`, which can't be opened because of `error`, with as much of its log as possible.
 ///
 /// # Errors
-/// [`StoreError::Unreadable`] where it can't be opened with any part of it, or an error of the disk.
-pub(super) fn open(path: &Path, why: String) -> Result<Salvaged> {
+/// That error where it can't be opened with any part of it, or an error of the disk.
+pub(super) fn open(path: &Path, error: StoreError) -> Result<Salvaged> {
     let (copy, segments) = (copy_path(path), segments(&path.join("db"))?);
     let mut left_out = 0;
     while left_out < segments.len() {
-        copy_without(path, &copy, &segments[segments.len() - left_out..])?;
-        match engine::open_once(&copy, CACHE_BYTES).and_then(trees_of) {
-            Ok((db, trees)) => return Ok(Salvaged { db, trees, copy: Some(copy), segments: (left_out, segments.len()) }),
-            Err(StoreError::Unreadable(_)) => left_out += if left_out < SINGLE_STEPS { 1 } else { left_out / 4 },
-            Err(error) => return Err(error),
+        for treatment in [Treatment::Skip, Treatment::Accept] {
+            let skipped = copy_without(path, &copy, &segments[segments.len() - left_out..], treatment)?;
+            match engine::open_once(&copy, CACHE_BYTES).and_then(trees_of) {
+                Ok((db, trees)) => {
+                    let segments = (left_out, segments.len());
+                    return Ok(Salvaged { db, trees, copy: Some(copy), segments, skipped });
+                }
+                Err(StoreError::Unreadable(_)) if skipped > 0 => {}
+                Err(StoreError::Unreadable(_)) => break,
+                Err(error) => return Err(error),
+            }
         }
+        left_out += if left_out < SINGLE_STEPS { 1 } else { left_out / 4 };
     }
     remove(&copy)?;
-    Err(StoreError::Unreadable(why))
+    Err(error)
 }
 
-/// Copies the log of the store at `path`, without its summaries and without some segments.
-fn copy_without(path: &Path, copy: &Path, left_out: &[Segment]) -> Result<()> {
+/// Copies the log of the store at `path`, without its summaries and without some segments, and treats the damaged parts. Returns their
+/// number.
+fn copy_without(path: &Path, copy: &Path, left_out: &[Segment], treatment: Treatment) -> Result<usize> {
     remove(copy)?;
     fs::create_dir(copy)?;
     for name in ["conf", "db"] {
@@ -110,7 +124,8 @@ fn copy_without(path: &Path, copy: &Path, left_out: &[Segment]) -> Result<()> {
         let length = usize::try_from(end - at).unwrap_or(SEGMENT_BYTES).min(SEGMENT_BYTES);
         log.write_all_at(&vec![0; length], at)?;
     }
-    remove_summaries(copy)
+    remove_summaries(copy)?;
+    treat(&copy.join("db"), treatment)
 }
 
 #[cfg(test)]
@@ -120,20 +135,24 @@ mod tests {
     use crate::store::records::{BlockBuilder, Head, Stored};
     use crate::store::{Store, check, repair};
 
-    /// A closed store with that many blocks of one message of 8 KiB each, in two runs.
+    /// A block of one message of 8 KiB.
+    fn block(id: u64) -> Vec<u8> {
+        let payload: Vec<u8> = format!("\"{}\"", format!("{id:08x}").repeat(1024)).into_bytes();
+        let length = u32::try_from(payload.len()).unwrap();
+        let (id, recipient, now) = (MessageId(id), Recipient::All, crate::core::time::Timestamp::now());
+        let head = Head { id, recipient, sender: crate::core::ids::UserId(1), expires: 9, ttl: 9, created: now, length };
+        let mut block = BlockBuilder::new(id);
+        block.push(&Stored { head, payload });
+        block.finish()
+    }
+
+    /// A closed store with that many of them, in two runs.
     fn filled(blocks: u64) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for half in [1..=blocks / 2, blocks / 2 + 1..=blocks] {
             let store = Store::open(&dir.path().join("store")).unwrap();
             for id in half {
-                let payload: Vec<u8> = format!("\"{}\"", format!("{id:08x}").repeat(1024)).into_bytes();
-                let length = u32::try_from(payload.len()).unwrap();
-                let (id, recipient) = (MessageId(id), Recipient::All);
-                let now = crate::core::time::Timestamp::now();
-                let head = Head { id, recipient, sender: crate::core::ids::UserId(1), expires: 9, ttl: 9, created: now, length };
-                let mut block = BlockBuilder::new(id);
-                block.push(&Stored { head, payload });
-                store.log().write_block(id, block.finish(), &[]).unwrap();
+                store.log().write_block(MessageId(id), block(id), &[]).unwrap();
             }
             store.close().unwrap();
         }
@@ -247,7 +266,7 @@ mod tests {
     #[test]
     fn missing_end_of_the_log_is_noticed() {
         let dir = filled(400);
-        let (length, mut shortened) = (dir.path().join("store/db").metadata().unwrap().len(), 0);
+        let length = dir.path().join("store/db").metadata().unwrap().len();
         for n in 0..16 {
             let copy = copied(dir.path());
             let path = copy.path().join("store");
@@ -258,9 +277,7 @@ mod tests {
             drop(store);
             assert!(loss.is_some() || blocks(&path) == 400, "{n}");
             assert_eq!(check(&path).unwrap().wrong > 0, loss.is_some());
-            shortened += usize::from(loss.is_some());
         }
-        assert!(shortened > 0);
     }
 
     #[test]
@@ -272,5 +289,74 @@ mod tests {
         assert!(matches!(repair(&path), Err(StoreError::Unreadable(_))));
         assert!(fs::read(path.join("db")).unwrap() == garbage);
         assert!(!copy_path(&path).exists() && !dir.path().join(engine::QUARANTINE).exists());
+    }
+
+    #[tokio::test]
+    async fn damage_in_the_middle_of_the_log_costs_what_is_damaged_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        for id in 1..=300 {
+            let write = move |trees: &Trees| {
+                trees.newest_written.store(id, std::sync::atomic::Ordering::Relaxed);
+                trees.blocks.insert_bytes(&MessageId(id), block(id))
+            };
+            store.writer().run(write).await.unwrap();
+        }
+        // As a crash leaves it: without the marks of a store that was closed.
+        let whole = copied(dir.path());
+        store.close().unwrap();
+        drop(store);
+        let (mut refused, mut least) = (0, usize::MAX);
+        let length = whole.path().join("store/db").metadata().unwrap().len();
+        for n in 0..24 {
+            let copy = copied(whole.path());
+            let path = copy.path().join("store");
+            flip(&path.join("db"), length * (2 * n + 1) / 48);
+            match Store::open(&path) {
+                Ok(store) => {
+                    let count = store.trees().blocks.tree().iter().take_while(Result::is_ok).count();
+                    // In what no record needs, or the last commit.
+                    assert!(count == 300 || count == 299 && store.loss().is_some(), "position {n}: {count}");
+                    store.close().unwrap();
+                }
+                Err(error) => {
+                    assert!(matches!(error, StoreError::DamagedLog), "position {n}: {error}");
+                    assert!(matches!(check(&path), Err(StoreError::DamagedLog)), "and it stays as it is");
+                    let found = repair(&path).unwrap();
+                    assert!(found.findings.iter().any(|finding| finding.tree == "log"));
+                    refused += 1;
+                    let kept = blocks(&path);
+                    least = least.min(kept);
+                }
+            }
+        }
+        // A part is one write, or a page that was written anew.
+        assert!(refused > 12 && least >= 280, "{refused} refused, the worst kept {least}");
+    }
+
+    #[tokio::test]
+    async fn end_that_a_crash_cut_off_is_no_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        let store = Store::open(&path).unwrap();
+        for id in 1..=50 {
+            store.writer().run(move |trees| trees.blocks.insert_bytes(&MessageId(id), vec![b'x'; 8000])).await.unwrap();
+        }
+        let synced = fs::read(path.join("commits")).unwrap();
+        store
+            .writer()
+            .run(|trees| (51..=80).try_for_each(|id| trees.blocks.insert_bytes(&MessageId(id), vec![b'x'; 8000])))
+            .await
+            .unwrap();
+        let cut = copied(dir.path());
+        let path = cut.path().join("store");
+        fs::write(path.join("commits"), synced).unwrap(); // the last commit was not on the disk
+        let log = fs::read(path.join("db")).unwrap();
+        let at = log.windows(99).rposition(|bytes| bytes.iter().all(|&byte| byte == b'x')).unwrap();
+        flip(&path.join("db"), at as u64 - 100_000);
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.loss(), None);
+        assert!((50..80).contains(&store.trees().blocks.tree().len()));
+        store.close().unwrap();
     }
 }
