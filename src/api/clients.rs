@@ -43,10 +43,8 @@ pub async fn list(call: Call) -> Result<Reply<List<ClientResponse>>, ApiError> {
     call.list(limit, move |app, page| {
         let online: HashSet<ClientName> =
             app.hub.presence().of_user(user).iter().filter_map(|connection| connection.reader.clone()).collect();
-        let readers = app.mailbox.readers(user).into_iter().map(|reader| (reader.client.to_string(), reader));
-        let mut readers: Vec<_> = readers.filter(|(name, _)| *name > after).collect();
-        readers.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        page.fill(readers.into_iter().map(|(name, reader)| {
+        page.fill(app.mailbox.readers(user, &after, limit + 1).into_iter().map(|reader| {
+            let name = reader.client.to_string();
             let online = online.contains(&reader.client);
             let last_connected = if online { Timestamp::now() } else { reader.connected };
             let (cursor, waiting) = (reader.cursor, reader.waiting);
