@@ -159,7 +159,8 @@ async fn a19_unread_answers_of_many_users_make_way_for_those_that_are_read() {
     for user in &users {
         assert_eq!(http::call(address, "GET", HISTORY, &user.token, "").await.status, 200);
     }
-    server.stop().await;
+    let (_, log) = server.stop().await;
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "clients that don't read fill no log: {log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
