@@ -149,14 +149,18 @@ impl Call {
     /// Waits for room for an answer of `bytes`.
     ///
     /// # Errors
-    /// [`ApiError::Busy`] when there is none in time.
+    /// [`ApiError::Busy`] when there is none in time; [`ApiError::Unauthorized`] or [`ApiError::Forbidden`] where the caller has lost
+    /// rights meanwhile.
     pub async fn room(&self, bytes: usize) -> Result<Room, ApiError> {
-        self.app
-            .admission
-            .answers
-            .reserve(self.caller.as_ref().map(|caller| caller.user.id), bytes)
-            .await
-            .ok_or(ApiError::NO_ROOM)
+        let (app, rights) = (&self.app, self.app.auth.rights());
+        let user = self.caller.as_ref().map(|caller| caller.user.id);
+        let room = app.admission.answers.reserve(user, bytes).await.ok_or(ApiError::NO_ROOM)?;
+        let changed = self.caller.as_ref().filter(|caller| !caller.is_operator() && !app.auth.unchanged(caller, rights));
+        match changed.map(|caller| (app.auth.present_actor(caller), caller.actor())) {
+            Some((None, _)) => Err(ApiError::Unauthorized),
+            Some((Some(present), former)) if present != former => Err(ApiError::Forbidden),
+            Some(_) | None => Ok(room),
+        }
     }
 
     /// Answers with a page of at most `limit` items, which `fill` adds on a thread for blocking work. It returns the place of the last

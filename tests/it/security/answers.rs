@@ -205,3 +205,48 @@ async fn a19_tail_that_is_not_read_keeps_few_messages_and_says_so() {
     timeout(DEADLINE, reading).await.expect("the tail goes on");
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a13_caller_who_loses_rights_while_waiting_for_room_gets_no_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    // Room for one answer.
+    let server = Running::configured(dir.path(), &format!("{OPEN}answer_bytes = 1")).await;
+    let address = server.address;
+    let admin = http::log_in(address, "admin", ADMIN_PASSWORD).await;
+    let hog = Full::make(address, "hog", 5).await;
+    let mut waiting = Vec::new();
+    for (name, path, change) in [
+        ("ana", HISTORY, json!({"disabled": true})),
+        ("bob", "/api/devices", json!({"disabled": true})),
+        ("cleo", "/api/users", json!({"role": "user"})),
+    ] {
+        let user = Full::make(address, name, 1).await;
+        if name == "cleo" {
+            let path = format!("/api/users/{}", user.id);
+            http::call(address, "PATCH", &path, &admin, &json!({"role": "admin"}).to_string()).await.ok();
+        }
+        waiting.push((user, path, change));
+    }
+    let unread = hog.ask(address, HISTORY).await;
+    let mut head = [0; 12];
+    timeout(DEADLINE, unread.peek(&mut head)).await.expect("answers in time").unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200", "it has the room");
+    let mut asked = Vec::new();
+    for (user, path, _) in &waiting {
+        asked.push(user.ask(address, path).await);
+        http::call(address, "GET", "/api/auth/me", &user.token, "").await.ok();
+    }
+    for (user, _, change) in &waiting {
+        let path = format!("/api/users/{}", user.id);
+        http::call(address, "PATCH", &path, &admin, &change.to_string()).await.ok();
+    }
+    drop(unread);
+    let mut found = Vec::new();
+    for stream in &mut asked {
+        let mut head = [0; 12];
+        timeout(DEADLINE, stream.read_exact(&mut head)).await.expect("answers in time").unwrap();
+        found.push(String::from_utf8(head[9..].to_vec()).unwrap());
+    }
+    assert_eq!(found, ["401", "401", "403"]);
+    server.stop().await;
+}
