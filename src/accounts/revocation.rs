@@ -36,7 +36,7 @@ fn close_unauthorized(app: &App, user: UserId) -> Result<(), StoreError> {
     let accepted: HashSet<TokenId> = match account {
         None => HashSet::new(),
         Some(account) => {
-            let tokens = app.store.tokens(user, TokenId(0), usize::MAX)?.items.into_iter();
+            let tokens = app.store.tokens(user, TokenId(0)).collect::<Result<Vec<_>, _>>()?.into_iter();
             tokens.filter(|token| auth::accepts(&account, token, now)).map(|token| token.id).collect()
         }
     };

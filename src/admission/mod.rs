@@ -1,6 +1,7 @@
-//! Admission control: rate limits, permits for connections, and allowed origins. Those by address
+//! Admission control: rate limits, permits for connections, room for answers, and allowed origins. Those by address
 //! are checked before authentication, those by user after it.
 
+pub mod answers;
 pub mod connection_gate;
 pub mod net_key;
 pub mod origins;
@@ -57,6 +58,8 @@ pub struct Admission {
     origins: ArcSwap<origins::Origins>,
     /// The proxies whose headers give a client's address.
     pub proxies: Arc<ArcSwap<Proxies>>,
+    /// Room for long answers on their way to clients.
+    pub answers: Arc<answers::Answers>,
     /// Plain HTTP connections.
     pub gate: Arc<connection_gate::ConnectionGate>,
 }
@@ -78,6 +81,7 @@ impl Admission {
             pairings: RateLimit::per_minute(config.limits.pairings_per_minute),
             refusal_lines: RateLimit::per_minute(REFUSAL_LINES_PER_MINUTE),
             left_out_before: AtomicU64::new(0),
+            answers: answers::Answers::new(config.answer_bytes(), metrics.clone()),
             gate: Arc::new(connection_gate::ConnectionGate::new(config, proxies.clone(), metrics.clone())),
             metrics,
             proxies,
@@ -98,6 +102,7 @@ impl Admission {
         self.requests.set_limit(limits.requests_per_minute);
         self.trusted_requests.set_limit(limits.trusted_requests_per_minute);
         self.pairings.set_limit(limits.pairings_per_minute);
+        self.answers.set_limit(config.answer_bytes());
         self.gate.reload(limits);
         self.proxies.store(Arc::new(Proxies::new(&config.server)));
         self.origins.store(Arc::new(allowed_origins(config)));
@@ -142,4 +147,27 @@ fn allowed_origins(config: &Config) -> origins::Origins {
 /// Returns the address of the peer of the connection.
 fn peer(request: &Request) -> IpAddr {
     request.remote_addr().ip().unwrap_or(IpAddr::from([0, 0, 0, 0]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn room_for_answers_follows_the_configuration() {
+        let mut config = Config::default();
+        let admission = Admission::new(&config, Metrics::new(Arc::default()));
+        let two_fit = async || {
+            let both =
+                [admission.answers.reserve(Some(UserId(1)), 1 << 20).await, admission.answers.reserve(None, 1 << 20).await];
+            both.iter().all(Option::is_some)
+        };
+        assert!(two_fit().await);
+        config.limits.answer_bytes = Some(1 << 20);
+        admission.reload(&config);
+        assert!(!two_fit().await);
+        (config.limits.answer_bytes, config.storage.memory_budget) = (None, 48 << 20);
+        admission.reload(&config);
+        assert!(two_fit().await);
+    }
 }

@@ -10,6 +10,7 @@ use crate::auth::{Caller, TICKET_SECONDS, cookies};
 use crate::core::ids::{DeviceId, TokenId, UserId};
 use crate::core::time::Timestamp;
 use crate::http::error::ApiError;
+use crate::http::list::{List, Place};
 use crate::http::reply::Reply;
 use crate::http::request::{Call, RequestBody, parse, parse_or_default};
 use crate::store::{Role, Token, TokenKind, User};
@@ -186,15 +187,19 @@ impl From<Token> for TokenResponse {
 }
 
 /// Returns a page of the tokens of `user`.
-pub async fn tokens_of(call: &Call, user: UserId) -> Result<Reply<Vec<TokenResponse>>, ApiError> {
+pub async fn tokens_of(call: &Call, user: UserId) -> Result<Reply<List<TokenResponse>>, ApiError> {
     let (after, limit) = call.page()?;
-    let page = call.blocking(move |app| Ok(app.store.tokens(user, TokenId(after), limit)?)).await?;
-    let last = page.items.last().map(|token| token.id.0);
-    Ok(Reply::page(page.items.into_iter().map(TokenResponse::from).collect(), last, page.more))
+    call.list(limit, move |app, page| {
+        page.fill(app.store.tokens(user, TokenId(after)).map(|token| {
+            let token = token?;
+            Ok((Place::Id(token.id.0), TokenResponse::from(token)))
+        }))
+    })
+    .await
 }
 
 /// `GET /api/auth/tokens`: one's own.
-pub async fn list_tokens(call: Call) -> Result<Reply<Vec<TokenResponse>>, ApiError> {
+pub async fn list_tokens(call: Call) -> Result<Reply<List<TokenResponse>>, ApiError> {
     tokens_of(&call, call.caller()?.user.id).await
 }
 

@@ -1,5 +1,7 @@
 //! `/api/clients`: the clients of a user, each with a place of its own in the user's messages.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 
 use crate::accounts::policy::Action;
@@ -7,8 +9,9 @@ use crate::core::client::ClientName;
 use crate::core::ids::{MessageId, UserId};
 use crate::core::time::Timestamp;
 use crate::http::error::ApiError;
+use crate::http::list::{List, Place};
 use crate::http::reply::Reply;
-use crate::http::request::Call;
+use crate::http::request::{Call, MAX_PAGE};
 
 /// A client of a user.
 #[derive(Debug, Serialize)]
@@ -31,20 +34,24 @@ fn owner(call: &Call) -> Result<UserId, ApiError> {
     Ok(user)
 }
 
-/// `GET /api/clients`, for administrators also with `?user_id=`.
-pub async fn list(call: Call) -> Result<Reply<Vec<ClientResponse>>, ApiError> {
+/// `GET /api/clients?after=<name>`, for administrators also with `?user_id=`: in the order of their names.
+pub async fn list(call: Call) -> Result<Reply<List<ClientResponse>>, ApiError> {
     let user = owner(&call)?;
-    let online: Vec<ClientName> =
-        call.app.hub.presence().of_user(user).iter().filter_map(|connection| connection.reader.clone()).collect();
-    let mut readers = call.app.mailbox.readers(user);
-    readers.sort_by(|a, b| a.client.cmp(&b.client));
-    let response = readers.into_iter().map(|reader| {
-        let online = online.contains(&reader.client);
-        let last_connected = if online { Timestamp::now() } else { reader.connected };
-        let (cursor, waiting) = (reader.cursor, reader.waiting);
-        ClientResponse { name: reader.client.to_string(), cursor, waiting, last_connected, online }
-    });
-    Ok(Reply::ok("ok", response.collect()))
+    // Those that have no `limit` know no pages, and `mailbox.readers` is seldom more than one.
+    let limit = call.limit(MAX_PAGE)?;
+    let after = call.parameter("after").unwrap_or_default().to_owned();
+    call.list(limit, move |app, page| {
+        let online: HashSet<ClientName> =
+            app.hub.presence().of_user(user).iter().filter_map(|connection| connection.reader.clone()).collect();
+        page.fill(app.mailbox.readers(user, &after, limit + 1).into_iter().map(|reader| {
+            let name = reader.client.to_string();
+            let online = online.contains(&reader.client);
+            let last_connected = if online { Timestamp::now() } else { reader.connected };
+            let (cursor, waiting) = (reader.cursor, reader.waiting);
+            Ok((Place::Name(name.clone()), ClientResponse { name, cursor, waiting, last_connected, online }))
+        }))
+    })
+    .await
 }
 
 /// `DELETE /api/clients/{name}`: forgets a client; its connections are closed, and one that returns is a new client.

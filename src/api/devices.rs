@@ -9,9 +9,10 @@ use crate::app::App;
 use crate::core::ids::{DeviceId, UserId};
 use crate::core::time::Timestamp;
 use crate::http::error::ApiError;
+use crate::http::list::{List, Place};
 use crate::http::reply::Reply;
 use crate::http::request::{BodyUserId, Call, RequestBody, parse_or_default};
-use crate::store::{Device, NewDevice};
+use crate::store::{Device, NewDevice, StoreError};
 
 /// A device as its users see it.
 #[derive(Debug, Serialize)]
@@ -68,7 +69,7 @@ fn managed(call: &Call) -> Result<Device, ApiError> {
 }
 
 /// `GET /api/devices`; administrators see all, or those of `?user_id=`.
-pub async fn list(call: Call) -> Result<Reply<Vec<DeviceResponse>>, ApiError> {
+pub async fn list(call: Call) -> Result<Reply<List<DeviceResponse>>, ApiError> {
     let (after, limit) = call.page()?;
     let (by, accounts, viewer) = (call.by(), call.app.accounts(), call.caller()?.user.id);
     let asked = call.parameter("user_id").map(|text| text.parse().map_err(|_| ApiError::Invalid("user_id must be an id".into())));
@@ -80,15 +81,17 @@ pub async fn list(call: Call) -> Result<Reply<Vec<DeviceResponse>>, ApiError> {
         None if accounts.permit(&by, Action::ActForUser, Relation::Everyone, "user").is_ok() => None,
         None => Some(viewer),
     };
-    let (devices, more) = call
-        .blocking(move |app| {
-            let page = app.store.devices(of, DeviceId(after), limit)?;
-            let response = |device| DeviceResponse::new(app, device, of.unwrap_or(viewer));
-            Ok((page.items.into_iter().map(response).collect::<Result<Vec<_>, _>>()?, page.more))
-        })
-        .await?;
-    let last = devices.last().map(|device| device.id.0);
-    Ok(Reply::page(devices, last, more))
+    call.list(limit, move |app, page| {
+        let item = |device: Result<Device, StoreError>| {
+            let device = device?;
+            Ok((Place::Id(device.id.0), DeviceResponse::new(app, device, of.unwrap_or(viewer))?))
+        };
+        match of {
+            Some(user) => page.fill(app.store.devices_of(user, DeviceId(after)).map(item)),
+            None => page.fill(app.store.devices(DeviceId(after)).map(item)),
+        }
+    })
+    .await
 }
 
 /// Body of `POST /api/devices`.

@@ -36,7 +36,10 @@ struct Collect(Arc<App>);
 impl salvo::Handler for Collect {
     async fn handle(&self, _: &mut Request, _: &mut Depot, res: &mut Response, _: &mut FlowCtrl) {
         match page(self.0.clone()).await.and_then(Payload::encode) {
-            Ok(reply) => reply.render(res),
+            Ok(answer) => match answer.with_room(&self.0.admission.answers, None).await {
+                Ok(answer) => answer.render(res),
+                Err(_) => ApiError::NO_ROOM.render(res),
+            },
             Err(error) => error.render(res),
         }
     }

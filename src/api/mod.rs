@@ -14,6 +14,7 @@ mod receipts;
 mod users;
 
 use crate::health::Health;
+use crate::http::list::List;
 use crate::http::reply::Raw;
 use crate::http::{Route, routes};
 use crate::store::CatalogEntry;
@@ -43,18 +44,18 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/api/auth/me"              PROGRAMS auth::me() -> MeResponse;
     Post   "/api/auth/ticket"          PROGRAMS auth::ticket() -> TicketResponse;
     Put    "/api/auth/password"        USERS    auth::change_password(ChangePasswordRequest) -> LoginResponse;
-    Get    "/api/auth/tokens"          USERS    auth::list_tokens() -> Vec<TokenResponse>;
+    Get    "/api/auth/tokens"          USERS    auth::list_tokens() -> List<TokenResponse>;
     Post   "/api/auth/tokens"          USERS    auth::create_token(CreateTokenRequest) -> CreatedTokenResponse;
     Delete "/api/auth/tokens/{id}"     USERS    auth::delete_token() -> ();
 
-    Get    "/api/users"                ADMINS   users::list() -> Vec<UserResponse>;
+    Get    "/api/users"                ADMINS   users::list() -> List<UserResponse>;
     Post   "/api/users"                ADMINS   users::create(CreateUserRequest) -> UserResponse;
-    Get    "/api/users/online"         ADMINS   users::online() -> Vec<OnlineUserResponse>;
+    Get    "/api/users/online"         ADMINS   users::online() -> List<OnlineUserResponse>;
     Get    "/api/users/{id}"           ADMINS   users::show() -> UserResponse;
     Patch  "/api/users/{id}"           ADMINS   users::change(ChangeUserRequest) -> UserResponse;
     Delete "/api/users/{id}"           ADMINS   users::delete() -> ();
 
-    Get    "/api/devices"              USERS    devices::list() -> Vec<DeviceResponse>;
+    Get    "/api/devices"              USERS    devices::list() -> List<DeviceResponse>;
     Post   "/api/devices"              USERS    devices::create(CreateDeviceRequest) -> DeviceResponse;
     Post   "/api/devices/pair"         ANYONE   pairing::pair(PairRequest) -> PairResponse;
     Post   "/api/devices/claim"        USERS    pairing::claim(ClaimRequest) -> DeviceResponse;
@@ -69,11 +70,11 @@ pub static ROUTES: &[Route] = routes! {
     Post   "/api/messages/device/{id}" PROGRAMS messages::send_to_device(try SendMessageRequest) -> SentResponse;
     Post   "/api/messages/broadcast"   ADMINS   messages::broadcast(SendMessageRequest) -> SentResponse;
 
-    Get    "/api/messages/history"     USERS    receipts::history() -> Vec<MessageResponse>;
+    Get    "/api/messages/history"     USERS    receipts::history() -> List<MessageResponse>;
     Get    "/api/messages/{id}"        TOKENS   receipts::show() -> ReceiptResponse;
     Delete "/api/messages/{id}"        PROGRAMS receipts::cancel() -> ();
 
-    Get    "/api/clients"              USERS    clients::list() -> Vec<ClientResponse>;
+    Get    "/api/clients"              USERS    clients::list() -> List<ClientResponse>;
     Delete "/api/clients/{name}"       USERS    clients::delete() -> ();
 
     Get    "/api/queue"                ADMINS   queue::total() -> QueueResponse;

@@ -4,13 +4,18 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::accounts::policy::{Action, Denied, Relation};
+use crate::admission::answers::MAX_PAGE_BYTES;
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
 use crate::http::error::ApiError;
+use crate::http::list::{List, Page, Place};
 use crate::http::reply::Reply;
 use crate::http::request::Call;
 use crate::mailbox::{CancelError, ReaderReceipt, Receipt, Status};
 use crate::store::EndState;
+
+/// The most clients in a receipt.
+const MAX_READERS: usize = 1000;
 
 /// The receipt of a message.
 #[derive(Debug, Serialize)]
@@ -36,9 +41,12 @@ pub struct ReceiptResponse {
     expires_at: Timestamp,
     /// The number of connections that it was written to, as far as that is known.
     deliveries: u16,
-    /// Of a user's message: the clients that have received it or passed over it.
+    /// Of a user's message: the clients that have received it or passed over it, at most [`MAX_READERS`].
     #[serde(skip_serializing_if = "Option::is_none")]
     readers: Option<Vec<ReaderResponse>>,
+    /// The number of such clients that are not in `readers`, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    more_readers: Option<usize>,
     /// Of a broadcast: the number of users that have received it.
     #[serde(skip_serializing_if = "Option::is_none")]
     received: Option<usize>,
@@ -89,7 +97,8 @@ impl From<Receipt> for ReceiptResponse {
             Status::Ended(EndState::Acked, when) => ("acked", None, when, None),
             Status::Ended(end, when) => (status_name(end), None, None, when),
         };
-        let readers = user_id.map(|_| readers.into_iter().map(ReaderResponse::from).collect());
+        let more_readers = readers.len().checked_sub(MAX_READERS).filter(|&more| more > 0);
+        let readers = user_id.map(|_| readers.into_iter().take(MAX_READERS).map(ReaderResponse::from).collect());
         Self {
             id: head.id,
             to,
@@ -104,6 +113,7 @@ impl From<Receipt> for ReceiptResponse {
             expires_at: head.expires_at(),
             deliveries,
             readers,
+            more_readers,
             received,
         }
     }
@@ -169,28 +179,47 @@ pub async fn cancel(call: Call) -> Result<Reply<()>, ApiError> {
 pub struct MessageResponse(Box<RawValue>);
 
 /// `GET /api/messages/history?since=&limit=`: the messages still kept of one's own mailboxes, in id order.
-pub async fn history(call: Call) -> Result<Reply<Vec<MessageResponse>>, ApiError> {
-    let (_, limit) = call.page()?;
+pub async fn history(call: Call) -> Result<Reply<List<MessageResponse>>, ApiError> {
+    let (after, limit) = call.page()?;
     let since = call.parameter("since").map_or(Ok(MessageId(0)), str::parse);
-    let since = since.map_err(|_| ApiError::Invalid("since must be an id".into()))?;
+    let since = since.map_err(|_| ApiError::Invalid("since must be an id".into()))?.max(MessageId(after));
     let user = &call.caller()?.user;
     let (id, joined) = (user.id, user.joined);
-    let (messages, more) = call
+    let mut room = call.room(MAX_PAGE_BYTES).await?; // first: who waits holds nothing
+    let selected = call
         .blocking(move |app| {
-            let devices = app.store.devices(Some(id), DeviceId(0), usize::MAX)?.items;
-            let mut recipients = vec![Recipient::User(id)];
-            recipients.extend(devices.iter().map(|d| Recipient::Device(d.id)));
-            let mut found = app.mailbox.history(&recipients, since, limit)?;
-            let broadcasts = app.mailbox.history(&[Recipient::All], since.max(joined), limit)?;
-            found.1 |= broadcasts.1;
-            found.0.extend(broadcasts.0);
-            found.0.sort_by_key(|m| m.head.id);
-            found.1 |= found.0.len() > limit;
-            found.0.truncate(limit);
-            Ok(found)
+            let mut mailboxes = vec![(Recipient::User(id), since), (Recipient::All, since.max(joined))];
+            for device in app.store.bound_devices(id, DeviceId(0)) {
+                mailboxes.push((Recipient::Device(device?), since));
+            }
+            Ok(app.mailbox.history(&mailboxes, limit, MAX_PAGE_BYTES))
         })
         .await?;
-    let last = messages.last().map(|m| m.head.id.0);
-    let texts = messages.into_iter().map(|message| serde_json::from_slice(&message.payload).map(MessageResponse));
-    Ok(Reply::page(texts.collect::<Result<_, _>>().map_err(ApiError::internal)?, last, more))
+    // By the selection, not by what is found of it: a page of which nothing is left has a next one, too.
+    let next = selected.next().map(|last| Place::Id(last.0));
+    room.shrink(Page::room_for(selected.messages(), selected.bytes()));
+    let mut page = Page::new(limit);
+    call.app.mailbox.read_history(selected, |payload| page.push(payload)).await?;
+    Ok(Reply::ok("ok", page.finish(next, room)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::client::ClientName;
+    use crate::store::Head;
+
+    #[test]
+    fn receipt_names_a_thousand_readers_and_counts_the_others() {
+        let shown = |readers: u64| {
+            let (recipient, created) = (Recipient::User(UserId(1)), Timestamp::from_unix_micros(1));
+            let head = Head { id: MessageId(1), recipient, sender: UserId(1), expires: 1, ttl: 1, created, length: 1 };
+            let client = |n| ClientName::of_device(DeviceId(n));
+            let readers = (0..readers).map(|n| ReaderReceipt { client: client(n), passed_over: false, acked_at: None }).collect();
+            let receipt = Receipt { head, status: Status::Ended(EndState::Acked, None), deliveries: 1, readers, received: None };
+            let shown = serde_json::to_value(ReceiptResponse::from(receipt)).unwrap();
+            (shown["readers"].as_array().unwrap().len(), shown.get("more_readers").map(|more| more.as_u64().unwrap()))
+        };
+        assert_eq!([shown(0), shown(1000), shown(1003)], [(0, None), (1000, None), (1000, Some(3))]);
+    }
 }

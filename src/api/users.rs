@@ -9,6 +9,7 @@ use crate::accounts::{NewAccount, PatchAccount};
 use crate::core::ids::UserId;
 use crate::core::time::Timestamp;
 use crate::http::error::ApiError;
+use crate::http::list::{List, Place};
 use crate::http::reply::Reply;
 use crate::http::request::{Call, RequestBody};
 use crate::hub::OnlineUser;
@@ -32,15 +33,15 @@ impl From<User> for UserResponse {
 }
 
 /// `GET /api/users`; with `?username=`, that one.
-pub async fn list(call: Call) -> Result<Reply<Vec<UserResponse>>, ApiError> {
+pub async fn list(call: Call) -> Result<Reply<List<UserResponse>>, ApiError> {
     let (after, limit) = call.page()?;
-    if let Some(name) = call.parameter("username") {
-        let user = call.app.store.user_by_name(name)?;
-        return Ok(Reply::page(user.into_iter().map(UserResponse::from).collect(), None, false));
-    }
-    let page = call.blocking(move |app| Ok(app.store.users(UserId(after), limit)?)).await?;
-    let last = page.items.last().map(|user| user.id.0);
-    Ok(Reply::page(page.items.into_iter().map(UserResponse::from).collect(), last, page.more))
+    let named = call.parameter("username").map(|name| call.app.store.user_by_name(name)).transpose()?;
+    let item = |user: User| (Place::Id(user.id.0), UserResponse::from(user));
+    call.list(limit, move |app, page| match named {
+        Some(user) => page.fill(user.map(|user| Ok(item(user)))),
+        None => page.fill(app.store.users(UserId(after)).map(|user| Ok(item(user?)))),
+    })
+    .await
 }
 
 /// Body of `POST /api/users`.
@@ -105,19 +106,16 @@ pub struct OnlineUserResponse {
 }
 
 /// `GET /api/users/online`.
-pub async fn online(call: Call) -> Result<Reply<Vec<OnlineUserResponse>>, ApiError> {
+pub async fn online(call: Call) -> Result<Reply<List<OnlineUserResponse>>, ApiError> {
     let (after, limit) = call.page()?;
-    let (users, more) = call
-        .blocking(move |app| {
-            let (users, more) = app.hub.presence().online_users(UserId(after), limit);
-            let response = |online: OnlineUser| {
-                let username = app.store.user(online.user_id)?.map(|user| user.username.clone());
-                let OnlineUser { user_id, connections, since: connected_since, last_activity } = online;
-                Ok(OnlineUserResponse { user_id, username, connections, connected_since, last_activity })
-            };
-            Ok((users.into_iter().map(response).collect::<Result<Vec<_>, ApiError>>()?, more))
-        })
-        .await?;
-    let last = users.last().map(|user| user.user_id.0);
-    Ok(Reply::page(users, last, more))
+    call.list(limit, move |app, page| {
+        let users = app.hub.presence().online_users(UserId(after), limit + 1);
+        page.fill(users.into_iter().map(|online| {
+            let username = app.store.user(online.user_id)?.map(|user| user.username.clone());
+            let OnlineUser { user_id, connections, since: connected_since, last_activity } = online;
+            let response = OnlineUserResponse { user_id, username, connections, connected_since, last_activity };
+            Ok((Place::Id(user_id.0), response))
+        }))
+    })
+    .await
 }

@@ -201,6 +201,11 @@ impl Auth {
         self.rights() == since && !caller.token.expired(Timestamp::now())
     }
 
+    /// Returns the kind of caller that `caller`'s credential stands for by now; `None` where it would be refused.
+    pub fn present_actor(&self, caller: &Caller) -> Option<Actor> {
+        self.caller_of(caller.hash).ok().map(|present| present.actor())
+    }
+
     /// Returns whether `caller`'s credential would still be accepted.
     pub fn still_valid(&self, caller: &Caller) -> bool {
         self.caller_of(caller.hash).is_ok()

@@ -404,11 +404,29 @@ mod tests {
         for n in 0..5 {
             world.user(&format!("u{n}"), Role::User).unwrap();
         }
-        let first = world.store.users(UserId(0), 2).unwrap();
-        assert_eq!((first.items.len(), first.more), (2, true));
-        let others = world.store.users(first.items[1].id, 3).unwrap();
-        assert_eq!((others.items.len(), others.more), (3, false));
-        assert!(world.store.users(UserId(u64::MAX), 3).unwrap().items.is_empty());
+        let ids = |after| world.store.users(UserId(after)).map(|user| user.unwrap().id.0).collect::<Vec<_>>();
+        assert_eq!((ids(0), ids(2), ids(5)), (vec![1, 2, 3, 4, 5], vec![3, 4, 5], vec![]));
+        assert!(ids(u64::MAX).is_empty());
+        for n in 0..3 {
+            world.device(UserId(1), Some(&format!("a{n}")), false, 0).unwrap();
+            world.device(UserId(2), Some(&format!("b{n}")), false, 0).unwrap();
+            world.token(NewToken::login(UserId(1), TokenHash::of(&n.to_string())), 10).unwrap();
+        }
+        let devices = |after| world.store.devices(DeviceId(after)).map(|device| device.unwrap().id.0).collect::<Vec<_>>();
+        assert_eq!((devices(0), devices(4), devices(u64::MAX)), (vec![1, 2, 3, 4, 5, 6], vec![5, 6], vec![]));
+        for (user, all) in [(1, [1, 3, 5]), (2, [2, 4, 6])] {
+            let found = |after| {
+                let devices = world.store.devices_of(UserId(user), DeviceId(after)).map(|device| device.unwrap().id);
+                let ids = world.store.bound_devices(UserId(user), DeviceId(after)).map(Result::unwrap);
+                let devices: Vec<_> = devices.collect();
+                assert_eq!(ids.collect::<Vec<_>>(), devices);
+                devices.iter().map(|id| id.0).collect::<Vec<_>>()
+            };
+            assert_eq!((found(0), found(all[0]), found(all[1])), (all.to_vec(), all[1..].to_vec(), all[2..].to_vec()));
+            assert_eq!((found(all[2]), found(u64::MAX)), (vec![], vec![]));
+        }
+        let tokens = |after| world.store.tokens(UserId(1), TokenId(after)).map(|token| token.unwrap().id.0).collect::<Vec<_>>();
+        assert_eq!((tokens(0), tokens(1), tokens(u64::MAX)), (vec![1, 2, 3], vec![2, 3], vec![]));
     }
 
     #[test]
@@ -440,7 +458,7 @@ mod tests {
         world.device(ana, Some("s1"), false, 0).unwrap();
         world.run(SetPrimary { user: ana, device: second, primary: false }).unwrap();
         assert_eq!(world.store.primary_device(ana).unwrap(), None);
-        assert_eq!(world.store.devices(Some(ana), DeviceId(1), 10).unwrap().items.len(), 2);
+        assert_eq!(world.store.devices_of(ana, DeviceId(1)).count(), 2);
     }
 
     #[test]
@@ -566,12 +584,12 @@ mod tests {
         assert_eq!(retired, None);
         assert_eq!(*world.store.token(&hash).unwrap().unwrap(), token);
         assert_eq!(world.store.token(&TokenHash::of("Secret")).unwrap(), None);
-        assert_eq!(world.store.tokens(user, TokenId(0), 10).unwrap().items, std::slice::from_ref(&token));
+        assert_eq!(world.store.tokens(user, TokenId(0)).map(Result::unwrap).collect::<Vec<_>>(), std::slice::from_ref(&token));
         let foreign = DeleteToken { user: UserId(9), id: token.id };
         assert!(matches!(world.run(foreign), Err(StoreError::Missing("token"))));
         world.run(DeleteToken { user, id: token.id }).unwrap();
         assert_eq!(world.store.token(&hash).unwrap(), None);
-        assert!(world.store.tokens(user, TokenId(0), 10).unwrap().items.is_empty());
+        assert_eq!(world.store.tokens(user, TokenId(0)).count(), 0);
     }
 
     #[test]
@@ -585,7 +603,7 @@ mod tests {
         assert!(matches!(world.token(explicit, 2), Err(StoreError::Full("tokens"))));
         let (_, retired) = world.token(NewToken::login(user, TokenHash::of("d")), 2).unwrap();
         assert_eq!(retired, Some(ids[1]));
-        assert_eq!(world.store.tokens(user, TokenId(0), 10).unwrap().items.len(), 2);
+        assert_eq!(world.store.tokens(user, TokenId(0)).count(), 2);
     }
 
     #[test]

@@ -31,9 +31,7 @@ impl ClientCommand {
         match self {
             Self::List { user } => {
                 let path = format!("/api/clients?user_id={}", client.user_id(&user).await?);
-                let found = client.get(&path).await?;
-                let rows = found.as_array().cloned().unwrap_or_default();
-                out.table(&rows, &COLUMNS, "No clients")
+                out.table(&client.list(&path).await?, &COLUMNS, "No clients")
             }
             Self::Delete { user, name } => {
                 let path = format!("/api/clients/{name}?user_id={}", client.user_id(&user).await?);

@@ -189,17 +189,19 @@ impl ControlClient {
 
     /// Returns all items of a list, page by page; `path` may have a query.
     pub(super) async fn list(&self, path: &str) -> anyhow::Result<Vec<Value>> {
-        let (mut all, mut after) = (Vec::new(), 0);
+        let (mut all, mut after) = (Vec::new(), String::new());
         let separator = if path.contains('?') { '&' } else { '?' };
         loop {
-            let mut page = self.reply(Method::GET, &format!("{path}{separator}limit={PAGE_ITEMS}&after={after}"), None).await?;
+            let mut page = self.reply(Method::GET, &format!("{path}{separator}limit={PAGE_ITEMS}{after}"), None).await?;
             if let Value::Array(items) = page["data"].take() {
                 all.extend(items);
             }
-            match page["next"].as_u64() {
-                Some(next) => after = next,
-                None => return Ok(all),
-            }
+            // An id, or a name without characters that have a meaning in a query.
+            after = match &page["next"] {
+                Value::Number(id) => format!("&after={id}"),
+                Value::String(name) => format!("&after={name}"),
+                _ => return Ok(all),
+            };
         }
     }
 

@@ -2,7 +2,6 @@
 
 use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::control_client::ControlClient;
@@ -110,7 +109,7 @@ impl QueueCommand {
         match self {
             Self::List(mailbox) => match mailbox.path(client).await? {
                 Some(path) => out.fields(&client.get(&path).await?, &COLUMNS),
-                None => out.table(&mailboxes(client).await?, &COLUMNS, "No queued messages"),
+                None => out.table(&client.list("/control/queue").await?, &COLUMNS, "No queued messages"),
             },
             Self::Clear { mailbox, all } => {
                 let path = match mailbox.path(client).await? {
@@ -124,18 +123,6 @@ impl QueueCommand {
             }
         }
     }
-}
-
-/// Returns all mailboxes that are not empty, page by page.
-async fn mailboxes(client: &ControlClient) -> anyhow::Result<Vec<Value>> {
-    let (mut all, mut after) = (Vec::new(), String::new());
-    loop {
-        let Value::Array(page) = client.get(&format!("/control/queue{after}")).await? else { break };
-        let Some(last) = page.last().and_then(|row| row["recipient"].as_str()) else { break };
-        after = format!("?after={last}");
-        all.extend(page);
-    }
-    Ok(all)
 }
 
 /// The arguments of `tail`.

@@ -62,6 +62,9 @@ pub struct Limits {
     pub group_buffer: usize,
     /// Bytes of live messages that a connection may fall behind, over all its groups. Default: 1/32 of the memory budget. Not 0.
     pub group_bytes: Option<usize>,
+    /// Bytes of long answers to REST calls that are on their way to clients; further ones wait. One user has a quarter of them, but at
+    /// least 1.25 MiB. Default: 1/16 of the memory budget. Not 0.
+    pub answer_bytes: Option<usize>,
     /// Tokens of one user; a log-in beyond that revokes the least recently used one. Not 0.
     pub tokens_per_user: usize,
     /// Devices of one user.
@@ -97,6 +100,7 @@ impl Default for Limits {
             push_bytes: 262_144,
             group_buffer: 64,
             group_bytes: None,
+            answer_bytes: None,
             tokens_per_user: 100,
             devices_per_user: 100,
         }

@@ -118,6 +118,11 @@ impl Config {
         self.limits.group_bytes.unwrap_or(usize::try_from(self.storage.memory_budget / 32).unwrap_or(usize::MAX))
     }
 
+    /// Returns the bytes of long answers to REST calls that may be on their way to clients: by default 1/16 of the memory budget.
+    pub fn answer_bytes(&self) -> usize {
+        self.limits.answer_bytes.unwrap_or(usize::try_from(self.storage.memory_budget / 16).unwrap_or(usize::MAX))
+    }
+
     /// Returns every setting that has a value, by `section.key`, with secrets hidden; all `[[handler]]` blocks are the one entry
     /// `handler`.
     fn flatten(&self) -> BTreeMap<String, Value> {

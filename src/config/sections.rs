@@ -168,7 +168,7 @@ pub struct StorageConfig {
     /// Bytes kept in reserve, so that the store can still be opened on a full disk; 0: none.
     pub ballast_bytes: u64,
     /// The memory, in bytes, for caches and buffers: the store's caches, the index of the mailboxes (up to half), password hashing,
-    /// output buffered for slow clients. Connections are not included. At least 48 MiB.
+    /// output buffered for slow clients, answers on their way. Connections are not included. At least 48 MiB.
     pub memory_budget: u64,
     /// The store is compacted at the start when it occupies more than this many times the size of its content; 0: never. At
     /// least 12: a fresh store occupies up to ten times the size of its content.

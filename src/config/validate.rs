@@ -89,6 +89,7 @@ impl Config {
         let check = |valid, key, message| require(valid, "limits", key, message);
         check((1..=1 << 20).contains(&l.group_buffer), "group_buffer", "must be 1 to 1048576")?;
         check(l.group_bytes != Some(0), "group_bytes", "must be at least 1")?;
+        check(l.answer_bytes != Some(0), "answer_bytes", "must be at least 1")?;
         check(l.tokens_per_user > 0, "tokens_per_user", "must be at least 1")?;
         check(bytes(l.max_frame_bytes), "max_frame_bytes", "must be 0 or at least 1024")?;
         check(bytes(l.push_bytes), "push_bytes", "must be 0 or at least 1024")?;

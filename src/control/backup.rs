@@ -41,7 +41,7 @@ pub(super) async fn backup(call: Call) -> Result<Reply<Raw>, ApiError> {
             }
         }
     });
-    Ok(Reply::ok("ok", Raw { media_type: "application/gzip", body: streamed(taken) }))
+    Ok(Reply::ok("ok", Raw { media_type: "application/gzip", body: streamed(taken, |chunk| chunk) }))
 }
 
 /// A writer that hands chunks to the client. Blocks while the client is busy, for at most [`CHUNK_TIMEOUT`].

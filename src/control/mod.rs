@@ -21,8 +21,9 @@ use crate::app::App;
 use crate::core::ids::{Recipient, TokenId, UserId};
 use crate::core::time::Timestamp;
 use crate::http::error::ApiError;
+use crate::http::list::{List, Place};
 use crate::http::reply::{Raw, Reply};
-use crate::http::request::Call;
+use crate::http::request::{Call, MAX_PAGE};
 use crate::http::{AsJson, Route, mount, routes};
 use crate::mailbox::Size;
 use crate::store::Findings;
@@ -35,9 +36,9 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/control/backup"             ADMINS backup() -> Raw;
     Get    "/control/check"              ADMINS check() -> Findings;
     Delete "/control/loss"               ADMINS acknowledge_loss() -> ();
-    Get    "/control/queue"              ADMINS queue() -> Vec<MailboxResponse>;
+    Get    "/control/queue"              ADMINS queue() -> List<MailboxResponse>;
     Get    "/control/tail"               ADMINS tail() -> Raw;
-    Get    "/control/users/{id}/tokens"  ADMINS tokens() -> Vec<TokenResponse>;
+    Get    "/control/users/{id}/tokens"  ADMINS tokens() -> List<TokenResponse>;
     Post   "/control/users/{id}/tokens"  ADMINS create_token(try CreateTokenRequest) -> CreatedTokenResponse;
     Delete "/control/tokens/{id}"        ADMINS revoke_token() -> ();
 };
@@ -48,9 +49,6 @@ pub fn service(app: &Arc<App>) -> Service {
     let root = mount(app, &[api::ROUTES, ROUTES], true);
     Service::new(root).catcher(Catcher::default().hoop(AsJson))
 }
-
-/// The largest number of mailboxes in one reply.
-const MAX_MAILBOXES: usize = 1000;
 
 /// The state of the server.
 #[derive(Debug, Serialize)]
@@ -131,20 +129,20 @@ pub struct MailboxResponse {
 }
 
 /// `GET /control/queue?after=user:7`: the mailboxes that are not empty.
-async fn queue(call: Call) -> Result<Reply<Vec<MailboxResponse>>, ApiError> {
+async fn queue(call: Call) -> Result<Reply<List<MailboxResponse>>, ApiError> {
     let after = call.parameter("after").map(|text| Recipient::parse(text).ok_or(ApiError::NotFound("mailbox"))).transpose()?;
-    let mailboxes = call.blocking(move |app| {
-        let response = |(recipient, size): (Recipient, Size)| {
-            let oldest = size.oldest.map_or(Ok(None), |id| app.mailbox.taken_at(id))?;
-            Ok(MailboxResponse { recipient: recipient.to_string(), messages: size.messages, bytes: size.bytes, oldest })
-        };
-        app.mailbox.sizes(after, MAX_MAILBOXES).into_iter().map(response).collect::<Result<Vec<_>, ApiError>>()
-    });
-    Ok(Reply::ok("ok", mailboxes.await?))
+    let limit = call.limit(MAX_PAGE)?;
+    call.list(limit, move |app, page| {
+        page.fill(app.mailbox.sizes(after, limit + 1).into_iter().map(|(recipient, Size { messages, bytes, oldest })| {
+            let (recipient, oldest) = (recipient.to_string(), oldest.map_or(Ok(None), |id| app.mailbox.taken_at(id))?);
+            Ok((Place::Name(recipient.clone()), MailboxResponse { recipient, messages, bytes, oldest }))
+        }))
+    })
+    .await
 }
 
 /// `GET /control/users/{id}/tokens`: a user's tokens.
-async fn tokens(call: Call) -> Result<Reply<Vec<TokenResponse>>, ApiError> {
+async fn tokens(call: Call) -> Result<Reply<List<TokenResponse>>, ApiError> {
     let user = user(&call)?;
     tokens_of(&call, user).await
 }

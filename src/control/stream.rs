@@ -5,7 +5,17 @@ use futures_util::stream;
 use salvo::http::ResBody;
 use tokio::sync::mpsc::Receiver;
 
-/// Returns a body that streams the items of a channel.
-pub(super) fn streamed<E: std::error::Error + Send + Sync + 'static>(taken: Receiver<Result<Bytes, E>>) -> ResBody {
-    ResBody::stream(stream::unfold(taken, |mut taken| async move { taken.recv().await.map(|chunk| (chunk, taken)) }))
+/// Returns a body that streams the items of a channel; `chunk` returns the bytes of each.
+pub(super) fn streamed<T, E, F>(taken: Receiver<T>, chunk: F) -> ResBody
+where
+    T: Send + 'static,
+    F: Fn(T) -> Result<Bytes, E> + Send + 'static,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let next = |(mut taken, chunk): (Receiver<T>, F)| async move {
+        let item = taken.recv().await?;
+        let bytes = chunk(item);
+        Some((bytes, (taken, chunk)))
+    };
+    ResBody::stream(stream::unfold((taken, chunk), next))
 }

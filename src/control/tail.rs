@@ -1,12 +1,14 @@
 //! `GET /control/tail`: messages as they are announced, a line of JSON each.
 
-use std::io;
+use std::convert::Infallible;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc::channel;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::stream::streamed;
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
@@ -17,6 +19,8 @@ use crate::hub::Announcement;
 
 /// The number of lines that wait for a client.
 const MAX_PENDING_LINES: usize = 256;
+/// The bytes of lines that wait for a client; one that is longer alone is left out only where others wait.
+const MAX_PENDING_BYTES: u32 = 1 << 20;
 
 /// `GET /control/tail?user=` or `?device=` or neither: announced messages from now on, for that recipient or for any. No mailbox is
 /// affected.
@@ -30,7 +34,8 @@ pub(super) async fn tail(call: Call) -> Result<Reply<Raw>, ApiError> {
         (_, Some(device)) if call.app.store.device(device)?.is_none() => return Err(ApiError::NotFound("device")),
         (user, device) => user.map(Recipient::User).or(device.map(Recipient::Device)),
     };
-    let (lines, taken) = channel::<Result<Bytes, io::Error>>(MAX_PENDING_LINES);
+    let (lines, taken) = channel::<(Bytes, OwnedSemaphorePermit)>(MAX_PENDING_LINES);
+    let room = Arc::new(Semaphore::new(MAX_PENDING_BYTES as usize));
     let (mut tap, stopping) = (call.app.hub.tap(), call.app.stopping.clone());
     call.app.sessions.spawn(async move {
         let mut missed = false;
@@ -48,14 +53,20 @@ pub(super) async fn tail(call: Call) -> Result<Reply<Raw>, ApiError> {
                 continue;
             }
             let Some(line) = line(&announced, missed) else { continue };
-            match lines.try_send(Ok(line)) {
+            let bytes = u32::try_from(line.len()).unwrap_or(u32::MAX).min(MAX_PENDING_BYTES);
+            // A slow client learns it with the next line that fits.
+            let Ok(permit) = room.clone().try_acquire_many_owned(bytes) else {
+                missed = true;
+                continue;
+            };
+            match lines.try_send((line, permit)) {
                 Ok(()) => missed = false,
-                Err(TrySendError::Full(_)) => missed = true, // a slow client learns it with the next line that fits
+                Err(TrySendError::Full(_)) => missed = true,
                 Err(TrySendError::Closed(_)) => return,
             }
         }
     });
-    Ok(Reply::ok("ok", Raw { media_type: "application/x-ndjson", body: streamed(taken) }))
+    Ok(Reply::ok("ok", Raw { media_type: "application/x-ndjson", body: streamed(taken, |(line, _)| Ok::<_, Infallible>(line)) }))
 }
 
 /// Returns whether `recipient` receives the message: one of its own, or a broadcast.

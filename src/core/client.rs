@@ -33,6 +33,11 @@ impl ClientName {
         device.map(Self::of_device).or_else(|| Self::chosen(text))
     }
 
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Returns the name of a device with a token of its own.
     pub fn of_device(device: DeviceId) -> Self {
         Self(format!("{DEVICE_PREFIX}{device}").into())

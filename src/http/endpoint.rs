@@ -122,7 +122,14 @@ impl Endpoint {
         let (caller, cookie) = who.map_or((None, None), |who| (Some(who.caller), who.cookie));
         let idempotency_key = req.headers().get("idempotency-key").map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
         let app = self.app.clone();
-        (route.run)(Call { app, caller, cookie, id, name, address, encrypted, own_origin, query, idempotency_key, body }).await
+        let user = caller.as_ref().map(|caller| caller.user.id);
+        let call = Call { app, caller, cookie, id, name, address, encrypted, own_origin, query, idempotency_key, body };
+        let answer = (route.run)(call).await?.with_room(&self.app.admission.answers, user).await;
+        match answer {
+            Err(_) if route.verb == Verb::Get => Err(ApiError::NO_ROOM),
+            // What has been changed is not answered with a refusal.
+            Ok(answer) | Err(answer) => Ok(answer),
+        }
     }
 
     /// Returns the caller, where the route's rule permits it; `None` where the route needs no credential.

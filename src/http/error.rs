@@ -118,6 +118,9 @@ pub enum ApiError {
 }
 
 impl ApiError {
+    /// There is no room for the answer: see [`answers`](crate::admission::answers).
+    pub const NO_ROOM: Self = Self::Busy(Refused::AnswerRoom);
+
     /// Logs `cause` under a fresh id; the reply carries the id, never the cause.
     pub fn internal(cause: impl std::fmt::Display) -> Self {
         let id = format!("{:08x}", rand::random::<u32>());

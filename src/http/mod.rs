@@ -9,6 +9,7 @@ mod endpoint;
 pub mod error;
 pub mod headers;
 pub mod host;
+pub mod list;
 pub mod middleware;
 pub mod reply;
 pub mod request;

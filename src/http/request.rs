@@ -16,8 +16,8 @@ use crate::core::mismatch::{Format, Mismatch};
 use crate::core::text::nearest;
 use crate::http::error::ApiError;
 
-/// The longest page of a list.
-const MAX_PAGE: usize = 1000;
+/// The most items in a page of a list.
+pub const MAX_PAGE: usize = 1000;
 /// The length of a page where none is asked for.
 const DEFAULT_PAGE: usize = 100;
 
@@ -80,14 +80,21 @@ impl Call {
     /// # Errors
     /// [`ApiError::Invalid`].
     pub fn page(&self) -> Result<(u64, usize), ApiError> {
-        let wrong = |name: &str, what: &str| ApiError::Invalid(format!("{name} must be {what}"));
-        let after = self.parameter("after").map_or(Ok(0), |text| text.parse().map_err(|_| wrong("after", "an id")))?;
-        let limit = match self.parameter("limit").map(str::parse) {
-            None => DEFAULT_PAGE,
-            Some(Ok(n @ 1..=MAX_PAGE)) => n,
-            Some(_) => return Err(wrong("limit", "a number from 1 to 1000")),
-        };
-        Ok((after, limit))
+        let after = self.parameter("after").map_or(Ok(0), str::parse);
+        let after = after.map_err(|_| ApiError::Invalid("after must be an id".into()))?;
+        Ok((after, self.limit(DEFAULT_PAGE)?))
+    }
+
+    /// Returns `?limit=`, or `default` where there is none.
+    ///
+    /// # Errors
+    /// [`ApiError::Invalid`].
+    pub fn limit(&self, default: usize) -> Result<usize, ApiError> {
+        match self.parameter("limit").map(str::parse) {
+            None => Ok(default),
+            Some(Ok(n @ 1..=MAX_PAGE)) => Ok(n),
+            Some(_) => Err(ApiError::Invalid("limit must be a number from 1 to 1000".into())),
+        }
     }
 
     /// Runs a longer read of the store on a thread for blocking work.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -195,17 +196,17 @@ impl Presence {
         (page, found.next().is_some())
     }
 
-    /// Up to `limit` online users with an id above `after`, and whether more follow.
-    pub fn online_users(&self, after: UserId, limit: usize) -> (Vec<OnlineUser>, bool) {
+    /// Up to `limit` online users with an id above `after`.
+    pub fn online_users(&self, after: UserId, limit: usize) -> Vec<OnlineUser> {
         let lists = self.lists();
-        let mut users = lists.users.range(UserId(after.0.saturating_add(1))..);
-        let page = users.by_ref().take(limit).filter_map(|(&user_id, ids)| {
+        let users = lists.users.range((Bound::Excluded(after), Bound::Unbounded));
+        let online = users.filter_map(|(&user_id, ids)| {
             let all = || ids.iter().filter_map(|id| lists.all.get(id)).filter(|c| c.reader.is_some());
             let since = all().map(|c| c.since).min()?;
             let last_activity = all().map(|c| c.last_activity()).max()?;
             Some(OnlineUser { user_id, connections: all().count(), since, last_activity })
         });
-        (page.collect(), users.next().is_some())
+        online.take(limit).collect()
     }
 
     /// Closes every connection that `which` selects, and returns their number.
@@ -267,8 +268,8 @@ mod tests {
         let b = presence.register(identity(1, Some(9)), Some(ClientName::default()));
         let c = presence.register(identity(2, None), Some(ClientName::default()));
         assert_eq!(presence.count(), 3);
-        let (users, more) = presence.online_users(UserId(0), 1);
-        assert_eq!((users[0].user_id, users[0].connections, more), (UserId(1), 2, true));
+        let users = presence.online_users(UserId(0), 1);
+        assert_eq!((users.len(), users[0].user_id, users[0].connections), (1, UserId(1), 2));
         assert_eq!(presence.connections(a.connection.id, 10).0.len(), 2);
         drop(a);
         assert!(presence.device_online(DeviceId(9)));
@@ -276,7 +277,7 @@ mod tests {
         assert!(!presence.device_online(DeviceId(9)));
         drop(c);
         assert_eq!(presence.count(), 0);
-        assert_eq!(presence.online_users(UserId(0), 10), (vec![], false));
+        assert_eq!(presence.online_users(UserId(0), 10), vec![]);
     }
 
     #[tokio::test]

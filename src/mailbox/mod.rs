@@ -308,10 +308,10 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Returns the readers of a user.
-    pub fn readers(&self, user: UserId) -> Vec<Listed> {
+    /// Returns up to `limit` readers of a user whose names are behind `after`, in the order of their names.
+    pub fn readers(&self, user: UserId, after: &str, limit: usize) -> Vec<Listed> {
         let now = self.changes.clock().now();
-        self.changes.memory().index.readers(user, now)
+        self.changes.memory().index.readers(user, after, limit, now)
     }
 
     /// Forgets a reader of a user; its connections are closed by the caller.

@@ -316,7 +316,7 @@ impl LogReader {
 }
 
 /// Returns the ids and payloads of the messages that are still there.
-async fn load(store: &Store, chosen: Vec<Waiting>) -> Result<Vec<(MessageId, Vec<u8>)>> {
+pub(super) async fn load(store: &Store, chosen: Vec<Waiting>) -> Result<Vec<(MessageId, Vec<u8>)>> {
     let mut blocks = Blocks::new(store.log());
     let in_memory = chosen.iter().map(|waiting| blocks.message_in_memory(waiting.block, waiting.id));
     if let Some(messages) = in_memory.map(|found| found.map(|m| (m.head.id, m.payload))).collect() {

@@ -26,7 +26,6 @@ mod loss;
 mod maintenance;
 mod messages;
 mod meta;
-mod page;
 mod quiet;
 mod records;
 mod segments;
@@ -57,7 +56,6 @@ pub use loss::{Loss, acknowledge_loss};
 pub use maintenance::{BackupError, Findings, check, compact, is_backup, repair, repair_for_start, restore, verify};
 pub use meta::MetaKey;
 use meta::SCHEMA;
-pub use page::Page;
 pub use records::{
     Answer, Authority, BlockBuilder, Catalog, CatalogEntry, Device, DeviceChange, Earlier, EndState, Head, INLINE_BYTES,
     MIN_MAX_BYTES, Missed, NewDevice, NewToken, NewUser, Observation, PageNumber, Place, ReaderPlace, ReceiptPage, ReceiptRecord,

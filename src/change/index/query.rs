@@ -258,10 +258,13 @@ impl Index {
         self.users.contains_key(&user)
     }
 
-    /// Returns the readers of a user.
-    pub fn readers(&self, user: UserId, now: u64) -> Vec<Listed> {
+    /// Returns up to `limit` readers of a user whose names are behind `after`, in the order of their names.
+    pub fn readers(&self, user: UserId, after: &str, limit: usize, now: u64) -> Vec<Listed> {
         let readers = self.place(Recipient::User(user)).into_iter().flat_map(|place| &place.readers);
-        let listed = readers.map(|reader| {
+        let mut readers: Vec<_> = readers.filter(|reader| reader.client.as_str() > after).collect();
+        readers.sort_unstable_by(|a, b| a.client.cmp(&b.client));
+        readers.truncate(limit); // before the messages of each are counted
+        let listed = readers.into_iter().map(|reader| {
             let waiting = [Recipient::User(user), Recipient::All]
                 .map(|to| self.reader(to, user, &reader.client, MessageId(0), now).waiting);
             let cursor = reader.cursor.max(reader.broadcasts);

@@ -302,8 +302,19 @@ fn readers_without_connections_are_forgotten_after_a_while() {
     s.join(ANA, &name("b"), 4000, NOW).unwrap();
     assert_eq!(s.expire_readers(86_400).len(), 0);
     assert_eq!(s.expire_readers(86_401).len(), 1);
-    let left: Vec<_> = s.readers(ANA, 5).into_iter().map(|reader| reader.client).collect();
+    let left: Vec<_> = s.readers(ANA, "", 10, 5).into_iter().map(|reader| reader.client).collect();
     assert_eq!(left, [name("b")]);
+}
+
+#[test]
+fn readers_are_listed_by_name_in_parts() {
+    let mut s = index(10, 10);
+    for reader in ["c", "b", "a"] {
+        s.join(ANA, &name(reader), 1, NOW).unwrap();
+    }
+    let names =
+        |after, limit| s.readers(ANA, after, limit, 5).into_iter().map(|reader| reader.client.to_string()).collect::<String>();
+    assert_eq!([names("", 10), names("", 2), names("a", 1), names("aa", 10), names("c", 10)], ["abc", "ab", "b", "bc", ""]);
 }
 
 #[test]

@@ -207,4 +207,5 @@ fn impossible_value_is_refused_with_its_line() {
     assert!(Config::parse(apps).is_ok());
     assert!(refused("[server\n").starts_with("1: "));
     assert_eq!(refused("[limits]\ngroup_buffer = 0\n"), "2: limits.group_buffer must be 1 to 1048576");
+    assert_eq!(refused("[limits]\nanswer_bytes = 0\n"), "2: limits.answer_bytes must be at least 1");
 }

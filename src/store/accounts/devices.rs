@@ -2,6 +2,8 @@
 //!
 //! A device is bound to one or more users; a user has at most one primary device among the bound ones.
 
+use std::ops::Bound;
+
 use super::tokens;
 use crate::core::ids::{DeviceId, MessageId, UserId};
 use crate::core::time::Timestamp;
@@ -9,7 +11,7 @@ use crate::store::meta::MetaKey;
 use crate::store::records::{Device, DeviceChange, NewDevice};
 use crate::store::table::WriteSet;
 use crate::store::trees::Trees;
-use crate::store::{Page, Result, Store, StoreError};
+use crate::store::{Result, Store, StoreError};
 
 /// Returns the device `id`.
 pub(super) fn get(trees: &Trees, id: DeviceId) -> Result<Option<Device>> {
@@ -221,19 +223,22 @@ impl Store {
         self.trees.serials.get(serial)?.map_or(Ok(None), |id| get(&self.trees, id))
     }
 
-    /// Returns up to `limit` devices with an id above `after`: of `user`, or of everybody.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn devices(&self, user: Option<UserId>, after: DeviceId, limit: usize) -> Result<Page<Device>> {
-        let next = DeviceId(after.0.saturating_add(1));
-        let Some(user) = user else {
-            return Page::take(self.trees.devices.range(next..).map(|entry| Ok(entry?.1)), limit);
-        };
-        let bound = self.trees.user_devices.range((user, next)..=(user, DeviceId(u64::MAX)));
+    /// Returns the devices with an id above `after`, in the order of their ids.
+    pub fn devices(&self, after: DeviceId) -> impl Iterator<Item = Result<Device>> + '_ {
+        let above = (Bound::Excluded(after), Bound::Unbounded);
+        self.trees.devices.range(above).map(|entry| Ok(entry?.1))
+    }
+
+    /// Returns the devices of `user` with an id above `after`, in the order of their ids.
+    pub fn devices_of(&self, user: UserId, after: DeviceId) -> impl Iterator<Item = Result<Device>> + '_ {
         // A device may be deleted between the two looks.
-        let devices = bound.filter_map(|entry| entry.and_then(|((_, id), ())| get(&self.trees, id)).transpose());
-        Page::take(devices, limit)
+        self.bound_devices(user, after).filter_map(|id| id.and_then(|id| get(&self.trees, id)).transpose())
+    }
+
+    /// Returns the ids above `after` of the devices that are bound to `user`, in order.
+    pub fn bound_devices(&self, user: UserId, after: DeviceId) -> impl Iterator<Item = Result<DeviceId>> + '_ {
+        let above = (Bound::Excluded((user, after)), Bound::Included((user, DeviceId(u64::MAX))));
+        self.trees.user_devices.range(above).map(|entry| Ok(entry?.0.1))
     }
 
     /// Returns the users that `device` is bound to.

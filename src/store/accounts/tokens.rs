@@ -1,5 +1,6 @@
 //! Credentials.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::core::ids::{DeviceId, TokenId, UserId};
@@ -8,7 +9,7 @@ use crate::store::meta::MetaKey;
 use crate::store::records::{NewToken, Token, TokenHash, TokenKind};
 use crate::store::table::WriteSet;
 use crate::store::trees::Trees;
-use crate::store::{Page, Result, Store, StoreError};
+use crate::store::{Result, Store, StoreError};
 
 /// Returns the token with that hash.
 pub(super) fn get(trees: &Trees, hash: &TokenHash) -> Result<Option<Token>> {
@@ -139,13 +140,12 @@ impl Store {
         self.trees.token_ids.get(&id)?.map_or(Ok(None), |hash| get(&self.trees, &hash))
     }
 
-    /// Returns up to `limit` tokens of `user` with an id above `after`.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn tokens(&self, user: UserId, after: TokenId, limit: usize) -> Result<Page<Token>> {
-        let owned = of_user(&self.trees, user)?;
-        Page::take(owned.into_iter().map(|(_, token)| token).filter(|token| token.id > after).map(Ok), limit)
+    /// Returns the tokens of `user` with an id above `after`, in the order of their ids.
+    pub fn tokens(&self, user: UserId, after: TokenId) -> impl Iterator<Item = Result<Token>> + '_ {
+        let above = (Bound::Excluded((user, after)), Bound::Included((user, TokenId(u64::MAX))));
+        let owned = self.trees.user_tokens.range(above);
+        // A token may be deleted between the two looks.
+        owned.filter_map(|entry| entry.and_then(|(_, hash)| get(&self.trees, &hash)).transpose())
     }
 
     /// Returns whether `device` has a token of its own, from any of its users.

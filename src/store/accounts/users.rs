@@ -1,5 +1,6 @@
 //! Accounts.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::devices;
@@ -10,7 +11,7 @@ use crate::store::meta::MetaKey;
 use crate::store::records::{NewUser, Role, TokenKind, User, UserChange, fold_name};
 use crate::store::table::WriteSet;
 use crate::store::trees::Trees;
-use crate::store::{Page, Result, Store, StoreError};
+use crate::store::{Result, Store, StoreError};
 
 /// Returns the account `id`.
 pub(super) fn get(trees: &Trees, id: UserId) -> Result<Option<User>> {
@@ -120,13 +121,10 @@ impl Store {
         by_name(&self.trees, username)
     }
 
-    /// Returns up to `limit` accounts with an id above `after`.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub fn users(&self, after: UserId, limit: usize) -> Result<Page<User>> {
-        let next = UserId(after.0.saturating_add(1));
-        Page::take(self.trees.users.range(next..).map(|entry| Ok(entry?.1)), limit)
+    /// Returns the accounts with an id above `after`, in the order of their ids.
+    pub fn users(&self, after: UserId) -> impl Iterator<Item = Result<User>> + '_ {
+        let above = (Bound::Excluded(after), Bound::Unbounded);
+        self.trees.users.range(above).map(|entry| Ok(entry?.1))
     }
 
     /// Returns whether `device` is bound to `user`.

@@ -203,6 +203,10 @@ labels! {
         MemoryLow "memory_low",
         /// Too many pending answers on one connection.
         Answers "answers",
+        /// No room for a long answer to a REST call.
+        AnswerRoom "answer_room",
+        /// A long answer to a REST call that is read too slowly while others wait for room.
+        AnswerTooSlow "answer_too_slow",
         /// Too many questions of one user to the chat model.
         ChatRate "chat_rate",
         /// Too many passwords being verified, or pairings or tickets pending.

@@ -6,6 +6,7 @@ mod clients;
 mod crash;
 mod epoch;
 mod faults;
+mod history;
 mod lagging;
 mod life;
 mod mailbox;

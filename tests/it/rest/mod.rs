@@ -3,4 +3,5 @@
 mod access;
 mod accounts;
 mod browser;
+mod lists;
 mod pairing;
