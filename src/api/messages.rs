@@ -242,7 +242,8 @@ fn outgoing(
     let request = [&recipient.to_key()[..], push.kind.as_bytes(), b"\0", push.message.get().as_bytes()].concat();
     let key = call.idempotency_key.as_deref().zip(answer);
     let key = key.map(|(key, answer)| IdempotencyKey::new(sender, key, &request, answer));
-    Ok(Outgoing { ttl, key, ..Outgoing::new(recipient, sender, object) })
+    let privileged = call.caller()?.actor().is_privileged();
+    Ok(Outgoing { ttl, key, privileged, ..Outgoing::new(recipient, sender, object) })
 }
 
 /// `POST /api/messages/ {type, message, user_id}`.

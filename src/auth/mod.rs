@@ -50,6 +50,15 @@ pub enum Actor {
 impl Actor {
     /// All kinds, from the least rights to the most.
     pub const ALL: [Self; 6] = [Self::Anonymous, Self::Device, Self::Service, Self::User, Self::Admin, Self::Operator];
+
+    /// Returns whether this is an administrator or a service, which send for many users: bounds that keep users from each other leave
+    /// them room.
+    pub const fn is_privileged(self) -> bool {
+        match self {
+            Self::Operator | Self::Admin | Self::Service => true,
+            Self::User | Self::Device | Self::Anonymous => false,
+        }
+    }
 }
 
 /// A caller with a valid credential.

@@ -493,7 +493,7 @@ mod tests {
         let append = |recipient| {
             let object = crate::wire::JsonObject::new(&serde_json::json!({})).unwrap();
             let key = None;
-            world.run(super::super::Append { recipient, sender: ana, object, ttl: 60, key }).unwrap().id
+            world.run(super::super::Append { recipient, sender: ana, object, ttl: 60, key, privileged: false }).unwrap().id
         };
         let waiting = || world.store.log().heads().flat_map(|block| block.unwrap().1).map(|head| head.id).collect::<Vec<_>>();
         for recipient in [Recipient::User(ana), Recipient::Device(lamp), Recipient::Device(toy)] {

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use super::clock::Moment;
 use super::index::Index;
+use super::keys::Keys;
 use super::log::{Settings, remove_mailbox};
 use super::machine::{Machine, State};
-use super::memory::{Keys, Memory};
+use super::memory::Memory;
 use super::stage::Due;
 use crate::core::ids::{MessageId, Recipient};
 use crate::store::{Log, PageNumber, Result, Trees};
@@ -38,7 +39,11 @@ pub(super) fn load(trees: &Trees, settings: Settings, moment: Moment) -> Result<
     let newest_loaded = newest;
     log.written_up_to(newest);
     let newest = newest.max(log.reserved()?);
-    let keys: Keys = log.remembered().map(|entry| entry.map(|(key, earlier)| (earlier.until, key))).collect::<Result<_>>()?;
+    let mut keys = Keys::default();
+    for entry in log.remembered() {
+        let (key, earlier) = entry?;
+        keys.insert(key, earlier.until);
+    }
     let state = State::new(Memory { index, keys, newest, newest_loaded });
     remove_orphans(trees, &state, moment)?;
     Ok(state)

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::clock::{self, Moment};
 use super::index::{Ack, Effects, MAX_OPERATION_MESSAGES};
+use super::keys::{self, StoredKey};
 use super::machine::{Event, Machine, Operation};
 use super::stage::Due;
 use crate::config::{HistoryConfig, MailboxConfig};
@@ -17,8 +18,6 @@ use crate::wire::JsonObject;
 
 /// The time for which an idempotency key is kept, in seconds.
 const KEY_LIFE_SECONDS: u64 = 86_400;
-/// The most idempotency keys that are kept; beyond that the oldest is removed early.
-const MAX_KEYS: usize = 100_000;
 /// The most idempotency keys, and pages of receipts, that one operation removes.
 const MAX_REMOVALS: usize = 512;
 
@@ -28,7 +27,7 @@ const MAX_CLEARED_MESSAGES: usize = 512;
 /// The reason for which a message was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// The recipient has as many pending messages as it may.
+    /// The recipient has as many pending messages as it may, or as this sender may add to.
     #[error("the mailbox is full")]
     Full,
     /// The idempotency key was used for another request.
@@ -79,6 +78,9 @@ pub struct Append {
     pub ttl: u64,
     /// The sender's key, so that a repeated request is sent once.
     pub key: Option<IdempotencyKey>,
+    /// Sent by an administrator or a service, for which the last tenth of a mailbox is kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub privileged: bool,
 }
 
 /// A message that was accepted.
@@ -101,7 +103,7 @@ impl Operation for Append {
     fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<Appended, AppendError> {
         let log = machine.log();
         if let Some(key) = &self.key
-            && let Some(earlier) = machine.stage.earlier(log, &key.key)?
+            && let Some(earlier) = earlier(machine, self.sender, key)?
         {
             if earlier.digest != key.digest {
                 return Err(AppendError::KeyReused);
@@ -119,7 +121,7 @@ impl Operation for Append {
         let ttl = u32::try_from(self.ttl).unwrap_or(u32::MAX);
         let (head, payload) = {
             let mut memory = machine.memory();
-            memory.index.room(self.recipient, self.object.len()).map_err(|_| AppendError::Full)?;
+            memory.index.room(self.recipient, self.object.len(), self.privileged).map_err(|_| AppendError::Full)?;
             memory.newest.0 += 1;
             let id = memory.newest;
             let payload = self.object.with_id(id);
@@ -130,20 +132,31 @@ impl Operation for Append {
         };
         let id = head.id;
         let until = moment.service + KEY_LIFE_SECONDS;
-        let remember = self.key.map(|key| (key.key, Earlier { id, until, digest: key.digest, answer: key.answer }));
+        let remember = self
+            .key
+            .map(|key| (keys::stored(self.sender, &key.key), Earlier { id, until, digest: key.digest, answer: key.answer }));
         machine.stage.append(Stored { head, payload: payload.clone() }, remember);
         if let Some((key, _)) = remember {
-            let oldest = {
+            let excess = {
                 let mut memory = machine.memory();
-                memory.keys.insert((until, key));
-                if memory.keys.len() > MAX_KEYS { memory.keys.pop_first() } else { None }
+                memory.keys.insert(key, until);
+                memory.keys.excess(&key, !self.privileged)
             };
-            if let Some((_, oldest)) = oldest {
-                log.forget(&oldest)?;
+            if let Some(excess) = excess {
+                machine.forget_key(&excess)?;
             }
         }
         Ok(Appended { id, payload: Some(payload), repeated: None, recipients: 0 })
     }
+}
+
+/// Returns what `sender` sent under `key`; also where an earlier version has stored the key, under its hash alone.
+fn earlier(machine: &Machine<'_>, sender: UserId, key: &IdempotencyKey) -> Result<Option<Earlier>> {
+    let current: StoredKey = keys::stored(sender, &key.key);
+    Ok(match machine.earlier(&current)? {
+        Some(earlier) => Some(earlier),
+        None => machine.earlier(&key.key)?,
+    })
 }
 
 /// Moves the places of readers: everything up to a message has been received. Works on a bounded number of messages.
@@ -253,18 +266,11 @@ impl Operation for Tick {
     fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<()> {
         let (over, readers) = {
             let mut memory = machine.memory();
-            let mut over = Vec::new();
-            while over.len() < MAX_REMOVALS
-                && let Some(&(until, key)) = memory.keys.first()
-                && until <= moment.service
-            {
-                memory.keys.pop_first();
-                over.push(key);
-            }
+            let over = memory.keys.expire(moment.service, MAX_REMOVALS);
             (over, memory.index.expire_readers(moment.service))
         };
         for key in over {
-            machine.log().forget(&key)?;
+            machine.forget_key(&key)?;
         }
         for effects in readers {
             machine.follow(&effects, moment)?;

@@ -4,10 +4,11 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::clock::Moment;
 use super::index::Effects;
+use super::keys::StoredKey;
 use super::memory::Memory;
 use super::stage::{Due, Stage};
 use crate::core::ids::{MessageId, Recipient};
-use crate::store::{EndState, Log, PageNumber, Result, Severity, StoreError, Trees};
+use crate::store::{Earlier, EndState, Log, PageNumber, Result, Severity, StoreError, Trees};
 
 /// A change of durable state.
 pub trait Operation: Send + 'static {
@@ -132,6 +133,23 @@ impl<'a> Machine<'a> {
     /// If the store fails.
     pub fn evict_receipts(&mut self, number: PageNumber, excess: Option<usize>, now: u64) -> Result<usize> {
         self.stage.evict(Log::new(self.trees), number, excess, now, self.memory)
+    }
+
+    /// Returns what was sent under an idempotency key.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn earlier(&self, key: &StoredKey) -> Result<Option<Earlier>> {
+        self.stage.earlier(Log::new(self.trees), key)
+    }
+
+    /// Removes an idempotency key, written or not.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn forget_key(&mut self, key: &StoredKey) -> Result<()> {
+        self.stage.forget(key);
+        self.log().forget(key)
     }
 
     /// Adds an event.

@@ -1,19 +1,15 @@
 //! The part of the state that is in memory.
 
-use std::collections::BTreeSet;
-
 use super::index::Index;
+use super::keys::Keys;
 use crate::core::ids::MessageId;
-
-/// Idempotency keys by the time at which they expire.
-pub type Keys = BTreeSet<(u64, [u8; 32])>;
 
 /// The part of the state that is in memory: rebuilt from the trees at the start.
 #[derive(Debug)]
 pub struct Memory {
     /// The mailboxes.
     pub index: Index,
-    /// Idempotency keys by the time at which they expire.
+    /// Idempotency keys.
     pub keys: Keys,
     /// The highest message id given.
     pub newest: MessageId,

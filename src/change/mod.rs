@@ -13,6 +13,7 @@ mod changes;
 mod clock;
 mod companion;
 mod index;
+mod keys;
 mod load;
 mod log;
 mod machine;

@@ -220,12 +220,14 @@ fn device_change() -> impl Strategy<Value = Change> {
 
 fn log_change() -> impl Strategy<Value = Change> {
     let size = prop_oneof![9 => 0..50usize, 1 => Just(14_000)];
-    let append = (recipient(), size, 1..200u64, proptest::option::of(0..4u8)).prop_map(|(recipient, size, ttl, key)| {
+    let append = (recipient(), size, 1..200u64, proptest::option::of(0..4u8), 1..4u64, any::<bool>());
+    let append = append.prop_map(|(recipient, size, ttl, key, sender, privileged)| {
+        let sender = UserId(sender);
         let object = JsonObject::new(&serde_json::json!({ "m": "x".repeat(size) })).unwrap();
         let key = key.map(|n| {
-            IdempotencyKey::new(UserId(1), &n.to_string(), &[u8::from(size > 25)], Answer { timestamp: None, recipients: 3 })
+            IdempotencyKey::new(sender, &n.to_string(), &[u8::from(size > 25)], Answer { timestamp: None, recipients: 3 })
         });
-        Change::Append(Append { recipient, sender: UserId(1), object, ttl, key })
+        Change::Append(Append { recipient, sender, object, ttl, key, privileged })
     });
     let id = || (0..40u64).prop_map(MessageId);
     let ids = proptest::collection::btree_set(id(), 0..3);
@@ -256,7 +258,7 @@ fn log_change() -> impl Strategy<Value = Change> {
         2 => Just(Change::Expire(Expire {})),
         2 => Just(Change::Tick(Tick {})),
         1 => recipient().prop_map(|recipient| Change::Clear(Clear { recipient })),
-        1 => (1..8usize, 0..4usize, 0..150u64).prop_map(|(m, h, retain)| Change::Settings(settings(m, h, retain))),
+        1 => (1..24usize, 0..4usize, 0..150u64).prop_map(|(m, h, retain)| Change::Settings(settings(m, h, retain))),
     ]
 }
 
@@ -336,7 +338,8 @@ fn numbers_and_names_are_unique_and_encoded_forms_are_stable() {
     numbers.dedup();
     assert_eq!(numbers, (1..=25).collect::<Vec<_>>(), "numbers are given once, in order");
     let object = JsonObject::new(&serde_json::json!({"type": "notice", "message": 1.0})).unwrap();
-    let append = Append { recipient: Recipient::User(UserId(7)), sender: UserId(1), object, ttl: 60, key: None };
+    let append =
+        Append { recipient: Recipient::User(UserId(7)), sender: UserId(1), object, ttl: 60, key: None, privileged: false };
     let ack = Ack {
         user: UserId(7),
         client: ClientName::default(),

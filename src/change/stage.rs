@@ -73,6 +73,11 @@ impl Stage {
         self.keys.get(key).map_or_else(|| log.earlier(key), |earlier| Ok(Some(*earlier)))
     }
 
+    /// Removes an idempotency key that is not written yet.
+    pub fn forget(&mut self, key: &[u8; 32]) {
+        self.keys.remove(key);
+    }
+
     /// Keeps ids up to `newest` from being given again, whatever is removed.
     pub fn reserve(&mut self, newest: MessageId) {
         self.reserve = self.reserve.max(Some(newest));

@@ -104,9 +104,11 @@ pub struct MessagesConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MailboxConfig {
-    /// Pending messages in one mailbox; further ones are refused with 507.
+    /// Pending messages in one mailbox; further ones are refused with 507. The last tenth, rounded down, is kept for administrators
+    /// and services.
     pub messages: usize,
-    /// Bytes of pending messages in one mailbox; further ones are refused with 507. One message is always accepted.
+    /// Bytes of pending messages in one mailbox; further ones are refused with 507. The last tenth is kept in the same way. One message
+    /// is always accepted.
     pub bytes: u64,
     /// The lifetime of a message, in seconds, when its sender gives none. Not 0.
     pub ttl: u64,

@@ -20,14 +20,16 @@ pub struct Outgoing {
     pub ttl: Option<u64>,
     /// The sender's key, so that a repeated request is sent once.
     pub key: Option<IdempotencyKey>,
+    /// Sent by an administrator or a service, for which the last tenth of a mailbox is kept.
+    pub privileged: bool,
     /// A watcher of the message's outcome.
     pub watcher: Option<OutcomeSender>,
 }
 
 impl Outgoing {
-    /// `object` from `sender` to `recipient`, with the configured time to live.
+    /// `object` from `sender`, an ordinary user, to `recipient`, with the configured time to live.
     pub fn new(recipient: Recipient, sender: UserId, object: JsonObject) -> Self {
-        Self { recipient, sender, object, ttl: None, key: None, watcher: None }
+        Self { recipient, sender, object, ttl: None, key: None, privileged: false, watcher: None }
     }
 }
 

@@ -11,8 +11,8 @@
 //! - **Nothing is visible before it is durable.** Readers look no further than the newest committed id.
 //! - **A cursor moves only over received messages.** Everything up to it, in that mailbox, has been written in order to a connection
 //!   of that reader and acknowledged by it, or is listed as passed over.
-//! - **Bounded.** A mailbox full of messages that no reader has received refuses; what some reader has is removed before it stops
-//!   others, and those who lack it are told.
+//! - **Bounded.** A mailbox full of messages that no reader has received refuses; its last tenth is kept for administrators and
+//!   services. What some reader has is removed before it stops others, and those who lack it are told.
 //!
 //! Changes of durable state are in [`change`](crate::change); this is the service on top of them. `message` holds messages and
 //! receipts, `receipts` finds them, `reader` is one session's place in the log, `acks` gathers proofs of receipt, `disk` watches the
@@ -55,7 +55,7 @@ const MAX_TOUCHED_READERS: usize = 256;
 /// The reason for which a message was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum MailboxError {
-    /// The recipient has as many pending messages as it may.
+    /// The recipient has as many pending messages as it may, or as this sender may add to.
     #[error("the mailbox is full")]
     Full,
     /// The disk has too little free space to accept anything safely.
@@ -158,7 +158,7 @@ impl Mailbox {
             self.metrics.refused.inc(Refused::MemoryLow);
             return Err(MailboxError::MemoryLow);
         }
-        let Outgoing { recipient, sender, object, ttl, key, watcher } = message;
+        let Outgoing { recipient, sender, object, ttl, key, privileged, watcher } = message;
         let ttl = ttl.unwrap_or_else(|| self.ttl.load(Ordering::Relaxed));
         let (hub, committed, metrics) = (self.hub.clone(), self.committed.clone(), self.metrics.clone());
         let changes = self.changes.clone();
@@ -176,7 +176,7 @@ impl Mailbox {
             appended.recipients = hub.publish(Arc::new(Announcement::new(recipient, Some(appended.id), payload)));
             metrics.mailbox.accepted.inc();
         };
-        let operation = Append { recipient, sender, object, ttl, key };
+        let operation = Append { recipient, sender, object, ttl, key, privileged };
         let outcome = self.changes.run_then(operation, announce).await.map_err(MailboxError::from);
         if matches!(outcome, Err(MailboxError::Full)) {
             self.metrics.refused.inc(Refused::MailboxFull);

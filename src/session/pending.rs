@@ -312,7 +312,8 @@ async fn send(
     if max_bytes > 0 && object.len() > max_bytes {
         return Err(Refusal(ErrorCode::UpstreamError, "the answer is too large for a message"));
     }
-    let outgoing = Outgoing { watcher, ..Outgoing::new(Recipient::Device(device), requester.user, object) };
+    let privileged = requester.actor.is_privileged();
+    let outgoing = Outgoing { watcher, privileged, ..Outgoing::new(Recipient::Device(device), requester.user, object) };
     let accepted = app.mailbox.send(outgoing).await.map_err(refusal_of)?;
     Ok((accepted.id, accepted.recipients > usize::from(requester_subscribed)))
 }

@@ -198,15 +198,28 @@ impl Index {
         self.queues.get(&recipient).is_some_and(|queue| queue.entries.contains_key(&id))
     }
 
-    /// Checks that `recipient` has room for `bytes` more.
+    /// Checks that `recipient` has room for `bytes` more. The last tenth of its messages and bytes, rounded down, is kept for
+    /// `privileged` senders.
     ///
     /// # Errors
     /// [`Full`] when it has not.
-    pub fn room(&self, recipient: Recipient, bytes: usize) -> Result<(), Full> {
+    pub fn room(&self, recipient: Recipient, bytes: usize, privileged: bool) -> Result<(), Full> {
         let Some(queue) = self.queues.get(&recipient) else { return Ok(()) };
-        let many = self.limits.messages > 0 && queue.pending >= self.limits.messages;
-        let large = self.limits.bytes > 0 && queue.pending > 0 && queue.bytes + bytes as u64 > self.limits.bytes;
-        if many || large { Err(Full) } else { Ok(()) }
+        let (all, size) = (self.limits.messages, self.limits.bytes);
+        let (for_users, size_for_users) = (all - all / 10, size - size / 10);
+        let messages = if privileged { all } else { for_users };
+        if messages > 0 && queue.pending >= messages {
+            return Err(Full);
+        }
+        let most = if privileged { size } else { size_for_users };
+        let after = queue.bytes + bytes as u64;
+        if most == 0 || queue.pending == 0 || after <= most {
+            return Ok(());
+        }
+        // One message is always accepted, and may take more than a user's share: not from the share that is kept.
+        let oldest = if privileged { queue.oldest_pending() } else { None };
+        let oldest = oldest.and_then(|id| queue.entries.get(&id)).map_or(0, |entry| u64::from(entry.bytes));
+        if after - oldest.saturating_sub(size_for_users) <= most { Ok(()) } else { Err(Full) }
     }
 
     /// Adds a message.

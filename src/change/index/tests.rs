@@ -70,15 +70,48 @@ fn proof_of_many_messages_is_applied_in_parts() {
 fn full_by_number_and_by_bytes() {
     let mut s = index(2, 10);
     append(&mut s, LAMP, 1, 50, 10);
-    assert_eq!(s.room(LAMP, 10), Ok(()));
+    assert_eq!(s.room(LAMP, 10, true), Ok(()));
     append(&mut s, LAMP, 2, 50, 10);
-    assert_eq!(s.room(LAMP, 0), Err(Full));
-    assert_eq!(s.room(Recipient::All, 0), Ok(()));
+    assert_eq!(s.room(LAMP, 0, true), Err(Full));
+    assert_eq!(s.room(Recipient::All, 0, true), Ok(()));
     assert!(prove(&mut s, &ack("a", 1), 5).is_empty());
-    assert_eq!(s.room(LAMP, 10), Ok(()));
+    assert_eq!(s.room(LAMP, 10, true), Ok(()));
     let large = usize::try_from(MailboxConfig::default().bytes).unwrap();
-    assert_eq!(s.room(LAMP, large), Err(Full));
+    assert_eq!(s.room(LAMP, large, true), Err(Full));
     assert_eq!(s.size(LAMP, 5), Size { messages: 1, bytes: 10, oldest: Some(MessageId(2)) });
+}
+
+#[test]
+fn last_tenth_of_messages_and_bytes_is_kept_for_the_privileged() {
+    for (messages, for_users) in [(1, 1), (5, 5), (9, 9), (10, 9), (19, 18), (20, 18), (1000, 900)] {
+        let mut s = index(messages, 10);
+        for id in 1..=messages as u64 {
+            let by_user = s.room(LAMP, 1, false);
+            assert_eq!(by_user.is_ok(), id <= for_users, "{id} of {messages}");
+            assert_eq!(s.room(LAMP, 1, true), Ok(()), "{id} of {messages}");
+            append(&mut s, LAMP, id, 1000, 1);
+        }
+        assert_eq!((s.room(LAMP, 0, true), s.room(LAMP, 0, false)), (Err(Full), Err(Full)));
+        s.clear(LAMP, 1, 5);
+        assert_eq!((s.room(LAMP, 0, true), s.room(LAMP, 0, false).is_ok()), (Ok(()), for_users == messages as u64));
+    }
+    let sized = |bytes| {
+        let limits = MailboxConfig { messages: 0, bytes, ..MailboxConfig::default() };
+        Index::new(limits, HistoryConfig { retain: 100, messages: 10, receipts: 100 })
+    };
+    let mut s = sized(1000);
+    append(&mut s, LAMP, 1, 1000, 800);
+    assert_eq!((s.room(LAMP, 100, false), s.room(LAMP, 101, false)), (Ok(()), Err(Full)));
+    assert_eq!((s.room(LAMP, 200, true), s.room(LAMP, 201, true)), (Ok(()), Err(Full)));
+    // The one message that is always accepted takes nothing of the tenth, however large it is.
+    let mut s = sized(1000);
+    append(&mut s, LAMP, 1, 1000, 5000);
+    assert_eq!((s.room(LAMP, 1, false), s.room(LAMP, 100, true), s.room(LAMP, 101, true)), (Err(Full), Ok(()), Err(Full)));
+    append(&mut s, LAMP, 2, 1000, 100);
+    assert_eq!(s.room(LAMP, 1, true), Err(Full));
+    let mut s = sized(0);
+    append(&mut s, LAMP, 1, 1000, 5000);
+    assert_eq!(s.room(LAMP, 1 << 30, false), Ok(()), "no bound");
 }
 
 #[test]
@@ -89,7 +122,7 @@ fn reload_applies_to_existing_history() {
     assert!(s.sweep(60).removed.is_empty(), "kept for 100");
     let limits = MailboxConfig { messages: 1, ..MailboxConfig::default() };
     s.reload(limits, HistoryConfig { retain: 20, messages: 10, receipts: 100 }, 65);
-    assert_eq!(s.room(LAMP, 1), Err(Full));
+    assert_eq!(s.room(LAMP, 1, true), Err(Full));
     assert!(s.sweep(65).removed.is_empty());
     assert_eq!(s.sweep(70).removed, [MessageId(1), MessageId(2)]);
     assert_eq!(s.size(LAMP, 70).messages, 1, "pending messages stay");
