@@ -1,5 +1,5 @@
 //! Admission control: rate limits, permits for connections, and allowed origins. Those by address
-//! are checked before authentication, those by user or token after it.
+//! are checked before authentication, those by user after it.
 
 pub mod connection_gate;
 pub mod net_key;
@@ -16,7 +16,7 @@ use salvo::http::Request;
 use salvo::http::uri::Scheme;
 
 use crate::config::{Config, Limits};
-use crate::core::ids::{TokenId, UserId};
+use crate::core::ids::UserId;
 use crate::net::client_addr::Proxies;
 use crate::telemetry::metrics::Metrics;
 
@@ -41,10 +41,10 @@ pub struct Admission {
     pub refusals: BlockingRateLimit<NetKey>,
     /// Messages by user, over all connections.
     pub messages: RateLimit<UserId>,
-    /// REST calls by token of a user or a device.
-    pub requests: RateLimit<TokenId>,
-    /// REST calls by token of an administrator or a service.
-    pub trusted_requests: RateLimit<TokenId>,
+    /// REST calls by user, with tokens of users and devices.
+    pub requests: RateLimit<UserId>,
+    /// REST calls by user, with tokens of administrators and services.
+    pub trusted_requests: RateLimit<UserId>,
     /// Started pairings by address.
     pub pairings: RateLimit<NetKey>,
     /// Records of refusals in the audit trail, by address: refused clients must not fill the disk.

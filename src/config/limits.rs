@@ -41,9 +41,9 @@ pub struct Limits {
     pub frames_per_minute: u32,
     /// Bytes a minute that one connection may send. Default: as many as `messages_per_minute` of `max_frame_bytes` each.
     pub bytes_per_minute: Option<u32>,
-    /// REST calls a minute with one token of a user or a device.
+    /// REST calls a minute of one user, with all of its tokens and its devices'.
     pub requests_per_minute: u32,
-    /// REST calls a minute with one token of an administrator or a service, which send for many users.
+    /// REST calls a minute of one administrator, with all of its tokens and its services': those send for many users.
     pub trusted_requests_per_minute: u32,
     /// Pairings a minute that devices at one address may start.
     pub pairings_per_minute: u32,

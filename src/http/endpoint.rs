@@ -179,14 +179,12 @@ impl Endpoint {
         }
     }
 
-    /// Counts a call against the token's rate limit.
+    /// Counts a call against its user's rate limit: one by token would be as high as its user can make tokens.
     fn count(&self, who: Option<&Authorized>) -> Result<(), ApiError> {
         let Some(Authorized { caller, .. }) = who.filter(|who| !who.caller.is_operator()) else { return Ok(()) };
-        let rate = match caller.actor() {
-            Actor::Operator | Actor::Admin | Actor::Service => &self.app.admission.trusted_requests,
-            Actor::User | Actor::Device | Actor::Anonymous => &self.app.admission.requests,
-        };
-        rate.check(&caller.token.id).map_err(|wait| ApiError::TooMany(Refused::RequestsRate, wait))
+        let admission = &self.app.admission;
+        let rate = if caller.actor().is_privileged() { &admission.trusted_requests } else { &admission.requests };
+        rate.check(&caller.user.id).map_err(|wait| ApiError::TooMany(Refused::RequestsRate, wait))
     }
 
     /// Reads the body: JSON, not longer than allowed.
