@@ -1,7 +1,8 @@
-//! Admission control: rate limits, permits for connections, and allowed origins. Those by address
+//! Admission control: rate limits, permits for connections, allowed origins, and known host names. Those by address
 //! are checked before authentication, those by user after it.
 
 pub mod connection_gate;
+pub mod hosts;
 pub mod net_key;
 pub mod origins;
 pub mod permits;
@@ -18,6 +19,7 @@ use salvo::http::uri::Scheme;
 use crate::config::{Config, Limits};
 use crate::core::ids::UserId;
 use crate::net::client_addr::Proxies;
+use crate::net::self_signed;
 use crate::telemetry::metrics::Metrics;
 
 pub use net_key::NetKey;
@@ -55,6 +57,8 @@ pub struct Admission {
     left_out_before: AtomicU64,
     /// Allowed web origins.
     origins: ArcSwap<origins::Origins>,
+    /// Host names under which pages may use this server.
+    hosts: ArcSwap<hosts::Hosts>,
     /// The proxies whose headers give a client's address.
     pub proxies: Arc<ArcSwap<Proxies>>,
     /// Plain HTTP connections.
@@ -82,6 +86,7 @@ impl Admission {
             metrics,
             proxies,
             origins: ArcSwap::from_pointee(allowed_origins(config)),
+            hosts: ArcSwap::from_pointee(known_hosts(config)),
         }
     }
 
@@ -101,11 +106,17 @@ impl Admission {
         self.gate.reload(limits);
         self.proxies.store(Arc::new(Proxies::new(&config.server)));
         self.origins.store(Arc::new(allowed_origins(config)));
+        self.hosts.store(Arc::new(known_hosts(config)));
     }
 
     /// Returns the allowed web origins.
     pub fn origins(&self) -> Guard<Arc<origins::Origins>> {
         self.origins.load()
+    }
+
+    /// Returns the known host names.
+    pub fn hosts(&self) -> Guard<Arc<hosts::Hosts>> {
+        self.hosts.load()
     }
 
     /// Returns the address of the client of `request`.
@@ -137,6 +148,12 @@ impl Admission {
 
 fn allowed_origins(config: &Config) -> origins::Origins {
     origins::Origins::new(&config.server.origins, config.server.listen.ip().is_loopback())
+}
+
+fn known_hosts(config: &Config) -> hosts::Hosts {
+    let machine = self_signed::host_name();
+    let names = config.server.hosts.iter().chain(&config.tls.names).chain(&machine);
+    hosts::Hosts::new(names.map(String::as_str), &config.server.origins)
 }
 
 /// Returns the address of the peer of the connection.

@@ -10,6 +10,7 @@ pub mod error;
 pub mod headers;
 pub mod host;
 pub mod middleware;
+pub mod pages;
 pub mod reply;
 pub mod request;
 mod route;

@@ -7,6 +7,7 @@ mod frames;
 mod guesses;
 mod login;
 mod ownership;
+mod pages;
 mod policy;
 mod readers;
 mod revocation;

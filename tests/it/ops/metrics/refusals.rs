@@ -54,6 +54,8 @@ async fn refusals_at_handshake_are_counted_by_reason() {
     counted(&server, &admin, "refusals_rate").await;
     let _ = server.try_ws(&path, &[("origin", "https://evil.example")]).await;
     counted(&server, &admin, "origin").await;
+    let _ = server.try_ws(&path, &[("host", "evil.example"), ("origin", "http://evil.example")]).await;
+    counted(&server, &admin, "host").await;
 
     let (server, admin) = limited(|c| c.limits.connections = 1).await;
     let _one = server.connect(&admin).await;
