@@ -1,14 +1,16 @@
 //! Admission control: rate limits, permits for connections, allowed origins, and known host names. Those by address
 //! are checked before authentication, those by user after it.
 
+pub mod by_address;
 pub mod connection_gate;
 pub mod hosts;
 pub mod net_key;
 pub mod origins;
 pub mod permits;
 pub mod rates;
+pub mod sockets;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,13 +20,14 @@ use salvo::http::uri::Scheme;
 
 use crate::config::{Config, Limits};
 use crate::core::ids::UserId;
-use crate::net::client_addr::Proxies;
+use crate::net::client_addr::{ClientAddr, Proxies};
 use crate::net::self_signed;
 use crate::telemetry::metrics::Metrics;
 
+pub use by_address::{AddressPermit, AddressPermits, AddressRate, AddressRefusals};
 pub use net_key::NetKey;
 pub use permits::{Permit, Permits};
-pub use rates::{BlockingRateLimit, RateLimit};
+pub use rates::RateLimit;
 
 /// The number of refusals a minute that the audit trail records for one address; the others are counted.
 const REFUSAL_LINES_PER_MINUTE: u32 = 30;
@@ -34,13 +37,13 @@ pub struct Admission {
     /// WebSocket connections in total.
     pub total: Permits<()>,
     /// WebSocket connections by address.
-    pub by_address: Permits<NetKey>,
+    pub by_address: AddressPermits,
     /// WebSocket connections by user.
     pub by_user: Permits<UserId>,
     /// WebSocket handshakes by address.
-    pub connects: RateLimit<NetKey>,
+    pub connects: AddressRate,
     /// Refused credentials by address.
-    pub refusals: BlockingRateLimit<NetKey>,
+    pub refusals: AddressRefusals,
     /// Messages by user, over all connections.
     pub messages: RateLimit<UserId>,
     /// REST calls by user, with tokens of users and devices.
@@ -48,9 +51,9 @@ pub struct Admission {
     /// REST calls by user, with tokens of administrators and services.
     pub trusted_requests: RateLimit<UserId>,
     /// Started pairings by address.
-    pub pairings: RateLimit<NetKey>,
+    pub pairings: AddressRate,
     /// Records of refusals in the audit trail, by address: refused clients must not fill the disk.
-    pub refusal_lines: RateLimit<NetKey>,
+    pub refusal_lines: AddressRate,
     /// Counts, among others, the refusals that the audit trail leaves out.
     metrics: Arc<Metrics>,
     /// The value of that counter at the last sweep.
@@ -72,15 +75,15 @@ impl Admission {
         let Limits { connections, connections_per_address, connections_per_user, .. } = config.limits;
         Self {
             total: Permits::new(connections),
-            by_address: Permits::new(connections_per_address),
+            by_address: AddressPermits::new(connections_per_address),
             by_user: Permits::new(connections_per_user),
-            connects: RateLimit::per_minute(config.limits.connects_per_minute),
-            refusals: BlockingRateLimit::per_minute(config.limits.refusals_per_minute),
+            connects: AddressRate::per_minute(config.limits.connects_per_minute),
+            refusals: AddressRefusals::per_minute(config.limits.refusals_per_minute),
             messages: RateLimit::per_minute(config.limits.user_messages_per_minute),
             requests: RateLimit::per_minute(config.limits.requests_per_minute),
             trusted_requests: RateLimit::per_minute(config.limits.trusted_requests_per_minute),
-            pairings: RateLimit::per_minute(config.limits.pairings_per_minute),
-            refusal_lines: RateLimit::per_minute(REFUSAL_LINES_PER_MINUTE),
+            pairings: AddressRate::guesses_per_minute(config.limits.pairings_per_minute),
+            refusal_lines: AddressRate::per_minute(REFUSAL_LINES_PER_MINUTE),
             left_out_before: AtomicU64::new(0),
             gate: Arc::new(connection_gate::ConnectionGate::new(config, proxies.clone(), metrics.clone())),
             metrics,
@@ -120,13 +123,13 @@ impl Admission {
     }
 
     /// Returns the address of the client of `request`.
-    pub fn client(&self, request: &Request) -> IpAddr {
+    pub fn client(&self, request: &Request) -> ClientAddr {
         self.proxies.load().client(peer(request), request.headers())
     }
 
     /// Reports whether the client of `request` speaks HTTPS, with the server or with a trusted proxy.
     pub fn encrypted(&self, request: &Request) -> bool {
-        *request.scheme() == Scheme::HTTPS || self.proxies.load().https(peer(request), request.headers())
+        *request.scheme() == Scheme::HTTPS || self.proxies.load().https(peer(request).ip, request.headers())
     }
 
     /// Evicts idle keys, and records the number of refusals that the audit trail left out. To be called once a minute.
@@ -157,6 +160,7 @@ fn known_hosts(config: &Config) -> hosts::Hosts {
 }
 
 /// Returns the address of the peer of the connection.
-fn peer(request: &Request) -> IpAddr {
-    request.remote_addr().ip().unwrap_or(IpAddr::from([0, 0, 0, 0]))
+fn peer(request: &Request) -> ClientAddr {
+    let address: Option<SocketAddr> = request.remote_addr().clone().into_std();
+    address.map_or_else(|| IpAddr::from([0, 0, 0, 0]).into(), ClientAddr::from)
 }

@@ -1,10 +1,13 @@
 //! From HTTP to a [`Call`] and back: the one place that authenticates the callers of routes and applies access rules.
 
 use std::borrow::Cow;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::poll;
 use salvo::http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, HeaderValue};
 use salvo::http::{ParseError, Request, Response, StatusCode};
 use salvo::{Depot, FlowCtrl, async_trait};
@@ -17,6 +20,7 @@ use super::reply::Answer;
 use super::request::Call;
 use super::route::{Route, Verb};
 use super::tree::{Lookup, Match, Parameter};
+use crate::admission::sockets;
 use crate::app::App;
 use crate::auth::credential::bearer;
 use crate::auth::{Actor, Caller, cookies};
@@ -105,8 +109,7 @@ impl Endpoint {
         let body = match route.verb {
             Verb::Get | Verb::Delete => Bytes::new(),
             Verb::Post | Verb::Put | Verb::Patch => {
-                let deadline = Duration::from_secs(self.app.config().limits.body_seconds.into());
-                let body = timeout(deadline, self.body(req)).await.map_err(|_| ApiError::BodyTooSlow)??;
+                let body = self.receive(req).await?;
                 // A body can take its time, and the caller may have lost every right meanwhile.
                 if who.as_ref().is_some_and(|who| !self.app.auth.unchanged(&who.caller, rights)) {
                     who = self.authorize(req, route)?;
@@ -185,6 +188,21 @@ impl Endpoint {
         let admission = &self.app.admission;
         let rate = if caller.actor().is_privileged() { &admission.trusted_requests } else { &admission.requests };
         rate.check(&caller.user.id).map_err(|wait| ApiError::TooMany(Refused::RequestsRate, wait))
+    }
+
+    /// Reads the body in time. While the rest of it is awaited, the connection may make room for others.
+    async fn receive(&self, req: &mut Request) -> Result<Bytes, ApiError> {
+        let deadline = Duration::from_secs(self.app.config().limits.body_seconds.into());
+        let socket = sockets::key_of(req);
+        let mut receiving = pin!(timeout(deadline, self.body(req)));
+        let received = match poll!(receiving.as_mut()) {
+            Poll::Ready(received) => received,
+            Poll::Pending => {
+                let _waits = self.app.admission.gate.receive(socket);
+                receiving.await
+            }
+        };
+        received.map_err(|_| ApiError::BodyTooSlow)?
     }
 
     /// Reads the body: JSON, not longer than allowed.

@@ -7,10 +7,11 @@ use salvo::http::{Request, Response};
 use salvo::{Depot, FlowCtrl, async_trait};
 
 use super::cross_origin::CrossOrigin;
+use super::error::ApiError;
 use super::headers::Headers;
 use super::{host, pages};
 use crate::app::App;
-use crate::telemetry::metrics::Route;
+use crate::telemetry::metrics::{Refused, Route};
 
 /// Counts and times each request, whatever handles it, refuses those without a proper `Host` and those of foreign pages, lets scripts of
 /// other origins in, and adds the headers of responses. One hoop for all of it: each costs an allocation a request, and a call whenever
@@ -28,9 +29,14 @@ pub struct Middleware {
 impl salvo::Handler for Middleware {
     async fn handle(&self, req: &mut Request, depot: &mut Depot, res: &mut Response, ctrl: &mut FlowCtrl) {
         let (route, began) = (Route::of(req.uri().path()), Instant::now());
-        let checked = host::check(req).and_then(|()| pages::check(req, &self.app.admission));
+        let answering = self.app.admission.gate.answer(req).map_err(|_| ApiError::Busy(Refused::Sockets));
+        let checked = answering.and_then(|answering| {
+            host::check(req)?;
+            pages::check(req, &self.app.admission)?;
+            Ok(answering)
+        });
         match checked {
-            Ok(()) => {
+            Ok(_answering) => {
                 self.cross_origin.handle(req, depot, res, ctrl).await;
                 ctrl.call_next(req, depot, res).await;
             }

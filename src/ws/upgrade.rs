@@ -83,7 +83,7 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
             if delay {
                 sleep(ESP_FIRST_FRAME_DELAY).await;
             }
-            run(app, upgraded, admitted, address, peer).await;
+            run(app, upgraded, admitted, address.ip, peer).await;
         }
     });
     Ok(())

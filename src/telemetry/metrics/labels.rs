@@ -141,6 +141,8 @@ labels! {
     Refused {
         /// Too many HTTP connections of one address.
         SocketsOfAddress "sockets_address",
+        /// Too many HTTP connections in total: one without a whole request was closed.
+        Sockets "sockets_total",
         /// The server is shutting down.
         Stopping "stopping",
         /// A web page of an origin that is not allowed.

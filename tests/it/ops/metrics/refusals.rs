@@ -187,4 +187,11 @@ async fn refusals_over_rest_are_counted_by_reason() {
         many.push(raw::connect(from, server.address).await);
     }
     counted(&server, &admin, "sockets_address").await;
+
+    let (server, admin) = limited(|c| c.limits.sockets = 3).await;
+    let mut many = Vec::new();
+    for _ in 0..4 {
+        many.push(raw::connect(from, server.address).await);
+    }
+    counted(&server, &admin, "sockets_total").await;
 }
