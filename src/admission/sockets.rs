@@ -1,7 +1,7 @@
 //! The open HTTP connections, by what they wait for, and the choice of the one that makes room for another.
 //!
 //! # Invariants
-//! - A connection whose request is being answered is never chosen.
+//! - A connection whose request is being answered is never chosen. While the answer is on its way, it counts as young.
 //! - Of those that wait for their client, one of the network that holds the most of them goes. So whoever opens many loses its own, and
 //!   a client of few is kept, however long its head takes.
 //! - Of that network, the oldest without a whole head goes; where there is none, the oldest without a whole body.
