@@ -29,7 +29,7 @@ pub fn service(app: &Arc<App>) -> Service {
         root = root.push(Router::with_path(crate::ws::ECHO_PATH).get(crate::ws::Echo(app.clone())));
     }
     let middleware = Middleware {
-        metrics: app.metrics.clone(),
+        app: app.clone(),
         cross_origin: CrossOrigin::new(app.clone()),
         headers: Headers { https_only: app.config().tls.cert.is_some() },
     };

@@ -27,6 +27,7 @@ use crate::auth::pairings::PairingError;
 use crate::auth::{AuthError, Caller};
 use crate::core::ids::{DeviceId, UserId};
 use crate::core::text::TextError;
+use crate::net::client_addr::ClientAddr;
 use crate::store::{Authority, Device, StoreError, User};
 use crate::telemetry::audit::{self, AuditEvent};
 use crate::telemetry::metrics::Refused;
@@ -43,7 +44,7 @@ pub struct By<'a> {
     /// The authenticated caller; `None` where none is needed, such as at a log-in.
     pub caller: Option<&'a Caller>,
     /// The client's address; `None` at the command line.
-    pub address: Option<IpAddr>,
+    pub address: Option<ClientAddr>,
 }
 
 impl By<'_> {
@@ -71,8 +72,8 @@ impl By<'_> {
     }
 
     /// Returns the address for rate limits.
-    fn limited_address(&self) -> IpAddr {
-        self.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    fn limited_address(&self) -> ClientAddr {
+        self.address.unwrap_or_else(|| IpAddr::V4(Ipv4Addr::UNSPECIFIED).into())
     }
 
     /// Writes a line of the audit trail.
@@ -82,7 +83,7 @@ impl By<'_> {
 
     /// Writes a line of the audit trail where `user` acts without being authenticated by a token.
     fn audit_for(&self, event: AuditEvent<'_>, user: Option<UserId>) {
-        audit::record(event, user, self.address);
+        audit::record(event, user, self.address.map(|address| address.ip));
     }
 }
 

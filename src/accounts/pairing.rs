@@ -36,9 +36,10 @@ impl Accounts<'_> {
     /// [`AccountsError`]: a field, too many pairings from this address or in all.
     pub fn start_pairing(&self, by: &By<'_>, info: DeviceInfo) -> Result<DeviceAuthorization, AccountsError> {
         check_info(info.name.as_deref(), info.serial.as_deref(), info.model.as_deref())?;
-        let limited = self.app.admission.pairings.check(&by.limited_address().into());
+        let from = by.limited_address().into();
+        let limited = self.app.admission.pairings.check(&from);
         limited.map_err(|wait| AccountsError::RateLimited(Refused::PairingsRate, wait))?;
-        let started = self.app.pairings.begin(info, Instant::now())?;
+        let started = self.app.pairings.begin(info, from, Instant::now())?;
         by.audit(AuditEvent::PairingBegun);
         Ok(started)
     }

@@ -1,6 +1,6 @@
 //! Limits for plain HTTP connections: permits, acquired before the first byte is read, and timeouts for everything that an
-//! unauthenticated client could delay. A connection that becomes a WebSocket returns its permits: from then on the session's own
-//! permits and timeouts apply.
+//! unauthenticated client could delay. Where there is no permit left, a connection that waits for its client is ended: see
+//! [`sockets`]. A connection that becomes a WebSocket returns its permits: from then on the session's own permits and timeouts apply.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,22 +12,29 @@ use arc_swap::ArcSwap;
 use salvo::async_trait;
 use salvo::conn::ConnCtrl;
 use salvo::fuse::{ArcConnObserver, ConnObserver, FuseAction, FuseConfig, FuseInfo, FusePolicy};
+use salvo::http::Request;
+use tokio::time::timeout;
 
+use super::by_address::{AddressPermit, AddressPermits};
 use super::net_key::NetKey;
-use super::permits::{Permit, Permits, SharedPermit, SharedPermits};
+use super::permits::{SharedPermit, SharedPermits};
+use super::sockets::{self, Answering, Ended, Receiving, Socket, SocketKey, Sockets};
 use crate::config::{Config, Limits};
-use crate::net::client_addr::Proxies;
+use crate::net::client_addr::{ClientAddr, Proxies};
 use crate::telemetry::metrics::{Metrics, Refused};
 
 /// The longest time in which an HTTP connection may transfer nothing, in either direction.
 const STALL_TIMEOUT: Duration = Duration::from_secs(75);
 /// The longest duration of a TLS handshake.
 const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time after which a listener that waits for room looks again for a connection that can make some.
+const ANOTHER_LOOK: Duration = Duration::from_millis(100);
 
 /// The permits and timeouts of plain HTTP connections, shared by all listeners.
 pub struct ConnectionGate {
     total: Arc<SharedPermits>,
-    by_address: Permits<NetKey>,
+    by_address: AddressPermits,
+    sockets: Sockets,
     proxies: Arc<ArcSwap<Proxies>>,
     timeouts: ArcSwap<FuseConfig>,
     metrics: Arc<Metrics>,
@@ -38,16 +45,48 @@ impl ConnectionGate {
     pub fn new(config: &Config, proxies: Arc<ArcSwap<Proxies>>, metrics: Arc<Metrics>) -> Self {
         Self {
             total: SharedPermits::new(config.limits.sockets),
-            by_address: Permits::new(config.limits.sockets_per_address()),
+            by_address: AddressPermits::new(config.limits.sockets_per_address()),
+            sockets: Sockets::default(),
             proxies,
             timeouts: ArcSwap::from_pointee(timeouts(&config.limits)),
             metrics,
         }
     }
 
-    /// Returns the number of open connections that are not WebSockets (yet). At the limit, further ones wait in the listener's queue.
+    /// Returns the number of open connections that are not WebSockets (yet).
     pub fn connections(&self) -> u32 {
         self.total.in_use()
+    }
+
+    /// Notes that the head of `request` has arrived: until the answer is made, its connection does not make room for others.
+    ///
+    /// # Errors
+    /// [`Ended`]: it has made room already.
+    pub fn answer(&self, request: &Request) -> Result<Option<Answering<'_>>, Ended> {
+        self.sockets.answer(sockets::key_of(request))
+    }
+
+    /// Notes that the rest of the body of a request on connection `key` is awaited: until it is here, the connection may make room for
+    /// others.
+    pub fn receive(&self, key: Option<SocketKey>) -> Receiving {
+        self.sockets.receive(key)
+    }
+
+    /// Waits for room for one more connection. At the limit one that waits for its client is ended for it; while there is none, because
+    /// all of them are being answered, further ones wait in the listener's queue.
+    async fn room(&self) -> SharedPermit {
+        let mut room = self.total.try_acquire();
+        loop {
+            match room {
+                Some(permit) => return permit,
+                None if self.sockets.make_room() => {
+                    self.metrics.refused.inc(Refused::Sockets);
+                    tracing::debug!("an HTTP connection without a whole request has made room for another");
+                }
+                None => {}
+            }
+            room = timeout(ANOTHER_LOOK, self.total.acquire()).await.ok();
+        }
     }
 
     /// Applies other limits; open connections keep their timeouts.
@@ -71,15 +110,15 @@ fn timeouts(limits: &Limits) -> FuseConfig {
 /// The permits of one plain HTTP connection.
 struct ConnectionPermits {
     _total: SharedPermit,
-    _of_address: Option<Permit<NetKey>>,
+    _of_address: Option<AddressPermit>,
 }
 
 /// The policy of one listener. A listener accepts in one loop: for each connection `decide` runs, then `observe`, before the next
 /// connection is accepted.
 pub struct ListenerPolicy {
     gate: Arc<ConnectionGate>,
-    /// The permits of the connection between `decide` and `observe`.
-    accepted: Mutex<Option<ConnectionPermits>>,
+    /// The permits and the network of the connection between `decide` and `observe`.
+    accepted: Mutex<Option<(ConnectionPermits, Option<NetKey>)>>,
 }
 
 impl ListenerPolicy {
@@ -92,46 +131,71 @@ impl ListenerPolicy {
 #[async_trait]
 impl FusePolicy for ListenerPolicy {
     async fn decide(&self, info: &FuseInfo) -> FuseAction {
-        let peer = info.remote_addr.ip();
+        let peer = info.remote_addr.clone().into_std().map(ClientAddr::from);
         // A proxy connects for many clients, which are counted one by one when they become WebSockets.
-        let counted = peer.filter(|&address| !self.gate.proxies.load().trusts(address));
-        let of_address = match counted {
+        let network = peer.filter(|address| !self.gate.proxies.load().trusts(address.ip)).map(NetKey::from);
+        let of_address = match network {
             None => None,
-            Some(address) => {
-                let Some(permit) = self.gate.by_address.try_acquire(address.into()) else {
+            Some(network) => {
+                let Some(permit) = self.gate.by_address.try_acquire(network) else {
                     self.gate.metrics.refused.inc(Refused::SocketsOfAddress);
-                    tracing::debug!(%address, "refused: too many HTTP connections from this address");
+                    tracing::debug!(address = ?info.remote_addr, "refused: too many HTTP connections from this address");
                     return FuseAction::Reject;
                 };
                 Some(permit)
             }
         };
-        // At the limit, further connections wait in the listener's queue until a timeout frees a permit.
-        let total = self.gate.total.acquire().await;
-        *self.accepted.lock() = Some(ConnectionPermits { _total: total, _of_address: of_address });
+        let permits = ConnectionPermits { _total: self.gate.room().await, _of_address: of_address };
+        *self.accepted.lock() = Some((permits, network));
         FuseAction::Accept(**self.gate.timeouts.load())
     }
 
-    fn observe(&self, _: &FuseInfo, ctrl: &ConnCtrl) -> Option<ArcConnObserver> {
-        let permits = self.accepted.lock().take()?;
-        Some(Arc::new(PermitHolder { permits: Mutex::new(Some(permits)), plain: AtomicBool::new(true), ctrl: ctrl.clone() }))
+    fn observe(&self, info: &FuseInfo, ctrl: &ConnCtrl) -> Option<ArcConnObserver> {
+        let (permits, network) = self.accepted.lock().take()?;
+        let key = info.remote_addr.clone().into_std().map(|peer| (peer, info.local_addr.port()));
+        let socket = key.map(|key| (key, self.gate.sockets.add(key, network, ctrl.clone())));
+        let (gate, permits) = (self.gate.clone(), Mutex::new(Some(permits)));
+        Some(Arc::new(PermitHolder { gate, permits, socket, plain: AtomicBool::new(true), ctrl: ctrl.clone() }))
     }
 }
 
 /// Exists as long as the connection, and holds its permits while that is plain HTTP.
 struct PermitHolder {
+    gate: Arc<ConnectionGate>,
     permits: Mutex<Option<ConnectionPermits>>,
+    socket: Option<(SocketKey, Arc<Socket>)>,
     plain: AtomicBool,
     ctrl: ConnCtrl,
 }
 
+impl PermitHolder {
+    /// Ends what holds for plain HTTP.
+    fn release(&self) {
+        if let Some((key, socket)) = &self.socket {
+            self.gate.sockets.remove(key, socket);
+        }
+        drop(self.permits.lock().take());
+    }
+}
+
 impl ConnObserver for PermitHolder {
     fn on_write(&self, _: usize) {
-        // The response to a handshake is written after the timeouts were relaxed: a WebSocket from here on.
-        if self.plain.load(Ordering::Relaxed) && self.ctrl.is_relaxed() {
-            self.plain.store(false, Ordering::Relaxed);
-            drop(self.permits.lock().take());
+        if !self.plain.load(Ordering::Relaxed) {
+            return;
         }
+        // The response to a handshake is written after the timeouts were relaxed: a WebSocket from here on.
+        if self.ctrl.is_relaxed() {
+            self.plain.store(false, Ordering::Relaxed);
+            self.release();
+        } else if let Some((_, socket)) = &self.socket {
+            self.gate.sockets.written(socket);
+        }
+    }
+}
+
+impl Drop for PermitHolder {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 
@@ -178,16 +242,43 @@ mod tests {
         assert!(connect(&policy, [192, 0, 2, 1]).await.is_some(), "permits are returned with the connection");
     }
 
-    #[tokio::test]
-    async fn connection_beyond_the_limit_waits() {
+    fn key(address: [u8; 4]) -> Option<SocketKey> {
+        Some((SocketAddr::new(IpAddr::from(address), 1), Some(1)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connection_beyond_the_limit_waits_while_all_others_are_answered() {
         let policy = policy(|c| c.limits.sockets = 1);
         let first = connect(&policy, [192, 0, 2, 1]).await.unwrap();
+        let answering = policy.gate.sockets.answer(key([192, 0, 2, 1])).unwrap().unwrap();
         let mut next = std::pin::pin!(connect(&policy, [192, 0, 2, 2]));
-        assert!(futures_util::poll!(next.as_mut()).is_pending());
-        assert_eq!(policy.gate.connections(), 1);
+        assert!(tokio::time::timeout(Duration::from_secs(60), next.as_mut()).await.is_err());
+        assert!(!first.1.is_aborted() && policy.gate.connections() == 1);
+        drop(answering); // idle from here on
+        assert!(tokio::time::timeout(Duration::from_secs(60), next.as_mut()).await.is_err(), "it has not ended yet");
+        assert!(first.1.is_aborted());
         drop(first);
         assert!(next.await.is_some());
-        assert_eq!(policy.gate.connections(), 0);
+        assert_eq!((policy.gate.connections(), policy.gate.metrics.refused.of(Refused::Sockets).get()), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn connection_beyond_the_limit_takes_the_place_of_the_oldest_without_a_head() {
+        let policy = policy(|c| c.limits.sockets = 3);
+        let answered = connect(&policy, [192, 0, 2, 1]).await.unwrap();
+        let _answering = policy.gate.sockets.answer(key([192, 0, 2, 1])).unwrap().unwrap();
+        let silent = connect(&policy, [192, 0, 2, 2]).await.unwrap();
+        let late = connect(&policy, [192, 0, 2, 3]).await.unwrap();
+        let mut next = std::pin::pin!(connect(&policy, [192, 0, 2, 4]));
+        assert!(futures_util::poll!(next.as_mut()).is_pending());
+        assert!(silent.1.is_aborted() && !answered.1.is_aborted() && !late.1.is_aborted());
+        drop(silent);
+        assert!(next.await.is_some());
+        // A WebSocket needs no room, and makes none.
+        answered.1.relax_timeouts();
+        answered.0.on_write(1);
+        assert!(policy.gate.sockets.answer(key([192, 0, 2, 1])).unwrap().is_none());
+        assert!(connect(&policy, [192, 0, 2, 5]).await.is_some() && !late.1.is_aborted());
     }
 
     #[tokio::test]

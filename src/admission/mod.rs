@@ -1,14 +1,17 @@
-//! Admission control: rate limits, permits for connections, room for answers, and allowed origins. Those by address
-//! are checked before authentication, those by user after it.
+//! Admission control: rate limits, permits for connections, room for answers, allowed origins, and known host names. Those by
+//! address are checked before authentication, those by user after it.
 
 pub mod answers;
+pub mod by_address;
 pub mod connection_gate;
+pub mod hosts;
 pub mod net_key;
 pub mod origins;
 pub mod permits;
 pub mod rates;
+pub mod sockets;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,12 +21,14 @@ use salvo::http::uri::Scheme;
 
 use crate::config::{Config, Limits};
 use crate::core::ids::UserId;
-use crate::net::client_addr::Proxies;
+use crate::net::client_addr::{ClientAddr, Proxies};
+use crate::net::self_signed;
 use crate::telemetry::metrics::Metrics;
 
+pub use by_address::{AddressPermit, AddressPermits, AddressRate, AddressRefusals};
 pub use net_key::NetKey;
 pub use permits::{Permit, Permits};
-pub use rates::{BlockingRateLimit, RateLimit};
+pub use rates::RateLimit;
 
 /// The number of refusals a minute that the audit trail records for one address; the others are counted.
 const REFUSAL_LINES_PER_MINUTE: u32 = 30;
@@ -33,13 +38,13 @@ pub struct Admission {
     /// WebSocket connections in total.
     pub total: Permits<()>,
     /// WebSocket connections by address.
-    pub by_address: Permits<NetKey>,
+    pub by_address: AddressPermits,
     /// WebSocket connections by user.
     pub by_user: Permits<UserId>,
     /// WebSocket handshakes by address.
-    pub connects: RateLimit<NetKey>,
+    pub connects: AddressRate,
     /// Refused credentials by address.
-    pub refusals: BlockingRateLimit<NetKey>,
+    pub refusals: AddressRefusals,
     /// Messages by user, over all connections.
     pub messages: RateLimit<UserId>,
     /// REST calls by user, with tokens of users and devices.
@@ -47,15 +52,17 @@ pub struct Admission {
     /// REST calls by user, with tokens of administrators and services.
     pub trusted_requests: RateLimit<UserId>,
     /// Started pairings by address.
-    pub pairings: RateLimit<NetKey>,
+    pub pairings: AddressRate,
     /// Records of refusals in the audit trail, by address: refused clients must not fill the disk.
-    pub refusal_lines: RateLimit<NetKey>,
+    pub refusal_lines: AddressRate,
     /// Counts, among others, the refusals that the audit trail leaves out.
     metrics: Arc<Metrics>,
     /// The value of that counter at the last sweep.
     left_out_before: AtomicU64,
     /// Allowed web origins.
     origins: ArcSwap<origins::Origins>,
+    /// Host names under which pages may use this server.
+    hosts: ArcSwap<hosts::Hosts>,
     /// The proxies whose headers give a client's address.
     pub proxies: Arc<ArcSwap<Proxies>>,
     /// Room for long answers on their way to clients.
@@ -71,21 +78,22 @@ impl Admission {
         let Limits { connections, connections_per_address, connections_per_user, .. } = config.limits;
         Self {
             total: Permits::new(connections),
-            by_address: Permits::new(connections_per_address),
+            by_address: AddressPermits::new(connections_per_address),
             by_user: Permits::new(connections_per_user),
-            connects: RateLimit::per_minute(config.limits.connects_per_minute),
-            refusals: BlockingRateLimit::per_minute(config.limits.refusals_per_minute),
+            connects: AddressRate::per_minute(config.limits.connects_per_minute),
+            refusals: AddressRefusals::per_minute(config.limits.refusals_per_minute),
             messages: RateLimit::per_minute(config.limits.user_messages_per_minute),
             requests: RateLimit::per_minute(config.limits.requests_per_minute),
             trusted_requests: RateLimit::per_minute(config.limits.trusted_requests_per_minute),
-            pairings: RateLimit::per_minute(config.limits.pairings_per_minute),
-            refusal_lines: RateLimit::per_minute(REFUSAL_LINES_PER_MINUTE),
+            pairings: AddressRate::guesses_per_minute(config.limits.pairings_per_minute),
+            refusal_lines: AddressRate::per_minute(REFUSAL_LINES_PER_MINUTE),
             left_out_before: AtomicU64::new(0),
             answers: answers::Answers::new(config.answer_bytes(), metrics.clone()),
             gate: Arc::new(connection_gate::ConnectionGate::new(config, proxies.clone(), metrics.clone())),
             metrics,
             proxies,
             origins: ArcSwap::from_pointee(allowed_origins(config)),
+            hosts: ArcSwap::from_pointee(known_hosts(config)),
         }
     }
 
@@ -106,6 +114,7 @@ impl Admission {
         self.gate.reload(limits);
         self.proxies.store(Arc::new(Proxies::new(&config.server)));
         self.origins.store(Arc::new(allowed_origins(config)));
+        self.hosts.store(Arc::new(known_hosts(config)));
     }
 
     /// Returns the allowed web origins.
@@ -113,14 +122,19 @@ impl Admission {
         self.origins.load()
     }
 
+    /// Returns the known host names.
+    pub fn hosts(&self) -> Guard<Arc<hosts::Hosts>> {
+        self.hosts.load()
+    }
+
     /// Returns the address of the client of `request`.
-    pub fn client(&self, request: &Request) -> IpAddr {
+    pub fn client(&self, request: &Request) -> ClientAddr {
         self.proxies.load().client(peer(request), request.headers())
     }
 
     /// Reports whether the client of `request` speaks HTTPS, with the server or with a trusted proxy.
     pub fn encrypted(&self, request: &Request) -> bool {
-        *request.scheme() == Scheme::HTTPS || self.proxies.load().https(peer(request), request.headers())
+        *request.scheme() == Scheme::HTTPS || self.proxies.load().https(peer(request).ip, request.headers())
     }
 
     /// Evicts idle keys, and records the number of refusals that the audit trail left out. To be called once a minute.
@@ -144,9 +158,16 @@ fn allowed_origins(config: &Config) -> origins::Origins {
     origins::Origins::new(&config.server.origins, config.server.listen.ip().is_loopback())
 }
 
+fn known_hosts(config: &Config) -> hosts::Hosts {
+    let machine = self_signed::host_name();
+    let names = config.server.hosts.iter().chain(&config.tls.names).chain(&machine);
+    hosts::Hosts::new(names.map(String::as_str), &config.server.origins)
+}
+
 /// Returns the address of the peer of the connection.
-fn peer(request: &Request) -> IpAddr {
-    request.remote_addr().ip().unwrap_or(IpAddr::from([0, 0, 0, 0]))
+fn peer(request: &Request) -> ClientAddr {
+    let address: Option<SocketAddr> = request.remote_addr().clone().into_std();
+    address.map_or_else(|| IpAddr::from([0, 0, 0, 0]).into(), ClientAddr::from)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The origins of web pages that may open a WebSocket. The browser's same-origin policy does not cover WebSockets, so the server
-//! checks the `Origin` header.
+//! The origins of web pages that may use this server. The browser's same-origin policy covers neither WebSockets nor requests whose
+//! answer the page need not read, so the server checks the `Origin` header. All decisions about it are here.
 
 /// The allowed origins.
 #[derive(Debug)]
@@ -32,12 +32,13 @@ impl Origins {
     pub fn is_own(&self, origin: Option<&str>, host: Option<&str>, encrypted: bool) -> bool {
         let Some(origin) = origin else { return true };
         let allowed = |scheme: &str| scheme == "https" || (scheme == "http" && !encrypted);
-        let authority = origin.split_once("://").filter(|(scheme, _)| allowed(scheme)).map(|(_, rest)| rest);
-        authority.zip(host).is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host))
+        let own =
+            |(scheme, authority): (&str, &str)| allowed(scheme) && host.is_some_and(|host| is_same(scheme, authority, host));
+        origin.split_once("://").is_some_and(own)
     }
 
-    /// Reports whether a handshake with the `Origin` header `origin` to `host` (its `Host` header) is allowed. Programs send no origin
-    /// and are allowed: they could send any.
+    /// Reports whether a request with the `Origin` header `origin` to `host` (its `Host` header) is allowed. Programs send no origin and
+    /// are allowed: they could send any.
     pub fn allow(&self, origin: Option<&str>, host: Option<&str>) -> bool {
         let Some(origin) = origin else { return true };
         if self.lists(origin) {
@@ -48,8 +49,21 @@ impl Origins {
         if !matches!(scheme, "http" | "https") {
             return false;
         }
-        host.is_some_and(|host| host.eq_ignore_ascii_case(authority)) || (self.loopback && is_loopback(authority))
+        host.is_some_and(|host| is_same(scheme, authority, host)) || (self.loopback && is_loopback(authority))
     }
+}
+
+/// Reports whether a page of `authority` comes from `host`. A port that is the scheme's own can be left out, and so can the final dot of
+/// a name.
+fn is_same(scheme: &str, authority: &str, host: &str) -> bool {
+    let default_port = if scheme == "https" { ":443" } else { ":80" };
+    let bare = |text: &str| {
+        let text = text.to_ascii_lowercase();
+        let name = text.strip_suffix(default_port).unwrap_or(&text);
+        name.strip_suffix('.').unwrap_or(name).to_owned()
+    };
+    let host = bare(host);
+    !host.is_empty() && bare(authority) == host
 }
 
 /// Returns an origin as browsers write it: in lower case, without the default port of its scheme.
@@ -75,6 +89,37 @@ fn is_loopback(authority: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn same_origin_is_written_in_several_ways() {
+        let origins = Origins::new(&[], false);
+        for (origin, host) in [
+            ("https://a.example", "a.example:443"),
+            ("https://a.example:443", "a.example"),
+            ("http://a.example", "A.example:80"),
+            ("http://a.example.", "a.example"),
+            ("http://a.example", "a.example."),
+            ("https://[::1]", "[::1]:443"),
+            ("http://10.0.0.5:443", "10.0.0.5:443"),
+        ] {
+            assert!(origins.allow(Some(origin), Some(host)), "{origin} {host}");
+            assert!(origins.is_own(Some(origin), Some(host), false), "{origin} {host}");
+        }
+        for (origin, host) in [
+            ("http://a.example", "a.example:443"),
+            ("https://a.example", "a.example:80"),
+            ("http://a.example:8000", "a.example"),
+            ("http://b.a.example", "a.example"),
+            ("http://", ""),
+            ("http://.", "."),
+            ("http://:80", ":80"),
+            ("http://a.example/", "a.example"),
+            ("http://x@a.example", "a.example"),
+        ] {
+            assert!(!origins.allow(Some(origin), Some(host)), "{origin} {host}");
+            assert!(!origins.is_own(Some(origin), Some(host), false), "{origin} {host}");
+        }
+    }
 
     #[test]
     fn own_listed_and_local_pages_are_allowed() {

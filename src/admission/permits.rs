@@ -84,17 +84,23 @@ impl SharedPermits {
         self.in_use.load(Ordering::Relaxed)
     }
 
+    /// Returns a permit; `None` when all are in use.
+    pub fn try_acquire(self: &Arc<Self>) -> Option<SharedPermit> {
+        let room = |in_use: u32| match self.limit.load(Ordering::Acquire) {
+            0 => Some(in_use + 1),
+            limit => (in_use < limit).then_some(in_use + 1),
+        };
+        let acquired = self.in_use.fetch_update(Ordering::AcqRel, Ordering::Acquire, room);
+        acquired.is_ok().then(|| SharedPermit(self.clone()))
+    }
+
     /// Waits for a permit.
     pub async fn acquire(self: &Arc<Self>) -> SharedPermit {
         loop {
             let mut freed = std::pin::pin!(self.freed.notified());
             freed.as_mut().enable(); // before the check, so that a permit returned after it is noticed
-            let room = |in_use: u32| match self.limit.load(Ordering::Acquire) {
-                0 => Some(in_use + 1),
-                limit => (in_use < limit).then_some(in_use + 1),
-            };
-            if self.in_use.fetch_update(Ordering::AcqRel, Ordering::Acquire, room).is_ok() {
-                return SharedPermit(self.clone());
+            if let Some(permit) = self.try_acquire() {
+                return permit;
             }
             freed.await;
         }

@@ -11,6 +11,7 @@ use crate::core::ids::{DeviceId, TokenId, UserId};
 use crate::core::time::Timestamp;
 use crate::http::error::ApiError;
 use crate::http::list::{List, Place};
+use crate::http::pages::cookie_of_another;
 use crate::http::reply::Reply;
 use crate::http::request::{Call, RequestBody, parse, parse_or_default};
 use crate::store::{Role, Token, TokenKind, User};
@@ -90,7 +91,7 @@ pub async fn login(call: Call, body: LoginRequest) -> Result<Reply<LoginResponse
     let LoginRequest { username, password, cookie } = body;
     check_credentials(&username, &password)?;
     if cookie && !call.own_origin {
-        return Err(ApiError::ForeignOrigin); // no other page logs a browser in
+        return Err(cookie_of_another()); // no other page logs a browser in
     }
     let kind = if cookie { LogInKind::Browser } else { LogInKind::Program };
     let made = call.app.accounts().log_in(&call.by(), &username, &password, kind).await?;

@@ -12,7 +12,7 @@ use crate::data_dir::free_bytes;
 use crate::http::AsJson;
 use crate::http::error::ApiError;
 use crate::http::headers::Headers;
-use crate::http::host::Host;
+use crate::http::pages::Guard;
 use crate::http::reply::{Payload, Raw, Reply};
 use crate::http::request::Call;
 use crate::telemetry::metrics::process::Process;
@@ -26,7 +26,7 @@ pub async fn metrics(call: Call) -> Result<Reply<Raw>, ApiError> {
 /// Returns the service of a listener that has only `/metrics`, for anyone who reaches it.
 pub fn collector(app: &Arc<App>) -> Service {
     let router = || Router::with_path("metrics").get(Collect(app.clone())).head(Collect(app.clone()));
-    Service::new(router()).catcher(Catcher::default().hoop(AsJson)).hoop(Headers { https_only: false }).hoop(Host)
+    Service::new(router()).catcher(Catcher::default().hoop(AsJson)).hoop(Headers { https_only: false }).hoop(Guard(app.clone()))
 }
 
 /// Serves `/metrics` without authentication.

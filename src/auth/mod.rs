@@ -16,13 +16,13 @@ mod secret;
 mod throttle;
 mod tickets;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::change::{Changes, Seen};
 use crate::config::Limits;
 use crate::core::ids::{DeviceId, MessageId, TokenId, UserId};
 use crate::core::time::Timestamp;
+use crate::net::client_addr::ClientAddr;
 use crate::store::{Authority, Role, Store, Token, TokenHash, TokenKind, User};
 
 pub use credential::Credential;
@@ -235,7 +235,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::WrongPassword`], [`AuthError::Throttled`], [`AuthError::Busy`], or when the store fails.
-    pub async fn login(&self, username: &str, password: &str, from: IpAddr) -> Result<User, AuthError> {
+    pub async fn login(&self, username: &str, password: &str, from: ClientAddr) -> Result<User, AuthError> {
         self.throttle(username, from)?;
         let user = self.store.user_by_name(username)?;
         let hash = user.as_ref().map(|u| u.password_hash.clone());
@@ -250,7 +250,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::Throttled`] when it exceeds the rate limit.
-    pub fn throttle(&self, username: &str, from: IpAddr) -> Result<(), AuthError> {
+    pub fn throttle(&self, username: &str, from: ClientAddr) -> Result<(), AuthError> {
         self.throttle.check(from, username).map_err(AuthError::Throttled)
     }
 
@@ -258,7 +258,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::Throttled`], [`AuthError::Busy`].
-    pub async fn confirm(&self, user: &User, password: &str, from: IpAddr) -> Result<bool, AuthError> {
+    pub async fn confirm(&self, user: &User, password: &str, from: ClientAddr) -> Result<bool, AuthError> {
         self.throttle(&user.username, from)?;
         self.passwords.verify(password, Some(user.password_hash.clone())).await
     }
@@ -277,7 +277,7 @@ impl Auth {
     /// [`AuthError::Busy`] when too many are open, [`AuthError::NoRandom`].
     pub fn ticket(&self, caller: &Caller) -> Result<Secret, AuthError> {
         let secret = Secret::ticket().ok_or(AuthError::NoRandom)?;
-        if self.tickets.put(&secret, caller.hash) { Ok(secret) } else { Err(AuthError::Busy) }
+        if self.tickets.put(&secret, caller.user.id, caller.hash) { Ok(secret) } else { Err(AuthError::Busy) }
     }
 
     /// Writes the times of last use since the last call, and removes expired tickets and attempts. To be called every minute and

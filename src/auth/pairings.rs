@@ -7,8 +7,11 @@
 //! - A user code is valid for [`PAIRING_SECONDS`] and one claim. Of two concurrent claims, one succeeds.
 //! - Wrong codes count against all open pairings: at [`MAX_WRONG_CODES`] a pairing ends, whoever guessed. So a guesser has five
 //!   tries in a billion (for each open code), and is then blocked for [`PAIRING_SECONDS`].
+//! - The number of open pairings is bounded. Where there are too many, the oldest of the address that has begun the most of them makes
+//!   room: whoever begins many can't keep others from it.
 //! - The device code, 256 random bits, is kept as its hash only; the token is made when the device fetches it.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -18,6 +21,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 
 use super::Secret;
+use crate::admission::NetKey;
 use crate::core::ids::{DeviceId, UserId};
 use crate::store::TokenHash;
 
@@ -59,7 +63,7 @@ pub struct DeviceAuthorization {
 /// Errors of a pairing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PairingError {
-    /// Too many pairings are open.
+    /// Too many pairings are open, and no other address has more of them.
     #[error("too many pairings")]
     Full,
     /// The system returned no random numbers.
@@ -93,6 +97,8 @@ enum Stage {
 
 struct Pairing {
     user_code: String,
+    /// The address that has begun it.
+    from: NetKey,
     device: DeviceInfo,
     stage: Stage,
     wrong: u8,
@@ -114,6 +120,23 @@ impl State {
         if let Some(pairing) = self.pairings.remove(device_code) {
             self.codes.remove(&pairing.user_code);
         }
+    }
+
+    /// Removes the oldest pairing that nobody has claimed of the address that has begun the most of them, where that has more than
+    /// `from`; returns whether it did.
+    fn make_room(&mut self, from: NetKey) -> bool {
+        let mut addresses: HashMap<NetKey, (usize, Instant, &TokenHash)> = HashMap::new();
+        for (hash, pairing) in self.pairings.iter().filter(|(_, pairing)| pairing.stage == Stage::Open) {
+            let begun = addresses.entry(pairing.from).or_insert((0, pairing.end, hash));
+            begun.0 += 1;
+            if pairing.end < begun.1 {
+                (begun.1, begun.2) = (pairing.end, hash);
+            }
+        }
+        let own = addresses.get(&from).map_or(0, |begun| begun.0);
+        let most = addresses.values().max_by_key(|(count, end, _)| (*count, Reverse(*end)));
+        let oldest = most.filter(|(count, ..)| *count > own + 1).map(|(.., hash)| **hash);
+        oldest.inspect(|hash| self.remove(hash)).is_some()
     }
 
     fn remove_expired(&mut self, now: Instant) {
@@ -208,17 +231,17 @@ impl Pairings {
         self.0.lock()
     }
 
-    /// Starts a pairing.
+    /// Starts a pairing of a device at address `from`.
     ///
     /// # Errors
     /// [`PairingError::Full`], [`PairingError::NoRandom`].
-    pub fn begin(&self, device: DeviceInfo, now: Instant) -> Result<DeviceAuthorization, PairingError> {
+    pub fn begin(&self, device: DeviceInfo, from: NetKey, now: Instant) -> Result<DeviceAuthorization, PairingError> {
         let device_code = Secret::device_code().ok_or(PairingError::NoRandom)?;
         let mut state = self.lock();
         if state.pairings.len() >= MAX_PAIRINGS {
             state.remove_expired(now);
         }
-        if state.pairings.len() >= MAX_PAIRINGS {
+        if state.pairings.len() >= MAX_PAIRINGS && !state.make_room(from) {
             return Err(PairingError::Full);
         }
         let code = loop {
@@ -228,7 +251,7 @@ impl Pairings {
             }
         };
         let end = now + Duration::from_secs(PAIRING_SECONDS);
-        let pairing = Pairing { user_code: code.clone(), device, stage: Stage::Open, wrong: 0, end, next_poll: now };
+        let pairing = Pairing { user_code: code.clone(), from, device, stage: Stage::Open, wrong: 0, end, next_poll: now };
         state.codes.insert(code.clone(), device_code.hash());
         state.pairings.insert(device_code.hash(), pairing);
         Ok(DeviceAuthorization { device_code, user_code: code })
@@ -310,12 +333,19 @@ fn user_code() -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
     const ANA: UserId = UserId(1);
     const BOB: UserId = UserId(2);
 
     fn begun(pairings: &Pairings, now: Instant) -> DeviceAuthorization {
-        pairings.begin(DeviceInfo::default(), now).unwrap()
+        begun_at(pairings, 1, now).unwrap()
+    }
+
+    /// Begins a pairing at address number `n`.
+    fn begun_at(pairings: &Pairings, n: u32, now: Instant) -> Result<DeviceAuthorization, PairingError> {
+        let from = NetKey::Net(Ipv4Addr::from(n).into());
+        pairings.begin(DeviceInfo::default(), from, now)
     }
 
     fn later(now: Instant, seconds: u64) -> Instant {
@@ -423,7 +453,26 @@ mod tests {
         for _ in 0..MAX_PAIRINGS {
             begun(&pairings, now);
         }
-        assert_eq!(pairings.begin(DeviceInfo::default(), now).err(), Some(PairingError::Full));
-        assert!(pairings.begin(DeviceInfo::default(), later(now, PAIRING_SECONDS)).is_ok(), "expired pairings make room");
+        assert_eq!(begun_at(&pairings, 1, now).err(), Some(PairingError::Full));
+        assert!(begun_at(&pairings, 1, later(now, PAIRING_SECONDS)).is_ok(), "expired pairings make room");
+    }
+
+    #[test]
+    fn address_that_begins_the_most_makes_room_for_others() {
+        let (pairings, start) = (Pairings::default(), Instant::now());
+        let at = |n: usize| start + Duration::from_millis(n as u64);
+        let ana = begun_at(&pairings, 1, start).unwrap();
+        let crowd: Vec<_> = (1..MAX_PAIRINGS).map(|n| begun_at(&pairings, 2, at(n)).unwrap()).collect();
+        let open = |begun: &DeviceAuthorization| pairings.lock().codes.contains_key(&begun.user_code);
+        // One that has been claimed is the device's own, and stays.
+        pairings.claim(&crowd[0].user_code, ANA, start).unwrap().succeed(ANA, DeviceId(7));
+        for n in 0..20 {
+            assert!(open(&crowd[n + 1]), "{n}");
+            let begun = begun_at(&pairings, 10 + n as u32, at(MAX_PAIRINGS + n)).unwrap();
+            assert!(!open(&crowd[n + 1]) && open(&begun) && open(&ana) && open(&crowd[0]), "{n}");
+            assert_eq!(begun_at(&pairings, 2, at(MAX_PAIRINGS)).err(), Some(PairingError::Full));
+        }
+        assert_eq!(pairings.lock().pairings.len(), MAX_PAIRINGS);
+        assert_eq!(pairings.lock().codes.len(), MAX_PAIRINGS);
     }
 }

@@ -1,9 +1,9 @@
 //! Rate limits of log-in attempts.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::admission::{NetKey, RateLimit};
+use crate::admission::{AddressRate, NetKey, RateLimit};
+use crate::net::client_addr::ClientAddr;
 use crate::store::fold_name;
 
 /// A name is under attack beyond this many times the attempts a minute that one address has.
@@ -14,7 +14,7 @@ const ATTEMPTS_PER_MINUTE_UNDER_ATTACK: u32 = 3;
 
 /// Log-in attempts by address, by name, and by both.
 pub(super) struct LoginThrottle {
-    address: RateLimit<NetKey>,
+    address: AddressRate,
     name: RateLimit<String>,
     pair: RateLimit<(NetKey, String)>,
 }
@@ -23,7 +23,7 @@ impl LoginThrottle {
     /// Allows `per_minute` attempts from one address; 0: no limit of any kind.
     pub(super) fn new(per_minute: u32) -> Self {
         Self {
-            address: RateLimit::per_minute(per_minute),
+            address: AddressRate::guesses_per_minute(per_minute),
             name: RateLimit::per_minute(per_minute.saturating_mul(NAME_FACTOR)),
             pair: RateLimit::per_minute(per_minute.min(ATTEMPTS_PER_MINUTE_UNDER_ATTACK)),
         }
@@ -37,7 +37,7 @@ impl LoginThrottle {
     }
 
     /// Counts an attempt on `name` from `address`; an error is the time to wait.
-    pub(super) fn check(&self, address: IpAddr, name: &str) -> Result<(), Duration> {
+    pub(super) fn check(&self, address: ClientAddr, name: &str) -> Result<(), Duration> {
         let address = NetKey::from(address);
         self.address.check(&address)?;
         // Bounds the key, whatever the length of the name.
@@ -59,9 +59,10 @@ impl LoginThrottle {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::IpAddr;
 
-    fn from(n: u8) -> IpAddr {
-        IpAddr::from([10, 0, 0, n])
+    fn from(n: u8) -> ClientAddr {
+        IpAddr::from([10, 0, 0, n]).into()
     }
 
     #[test]

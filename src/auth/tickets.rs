@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::Secret;
+use crate::core::ids::UserId;
 use crate::store::TokenHash;
 
 /// The lifetime of a ticket, in seconds.
 pub const TICKET_SECONDS: u64 = 30;
 /// The largest number of open tickets.
 const MAX_TICKETS: usize = 10_000;
-/// The largest number of open tickets of one token; beyond it the oldest is removed.
-const MAX_TICKETS_PER_TOKEN: usize = 16;
+/// The largest number of open tickets of one user; beyond it the oldest is removed. Not of one token: users make tokens.
+const MAX_TICKETS_PER_USER: usize = 64;
 
 /// The open tickets.
 #[derive(Default)]
@@ -23,8 +24,8 @@ pub(super) struct Tickets(Mutex<Open>);
 struct Open {
     /// Ticket → the token that it stands for, and its expiry.
     tickets: HashMap<TokenHash, (TokenHash, Instant)>,
-    /// Token → its tickets, oldest first.
-    of_token: HashMap<TokenHash, VecDeque<TokenHash>>,
+    /// The tickets of each user, oldest first.
+    of_user: HashMap<UserId, VecDeque<TokenHash>>,
 }
 
 impl Open {
@@ -32,7 +33,7 @@ impl Open {
         let now = Instant::now();
         self.tickets.retain(|_, (_, end)| *end > now);
         let tickets = &self.tickets;
-        self.of_token.retain(|_, own| {
+        self.of_user.retain(|_, own| {
             own.retain(|ticket| tickets.contains_key(ticket));
             !own.is_empty()
         });
@@ -40,14 +41,14 @@ impl Open {
 }
 
 impl Tickets {
-    /// Adds a ticket that stands for `token`; `false` when too many are open.
-    pub(super) fn put(&self, ticket: &Secret, token: TokenHash) -> bool {
+    /// Adds a ticket that stands for `token` of `user`; `false` when too many are open.
+    pub(super) fn put(&self, ticket: &Secret, user: UserId, token: TokenHash) -> bool {
         let mut open = self.0.lock();
         if open.tickets.len() >= MAX_TICKETS {
             open.remove_expired();
         }
-        let own = open.of_token.entry(token).or_default();
-        if own.len() >= MAX_TICKETS_PER_TOKEN
+        let own = open.of_user.entry(user).or_default();
+        if own.len() >= MAX_TICKETS_PER_USER
             && let Some(oldest) = own.pop_front()
         {
             open.tickets.remove(&oldest);
@@ -56,7 +57,7 @@ impl Tickets {
         if room {
             let end = Instant::now() + Duration::from_secs(TICKET_SECONDS);
             open.tickets.insert(ticket.hash(), (token, end));
-            open.of_token.entry(token).or_default().push_back(ticket.hash());
+            open.of_user.entry(user).or_default().push_back(ticket.hash());
         }
         room
     }
@@ -73,7 +74,7 @@ impl Tickets {
         let mut open = self.0.lock();
         open.remove_expired();
         open.tickets.shrink_to_fit();
-        open.of_token.shrink_to_fit();
+        open.of_user.shrink_to_fit();
     }
 }
 
@@ -85,7 +86,7 @@ mod tests {
     fn ticket_is_redeemed_once() {
         let (tickets, token) = (Tickets::default(), TokenHash::of("t"));
         let ticket = Secret::ticket().unwrap();
-        assert!(tickets.put(&ticket, token));
+        assert!(tickets.put(&ticket, UserId(1), token));
         tickets.sweep();
         assert_eq!(tickets.redeem("qlx_other"), None);
         assert_eq!(tickets.redeem(ticket.reveal()), Some(token));
@@ -99,20 +100,21 @@ mod tests {
             let stale = (token, Instant::now());
             tickets.0.lock().tickets.insert(TokenHash::of(&n.to_string()), stale);
         }
-        assert!(tickets.put(&Secret::ticket().unwrap(), token));
+        assert!(tickets.put(&Secret::ticket().unwrap(), UserId(1), token));
         assert_eq!(tickets.0.lock().tickets.len(), 1);
     }
 
     #[test]
-    fn one_token_cannot_use_up_all_tickets() {
-        let (tickets, greedy, other) = (Tickets::default(), TokenHash::of("greedy"), TokenHash::of("other"));
+    fn one_user_cannot_use_up_all_tickets_with_however_many_tokens() {
+        let (tickets, greedy, other) = (Tickets::default(), UserId(1), UserId(2));
+        let token = |n: usize| TokenHash::of(&n.to_string());
         let first = Secret::ticket().unwrap();
-        tickets.put(&first, greedy);
-        for _ in 0..MAX_TICKETS_PER_TOKEN {
-            assert!(tickets.put(&Secret::ticket().unwrap(), greedy));
+        tickets.put(&first, greedy, token(0));
+        for n in 0..2 * MAX_TICKETS_PER_USER {
+            assert!(tickets.put(&Secret::ticket().unwrap(), greedy, token(n)));
         }
         assert_eq!(tickets.redeem(first.reveal()), None, "the oldest was removed");
-        assert!(tickets.0.lock().tickets.len() <= MAX_TICKETS_PER_TOKEN);
-        assert!(tickets.put(&Secret::ticket().unwrap(), other));
+        assert_eq!(tickets.0.lock().tickets.len(), MAX_TICKETS_PER_USER);
+        assert!(tickets.put(&Secret::ticket().unwrap(), other, token(0)));
     }
 }

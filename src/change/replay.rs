@@ -333,6 +333,47 @@ proptest! {
 }
 
 #[test]
+fn user_of_many_keys_loses_its_own_and_a_restart_changes_nothing() {
+    let mut world = Instance::new();
+    for change in beginning() {
+        world.apply(change, moment(0));
+    }
+    world.apply(Change::Settings(settings(0, 3, 100)), moment(0));
+    let send = |world: &mut Instance, sender: u64, key: u64, seconds: u64| {
+        let sender = UserId(sender);
+        let object = JsonObject::new(&serde_json::json!({ "m": 1 })).unwrap();
+        let key = IdempotencyKey::new(sender, &key.to_string(), b"x", Answer { timestamp: None, recipients: 0 });
+        let (recipient, privileged) = (Recipient::User(UserId(2)), sender == UserId(1));
+        let append = Append { recipient, sender, object, ttl: 1000, key: Some(key), privileged };
+        // A repeat has no payload.
+        world.apply(Change::Append(append), moment(seconds)).contains("payload: None")
+    };
+    assert!(!send(&mut world, 1, 0, 0));
+    // The oldest of them may go before they are written, together with the newest.
+    for n in 0..10_050 {
+        assert!(!send(&mut world, 2, n, 1 + n / 5000), "{n}");
+        if n % 4000 == 0 {
+            world.commit(Due::Now);
+        }
+    }
+    world.commit(Due::Now);
+    for interruption in [Interruption::None, Interruption::Restart, Interruption::Restore] {
+        world.interrupt(interruption, moment(3));
+        assert_eq!(world.store().trees().idempotency.iter().count(), 10_001, "{interruption:?}");
+        assert!(send(&mut world, 1, 0, 3), "another sender's, older than all");
+        assert!((5000..10_050).step_by(97).all(|n| send(&mut world, 2, n, 3)), "{interruption:?}");
+    }
+    let forgotten = (0..5000).filter(|&n| !send(&mut world, 2, n, 3)).count();
+    assert!(forgotten >= 50, "{forgotten} of the oldest");
+    world.apply(Change::Tick(Tick {}), moment(86_400));
+    for _ in 0..30 {
+        world.apply(Change::Tick(Tick {}), moment(86_410));
+    }
+    world.commit(Due::Now);
+    assert_eq!(world.store().trees().idempotency.iter().count(), 0);
+}
+
+#[test]
 fn numbers_and_names_are_unique_and_encoded_forms_are_stable() {
     let mut numbers: Vec<u32> = Change::LIST.iter().map(|(number, _)| *number).collect();
     numbers.dedup();

@@ -16,13 +16,14 @@ pub struct Limits {
     pub max_frame_bytes: usize,
     /// Live connections of one user.
     pub connections_per_user: u32,
-    /// Live connections from one address (an IPv6 /64 is one address).
+    /// Live connections from one address. Here and in every limit by address, an IPv6 /64 is one address, and all link-local
+    /// addresses of an interface together may have four times as many.
     pub connections_per_address: u32,
     /// Live connections in total.
     pub connections: u32,
     /// WebSocket handshakes a minute from one address.
     pub connects_per_minute: u32,
-    /// Password log-ins a minute from one address.
+    /// Password log-ins a minute from one address; from an IPv6 /48, sixteen times as many.
     pub logins_per_minute: u32,
     /// Refused credentials a minute from one address that are still answered with a close code; then 429.
     pub refusals_per_minute: u32,
@@ -45,12 +46,13 @@ pub struct Limits {
     pub requests_per_minute: u32,
     /// REST calls a minute of one administrator, with all of its tokens and its services': those send for many users.
     pub trusted_requests_per_minute: u32,
-    /// Pairings a minute that devices at one address may start.
+    /// Pairings a minute that devices at one address may start; in an IPv6 /48, sixteen times as many.
     pub pairings_per_minute: u32,
     /// Open HTTP connections of one address that are not (yet) a WebSocket. Default: `connections_per_address`, but at least
     /// 50; unlimited where that is unlimited.
     pub sockets_per_address: Option<u32>,
-    /// Open HTTP connections in total that are not (yet) a WebSocket; further ones wait.
+    /// Open HTTP connections in total that are not (yet) a WebSocket; a further one takes the place of one that has not sent a whole
+    /// request.
     pub sockets: u32,
     /// Seconds within which the head of a request must arrive, and that an HTTP connection may be idle before it. Not 0.
     pub head_seconds: u32,

@@ -18,6 +18,10 @@ pub struct ServerConfig {
     /// Web origins, besides the server's own, whose pages may open WebSockets and, with a token, call the REST API (CORS): for
     /// example `https://app.example.com`.
     pub origins: Vec<String>,
+    /// Host names, besides the known ones, under which web pages may use this server: for example `qy.example.com`. `*.` at the
+    /// beginning stands for one label. Known are addresses, names without a dot, this machine's name, names below `.local`, `.lan`
+    /// and `.home.arpa`, `tls.names`, and the hosts of `origins`.
+    pub hosts: Vec<String>,
     /// Reverse proxies that are trusted to report a client's address and scheme: addresses or networks.
     pub trusted_proxies: Vec<Network>,
     /// The header in which they report it. Only one is read: the client could forge the other.
@@ -32,6 +36,7 @@ impl Default for ServerConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
             data_dir: PathBuf::from("data"),
             origins: Vec::new(),
+            hosts: Vec::new(),
             trusted_proxies: Vec::new(),
             forwarded_header: ForwardedHeader::default(),
             require_device: false,

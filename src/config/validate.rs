@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::companion::{MAX_CONCURRENT_CALLS, MAX_TURNS, has_userinfo, invalid_handler, is_host, is_url};
 use super::{Config, log_filter};
@@ -172,7 +172,9 @@ impl Config {
         let origins =
             "must contain origins such as \"https://app.example.com\": scheme, host and, unless it is the default, port";
         require(!self.server.data_dir.as_os_str().is_empty(), "server", "data_dir", "must name a directory")?;
-        require(self.server.origins.iter().all(|o| is_origin(o)), "server", "origins", origins)
+        require(self.server.origins.iter().all(|o| is_origin(o)), "server", "origins", origins)?;
+        let hosts = "must contain host names such as \"qy.example.com\" or \"*.example.com\", without scheme and port";
+        require(self.server.hosts.iter().all(|host| is_host_name(host)), "server", "hosts", hosts)
     }
 
     /// Checks that no two listeners share an address. With port 0 each listener gets a free port.
@@ -187,6 +189,14 @@ impl Config {
         require(distinct(redirect, metrics), "tls", "redirect", "must differ from metrics.listen")
             .map_err(|e| e.conflicts_with("metrics", "listen", "must differ from tls.redirect"))
     }
+}
+
+/// Returns whether `text` is a host name, also with `*` as its first label, or an address.
+fn is_host_name(text: &str) -> bool {
+    let is_label =
+        |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    name.strip_suffix('.').unwrap_or(name).split('.').all(is_label) || text.parse::<IpAddr>().is_ok()
 }
 
 /// Returns whether `text` has the form of an origin (RFC 6454 section 6.1), including those of packaged apps and of files.

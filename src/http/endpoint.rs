@@ -1,21 +1,26 @@
 //! From HTTP to a [`Call`] and back: the one place that authenticates the callers of routes and applies access rules.
 
 use std::borrow::Cow;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use salvo::http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, HeaderValue, ORIGIN};
+use futures_util::poll;
+use salvo::http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, HeaderValue};
 use salvo::http::{ParseError, Request, Response, StatusCode};
 use salvo::{Depot, FlowCtrl, async_trait};
 use tokio::time::timeout;
 use tracing::field::{Empty, display};
 use tracing::{Instrument, Span};
 
+use super::pages::{self, PageOrigin};
 use super::reply::Answer;
 use super::request::Call;
 use super::route::{Route, Verb};
 use super::tree::{Lookup, Match, Parameter};
+use crate::admission::sockets;
 use crate::app::App;
 use crate::auth::credential::bearer;
 use crate::auth::{Actor, Caller, cookies};
@@ -104,8 +109,7 @@ impl Endpoint {
         let body = match route.verb {
             Verb::Get | Verb::Delete => Bytes::new(),
             Verb::Post | Verb::Put | Verb::Patch => {
-                let deadline = Duration::from_secs(self.app.config().limits.body_seconds.into());
-                let body = timeout(deadline, self.body(req)).await.map_err(|_| ApiError::BodyTooSlow)??;
+                let body = self.receive(req).await?;
                 // A body can take its time, and the caller may have lost every right meanwhile.
                 if who.as_ref().is_some_and(|who| !self.app.auth.unchanged(&who.caller, rights)) {
                     who = self.authorize(req, route)?;
@@ -152,7 +156,7 @@ impl Endpoint {
                 let caller = self.app.auth.authenticate(&secret)?;
                 // Browsers send the cookie with any page's requests, so the page must be one of this server's.
                 if !self.own_origin(req) {
-                    return Err(ApiError::ForeignOrigin);
+                    return Err(pages::cookie_of_another());
                 }
                 let given = header(CSRF).unwrap_or_default();
                 if route.verb != Verb::Get && !cookies::csrf_fits(&secret, given) {
@@ -172,9 +176,8 @@ impl Endpoint {
     /// Returns whether the request comes from a page of this server, or from no page.
     fn own_origin(&self, req: &Request) -> bool {
         let header = |name: HeaderName| req.headers().get(name).and_then(|v| v.to_str().ok());
-        let mut origins = req.headers().get_all(ORIGIN).iter();
-        let origin = origins.next().map(|v| v.to_str().unwrap_or_default());
-        origins.next().is_none() && self.app.admission.origins().is_own(origin, header(HOST), self.app.admission.encrypted(req))
+        let origin = PageOrigin::of(req.headers()).text();
+        self.app.admission.origins().is_own(origin, header(HOST), self.app.admission.encrypted(req))
     }
 
     /// Adds the caller to the request's span.
@@ -194,6 +197,21 @@ impl Endpoint {
         rate.check(&caller.user.id).map_err(|wait| ApiError::TooMany(Refused::RequestsRate, wait))
     }
 
+    /// Reads the body in time. While the rest of it is awaited, the connection may make room for others.
+    async fn receive(&self, req: &mut Request) -> Result<Bytes, ApiError> {
+        let deadline = Duration::from_secs(self.app.config().limits.body_seconds.into());
+        let socket = sockets::key_of(req);
+        let mut receiving = pin!(timeout(deadline, self.body(req)));
+        let received = match poll!(receiving.as_mut()) {
+            Poll::Ready(received) => received,
+            Poll::Pending => {
+                let _waits = self.app.admission.gate.receive(socket);
+                receiving.await
+            }
+        };
+        received.map_err(|_| ApiError::BodyTooSlow)?
+    }
+
     /// Reads the body: JSON, not longer than allowed.
     async fn body(&self, req: &mut Request) -> Result<Bytes, ApiError> {
         let limit = match self.app.config().limits.push_bytes {
@@ -204,11 +222,14 @@ impl Endpoint {
         if length.is_some_and(|n| n > limit as u64) {
             return Err(ApiError::TooLarge(limit)); // before any of it is read
         }
-        // A content type that can't be parsed is another one, too.
-        let named = req.headers().contains_key(CONTENT_TYPE);
-        let json = req.content_type().map_or(!named, |kind| {
-            kind.type_() == "application" && (kind.subtype() == "json" || kind.suffix().is_some_and(|s| s == "json"))
-        });
+        // A content type that can't be parsed is another one, too. A page has to name it: a browser sends a body without one, or with
+        // some others, to any server without asking it.
+        let headers = req.headers();
+        let named = || headers.contains_key(CONTENT_TYPE) || (pages::is_page(headers) && pages::has_body(headers));
+        let json = req.content_type().map_or_else(
+            || !named(),
+            |kind| kind.type_() == "application" && (kind.subtype() == "json" || kind.suffix().is_some_and(|s| s == "json")),
+        );
         if !json {
             return Err(ApiError::NotJson);
         }

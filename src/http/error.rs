@@ -43,9 +43,12 @@ pub enum ApiError {
     /// 403: accounts are created by administrators only.
     #[error("registration is closed")]
     RegistrationClosed,
-    /// 403: a web page of a foreign origin.
-    #[error("origin not allowed")]
-    ForeignOrigin,
+    /// 403: a web page of a foreign origin; the text names it.
+    #[error("origin not allowed: {0}")]
+    ForeignOrigin(String),
+    /// 421: a web page that names this server by an unknown name.
+    #[error("\"{0}\" is not known as a name of this server; use its address, or list the name in server.hosts")]
+    UnknownHost(String),
     /// 403: a cookie without its second secret.
     #[error("X-CSRF-Token is missing or wrong")]
     Csrf,
@@ -139,7 +142,8 @@ impl ApiError {
             Self::WrongPassword => (StatusCode::UNAUTHORIZED, "wrong_password"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
             Self::RegistrationClosed => (StatusCode::FORBIDDEN, "registration_closed"),
-            Self::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign_origin"),
+            Self::ForeignOrigin(_) => (StatusCode::FORBIDDEN, "foreign_origin"),
+            Self::UnknownHost(_) => (StatusCode::MISDIRECTED_REQUEST, "unknown_host"),
             Self::Csrf => (StatusCode::FORBIDDEN, "csrf"),
             Self::PairingOver => (StatusCode::GONE, "pairing_over"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
@@ -173,7 +177,8 @@ impl ApiError {
             Self::Unauthorized => Some(Refused::Unauthorized),
             Self::Forbidden => Some(Refused::Forbidden),
             Self::RegistrationClosed => Some(Refused::RegistrationClosed),
-            Self::ForeignOrigin => Some(Refused::Origin),
+            Self::ForeignOrigin(_) => Some(Refused::Origin),
+            Self::UnknownHost(_) => Some(Refused::Host),
             Self::Csrf => Some(Refused::Csrf),
             Self::Full(_) => Some(Refused::Quota),
             Self::BodyTooSlow => Some(Refused::BodyTooSlow),

@@ -1,8 +1,7 @@
 //! The `Host` header, which HTTP/1.1 requires (RFC 9112 section 3.2).
 
 use salvo::http::header::HOST;
-use salvo::http::{Request, Response, Version};
-use salvo::{Depot, FlowCtrl, async_trait};
+use salvo::http::{Request, Version};
 
 use super::error::ApiError;
 
@@ -17,18 +16,5 @@ pub fn check(req: &Request) -> Result<(), ApiError> {
         0 if !required => Ok(()),
         0 => Err(ApiError::Invalid("the Host header is missing; HTTP/1.1 requires it".into())),
         _ => Err(ApiError::Invalid("the Host header is given more than once".into())),
-    }
-}
-
-/// A hoop that refuses requests without a proper `Host`.
-pub struct Host;
-
-#[async_trait]
-impl salvo::Handler for Host {
-    async fn handle(&self, req: &mut Request, _: &mut Depot, res: &mut Response, ctrl: &mut FlowCtrl) {
-        if let Err(error) = check(req) {
-            error.render(res);
-            ctrl.skip_rest();
-        }
     }
 }

@@ -7,16 +7,18 @@ use salvo::http::{Request, Response};
 use salvo::{Depot, FlowCtrl, async_trait};
 
 use super::cross_origin::CrossOrigin;
+use super::error::ApiError;
 use super::headers::Headers;
-use super::host;
-use crate::telemetry::metrics::{Metrics, Route};
+use super::{host, pages};
+use crate::app::App;
+use crate::telemetry::metrics::{Refused, Route};
 
-/// Counts and times each request, whatever handles it, refuses those without a proper `Host`, lets scripts of other origins in, and
-/// adds the headers of responses. One hoop for all of it: each costs an allocation a request, and a call whenever the handler is
-/// polled.
+/// Counts and times each request, whatever handles it, refuses those without a proper `Host` and those of foreign pages, lets scripts of
+/// other origins in, and adds the headers of responses. One hoop for all of it: each costs an allocation a request, and a call whenever
+/// the handler is polled.
 pub struct Middleware {
-    /// Counts.
-    pub metrics: Arc<Metrics>,
+    /// Admission and counts.
+    pub app: Arc<App>,
     /// CORS.
     pub cross_origin: CrossOrigin,
     /// Headers of responses.
@@ -27,12 +29,19 @@ pub struct Middleware {
 impl salvo::Handler for Middleware {
     async fn handle(&self, req: &mut Request, depot: &mut Depot, res: &mut Response, ctrl: &mut FlowCtrl) {
         let (route, began) = (Route::of(req.uri().path()), Instant::now());
-        match host::check(req) {
-            Ok(()) => {
+        let answering = self.app.admission.gate.answer(req).map_err(|_| ApiError::Busy(Refused::Sockets));
+        let checked = answering.and_then(|answering| {
+            host::check(req)?;
+            pages::check(req, &self.app.admission)?;
+            Ok(answering)
+        });
+        match checked {
+            Ok(_answering) => {
                 self.cross_origin.handle(req, depot, res, ctrl).await;
                 ctrl.call_next(req, depot, res).await;
             }
             Err(error) => {
+                pages::count(&error, &self.app.metrics);
                 error.render(res);
                 ctrl.skip_rest();
             }
@@ -40,6 +49,6 @@ impl salvo::Handler for Middleware {
         self.headers.add(res);
         // A request that no handler has answered is 404 in the end.
         let status = res.status_code.map_or(404, |status| status.as_u16());
-        self.metrics.http.record_response(route, status, began.elapsed());
+        self.app.metrics.http.record_response(route, status, began.elapsed());
     }
 }

@@ -11,6 +11,7 @@ pub mod headers;
 pub mod host;
 pub mod list;
 pub mod middleware;
+pub mod pages;
 pub mod reply;
 pub mod request;
 mod route;

@@ -1,6 +1,5 @@
 //! Authorised calls and their bodies.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,6 +14,7 @@ use crate::core::ids::UserId;
 use crate::core::mismatch::{Format, Mismatch};
 use crate::core::text::nearest;
 use crate::http::error::ApiError;
+use crate::net::client_addr::ClientAddr;
 
 /// The most items in a page of a list.
 pub const MAX_PAGE: usize = 1000;
@@ -34,7 +34,7 @@ pub struct Call {
     /// `{name}` of the path, decoded.
     pub name: Option<String>,
     /// The client's address.
-    pub address: IpAddr,
+    pub address: ClientAddr,
     /// Received over HTTPS, up to a trusted proxy at least.
     pub encrypted: bool,
     /// Sent by a page of this server, or by no page.

@@ -1,14 +1,40 @@
-//! The address of the client behind reverse proxies.
+//! The address of the client, also behind reverse proxies.
 //!
 //! A header counts only when the peer of the connection is a configured proxy, and only the part that trusted proxies wrote: it is
 //! read from the right, up to the first address that is not a trusted proxy's. That address is the client's; the client may have
 //! written everything to the left of it.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use salvo::http::header::{FORWARDED, HeaderMap, HeaderName};
 
 use crate::config::{ForwardedHeader, Network, ServerConfig};
+
+/// The address of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClientAddr {
+    /// The address, IPv4 where it was that in IPv6.
+    pub ip: IpAddr,
+    /// The index of the interface on which a link-local IPv6 address means something (RFC 4007); 0 where that is not known.
+    pub interface: u32,
+}
+
+impl From<IpAddr> for ClientAddr {
+    fn from(ip: IpAddr) -> Self {
+        Self { ip: ip.to_canonical(), interface: 0 }
+    }
+}
+
+impl From<SocketAddr> for ClientAddr {
+    fn from(address: SocketAddr) -> Self {
+        let interface = match address {
+            SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => v6.scope_id(),
+            SocketAddr::V6(_) | SocketAddr::V4(_) => 0,
+        };
+        Self { interface, ..address.ip().into() }
+    }
+}
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -32,8 +58,8 @@ impl Proxies {
     }
 
     /// Returns the client's address: the peer's own, or the one in a trusted proxy's header.
-    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        let mut client = peer.to_canonical();
+    pub fn client(&self, peer: ClientAddr, headers: &HeaderMap) -> ClientAddr {
+        let mut client = peer;
         if self.trusted.is_empty() {
             return client;
         }
@@ -47,8 +73,8 @@ impl Proxies {
         };
         for hop in hops.into_iter().rev() {
             // A hop that its proxy did not name ("unknown", "_hidden") ends the chain at that proxy.
-            let Some(hop) = hop.filter(|_| self.trusts(client)) else { break };
-            client = hop.to_canonical();
+            let Some(hop) = hop.filter(|_| self.trusts(client.ip)) else { break };
+            client = hop.into();
         }
         client
     }
@@ -81,8 +107,16 @@ fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
     Some(value.trim_matches('"'))
 }
 
-/// Parses an address, with or without port and brackets.
+/// Parses an address, with or without port, brackets and zone: that of the proxy's interface (RFC 4007 section 11) means nothing here.
 fn address(text: &str) -> Option<IpAddr> {
+    let without_zone = match text.split_once('%') {
+        Some((address, zone)) => {
+            let rest = zone.find(']').and_then(|at| zone.get(at..)).unwrap_or_default();
+            Cow::Owned(format!("{address}{rest}"))
+        }
+        None => Cow::Borrowed(text),
+    };
+    let text = &*without_zone;
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
     bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|a| a.ip()))
 }
@@ -93,6 +127,7 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
     use salvo::http::header::HeaderValue;
+    use std::net::SocketAddrV6;
 
     fn proxies(header: &str) -> Proxies {
         let text = format!("trusted_proxies = [\"127.0.0.1\", \"10.0.0.0/8\"]\nforwarded_header = \"{header}\"");
@@ -109,7 +144,7 @@ mod tests {
         for line in lines {
             headers.append(&name, HeaderValue::from_bytes(line).unwrap());
         }
-        proxies(header).client(peer.parse().unwrap(), &headers).to_string()
+        proxies(header).client(peer.parse::<IpAddr>().unwrap().into(), &headers).ip.to_string()
     }
 
     #[test]
@@ -122,9 +157,23 @@ mod tests {
         assert_eq!(x("127.0.0.1", &["1.1.1.1", "203.0.113.9, 10.0.0.2"]), "203.0.113.9", "two proxies, two lines");
         assert_eq!(x("127.0.0.1", &["203.0.113.9:4711"]), "203.0.113.9");
         assert_eq!(x("127.0.0.1", &["[2001:db8::1]:4711"]), "2001:db8::1");
+        assert_eq!(x("127.0.0.1", &["9.9.9.9, fe80::1%eth0"]), "fe80::1", "a zone of the proxy's");
+        assert_eq!(x("127.0.0.1", &["[fe80::1%25eth0]:4711"]), "fe80::1");
+        assert_eq!(x("127.0.0.1", &["%", "9.9.9.9%"]), "9.9.9.9");
         assert_eq!(x("127.0.0.1", &["9.9.9.9, unknown"]), "127.0.0.1");
         assert_eq!(x("127.0.0.1", &[]), "127.0.0.1");
         assert_eq!(x("127.0.0.1", &["10.0.0.1, 10.0.0.2"]), "10.0.0.1", "trusted proxies only");
+    }
+
+    #[test]
+    fn interface_is_known_of_link_local_peers_only() {
+        let of = |text: &str, scope| ClientAddr::from(SocketAddr::from(SocketAddrV6::new(text.parse().unwrap(), 1, 0, scope)));
+        assert_eq!((of("fe80::1", 2).interface, of("2001:db8::1", 2).interface, of("::ffff:10.0.0.1", 2).interface), (2, 0, 0));
+        assert_eq!(of("::ffff:10.0.0.1", 0), IpAddr::from([10, 0, 0, 1]).into());
+        let trusting = |network: &str| Proxies::new(&toml::from_str(&format!("trusted_proxies = [\"{network}\"]")).unwrap());
+        let peer = of("fe80::1", 2);
+        assert_eq!(trusting("10.0.0.0/8").client(peer, &HeaderMap::new()), peer);
+        assert_eq!(trusting("fe80::/10").client(peer, &HeaderMap::new()), peer);
     }
 
     #[test]

@@ -88,7 +88,7 @@ fn parameters(names: &[String], listen: SocketAddr) -> Result<CertificateParams,
 }
 
 /// Returns this machine's name, where a certificate can hold it.
-fn host_name() -> Option<String> {
+pub fn host_name() -> Option<String> {
     let name = rustix::system::uname().nodename().to_str().ok()?.to_ascii_lowercase();
     let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
     (!name.is_empty() && name != "localhost" && name.chars().all(good) && name.parse::<IpAddr>().is_err()).then_some(name)

@@ -1,12 +1,11 @@
 //! The checks of a handshake: credential, device, permits.
 
-use std::net::IpAddr;
 use std::time::Instant;
 
 use salvo::http::Request;
 use salvo::http::header::{AUTHORIZATION, HeaderName, SEC_WEBSOCKET_PROTOCOL};
 
-use crate::admission::{NetKey, Permit};
+use crate::admission::{AddressPermit, Permit};
 use crate::app::App;
 use crate::auth::credential::Places;
 use crate::auth::{AuthError, Caller};
@@ -15,6 +14,7 @@ use crate::core::ids::{DeviceId, UserId};
 use crate::http::error::ApiError;
 use crate::hub::Identity;
 use crate::mailbox::Since;
+use crate::net::client_addr::ClientAddr;
 use crate::session::Options;
 use crate::store::{MIN_MAX_BYTES, TokenKind};
 use crate::telemetry::metrics::Refused;
@@ -29,7 +29,7 @@ pub(super) struct Admitted {
     pub(super) identity: Identity,
     pub(super) options: Options,
     /// Held until the connection has ended.
-    pub(super) permits: (Permit<NetKey>, Permit<UserId>),
+    pub(super) permits: (AddressPermit, Permit<UserId>),
 }
 
 /// Authenticates a handshake and takes its permits.
@@ -40,7 +40,7 @@ pub(super) fn admit(
     app: &App,
     req: &Request,
     path_user: Option<UserId>,
-    address: IpAddr,
+    address: ClientAddr,
 ) -> Result<Result<Admitted, CloseCode>, ApiError> {
     let mut options = options(req)?;
     let (caller, device) = match authenticate(app, req, path_user) {
@@ -71,8 +71,13 @@ pub(super) fn admit(
         return full(Refused::ConnectionsOfAddress);
     };
     let Some(of_user) = app.admission.by_user.try_acquire(caller.user.id) else { return full(Refused::ConnectionsOfUser) };
-    let identity =
-        Identity { user_id: caller.user.id, device_id: device, receives_for: device, token_id: caller.token.id, address };
+    let identity = Identity {
+        user_id: caller.user.id,
+        device_id: device,
+        receives_for: device,
+        token_id: caller.token.id,
+        address: address.ip,
+    };
     Ok(Ok(Admitted { caller, identity, options, permits: (of_address, of_user) }))
 }
 

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use salvo::conn::ConnCtrl;
 use salvo::http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
 };
 use salvo::http::{Request, Response, StatusCode};
@@ -63,15 +63,6 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
     if app.stopping.is_cancelled() {
         return Err(ApiError::Busy(Refused::Stopping));
     }
-    // An unreadable origin, or two of them, match no listed one; only a program sends none.
-    let origin = match req.headers().get_all(ORIGIN).iter().collect::<Vec<_>>()[..] {
-        [] => None,
-        [one] => Some(one.to_str().unwrap_or_default()),
-        _ => Some(""),
-    };
-    if !app.admission.origins().allow(origin, header(req, HOST)) {
-        return Err(ApiError::ForeignOrigin);
-    }
     let address = app.admission.client(req);
     app.admission.connects.check(&address.into()).map_err(|wait| ApiError::TooMany(Refused::ConnectsRate, wait))?;
     let permit = app.admission.total.try_acquire(()).ok_or(ApiError::Busy(Refused::Connections))?;
@@ -92,7 +83,7 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
             if delay {
                 sleep(ESP_FIRST_FRAME_DELAY).await;
             }
-            run(app, upgraded, admitted, address, peer).await;
+            run(app, upgraded, admitted, address.ip, peer).await;
         }
     });
     Ok(())

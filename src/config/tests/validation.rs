@@ -201,6 +201,14 @@ fn impossible_value_is_refused_with_its_line() {
     assert!(refused("[limits]\nconnections = -1\n").ends_with("not the integer -1"));
     assert!(refused("[server]\norigins = [\"app.example.com\"]\n").starts_with("2: server.origins must contain"));
     assert!(refused("[server]\norigins = [\"https://b\u{fc}cher.example\"]\n").starts_with("2: server.origins must contain"));
+    for host in
+        ["https://qy.example.com", "qy.example.com:443", "qy.example.com/", "a b", "", ".", "*", "*.*.example.com", "b\u{fc}cher"]
+    {
+        let text = format!("[server]\nhosts = [\"{host}\"]\n");
+        assert!(refused(&text).starts_with("2: server.hosts must contain host names"), "{host}");
+    }
+    let hosts = "[server]\nhosts = [\"qy.example.com\", \"*.example.com\", \"box\", \"10.0.0.1\", \"::1\", \"qy.example.com.\"]";
+    assert!(Config::parse(hosts).is_ok());
     assert!(refused("[server]\nlisten = \"nowhere\"\n").starts_with("2: listen: "));
     assert!(refused("listen = \"[::]:1\"\n").ends_with("keys belong in a section, such as [server]"));
     let apps = "[server]\norigins = [\"null\", \"file://\", \"capacitor://localhost\", \"chrome-extension://abc\"]";

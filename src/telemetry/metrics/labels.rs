@@ -141,10 +141,14 @@ labels! {
     Refused {
         /// Too many HTTP connections of one address.
         SocketsOfAddress "sockets_address",
+        /// Too many HTTP connections in total: one without a whole request was closed.
+        Sockets "sockets_total",
         /// The server is shutting down.
         Stopping "stopping",
         /// A web page of an origin that is not allowed.
         Origin "origin",
+        /// A web page of a host name that is not known to be this server's.
+        Host "host",
         /// Too many handshakes of one address.
         ConnectsRate "connects_rate",
         /// Too many WebSockets in total.
@@ -173,7 +177,7 @@ labels! {
         FrameTooLarge "frame_too_large",
         /// A message with too many characters.
         MessageTooLarge "message_too_large",
-        /// Too many REST calls with one token.
+        /// Too many REST calls of one user.
         RequestsRate "requests_rate",
         /// Too many attempts to log in.
         LoginsRate "logins_rate",

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Error;
 
 use crate::support::program::{Running, program};
 use crate::support::stub::{Reply, Stub, spoken};
-use crate::support::{ADMIN_PASSWORD, Client, eventually, http};
+use crate::support::{ADMIN_PASSWORD, Client, eventually, http, raw};
 
 /// A running program whose configuration changes.
 struct Served {
@@ -105,6 +105,21 @@ async fn reload_applies_live_settings_to_running_server() {
     assert!(server.reload("", READ).await.contains("limits.connects_per_minute"));
     let logged = server.reload("", "changed=\"nothing\"").await;
     assert_eq!(logged.lines().count(), 1, "{logged}");
+}
+
+#[tokio::test]
+async fn known_hosts_reload_live() {
+    let server = Served::start("").await;
+    let page = async |host: &str| {
+        let page = raw::request("GET", "/healthz", &[("Host", host), ("Cookie", "a=b")], "");
+        raw::exchange(raw::connect(raw::HERE, server.running.address).await, &page).await.status
+    };
+    assert_eq!([page("qy.example.org").await, page("app.example").await, page("qy.lan").await], [421, 421, 200]);
+    let logged = server.reload("[server]\nhosts = [\"qy.example.org\"]\norigins = [\"https://app.example\"]\n", READ).await;
+    assert!(logged.contains("changed=\"server.hosts, server.origins\"") && !logged.contains("restart"), "{logged}");
+    assert_eq!([page("qy.example.org").await, page("app.example").await], [200, 200]);
+    server.reload("", READ).await;
+    assert_eq!([page("qy.example.org").await, page("app.example").await], [421, 421]);
 }
 
 #[tokio::test]

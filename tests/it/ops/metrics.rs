@@ -220,6 +220,9 @@ async fn metrics_listener_serves_metrics_only_and_ends_with_server() {
         assert_eq!(ask(at, "GET", path).await.status, 404, "{path}");
     }
     assert_eq!(ask(at, "POST", "/metrics").await.status, 405);
+    let page = [("Host", "evil.example"), ("Origin", "http://evil.example")];
+    let rebound = raw::exchange(raw::connect(raw::HERE, at).await, &raw::request("GET", "/metrics", &page, "")).await;
+    assert_eq!(rebound.expect(421)["code"], "unknown_host");
     let head = ask(at, "HEAD", "/metrics").await;
     assert_eq!((head.status, head.body.as_str()), (200, ""));
 

@@ -1,5 +1,6 @@
 //! Attacks, by the numbers of the table in `docs/security.md`, and the fuzzers' seeds.
 
+mod addresses;
 mod answers;
 mod corpus;
 mod data_dir;
@@ -8,6 +9,7 @@ mod frames;
 mod guesses;
 mod login;
 mod ownership;
+mod pages;
 mod policy;
 mod readers;
 mod revocation;

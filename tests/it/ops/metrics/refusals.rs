@@ -54,6 +54,8 @@ async fn refusals_at_handshake_are_counted_by_reason() {
     counted(&server, &admin, "refusals_rate").await;
     let _ = server.try_ws(&path, &[("origin", "https://evil.example")]).await;
     counted(&server, &admin, "origin").await;
+    let _ = server.try_ws(&path, &[("host", "evil.example"), ("origin", "http://evil.example")]).await;
+    counted(&server, &admin, "host").await;
 
     let (server, admin) = limited(|c| c.limits.connections = 1).await;
     let _one = server.connect(&admin).await;
@@ -185,4 +187,11 @@ async fn refusals_over_rest_are_counted_by_reason() {
         many.push(raw::connect(from, server.address).await);
     }
     counted(&server, &admin, "sockets_address").await;
+
+    let (server, admin) = limited(|c| c.limits.sockets = 3).await;
+    let mut many = Vec::new();
+    for _ in 0..4 {
+        many.push(raw::connect(from, server.address).await);
+    }
+    counted(&server, &admin, "sockets_total").await;
 }
