@@ -22,6 +22,7 @@ use std::sync::Arc;
 use crate::change::{Changes, Seen};
 use crate::config::Limits;
 use crate::core::ids::{DeviceId, MessageId, TokenId, UserId};
+use crate::core::names::CONSOLE;
 use crate::core::time::Timestamp;
 use crate::store::{Authority, Role, Store, Token, TokenHash, TokenKind, User};
 
@@ -69,7 +70,7 @@ impl Caller {
         let (now, hash) = (Timestamp::now(), TokenHash::of(""));
         let user = User {
             id: UserId::OPERATOR,
-            username: "console".into(),
+            username: CONSOLE.into(),
             role: Role::Admin,
             disabled: false,
             password_hash: String::new(),

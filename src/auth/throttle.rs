@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::admission::{NetKey, RateLimit};
-use crate::store::fold_name;
+use crate::core::names::{MAX_USERNAME_CHARS, fold};
 
 /// A name is under attack beyond this many times the attempts a minute that one address has.
 const NAME_FACTOR: u32 = 3;
@@ -40,8 +40,8 @@ impl LoginThrottle {
     pub(super) fn check(&self, address: IpAddr, name: &str) -> Result<(), Duration> {
         let address = NetKey::from(address);
         self.address.check(&address)?;
-        // Bounds the key, whatever the length of the name.
-        let name = fold_name(&name.chars().take(150).collect::<String>());
+        // Every spelling that leads to the same account counts as one name. Bounds the key, whatever the length of the name.
+        let name = fold(&name.chars().take(MAX_USERNAME_CHARS).collect::<String>());
         if self.name.check(&name).is_err() {
             self.pair.check(&(address, name))?;
         }

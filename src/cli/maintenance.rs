@@ -177,6 +177,8 @@ pub(super) struct Check {
 
 const FINDING_COLUMNS: [Column; 3] = [("TREE", "tree"), ("RECORD", "key"), ("PROBLEM", "what")];
 
+const NAME_COLUMNS: [Column; 5] = [("OF", "of"), ("ID", "id"), ("FIELD", "field"), ("TEXT", "text"), ("PROBLEM", "problem")];
+
 impl Check {
     /// Runs the command: through the server where one is running, else on the store itself.
     pub(super) fn run(self, config: Config, out: Output) -> anyhow::Result<()> {
@@ -220,11 +222,30 @@ fn report(found: &Value, out: Output) -> anyhow::Result<()> {
     let rows = found["findings"].as_array().cloned().unwrap_or_default();
     out.table(&rows, &FINDING_COLUMNS, "No problems found")?;
     out.line(&format!("Checked {} records: {}", found["records"], count(found["wrong"].as_u64().unwrap_or(0), "finding")))?;
+    report_names(&found["names"], out)?;
     match found["quarantine"].as_str() {
         Some(place) => {
             out.line(&format!("Rebuilt the store from the records that could be read; the previous one is in {place}"))
         }
         None => Ok(()),
+    }
+}
+
+/// Lists the names that would be refused today, of which there may be more than are listed.
+fn report_names(names: &Value, out: Output) -> anyhow::Result<()> {
+    let (total, listed) = (names["total"].as_u64().unwrap_or(0), names["listed"].as_array().cloned().unwrap_or_default());
+    if total == 0 {
+        return Ok(());
+    }
+    out.line(&format!(
+        "\n{} would be refused today, and still {}:",
+        count(total, "name"),
+        if total == 1 { "works" } else { "work" }
+    ))?;
+    out.table(&listed, &NAME_COLUMNS, "")?;
+    match total.saturating_sub(listed.len() as u64) {
+        0 => Ok(()),
+        more => out.line(&format!("and {more} more")),
     }
 }
 

@@ -59,9 +59,12 @@ pub enum StoreError {
     /// The right that the change was requested with has been revoked meanwhile.
     #[error("the right to this has been revoked")]
     Revoked,
-    /// The name or serial belongs to another record.
-    #[error("{0} is taken")]
+    /// The name or serial belongs to another record, perhaps in another spelling.
+    #[error("{0} is taken; choose another")]
     Taken(&'static str),
+    /// The name can be mistaken for that of another user.
+    #[error("{0} looks like the name of another user; choose one that differs in more than similar characters")]
+    Alike(&'static str),
     /// The configured limit is reached.
     #[error("too many {0}")]
     Full(&'static str),

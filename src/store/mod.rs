@@ -20,6 +20,7 @@ mod commit_note;
 pub mod companion;
 mod engine;
 mod error;
+mod forms;
 pub mod log;
 mod loss;
 mod maintenance;
@@ -55,10 +56,12 @@ pub use maintenance::{BackupError, Findings, check, compact, is_backup, repair, 
 pub use meta::MetaKey;
 use meta::SCHEMA;
 pub use page::Page;
+#[cfg(test)]
+pub use records::fold_name;
 pub use records::{
     Answer, Authority, BlockBuilder, Catalog, CatalogEntry, Device, DeviceChange, Earlier, EndState, Head, INLINE_BYTES,
     MIN_MAX_BYTES, Missed, NewDevice, NewToken, NewUser, Observation, PageNumber, Place, ReaderPlace, ReceiptPage, ReceiptRecord,
-    Role, Stored, Token, TokenHash, TokenKind, User, UserChange, fold_name,
+    Role, Stored, Token, TokenHash, TokenKind, User, UserChange,
 };
 pub use staging::is_unfinished;
 pub use trees::Trees;

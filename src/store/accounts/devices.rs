@@ -4,6 +4,7 @@
 
 use super::tokens;
 use crate::core::ids::{DeviceId, UserId};
+use crate::core::names::fold_serial;
 use crate::core::time::Timestamp;
 use crate::store::meta::MetaKey;
 use crate::store::records::{Device, DeviceChange, NewDevice};
@@ -16,12 +17,18 @@ pub(super) fn get(trees: &Trees, id: DeviceId) -> Result<Option<Device>> {
     trees.devices.get(&id)
 }
 
-/// Refuses a serial that another device bears.
+/// Returns the devices with that serial: the one that bears it as it is written, then those that bear it in another spelling.
+fn by_serial(trees: &Trees, serial: &str) -> Result<Vec<Device>> {
+    let exact = trees.serials.get(serial)?;
+    let mut same = trees.serial_forms.find(&trees.devices, &[fold_serial(serial)])?;
+    same.sort_by_key(|device| (Some(device.id) != exact, device.id));
+    Ok(same)
+}
+
+/// Refuses a serial that another device bears, in any spelling.
 fn serial_is_free(trees: &Trees, serial: &str, own: Option<DeviceId>) -> Result<()> {
-    match trees.serials.get(serial)? {
-        Some(id) if Some(id) != own => Err(StoreError::Taken("serial")),
-        _ => Ok(()),
-    }
+    let free = by_serial(trees, serial)?.iter().all(|device| Some(device.id) == own);
+    if free { Ok(()) } else { Err(StoreError::Taken("serial")) }
 }
 
 fn users_of(trees: &Trees, id: DeviceId) -> Result<Vec<UserId>> {
@@ -84,6 +91,7 @@ pub fn create(trees: &Trees, new: NewDevice, user: UserId, limit: usize, now: Ti
         writes.put(&trees.primaries, &user, &id)?;
     }
     writes.apply()?;
+    trees.serial_forms.replace(None, Some(&device));
     Ok(device)
 }
 
@@ -99,9 +107,10 @@ pub fn change(
     hand_over: impl FnOnce() -> Result<()>,
 ) -> Result<(Device, Vec<UserId>)> {
     let mut device = get(trees, id)?.ok_or(StoreError::Missing("device"))?;
-    let old_serial = device.serial.clone();
+    let (before, old_serial) = (device.clone(), device.serial.clone());
     if let Some(serial) = change.serial {
-        if let Some(serial) = &serial {
+        // One that stays as it is may collide with another since before serials were compared by their forms.
+        if let Some(serial) = serial.as_ref().filter(|serial| old_serial.as_ref() != Some(serial)) {
             serial_is_free(trees, serial, Some(id))?;
         }
         device.serial = serial;
@@ -136,6 +145,7 @@ pub fn change(
     }
     writes.put(&trees.devices, &id, &device)?;
     writes.apply()?;
+    trees.serial_forms.replace(Some(&before), Some(&device));
     Ok((device, taken_from))
 }
 
@@ -156,13 +166,16 @@ pub fn unbind(trees: &Trees, user: UserId, device: DeviceId) -> Result<()> {
     if trees.primaries.get(&user)? == Some(device) {
         writes.remove(&trees.primaries, &user);
     }
-    if users_of(trees, device)? == [user] {
-        if let Some(serial) = get(trees, device)?.and_then(|record| record.serial) {
-            writes.remove(&trees.serials, &*serial);
+    let last = if users_of(trees, device)? == [user] { get(trees, device)? } else { None };
+    if let Some(record) = &last {
+        if let Some(serial) = &record.serial {
+            writes.remove(&trees.serials, &**serial);
         }
         writes.remove(&trees.devices, &device);
     }
-    writes.apply()
+    writes.apply()?;
+    trees.serial_forms.replace(last.as_ref(), None);
+    Ok(())
 }
 
 /// Deletes a device; returns the users that it has been taken from.
@@ -187,12 +200,13 @@ impl Store {
         get(&self.trees, id)
     }
 
-    /// Returns the device with that serial.
+    /// Returns the devices with that serial, the one that bears it as it is written first: several only where they have it from
+    /// before serials were compared by their forms.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn device_by_serial(&self, serial: &str) -> Result<Option<Device>> {
-        self.trees.serials.get(serial)?.map_or(Ok(None), |id| get(&self.trees, id))
+    pub fn devices_by_serial(&self, serial: &str) -> Result<Vec<Device>> {
+        by_serial(&self.trees, serial)
     }
 
     /// Returns up to `limit` devices with an id above `after`: of `user`, or of everybody.

@@ -6,6 +6,7 @@ mod floods;
 mod frames;
 mod guesses;
 mod login;
+mod names;
 mod ownership;
 mod policy;
 mod readers;
