@@ -4,6 +4,7 @@ mod command_line;
 mod health;
 mod metrics;
 mod process;
+mod repeated_lines;
 mod systemd;
 mod tls;
 mod upgrade;
