@@ -18,6 +18,7 @@ use crate::app::{App, OpenError};
 use crate::config::Config;
 use crate::control::server::ControlServer;
 use crate::control::socket::SocketPath;
+use crate::core::disk::Explained;
 use crate::core::names::ID_PREFIX;
 use crate::data_dir;
 use crate::net::tls;
@@ -74,7 +75,7 @@ pub(super) fn require_data(data: &Path) -> anyhow::Result<()> {
             bail!("No data in {}. Start the server once, or pass --data-dir", shown.display())
         }
         Ok(false) => bail!("No data directory at {}. Start the server once, or pass --data-dir", shown.display()),
-        Err(error) => bail!("can't read {}: {error}", shown.display()),
+        Err(error) => bail!("can't read {}: {}", shown.display(), Explained(&error)),
     }
 }
 
@@ -102,7 +103,9 @@ impl ControlClient {
             match tokio::task::spawn_blocking(move || App::open(config, &place)).await? {
                 Ok(app) => {
                     let served = ControlServer::serve(&app, &data).await;
-                    let error = |error| anyhow!("failed to create the control socket in {}: {error}", data.display());
+                    let error = |error: std::io::Error| {
+                        anyhow!("failed to create the control socket in {}: {}", data.display(), Explained(&error))
+                    };
                     break Some((app, served.map_err(error)?));
                 }
                 // A server that is starting or stopping, or another command: its socket will soon be there, or the lock gone.

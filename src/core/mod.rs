@@ -2,6 +2,7 @@
 //! for values that serde refuses. No I/O.
 
 pub mod client;
+pub mod disk;
 pub mod hex;
 pub mod ids;
 pub mod mismatch;

@@ -1,6 +1,7 @@
 //! Operation: the process, the command line, health, metrics, systemd, TLS, upgrades.
 
 mod command_line;
+mod disk_words;
 mod health;
 mod metrics;
 mod process;
