@@ -220,6 +220,18 @@ async fn metrics_listener_serves_metrics_only_and_ends_with_server() {
         assert_eq!(ask(at, "GET", path).await.status, 404, "{path}");
     }
     assert_eq!(ask(at, "POST", "/metrics").await.status, 405);
+    for (head, status) in [
+        ("GET /metrics HTTP/1.1\r\n", 400),
+        ("GET /metrics HTTP/1.1\r\nHost: a\r\nHost: a\r\n", 400),
+        ("GET /metrics HTTP/1.0\r\nHost: a\r\nHost: b\r\n", 400),
+        ("GET /nothing HTTP/1.1\r\n", 400),
+        ("GET /metrics HTTP/1.1\r\nHost: a\r\n", 200),
+        ("GET /metrics HTTP/1.0\r\n", 200),
+    ] {
+        let request = format!("{head}Connection: close\r\n\r\n");
+        let answer = crate::support::raw::exchange(TcpStream::connect(at).await.unwrap(), request.as_bytes()).await;
+        assert_eq!(answer.status, status, "{head:?}: {answer:?}");
+    }
     let head = ask(at, "HEAD", "/metrics").await;
     assert_eq!((head.status, head.body.as_str()), (200, ""));
 
