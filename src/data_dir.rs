@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::core::disk::Explained;
+
 /// The mode of the data directory: access for the owner only.
 const DIRECTORY_MODE: u32 = 0o700;
 
@@ -41,7 +43,7 @@ pub enum DataDirError {
     #[error("the data directory {0} can be written by everybody; check its content, then run: chmod 700 {0}")]
     WorldWritable(PathBuf),
     /// An operation on it failed.
-    #[error("failed to open the data directory {path}: {source}")]
+    #[error("failed to open the data directory {path}: {}", Explained(.source))]
     Io {
         /// The directory.
         path: PathBuf,

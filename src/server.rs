@@ -30,7 +30,7 @@ use crate::net::listen::{self, Listeners};
 use crate::net::redirect;
 use crate::net::tls::{Tls, TlsError};
 use crate::ops::reload::Reload;
-use crate::ops::{first_start, reload, sweep, systemd};
+use crate::ops::{first_start, names, reload, sweep, systemd};
 use crate::store::StoreError;
 use crate::wire::CloseCode;
 use crate::{api, routes};
@@ -177,6 +177,7 @@ impl Serving {
         tracing::info!(%address, data = %data.display(), version = env!("CARGO_PKG_VERSION"), "serving");
         systemd::ready(address);
         background.spawn(systemd::watch(app.clone(), address));
+        background.spawn(names::report(app.clone()));
         // Only after systemd was notified that the start is complete.
         background.spawn(reload::run(app.clone(), read_files, reloads));
         Ok(Self { app, handle, main, background, control })

@@ -170,12 +170,15 @@ impl Accounts<'_> {
     /// Returns the device's record: the one that `user` has of it, by its serial, or a new one.
     async fn adopt(&self, info: &DeviceInfo, user: UserId, name: Option<String>, primary: bool) -> Result<Device, AccountsError> {
         let store = &self.app.store;
-        let known = match &info.serial {
-            Some(serial) => store.device_by_serial(serial)?,
-            None => None,
-        };
-        match known {
-            Some(known) if store.owns(user, known.id)? => {
+        let known = info.serial.as_deref().map_or(Ok(Vec::new()), |serial| store.devices_by_serial(serial))?;
+        let mut own = None;
+        for device in known {
+            if own.is_none() && store.owns(user, device.id)? {
+                own = Some(device);
+            }
+        }
+        match own {
+            Some(known) => {
                 let change = DeviceChange { name, model: info.model.clone().map(Some), ..DeviceChange::default() };
                 let (device, _) = self.app.changes.run(ChangeDevice { id: known.id, change }).await?;
                 if primary {
@@ -183,7 +186,7 @@ impl Accounts<'_> {
                 }
                 Ok(device)
             }
-            _ => {
+            None => {
                 let name = name.or_else(|| info.name.clone()).unwrap_or_else(|| "device".into());
                 let new = NewDevice { name, serial: info.serial.clone(), model: info.model.clone(), primary, max_bytes: None };
                 self.store_device(new, user).await

@@ -1,10 +1,6 @@
 //! The limits of the fields of requests.
 
-/// The longest name, in characters (Django's limit, from which accounts may come).
-pub(super) const MAX_USERNAME_CHARS: usize = 150;
 /// The largest number of users that share a device.
 pub(super) const MAX_DEVICE_USERS: usize = 100;
-/// The longest label, in characters.
-pub(super) const MAX_LABEL_CHARS: usize = 100;
 /// The longest lifetime that can be asked for, in seconds: ten years.
 pub(super) const MAX_LIFETIME_SECONDS: u64 = 10 * 366 * 86_400;

@@ -26,6 +26,7 @@ use crate::app::App;
 use crate::auth::pairings::PairingError;
 use crate::auth::{AuthError, Caller};
 use crate::core::ids::{DeviceId, UserId};
+use crate::core::names::NameError;
 use crate::core::text::TextError;
 use crate::net::client_addr::ClientAddr;
 use crate::store::{Authority, Device, StoreError, User};
@@ -137,15 +138,9 @@ impl From<TextError> for AccountsError {
 /// Unusable fields of requests.
 #[derive(Debug, thiserror::Error)]
 pub enum FieldError {
-    /// Would break a log line, hide its content, or be too long.
-    #[error(
-        "username must have 1 to {} characters, no control or invisible characters, no blanks at the ends",
-        limits::MAX_USERNAME_CHARS
-    )]
-    Username,
-    /// Too long, or with characters that hide its content.
-    #[error("label must have at most {} characters, no control or invisible ones", limits::MAX_LABEL_CHARS)]
-    Label,
+    /// A new name that is empty or too long, or can mislead.
+    #[error("username {0}")]
+    Username(#[from] NameError),
     /// Zero, or longer than ten years.
     #[error("expires_in must be 1 to {} seconds", limits::MAX_LIFETIME_SECONDS)]
     Lifetime,
@@ -155,7 +150,7 @@ pub enum FieldError {
     /// Another kind of token is asked for on a device's route.
     #[error("kind must be \"device\" here")]
     OnlyDeviceTokens,
-    /// A name, serial or model is too short, too long, or hides its content.
+    /// A name, serial, model or label is too short, too long, or hides its content.
     #[error(transparent)]
     Text(#[from] TextError),
     /// The list of a device's users is empty or too long.

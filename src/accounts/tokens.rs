@@ -1,13 +1,13 @@
 //! Tokens: issue and revoke.
 
-use super::limits::{MAX_LABEL_CHARS, MAX_LIFETIME_SECONDS};
+use super::limits::MAX_LIFETIME_SECONDS;
 use super::policy::{Action, Relation};
 use super::revocation::react;
 use super::{Accounts, AccountsError, By, FieldError};
 use crate::auth::{AuthError, Caller, Secret};
 use crate::change::{CreateToken, DeleteToken};
 use crate::core::ids::{DeviceId, TokenId, UserId};
-use crate::core::text::is_plain;
+use crate::core::text::check_text;
 use crate::core::time::Timestamp;
 use crate::store::{NewToken, Role, StoreError, Token, TokenHash, TokenKind};
 use crate::telemetry::audit::AuditEvent;
@@ -48,9 +48,7 @@ impl TokenOptions {
     /// Returns the label and the moment of expiry.
     fn label_and_expiry(self) -> Result<(String, Option<Timestamp>), FieldError> {
         let label = self.label.unwrap_or_default();
-        if label.chars().count() > MAX_LABEL_CHARS || !is_plain(&label) {
-            return Err(FieldError::Label);
-        }
+        check_text("label", Some(&label), 0)?;
         if self.expires_in.is_some_and(|n| n == 0 || n > MAX_LIFETIME_SECONDS) {
             return Err(FieldError::Lifetime);
         }

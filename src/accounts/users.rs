@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use super::limits::MAX_USERNAME_CHARS;
 use super::policy::{Action, Relation};
 use super::revocation::react;
 use super::{Accounts, AccountsError, By, FieldError, Issued};
@@ -11,7 +10,7 @@ use crate::auth::{AuthError, Caller};
 use crate::change::{ChangeUser, CreateUser, DeleteUser, Touched};
 use crate::config::Registration;
 use crate::core::ids::UserId;
-use crate::core::text::is_plain;
+use crate::core::names::prepare_username;
 use crate::core::time::Timestamp;
 use crate::store::{Authority, NewToken, NewUser, Role, StoreError, User, UserChange};
 use crate::telemetry::audit::{self, AuditEvent, UserChanges};
@@ -20,7 +19,7 @@ use crate::telemetry::metrics::{LogIn, Operation};
 /// The data of a new account.
 #[derive(Debug, Clone)]
 pub struct NewAccount {
-    /// Unique without regard to case.
+    /// Prepared and compared as [`names`](crate::core::names) defines.
     pub username: String,
     /// In the clear.
     pub password: String,
@@ -46,12 +45,6 @@ pub enum LogInKind {
     Program,
     /// A browser, in its cookie: the token expires after [`BROWSER_SECONDS`].
     Browser,
-}
-
-/// Refuses names that would break a log line or hide their content.
-fn check_username(name: &str) -> Result<(), FieldError> {
-    let usable = (1..=MAX_USERNAME_CHARS).contains(&name.chars().count()) && name.trim() == name && is_plain(name);
-    if usable { Ok(()) } else { Err(FieldError::Username) }
 }
 
 impl Accounts<'_> {
@@ -134,7 +127,7 @@ impl Accounts<'_> {
     /// [`AccountsError`]: closed, a field, throttled, the name is taken, the store.
     pub async fn register(&self, by: &By<'_>, username: &str, password: &str) -> Result<(User, Issued), AccountsError> {
         self.registration_open()?;
-        check_username(username)?;
+        let username = &prepare_username(username).map_err(FieldError::from)?;
         // Counted like a log-in: an account costs a password hash, and anyone can ask for one.
         let throttled = self.app.auth.throttle(username, by.limited_address());
         throttled.inspect_err(|_| self.audit_refusal(by, AuditEvent::LogInThrottled(None)))?;
@@ -150,8 +143,8 @@ impl Accounts<'_> {
     /// [`AccountsError`]: denied, a field, the name is taken, the store.
     pub async fn create_user(&self, by: &By<'_>, new: NewAccount) -> Result<User, AccountsError> {
         self.permit(by, Action::ManageAccounts, Relation::Everyone, "user")?;
-        check_username(&new.username)?;
-        let user = self.store_user(&new.username, &new.password, new.role, by.admin_authority()?).await?;
+        let username = prepare_username(&new.username).map_err(FieldError::from)?;
+        let user = self.store_user(&username, &new.password, new.role, by.admin_authority()?).await?;
         by.audit(AuditEvent::UserCreated(user.id, new.role.name()));
         Ok(user)
     }
@@ -167,9 +160,7 @@ impl Accounts<'_> {
     }
 
     async fn store_user(&self, username: &str, password: &str, role: Role, because: Authority) -> Result<User, AuthError> {
-        if self.app.store.user_by_name(username)?.is_some() {
-            return Err(StoreError::Taken("username").into()); // before the costly hash; decided for good when it is written
-        }
+        self.app.store.username_is_free(username)?; // before the costly hash; decided for good when it is written
         let password_hash = self.app.auth.hash_password(password).await?;
         let new = NewUser { username: username.into(), role, password_hash };
         Ok(self.app.changes.run(CreateUser { new, authority: because }).await?)

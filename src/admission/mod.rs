@@ -2,6 +2,7 @@
 //! address are checked before authentication, those by user after it.
 
 pub mod answers;
+pub mod bodies;
 pub mod by_address;
 pub mod connection_gate;
 pub mod hosts;
@@ -69,6 +70,8 @@ pub struct Admission {
     pub answers: Arc<answers::Answers>,
     /// Plain HTTP connections.
     pub gate: Arc<connection_gate::ConnectionGate>,
+    /// The memory of the bodies of requests.
+    pub bodies: Arc<bodies::Bodies>,
 }
 
 impl Admission {
@@ -90,6 +93,7 @@ impl Admission {
             left_out_before: AtomicU64::new(0),
             answers: answers::Answers::new(config.answer_bytes(), metrics.clone()),
             gate: Arc::new(connection_gate::ConnectionGate::new(config, proxies.clone(), metrics.clone())),
+            bodies: bodies::Bodies::new(config),
             metrics,
             proxies,
             origins: ArcSwap::from_pointee(allowed_origins(config)),
@@ -112,6 +116,7 @@ impl Admission {
         self.pairings.set_limit(limits.pairings_per_minute);
         self.answers.set_limit(config.answer_bytes());
         self.gate.reload(limits);
+        self.bodies.reload(config);
         self.proxies.store(Arc::new(Proxies::new(&config.server)));
         self.origins.store(Arc::new(allowed_origins(config)));
         self.hosts.store(Arc::new(known_hosts(config)));

@@ -6,13 +6,14 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::change::Observe;
+use crate::core::names::fold;
 use crate::core::text::check_text;
 use crate::core::time::Timestamp;
 use crate::handlers::canonical_city;
 use crate::http::error::ApiError;
 use crate::http::reply::Reply;
 use crate::http::request::{Call, RequestBody};
-use crate::store::{Catalog, CatalogEntry, Observation, fold_name};
+use crate::store::{Catalog, CatalogEntry, Observation};
 
 /// The largest number of songs, and of dances.
 const MAX_CATALOG_ENTRIES: usize = 1000;
@@ -99,7 +100,7 @@ async fn set(call: &Call, which: Catalog, mut items: Vec<CatalogEntry>) -> Resul
     let mut names = HashSet::new();
     for (n, entry) in items.iter_mut().enumerate() {
         entry.name = entry.name.trim().to_owned();
-        if !names.insert(fold_name(&entry.name)) {
+        if !names.insert(fold(&entry.name)) {
             return Err(ApiError::Invalid(format!("items[{n}].name is a duplicate")));
         }
         check_text(&format!("items[{n}].name"), Some(&entry.name), 1)?;

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use crate::change::{Changes, Seen};
 use crate::config::Limits;
 use crate::core::ids::{DeviceId, MessageId, TokenId, UserId};
+use crate::core::names::CONSOLE;
 use crate::core::time::Timestamp;
 use crate::net::client_addr::ClientAddr;
 use crate::store::{Authority, Role, Store, Token, TokenHash, TokenKind, User};
@@ -78,7 +79,7 @@ impl Caller {
         let (now, hash) = (Timestamp::now(), TokenHash::of(""));
         let user = User {
             id: UserId::OPERATOR,
-            username: "console".into(),
+            username: CONSOLE.into(),
             role: Role::Admin,
             disabled: false,
             password_hash: String::new(),

@@ -12,10 +12,15 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::oneshot;
 
+use crate::core::names::prepare_password;
+
 use super::error::{AuthError, MAX_PASSWORD_BYTES, MIN_PASSWORD_CHARS, PasswordError};
 
 /// The largest number of waiting jobs, about a quarter of a second's work; beyond it callers get [`AuthError::Busy`].
 const MAX_WAITING_JOBS: usize = 16;
+
+/// The longest password that is prepared, in bytes as they are typed: a decomposed letter takes up to this many times the bytes.
+const MAX_TYPED_BYTES: usize = 4 * MAX_PASSWORD_BYTES;
 
 /// A hash that no password fits, with the same cost as a real one, for unknown users.
 const UNKNOWN_USER_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$c29tZSBmaXhlZCBzYWx0$PaDAAOO6r6r7d6m5PuNCuNm2v1QCaMJdCdEzx1DdxW0";
@@ -59,25 +64,33 @@ impl Passwords {
 
     /// Returns the PHC string of a new password.
     pub(super) async fn hash(&self, password: &str) -> Result<String, AuthError> {
+        if password.len() > MAX_TYPED_BYTES {
+            return Err(PasswordError::TooLong.into());
+        }
+        let password = prepare_password(password);
         if password.chars().count() < MIN_PASSWORD_CHARS {
             return Err(PasswordError::TooShort.into());
         }
         if password.len() > MAX_PASSWORD_BYTES {
             return Err(PasswordError::TooLong.into());
         }
-        let password = password.to_owned();
         let hashed = self.work(move || hashed(&password)).await?;
         hashed.ok_or(PasswordError::Unhashable.into())
     }
 
-    /// Returns whether `password` fits `hash`. Without a hash (no such user) the same work is done, and the result is `false`.
+    /// Returns whether `password` fits `hash`, in its prepared form or as it is typed: hashes of earlier versions are of what was typed.
+    /// Without a hash (no such user) the same work is done, and the result is `false`.
     pub(super) async fn verify(&self, password: &str, hash: Option<String>) -> Result<bool, AuthError> {
-        if password.len() > MAX_PASSWORD_BYTES {
+        if password.len() > MAX_TYPED_BYTES {
             return Ok(false);
         }
-        let password = password.to_owned();
+        let mut spellings = vec![prepare_password(password)];
+        if spellings[0] != password {
+            spellings.push(password.to_owned());
+        }
+        spellings.retain(|spelling| spelling.len() <= MAX_PASSWORD_BYTES);
         let (known, hash) = (hash.is_some(), hash.unwrap_or_else(|| UNKNOWN_USER_HASH.to_owned()));
-        let fits = self.work(move || fits(&password, &hash).unwrap_or(false)).await?;
+        let fits = self.work(move || spellings.iter().any(|spelling| fits(spelling, &hash).unwrap_or(false))).await?;
         Ok(fits && known)
     }
 
@@ -138,6 +151,28 @@ mod tests {
         assert!(!passwords.verify("anything", Some("rubbish".into())).await.unwrap());
         assert!(matches!(passwords.hash("short").await, Err(AuthError::Password(PasswordError::TooShort))));
         assert!(matches!(passwords.hash(&"長".repeat(50)).await, Err(AuthError::Password(PasswordError::TooLong))));
+    }
+
+    #[tokio::test]
+    async fn passwords_in_any_normal_form_are_one_and_old_hashes_fit_what_was_typed() {
+        let passwords = Passwords::start(2).unwrap();
+        let (composed, decomposed) = ("correct h\u{f6}rse \u{d55c}", "correct ho\u{308}rse\u{a0}\u{1112}\u{1161}\u{11ab}");
+        for made in [composed, decomposed] {
+            let hash = passwords.hash(made).await.unwrap();
+            for typed in [composed, decomposed] {
+                assert!(passwords.verify(typed, Some(hash.clone())).await.unwrap(), "{made:?} {typed:?}");
+            }
+            assert!(!passwords.verify("correct horse 한", Some(hash)).await.unwrap());
+        }
+        // An earlier version hashed what was typed.
+        let old = hashed(decomposed).unwrap();
+        assert!(passwords.verify(decomposed, Some(old.clone())).await.unwrap());
+        assert!(!passwords.verify(composed, Some(old)).await.unwrap());
+        // Counted in the form that is hashed, whatever was typed.
+        let long = "\u{1112}\u{1161}\u{11ab}".repeat(42);
+        assert!(passwords.verify(&long, Some(passwords.hash(&long).await.unwrap())).await.unwrap());
+        assert!(matches!(passwords.hash(&"e\u{301}".repeat(7)).await, Err(AuthError::Password(PasswordError::TooShort))));
+        assert!(!passwords.verify(&"\u{a0}".repeat(128), Some("rubbish".into())).await.unwrap());
     }
 
     #[test]

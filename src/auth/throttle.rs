@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::admission::{AddressRate, NetKey, RateLimit};
+use crate::core::names::{MAX_USERNAME_CHARS, fold};
 use crate::net::client_addr::ClientAddr;
-use crate::store::fold_name;
 
 /// A name is under attack beyond this many times the attempts a minute that one address has.
 const NAME_FACTOR: u32 = 3;
@@ -40,8 +40,8 @@ impl LoginThrottle {
     pub(super) fn check(&self, address: ClientAddr, name: &str) -> Result<(), Duration> {
         let address = NetKey::from(address);
         self.address.check(&address)?;
-        // Bounds the key, whatever the length of the name.
-        let name = fold_name(&name.chars().take(150).collect::<String>());
+        // Every spelling that leads to the same account counts as one name. Bounds the key, whatever the length of the name.
+        let name = fold(&name.chars().take(MAX_USERNAME_CHARS).collect::<String>());
         if self.name.check(&name).is_err() {
             self.pair.check(&(address, name))?;
         }

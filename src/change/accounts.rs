@@ -64,7 +64,7 @@ pub struct CreateUser {
 
 impl Operation for CreateUser {
     type Output = User;
-    /// [`StoreError::Taken`], [`StoreError::Revoked`].
+    /// [`StoreError::Taken`], [`StoreError::Alike`], [`StoreError::Revoked`].
     type Error = StoreError;
 
     fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<User> {
@@ -321,7 +321,7 @@ mod tests {
     use super::*;
     use crate::config::{HistoryConfig, MailboxConfig};
     use crate::core::ids::MessageId;
-    use crate::store::{Role, Store, TokenKind};
+    use crate::store::{Role, Store, TokenKind, fold_name};
 
     /// A store, and its memory.
     struct World {
@@ -382,6 +382,83 @@ mod tests {
         assert_eq!(world.store.user_by_name("ana").unwrap(), None);
         assert_eq!(world.user("ana", Role::User).unwrap().id, UserId(3), "ids are not used again");
         assert!(matches!(world.run(DeleteUser { id: ana.id }), Err(StoreError::Missing("user"))));
+    }
+
+    /// Puts an account into the store as versions did that compared names as letters without case.
+    fn old_account(world: &World, id: u64, name: &str) -> User {
+        let template = world.store.users(UserId(0)).next().unwrap().unwrap();
+        let user = User { id: UserId(id), username: name.into(), ..template };
+        world.store.trees().users.insert(&user.id, &user).unwrap();
+        world.store.trees().user_names.insert(&*fold_name(name), &user.id).unwrap();
+        world.store.trees().name_forms.replace(None, Some(&user));
+        user
+    }
+
+    #[test]
+    fn names_that_are_taken_in_another_spelling_or_look_alike_are_refused() {
+        let world = World::new();
+        world.user("admin", Role::Admin).unwrap();
+        world.user("Ren\u{e9}", Role::User).unwrap();
+        for taken in ["ADMIN", "admin\u{3164}", "\u{ff41}dmin", "Rene\u{301}", "console"] {
+            assert!(matches!(world.user(taken, Role::User), Err(StoreError::Taken("username"))), "{taken:?}");
+            assert!(matches!(world.store.username_is_free(taken), Err(StoreError::Taken(_))), "{taken:?}");
+        }
+        for alike in ["аdmin", "admın", "АDМІN", "Rеné", "сonsole"] {
+            assert!(matches!(world.user(alike, Role::User), Err(StoreError::Alike("username"))), "{alike:?}");
+        }
+        let free = world.user("adm1n", Role::User).unwrap();
+        assert!(matches!(world.user("АDМІN", Role::User), Err(StoreError::Alike(_))), "still, with the forms kept by the writer");
+        world.run(DeleteUser { id: free.id }).unwrap();
+        world.user("adm1n", Role::User).unwrap();
+    }
+
+    #[test]
+    fn names_from_before_are_found_as_they_are_written_first() {
+        let world = World::new();
+        world.user("admin", Role::Admin).unwrap();
+        let old = [(5, "Rene\u{301}"), (6, "Ren\u{e9}"), (7, "admin\u{3164}"), (8, "a\u{ff42}c"), (9, "id:1")];
+        let old = old.map(|(id, name)| old_account(&world, id, name));
+        for user in &old {
+            assert_eq!(world.store.user_by_name(&user.username).unwrap().as_ref(), Some(user), "{:?}", user.username);
+        }
+        let found = |name: &str| world.store.user_by_name(name).unwrap().map(|user| user.id.0);
+        assert_eq!((found("ABC"), found("\u{ff41}bc"), found("ADMIN")), (Some(8), Some(8), Some(1)));
+        assert_eq!(found("\u{ff32}en\u{e9}"), None, "two have that name, and neither as it is written here");
+        assert_eq!(found("admin\u{200b}"), None);
+        assert!(matches!(world.user("abc", Role::User), Err(StoreError::Taken(_))));
+        world.run(DeleteUser { id: UserId(5) }).unwrap();
+        assert_eq!(found("\u{ff32}en\u{e9}"), Some(6));
+    }
+
+    #[test]
+    fn serials_are_compared_by_their_form_and_old_ones_stay() {
+        let world = World::new();
+        let user = world.user("ana", Role::Admin).unwrap().id;
+        let first = world.device(user, Some("AA:BB"), false, 0).unwrap();
+        for same in ["AA:BB", "aa:bb", "aa-bb", "AABB"] {
+            assert!(matches!(world.device(user, Some(same), false, 0), Err(StoreError::Taken("serial"))), "{same}");
+            assert_eq!(world.store.devices_by_serial(same).unwrap(), std::slice::from_ref(&first), "{same}");
+        }
+        // One from before, in another spelling.
+        let old = Device { id: DeviceId(9), serial: Some("aa:bb".into()), ..first.clone() };
+        world.store.trees().devices.insert(&old.id, &old).unwrap();
+        world.store.trees().serials.insert("aa:bb", &old.id).unwrap();
+        world.store.trees().serial_forms.replace(None, Some(&old));
+        let ids = |serial: &str| world.store.devices_by_serial(serial).unwrap().iter().map(|d| d.id.0).collect::<Vec<_>>();
+        assert_eq!((ids("AA:BB"), ids("aa:bb"), ids("AA-BB")), (vec![1, 9], vec![9, 1], vec![1, 9]));
+        let change = |serial: Option<&str>, name: &str| {
+            let change =
+                DeviceChange { serial: Some(serial.map(Into::into)), name: Some(name.into()), ..DeviceChange::default() };
+            world.run(ChangeDevice { id: old.id, change }).map(|(device, _)| device)
+        };
+        assert_eq!(change(Some("aa:bb"), "kept").unwrap().name, "kept");
+        assert!(matches!(change(Some("AA-BB"), "x"), Err(StoreError::Taken("serial"))));
+        change(Some("other"), "x").unwrap();
+        assert_eq!((ids("aa:bb"), ids("OTHER")), (vec![1], vec![9]));
+        change(None, "x").unwrap();
+        assert!(ids("other").is_empty());
+        world.run(DeleteDevice { id: first.id }).unwrap();
+        assert!(ids("aa:bb").is_empty());
     }
 
     #[test]

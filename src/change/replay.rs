@@ -167,7 +167,7 @@ fn role() -> impl Strategy<Value = Role> {
 }
 
 fn account_change() -> impl Strategy<Value = Change> {
-    let create = ("[ab]{1,2}", role(), 0..2u8, authority()).prop_map(|(username, role, n, authority)| {
+    let create = ("[abAа]{1,2}", role(), 0..2u8, authority()).prop_map(|(username, role, n, authority)| {
         Change::CreateUser(CreateUser { new: NewUser { username, role, password_hash: format!("p{n}") }, authority })
     });
     let change = (user(), any::<Option<bool>>(), proptest::option::of(role()), any::<bool>(), authority());

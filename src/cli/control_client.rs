@@ -18,6 +18,8 @@ use crate::app::{App, OpenError};
 use crate::config::Config;
 use crate::control::server::ControlServer;
 use crate::control::socket::SocketPath;
+use crate::core::disk::Explained;
+use crate::core::names::ID_PREFIX;
 use crate::data_dir;
 use crate::net::tls;
 use crate::store;
@@ -73,7 +75,7 @@ pub(super) fn require_data(data: &Path) -> anyhow::Result<()> {
             bail!("No data in {}. Start the server once, or pass --data-dir", shown.display())
         }
         Ok(false) => bail!("No data directory at {}. Start the server once, or pass --data-dir", shown.display()),
-        Err(error) => bail!("can't read {}: {error}", shown.display()),
+        Err(error) => bail!("can't read {}: {}", shown.display(), Explained(&error)),
     }
 }
 
@@ -101,7 +103,9 @@ impl ControlClient {
             match tokio::task::spawn_blocking(move || App::open(config, &place)).await? {
                 Ok(app) => {
                     let served = ControlServer::serve(&app, &data).await;
-                    let error = |error| anyhow!("failed to create the control socket in {}: {error}", data.display());
+                    let error = |error: std::io::Error| {
+                        anyhow!("failed to create the control socket in {}: {}", data.display(), Explained(&error))
+                    };
                     break Some((app, served.map_err(error)?));
                 }
                 // A server that is starting or stopping, or another command: its socket will soon be there, or the lock gone.
@@ -207,17 +211,72 @@ impl ControlClient {
 
     /// Returns the user with a name, or with a number after `id:`.
     pub(super) async fn user(&self, name: &str) -> anyhow::Result<Value> {
-        if let Some(id) = name.strip_prefix("id:") {
+        if let Some(id) = name.strip_prefix(ID_PREFIX) {
             let id: u64 = id.parse().map_err(|_| anyhow!("invalid user {name}: a number must follow id:"))?;
+            // Earlier versions accepted such a name: whoever asked for it must not get an administrator's account changed.
+            if let Some(named) = self.named(name).await?.filter(|user| user["id"] != id) {
+                bail!(
+                    "{name} stands for the user with that number and is the name of another, which begins with {ID_PREFIX}; \
+                     pass {ID_PREFIX}{} for the one with the name, or the name of the other",
+                    named["id"]
+                );
+            }
             return self.get(&format!("/api/users/{id}")).await;
         }
+        self.named(name).await?.ok_or_else(|| anyhow!("no such user: {name}"))
+    }
+
+    /// Returns the user with a name.
+    async fn named(&self, name: &str) -> anyhow::Result<Option<Value>> {
         let query: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let found = self.get(&format!("/api/users?username={query}")).await?;
-        found.get(0).cloned().ok_or_else(|| anyhow!("no such user: {name}"))
+        Ok(self.get(&format!("/api/users?username={query}")).await?.get(0).cloned())
     }
 
     /// Returns the id of the user with a name, or with a number after `id:`.
     pub(super) async fn user_id(&self, name: &str) -> anyhow::Result<u64> {
         self.user(name).await?["id"].as_u64().context("the server's reply has no user id")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::ids::UserId;
+    use crate::store::{NewUser, Role, Store};
+
+    /// Makes a data directory with an administrator and, as an earlier version made them, users of those names.
+    fn data_with(names: &[&str]) -> (tempfile::TempDir, Config) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.server.data_dir = dir.path().join("data");
+        let data = data_dir::prepare(&config.server.data_dir).unwrap();
+        let store = Store::open(&data.join(data_dir::STORE_DIRECTORY)).unwrap();
+        for (n, name) in std::iter::once(&"admin").chain(names).enumerate() {
+            let new = NewUser { username: format!("u{n}"), role: Role::Admin, password_hash: "x".into() };
+            let now = crate::core::time::Timestamp::now();
+            let id = store::accounts::write::create_user(store.trees(), new, now, crate::core::ids::MessageId(0)).unwrap().id;
+            let trees = store.trees();
+            let user = store::User { username: (*name).into(), ..trees.users.get(&id).unwrap().unwrap() };
+            trees.users.insert(&id, &user).unwrap();
+            trees.user_names.remove(&*format!("u{n}")).unwrap();
+            trees.user_names.insert(&*store::fold_name(name), &id).unwrap();
+        }
+        assert_eq!(store.users(UserId(0)).count(), names.len() + 1);
+        store.close().unwrap();
+        (dir, config)
+    }
+
+    #[test]
+    fn id_that_is_another_users_name_is_refused() {
+        let (_dir, config) = data_with(&["id:1", "id:3"]);
+        let found = |name: &'static str| {
+            run(config.clone(), Output::new(true), async |client, _| client.user(name).await.map(|user| user["username"].clone()))
+                .map_err(|error| error.to_string())
+        };
+        let error = found("id:1").unwrap_err();
+        assert!(error.contains("pass id:2 for the one with the name"), "{error}");
+        assert_eq!((found("admin"), found("id:2")), (Ok(json!("admin")), Ok(json!("id:1"))));
+        assert_eq!(found("id:3"), Ok(json!("id:3")), "its own number");
+        assert!(found("id:4").unwrap_err().contains("no such user"));
     }
 }

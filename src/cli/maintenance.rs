@@ -1,7 +1,7 @@
 //! `qy-lty status`, `backup`, `restore`, `check`, `compact`: operating a server.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use super::control_client::{self, ControlClient, is_served};
 use super::output::{Column, Output, bytes, count};
 use super::run_as::{self, RunAs};
 use crate::config::Config;
+use crate::core::disk::Explained;
 use crate::data_dir::STORE_DIRECTORY;
 use crate::store;
 
@@ -61,11 +62,17 @@ const DRAFT_PREFIX: &str = ".qy-lty-backup-";
 /// The age from which a draft that is not locked is abandoned.
 const MIN_DRAFT_AGE: Duration = Duration::from_secs(60);
 
+/// The longest answer to a question that is read.
+const MAX_ANSWER_BYTES: u64 = 100;
+
 /// The arguments of `backup`.
 #[derive(Debug, Args)]
 pub(super) struct Backup {
     /// File to write; - is standard output
     file: PathBuf,
+    /// Replace a file that is no backup without asking
+    #[arg(long)]
+    force: bool,
 }
 
 impl Backup {
@@ -77,30 +84,55 @@ impl Backup {
         }
         let file = std::path::absolute(&self.file)?; // the working directory may change
         let cant = |error: &dyn std::fmt::Display| anyhow!("can't write {}: {error}", self.file.display());
+        let failed = |error: io::Error| cant(&Explained(&error));
         if fs::symlink_metadata(&file).is_ok_and(|meta| !meta.is_file()) {
             bail!("can't write {}: it exists and is not a regular file", self.file.display());
         }
-        if file.exists() && !may_be_replaced(&file) {
-            bail!("{} exists and is no backup; delete it first, or choose another name", self.file.display());
+        if file.exists() && !self.force && !may_be_replaced(&file) {
+            may_replace(&self.file)?;
         }
         let directory = file.parent().unwrap_or(Path::new("/"));
         remove_abandoned_drafts(directory);
         // Opened as the caller, before anything else: the server needs no access to it. Readable by its owner only, and deleted
         // unless it becomes the backup.
-        let draft = tempfile::Builder::new().prefix(DRAFT_PREFIX).tempfile_in(directory).map_err(|error| cant(&error))?;
+        let draft = tempfile::Builder::new().prefix(DRAFT_PREFIX).tempfile_in(directory).map_err(failed)?;
         // Released with the process, however that ends.
         flock(draft.as_file(), FlockOperation::NonBlockingLockExclusive)?;
         let sink = Box::new(draft.as_file().try_clone()?);
         control_client::run(config, out, async |client, _| download(client, sink).await)?;
-        draft.as_file().sync_all().map_err(|error| cant(&error))?;
+        draft.as_file().sync_all().map_err(failed)?;
         let (header, amount) = store::verify(io::BufReader::new(draft.reopen()?)).map_err(|error| cant(&error))?;
         let size = draft.as_file().metadata()?.len();
-        draft.persist(&file).map_err(|error| cant(&error.error))?;
+        draft.persist(&file).map_err(|error| failed(error.error))?;
         File::open(directory)?.sync_all()?;
         let data = json!({"file": file, "size": size, "records": amount.records, "epoch": header.epoch});
         let text = format!("Wrote {}: {} records, {}, verified", file.display(), amount.records, bytes(size));
         out.done(&data, &text)
     }
+}
+
+/// Asks whether a file that is no backup may be replaced.
+///
+/// # Errors
+/// The answer is no, or nobody can be asked.
+fn may_replace(file: &Path) -> anyhow::Result<()> {
+    let what = format!("{} exists and is no backup", file.display());
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        bail!("{what}; choose another name, or pass --force to replace it");
+    }
+    if confirmed(&format!("{what}. Replace it?"), &mut io::stdin().lock(), &mut io::stderr())? {
+        return Ok(());
+    }
+    bail!("{what}; it was not replaced")
+}
+
+/// Asks a question that is answered with no, unless with y or yes.
+fn confirmed(question: &str, input: &mut impl io::BufRead, output: &mut impl Write) -> io::Result<bool> {
+    write!(output, "{question} [y/N] ")?;
+    output.flush()?;
+    let mut answer = String::new();
+    io::BufRead::read_line(&mut io::Read::take(input, MAX_ANSWER_BYTES), &mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
 /// Returns whether a backup may take the place of a file: it is one, or empty.
@@ -126,7 +158,7 @@ fn remove_abandoned_drafts(directory: &Path) {
 async fn download(client: &ControlClient, mut sink: Box<dyn Write>) -> anyhow::Result<()> {
     let mut stream = client.stream("/control/backup").await?;
     while let Some(chunk) = stream.chunk().await.map_err(|_| anyhow!("the backup was interrupted; see the server's log"))? {
-        sink.write_all(&chunk).map_err(|error| anyhow!("failed to write the backup: {error}"))?;
+        sink.write_all(&chunk).map_err(|error| anyhow!("failed to write the backup: {}", Explained(&error)))?;
     }
     Ok(sink.flush()?)
 }
@@ -177,6 +209,8 @@ pub(super) struct Check {
 
 const FINDING_COLUMNS: [Column; 3] = [("TREE", "tree"), ("RECORD", "key"), ("PROBLEM", "what")];
 
+const NAME_COLUMNS: [Column; 5] = [("OF", "of"), ("ID", "id"), ("FIELD", "field"), ("TEXT", "text"), ("PROBLEM", "problem")];
+
 impl Check {
     /// Runs the command: through the server where one is running, else on the store itself.
     pub(super) fn run(self, config: Config, out: Output) -> anyhow::Result<()> {
@@ -220,11 +254,30 @@ fn report(found: &Value, out: Output) -> anyhow::Result<()> {
     let rows = found["findings"].as_array().cloned().unwrap_or_default();
     out.table(&rows, &FINDING_COLUMNS, "No problems found")?;
     out.line(&format!("Checked {} records: {}", found["records"], count(found["wrong"].as_u64().unwrap_or(0), "finding")))?;
+    report_names(&found["names"], out)?;
     match found["quarantine"].as_str() {
         Some(place) => {
             out.line(&format!("Rebuilt the store from the records that could be read; the previous one is in {place}"))
         }
         None => Ok(()),
+    }
+}
+
+/// Lists the names that would be refused today, of which there may be more than are listed.
+fn report_names(names: &Value, out: Output) -> anyhow::Result<()> {
+    let (total, listed) = (names["total"].as_u64().unwrap_or(0), names["listed"].as_array().cloned().unwrap_or_default());
+    if total == 0 {
+        return Ok(());
+    }
+    out.line(&format!(
+        "\n{} would be refused today, and still {}:",
+        count(total, "name"),
+        if total == 1 { "works" } else { "work" }
+    ))?;
+    out.table(&listed, &NAME_COLUMNS, "")?;
+    match total.saturating_sub(listed.len() as u64) {
+        0 => Ok(()),
+        more => out.line(&format!("and {more} more")),
     }
 }
 
@@ -244,4 +297,25 @@ pub(super) fn compact(config: Config, out: Output) -> anyhow::Result<()> {
     let done = offline(config, "compacting", store::compact)?;
     let text = format!("Compacted {} records: {} before, {} now", done.records, bytes(done.before), bytes(done.after));
     out.done(&serde_json::to_value(done)?, &text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_yes_replaces_a_file() {
+        let answer = |input: &str| {
+            let mut shown = Vec::new();
+            let yes = confirmed("Replace it?", &mut input.as_bytes(), &mut shown).unwrap();
+            assert_eq!(shown, b"Replace it? [y/N] ");
+            yes
+        };
+        for (input, yes) in
+            [("y\n", true), (" YES \r\n", true), ("\n", false), ("n\n", false), ("", false), ("yesterday\n", false)]
+        {
+            assert_eq!(answer(input), yes, "{input:?}");
+        }
+        assert!(!answer(&"y".repeat(1 << 20)));
+    }
 }

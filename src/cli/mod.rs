@@ -20,11 +20,13 @@ mod users;
 
 use std::path::PathBuf;
 
+use anyhow::anyhow;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use self::control_client::ControlClient;
 use self::output::{Output, ReaderClosed};
+use crate::core::disk::remedy;
 
 /// Send messages to companion devices, apps and web pages in real time
 #[derive(Debug, Parser)]
@@ -126,7 +128,17 @@ impl ControlCommand {
 pub fn run() -> anyhow::Result<()> {
     match dispatch(Cli::parse()) {
         Err(error) if error.is::<ReaderClosed>() => Ok(()),
-        outcome => outcome,
+        Err(error) => Err(explained(error)),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Adds the remedy to an error that is one of the disk, where its text lacks it.
+fn explained(error: anyhow::Error) -> anyhow::Error {
+    let Some(cause) = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>()) else { return error };
+    match remedy(cause.kind()) {
+        Some(remedy) if !format!("{error:#}").contains(remedy) => anyhow!("{error}: {cause}: {remedy}"),
+        _ => error,
     }
 }
 

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use anyhow::Context;
 use serde_json::Value;
 
+use crate::core::text::visible;
+
 /// Writes to standard output.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Output {
@@ -32,7 +34,7 @@ impl Output {
 
     /// Writes the result of a command: `data` for programs, `text` for people.
     pub(super) fn done(self, data: &Value, text: &str) -> anyhow::Result<()> {
-        self.line(&if self.json { data.to_string() } else { text.to_owned() })
+        self.line(&if self.json { data.to_string() } else { text.split('\n').map(visible).collect::<Vec<_>>().join("\n") })
     }
 
     /// Writes a list of objects; `none` is the text for people where it is empty.
@@ -84,17 +86,16 @@ impl Output {
     }
 }
 
-/// Formats a value for people. Control characters, which could move the cursor, are replaced.
+/// Formats a value for people. Control characters, which could move the cursor, and characters that nobody would see are escaped.
 fn text(value: &Value) -> String {
-    let shown = match value {
+    match value {
         Value::Null => "-".into(),
         Value::Bool(true) => "yes".into(),
         Value::Bool(false) => "no".into(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => visible(text),
         Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(","),
         other => other.to_string(),
-    };
-    shown.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    }
 }
 
 /// Formats a number of bytes for people.
@@ -124,7 +125,7 @@ mod tests {
         assert_eq!(text(&json!([1, 2])), "1,2");
         assert_eq!(
             (text(&json!(null)), text(&json!(true)), text(&json!("a\u{1b}[2J"))),
-            ("-".into(), "yes".into(), "a\u{fffd}[2J".into())
+            ("-".into(), "yes".into(), "a\\u{1b}[2J".into())
         );
         assert_eq!((bytes(5), bytes(1536), bytes(3 << 30)), ("5 B".into(), "1.5 KiB".into(), "3.0 GiB".into()));
         assert_eq!((count(0, "x"), count(1, "x"), count(2, "x")), ("0 xs".into(), "1 x".into(), "2 xs".into()));

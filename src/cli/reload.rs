@@ -2,13 +2,18 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::interval;
 
 use crate::config::Layers;
 use crate::log::Log;
 use crate::ops::reload::Reload;
+
+/// The interval at which the log writes what it has left out.
+const LOG_SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Reads `layers` at each `hangup`, until the server has stopped. An unusable configuration is logged and changes nothing. `listen`
 /// replaces `server.listen` where systemd provides the socket.
@@ -20,11 +25,17 @@ pub(super) async fn follow(
     server: mpsc::Sender<Reload>,
 ) {
     let layers = Arc::new(layers);
-    while hangup.recv().await.is_some() {
-        if server.is_closed() {
-            return;
+    let mut sweep = interval(LOG_SWEEP_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = sweep.tick() => log.sweep(),
+            hung_up = hangup.recv() => {
+                if hung_up.is_none() || server.is_closed() {
+                    return;
+                }
+                reload(&layers, &mut log, listen, &server).await;
+            }
         }
-        reload(&layers, &mut log, listen, &server).await;
     }
 }
 
@@ -36,11 +47,11 @@ async fn reload(layers: &Arc<Layers>, log: &mut Log, listen: Option<SocketAddr>,
         Err(error) => return tracing::error!(%error, "failed to read the configuration; nothing was changed"),
     };
     config.server.listen = listen.unwrap_or(config.server.listen);
-    let filter = config.log.filter.clone();
+    let settings = config.log.clone();
     let (done, applied) = oneshot::channel();
     if server.send(Reload { config, done }).await.is_ok()
         && applied.await.unwrap_or(false)
-        && let Err(error) = log.filter(&filter)
+        && let Err(error) = log.reload(&settings)
     {
         tracing::error!(%error, "failed to change the log's filter; the previous one stays in force");
     }

@@ -7,12 +7,16 @@ use toml::Value;
 
 use super::Loaded;
 use super::default_file::documented;
+use super::secret::HIDDEN;
 
 impl Loaded {
     /// Returns the settings as TOML, in the order of the default file. Each value that is not a default is followed by its
     /// source.
     pub fn to_toml(&self) -> String {
         let (mut settings, mut text, mut open) = (self.config.flatten(), String::new(), String::new());
+        for (name, value) in &mut settings {
+            hide_in_urls(name, value);
+        }
         let handlers = settings.remove("handler");
         let source = |key: &str| self.sources.get(key).map(|source| format!("  # {source}")).unwrap_or_default();
         for name in documented() {
@@ -35,8 +39,50 @@ impl Loaded {
     pub fn to_json(&self) -> serde_json::Value {
         let sources: BTreeMap<&str, String> =
             self.sources.iter().map(|(key, source)| (key.as_str(), source.to_string())).collect();
-        json!({"config": self.config, "sources": sources})
+        let mut config = json!(self.config);
+        hide_in_json("", &mut config);
+        json!({"config": config, "sources": sources})
     }
+}
+
+/// Hides the secrets in the URLs of a setting.
+fn hide_in_urls(name: &str, value: &mut Value) {
+    match value {
+        Value::String(text) => *text = without_secrets(name, text),
+        Value::Array(values) => values.iter_mut().for_each(|value| hide_in_urls(name, value)),
+        Value::Table(table) => table.iter_mut().for_each(|(key, value)| hide_in_urls(key, value)),
+        _ => {}
+    }
+}
+
+/// Hides the secrets in the URLs of a setting.
+fn hide_in_json(name: &str, value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) => *text = without_secrets(name, text),
+        serde_json::Value::Array(values) => values.iter_mut().for_each(|value| hide_in_json(name, value)),
+        serde_json::Value::Object(fields) => fields.iter_mut().for_each(|(key, value)| hide_in_json(key, value)),
+        _ => {}
+    }
+}
+
+/// Returns a text without user name, password, query and fragment, where it is a URL. Settings whose names end in `url` or `host` are,
+/// with or without a scheme; of others, those with one.
+fn without_secrets(name: &str, text: &str) -> String {
+    let is_url = name.ends_with("url") || name.ends_with("host") || (text.contains("://") && !text.contains(char::is_whitespace));
+    if !is_url {
+        return text.to_owned();
+    }
+    let (address, mark) = match text.find(['?', '#']) {
+        Some(at) if at + 1 < text.len() => (&text[..at], &text[at..=at]),
+        _ => (text, ""),
+    };
+    let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (&address[..scheme.len() + 3], rest));
+    let end = rest.find('/').unwrap_or(rest.len());
+    let shown = match rest[..end].rfind('@') {
+        Some(at) => format!("{HIDDEN}{}", &rest[at..]),
+        None => rest.to_owned(),
+    };
+    format!("{scheme}{shown}{mark}{}", if mark.is_empty() { "" } else { HIDDEN })
 }
 
 /// Formats a value on one line.

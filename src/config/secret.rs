@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The placeholder for a secret wherever settings are shown.
-const HIDDEN: &str = "(hidden)";
+pub(super) const HIDDEN: &str = "(hidden)";
 
 /// A secret that `Debug`, logs and listings of the settings do not reveal.
 #[derive(Clone, Default, PartialEq, Eq)]

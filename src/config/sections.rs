@@ -212,6 +212,11 @@ impl StorageConfig {
         self.memory_budget / 2
     }
 
+    /// Returns the bytes of the bodies of requests that are held at the same time.
+    pub fn max_body_bytes(&self) -> usize {
+        usize::try_from(self.memory_budget / 16).unwrap_or(usize::MAX)
+    }
+
     /// Returns the number of passwords that may be hashed at the same time; each takes 19 MiB of memory.
     pub fn max_concurrent_hashes(&self) -> usize {
         if self.memory_budget < 96 << 20 { 1 } else { 2 }
@@ -235,11 +240,17 @@ pub struct LogConfig {
     pub filter: String,
     /// The output format.
     pub format: LogFormat,
+    /// The most warnings and errors of one kind in a minute; beyond it, one a minute is written, with the number of those left out. One
+    /// a minute for each kind of libraries. 0: any number.
+    pub warnings_per_minute: u32,
+    /// The same for other lines of one kind, except for the audit trail and for lines at `debug`.
+    pub lines_per_minute: u32,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { filter: "warn,qy_lty=info,audit=info".into(), format: LogFormat::Auto }
+        let filter = "warn,qy_lty=info,audit=info".into();
+        Self { filter, format: LogFormat::Auto, warnings_per_minute: 10, lines_per_minute: 600 }
     }
 }
 

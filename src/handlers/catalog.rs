@@ -7,7 +7,8 @@ use parking_lot::RwLock;
 use tokio::sync::Mutex;
 
 use crate::change::{Changes, SetCatalog};
-use crate::store::{Catalog, CatalogEntry, Result, Store, fold_name};
+use crate::core::names::fold;
+use crate::store::{Catalog, CatalogEntry, Result, Store};
 use crate::wire::{ErrorCode, Event};
 
 /// The minimum similarity, 0 to 1, of a name that is suggested.
@@ -28,7 +29,7 @@ struct Entries {
 
 impl From<Vec<CatalogEntry>> for Entries {
     fn from(entries: Vec<CatalogEntry>) -> Self {
-        let folded_names = entries.iter().map(|entry| fold_name(&entry.name)).collect();
+        let folded_names = entries.iter().map(|entry| fold(&entry.name)).collect();
         Self { entries: Arc::new(entries), folded_names }
     }
 }
@@ -87,7 +88,7 @@ impl Catalogs {
     /// to the device.
     pub(super) fn unknown_name_error(&self, which: Catalog, name: &str) -> Option<Event> {
         let catalog = self.entries(which).read();
-        let wanted = fold_name(name.trim());
+        let wanted = fold(name.trim());
         if catalog.folded_names.is_empty() || wanted.is_empty() || catalog.folded_names.contains(&wanted) {
             return None;
         }

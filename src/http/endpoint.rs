@@ -9,17 +9,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::poll;
 use salvo::http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, HeaderValue};
-use salvo::http::{ParseError, Request, Response, StatusCode};
+use salvo::http::{Request, Response, StatusCode};
 use salvo::{Depot, FlowCtrl, async_trait};
 use tokio::time::timeout;
 use tracing::field::{Empty, display};
 use tracing::{Instrument, Span};
 
+use super::body;
 use super::pages::{self, PageOrigin};
 use super::reply::Answer;
 use super::request::Call;
 use super::route::{Route, Verb};
 use super::tree::{Lookup, Match, Parameter};
+use crate::admission::bodies::Holder;
 use crate::admission::sockets;
 use crate::app::App;
 use crate::auth::credential::bearer;
@@ -109,7 +111,7 @@ impl Endpoint {
         let body = match route.verb {
             Verb::Get | Verb::Delete => Bytes::new(),
             Verb::Post | Verb::Put | Verb::Patch => {
-                let body = self.receive(req).await?;
+                let body = self.receive(req, who.as_ref()).await?;
                 // A body can take its time, and the caller may have lost every right meanwhile.
                 if who.as_ref().is_some_and(|who| !self.app.auth.unchanged(&who.caller, rights)) {
                     who = self.authorize(req, route)?;
@@ -198,10 +200,10 @@ impl Endpoint {
     }
 
     /// Reads the body in time. While the rest of it is awaited, the connection may make room for others.
-    async fn receive(&self, req: &mut Request) -> Result<Bytes, ApiError> {
+    async fn receive(&self, req: &mut Request, who: Option<&Authorized>) -> Result<Bytes, ApiError> {
         let deadline = Duration::from_secs(self.app.config().limits.body_seconds.into());
         let socket = sockets::key_of(req);
-        let mut receiving = pin!(timeout(deadline, self.body(req)));
+        let mut receiving = pin!(timeout(deadline, self.body(req, who)));
         let received = match poll!(receiving.as_mut()) {
             Poll::Ready(received) => received,
             Poll::Pending => {
@@ -213,9 +215,9 @@ impl Endpoint {
     }
 
     /// Reads the body: JSON, not longer than allowed.
-    async fn body(&self, req: &mut Request) -> Result<Bytes, ApiError> {
+    async fn body(&self, req: &mut Request, who: Option<&Authorized>) -> Result<Bytes, ApiError> {
         let limit = match self.app.config().limits.push_bytes {
-            0 => usize::MAX,
+            0 => self.app.admission.bodies.limit(),
             n => n,
         };
         let length = req.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
@@ -233,11 +235,12 @@ impl Endpoint {
         if !json {
             return Err(ApiError::NotJson);
         }
-        match req.payload_with_max_size(limit).await {
-            Ok(body) => Ok(body.clone()),
-            Err(ParseError::PayloadTooLarge) => Err(ApiError::TooLarge(limit)),
-            Err(error) => Err(ApiError::InvalidJson(format!("body could not be read: {error}"))),
-        }
+        let holder = match who {
+            Some(Authorized { caller, .. }) => Holder::User(caller.user.id),
+            None => Holder::Address(self.app.admission.client(req).into()),
+        };
+        let length = length.and_then(|n| usize::try_from(n).ok());
+        body::read(req.take_body(), length, limit, || self.app.admission.bodies.begin(holder)).await
     }
 }
 

@@ -62,8 +62,11 @@ pub enum ApiError {
     #[error("method not allowed")]
     MethodNotAllowed,
     /// 409: unique and taken.
-    #[error("{0} is taken")]
+    #[error("{0} is taken; choose another")]
     Taken(&'static str),
+    /// 409: can be mistaken for the name of another user.
+    #[error("{0} looks like the name of another user; choose one that differs in more than similar characters")]
+    Alike(&'static str),
     /// 409: one more than the limit.
     #[error("too many {0}")]
     Full(&'static str),
@@ -148,7 +151,7 @@ impl ApiError {
             Self::PairingOver => (StatusCode::GONE, "pairing_over"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
-            Self::Taken(_) => (StatusCode::CONFLICT, "taken"),
+            Self::Taken(_) | Self::Alike(_) => (StatusCode::CONFLICT, "taken"),
             Self::Full(_) => (StatusCode::CONFLICT, "limit_reached"),
             Self::LastAdmin => (StatusCode::CONFLICT, "last_admin"),
             Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow"),
@@ -194,6 +197,7 @@ impl ApiError {
             | Self::NotFound(_)
             | Self::MethodNotAllowed
             | Self::Taken(_)
+            | Self::Alike(_)
             | Self::LastAdmin
             | Self::NotJson
             | Self::UpgradeRequired
@@ -282,6 +286,7 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::Missing(what) => Self::NotFound(what),
             StoreError::Taken(what) => Self::Taken(what),
+            StoreError::Alike(what) => Self::Alike(what),
             StoreError::Full(what) => Self::Full(what),
             StoreError::LastAdmin => Self::LastAdmin,
             StoreError::Revoked => Self::Unauthorized,

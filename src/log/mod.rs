@@ -1,6 +1,7 @@
 //! The log: lines on standard error, in which no text from outside can forge a line or move the cursor, or entries of systemd's
 //! journal. Output that people or programs must read goes to standard output instead.
 
+mod bounded;
 mod escape;
 mod journald;
 mod json;
@@ -9,25 +10,24 @@ mod text;
 
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::{Layered, SubscriberExt};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, Registry, reload};
+use tracing_subscriber::{Registry, reload};
 
+use self::bounded::Bounded;
 use self::journald::Journal;
 use self::json::JsonLines;
-use self::record::Records;
+use self::record::{Records, Sink};
 use self::text::TextLines;
 use crate::config::{LogConfig, LogFormat, log_filter};
 
 /// The environment variable whose filter overrides the configuration's.
 const FILTER_VARIABLE: &str = "RUST_LOG";
-
-/// The subscriber below the output: spans, and a filter that can be replaced.
-type Filtered = Layered<reload::Layer<Targets, Registry>, Registry>;
-type Output = Box<dyn Layer<Filtered> + Send + Sync>;
 
 /// The running log.
 pub struct Log {
@@ -36,6 +36,7 @@ pub struct Log {
     configured: String,
     /// `RUST_LOG` is in force, whatever the configuration holds.
     overridden: bool,
+    bounded: Arc<Bounded>,
 }
 
 /// Starts the log of this process.
@@ -51,24 +52,31 @@ pub fn start(config: &LogConfig) -> anyhow::Result<Log> {
     };
     let overridden = override_filter.is_some();
     let (filter, handle) = reload::Layer::new(override_filter.map_or_else(|| parse(&config.filter), Ok)?);
-    let (output, unreachable) = output(config.format)?;
-    tracing_subscriber::registry().with(filter).with(output).try_init().context("failed to start the log")?;
+    let (bounded, unreachable) = output(config)?;
+    tracing_subscriber::registry().with(filter).with(Records(bounded.clone())).try_init().context("failed to start the log")?;
     if let Some(error) = invalid {
         tracing::warn!(%error, filter = config.filter, "RUST_LOG is invalid and was ignored; log.filter is in force");
     }
     if let Some(error) = unreachable {
         tracing::warn!(%error, "failed to reach the journal; logging to standard error");
     }
-    Ok(Log { filter: handle, configured: config.filter.clone(), overridden })
+    Ok(Log { filter: handle, configured: config.filter.clone(), overridden, bounded })
 }
 
 impl Log {
-    /// Replaces the configuration's filter. Does nothing but report it where `RUST_LOG` overrides the configuration.
+    /// Writes the number of lines that were left out in the minutes that are over. To be called every few seconds.
+    pub fn sweep(&self) {
+        self.bounded.sweep();
+    }
+
+    /// Applies a changed configuration. Does nothing but report it where `RUST_LOG` overrides the filter.
     ///
     /// # Errors
     /// A filter that can't be parsed.
-    pub fn filter(&mut self, filter: &str) -> anyhow::Result<()> {
-        if self.configured == filter {
+    pub fn reload(&mut self, config: &LogConfig) -> anyhow::Result<()> {
+        self.bounded.set(config);
+        let filter = &config.filter;
+        if self.configured == *filter {
             return Ok(());
         }
         filter.clone_into(&mut self.configured);
@@ -80,28 +88,36 @@ impl Log {
     }
 }
 
+/// Writes the number of lines that were left out since.
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.bounded.flush();
+    }
+}
+
 fn parse(filter: &str) -> anyhow::Result<Targets> {
     log_filter(filter).map_err(|error| anyhow!("log.filter {error}"))
 }
 
-/// Returns the output of `format`, and the error where it is standard error because the journal can't be reached.
-fn output(format: LogFormat) -> anyhow::Result<(Output, Option<io::Error>)> {
-    match format {
-        LogFormat::Text => Ok((text(), None)),
-        LogFormat::Json => Ok((Box::new(Records(JsonLines { write: to_stderr })), None)),
-        LogFormat::Journald => Ok((journal().context("failed to reach the journal (log.format)")?, None)),
-        LogFormat::Auto if !std::env::var("JOURNAL_STREAM").is_ok_and(|stream| is_stderr(&stream)) => Ok((text(), None)),
-        LogFormat::Auto => Ok(journal().map_or_else(|error| (text(), Some(error)), |journal| (journal, None))),
+/// Returns the output of the configuration, and the error where it is standard error because the journal can't be reached.
+fn output(config: &LogConfig) -> anyhow::Result<(Arc<Bounded>, Option<io::Error>)> {
+    let of = |sink| Bounded::new(sink, config, Instant::now);
+    match config.format {
+        LogFormat::Text => Ok((of(text()), None)),
+        LogFormat::Json => Ok((of(Box::new(JsonLines { write: to_stderr })), None)),
+        LogFormat::Journald => Ok((of(journal().context("failed to reach the journal (log.format)")?), None)),
+        LogFormat::Auto if !std::env::var("JOURNAL_STREAM").is_ok_and(|stream| is_stderr(&stream)) => Ok((of(text()), None)),
+        LogFormat::Auto => Ok(journal().map_or_else(|error| (of(text()), Some(error)), |journal| (of(journal), None))),
     }
 }
 
-fn text() -> Output {
+fn text() -> Box<dyn Sink> {
     let colours = io::stderr().is_terminal() && colours_allowed(|name| std::env::var_os(name));
-    Box::new(Records(TextLines { write: to_stderr, colours }))
+    Box::new(TextLines { write: to_stderr, colours })
 }
 
-fn journal() -> io::Result<Output> {
-    Ok(Box::new(Records(Journal::open()?)))
+fn journal() -> io::Result<Box<dyn Sink>> {
+    Ok(Box::new(Journal::open()?))
 }
 
 fn to_stderr(line: &str) {

@@ -53,7 +53,7 @@ impl Serialize for Value {
 }
 
 /// Fields in the order in which they were recorded, each name once.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Fields(Vec<(&'static str, Value)>);
 
 impl Fields {
@@ -101,6 +101,7 @@ impl Visit for Fields {
 }
 
 /// An event, ready to be written.
+#[derive(Debug, Clone)]
 pub(super) struct Record {
     /// The level and the target, among others.
     pub(super) metadata: &'static Metadata<'static>,
@@ -123,6 +124,11 @@ impl Record {
             other => other.to_string(),
         });
         Self { metadata, message, fields }
+    }
+
+    /// Adds a field; one of the same name is replaced.
+    pub(super) fn set(&mut self, name: &'static str, number: u64) {
+        self.fields.set(name, Value::Unsigned(number));
     }
 }
 

@@ -17,7 +17,9 @@ struct Redirect {
 #[async_trait]
 impl salvo::Handler for Redirect {
     async fn handle(&self, req: &mut Request, _: &mut Depot, res: &mut Response, ctrl: &mut FlowCtrl) {
-        let host = req.headers().get(HOST).and_then(|v| v.to_str().ok());
+        let mut hosts = req.headers().get_all(HOST).iter();
+        // Given once, as HTTP/1.1 requires (RFC 9112 section 3.2); without one there is no URL to redirect to.
+        let host = hosts.next().filter(|_| hosts.next().is_none()).and_then(|host| host.to_str().ok());
         let path = req.uri().path_and_query().map_or("/", |path| path.as_str());
         let target = host.and_then(|host| target(host, self.https_port, path)).and_then(|t| HeaderValue::from_str(&t).ok());
         let headers = res.headers_mut();
@@ -26,12 +28,13 @@ impl salvo::Handler for Redirect {
             Some(target) => {
                 headers.insert(LOCATION, target);
                 res.status_code(StatusCode::PERMANENT_REDIRECT);
+                res.render("HTTPS only\n");
             }
             None => {
                 res.status_code(StatusCode::BAD_REQUEST);
+                res.render("HTTPS only; the Host header must be given once, with the name or the address of this server\n");
             }
         }
-        res.render("HTTPS only\n");
         ctrl.skip_rest();
     }
 }

@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, date_time_ymd};
 
+use crate::core::disk::Explained;
 use crate::data_dir::{TLS_DIRECTORY, write_private};
 
 /// An error of generating the certificate. Prints as one plain sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum SelfSignedError {
     /// A file can't be written.
-    #[error("can't write {path}: {source}")]
+    #[error("can't write {path}: {}", Explained(.source))]
     Io {
         /// The file.
         path: PathBuf,

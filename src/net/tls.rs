@@ -22,6 +22,7 @@ use tokio_rustls::rustls::{self, ServerConfig};
 
 use super::self_signed;
 use crate::config::TlsConfig;
+use crate::core::disk::Explained;
 
 /// The interval at which the files are checked for changes.
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
@@ -30,7 +31,7 @@ const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file can't be read or written.
-    #[error("can't use {path}: {source}")]
+    #[error("can't use {path}: {}", Explained(.source))]
     Io {
         /// The file.
         path: PathBuf,

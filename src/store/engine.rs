@@ -1,6 +1,7 @@
 //! Opening sled's database.
 
 use std::fs::{self, DirBuilder, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use rustix::fs::{Advice, FlockOperation, fadvise, flock};
 use super::quiet::quietly;
 use super::segments::segments;
 use super::{Result, StoreError, damage};
+use crate::core::disk::remedy;
 use crate::core::time::Timestamp;
 
 /// Segment size of sled's log. With 1 MiB no value is large enough for sled's `blobs/`, which are never synced. Fixed when the
@@ -84,7 +86,11 @@ pub fn open_once(path: &Path, cache: u64) -> Result<sled::Db> {
                 }
                 std::thread::sleep(LOCK_RETRY_INTERVAL);
             }
-            Ok(Err(sled::Error::Io(error))) if error.kind() == std::io::ErrorKind::StorageFull => return Err(StoreError::NoRoom),
+            Ok(Err(sled::Error::Io(error))) if error.kind() == ErrorKind::StorageFull => return Err(StoreError::NoRoom),
+            // Nothing is damaged, and no repair would help.
+            Ok(Err(sled::Error::Io(error))) if remedy(error.kind()).is_some() || error.kind() == ErrorKind::PermissionDenied => {
+                return Err(StoreError::Disk(error));
+            }
             Ok(Err(sled::Error::Corruption { .. })) => return Err(StoreError::Unreadable("its log is damaged".into())),
             Ok(Err(error)) => return Err(StoreError::Unreadable(error.to_string())),
             Err(_) => return Err(StoreError::Unreadable("its log is damaged".into())),

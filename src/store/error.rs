@@ -1,6 +1,9 @@
 //! The errors of the store.
 
+use std::fmt;
 use std::path::PathBuf;
+
+use crate::core::disk::Explained;
 
 /// An error of the store. Prints as one plain sentence.
 #[derive(Debug, thiserror::Error)]
@@ -48,10 +51,10 @@ pub enum StoreError {
         tree: &'static str,
     },
     /// The engine failed.
-    #[error("storage error: {0}")]
+    #[error("storage error: {}", Engine(.0))]
     Engine(#[from] sled::Error),
     /// The disk failed.
-    #[error("disk error: {0}")]
+    #[error("disk error: {}", Explained(.0))]
     Disk(#[from] std::io::Error),
     /// An earlier write failed, or the store is closing: nothing is accepted any more.
     #[error("the store accepts no writes")]
@@ -62,15 +65,30 @@ pub enum StoreError {
     /// The right that the change was requested with has been revoked meanwhile.
     #[error("the right to this has been revoked")]
     Revoked,
-    /// The name or serial belongs to another record.
-    #[error("{0} is taken")]
+    /// The name or serial belongs to another record, perhaps in another spelling.
+    #[error("{0} is taken; choose another")]
     Taken(&'static str),
+    /// The name can be mistaken for that of another user.
+    #[error("{0} looks like the name of another user; choose one that differs in more than similar characters")]
+    Alike(&'static str),
     /// The configured limit is reached.
     #[error("too many {0}")]
     Full(&'static str),
     /// The change would leave no enabled administrator.
     #[error("the last administrator can't be removed, disabled or demoted")]
     LastAdmin,
+}
+
+/// An error of the engine, with the remedy where it is one of the disk.
+struct Engine<'a>(&'a sled::Error);
+
+impl fmt::Display for Engine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            sled::Error::Io(error) => write!(f, "{}", Explained(error)),
+            other => write!(f, "{other}"),
+        }
+    }
 }
 
 impl StoreError {

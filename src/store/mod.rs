@@ -21,6 +21,7 @@ pub mod companion;
 mod damage;
 mod engine;
 mod error;
+mod forms;
 pub mod log;
 mod loss;
 mod maintenance;
@@ -56,10 +57,12 @@ pub use loss::{Loss, acknowledge_loss};
 pub use maintenance::{BackupError, Findings, check, compact, is_backup, repair, repair_for_start, restore, verify};
 pub use meta::MetaKey;
 use meta::SCHEMA;
+#[cfg(test)]
+pub use records::fold_name;
 pub use records::{
     Answer, Authority, BlockBuilder, Catalog, CatalogEntry, Device, DeviceChange, Earlier, EndState, Head, INLINE_BYTES,
     MIN_MAX_BYTES, Missed, NewDevice, NewToken, NewUser, Observation, PageNumber, Place, ReaderPlace, ReceiptPage, ReceiptRecord,
-    Role, Stored, Token, TokenHash, TokenKind, User, UserChange, fold_name,
+    Role, Stored, Token, TokenHash, TokenKind, User, UserChange,
 };
 pub use staging::is_unfinished;
 pub use trees::Trees;

@@ -8,6 +8,7 @@ use sled::{IVec, Tree};
 
 use super::blocks::BlockCache;
 use super::cache::Cache;
+use super::forms::Forms;
 use super::meta::{Meta, MetaKey};
 use super::records::{
     CatalogEntry, CatalogKey, Device, Earlier, Observation, PageNumber, Place, ReceiptPage, Token, TokenHash, User,
@@ -33,6 +34,10 @@ macro_rules! trees {
             pub cached_blocks: BlockCache,
             /// The number of commits and the sum of the records.
             pub tally: Arc<Tally>,
+            /// The forms of the names in [`users`](Self::users).
+            pub name_forms: Forms,
+            /// The forms of the serials in [`devices`](Self::devices).
+            pub serial_forms: Forms,
             /// The newest message that was written since the trees were opened; 0 where there is none.
             pub newest_written: AtomicU64,
         }
@@ -62,6 +67,8 @@ macro_rules! trees {
                     cached_tokens: Cache::default(),
                     cached_users: Cache::default(),
                     cached_blocks: BlockCache::new(block_bytes),
+                    name_forms: Forms::default(),
+                    serial_forms: Forms::default(),
                     newest_written: AtomicU64::new(0),
                 })
             }

@@ -21,6 +21,39 @@ fn rendered_toml_parses_as_the_same_configuration() {
     assert_eq!(hidden(&Config::parse(&rendered).unwrap()), hidden(&everything), "{rendered}");
 }
 
+#[test]
+fn secrets_in_urls_are_not_shown() {
+    let file = "[chat]\nurl = \"https://h/v1?key=s3cret&a=b\"\nsystem = \"see http://h?q=shown\"\n[weather.qweather]\nhost = \"h.example?key=s3cret\"\n\
+                key = \"k\"\n[[handler]]\ntype = \"a\"\nurl = \"http://x/hook?token=s3cret#s3cret\"\nsecret = \"s\"\n\
+                [[handler]]\ntype = \"b\"\nurl = \"http://x/#s3cret\"\nsecret = \"s\"\n[[handler]]\ntype = \"c\"\nurl = \"http://x/p\"\nsecret = \"s\"\n";
+    let loaded = layered(file, &[], &[]).unwrap();
+    let (toml, json) = (loaded.to_toml(), loaded.to_json().to_string());
+    for rendered in [&toml, &json] {
+        assert!(!rendered.contains("s3cret"), "{rendered}");
+        let shown = [
+            "https://h/v1?(hidden)",
+            "see http://h?q=shown",
+            "h.example?(hidden)",
+            "http://x/hook?(hidden)",
+            "http://x/#(hidden)",
+            "\"http://x/p\"",
+        ];
+        for text in shown {
+            assert!(rendered.contains(text), "{text}: {rendered}");
+        }
+    }
+    assert!(Config::parse(&toml).is_ok(), "{toml}");
+    // A changed query is a change, although it is not shown.
+    let changed = layered(&file.replace("s3cret&a=b", "other&a=b"), &[], &[]).unwrap();
+    assert_eq!(loaded.config.diff(&changed.config).live, ["chat.url"]);
+    // Refused where it is read, and hidden should it ever be shown.
+    for text in ["http://ana:s3cret@h/p", "ana:s3cret@h", "http://s3cret@h?x=s3cret"] {
+        let mut config = Config::default();
+        config.chat.url = text.into();
+        assert!(!Loaded { config, sources: Default::default() }.to_toml().contains("s3cret"), "{text}");
+    }
+}
+
 /// Returns the default file with every commented-out setting set.
 fn uncommented() -> String {
     let bare = |line: &'static str| {

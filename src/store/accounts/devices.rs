@@ -6,6 +6,7 @@ use std::ops::Bound;
 
 use super::tokens;
 use crate::core::ids::{DeviceId, MessageId, UserId};
+use crate::core::names::fold_serial;
 use crate::core::time::Timestamp;
 use crate::store::meta::MetaKey;
 use crate::store::records::{Device, DeviceChange, NewDevice};
@@ -18,12 +19,18 @@ pub(super) fn get(trees: &Trees, id: DeviceId) -> Result<Option<Device>> {
     trees.devices.get(&id)
 }
 
-/// Refuses a serial that another device bears.
+/// Returns the devices with that serial: the one that bears it as it is written, then those that bear it in another spelling.
+fn by_serial(trees: &Trees, serial: &str) -> Result<Vec<Device>> {
+    let exact = trees.serials.get(serial)?;
+    let mut same = trees.serial_forms.find(&trees.devices, &[fold_serial(serial)])?;
+    same.sort_by_key(|device| (Some(device.id) != exact, device.id));
+    Ok(same)
+}
+
+/// Refuses a serial that another device bears, in any spelling.
 fn serial_is_free(trees: &Trees, serial: &str, own: Option<DeviceId>) -> Result<()> {
-    match trees.serials.get(serial)? {
-        Some(id) if Some(id) != own => Err(StoreError::Taken("serial")),
-        _ => Ok(()),
-    }
+    let free = by_serial(trees, serial)?.iter().all(|device| Some(device.id) == own);
+    if free { Ok(()) } else { Err(StoreError::Taken("serial")) }
 }
 
 fn users_of(trees: &Trees, id: DeviceId) -> Result<Vec<UserId>> {
@@ -54,13 +61,14 @@ fn take<'a>(trees: &'a Trees, writes: &mut WriteSet<'a>, user: UserId, device: D
     Ok(())
 }
 
-/// Adds: the record of `device`, which nobody has any more, is removed.
-fn remove_record<'a>(trees: &'a Trees, writes: &mut WriteSet<'a>, device: DeviceId) -> Result<()> {
-    if let Some(serial) = get(trees, device)?.and_then(|record| record.serial) {
-        writes.remove(&trees.serials, &*serial);
+/// Adds: the record of `device`, which nobody has any more, is removed. Returns it; its serial must be forgotten once that is written.
+fn remove_record<'a>(trees: &'a Trees, writes: &mut WriteSet<'a>, device: DeviceId) -> Result<Option<Device>> {
+    let record = get(trees, device)?;
+    if let Some(serial) = record.as_ref().and_then(|record| record.serial.as_ref()) {
+        writes.remove(&trees.serials, &**serial);
     }
     writes.remove(&trees.devices, &device);
-    Ok(())
+    Ok(record)
 }
 
 /// Makes `device` the primary device of `user`, or no longer.
@@ -106,6 +114,7 @@ pub fn create(trees: &Trees, new: NewDevice, user: UserId, limit: usize, now: Ti
         writes.put(&trees.primaries, &user, &id)?;
     }
     writes.apply()?;
+    trees.serial_forms.replace(None, Some(&device));
     Ok(device)
 }
 
@@ -122,9 +131,10 @@ pub fn change(
     hand_over: impl FnOnce() -> Result<MessageId>,
 ) -> Result<(Device, Vec<UserId>)> {
     let mut device = get(trees, id)?.ok_or(StoreError::Missing("device"))?;
-    let old_serial = device.serial.clone();
+    let (before, old_serial) = (device.clone(), device.serial.clone());
     if let Some(serial) = change.serial {
-        if let Some(serial) = &serial {
+        // One that stays as it is may collide with another since before serials were compared by their forms.
+        if let Some(serial) = serial.as_ref().filter(|serial| old_serial.as_ref() != Some(serial)) {
             serial_is_free(trees, serial, Some(id))?;
         }
         device.serial = serial;
@@ -158,6 +168,7 @@ pub fn change(
     }
     writes.put(&trees.devices, &id, &device)?;
     writes.apply()?;
+    trees.serial_forms.replace(Some(&before), Some(&device));
     Ok((device, taken_from))
 }
 
@@ -170,24 +181,29 @@ pub fn unbind(trees: &Trees, user: UserId, device: DeviceId) -> Result<()> {
         return Err(StoreError::Missing("device"));
     }
     let mut writes = WriteSet::default();
-    leave(trees, &mut writes, user, device)?;
-    writes.apply()
+    let removed = leave(trees, &mut writes, user, device)?;
+    writes.apply()?;
+    trees.serial_forms.replace(removed.as_ref(), None);
+    Ok(())
 }
 
-/// Adds: `device` is taken from `user`, and deleted where nobody else has it.
-fn leave<'a>(trees: &'a Trees, writes: &mut WriteSet<'a>, user: UserId, device: DeviceId) -> Result<()> {
+/// Adds: `device` is taken from `user`, and deleted where nobody else has it. Returns it then.
+fn leave<'a>(trees: &'a Trees, writes: &mut WriteSet<'a>, user: UserId, device: DeviceId) -> Result<Option<Device>> {
     take(trees, writes, user, device)?;
-    if users_of(trees, device)? == [user] { remove_record(trees, writes, device) } else { Ok(()) }
+    if users_of(trees, device)? == [user] { remove_record(trees, writes, device) } else { Ok(None) }
 }
 
-/// Adds: `user` has no devices any more. Returns those that it had.
+/// Adds: `user` has no devices any more. Returns those that it had, and the records of those that are deleted, whose serials must be
+/// forgotten once that is written.
 ///
 /// # Errors
 /// If the store fails.
-pub(super) fn leave_all<'a>(trees: &'a Trees, writes: &mut WriteSet<'a>, user: UserId) -> Result<Vec<DeviceId>> {
-    let devices = of_user(trees, user)?;
-    devices.iter().try_for_each(|&device| leave(trees, writes, user, device))?;
-    Ok(devices)
+pub(super) fn leave_all<'a>(trees: &'a Trees, writes: &mut WriteSet<'a>, user: UserId) -> Result<(Vec<DeviceId>, Vec<Device>)> {
+    let (devices, mut deleted) = (of_user(trees, user)?, Vec::new());
+    for &device in &devices {
+        deleted.extend(leave(trees, writes, user, device)?);
+    }
+    Ok((devices, deleted))
 }
 
 /// Deletes a device; returns the users that it has been taken from.
@@ -201,8 +217,9 @@ pub fn delete(trees: &Trees, device: DeviceId) -> Result<Vec<UserId>> {
     }
     let mut writes = WriteSet::default();
     users.iter().try_for_each(|&user| take(trees, &mut writes, user, device))?;
-    remove_record(trees, &mut writes, device)?;
+    let removed = remove_record(trees, &mut writes, device)?;
     writes.apply()?;
+    trees.serial_forms.replace(removed.as_ref(), None);
     Ok(users)
 }
 
@@ -215,12 +232,13 @@ impl Store {
         get(&self.trees, id)
     }
 
-    /// Returns the device with that serial.
+    /// Returns the devices with that serial, the one that bears it as it is written first: several only where they have it from
+    /// before serials were compared by their forms.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn device_by_serial(&self, serial: &str) -> Result<Option<Device>> {
-        self.trees.serials.get(serial)?.map_or(Ok(None), |id| get(&self.trees, id))
+    pub fn devices_by_serial(&self, serial: &str) -> Result<Vec<Device>> {
+        by_serial(&self.trees, serial)
     }
 
     /// Returns the devices with an id above `after`, in the order of their ids.

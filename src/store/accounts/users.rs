@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::devices;
 use super::tokens;
 use crate::core::ids::{DeviceId, MessageId, UserId};
+use crate::core::names::{CONSOLE, fold, looks};
 use crate::core::time::Timestamp;
+use crate::store::forms::login_form;
 use crate::store::meta::MetaKey;
 use crate::store::records::{NewUser, Role, TokenKind, User, UserChange, fold_name};
 use crate::store::table::WriteSet;
@@ -18,8 +20,26 @@ pub(super) fn get(trees: &Trees, id: UserId) -> Result<Option<User>> {
     trees.users.get(&id)
 }
 
+/// Returns the account of that name in any case, else the only one whose name is the same in any other spelling.
 fn by_name(trees: &Trees, username: &str) -> Result<Option<User>> {
-    trees.user_names.get(&fold_name(username))?.map_or(Ok(None), |id| get(trees, id))
+    if let Some(id) = trees.user_names.get(&fold_name(username))? {
+        return get(trees, id);
+    }
+    let mut same = trees.name_forms.find(&trees.users, &[login_form(username)])?;
+    Ok(if same.len() == 1 { same.pop() } else { None })
+}
+
+/// Refuses a new name that is that of another account or of the command line, in another spelling or at a glance.
+fn name_is_free(trees: &Trees, username: &str) -> Result<()> {
+    if trees.user_names.contains(&fold_name(username))? || fold(username) == CONSOLE {
+        return Err(StoreError::Taken("username"));
+    }
+    if !trees.name_forms.find(&trees.users, &[login_form(username)])?.is_empty() {
+        return Err(StoreError::Taken("username"));
+    }
+    let of_new = looks(username);
+    let alike = of_new.like(&looks(CONSOLE)) || !trees.name_forms.find(&trees.users, &of_new.foreign)?.is_empty();
+    if alike { Err(StoreError::Alike("username")) } else { Ok(()) }
 }
 
 /// Refuses a change that would leave no enabled administrator once `leaving` is gone.
@@ -36,11 +56,9 @@ fn keep_an_admin(trees: &Trees, leaving: UserId) -> Result<()> {
 /// Adds an account at `now`; `joined` is the newest message.
 ///
 /// # Errors
-/// [`StoreError::Taken`] when the name exists; else when the store fails.
+/// [`StoreError::Taken`] when the name exists, [`StoreError::Alike`] when it looks like one that does; else when the store fails.
 pub fn create(trees: &Trees, new: NewUser, now: Timestamp, joined: MessageId) -> Result<User> {
-    if by_name(trees, &new.username)?.is_some() {
-        return Err(StoreError::Taken("username"));
-    }
+    name_is_free(trees, &new.username)?;
     let NewUser { username, role, password_hash } = new;
     let id = UserId(trees.meta.next(MetaKey::NextUser)?);
     let user = User { id, username, role, disabled: false, password_hash, created_at: now, joined };
@@ -48,6 +66,7 @@ pub fn create(trees: &Trees, new: NewUser, now: Timestamp, joined: MessageId) ->
     writes.put(&trees.users, &id, &user)?;
     writes.put(&trees.user_names, &*fold_name(&user.username), &id)?;
     writes.apply()?;
+    trees.name_forms.replace(None, Some(&user));
     Ok(user)
 }
 
@@ -86,13 +105,15 @@ pub fn delete(trees: &Trees, id: UserId) -> Result<Vec<DeviceId>> {
         keep_an_admin(trees, id)?;
     }
     let mut writes = WriteSet::default();
-    let devices = devices::leave_all(trees, &mut writes, id)?;
+    let (devices, deleted) = devices::leave_all(trees, &mut writes, id)?;
     for (hash, token) in &tokens::of_user(trees, id)? {
         tokens::remove(trees, &mut writes, hash, token);
     }
     writes.remove(&trees.user_names, &*fold_name(&user.username));
     writes.remove(&trees.users, &id);
     writes.apply()?;
+    trees.name_forms.replace(Some(&user), None);
+    deleted.iter().for_each(|device| trees.serial_forms.replace(Some(device), None));
     Ok(devices)
 }
 
@@ -113,12 +134,21 @@ impl Store {
         self.trees.cached_users.get(&self.trees.users, &id)
     }
 
-    /// Returns the account of that name, in any case.
+    /// Returns the account of that name, in any case; where there is none, the only one whose name is the same in another spelling
+    /// (normal form, width, invisible characters).
     ///
     /// # Errors
     /// If the store fails.
     pub fn user_by_name(&self, username: &str) -> Result<Option<User>> {
         by_name(&self.trees, username)
+    }
+
+    /// Checks that a new account can have that name.
+    ///
+    /// # Errors
+    /// [`StoreError::Taken`], [`StoreError::Alike`]; else when the store fails.
+    pub fn username_is_free(&self, username: &str) -> Result<()> {
+        name_is_free(&self.trees, username)
     }
 
     /// Returns the accounts with an id above `after`, in the order of their ids.

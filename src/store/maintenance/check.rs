@@ -11,6 +11,7 @@ use serde::Serialize;
 use sled::Tree;
 
 use super::migrate::must_migrate;
+use super::names::OldNames;
 use super::scan::{is_over, newest_message, readable};
 use crate::core::hex::hex;
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
@@ -53,6 +54,8 @@ pub struct Findings {
     pub wrong: u64,
     /// The first findings, at most 1,000.
     pub findings: Vec<Finding>,
+    /// Names and texts that today's rules refuse; those of a store that is repaired are not looked for.
+    pub names: OldNames,
     /// After a repair: the directory of the damaged store and of the list of records left behind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<PathBuf>,
@@ -285,7 +288,7 @@ impl Store {
         if let Some(loss) = self.loss() {
             found.add(LOG, &[], loss.description());
         }
-        Ok(found)
+        Ok(found.with_names(&self.trees))
     }
 }
 
@@ -320,7 +323,7 @@ pub fn check(path: &Path) -> Result<Findings> {
     if let Some(loss) = Loss::peek(&trees, path)? {
         found.add(LOG, &[], loss.description());
     }
-    Ok(found)
+    Ok(found.with_names(&trees))
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::core::disk::Explained;
 use crate::core::time::Timestamp;
 use crate::store::trees::Trees;
 use crate::store::{Severity, StoreError};
@@ -38,7 +39,7 @@ const MAX_VALUE_BYTES: usize = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// The file can't be read or written.
-    #[error("{0}")]
+    #[error("{}", Explained(.0))]
     Io(#[from] io::Error),
     /// The file is something else.
     #[error("this is not a backup of qy-lty")]

@@ -8,6 +8,7 @@ mod dump;
 mod export;
 mod legacy;
 mod migrate;
+mod names;
 mod numbers;
 mod repair;
 mod restore;

@@ -232,8 +232,8 @@ mod tests {
         let store = Store::open(&path).unwrap();
         assert_eq!(store.user_by_name("ana").unwrap().map(|user| user.id), Some(UserId(1)), "found by name again");
         assert_eq!(store.user(UserId(2)).unwrap(), None);
-        assert_eq!(store.device_by_serial("s9").unwrap(), None);
-        assert_eq!(store.device_by_serial("s1").unwrap().map(|device| device.id), Some(DeviceId(1)));
+        assert_eq!(store.devices_by_serial("s9").unwrap(), []);
+        assert_eq!(store.devices_by_serial("S1").unwrap().iter().map(|device| device.id).collect::<Vec<_>>(), [DeviceId(1)]);
         assert!(store.token_by_id(TokenId(1)).unwrap().is_some());
         let mut blocks = Blocks::new(store.log());
         assert!(blocks.message(MessageId(1), MessageId(1)).unwrap().is_some(), "of the same block as the damaged one");

@@ -31,7 +31,7 @@ impl Role {
 pub struct User {
     /// From 1.
     pub id: UserId,
-    /// Unique without regard to case; kept as written.
+    /// Unique without regard to case, and since 0.2.0 in any spelling; kept as prepared.
     pub username: String,
     /// The account's rights.
     pub role: Role,
@@ -55,7 +55,7 @@ const fn no_message() -> MessageId {
 /// A new account.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewUser {
-    /// Checked by the caller: 1 to 150 characters, no control characters.
+    /// Prepared by the caller, as [`prepare_username`](crate::core::names::prepare_username) does.
     pub username: String,
     /// The account's rights.
     pub role: Role,

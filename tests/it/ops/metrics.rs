@@ -223,6 +223,18 @@ async fn metrics_listener_serves_metrics_only_and_ends_with_server() {
     let page = [("Host", "evil.example"), ("Origin", "http://evil.example")];
     let rebound = raw::exchange(raw::connect(raw::HERE, at).await, &raw::request("GET", "/metrics", &page, "")).await;
     assert_eq!(rebound.expect(421)["code"], "unknown_host");
+    for (head, status) in [
+        ("GET /metrics HTTP/1.1\r\n", 400),
+        ("GET /metrics HTTP/1.1\r\nHost: a\r\nHost: a\r\n", 400),
+        ("GET /metrics HTTP/1.0\r\nHost: a\r\nHost: b\r\n", 400),
+        ("GET /nothing HTTP/1.1\r\n", 400),
+        ("GET /metrics HTTP/1.1\r\nHost: a\r\n", 200),
+        ("GET /metrics HTTP/1.0\r\n", 200),
+    ] {
+        let request = format!("{head}Connection: close\r\n\r\n");
+        let answer = crate::support::raw::exchange(TcpStream::connect(at).await.unwrap(), request.as_bytes()).await;
+        assert_eq!(answer.status, status, "{head:?}: {answer:?}");
+    }
     let head = ask(at, "HEAD", "/metrics").await;
     assert_eq!((head.status, head.body.as_str()), (200, ""));
 

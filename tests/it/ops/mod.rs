@@ -1,9 +1,11 @@
 //! Operation: the process, the command line, health, metrics, systemd, TLS, upgrades.
 
 mod command_line;
+mod disk_words;
 mod health;
 mod metrics;
 mod process;
+mod repeated_lines;
 mod systemd;
 mod tls;
 mod upgrade;

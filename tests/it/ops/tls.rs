@@ -160,8 +160,20 @@ async fn http_is_redirected_to_https() {
         let answer = raw::exchange(TcpStream::connect(redirect).await.unwrap(), &request).await;
         assert_eq!((answer.status, answer.header("location")), (308, Some(to.as_str())), "{answer:?}");
     }
-    let request = raw::request("GET", "/", &[("Host", "evil.example/x")], "");
-    assert_eq!(raw::exchange(TcpStream::connect(redirect).await.unwrap(), &request).await.status, 400);
+    for bad in [
+        "GET / HTTP/1.1\r\nHost: evil.example/x\r\n",
+        "GET / HTTP/1.1\r\n",
+        "GET / HTTP/1.0\r\n",
+        "GET / HTTP/1.1\r\nHost: box.lan\r\nHost: box.lan\r\n",
+        "POST /x HTTP/1.1\r\nhost: box.lan\r\nHOST: evil.example\r\nContent-Length: 0\r\n",
+        "GET / HTTP/1.0\r\nHost: box.lan\r\nHost: box.lan\r\n",
+        "GET / HTTP/1.1\r\nHost:\r\n",
+    ] {
+        let request = format!("{bad}Connection: close\r\n\r\n");
+        let answer = raw::exchange(TcpStream::connect(redirect).await.unwrap(), request.as_bytes()).await;
+        assert_eq!((answer.status, answer.header("location")), (400, None), "{bad:?}: {answer:?}");
+        assert!(answer.body.contains("Host header must be given once"), "{bad:?}: {answer:?}");
+    }
 }
 
 #[tokio::test]

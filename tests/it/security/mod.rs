@@ -2,12 +2,14 @@
 
 mod addresses;
 mod answers;
+mod bodies;
 mod corpus;
 mod data_dir;
 mod floods;
 mod frames;
 mod guesses;
 mod login;
+mod names;
 mod ownership;
 mod pages;
 mod policy;

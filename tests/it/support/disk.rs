@@ -53,6 +53,12 @@ impl Disk {
         assert!(run(Command::new("mount").args(["-o", &format!("remount,size={megabytes}m")]).arg(&self.path)));
     }
 
+    /// Makes it read-only, or writable again. Nothing may have a file of it open for writing.
+    pub fn set_read_only(&self, read_only: bool) {
+        let option = if read_only { "remount,ro" } else { "remount,rw" };
+        assert!(run(Command::new("mount").args(["-o", option]).arg(&self.path)));
+    }
+
     /// Copies the image as it is at this moment, without what is only in the page cache, and mounts the copy.
     pub fn copy(&self, dir: &Path) -> Self {
         let image = dir.join("copy.img");
