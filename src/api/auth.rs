@@ -8,6 +8,7 @@ use super::users::UserResponse;
 use crate::accounts::{Issued, LogInKind, TokenOptions};
 use crate::auth::{Caller, TICKET_SECONDS, cookies};
 use crate::core::ids::{DeviceId, TokenId, UserId};
+use crate::core::lifetime::Present;
 use crate::core::time::Timestamp;
 use crate::http::error::ApiError;
 use crate::http::reply::Reply;
@@ -129,7 +130,8 @@ pub async fn me(call: Call) -> Result<Reply<MeResponse>, ApiError> {
     let Caller { user, token, .. } = call.caller()?.clone();
     let primary_device_id = call.app.store.primary_device(user.id)?;
     let csrf = call.cookie.as_deref().map(cookies::csrf);
-    let (user, token) = (Arc::unwrap_or_clone(user).into(), Arc::unwrap_or_clone(token).into());
+    let token = TokenResponse::new(Arc::unwrap_or_clone(token), &call.app.changes.clock().present());
+    let user = Arc::unwrap_or_clone(user).into();
     Ok(Reply::ok("ok", MeResponse { user, primary_device_id, token, csrf }))
 }
 
@@ -178,9 +180,11 @@ pub struct TokenResponse {
     expires_at: Option<Timestamp>,
 }
 
-impl From<Token> for TokenResponse {
-    fn from(token: Token) -> Self {
-        let Token { id, kind, device_id, label, created_at, last_used_at, expires_at, .. } = token;
+impl TokenResponse {
+    /// The token `now`.
+    fn new(token: Token, now: &Present) -> Self {
+        let expires_at = token.shown_end(now);
+        let Token { id, kind, device_id, label, created_at, last_used_at, .. } = token;
         Self { id, kind, device_id, label, created_at, last_used_at, expires_at }
     }
 }
@@ -189,8 +193,8 @@ impl From<Token> for TokenResponse {
 pub async fn tokens_of(call: &Call, user: UserId) -> Result<Reply<Vec<TokenResponse>>, ApiError> {
     let (after, limit) = call.page()?;
     let page = call.blocking(move |app| Ok(app.store.tokens(user, TokenId(after), limit)?)).await?;
-    let last = page.items.last().map(|token| token.id.0);
-    Ok(Reply::page(page.items.into_iter().map(TokenResponse::from).collect(), last, page.more))
+    let (last, now) = (page.items.last().map(|token| token.id.0), call.app.changes.clock().present());
+    Ok(Reply::page(page.items.into_iter().map(|token| TokenResponse::new(token, &now)).collect(), last, page.more))
 }
 
 /// `GET /api/auth/tokens`: one's own.

@@ -43,6 +43,11 @@ impl Heartbeat {
         Self { ping, idle, stalled, next_ping: now + ping.unwrap_or(NEVER), end, due: (now + first).min(end) }
     }
 
+    /// Sets the end of the credential, which is valid for `left` from now on.
+    pub(super) fn set_end(&mut self, left: Option<Duration>) {
+        self.end = Instant::now() + left.unwrap_or(NEVER).min(NEVER);
+    }
+
     /// Returns whether the credential has expired.
     pub(super) fn expired(&self, now: Instant) -> bool {
         now >= self.end
