@@ -107,3 +107,19 @@ impl NewToken {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn record_of_an_earlier_version_is_read_and_expires_by_the_wall_clock_that_it_was_made_with() {
+        let text = r#"{"id":1,"user_id":2,"device_id":null,"kind":"user","label":"browser","created_at":"2026-11-01T00:00:00.000000+00:00",
+            "last_used_at":null,"expires_at":"2026-12-01T00:00:00.000000+00:00"}"#;
+        let token: Token = serde_json::from_str(text).unwrap();
+        let at = |text: &str| Present::at(text.parse().unwrap());
+        assert!(!token.expired(&at("2026-11-30T23:59:59Z")) && token.expired(&at("2026-12-01T00:00:00Z")));
+        assert_eq!(token.remaining(&at("2026-11-30T23:59:59Z")), Some(Duration::from_secs(1)));
+        assert!(!serde_json::to_string(&token).unwrap().contains("life"));
+    }
+}
