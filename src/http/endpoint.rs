@@ -8,7 +8,6 @@ use bytes::Bytes;
 use salvo::http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, HeaderValue, ORIGIN};
 use salvo::http::{ParseError, Request, Response, StatusCode};
 use salvo::{Depot, FlowCtrl, async_trait};
-use tokio::time::timeout;
 use tracing::field::{Empty, display};
 use tracing::{Instrument, Span};
 
@@ -19,6 +18,7 @@ use super::tree::{Lookup, Match, Parameter};
 use crate::app::App;
 use crate::auth::credential::bearer;
 use crate::auth::{Actor, Caller, cookies};
+use crate::core::awake::timeout;
 use crate::http::error::ApiError;
 use crate::telemetry::metrics::Refused;
 

@@ -173,8 +173,13 @@ impl Session {
     ///
     /// # Errors
     /// The end of the connection when its credential has expired, or its client has shown no sign of life for too long.
-    pub fn check_time(&self, writing: bool) -> Result<(), End> {
+    pub fn check_time(&mut self, writing: bool) -> Result<(), End> {
         let now = Instant::now();
+        // What the client has sent meanwhile lies unread: it is read before the client is judged.
+        let slept = self.heartbeat.slept();
+        if !slept.is_zero() {
+            self.connection().note_sleep(slept, now.into_std());
+        }
         if self.heartbeat.expired(now) {
             tracing::debug!("credential expired");
             return Err(CloseCode::Unauthorized.into());

@@ -17,13 +17,14 @@ use salvo::rt::tokio::TokioIo;
 use salvo::{Depot, FlowCtrl, async_trait};
 use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::admit::{Admitted, admit, header};
 use super::run::{Transport, serve};
 use super::socket::Socket;
 use crate::app::App;
 use crate::auth::credential::{SUBPROTOCOL, offers_subprotocol};
+use crate::core::awake::timeout;
 use crate::core::ids::UserId;
 use crate::http::error::ApiError;
 use crate::mailbox::JoinError;

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use reqwest::Client;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
 use super::ChunkSink;
 use super::upstream::{CircuitBreaker, UpstreamError, recorded};
 use crate::admission::RateLimit;
 use crate::config::{ChatConfig, Responder};
+use crate::core::awake::timeout;
 use crate::core::boot::BootInstant;
 use crate::core::ids::UserId;
 use crate::telemetry::metrics::{Metrics, Refused, Upstream};

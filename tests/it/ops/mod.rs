@@ -5,6 +5,7 @@ mod command_line;
 mod health;
 mod metrics;
 mod process;
+mod sleep;
 mod systemd;
 mod tls;
 mod upgrade;
