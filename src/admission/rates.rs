@@ -55,6 +55,15 @@ impl<K: Hash + Eq + Clone> RateLimit<K> {
         limiter.check_key(key).map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
     }
 
+    /// Counts one of something that may have waited while this process slept: all that did is allowed, since all of it comes at once. For
+    /// what another limit bounds as well.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn check_after_sleep(&self, key: &K) -> Result<(), Duration> {
+        self.check(key).or_else(|wait| if woke_lately() { Ok(()) } else { Err(wait) })
+    }
+
     /// Evicts keys that have their full quota again: governor never does so by itself.
     pub fn sweep(&self) {
         if let Some(limiter) = &*self.limiter.load() {
@@ -245,6 +254,8 @@ mod tests {
         crate::core::awake::pretend_sleep(Duration::from_secs(80));
         assert_eq!((take(), take_bytes()), (80, 8));
         assert_eq!((take(), take_bytes()), (0, 0), "once");
+        let rate = RateLimit::per_minute(1);
+        assert!(rate.check(&1).is_ok() && rate.check(&1).is_err() && rate.check_after_sleep(&1).is_ok());
     }
 
     #[test]

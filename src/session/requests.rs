@@ -7,7 +7,6 @@ use super::end::End;
 use super::pending::{DeviceCommand, PendingReplies, Refusal, Reply, resolve_target};
 use super::state::Session;
 use super::window::Proof;
-use crate::core::awake::woke_lately;
 use crate::core::ids::MessageId;
 use crate::core::time::Timestamp;
 use crate::handlers::CommandContext;
@@ -91,13 +90,7 @@ impl Session {
     /// Counts a message against the connection's and the user's rates.
     fn check_rates(&self) -> Result<(), End> {
         let checked = self.rate.check().map_err(|wait| (Refused::MessagesRate, wait)).and_then(|()| {
-            // What has come while this process slept is read at once; each connection's rate still bounds it.
-            let user = self
-                .app
-                .admission
-                .messages
-                .check(&self.requester.user)
-                .or_else(|wait| if woke_lately() { Ok(()) } else { Err(wait) });
+            let user = self.app.admission.messages.check_after_sleep(&self.requester.user);
             user.map_err(|wait| (Refused::UserMessagesRate, wait))
         });
         checked.map_err(|(limit, wait)| {

@@ -74,7 +74,7 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
         return Err(ApiError::ForeignOrigin);
     }
     let address = app.admission.client(req);
-    app.admission.connects.check(&address.into()).map_err(|wait| ApiError::TooMany(Refused::ConnectsRate, wait))?;
+    app.admission.connects.check_after_sleep(&address.into()).map_err(|wait| ApiError::TooMany(Refused::ConnectsRate, wait))?;
     let permit = app.admission.total.try_acquire(()).ok_or(ApiError::Busy(Refused::Connections))?;
     let path_user = match req.param::<String>("user_id") {
         Some(text) => Some(text.parse::<UserId>().map_err(|_| ApiError::NotFound("page"))?),
