@@ -30,7 +30,7 @@ const NEVER: Duration = Duration::from_secs(86_400 * 365 * 30);
 
 /// The beginning of time for the numbers below.
 static START: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
-/// The ticks of this process. Locked for a few instructions, and by nobody on the path of a message.
+/// The ticks of this process. Locked for a few instructions.
 static TICKS: Mutex<Ticks> = Mutex::new(Ticks { last: 0, watches: 0, slept: 0, woke: 0 });
 
 struct Ticks {

@@ -16,7 +16,7 @@ impl BootInstant {
     pub fn now() -> Self {
         // Linux has had it since 2.6.39; where something else runs the program, the monotonic clock is as near.
         let time = clock_gettime(ClockId::CLOCK_BOOTTIME).or_else(|_| clock_gettime(ClockId::CLOCK_MONOTONIC));
-        Self(time.map_or(Duration::ZERO, |time| Duration::from(time)))
+        Self(time.map_or(Duration::ZERO, Duration::from))
     }
 
     /// Returns the time that has passed since `earlier`; zero if that is later.

@@ -1,5 +1,5 @@
-//! Types that every other module may use: ids, names of clients, time and lives, hexadecimal, characters that are safe to display, and words
-//! for values that serde refuses. No I/O but clocks.
+//! Types that every other module may use: ids, names of clients, time, lives and deadlines, hexadecimal, characters that are safe to
+//! display, and words for values that serde refuses. No I/O but clocks and timers.
 
 pub mod awake;
 pub mod boot;

@@ -59,6 +59,8 @@ pub struct ServiceClock {
     /// The clock at the start. Since then it advances as the boot clock does.
     start: ClockState,
     started: BootInstant,
+    /// The number of the system's start.
+    boot: u64,
     /// The most milliseconds since then that were seen: the clock never goes back.
     reached: AtomicU64,
     /// The last look at all clocks.
@@ -78,7 +80,7 @@ impl ServiceClock {
     /// If the store fails.
     pub fn open(trees: &Trees) -> Result<Self> {
         let started = BootInstant::now();
-        Self::open_at(trees, read(started.millis()), started)
+        Self::open_at(trees, read(boot_number(), started.millis()), started)
     }
 
     fn open_at(trees: &Trees, now: Reading, started: BootInstant) -> Result<Self> {
@@ -89,6 +91,7 @@ impl ServiceClock {
         Ok(Self {
             start,
             started,
+            boot: now.boot,
             reached: AtomicU64::new(0),
             observed: Mutex::new(start),
             saved: Mutex::new(saved.unwrap_or(start)),
@@ -125,7 +128,7 @@ impl ServiceClock {
 
     /// Looks at all clocks. Returns what [`Tick`](super::Tick) is to save.
     pub fn observe(&self) -> Observed {
-        self.observed.lock().observed(read(self.started.millis() + self.elapsed()))
+        self.observed.lock().observed(read(self.boot, self.started.millis() + self.elapsed()))
     }
 
     /// Returns whether what was observed is to be saved at once: a clock has been set, or it was not saved for a minute.
@@ -166,11 +169,11 @@ impl ServiceClock {
     }
 }
 
-/// Reads the machine's clocks, the boot clock excepted.
-fn read(since_boot: u64) -> Reading {
+/// Reads the wall clock, and adds it to what the others show.
+fn read(boot: u64, since_boot: u64) -> Reading {
     let wall = Timestamp::now().unix_millis();
     let synchronized = std::path::Path::new(SYNCHRONIZED).exists(); // on a file system in memory
-    Reading { boot: boot_number(), since_boot, wall, synchronized }
+    Reading { boot, since_boot, wall, synchronized }
 }
 
 /// Returns the clock as it was saved; `None` in a store that has never saved it.

@@ -525,6 +525,11 @@ mod tests {
         assert_eq!(state.after_earlier(service, 77).lived, 9100 * SECOND);
     }
 
+    #[test]
+    fn this_version_was_not_made_in_the_future() {
+        assert!(MADE_AFTER < Timestamp::now().unix_millis());
+    }
+
     #[derive(Debug, Clone)]
     enum Step {
         Run(u64),
