@@ -2,12 +2,13 @@
 //! is given up.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::support::program::Running;
 use crate::support::raw::Raw;
 use crate::support::ws::Client;
-use crate::support::{ADMIN_PASSWORD, DEADLINE, http};
+use crate::support::{ADMIN_PASSWORD, DEADLINE, eventually, http};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -21,9 +22,20 @@ const SHORT: &str = "[limits]\nrequests_per_minute = 0\nping_seconds = 1\nidle_s
 
 /// Stops the process, does something, and lets the process run on.
 async fn asleep(server: &Running, meanwhile: impl Future<Output = ()>) {
+    asleep_for(SLEEP, server, meanwhile).await;
+}
+
+async fn asleep_for(length: Duration, server: &Running, meanwhile: impl Future<Output = ()>) {
     server.signal("STOP");
+    let tasks = format!("/proc/{}/task", server.child.id().unwrap());
+    let stopped = |task: PathBuf| {
+        let stat = std::fs::read_to_string(task.join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
+    };
+    eventually("all threads stand still", async || std::fs::read_dir(&tasks).unwrap().all(|task| stopped(task.unwrap().path())))
+        .await;
     meanwhile.await;
-    sleep(SLEEP).await;
+    sleep(length).await;
     server.signal("CONT");
 }
 
@@ -151,15 +163,18 @@ async fn head_and_body_that_come_during_the_sleep_or_soon_after_are_answered() {
 #[tokio::test]
 async fn slow_reader_is_not_given_up_for_the_time_that_the_server_slept() {
     let dir = tempfile::tempdir().unwrap();
-    let (server, admin) = started(&dir, "[mailbox]\nbytes = 0\n").await;
+    // Time enough to fill the buffers before it is given up, also on a busy machine.
+    let short = SHORT.replace("stalled_seconds = 3", "stalled_seconds = 12");
+    let server = Running::configured(dir.path(), &short).await;
+    let admin = http::log_in(server.address, "admin", ADMIN_PASSWORD).await;
     let mut reader = Client::connect(server.address, &admin).await;
     // More than fits into the buffers: a write waits.
-    let text = "x".repeat(60_000);
-    for _ in 0..200 {
+    let text = "x".repeat(200_000);
+    for _ in 0..60 {
         let live = json!({ "message": text, "delivery": "live" });
         http::post(server.address, "/api/messages/user/1", &admin, live).await.ok();
     }
-    asleep(&server, async {}).await;
+    asleep_for(Duration::from_secs(14), &server, async {}).await;
     // From here on it reads, to the end.
     reader.say(json!({ "type": "ping" })).await;
     let mut last = reader.json().await;
