@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use serde::{Serialize, Serializer};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
 use crate::change::{Changes, Probe};
+use crate::core::awake::timeout;
 use crate::hub::Hub;
 use crate::store::Store;
 

@@ -21,7 +21,7 @@
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | `core` | ids, time, hexadecimal, names, untrusted text, words for wrong values |
+//! | `core` | ids, names, time, lives, deadlines, hexadecimal, untrusted text, words for wrong values |
 //! | `wire` | the bytes of the WebSocket protocol: inbound, outbound, frames, close codes |
 //! | `telemetry` | metrics and the audit trail |
 //! | `config` | settings: layers, validation, differences |

@@ -13,10 +13,10 @@ use salvo::conn::rustls::RustlsAcceptor;
 use salvo::conn::tcp::TcpAcceptor;
 use salvo::server::ServerHandle;
 use salvo::{Server, Service};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -25,9 +25,11 @@ use crate::app::{App, OpenError};
 use crate::auth::AuthError;
 use crate::config::Config;
 use crate::control::server::ControlServer;
+use crate::core::awake::{self, AwakeTimer, timeout};
 use crate::data_dir;
 use crate::net::listen::{self, Listeners};
 use crate::net::redirect;
+use crate::net::stall::StallAcceptor;
 use crate::net::tls::{Tls, TlsError};
 use crate::ops::reload::Reload;
 use crate::ops::{first_start, names, reload, sweep, systemd};
@@ -152,6 +154,7 @@ impl Serving {
             (given, _) => given,
         };
         first_start::ensure_admin(&app, admin_password, address, tls.as_ref().map(Tls::fingerprint).as_deref()).await?;
+        background.spawn(awake::watch());
         background.spawn(sweep::run(app.clone()));
         let (read_files, requests) = mpsc::channel(1);
         let read_files = tls.is_some().then_some(read_files);
@@ -188,7 +191,7 @@ impl Serving {
         self.app.stopping.cancel(); // a session that is starting checks this once it is registered
         systemd::stopping();
         tracing::info!(connections = self.app.hub.presence().count(), "stopping");
-        self.handle.stop_graceful(STOP_TIMEOUT);
+        self.handle.stop_graceful(None); // cut off below, by a deadline that does not run while the process sleeps
         // At the same time: whatever hangs, stopping takes one timeout.
         let control = async {
             if let Some(control) = self.control {
@@ -233,11 +236,11 @@ async fn open_tls(config: &Config, data: &Path, listen: SocketAddr) -> Result<Op
 /// Serves `service` on `acceptor`, within the permits and timeouts of the connection gate.
 fn server<A>(acceptor: A, app: &App, service: Service) -> (ServerHandle, BoxFuture<'static, io::Result<()>>)
 where
-    A: Acceptor + Send + 'static,
+    A: Acceptor<Stream: AsyncRead + AsyncWrite> + Send + 'static,
 {
-    let mut server = Server::new(acceptor).fuse_policy(ListenerPolicy::new(app.admission.gate.clone()));
+    let mut server = Server::new(StallAcceptor::new(acceptor)).fuse_policy(ListenerPolicy::new(app.admission.gate.clone()));
     // One buffer for head and body: bodies are small, and a write of several buffers costs the kernel more than the copy.
-    server.http1_mut().max_buf_size(MAX_HEAD_BYTES).writev(false);
+    server.http1_mut().timer(AwakeTimer).max_buf_size(MAX_HEAD_BYTES).writev(false);
     let handle = server.handle();
     (handle, Box::pin(server.try_serve(service)))
 }
@@ -247,8 +250,8 @@ fn serve_metrics(app: &Arc<App>, listener: TcpListener) -> io::Result<impl Futur
     tracing::info!(address = %listener.local_addr()?, "serving metrics without login");
     let gate = ConnectionGate::new(&app.config(), app.admission.proxies.clone(), app.metrics.clone());
     let policy = ListenerPolicy::new(Arc::new(gate));
-    let mut server = Server::new(TcpAcceptor::try_from(listener)?).fuse_policy(policy);
-    server.http1_mut().max_buf_size(MAX_HEAD_BYTES);
+    let mut server = Server::new(StallAcceptor::new(TcpAcceptor::try_from(listener)?)).fuse_policy(policy);
+    server.http1_mut().timer(AwakeTimer).max_buf_size(MAX_HEAD_BYTES);
     let service = api::collector(app);
     Ok(async move { drop(server.try_serve(service).await) })
 }

@@ -154,13 +154,14 @@ impl Accounts<'_> {
     ) -> Result<BoundDevice, AccountsError> {
         check_info(name.as_deref(), None, None)?;
         let user = self.acting_for(by, named)?;
-        let claim = self.app.pairings.claim(code, by.caller()?.user.id, std::time::Instant::now()).map_err(|error| {
-            self.audit_refusal(by, AuditEvent::PairingFailed);
-            match error {
-                PairingError::Unknown => StoreError::Missing("code").into(),
-                other => AccountsError::from(other),
-            }
-        })?;
+        let claim =
+            self.app.pairings.claim(code, by.caller()?.user.id, crate::core::boot::BootInstant::now()).map_err(|error| {
+                self.audit_refusal(by, AuditEvent::PairingFailed);
+                match error {
+                    PairingError::Unknown => StoreError::Missing("code").into(),
+                    other => AccountsError::from(other),
+                }
+            })?;
         let device = self.adopt(claim.device(), user, name, primary).await?;
         claim.succeed(user, device.id);
         by.audit(AuditEvent::PairingClaimed(device.id));

@@ -8,6 +8,7 @@ use super::{Accounts, AccountsError, By};
 use crate::auth::Secret;
 use crate::auth::pairings::{DeviceAuthorization, DeviceInfo, PairingError, Poll};
 use crate::change::RevokeDeviceTokens;
+use crate::core::boot::BootInstant;
 use crate::core::ids::{DeviceId, UserId};
 use crate::store::{Authority, Device, NewToken, StoreError, TokenKind};
 use crate::telemetry::audit::AuditEvent;
@@ -39,7 +40,7 @@ impl Accounts<'_> {
         let from = by.limited_address().into();
         let limited = self.app.admission.pairings.check(&from);
         limited.map_err(|wait| AccountsError::RateLimited(Refused::PairingsRate, wait))?;
-        let started = self.app.pairings.begin(info, from, Instant::now())?;
+        let started = self.app.pairings.begin(info, from, BootInstant::now())?;
         by.audit(AuditEvent::PairingBegun);
         Ok(started)
     }
@@ -50,7 +51,7 @@ impl Accounts<'_> {
     /// [`AccountsError`]: the pairing has expired, the device polls too often, this address guesses device codes, the store.
     pub async fn poll_pairing(&self, by: &By<'_>, device_code: &str) -> Result<PairingProgress, AccountsError> {
         // Device codes can't be guessed; unknown ones are counted like refused credentials.
-        let polled = self.app.pairings.poll(device_code, Instant::now());
+        let polled = self.app.pairings.poll(device_code, BootInstant::now());
         if matches!(polled, Err(PairingError::Unknown)) {
             let limited = self.app.admission.refusals.check(&by.limited_address().into(), Instant::now());
             limited.map_err(|wait| AccountsError::RateLimited(Refused::RefusalsRate, wait))?;

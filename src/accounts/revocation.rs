@@ -6,7 +6,6 @@ use crate::app::App;
 use crate::auth;
 use crate::change::Touched;
 use crate::core::ids::{DeviceId, TokenId, UserId};
-use crate::core::time::Timestamp;
 use crate::store::StoreError;
 use crate::wire::CloseCode;
 
@@ -32,12 +31,12 @@ fn close_unauthorized(app: &App, user: UserId) -> Result<(), StoreError> {
     // The list first: a connection that is added after it checks itself against what is stored then.
     let connections = app.hub.presence().of_user(user);
     let account = app.store.user(user)?;
-    let now = Timestamp::now();
+    let now = app.changes.clock().present();
     let accepted: HashSet<TokenId> = match account {
         None => HashSet::new(),
         Some(account) => {
             let tokens = app.store.tokens(user, TokenId(0)).collect::<Result<Vec<_>, _>>()?.into_iter();
-            tokens.filter(|token| auth::accepts(&account, token, now)).map(|token| token.id).collect()
+            tokens.filter(|token| auth::accepts(&account, token, &now)).map(|token| token.id).collect()
         }
     };
     for connection in connections.iter().filter(|c| !accepted.contains(&c.identity.token_id)) {

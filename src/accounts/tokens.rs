@@ -8,7 +8,6 @@ use crate::auth::{AuthError, Caller, Secret};
 use crate::change::{CreateToken, DeleteToken};
 use crate::core::ids::{DeviceId, TokenId, UserId};
 use crate::core::text::check_text;
-use crate::core::time::Timestamp;
 use crate::store::{NewToken, Role, StoreError, Token, TokenHash, TokenKind};
 use crate::telemetry::audit::AuditEvent;
 
@@ -45,14 +44,14 @@ impl TokenOptions {
         }
     }
 
-    /// Returns the label and the moment of expiry.
-    fn label_and_expiry(self) -> Result<(String, Option<Timestamp>), FieldError> {
+    /// Returns the label and the life in seconds.
+    fn label_and_life(self) -> Result<(String, Option<u64>), FieldError> {
         let label = self.label.unwrap_or_default();
         check_text("label", Some(&label), 0)?;
         if self.expires_in.is_some_and(|n| n == 0 || n > MAX_LIFETIME_SECONDS) {
             return Err(FieldError::Lifetime);
         }
-        Ok((label, self.expires_in.map(|n| Timestamp::now().plus_seconds(n))))
+        Ok((label, self.expires_in))
     }
 }
 
@@ -101,9 +100,9 @@ impl Accounts<'_> {
         kind: TokenKind,
         options: TokenOptions,
     ) -> Result<Issued, AccountsError> {
-        let (label, expires_at) = options.label_and_expiry()?;
+        let (label, life_seconds) = options.label_and_life()?;
         let because = by.authority()?;
-        let new = |hash| NewToken { user_id, device_id, kind, label, expires_at, hash, make_room: false, because };
+        let new = |hash| NewToken { user_id, device_id, kind, label, life_seconds, hash, make_room: false, because };
         let issued = self.issue(new).await?;
         by.audit(AuditEvent::TokenMade(issued.token.id));
         Ok(issued)

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::net_key::{Link, NetKey, Site};
 use super::permits::{Permit, Permits};
 use super::rates::{BlockingRateLimit, RateLimit};
+use crate::core::awake::woke_lately;
 
 /// All link-local addresses of an interface together may do this many times what one address may: enough for a household, of which one
 /// machine can't use up the share of all by accident; and few enough that it makes no difference how many addresses a machine takes.
@@ -53,6 +54,14 @@ impl AddressRate {
             Some((sites, site)) => sites.check(&site),
             None => Ok(()),
         }
+    }
+
+    /// Counts one of something that may have waited while this process slept: see [`RateLimit::check_after_sleep`].
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn check_after_sleep(&self, key: &NetKey) -> Result<(), Duration> {
+        self.check(key).or_else(|wait| if woke_lately() { Ok(()) } else { Err(wait) })
     }
 
     /// Evicts keys that have their full quota again.

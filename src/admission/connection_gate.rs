@@ -23,10 +23,6 @@ use crate::config::{Config, Limits};
 use crate::net::client_addr::{ClientAddr, Proxies};
 use crate::telemetry::metrics::{Metrics, Refused};
 
-/// The longest time in which an HTTP connection may transfer nothing, in either direction.
-const STALL_TIMEOUT: Duration = Duration::from_secs(75);
-/// The longest duration of a TLS handshake.
-const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time after which a listener that waits for room looks again for a connection that can make some.
 const ANOTHER_LOOK: Duration = Duration::from_millis(100);
 
@@ -98,13 +94,9 @@ impl ConnectionGate {
 }
 
 fn timeouts(limits: &Limits) -> FuseConfig {
-    let seconds = |n: u32| Duration::from_secs(n.into());
-    FuseConfig::default()
-        .with_tls_handshake_timeout(TLS_HANDSHAKE_TIMEOUT)
-        .with_http1_header_timeout(seconds(limits.head_seconds))
-        .with_request_body_timeout(seconds(limits.body_seconds))
-        .with_connection_idle_timeout(STALL_TIMEOUT)
-        .with_write_stall_timeout(STALL_TIMEOUT)
+    // Of Salvo's deadlines only this one is kept, which hyper measures with the server's own timer and which covers the TLS handshake,
+    // too, since that is part of reading the head. The others run while the process sleeps: see `net::stall` and `http::endpoint`.
+    FuseConfig::disabled().with_http1_header_timeout(Duration::from_secs(limits.head_seconds.into()))
 }
 
 /// The permits of one plain HTTP connection.

@@ -13,6 +13,8 @@ use arc_swap::ArcSwapOption;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 
+use crate::core::awake::{slept, woke_lately};
+
 /// Returns a quota of `per_minute` with a burst of the same number; `None` for 0.
 fn quota(per_minute: u32) -> Option<Quota> {
     NonZeroU32::new(per_minute).map(|n| Quota::per_minute(n).allow_burst(n))
@@ -51,6 +53,15 @@ impl<K: Hash + Eq + Clone> RateLimit<K> {
         let limiter = self.limiter.load();
         let Some(limiter) = &*limiter else { return Ok(()) };
         limiter.check_key(key).map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
+    }
+
+    /// Counts one of something that may have waited while this process slept: all that did is allowed, since all of it comes at once. For
+    /// what another limit bounds as well.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn check_after_sleep(&self, key: &K) -> Result<(), Duration> {
+        self.check(key).or_else(|wait| if woke_lately() { Ok(()) } else { Err(wait) })
     }
 
     /// Evicts keys that have their full quota again: governor never does so by itself.
@@ -112,12 +123,45 @@ impl<K: Hash + Eq + Clone> BlockingRateLimit<K> {
 }
 
 /// A rate limit without keys; none where the configured number is 0.
-pub struct SingleRateLimit(Option<(DefaultDirectRateLimiter, NonZeroU32)>);
+pub struct SingleRateLimit(Option<Single>);
+
+struct Single {
+    limiter: DefaultDirectRateLimiter,
+    per_minute: NonZeroU32,
+    /// What may come beyond the limit: it was sent, at that rate, while this process slept, and is read at once.
+    extra: Mutex<Extra>,
+}
+
+/// What was allowed during sleeps.
+struct Extra {
+    left: u64,
+    /// The time slept until now for which it was counted.
+    slept: Duration,
+}
+
+impl Single {
+    /// Takes `n` from what was allowed during sleeps; returns whether there was as much.
+    fn take_extra(&self, n: u64) -> bool {
+        let (mut extra, slept) = (self.extra.lock(), slept());
+        let since = slept.saturating_sub(extra.slept);
+        extra.slept = slept;
+        let allowed = since.as_secs().saturating_mul(self.per_minute.get().into()) / 60;
+        extra.left = if woke_lately() { extra.left.saturating_add(allowed) } else { 0 };
+        let enough = extra.left >= n;
+        if enough {
+            extra.left -= n;
+        }
+        enough
+    }
+}
 
 impl SingleRateLimit {
     /// Allows `n` a minute; 0: any number.
     pub fn per_minute(n: u32) -> Self {
-        Self(quota(n).map(|quota| (RateLimiter::direct(quota), quota.burst_size())))
+        let extra = || Mutex::new(Extra { left: 0, slept: slept() });
+        let single =
+            |quota: Quota| Single { limiter: RateLimiter::direct(quota), per_minute: quota.burst_size(), extra: extra() };
+        Self(quota(n).map(single))
     }
 
     /// Counts one.
@@ -125,8 +169,11 @@ impl SingleRateLimit {
     /// # Errors
     /// The time until one more is allowed, when the limit is exceeded.
     pub fn check(&self) -> Result<(), Duration> {
-        let Some((limiter, _)) = &self.0 else { return Ok(()) };
-        limiter.check().map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
+        let Some(single) = &self.0 else { return Ok(()) };
+        match single.limiter.check() {
+            Err(_) if single.take_extra(1) => Ok(()),
+            checked => checked.map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now())),
+        }
     }
 
     /// Counts `n` at once; more than the burst counts as the burst.
@@ -134,8 +181,10 @@ impl SingleRateLimit {
     /// # Errors
     /// The time until they are allowed, when they exceed the limit; none of them is counted then.
     pub fn check_many(&self, n: NonZeroU32) -> Result<(), Duration> {
-        let Some((limiter, burst)) = &self.0 else { return Ok(()) };
-        match limiter.check_n(n.min(*burst)) {
+        let Some(single) = &self.0 else { return Ok(()) };
+        let n = n.min(single.per_minute);
+        match single.limiter.check_n(n) {
+            Ok(Err(_)) if single.take_extra(n.get().into()) => Ok(()),
             Ok(Err(not_until)) => Err(not_until.wait_time_from(DefaultClock::default().now())),
             Ok(Ok(())) | Err(_) => Ok(()), // never more than the burst
         }
@@ -193,6 +242,20 @@ mod tests {
         assert!(rate.check_many(n(60)).is_err(), "all or nothing");
         assert!(rate.check_many(n(40)).is_ok());
         assert!(SingleRateLimit::per_minute(100).check_many(n(1000)).is_ok(), "one that is larger than the burst");
+    }
+
+    #[test]
+    fn what_was_sent_during_a_sleep_is_read_at_once() {
+        let (rate, bytes) = (SingleRateLimit::per_minute(60), SingleRateLimit::per_minute(600));
+        let hundred = NonZeroU32::new(100).unwrap();
+        let take = || (0..).take_while(|_| rate.check().is_ok()).count();
+        let take_bytes = || (0..).take_while(|_| bytes.check_many(hundred).is_ok()).count();
+        assert_eq!((take(), take_bytes()), (60, 6));
+        crate::core::awake::pretend_sleep(Duration::from_secs(80));
+        assert_eq!((take(), take_bytes()), (80, 8));
+        assert_eq!((take(), take_bytes()), (0, 0), "once");
+        let rate = RateLimit::per_minute(1);
+        assert!(rate.check(&1).is_ok() && rate.check(&1).is_err() && rate.check_after_sleep(&1).is_ok());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::users::UserResponse;
 use crate::accounts::{Issued, LogInKind, TokenOptions};
 use crate::auth::{Caller, TICKET_SECONDS, cookies};
 use crate::core::ids::{DeviceId, TokenId, UserId};
+use crate::core::lifetime::Present;
 use crate::core::time::Timestamp;
 use crate::http::error::ApiError;
 use crate::http::list::{List, Place};
@@ -131,7 +132,8 @@ pub async fn me(call: Call) -> Result<Reply<MeResponse>, ApiError> {
     let Caller { user, token, .. } = call.caller()?.clone();
     let primary_device_id = call.app.store.primary_device(user.id)?;
     let csrf = call.cookie.as_deref().map(cookies::csrf);
-    let (user, token) = (Arc::unwrap_or_clone(user).into(), Arc::unwrap_or_clone(token).into());
+    let token = TokenResponse::new(Arc::unwrap_or_clone(token), &call.app.changes.clock().present());
+    let user = Arc::unwrap_or_clone(user).into();
     Ok(Reply::ok("ok", MeResponse { user, primary_device_id, token, csrf }))
 }
 
@@ -180,9 +182,11 @@ pub struct TokenResponse {
     expires_at: Option<Timestamp>,
 }
 
-impl From<Token> for TokenResponse {
-    fn from(token: Token) -> Self {
-        let Token { id, kind, device_id, label, created_at, last_used_at, expires_at, .. } = token;
+impl TokenResponse {
+    /// The token `now`.
+    fn new(token: Token, now: &Present) -> Self {
+        let expires_at = token.shown_end(now);
+        let Token { id, kind, device_id, label, created_at, last_used_at, .. } = token;
         Self { id, kind, device_id, label, created_at, last_used_at, expires_at }
     }
 }
@@ -191,9 +195,10 @@ impl From<Token> for TokenResponse {
 pub async fn tokens_of(call: &Call, user: UserId) -> Result<Reply<List<TokenResponse>>, ApiError> {
     let (after, limit) = call.page()?;
     call.list(limit, move |app, page| {
+        let now = app.changes.clock().present();
         page.fill(app.store.tokens(user, TokenId(after)).map(|token| {
             let token = token?;
-            Ok((Place::Id(token.id.0), TokenResponse::from(token)))
+            Ok((Place::Id(token.id.0), TokenResponse::new(token, &now)))
         }))
     })
     .await

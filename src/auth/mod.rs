@@ -21,6 +21,7 @@ use std::sync::Arc;
 use crate::change::{Changes, Seen};
 use crate::config::Limits;
 use crate::core::ids::{DeviceId, MessageId, TokenId, UserId};
+use crate::core::lifetime::Present;
 use crate::core::names::CONSOLE;
 use crate::core::time::Timestamp;
 use crate::net::client_addr::ClientAddr;
@@ -95,6 +96,7 @@ impl Caller {
             created_at: now,
             last_used_at: None,
             expires_at: None,
+            life: None,
         };
         Self { user: Arc::new(user), token: Arc::new(token), hash }
     }
@@ -130,7 +132,7 @@ impl Caller {
 
 /// Returns whether `token` of `user` is accepted at `now`: for as long as neither has expired or been disabled, and, since a service
 /// token has an administrator's reach, a service token's owner is one.
-pub fn accepts(user: &User, token: &Token, now: Timestamp) -> bool {
+pub fn accepts(user: &User, token: &Token, now: &Present) -> bool {
     !user.disabled && !token.expired(now) && (token.kind != TokenKind::Service || user.role == Role::Admin)
 }
 
@@ -181,14 +183,14 @@ impl Auth {
     }
 
     fn caller_of(&self, hash: TokenHash) -> Result<Caller, AuthError> {
-        let now = Timestamp::now();
+        let now = self.changes.clock().present();
         let token = self.store.token(&hash)?.ok_or(AuthError::Refused)?;
         let user = self.store.user(token.user_id)?.ok_or(AuthError::Refused)?;
-        if !accepts(&user, &token, now) {
+        if !accepts(&user, &token, &now) {
             tracing::debug!(token = token.id.0, user = user.id.0, "credential refused");
             return Err(AuthError::Refused);
         }
-        self.last_seen.token(hash, now);
+        self.last_seen.token(hash, now.wall);
         Ok(Caller { user, token, hash })
     }
 
@@ -199,7 +201,7 @@ impl Auth {
 
     /// Returns whether `caller`, who was authenticated since then, has the same rights still.
     pub fn unchanged(&self, caller: &Caller, since: Rights) -> bool {
-        self.rights() == since && !caller.token.expired(Timestamp::now())
+        self.rights() == since && !caller.token.expired(&self.changes.clock().present())
     }
 
     /// Returns the kind of caller that `caller`'s credential stands for by now; `None` where it would be refused.

@@ -13,7 +13,7 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -22,6 +22,7 @@ use rand::rngs::SysRng;
 
 use super::Secret;
 use crate::admission::NetKey;
+use crate::core::boot::BootInstant;
 use crate::core::ids::{DeviceId, UserId};
 use crate::store::TokenHash;
 
@@ -102,8 +103,8 @@ struct Pairing {
     device: DeviceInfo,
     stage: Stage,
     wrong: u8,
-    end: Instant,
-    next_poll: Instant,
+    end: BootInstant,
+    next_poll: BootInstant,
 }
 
 #[derive(Default)]
@@ -112,7 +113,7 @@ struct State {
     /// User code → the hash of the device code.
     codes: HashMap<String, TokenHash>,
     /// Wrong codes of a user, and the moment they are forgotten.
-    guesses: HashMap<UserId, (u8, Instant)>,
+    guesses: HashMap<UserId, (u8, BootInstant)>,
 }
 
 impl State {
@@ -125,7 +126,7 @@ impl State {
     /// Removes the oldest pairing that nobody has claimed of the address that has begun the most of them, where that has more than
     /// `from`; returns whether it did.
     fn make_room(&mut self, from: NetKey) -> bool {
-        let mut addresses: HashMap<NetKey, (usize, Instant, &TokenHash)> = HashMap::new();
+        let mut addresses: HashMap<NetKey, (usize, BootInstant, &TokenHash)> = HashMap::new();
         for (hash, pairing) in self.pairings.iter().filter(|(_, pairing)| pairing.stage == Stage::Open) {
             let begun = addresses.entry(pairing.from).or_insert((0, pairing.end, hash));
             begun.0 += 1;
@@ -139,7 +140,7 @@ impl State {
         oldest.inspect(|hash| self.remove(hash)).is_some()
     }
 
-    fn remove_expired(&mut self, now: Instant) {
+    fn remove_expired(&mut self, now: BootInstant) {
         self.pairings.retain(|_, pairing| pairing.end > now);
         let pairings = &self.pairings;
         self.codes.retain(|_, device_code| pairings.contains_key(device_code));
@@ -147,7 +148,7 @@ impl State {
     }
 
     /// Counts a wrong code of `user`.
-    fn count_wrong(&mut self, user: UserId, now: Instant) {
+    fn count_wrong(&mut self, user: UserId, now: BootInstant) {
         let (count, _) = self.guesses.entry(user).or_insert((0, now + Duration::from_secs(PAIRING_SECONDS)));
         *count += 1;
         self.pairings.retain(|_, pairing| {
@@ -190,7 +191,7 @@ impl Drop for Claim<'_> {
             pairing.stage = self.stage;
             if self.stage != Stage::Open {
                 // Claimed in its last second, it still waits for the device to poll.
-                pairing.end = pairing.end.max(Instant::now() + Duration::from_secs(PAIRING_SECONDS));
+                pairing.end = pairing.end.max(BootInstant::now() + Duration::from_secs(PAIRING_SECONDS));
             }
         }
     }
@@ -221,7 +222,7 @@ impl Drop for Handout<'_> {
             state.remove(&self.device_code);
         } else if let Some(pairing) = state.pairings.get_mut(&self.device_code) {
             pairing.stage = Stage::Claimed(self.user, self.device);
-            pairing.next_poll = Instant::now(); // not the device's fault
+            pairing.next_poll = BootInstant::now(); // not the device's fault
         }
     }
 }
@@ -235,7 +236,7 @@ impl Pairings {
     ///
     /// # Errors
     /// [`PairingError::Full`], [`PairingError::NoRandom`].
-    pub fn begin(&self, device: DeviceInfo, from: NetKey, now: Instant) -> Result<DeviceAuthorization, PairingError> {
+    pub fn begin(&self, device: DeviceInfo, from: NetKey, now: BootInstant) -> Result<DeviceAuthorization, PairingError> {
         let device_code = Secret::device_code().ok_or(PairingError::NoRandom)?;
         let mut state = self.lock();
         if state.pairings.len() >= MAX_PAIRINGS {
@@ -261,7 +262,7 @@ impl Pairings {
     ///
     /// # Errors
     /// [`PairingError::Unknown`]; [`PairingError::TooMany`] after too many wrong codes.
-    pub fn claim(&self, typed: &str, user: UserId, now: Instant) -> Result<Claim<'_>, PairingError> {
+    pub fn claim(&self, typed: &str, user: UserId, now: BootInstant) -> Result<Claim<'_>, PairingError> {
         let code: String = typed.chars().filter(|c| !matches!(c, ' ' | '-')).take(CODE_CHARS + 1).collect();
         let code = code.to_ascii_uppercase();
         let mut state = self.lock();
@@ -269,7 +270,7 @@ impl Pairings {
             && end > now
             && count >= MAX_WRONG_CODES
         {
-            return Err(PairingError::TooMany(end - now));
+            return Err(PairingError::TooMany(end.since(now)));
         }
         state.guesses.retain(|_, (_, end)| *end > now);
         // Text that can't be a code is a typing error, not a guess.
@@ -295,12 +296,12 @@ impl Pairings {
     ///
     /// # Errors
     /// [`PairingError::Unknown`] when it has ended; [`PairingError::TooMany`] when the device polls too often.
-    pub fn poll(&self, device_code: &str, now: Instant) -> Result<Poll<'_>, PairingError> {
+    pub fn poll(&self, device_code: &str, now: BootInstant) -> Result<Poll<'_>, PairingError> {
         let hash = TokenHash::of(device_code);
         let mut state = self.lock();
         let pairing = state.pairings.get_mut(&hash).filter(|pairing| pairing.end > now).ok_or(PairingError::Unknown)?;
         if pairing.next_poll > now + POLL_GRACE {
-            return Err(PairingError::TooMany(pairing.next_poll - now));
+            return Err(PairingError::TooMany(pairing.next_poll.since(now)));
         }
         pairing.next_poll = now + Duration::from_secs(POLL_SECONDS);
         match pairing.stage {
@@ -309,12 +310,12 @@ impl Pairings {
                 Ok(Poll::Claimed(Handout { pairings: self, device_code: hash, user, device, done: false }))
             }
             Stage::HandingOut => Err(PairingError::Unknown),
-            Stage::Open | Stage::Claiming => Ok(Poll::Pending(pairing.end - now)),
+            Stage::Open | Stage::Claiming => Ok(Poll::Pending(pairing.end.since(now))),
         }
     }
 
     /// Removes expired pairings and counts.
-    pub fn sweep(&self, now: Instant) {
+    pub fn sweep(&self, now: BootInstant) {
         let mut state = self.lock();
         state.remove_expired(now);
         state.pairings.shrink_to_fit();
@@ -338,17 +339,17 @@ mod tests {
     const ANA: UserId = UserId(1);
     const BOB: UserId = UserId(2);
 
-    fn begun(pairings: &Pairings, now: Instant) -> DeviceAuthorization {
+    fn begun(pairings: &Pairings, now: BootInstant) -> DeviceAuthorization {
         begun_at(pairings, 1, now).unwrap()
     }
 
     /// Begins a pairing at address number `n`.
-    fn begun_at(pairings: &Pairings, n: u32, now: Instant) -> Result<DeviceAuthorization, PairingError> {
+    fn begun_at(pairings: &Pairings, n: u32, now: BootInstant) -> Result<DeviceAuthorization, PairingError> {
         let from = NetKey::Net(Ipv4Addr::from(n).into());
         pairings.begin(DeviceInfo::default(), from, now)
     }
 
-    fn later(now: Instant, seconds: u64) -> Instant {
+    fn later(now: BootInstant, seconds: u64) -> BootInstant {
         now + Duration::from_secs(seconds)
     }
 
@@ -358,7 +359,7 @@ mod tests {
     }
 
     /// The handout, when the pairing is claimed.
-    fn handed<'a>(pairings: &'a Pairings, device_code: &Secret, now: Instant) -> Option<Handout<'a>> {
+    fn handed<'a>(pairings: &'a Pairings, device_code: &Secret, now: BootInstant) -> Option<Handout<'a>> {
         match pairings.poll(device_code.reveal(), now) {
             Ok(Poll::Claimed(handout)) => Some(handout),
             _ => None,
@@ -368,15 +369,15 @@ mod tests {
     #[test]
     fn pairing_claimed_in_its_last_second_can_be_fetched() {
         let pairings = Pairings::default();
-        let begun_at = Instant::now().checked_sub(Duration::from_secs(PAIRING_SECONDS - 1)).unwrap();
+        let begun_at = BootInstant::now().before(Duration::from_secs(PAIRING_SECONDS - 1));
         let DeviceAuthorization { device_code, user_code: code } = begun(&pairings, begun_at);
-        pairings.claim(&code, ANA, Instant::now()).unwrap().succeed(ANA, DeviceId(7));
+        pairings.claim(&code, ANA, BootInstant::now()).unwrap().succeed(ANA, DeviceId(7));
         assert!(handed(&pairings, &device_code, later(begun_at, PAIRING_SECONDS + 5)).is_some());
     }
 
     #[test]
     fn malformed_codes_are_not_counted_as_guesses() {
-        let (pairings, now) = (Pairings::default(), Instant::now());
+        let (pairings, now) = (Pairings::default(), BootInstant::now());
         let code = begun(&pairings, now).user_code;
         for malformed in ["", "ABC", "O0I1O0", "ABCDEFG", "äöüÄÖÜ", "      "] {
             for _ in 0..MAX_WRONG_CODES {
@@ -388,7 +389,7 @@ mod tests {
 
     #[test]
     fn pairing_hands_out_one_token_to_one_claimant() {
-        let (pairings, now) = (Pairings::default(), Instant::now());
+        let (pairings, now) = (Pairings::default(), BootInstant::now());
         let DeviceAuthorization { device_code, user_code: code } = begun(&pairings, now);
         assert!(code.len() == 6 && !code.contains(['0', 'O', '1', 'I']));
         assert!(matches!(pairings.poll(device_code.reveal(), now), Ok(Poll::Pending(left)) if left.as_secs() == 600));
@@ -408,7 +409,7 @@ mod tests {
 
     #[test]
     fn claim_excludes_others_until_it_fails() {
-        let (pairings, now) = (Pairings::default(), Instant::now());
+        let (pairings, now) = (Pairings::default(), BootInstant::now());
         let code = begun(&pairings, now).user_code;
         let claim = pairings.claim(&code, ANA, now).unwrap();
         assert_eq!(pairings.claim(&code, BOB, now).err(), Some(PairingError::Unknown));
@@ -418,7 +419,7 @@ mod tests {
 
     #[test]
     fn wrong_codes_end_open_pairings_and_block_the_guesser() {
-        let (pairings, now) = (Pairings::default(), Instant::now());
+        let (pairings, now) = (Pairings::default(), BootInstant::now());
         let DeviceAuthorization { device_code, user_code: code } = begun(&pairings, now);
         for _ in 0..MAX_WRONG_CODES {
             assert_eq!(pairings.claim(&other(&code), ANA, now).err(), Some(PairingError::Unknown));
@@ -435,7 +436,7 @@ mod tests {
 
     #[test]
     fn codes_expire_and_early_polls_are_refused() {
-        let (pairings, now) = (Pairings::default(), Instant::now());
+        let (pairings, now) = (Pairings::default(), BootInstant::now());
         let DeviceAuthorization { device_code, user_code: code } = begun(&pairings, now);
         pairings.poll(device_code.reveal(), now).unwrap();
         assert!(matches!(pairings.poll(device_code.reveal(), later(now, 1)), Err(PairingError::TooMany(_))));
@@ -449,7 +450,7 @@ mod tests {
 
     #[test]
     fn open_pairings_are_bounded() {
-        let (pairings, now) = (Pairings::default(), Instant::now());
+        let (pairings, now) = (Pairings::default(), BootInstant::now());
         for _ in 0..MAX_PAIRINGS {
             begun(&pairings, now);
         }
@@ -459,7 +460,7 @@ mod tests {
 
     #[test]
     fn address_that_begins_the_most_makes_room_for_others() {
-        let (pairings, start) = (Pairings::default(), Instant::now());
+        let (pairings, start) = (Pairings::default(), BootInstant::now());
         let at = |n: usize| start + Duration::from_millis(n as u64);
         let ana = begun_at(&pairings, 1, start).unwrap();
         let crowd: Vec<_> = (1..MAX_PAIRINGS).map(|n| begun_at(&pairings, 2, at(n)).unwrap()).collect();

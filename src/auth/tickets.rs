@@ -1,11 +1,12 @@
 //! Tickets: short-lived stand-ins for a browser page's token, so that no lasting secret appears in a URL. In memory only.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::Secret;
+use crate::core::boot::BootInstant;
 use crate::core::ids::UserId;
 use crate::store::TokenHash;
 
@@ -23,14 +24,14 @@ pub(super) struct Tickets(Mutex<Open>);
 #[derive(Default)]
 struct Open {
     /// Ticket → the token that it stands for, and its expiry.
-    tickets: HashMap<TokenHash, (TokenHash, Instant)>,
+    tickets: HashMap<TokenHash, (TokenHash, BootInstant)>,
     /// The tickets of each user, oldest first.
     of_user: HashMap<UserId, VecDeque<TokenHash>>,
 }
 
 impl Open {
     fn remove_expired(&mut self) {
-        let now = Instant::now();
+        let now = BootInstant::now();
         self.tickets.retain(|_, (_, end)| *end > now);
         let tickets = &self.tickets;
         self.of_user.retain(|_, own| {
@@ -55,7 +56,7 @@ impl Tickets {
         }
         let room = open.tickets.len() < MAX_TICKETS;
         if room {
-            let end = Instant::now() + Duration::from_secs(TICKET_SECONDS);
+            let end = BootInstant::now() + Duration::from_secs(TICKET_SECONDS);
             open.tickets.insert(ticket.hash(), (token, end));
             open.of_user.entry(user).or_default().push_back(ticket.hash());
         }
@@ -66,7 +67,7 @@ impl Tickets {
     pub(super) fn redeem(&self, ticket: &str) -> Option<TokenHash> {
         let mut open = self.0.lock();
         let found = open.tickets.remove(&TokenHash::of(ticket));
-        found.filter(|(_, end)| *end > Instant::now()).map(|(token, _)| token)
+        found.filter(|(_, end)| *end > BootInstant::now()).map(|(token, _)| token)
     }
 
     /// Removes expired tickets.
@@ -97,7 +98,7 @@ mod tests {
     fn open_tickets_are_bounded_and_expired_ones_make_room() {
         let (tickets, token) = (Tickets::default(), TokenHash::of("t"));
         for n in 0..MAX_TICKETS {
-            let stale = (token, Instant::now());
+            let stale = (token, BootInstant::now());
             tickets.0.lock().tickets.insert(TokenHash::of(&n.to_string()), stale);
         }
         assert!(tickets.put(&Secret::ticket().unwrap(), UserId(1), token));

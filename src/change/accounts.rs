@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::clock::Moment;
+use super::clock::{self, Moment};
 use super::log::remove_mailbox;
 use super::machine::{Machine, Operation};
 use crate::core::client::ClientName;
@@ -141,7 +141,10 @@ impl Operation for CreateToken {
             return Err(StoreError::Missing("user"));
         }
         self.new.because.check(machine.trees, Some(self.new.user_id))?;
-        write::create_token(machine.trees, self.new, self.limit, moment.wall)
+        let made = write::create_token(machine.trees, self.new, self.limit, &moment.present(machine.trees)?)?;
+        // No token is younger than what is saved: the next stop counts for all of them.
+        clock::save(machine.trees, moment, None)?;
+        Ok(made)
     }
 }
 
@@ -330,7 +333,7 @@ mod tests {
         state: State,
     }
 
-    const NOW: Moment = Moment { wall: Timestamp::EPOCH, service: 1 };
+    const NOW: Moment = Moment::test(Timestamp::EPOCH, 1);
 
     impl World {
         fn new() -> Self {

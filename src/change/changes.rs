@@ -14,7 +14,6 @@ use super::memory::Memory;
 use super::outcomes::Outcomes;
 use super::stage::Due;
 use crate::core::ids::MessageId;
-use crate::core::time::Timestamp;
 use crate::store::{Blocks, EndState, Head, PageNumber, ReceiptRecord, Result, Severity, Store, StoreError, Trees};
 use crate::telemetry::metrics::Metrics;
 
@@ -61,7 +60,7 @@ impl Changes {
     /// # Errors
     /// If the store fails, or holds a record that can't be read.
     pub fn open(store: Store, settings: Settings, metrics: Arc<Metrics>) -> Result<Self> {
-        let clock = ServiceClock::open(store.trees(), Timestamp::now())?;
+        let clock = ServiceClock::open(store.trees())?;
         let state = load(store.trees(), settings, clock.moment())?;
         let shared = Arc::new(Shared { state, clock, outcomes: Outcomes::default(), metrics, riders: OnceLock::new() });
         let staged = shared.clone();

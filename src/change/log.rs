@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::clock::{self, Moment};
+use super::clock::{self, Moment, Observed};
 use super::index::{Ack, Effects, Full, MAX_OPERATION_MESSAGES};
 use super::keys::{self, StoredKey};
 use super::machine::{Event, Machine, Operation};
@@ -269,7 +269,11 @@ fn expire_receipts(machine: &mut Machine<'_>, moment: Moment) -> Result<bool> {
 
 /// Does the work of every minute: removes idempotency keys and readers whose time is over, saves the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tick {}
+pub struct Tick {
+    /// The clock to save; that of the moment where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Observed>,
+}
 
 impl Operation for Tick {
     type Output = ();
@@ -287,7 +291,7 @@ impl Operation for Tick {
         for effects in readers {
             machine.follow(&effects, moment)?;
         }
-        clock::save(machine.trees, moment)
+        clock::save(machine.trees, moment, self.observed)
     }
 }
 

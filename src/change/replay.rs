@@ -126,7 +126,7 @@ impl Instance {
 fn moment(seconds: u64) -> Moment {
     let jump = if seconds > 300 { 365 * 86_400 } else { 0 };
     let wall = 1_800_000_000 + seconds + jump;
-    Moment { wall: Timestamp::from_unix_micros(i64::try_from(wall).unwrap() * 1_000_000), service: 1 + seconds }
+    Moment::test(Timestamp::from_unix_micros(i64::try_from(wall).unwrap() * 1_000_000), 1 + seconds)
 }
 
 fn user() -> impl Strategy<Value = UserId> {
@@ -178,8 +178,8 @@ fn account_change() -> impl Strategy<Value = Change> {
     let token = (user(), proptest::option::of(device()), 0..6u8, any::<bool>(), 0..3u64, authority());
     let token = token.prop_map(|(user_id, device_id, n, make_room, life, because)| {
         let kind = if device_id.is_some() { TokenKind::Device } else { TokenKind::User };
-        let expires_at = (life > 0).then(|| moment(life * 100).wall);
-        let new = NewToken { user_id, device_id, kind, label: "t".into(), expires_at, hash: hash(n), make_room, because };
+        let life_seconds = (life > 0).then_some(life * 100);
+        let new = NewToken { user_id, device_id, kind, label: "t".into(), life_seconds, hash: hash(n), make_room, because };
         Change::CreateToken(CreateToken { new, limit: 3 })
     });
     prop_oneof![
@@ -256,7 +256,7 @@ fn log_change() -> impl Strategy<Value = Change> {
         4 => reader,
         1 => (recipient(), id()).prop_map(|(recipient, id)| Change::Cancel(Cancel { recipient, id })),
         2 => Just(Change::Expire(Expire {})),
-        2 => Just(Change::Tick(Tick {})),
+        2 => Just(Change::Tick(Tick { observed: None })),
         1 => recipient().prop_map(|recipient| Change::Clear(Clear { recipient })),
         1 => (1..24usize, 0..4usize, 0..150u64).prop_map(|(m, h, retain)| Change::Settings(settings(m, h, retain))),
     ]
@@ -365,9 +365,9 @@ fn user_of_many_keys_loses_its_own_and_a_restart_changes_nothing() {
     }
     let forgotten = (0..5000).filter(|&n| !send(&mut world, 2, n, 3)).count();
     assert!(forgotten >= 50, "{forgotten} of the oldest");
-    world.apply(Change::Tick(Tick {}), moment(86_400));
+    world.apply(Change::Tick(Tick { observed: None }), moment(86_400));
     for _ in 0..30 {
-        world.apply(Change::Tick(Tick {}), moment(86_410));
+        world.apply(Change::Tick(Tick { observed: None }), moment(86_410));
     }
     world.commit(Due::Now);
     assert_eq!(world.store().trees().idempotency.iter().count(), 0);
@@ -403,7 +403,7 @@ fn numbers_and_names_are_unique_and_encoded_forms_are_stable() {
         Change::Acknowledge(acknowledge),
         Change::JoinReader(JoinReader { user: UserId(7), client: ClientName::of_device(DeviceId(3)) }),
         Change::Cancel(Cancel { recipient: Recipient::All, id: MessageId(9) }),
-        Change::Tick(Tick {}),
+        Change::Tick(Tick { observed: None }),
         Change::Clear(Clear { recipient: Recipient::Device(DeviceId(3)) }),
     ];
     let lines: Vec<String> = examples.iter().map(|change| serde_json::to_string(change).unwrap()).collect();
@@ -430,6 +430,6 @@ async fn operation_is_durable_when_its_future_completes() {
     let ana = changes.run(CreateUser { new, authority: Authority::System }).await.unwrap();
     assert_eq!(store.user(ana.id).unwrap().as_deref(), Some(&ana));
     store.close().unwrap();
-    assert!(changes.run(Tick {}).await.is_err());
+    assert!(changes.run(Tick { observed: None }).await.is_err());
     assert!(!changes.defer(|| Expire {}, drop));
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Sender, channel};
-use tokio::time::timeout;
 
 use super::stream::streamed;
 use crate::app::App;
+use crate::core::awake::timeout;
 use crate::http::error::ApiError;
 use crate::http::reply::{Raw, Reply};
 use crate::http::request::Call;

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use salvo::Server;
 use salvo::server::ServerHandle;
-use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::socket::SocketPath;
 use crate::app::App;
+use crate::core::awake::timeout;
 
 /// The time that a shutdown waits for requests in flight.
 const STOP_TIMEOUT: Duration = Duration::from_secs(4);
@@ -38,7 +38,7 @@ impl ControlServer {
     /// Shuts down; requests in flight have [`STOP_TIMEOUT`] to finish.
     pub async fn stop(mut self) {
         self.path.remove();
-        self.handle.stop_graceful(STOP_TIMEOUT);
+        self.handle.stop_graceful(None);
         let _ = timeout(STOP_TIMEOUT, &mut self.serving).await; // aborted when it is dropped
     }
 }

@@ -1,10 +1,13 @@
-//! Types that every other module may use: ids, names, time, hexadecimal, characters that are safe to display, and words
-//! for values that serde refuses. No I/O.
+//! Types that every other module may use: ids, names, time, lives and deadlines, hexadecimal, characters that are safe to
+//! display, and words for values that serde refuses. No I/O but clocks and timers.
 
+pub mod awake;
+pub mod boot;
 pub mod client;
 pub mod disk;
 pub mod hex;
 pub mod ids;
+pub mod lifetime;
 pub mod mismatch;
 pub mod names;
 pub mod text;

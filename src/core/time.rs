@@ -36,9 +36,9 @@ impl Timestamp {
         Self(self.0.saturating_sub(age).unwrap_or(jiff::Timestamp::MIN))
     }
 
-    /// Returns the duration from now until this time; zero when it has passed.
-    pub fn remaining(self) -> std::time::Duration {
-        std::time::Duration::try_from(self.0.duration_since(jiff::Timestamp::now())).unwrap_or_default()
+    /// Returns the whole milliseconds since 1970-01-01 UTC.
+    pub fn unix_millis(self) -> i64 {
+        self.0.as_millisecond()
     }
 
     /// Returns the microseconds since 1970-01-01 UTC.

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use super::CommandContext;
 use super::upstream::{CircuitBreaker, UpstreamError, read, recorded, send};
 use crate::config::HandlerConfig;
+use crate::core::awake::Deadline;
 use crate::core::hex::hex;
 use crate::core::ids::{DeviceId, UserId};
 use crate::core::time::Timestamp;
@@ -117,9 +118,9 @@ impl CustomHandler {
         request = request.header("X-QY-LTY-Timestamp", seconds.to_string());
         request = request.header("X-QY-LTY-Signature", signature(self.config.secret.reveal().as_bytes(), seconds, &body));
         let timeout = Duration::from_secs(self.config.timeout_seconds.into());
-        let end = Instant::now() + timeout;
+        let end = Deadline::after(timeout);
         let response = send(request.body(body), timeout).await?;
-        let answer = read(response, self.config.max_bytes, end.saturating_duration_since(Instant::now())).await?;
+        let answer = read(response, self.config.max_bytes, end.left()).await?;
         serde_json::from_slice(&answer).map_err(|_| UpstreamError::Unreadable)
     }
 }

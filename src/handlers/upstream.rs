@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, RequestBuilder, Response};
-use tokio::time::timeout;
 
+use crate::core::awake::timeout;
 use crate::net::tls;
 use crate::telemetry::metrics::{Metrics, Upstream, UpstreamOutcome};
 

@@ -11,7 +11,6 @@ use futures_util::poll;
 use salvo::http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, HeaderValue};
 use salvo::http::{Request, Response, StatusCode};
 use salvo::{Depot, FlowCtrl, async_trait};
-use tokio::time::timeout;
 use tracing::field::{Empty, display};
 use tracing::{Instrument, Span};
 
@@ -26,6 +25,7 @@ use crate::admission::sockets;
 use crate::app::App;
 use crate::auth::credential::bearer;
 use crate::auth::{Actor, Caller, cookies};
+use crate::core::awake::timeout;
 use crate::http::error::ApiError;
 use crate::telemetry::metrics::Refused;
 

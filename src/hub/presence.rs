@@ -60,6 +60,14 @@ impl Connection {
         self.active.store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
+    /// Notes that the server has slept for `slept` until `now`: it has heard nothing, whatever the client has sent.
+    pub fn note_sleep(&self, slept: Duration, now: Instant) {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let latest = millis(now.saturating_duration_since(self.opened));
+        let active = self.active.load(Ordering::Relaxed).saturating_add(millis(slept));
+        self.active.store(active.min(latest), Ordering::Relaxed);
+    }
+
     /// The time without activity until `now`.
     pub fn silence(&self, now: Instant) -> Duration {
         let active = Duration::from_millis(self.active.load(Ordering::Relaxed));

@@ -283,10 +283,17 @@ impl Mailbox {
                 self.acks.put_back(self.changes.run(acks).await?);
             }
             self.touch_readers().await?;
-            self.changes.run(Tick {}).await?;
+            self.save_clock().await?;
             self.changes.outcomes().remove_closed();
-        } else if !self.acks.is_empty() {
-            self.acks.submit();
+        } else {
+            if !self.acks.is_empty() {
+                self.acks.submit();
+            }
+            // A clock that was set: what is saved is wrong now.
+            let clock = self.changes.clock();
+            if clock.is_outdated(&clock.observe()) {
+                self.save_clock().await?;
+            }
         }
         for _ in 0..MAX_SWEEP_OPERATIONS {
             // Only where something is due: an idle box must not touch its disk every second.
@@ -295,6 +302,13 @@ impl Mailbox {
             }
         }
         Ok(())
+    }
+
+    /// Looks at the clocks and saves them.
+    async fn save_clock(&self) -> Result<(), StoreError> {
+        let observed = self.changes.clock().observe();
+        self.changes.run(Tick { observed: Some(observed) }).await?;
+        self.changes.clock().accept(self.store.trees(), &observed)
     }
 
     /// Notes that the readers which are online are in use.

@@ -5,4 +5,5 @@ pub mod listen;
 pub mod peer;
 pub mod redirect;
 pub mod self_signed;
+pub mod stall;
 pub mod tls;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::App;
+use crate::core::boot::BootInstant;
 
 /// The interval at which due messages of the mailbox expire.
 const MAILBOX_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -25,7 +26,7 @@ pub async fn run(app: Arc<App>) {
         if full {
             app.admission.sweep();
             app.handlers().sweep();
-            app.pairings.sweep(std::time::Instant::now());
+            app.pairings.sweep(BootInstant::now());
             if let Err(error) = app.auth.sweep().await {
                 tracing::warn!(%error, "failed to write the times of last use");
             }

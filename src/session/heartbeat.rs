@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::window::Watermark;
 use crate::config::Limits;
+use crate::core::awake::slept;
 
 /// The actions that a heartbeat has due.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub(super) struct Heartbeat {
     next_ping: Instant,
     /// The credential's expiry.
     end: Instant,
+    /// The time that the process had slept at the last look.
+    slept: Duration,
     /// The next moment at which something may be due.
     pub(super) due: Instant,
 }
@@ -40,7 +43,18 @@ impl Heartbeat {
         let now = Instant::now();
         let first = ping.or(idle).unwrap_or(NEVER);
         let end = now + expires_in.unwrap_or(NEVER).min(NEVER);
-        Self { ping, idle, stalled, next_ping: now + ping.unwrap_or(NEVER), end, due: (now + first).min(end) }
+        Self { ping, idle, stalled, next_ping: now + ping.unwrap_or(NEVER), end, slept: slept(), due: (now + first).min(end) }
+    }
+
+    /// Returns the time that the process has slept since the last call.
+    pub(super) fn slept(&mut self) -> Duration {
+        let now = slept();
+        now.saturating_sub(std::mem::replace(&mut self.slept, now))
+    }
+
+    /// Sets the end of the credential, which is valid for `left` from now on.
+    pub(super) fn set_end(&mut self, left: Option<Duration>) {
+        self.end = Instant::now() + left.unwrap_or(NEVER).min(NEVER);
     }
 
     /// Returns whether the credential has expired.
@@ -156,5 +170,15 @@ mod tests {
             clock.advance(Instant::now(), Duration::ZERO);
         }
         assert_eq!(start.elapsed().as_secs(), 40);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sleep_is_reported_once() {
+        let mut clock = schedule(30, 75, 600, None);
+        assert_eq!(clock.slept(), Duration::ZERO);
+        crate::core::awake::pretend_sleep(Duration::from_secs(80));
+        assert_eq!((clock.slept(), clock.slept()), (Duration::from_secs(80), Duration::ZERO));
+        let mut later = schedule(30, 75, 600, None);
+        assert_eq!(later.slept(), Duration::ZERO, "of before its connection");
     }
 }

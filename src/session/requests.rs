@@ -90,7 +90,7 @@ impl Session {
     /// Counts a message against the connection's and the user's rates.
     fn check_rates(&self) -> Result<(), End> {
         let checked = self.rate.check().map_err(|wait| (Refused::MessagesRate, wait)).and_then(|()| {
-            let user = self.app.admission.messages.check(&self.requester.user);
+            let user = self.app.admission.messages.check_after_sleep(&self.requester.user);
             user.map_err(|wait| (Refused::UserMessagesRate, wait))
         });
         checked.map_err(|(limit, wait)| {

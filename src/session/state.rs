@@ -17,10 +17,9 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::core::client::ClientName;
 use crate::core::ids::{DeviceId, MessageId};
-use crate::core::time::Timestamp;
 use crate::hub::{Announcement, Connection, Identity, Registration, Subscription};
 use crate::mailbox::{Gap, ReaderOptions, Since, Welcome};
-use crate::store::TokenHash;
+use crate::store::{Token, TokenHash};
 use crate::telemetry::metrics::{Metrics, Sent};
 use crate::wire::{CloseCode, Event};
 
@@ -44,6 +43,8 @@ pub struct Session {
     pub(super) app: Arc<App>,
     registration: Registration,
     token: TokenHash,
+    /// The credential, where it expires.
+    expiring: Option<Arc<Token>>,
     /// The subject of requests: the user and, where the credential is a device's own, that device.
     pub(super) requester: Requester,
     pub(super) rate: SingleRateLimit,
@@ -56,7 +57,7 @@ pub struct Session {
 /// Returns whether `caller`'s connection receives the messages for `device`: its own, or the user's primary one as long as that
 /// has no token of its own. Otherwise an app of the user would take away what waits for the device.
 fn receives_for(app: &App, caller: &Caller, device: DeviceId) -> bool {
-    caller.token.device_id.is_some() || !app.store.has_own_token(device).unwrap_or(false)
+    caller.token.device_id.is_some() || !app.store.has_own_token(device, &app.changes.clock().present()).unwrap_or(false)
 }
 
 impl Session {
@@ -80,7 +81,7 @@ impl Session {
         }
         let (rate, heartbeat) = {
             let limits = &app.config().limits;
-            let expires = caller.token.expires_at.map(Timestamp::remaining);
+            let expires = caller.token.remaining(&app.changes.clock().present());
             (SingleRateLimit::per_minute(limits.messages_per_minute), Heartbeat::new(limits, expires))
         };
         // Groups before the log: what is committed after the log has been looked at is announced to this connection.
@@ -99,6 +100,7 @@ impl Session {
         let session = Self {
             registration,
             token: caller.hash,
+            expiring: caller.token.expires_at.map(|_| caller.token.clone()),
             requester: Requester::from(caller),
             rate,
             heartbeat,
@@ -171,8 +173,13 @@ impl Session {
     ///
     /// # Errors
     /// The end of the connection when its credential has expired, or its client has shown no sign of life for too long.
-    pub fn check_time(&self, writing: bool) -> Result<(), End> {
+    pub fn check_time(&mut self, writing: bool) -> Result<(), End> {
         let now = Instant::now();
+        // What the client has sent meanwhile lies unread: it is read before the client is judged.
+        let slept = self.heartbeat.slept();
+        if !slept.is_zero() {
+            self.connection().note_sleep(slept, now.into_std());
+        }
         if self.heartbeat.expired(now) {
             tracing::debug!("credential expired");
             return Err(CloseCode::Unauthorized.into());
@@ -191,6 +198,11 @@ impl Session {
     /// # Errors
     /// As [`check_time`](Self::check_time).
     pub fn beat(&mut self) -> Result<Beat, End> {
+        if let Some(token) = &self.expiring {
+            // Timers stand still while the machine sleeps, and a stop may turn out to have been longer than was known.
+            let left = token.remaining(&self.app.changes.clock().present());
+            self.heartbeat.set_end(left);
+        }
         self.check_time(false)?;
         let now = Instant::now();
         let silence = self.connection().silence(now.into_std());

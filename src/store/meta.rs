@@ -37,11 +37,15 @@ pub enum MetaKey {
     ServiceSeconds,
     /// The wall clock at that moment, in seconds since 1970.
     ServiceWallSeconds,
+    /// Text; the service clock with what it goes on from (`change/clock`), as JSON.
+    Clock,
+    /// Text; time that was found out late to have passed, as JSON.
+    LateGaps,
 }
 
 impl MetaKey {
     /// Every name.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Schema,
         Self::Epoch,
         Self::NextUser,
@@ -52,6 +56,8 @@ impl MetaKey {
         Self::SkippedMessageIds,
         Self::ServiceSeconds,
         Self::ServiceWallSeconds,
+        Self::Clock,
+        Self::LateGaps,
     ];
 
     /// Returns the name as it is stored.
@@ -67,6 +73,8 @@ impl MetaKey {
             Self::SkippedMessageIds => "skipped_message_ids",
             Self::ServiceSeconds => "service_seconds",
             Self::ServiceWallSeconds => "service_wall_seconds",
+            Self::Clock => "clock",
+            Self::LateGaps => "late_gaps",
         }
     }
 
@@ -74,6 +82,7 @@ impl MetaKey {
     pub fn accepts(self, value: &[u8]) -> bool {
         match self {
             Self::Epoch => std::str::from_utf8(value).is_ok(),
+            Self::Clock | Self::LateGaps => serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok(),
             Self::SkippedMessageIds => value.len().is_multiple_of(16),
             _ => value.len() == 8,
         }

@@ -48,6 +48,7 @@ use crate::telemetry::metrics::Commits;
 use commit_note::CommitNote;
 use writer::Writer;
 
+pub use commit_note::boot as boot_number;
 pub use engine::QUARANTINE;
 pub use error::{Result, Severity, StoreError};
 #[doc(hidden)]

@@ -17,6 +17,7 @@ use super::gate::Gate;
 use super::socket::{Incoming, Socket, Step};
 use crate::app::App;
 use crate::auth::Caller;
+use crate::core::awake::AwakeInstant;
 use crate::core::ids::MessageId;
 use crate::core::time::Timestamp;
 use crate::hub::{Announcement, Identity, Lagged, Subscription};
@@ -341,7 +342,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let deadline = self.socket.write_deadline();
         let period = (deadline.unwrap_or(WRITE_CHECK) / 4).clamp(WRITE_CHECK_PERIOD.0, WRITE_CHECK_PERIOD.1);
         let mut check = pin!(sleep(period));
-        let mut progress = (self.socket.unsent_written(), Instant::now());
+        let mut progress = (self.socket.unsent_written(), AwakeInstant::now());
         loop {
             tokio::select! {
                 biased;
@@ -375,10 +376,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// # Errors
     /// The end of the connection when it may not last, or when nothing has been written for the write deadline and nothing can be:
     /// the peer's TCP does not acknowledge, or the client has closed.
-    async fn check_write(&mut self, progress: &mut (usize, Instant)) -> Result<(), End> {
+    async fn check_write(&mut self, progress: &mut (usize, AwakeInstant)) -> Result<(), End> {
         let written = self.socket.unsent_written();
         if written != progress.0 {
-            *progress = (written, Instant::now());
+            *progress = (written, AwakeInstant::now());
             self.session.note_activity();
         }
         self.session.check_time(true)?;

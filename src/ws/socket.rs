@@ -20,7 +20,6 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
@@ -28,6 +27,7 @@ use tokio_tungstenite::tungstenite::{self, Bytes, Utf8Bytes};
 
 use super::frame_limiter::{FrameLimiter, LimitExceeded};
 use crate::config::Limits;
+use crate::core::awake::timeout;
 use crate::session::End;
 use crate::wire::CloseCode;
 use crate::wire::frame::FrameHeader;

@@ -17,13 +17,14 @@ use salvo::rt::tokio::TokioIo;
 use salvo::{Depot, FlowCtrl, async_trait};
 use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::admit::{Admitted, admit, header};
 use super::run::{Transport, serve};
 use super::socket::Socket;
 use crate::app::App;
 use crate::auth::credential::{SUBPROTOCOL, offers_subprotocol};
+use crate::core::awake::timeout;
 use crate::core::ids::UserId;
 use crate::http::error::ApiError;
 use crate::mailbox::JoinError;
@@ -64,7 +65,7 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
         return Err(ApiError::Busy(Refused::Stopping));
     }
     let address = app.admission.client(req);
-    app.admission.connects.check(&address.into()).map_err(|wait| ApiError::TooMany(Refused::ConnectsRate, wait))?;
+    app.admission.connects.check_after_sleep(&address.into()).map_err(|wait| ApiError::TooMany(Refused::ConnectsRate, wait))?;
     let permit = app.admission.total.try_acquire(()).ok_or(ApiError::Busy(Refused::Connections))?;
     let path_user = match req.param::<String>("user_id") {
         Some(text) => Some(text.parse::<UserId>().map_err(|_| ApiError::NotFound("page"))?),

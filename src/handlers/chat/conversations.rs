@@ -1,10 +1,11 @@
 //! The last turns of each user's conversation, kept in memory only.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use crate::core::boot::BootInstant;
 use crate::core::ids::UserId;
 
 /// The maximum number of conversations; the least recently used one is evicted.
@@ -31,7 +32,7 @@ struct Conversation {
     /// The number of times that it was cleared: the answer to a question from before is not appended after.
     generation: u64,
     turns: VecDeque<Turn>,
-    last_used: Instant,
+    last_used: BootInstant,
 }
 
 /// The conversations of all users.
@@ -42,22 +43,22 @@ pub(super) struct Conversations {
 
 impl Conversations {
     /// Returns the turns of `user`, oldest first, and the generation to which the next answer belongs.
-    pub(super) fn get(&self, user: UserId, now: Instant) -> (Vec<Turn>, u64) {
+    pub(super) fn get(&self, user: UserId, now: BootInstant) -> (Vec<Turn>, u64) {
         let users = self.users.lock();
         let generation = users.get(&user).map_or(0, |c| c.generation);
-        let live = users.get(&user).filter(|c| now.saturating_duration_since(c.last_used) < CONVERSATION_TTL);
+        let live = users.get(&user).filter(|c| now.since(c.last_used) < CONVERSATION_TTL);
         (live.map(|c| c.turns.iter().cloned().collect()).unwrap_or_default(), generation)
     }
 
     /// Appends a turn and keeps the last `max_turns`. Does nothing when the conversation was cleared since `generation` was
     /// returned by [`get`](Self::get).
-    pub(super) fn append(&self, user: UserId, turn: Turn, max_turns: usize, generation: u64, now: Instant) {
+    pub(super) fn append(&self, user: UserId, turn: Turn, max_turns: usize, generation: u64, now: BootInstant) {
         if max_turns == 0 {
             return;
         }
         let mut users = self.users.lock();
         if users.len() >= MAX_USERS && !users.contains_key(&user) {
-            users.retain(|_, c| now.saturating_duration_since(c.last_used) < CONVERSATION_TTL);
+            users.retain(|_, c| now.since(c.last_used) < CONVERSATION_TTL);
             if users.len() >= MAX_USERS
                 && let Some(oldest) = users.iter().min_by_key(|(_, c)| c.last_used).map(|(id, _)| *id)
             {
@@ -69,7 +70,7 @@ impl Conversations {
         if conversation.generation != generation {
             return;
         }
-        if now.saturating_duration_since(conversation.last_used) >= CONVERSATION_TTL {
+        if now.since(conversation.last_used) >= CONVERSATION_TTL {
             conversation.turns.clear();
         }
         conversation.last_used = now;
@@ -85,7 +86,7 @@ impl Conversations {
     pub(super) fn clear(&self, user: UserId) {
         let mut users = self.users.lock();
         if users.len() < MAX_USERS || users.contains_key(&user) {
-            let empty = || Conversation { generation: 0, turns: VecDeque::new(), last_used: Instant::now() };
+            let empty = || Conversation { generation: 0, turns: VecDeque::new(), last_used: BootInstant::now() };
             let conversation = users.entry(user).or_insert_with(empty);
             conversation.turns.clear();
             conversation.generation += 1;
@@ -103,7 +104,7 @@ mod tests {
 
     #[test]
     fn conversations_are_bounded_in_turns_bytes_age_and_number() {
-        let (conversations, now) = (Conversations::default(), Instant::now());
+        let (conversations, now) = (Conversations::default(), BootInstant::now());
         for n in 0..5 {
             conversations.append(UserId(1), turn(n, 1), 3, 0, now);
         }

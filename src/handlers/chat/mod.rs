@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use reqwest::Client;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
 use super::ChunkSink;
 use super::upstream::{CircuitBreaker, UpstreamError, recorded};
 use crate::admission::RateLimit;
 use crate::config::{ChatConfig, Responder};
+use crate::core::awake::timeout;
+use crate::core::boot::BootInstant;
 use crate::core::ids::UserId;
 use crate::telemetry::metrics::{Metrics, Refused, Upstream};
 use crate::wire::{ErrorCode, Event};
@@ -111,12 +112,12 @@ impl Chat {
         let permit_timeout = Duration::from_secs(self.config.timeout_seconds.into());
         let permit = timeout(permit_timeout, self.permits.acquire()).await;
         let _permit = permit.map_err(|_| UpstreamError::Busy)?.map_err(|_| UpstreamError::Busy)?;
-        let (turns, generation) = self.conversations.get(user, Instant::now());
+        let (turns, generation) = self.conversations.get(user, BootInstant::now());
         let answer = openai::complete(client, &self.config, &turns, text, sink).await;
         self.breaker.record(&answer, Instant::now());
         let answer = answer?;
         let turn = Turn { question: text.to_owned(), answer: answer.clone() };
-        self.conversations.append(user, turn, self.config.turns, generation, Instant::now());
+        self.conversations.append(user, turn, self.config.turns, generation, BootInstant::now());
         Ok(answer)
     }
 

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use reqwest::{Client, Response};
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, timeout_at};
 
 use super::conversations::Turn;
 use crate::config::ChatConfig;
+use crate::core::awake::{Deadline, timeout_at};
 use crate::handlers::ChunkSink;
 use crate::handlers::upstream::{UpstreamError, read, send};
 
@@ -94,11 +94,11 @@ pub(super) async fn complete(
         request = request.bearer_auth(key.reveal());
     }
     let timeout = Duration::from_secs(config.timeout_seconds.into());
-    let end = Instant::now() + timeout;
+    let end = Deadline::after(timeout);
     let response = send(request.body(serde_json::to_vec(&body).map_err(|_| UpstreamError::Unreadable)?), timeout).await?;
     let is_stream = response.headers().get("content-type").is_some_and(|v| v.as_bytes().starts_with(b"text/event-stream"));
     if !is_stream {
-        let body = read(response, MAX_BODY_BYTES, end.saturating_duration_since(Instant::now())).await?;
+        let body = read(response, MAX_BODY_BYTES, end.left()).await?;
         let completion: Completion = serde_json::from_slice(&body).map_err(|_| UpstreamError::Unreadable)?;
         let text: String = completion.text().chars().take(MAX_TEXT_CHARS).collect();
         if text.is_empty() {
@@ -112,14 +112,18 @@ pub(super) async fn complete(
 }
 
 /// Reads events up to the last one.
-async fn read_stream(mut response: Response, idle: Duration, end: Instant, sink: ChunkSink<'_>) -> Result<String, UpstreamError> {
+async fn read_stream(
+    mut response: Response,
+    idle: Duration,
+    end: Deadline,
+    sink: ChunkSink<'_>,
+) -> Result<String, UpstreamError> {
     let (mut text, mut chars, mut events, mut received) = (String::new(), 0, EventParser::default(), 0);
     loop {
-        if Instant::now() >= end {
+        if end.is_over() {
             return Err(UpstreamError::TooSlow);
         }
-        let deadline = end.min(Instant::now() + idle);
-        let chunk = timeout_at(deadline, response.chunk()).await.map_err(|_| UpstreamError::TooSlow)??;
+        let chunk = timeout_at(end.or_after(idle), response.chunk()).await.map_err(|_| UpstreamError::TooSlow)??;
         let Some(chunk) = chunk else {
             return Err(UpstreamError::Interrupted); // an incomplete answer is discarded
         };

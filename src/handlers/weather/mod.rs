@@ -5,7 +5,7 @@ mod simulated;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -14,6 +14,7 @@ use tokio::sync::OnceCell;
 
 use super::upstream::UpstreamError;
 use crate::config::WeatherConfig;
+use crate::core::boot::BootInstant;
 use crate::core::time::Timestamp;
 use crate::store::{Observation, Store};
 use crate::telemetry::metrics::Metrics;
@@ -31,7 +32,7 @@ const MAX_CACHED_CITIES: usize = 1000;
 
 /// A look-up, finished or in progress, shared by all requests for the city.
 struct CacheEntry {
-    created: Instant,
+    created: BootInstant,
     cell: Arc<OnceCell<LookUp>>,
 }
 
@@ -110,8 +111,8 @@ impl Sources {
 
     /// Returns the cached look-up of a city, or inserts a new one.
     fn cached(&self, name: &str) -> Arc<OnceCell<LookUp>> {
-        let now = Instant::now();
-        let valid = |entry: &CacheEntry| now.saturating_duration_since(entry.created) < entry.ttl();
+        let now = BootInstant::now();
+        let valid = |entry: &CacheEntry| now.since(entry.created) < entry.ttl();
         let mut cache = self.cache.lock();
         if let Some(entry) = cache.get(name).filter(|entry| valid(entry)) {
             return entry.cell.clone();

@@ -4,7 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::core::ids::{DeviceId, TokenId, UserId};
-use crate::core::time::Timestamp;
+use crate::core::lifetime::{Life, Present};
 use crate::store::meta::MetaKey;
 use crate::store::records::{NewToken, Token, TokenHash, TokenKind};
 use crate::store::table::WriteSet;
@@ -36,7 +36,7 @@ pub(super) fn remove<'a>(trees: &'a Trees, writes: &mut WriteSet<'a>, hash: &Tok
 }
 
 /// Frees a place among `new`'s user's tokens where the limit asks for it; returns the token that was deleted.
-fn make_room(trees: &Trees, new: &NewToken, limit: usize, now: Timestamp) -> Result<Option<TokenId>> {
+fn make_room(trees: &Trees, new: &NewToken, limit: usize, now: &Present) -> Result<Option<TokenId>> {
     let owned = of_user(trees, new.user_id)?;
     if owned.len() < limit {
         return Ok(None);
@@ -63,7 +63,7 @@ fn make_room(trees: &Trees, new: &NewToken, limit: usize, now: Timestamp) -> Res
 ///
 /// # Errors
 /// [`StoreError::Full`], [`StoreError::Missing`] when the user or the device is gone; else when the store fails.
-pub fn create(trees: &Trees, new: NewToken, limit: usize, now: Timestamp) -> Result<(Token, Option<TokenId>)> {
+pub fn create(trees: &Trees, new: NewToken, limit: usize, now: &Present) -> Result<(Token, Option<TokenId>)> {
     // The user may have been deleted while the password was being checked.
     if !trees.users.contains(&new.user_id)? {
         return Err(StoreError::Missing("user"));
@@ -80,9 +80,10 @@ pub fn create(trees: &Trees, new: NewToken, limit: usize, now: Timestamp) -> Res
         device_id: new.device_id,
         kind: new.kind,
         label: new.label,
-        created_at: now,
+        created_at: now.wall,
         last_used_at: None,
-        expires_at: new.expires_at,
+        expires_at: new.life_seconds.map(|seconds| now.wall.plus_seconds(seconds)),
+        life: new.life_seconds.map(|seconds| Life { born: now.lived, millis: seconds.saturating_mul(1000) }),
     };
     let mut writes = WriteSet::default();
     writes.put(&trees.tokens, &new.hash, &token)?;
@@ -148,12 +149,11 @@ impl Store {
         owned.filter_map(|entry| entry.and_then(|(_, hash)| get(&self.trees, &hash)).transpose())
     }
 
-    /// Returns whether `device` has a token of its own, from any of its users.
+    /// Returns whether `device` has a token of its own that has not expired, from any of its users.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn has_own_token(&self, device: DeviceId) -> Result<bool> {
-        let now = Timestamp::now();
+    pub fn has_own_token(&self, device: DeviceId, now: &Present) -> Result<bool> {
         for user in self.device_users(device)? {
             let owned = of_user(&self.trees, user)?;
             if owned.iter().any(|(_, token)| token.device_id == Some(device) && !token.expired(now)) {

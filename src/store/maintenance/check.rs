@@ -329,6 +329,7 @@ pub fn check(path: &Path) -> Result<Findings> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::core::lifetime::Present;
     use crate::core::time::Timestamp;
     use crate::store::accounts::write::{create_device, create_token, create_user};
     use crate::store::tests::fresh;
@@ -348,7 +349,7 @@ pub(super) mod tests {
         let (trees, now) = (store.trees(), Timestamp::now());
         let new = NewDevice { name: "lamp".into(), serial: Some("s1".into()), model: None, primary: true, max_bytes: None };
         create_device(trees, new, UserId(1), 0, now).unwrap();
-        create_token(trees, NewToken::login(UserId(1), TokenHash::of("t")), 9, now).unwrap();
+        create_token(trees, NewToken::login(UserId(1), TokenHash::of("t")), 9, &Present::at(now)).unwrap();
         let (log, to) = (store.log(), Recipient::User(UserId(1)));
         let mut block = BlockBuilder::new(MessageId(1));
         for (id, size) in [(1, 10), (2, 40_000)] {

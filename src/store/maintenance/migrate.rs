@@ -96,6 +96,7 @@ fn remove_unfinished(directory: &Path) -> std::io::Result<()> {
 mod tests {
     use super::*;
     use crate::core::ids::{MessageId, TokenId, UserId};
+    use crate::core::lifetime::Present;
     use crate::store::accounts::write::{create_token, create_user};
     use crate::store::maintenance::restore::restore;
     use crate::store::{NewToken, NewUser, Role, Store, TokenHash};
@@ -108,7 +109,7 @@ mod tests {
             let store = Store::open(&path).unwrap();
             let new = NewUser { username: "ana".into(), role: Role::User, password_hash: "x".into() };
             let ana = create_user(store.trees(), new, Timestamp::now(), MessageId(0)).unwrap().id;
-            create_token(store.trees(), NewToken::login(ana, TokenHash::of("t")), 9, Timestamp::now()).unwrap();
+            create_token(store.trees(), NewToken::login(ana, TokenHash::of("t")), 9, &Present::at(Timestamp::now())).unwrap();
             store.trees().token_ids.tree().clear().unwrap();
             store.trees().set_schema(1).unwrap();
             store.close().unwrap();

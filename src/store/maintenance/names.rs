@@ -145,6 +145,7 @@ mod tests {
     use super::super::check::check;
     use super::super::check::tests::user;
     use super::*;
+    use crate::core::lifetime::Present;
     use crate::core::time::Timestamp;
     use crate::store::accounts::write::{create_device, create_token};
     use crate::store::tests::fresh;
@@ -184,7 +185,7 @@ mod tests {
         trees.serials.remove("x").unwrap();
         trees.serials.insert("aa:bb", &second.id).unwrap();
         let token = NewToken { label: "a\u{feff}".into(), ..NewToken::login(UserId(1), TokenHash::of("t")) };
-        create_token(trees, token, 9, now).unwrap();
+        create_token(trees, token, 9, &Present::at(now)).unwrap();
 
         let found = store.check().unwrap();
         assert_eq!((found.wrong, found.names.total), (0, 10), "{found:#?}");

@@ -1,9 +1,12 @@
 //! Records of credentials. The secret itself is never in them, only its SHA-256.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Authority, TokenHash};
 use crate::core::ids::{DeviceId, TokenId, UserId};
+use crate::core::lifetime::{Life, Present};
 use crate::core::time::Timestamp;
 use crate::store::table::json_values;
 
@@ -36,16 +39,29 @@ pub struct Token {
     pub created_at: Timestamp,
     /// The time of its last use, to the minute or so.
     pub last_used_at: Option<Timestamp>,
-    /// Refused from then on.
+    /// The end by the wall clock of the moment at which it was made. What counts is `life`, except in records of earlier versions.
     pub expires_at: Option<Timestamp>,
+    /// Refused at its end; `None` for one that never expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life: Option<Life>,
 }
 
 json_values!(Token);
 
 impl Token {
     /// Returns whether its time is over.
-    pub fn expired(&self, now: Timestamp) -> bool {
-        self.expires_at.is_some_and(|end| end <= now)
+    pub fn expired(&self, now: &Present) -> bool {
+        now.left(self.life, self.expires_at).is_some_and(|left| left <= 0)
+    }
+
+    /// Returns the time that it is still accepted for; `None` for one that never expires.
+    pub fn remaining(&self, now: &Present) -> Option<Duration> {
+        now.left(self.life, self.expires_at).map(|left| Duration::from_millis(u64::try_from(left).unwrap_or(0)))
+    }
+
+    /// Returns its end by the present wall clock, for people.
+    pub fn shown_end(&self, now: &Present) -> Option<Timestamp> {
+        now.shown_end(self.life, self.expires_at)
     }
 }
 
@@ -60,8 +76,8 @@ pub struct NewToken {
     pub kind: TokenKind,
     /// Chosen by the owner.
     pub label: String,
-    /// Refused from then on.
-    pub expires_at: Option<Timestamp>,
+    /// The time for which it is accepted, in seconds; `None` for one that never expires.
+    pub life_seconds: Option<u64>,
     /// The hash of its secret.
     pub hash: TokenHash,
     /// If the user has as many as the limit: deletes the `user` token unused for longest (a log-in), or refuses.
@@ -73,22 +89,37 @@ pub struct NewToken {
 impl NewToken {
     /// Returns the token of a log-in in a browser: that of [`login`](Self::login), with an end.
     pub fn browser(user_id: UserId, hash: TokenHash, life_seconds: u64) -> Self {
-        let expires_at = Some(Timestamp::now().plus_seconds(life_seconds));
-        Self { label: "browser".into(), expires_at, ..Self::login(user_id, hash) }
+        Self { label: "browser".into(), life_seconds: Some(life_seconds), ..Self::login(user_id, hash) }
     }
 
     /// Returns the token of a log-in: acts as the user, never expires, replaces an old one where there are too many.
     pub fn login(user_id: UserId, hash: TokenHash) -> Self {
-        let (device_id, expires_at) = (None, None);
+        let (device_id, life_seconds) = (None, None);
         Self {
             user_id,
             device_id,
             kind: TokenKind::User,
             label: "login".into(),
-            expires_at,
+            life_seconds,
             hash,
             make_room: true,
             because: Authority::System,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn record_of_an_earlier_version_is_read_and_expires_by_the_wall_clock_that_it_was_made_with() {
+        let text = r#"{"id":1,"user_id":2,"device_id":null,"kind":"user","label":"browser","created_at":"2026-11-01T00:00:00.000000+00:00",
+            "last_used_at":null,"expires_at":"2026-12-01T00:00:00.000000+00:00"}"#;
+        let token: Token = serde_json::from_str(text).unwrap();
+        let at = |text: &str| Present::at(text.parse().unwrap());
+        assert!(!token.expired(&at("2026-11-30T23:59:59Z")) && token.expired(&at("2026-12-01T00:00:00Z")));
+        assert_eq!(token.remaining(&at("2026-11-30T23:59:59Z")), Some(Duration::from_secs(1)));
+        assert!(!serde_json::to_string(&token).unwrap().contains("life"));
     }
 }

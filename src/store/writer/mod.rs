@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::commit_note::CommitNote;
 use super::trees::Trees;
 use super::{Result, Severity, StoreError};
+use crate::core::awake::AwakeInstant;
 use crate::telemetry::metrics::Commits;
 use thread::{BeforeCommit, Disk, serve};
 
@@ -66,7 +67,7 @@ pub struct Pulse {
     /// The time of the last commit.
     pub committed: Instant,
     /// The start of the work under way; `None` while the queue is empty.
-    pub busy: Option<Instant>,
+    pub busy: Option<AwakeInstant>,
 }
 
 /// The writer thread's handle.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::{Answer, Job, Pulse};
+use crate::core::awake::AwakeInstant;
 use crate::core::ids::MessageId;
 use crate::core::time::Timestamp;
 use crate::store::commit_note::CommitNote;
@@ -94,7 +95,7 @@ impl Disk {
 
     /// Sets the busy mark of the pulse.
     fn set_busy(&self, busy: bool) {
-        self.pulse.lock().busy = busy.then(Instant::now);
+        self.pulse.lock().busy = busy.then(AwakeInstant::now);
     }
 }
 

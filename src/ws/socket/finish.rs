@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use futures_util::SinkExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
 
 use super::{Incoming, Socket};
+use crate::core::awake::timeout;
 use crate::core::time::Timestamp;
 use crate::session::End;
 use crate::wire::frame::{append_close, append_json};

@@ -1,11 +1,13 @@
 //! Operation: the process, the command line, health, metrics, systemd, TLS, upgrades.
 
+mod clocks;
 mod command_line;
 mod disk_words;
 mod health;
 mod metrics;
 mod process;
 mod repeated_lines;
+mod sleep;
 mod systemd;
 mod tls;
 mod upgrade;
