@@ -338,7 +338,9 @@ fn user_of_many_keys_loses_its_own_and_a_restart_changes_nothing() {
     for change in beginning() {
         world.apply(change, moment(0));
     }
-    world.apply(Change::Settings(settings(0, 3, 100)), moment(0));
+    let mut unbounded = settings(0, 3, 100);
+    unbounded.mailbox.sender_bytes = 0;
+    world.apply(Change::Settings(unbounded), moment(0));
     let send = |world: &mut Instance, sender: u64, key: u64, seconds: u64| {
         let sender = UserId(sender);
         let object = JsonObject::new(&serde_json::json!({ "m": 1 })).unwrap();
