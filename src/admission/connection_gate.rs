@@ -15,9 +15,8 @@ use salvo::fuse::{ArcConnObserver, ConnObserver, FuseAction, FuseConfig, FuseInf
 use salvo::http::Request;
 use tokio::time::timeout;
 
-use super::by_address::{AddressPermit, AddressPermits};
 use super::net_key::NetKey;
-use super::permits::{SharedPermit, SharedPermits};
+use super::permits::{Permit, Permits, SharedPermit, SharedPermits};
 use super::sockets::{self, Answering, Ended, Receiving, Socket, SocketKey, Sockets};
 use crate::config::{Config, Limits};
 use crate::net::client_addr::{ClientAddr, Proxies};
@@ -29,7 +28,8 @@ const ANOTHER_LOOK: Duration = Duration::from_millis(100);
 /// The permits and timeouts of plain HTTP connections, shared by all listeners.
 pub struct ConnectionGate {
     total: Arc<SharedPermits>,
-    by_address: AddressPermits,
+    /// By address only: where addresses are free, whoever takes many makes room for others.
+    by_address: Permits<NetKey>,
     sockets: Sockets,
     proxies: Arc<ArcSwap<Proxies>>,
     timeouts: ArcSwap<FuseConfig>,
@@ -41,7 +41,7 @@ impl ConnectionGate {
     pub fn new(config: &Config, proxies: Arc<ArcSwap<Proxies>>, metrics: Arc<Metrics>) -> Self {
         Self {
             total: SharedPermits::new(config.limits.sockets),
-            by_address: AddressPermits::new(config.limits.sockets_per_address()),
+            by_address: Permits::new(config.limits.sockets_per_address()),
             sockets: Sockets::default(),
             proxies,
             timeouts: ArcSwap::from_pointee(timeouts(&config.limits)),
@@ -102,14 +102,14 @@ fn timeouts(limits: &Limits) -> FuseConfig {
 /// The permits of one plain HTTP connection.
 struct ConnectionPermits {
     _total: SharedPermit,
-    _of_address: Option<AddressPermit>,
+    _of_address: Option<Permit<NetKey>>,
 }
 
 /// The policy of one listener. A listener accepts in one loop: for each connection `decide` runs, then `observe`, before the next
 /// connection is accepted.
 pub struct ListenerPolicy {
     gate: Arc<ConnectionGate>,
-    /// The permits and the network of the connection between `decide` and `observe`.
+    /// The permits and the address of the connection between `decide` and `observe`.
     accepted: Mutex<Option<(ConnectionPermits, Option<NetKey>)>>,
 }
 
@@ -125,11 +125,11 @@ impl FusePolicy for ListenerPolicy {
     async fn decide(&self, info: &FuseInfo) -> FuseAction {
         let peer = info.remote_addr.clone().into_std().map(ClientAddr::from);
         // A proxy connects for many clients, which are counted one by one when they become WebSockets.
-        let network = peer.filter(|address| !self.gate.proxies.load().trusts(address.ip)).map(NetKey::from);
-        let of_address = match network {
+        let address = peer.filter(|address| !self.gate.proxies.load().trusts(address.ip)).map(NetKey::from);
+        let of_address = match address {
             None => None,
-            Some(network) => {
-                let Some(permit) = self.gate.by_address.try_acquire(network) else {
+            Some(address) => {
+                let Some(permit) = self.gate.by_address.try_acquire(address) else {
                     self.gate.metrics.refused.inc(Refused::SocketsOfAddress);
                     tracing::debug!(address = ?info.remote_addr, "refused: too many HTTP connections from this address");
                     return FuseAction::Reject;
@@ -138,14 +138,14 @@ impl FusePolicy for ListenerPolicy {
             }
         };
         let permits = ConnectionPermits { _total: self.gate.room().await, _of_address: of_address };
-        *self.accepted.lock() = Some((permits, network));
+        *self.accepted.lock() = Some((permits, address));
         FuseAction::Accept(**self.gate.timeouts.load())
     }
 
     fn observe(&self, info: &FuseInfo, ctrl: &ConnCtrl) -> Option<ArcConnObserver> {
-        let (permits, network) = self.accepted.lock().take()?;
+        let (permits, address) = self.accepted.lock().take()?;
         let key = info.remote_addr.clone().into_std().map(|peer| (peer, info.local_addr.port()));
-        let socket = key.map(|key| (key, self.gate.sockets.add(key, network, ctrl.clone())));
+        let socket = key.map(|key| (key, self.gate.sockets.add(key, address, ctrl.clone())));
         let (gate, permits) = (self.gate.clone(), Mutex::new(Some(permits)));
         Some(Arc::new(PermitHolder { gate, permits, socket, plain: AtomicBool::new(true), ctrl: ctrl.clone() }))
     }

@@ -2,9 +2,9 @@
 //!
 //! # Invariants
 //! - A connection whose request is being answered is never chosen. While the answer is on its way, it counts as young.
-//! - Of those that wait for their client, one of the network that holds the most of them goes. So whoever opens many loses its own, and
-//!   a client of few is kept, however long its head takes.
-//! - Of that network, the oldest without a whole head goes; where there is none, the oldest without a whole body.
+//! - Of those that wait for their client, one of the network that holds the most of them goes, and of the address in it that does. So
+//!   whoever opens many loses its own, and a client of few is kept, however long its head takes.
+//! - Of that address, the oldest without a whole head goes; where there is none, the oldest without a whole body.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -43,8 +43,8 @@ pub struct Socket {
     awaited: AtomicU8,
     /// The place in the order of those who wait: the number of the last time that it began to, or that something was written to it.
     since: AtomicU64,
-    /// Its network; `None` where a proxy connects for many.
-    network: Option<Network>,
+    /// Its far address; `None` where a proxy connects for many.
+    address: Option<NetKey>,
     ctrl: ConnCtrl,
 }
 
@@ -92,10 +92,10 @@ impl Sockets {
         self.clock.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Adds a connection, which waits for a head; `network` is `None` for that of a proxy.
-    pub fn add(&self, key: SocketKey, network: Option<NetKey>, ctrl: ConnCtrl) -> Arc<Socket> {
+    /// Adds a connection, which waits for a head; `address` is `None` for that of a proxy.
+    pub fn add(&self, key: SocketKey, address: Option<NetKey>, ctrl: ConnCtrl) -> Arc<Socket> {
         let since = AtomicU64::new(self.now());
-        let socket = Arc::new(Socket { awaited: AtomicU8::new(HEAD), since, network: network.map(Into::into), ctrl });
+        let socket = Arc::new(Socket { awaited: AtomicU8::new(HEAD), since, address, ctrl });
         self.open.lock().insert(key, socket.clone());
         socket
     }
@@ -152,7 +152,7 @@ impl Sockets {
     }
 }
 
-/// The connections of a network that wait for their client.
+/// The connections of an address that wait for their client.
 #[derive(Default)]
 struct Waiting<'a> {
     count: u32,
@@ -161,24 +161,30 @@ struct Waiting<'a> {
 }
 
 /// Returns the connection that is to make room, with what it waits for: the oldest without a head, or else without a body, of the
-/// network that holds the most of both; one of a proxy only where there is no other, since it may carry the requests of many.
+/// address that holds the most of both, in the network that does; one of a proxy only where there is no other, since it may carry the
+/// requests of many.
 fn candidate<'a>(open: impl Iterator<Item = &'a Arc<Socket>>) -> Option<(u8, &'a Arc<Socket>)> {
-    let mut networks: HashMap<Option<Network>, Waiting<'a>> = HashMap::new();
+    let (mut addresses, mut networks) = (HashMap::<_, Waiting<'a>>::new(), HashMap::<_, u32>::new());
     for socket in open {
         let awaited = socket.awaited.load(Ordering::Acquire);
         let since = socket.since.load(Ordering::Relaxed);
-        let waiting = networks.entry(socket.network).or_default();
+        let waiting = addresses.entry(socket.address).or_default();
         let Some(oldest) = waiting.oldest.get_mut(usize::from(awaited)) else { continue };
-        waiting.count += u32::from(socket.network.is_some());
+        if let Some(address) = socket.address {
+            waiting.count += 1;
+            *networks.entry(Network::from(address)).or_default() += 1;
+        }
         if oldest.is_none_or(|(oldest, _)| since < oldest) {
             *oldest = Some((since, socket));
         }
     }
-    let choices = networks.into_values().filter_map(|Waiting { count, oldest: [head, body] }| {
-        let head = head.map(|(since, socket)| (Reverse(count), HEAD, since, socket));
-        head.or_else(|| body.map(|(since, socket)| (Reverse(count), BODY, since, socket)))
+    let choices = addresses.into_iter().filter_map(|(address, Waiting { count, oldest: [head, body] })| {
+        let of_network = address.and_then(|address| networks.get(&Network::from(address))).copied().unwrap_or_default();
+        let most = (Reverse(of_network), Reverse(count));
+        let head = head.map(|(since, socket)| (most, HEAD, since, socket));
+        head.or_else(|| body.map(|(since, socket)| (most, BODY, since, socket)))
     });
-    choices.min_by_key(|&(count, awaited, since, _)| (count, awaited, since)).map(|(_, awaited, _, socket)| (awaited, socket))
+    choices.min_by_key(|&(most, awaited, since, _)| (most, awaited, since)).map(|(_, awaited, _, socket)| (awaited, socket))
 }
 
 impl Drop for Answering<'_> {
@@ -262,6 +268,22 @@ mod tests {
             assert!(!ended(&early.1) && !ended(&late.1) && !ended(&proxy));
             assert!((0..3).all(|_| sockets.make_room()) && ended(&late.1) && !ended(&proxy), "a proxy's last");
             assert!(sockets.make_room() && ended(&proxy));
+        }
+    }
+
+    #[test]
+    fn neighbour_on_the_same_link_keeps_its_own() {
+        for (crowd, neighbour) in [("fe80::bad:", "fe80::7"), ("2001:db8:1:bad::", "2001:db8:1:7::1")] {
+            let sockets = Sockets::default();
+            let early = add(&sockets, neighbour, 1);
+            let many: Vec<_> = (1..=400).map(|n| add(&sockets, &format!("{crowd}{:x}", n % 13 + 1), n)).collect();
+            let late = add(&sockets, neighbour, 2);
+            let elsewhere = [add(&sockets, "10.0.0.1", 1), add(&sockets, "10.0.0.1", 2), add(&sockets, "10.0.0.1", 3)];
+            for n in 0..370 {
+                assert!(sockets.make_room(), "{n}");
+            }
+            assert_eq!(many.iter().filter(|(_, socket)| ended(socket)).count(), 370, "{crowd}");
+            assert!([&early, &late].into_iter().chain(&elsewhere).all(|(_, socket)| !ended(socket)), "{crowd}");
         }
     }
 

@@ -16,8 +16,8 @@ pub struct Limits {
     pub max_frame_bytes: usize,
     /// Live connections of one user.
     pub connections_per_user: u32,
-    /// Live connections from one address. Here and in every limit by address, an IPv6 /64 is one address, and all link-local
-    /// addresses of an interface together may have four times as many.
+    /// Live connections from one address. In every limit by address, an IPv6 /64 is one address, and all link-local addresses of an
+    /// interface together may have four times as many; not in `sockets_per_address`.
     pub connections_per_address: u32,
     /// Live connections in total.
     pub connections: u32,
