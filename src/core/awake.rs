@@ -25,13 +25,15 @@ const SLEEP: Duration = Duration::from_secs(2);
 /// What all deadlines are extended by after a sleep, beyond its length: the time to read what has arrived, and for clients that slept,
 /// too, or wait for an answer, to notice that the server is back.
 const GRACE: Duration = Duration::from_secs(5);
+/// The least time between two lines in the log about sleep: a machine that is too busy has no time for more.
+const LINE_INTERVAL: Duration = Duration::from_secs(60);
 /// "Never" as a timer's duration: tokio's own far future.
 const NEVER: Duration = Duration::from_secs(86_400 * 365 * 30);
 
 /// The beginning of time for the numbers below.
 static START: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
 /// The ticks of this process. Locked for a few instructions.
-static TICKS: Mutex<Ticks> = Mutex::new(Ticks { last: 0, watches: 0, slept: 0, woke: 0 });
+static TICKS: Mutex<Ticks> = Mutex::new(Ticks { last: 0, watches: 0, slept: 0, woke: 0, told: None });
 
 struct Ticks {
     /// The last one, in milliseconds after the start; 0 while nobody ticks.
@@ -42,6 +44,8 @@ struct Ticks {
     slept: u64,
     /// The end of the last sleep, in milliseconds after the start; 0 before the first.
     woke: u64,
+    /// The time of the last line in the log about it.
+    told: Option<u64>,
 }
 
 fn millis_since_start() -> u64 {
@@ -92,6 +96,10 @@ fn tick() {
     (ticks.last, ticks.slept) = (now, ticks.slept.saturating_add(slept));
     if slept > 0 {
         ticks.woke = now;
+        if ticks.told.is_some_and(|told| now - told < millis(LINE_INTERVAL)) {
+            return;
+        }
+        ticks.told = Some(now);
         drop(ticks);
         let seconds = (now - before) / 1000;
         tracing::warn!(seconds, "this process did not run for a while: all deadlines are extended by as much");
