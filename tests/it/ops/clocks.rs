@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::support::program::{Running, configure, program};
+use crate::support::program::{Running, configure, output, program};
 use crate::support::ws::Client;
 use crate::support::{ADMIN_PASSWORD, eventually, http};
 use serde_json::{Value, json};
@@ -103,6 +103,18 @@ async fn accepted(server: &Running, token: &str) -> bool {
     http::call(server.address, "GET", "/api/auth/me", token, "").await.status == 200
 }
 
+/// Logs in as the page does; returns the cookie.
+async fn cookie(server: &Running) -> String {
+    let body = json!({ "username": "admin", "password": ADMIN_PASSWORD, "cookie": true }).to_string();
+    let headers = [("content-type", "application/json")];
+    let answer = http::request(server.address, "POST", "/api/auth/login", &headers, body.as_bytes()).await;
+    answer.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned()
+}
+
+async fn cookie_accepted(server: &Running, cookie: &str) -> bool {
+    http::request(server.address, "GET", "/api/auth/me", &[("cookie", cookie)], b"").await.status == 200
+}
+
 async fn send(server: &Running, admin: &str, ttl: i64) -> u64 {
     let sent = http::post(server.address, "/api/messages/user/1", admin, json!({ "message": "m", "ttl": ttl })).await.ok();
     sent["data"]["id"].as_u64().unwrap()
@@ -142,6 +154,7 @@ async fn credentials_and_messages_of_1970_outlive_the_setting_of_the_clock() {
     assert!(wall(&server, &admin).await.starts_with("1970-"), "the clock is shifted");
     let year = token(&server, &admin, Some(YEAR)).await;
     let hour = token(&server, &admin, Some(3600)).await;
+    let page = cookie(&server).await;
     let message = send(&server, &admin, 3600).await;
     // Each end of a run: killed at once after the clock was set, and stopped.
     machine.set(0);
@@ -156,8 +169,9 @@ async fn credentials_and_messages_of_1970_outlive_the_setting_of_the_clock() {
         for token in all {
             assert!(accepted(&server, token).await, "{shift}");
         }
+        assert!(cookie_accepted(&server, &page).await, "{shift}");
         machine.set(shift);
-        assert!(accepted(&server, &hour).await);
+        assert!(accepted(&server, &hour).await && cookie_accepted(&server, &page).await, "{shift}");
         if clean {
             server.stop().await;
         } else {
@@ -257,5 +271,29 @@ async fn stop_counts_whole_for_credentials_once_the_clock_is_right() {
     machine.reboot();
     let server = machine.start(in_1970()).await;
     assert!(!accepted(&server, &week).await && !accepted(&server, &made_in_1970).await && accepted(&server, &month).await);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn time_since_a_backup_counts_for_restored_tokens() {
+    let Some(mut machine) = Machine::new() else { return };
+    if !machine.can_reboot() {
+        return;
+    }
+    machine.reboot();
+    let server = machine.start(0).await;
+    let admin = http::log_in(server.address, "admin", ADMIN_PASSWORD).await;
+    let (month, two_years) = (token(&server, &admin, Some(30 * DAY)).await, token(&server, &admin, Some(2 * YEAR)).await);
+    let run = async |args: &[&str]| {
+        let outcome = output(program(machine.at(), &[&["--config", "c.toml"], args].concat())).await;
+        assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
+    };
+    run(&["backup", "b"]).await;
+    server.stop().await;
+    std::fs::rename(machine.at().join("data"), machine.at().join("before")).unwrap();
+    run(&["restore", "b"]).await;
+    machine.reboot();
+    let server = machine.start(YEAR).await;
+    assert!(!accepted(&server, &month).await && accepted(&server, &two_years).await && accepted(&server, &admin).await);
     server.stop().await;
 }
