@@ -1,6 +1,7 @@
 //! Admission control: rate limits, permits for connections, and allowed origins. Those by address
 //! are checked before authentication, those by user or token after it.
 
+pub mod bodies;
 pub mod connection_gate;
 pub mod net_key;
 pub mod origins;
@@ -59,6 +60,8 @@ pub struct Admission {
     pub proxies: Arc<ArcSwap<Proxies>>,
     /// Plain HTTP connections.
     pub gate: Arc<connection_gate::ConnectionGate>,
+    /// The memory of the bodies of requests.
+    pub bodies: Arc<bodies::Bodies>,
 }
 
 impl Admission {
@@ -79,6 +82,7 @@ impl Admission {
             refusal_lines: RateLimit::per_minute(REFUSAL_LINES_PER_MINUTE),
             left_out_before: AtomicU64::new(0),
             gate: Arc::new(connection_gate::ConnectionGate::new(config, proxies.clone(), metrics.clone())),
+            bodies: bodies::Bodies::new(config),
             metrics,
             proxies,
             origins: ArcSwap::from_pointee(allowed_origins(config)),
@@ -99,6 +103,7 @@ impl Admission {
         self.trusted_requests.set_limit(limits.trusted_requests_per_minute);
         self.pairings.set_limit(limits.pairings_per_minute);
         self.gate.reload(limits);
+        self.bodies.reload(config);
         self.proxies.store(Arc::new(Proxies::new(&config.server)));
         self.origins.store(Arc::new(allowed_origins(config)));
     }

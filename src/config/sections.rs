@@ -200,6 +200,11 @@ impl StorageConfig {
         self.memory_budget / 2
     }
 
+    /// Returns the bytes of the bodies of requests that are held at the same time.
+    pub fn max_body_bytes(&self) -> usize {
+        usize::try_from(self.memory_budget / 16).unwrap_or(usize::MAX)
+    }
+
     /// Returns the number of passwords that may be hashed at the same time; each takes 19 MiB of memory.
     pub fn max_concurrent_hashes(&self) -> usize {
         if self.memory_budget < 96 << 20 { 1 } else { 2 }

@@ -6,16 +6,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use salvo::http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName, HeaderValue, ORIGIN};
-use salvo::http::{ParseError, Request, Response, StatusCode};
+use salvo::http::{Request, Response, StatusCode};
 use salvo::{Depot, FlowCtrl, async_trait};
 use tokio::time::timeout;
 use tracing::field::{Empty, display};
 use tracing::{Instrument, Span};
 
+use super::body;
 use super::reply::Answer;
 use super::request::Call;
 use super::route::{Route, Verb};
 use super::tree::{Lookup, Match, Parameter};
+use crate::admission::bodies::Holder;
 use crate::app::App;
 use crate::auth::credential::bearer;
 use crate::auth::{Actor, Caller, cookies};
@@ -105,7 +107,7 @@ impl Endpoint {
             Verb::Get | Verb::Delete => Bytes::new(),
             Verb::Post | Verb::Put | Verb::Patch => {
                 let deadline = Duration::from_secs(self.app.config().limits.body_seconds.into());
-                let body = timeout(deadline, self.body(req)).await.map_err(|_| ApiError::BodyTooSlow)??;
+                let body = timeout(deadline, self.body(req, who.as_ref())).await.map_err(|_| ApiError::BodyTooSlow)??;
                 // A body can take its time, and the caller may have lost every right meanwhile.
                 if who.as_ref().is_some_and(|who| !self.app.auth.unchanged(&who.caller, rights)) {
                     who = self.authorize(req, route)?;
@@ -190,9 +192,9 @@ impl Endpoint {
     }
 
     /// Reads the body: JSON, not longer than allowed.
-    async fn body(&self, req: &mut Request) -> Result<Bytes, ApiError> {
+    async fn body(&self, req: &mut Request, who: Option<&Authorized>) -> Result<Bytes, ApiError> {
         let limit = match self.app.config().limits.push_bytes {
-            0 => usize::MAX,
+            0 => self.app.admission.bodies.limit(),
             n => n,
         };
         let length = req.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
@@ -207,11 +209,12 @@ impl Endpoint {
         if !json {
             return Err(ApiError::NotJson);
         }
-        match req.payload_with_max_size(limit).await {
-            Ok(body) => Ok(body.clone()),
-            Err(ParseError::PayloadTooLarge) => Err(ApiError::TooLarge(limit)),
-            Err(error) => Err(ApiError::InvalidJson(format!("body could not be read: {error}"))),
-        }
+        let holder = match who {
+            Some(Authorized { caller, .. }) => Holder::User(caller.user.id),
+            None => Holder::Address(self.app.admission.client(req).into()),
+        };
+        let length = length.and_then(|n| usize::try_from(n).ok());
+        body::read(req.take_body(), length, limit, &self.app.admission.bodies, &holder).await
     }
 }
 

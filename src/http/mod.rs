@@ -4,6 +4,7 @@
 //! [`Call`](request::Call) is made for a row of such a table and nowhere else, so a handler without access rule can't exist;
 //! `tree` finds the row of a request, and `endpoint` is the one place where the rule is applied, before the handler runs.
 
+mod body;
 pub mod cross_origin;
 mod endpoint;
 pub mod error;

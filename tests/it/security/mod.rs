@@ -1,5 +1,6 @@
 //! Attacks, by the numbers of the table in `docs/security.md`, and the fuzzers' seeds.
 
+mod bodies;
 mod corpus;
 mod data_dir;
 mod floods;
