@@ -1,8 +1,9 @@
 //! The memory of the bodies of requests: all together have a share of the memory budget.
 //!
-//! A body beyond its first bytes asks for what it needs as it arrives. Where there is no room, it waits, and its client with it: bodies
-//! that arrive at the speed of a network are soon handled and gone. What is still arriving after [`MIN_SLOW_TIME`] gives way to others:
-//! the oldest of the user, or of the address without a user, that holds the most. So nobody can keep others out by sending slowly.
+//! A body beyond its first bytes asks for all that it was announced to need, once, before more of it is read: so none waits for another
+//! that waits itself. Where there is no room, it waits, and its client with it: bodies that arrive at the speed of a network are soon
+//! handled and gone. What is still arriving after [`MIN_SLOW_TIME`] gives way to a user, or an address without a user, who holds less.
+//! So nobody can keep others out by sending slowly, nor do many requests of one client take anything from each other.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -33,10 +34,6 @@ pub enum Holder {
     /// The client's address, where no credential is needed.
     Address(NetKey),
 }
-
-/// A body that had to give way to others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GivenUp;
 
 /// A body's part of the memory.
 struct Part {
@@ -92,32 +89,35 @@ impl Bodies {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// Begins a body of `holder`.
-    pub fn begin(self: &Arc<Self>, holder: Holder) -> BodyMemory {
-        let mut parts = self.parts.lock();
-        let (number, given_up) = (parts.next, CancellationToken::new());
-        parts.next += 1;
-        let part = Part { holder, bytes: 0, began: Instant::now(), whole: false, given_up: given_up.clone() };
-        parts.all.insert(number, part);
-        BodyMemory { bodies: self.clone(), number, given_up }
+    /// Waits for room for a body of `bytes`, which are at most [`limit`](Self::limit).
+    pub async fn reserve(self: &Arc<Self>, holder: &Holder, bytes: usize) -> BodyMemory {
+        loop {
+            let mut freed = std::pin::pin!(self.freed.notified());
+            freed.as_mut().enable(); // before the look, so that room that is made after it is noticed
+            if let Some(memory) = self.try_reserve(holder, bytes) {
+                return memory;
+            }
+            tokio::select! {
+                () = freed => {}
+                () = sleep(RETRY_INTERVAL) => {}
+            }
+        }
     }
 
-    /// Adds `bytes` to a part if there is room, or if slower ones can give way; returns whether it did.
-    fn try_grow(&self, number: u64, bytes: usize) -> Result<bool, GivenUp> {
-        let (limit, mut parts) = (self.limit.load(Ordering::Relaxed), self.parts.lock());
-        if !parts.all.contains_key(&number) {
-            return Err(GivenUp);
-        }
-        while parts.bytes.saturating_add(bytes) > limit {
-            let Some(victim) = parts.victim(number) else { return Ok(false) };
+    /// Makes room for `bytes`, if slow bodies can give way; `None` where there is none.
+    fn try_reserve(self: &Arc<Self>, holder: &Holder, bytes: usize) -> Option<BodyMemory> {
+        let (limit, mut parts) = (self.limit(), self.parts.lock());
+        // One that is larger than the limit has become since it was asked for is alone.
+        while parts.bytes > 0 && parts.bytes.saturating_add(bytes) > limit {
+            let victim = parts.victim(holder, bytes)?;
             parts.remove(victim);
-            self.freed.notify_waiters();
         }
-        if let Some(part) = parts.all.get_mut(&number) {
-            part.bytes += bytes;
-            parts.bytes += bytes;
-        }
-        Ok(true)
+        let (number, given_up) = (parts.next, CancellationToken::new());
+        parts.next += 1;
+        parts.bytes += bytes;
+        let part = Part { holder: holder.clone(), bytes, began: Instant::now(), whole: false, given_up: given_up.clone() };
+        parts.all.insert(number, part);
+        Some(BodyMemory { bodies: self.clone(), number, given_up })
     }
 }
 
@@ -129,59 +129,36 @@ impl Parts {
         }
     }
 
-    /// Returns the body that gives way to `number`: the oldest slow one of the holder that holds the most, who must hold at least as much
-    /// as the holder of `number`.
-    fn victim(&self, number: u64) -> Option<u64> {
-        let own = &self.all.get(&number)?.holder;
+    /// Returns the body that gives way to one of `bytes` of `holder`: the oldest slow one of who holds the most, and more than `holder`
+    /// would then; as much is enough where it has been slow for long.
+    fn victim(&self, holder: &Holder, bytes: usize) -> Option<u64> {
         let mut held = HashMap::<&Holder, usize>::new();
         for part in self.all.values() {
             *held.entry(&part.holder).or_default() += part.bytes;
         }
-        let slow = |part: &Part| !part.whole && part.bytes > 0 && part.began.elapsed() >= MIN_SLOW_TIME;
-        let candidates = self.all.iter().filter(|&(&other, part)| other != number && slow(part));
-        let others = candidates.filter(|(_, part)| held[&part.holder] >= held[own]);
-        // The first of those that hold the same is the oldest.
-        others.rev().max_by_key(|(_, part)| held[&part.holder]).map(|(&other, _)| other)
+        let own = held.get(holder).copied().unwrap_or(0).saturating_add(bytes);
+        let gives_way = |part: &Part| {
+            let (time, held) = (part.began.elapsed(), held[&part.holder]);
+            let slow = if held > own { time >= MIN_SLOW_TIME } else { held == own && time >= 5 * MIN_SLOW_TIME };
+            !part.whole && part.holder != *holder && slow
+        };
+        let candidates = self.all.iter().filter(|(_, part)| gives_way(part));
+        // Of those that hold the same, the last of the reversed order is the oldest.
+        candidates.rev().max_by_key(|(_, part)| held[&part.holder]).map(|(&number, _)| number)
     }
 }
 
 impl BodyMemory {
-    /// Waits for room for `bytes` more.
-    ///
-    /// # Errors
-    /// [`GivenUp`], after which it has none.
-    pub async fn grow(&self, bytes: usize) -> Result<(), GivenUp> {
-        loop {
-            let mut freed = std::pin::pin!(self.bodies.freed.notified());
-            freed.as_mut().enable(); // before the look, so that room that is made after it is noticed
-            if self.bodies.try_grow(self.number, bytes)? {
-                return Ok(());
-            }
-            tokio::select! {
-                () = freed => {}
-                () = sleep(RETRY_INTERVAL) => {}
-                () = self.given_up.cancelled() => return Err(GivenUp),
-            }
-        }
-    }
-
     /// Completes when the body has had to give way.
     pub async fn given_up(&self) {
         self.given_up.cancelled().await;
     }
 
-    /// Notes that the body has arrived: it no longer gives way.
-    ///
-    /// # Errors
-    /// [`GivenUp`] where it just had to.
-    pub fn arrived(&self) -> Result<(), GivenUp> {
-        match self.bodies.parts.lock().all.get_mut(&self.number) {
-            Some(part) => {
-                part.whole = true;
-                Ok(())
-            }
-            None => Err(GivenUp),
-        }
+    /// Notes that the body has arrived: it no longer gives way. Returns whether it had to before.
+    pub fn arrived(&self) -> bool {
+        let mut parts = self.bodies.parts.lock();
+        let part = parts.all.get_mut(&self.number);
+        part.map(|part| part.whole = true).is_some()
     }
 }
 
@@ -209,6 +186,11 @@ mod tests {
         Holder::User(UserId(n))
     }
 
+    fn used(bodies: &Bodies) -> (usize, usize) {
+        let parts = bodies.parts.lock();
+        (parts.bytes, parts.all.len())
+    }
+
     #[test]
     fn share_is_that_of_the_budget_and_room_for_two() {
         let mut config = Config::default();
@@ -219,68 +201,62 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn body_waits_for_room_and_gets_what_others_return() {
-        let bodies = bodies(100);
-        let (first, second) = (bodies.begin(user(1)), bodies.begin(user(2)));
-        first.grow(60).await.unwrap();
-        first.arrived().unwrap();
-        {
-            let mut waiting = pin!(second.grow(50));
-            assert!(poll!(waiting.as_mut()).is_pending());
-            tokio::time::advance(10 * MIN_SLOW_TIME).await;
-            assert!(poll!(waiting.as_mut()).is_pending(), "one that has arrived gives way to none");
-            drop(first);
-            assert_eq!(waiting.await, Ok(()));
-        }
+        let (bodies, other) = (bodies(100), user(2));
+        let first = bodies.reserve(&user(1), 60).await;
+        assert!(first.arrived());
+        let mut waiting = pin!(bodies.reserve(&other, 50));
+        assert!(poll!(waiting.as_mut()).is_pending());
+        tokio::time::advance(10 * MIN_SLOW_TIME).await;
+        assert!(poll!(waiting.as_mut()).is_pending(), "one that has arrived gives way to none");
+        drop(first);
+        let second = waiting.await;
+        assert_eq!(used(&bodies), (50, 1));
         drop(second);
-        let parts = bodies.parts.lock();
-        assert_eq!((parts.bytes, parts.all.len()), (0, 0));
+        assert_eq!(used(&bodies), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn slow_bodies_of_the_one_who_holds_most_give_way_oldest_first() {
-        let bodies = bodies(100);
-        let slow = [bodies.begin(user(1)), bodies.begin(user(1)), bodies.begin(user(2))];
-        for (body, bytes) in slow.iter().zip([40, 40, 20]) {
-            body.grow(bytes).await.unwrap();
+    async fn slow_body_of_the_one_who_holds_most_gives_way_and_the_oldest_first() {
+        let (bodies, honest) = (bodies(100), user(3));
+        let mut slow = Vec::new();
+        for (n, bytes) in [(2, 20), (1, 40), (1, 40)] {
+            slow.push(bodies.reserve(&user(n), bytes).await);
         }
-        let honest = bodies.begin(user(3));
-        {
-            let mut waiting = pin!(honest.grow(30));
-            assert!(poll!(waiting.as_mut()).is_pending(), "none is slow yet");
-            tokio::time::advance(MIN_SLOW_TIME).await;
-            assert_eq!(waiting.await, Ok(()));
-        }
-        assert_eq!(poll!(pin!(slow[0].given_up())), Poll::Ready(()));
-        assert!(poll!(pin!(slow[1].given_up())).is_pending() && poll!(pin!(slow[2].given_up())).is_pending());
-        assert_eq!((slow[0].grow(1).await, slow[0].arrived()), (Err(GivenUp), Err(GivenUp)));
-        assert_eq!(bodies.parts.lock().bytes, 90);
+        let mut waiting = pin!(bodies.reserve(&honest, 30));
+        assert!(poll!(waiting.as_mut()).is_pending(), "none is slow yet");
+        tokio::time::advance(MIN_SLOW_TIME).await;
+        let honest = waiting.await;
+        assert_eq!(poll!(pin!(slow[1].given_up())), Poll::Ready(()));
+        assert!(poll!(pin!(slow[0].given_up())).is_pending() && poll!(pin!(slow[2].given_up())).is_pending());
+        assert_eq!((slow[1].arrived(), slow[2].arrived(), honest.arrived()), (false, true, true));
+        assert_eq!(used(&bodies), (90, 3));
+        drop(slow);
+        assert_eq!(used(&bodies), (30, 1), "returned once");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_one_who_holds_most_takes_from_nobody_else() {
-        let bodies = bodies(100);
-        let (small, large) = (bodies.begin(user(1)), bodies.begin(user(2)));
-        small.grow(30).await.unwrap();
-        large.grow(60).await.unwrap();
-        tokio::time::advance(2 * MIN_SLOW_TIME).await;
-        let mut more = pin!(large.grow(20));
+    async fn nobody_takes_from_those_who_hold_less_or_from_themselves() {
+        let (bodies, large, new) = (bodies(100), user(2), user(3));
+        let parts = [bodies.reserve(&user(1), 30).await, bodies.reserve(&large, 60).await];
+        tokio::time::advance(100 * MIN_SLOW_TIME).await;
+        let mut more = pin!(bodies.reserve(&large, 20));
         assert!(poll!(more.as_mut()).is_pending());
-        let newer = bodies.begin(user(2));
-        assert_eq!(newer.grow(15).await, Ok(()), "from its own");
-        assert_eq!(more.await, Err(GivenUp));
-        assert!(poll!(pin!(small.given_up())).is_pending());
+        // One who holds as much takes it only from what has been slow for long.
+        let mut same = pin!(bodies.reserve(&new, 60));
+        assert!(poll!(same.as_mut()).is_ready());
+        assert!(poll!(pin!(parts[0].given_up())).is_pending());
+        assert_eq!(poll!(pin!(parts[1].given_up())), Poll::Ready(()));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bodies_that_wait_for_each_other_come_to_an_end() {
+    async fn many_bodies_of_one_holder_take_turns_and_all_arrive() {
         let bodies = bodies(100);
-        let all: Vec<_> = (0..10).map(|n| bodies.begin(user(n))).collect();
-        for body in &all {
-            body.grow(10).await.unwrap();
-        }
-        let ends = all.into_iter().map(|body| async move { body.grow(45).await });
-        let ends = tokio::time::timeout(Duration::from_secs(60), futures_util::future::join_all(ends)).await.unwrap();
-        assert!(ends.contains(&Ok(())) && ends.contains(&Err(GivenUp)), "{ends:?}");
-        assert_eq!(bodies.parts.lock().bytes, 0);
+        let turns = (0..50).map(|_| async {
+            let memory = bodies.reserve(&user(1), 40).await;
+            sleep(Duration::from_millis(700)).await; // all of them together take far longer than a slow one may
+            assert!(used(&bodies).0 <= 100 && memory.arrived());
+        });
+        tokio::time::timeout(Duration::from_secs(60), futures_util::future::join_all(turns)).await.unwrap();
+        assert_eq!(used(&bodies), (0, 0));
     }
 }

@@ -1,10 +1,12 @@
 //! The bodies of requests, read within their share of memory.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::StreamExt;
 use salvo::http::ReqBody;
 
-use crate::admission::bodies::{BodyMemory, FREE_BYTES};
+use crate::admission::bodies::{Bodies, BodyMemory, FREE_BYTES, Holder};
 use crate::http::error::ApiError;
 
 /// A body with its part of the memory.
@@ -20,7 +22,7 @@ impl AsRef<[u8]> for Held {
 }
 
 /// Reads a body of at most `max` bytes, of which `length` were announced. What arrives is copied: the pieces of a connection's buffer would
-/// keep all of it. The part of the memory that `begin` gives a body of more than [`FREE_BYTES`] is returned when the body is dropped.
+/// keep all of it. A body of more than [`FREE_BYTES`] waits for its part of `holder`'s memory, which is returned when the body is dropped.
 ///
 /// # Errors
 /// [`ApiError::TooLarge`]; [`ApiError::BodyTooSlow`] where it had to give way to others; [`ApiError::InvalidJson`] where it broke off.
@@ -28,9 +30,10 @@ pub async fn read(
     mut body: ReqBody,
     length: Option<usize>,
     max: usize,
-    begin: impl FnOnce() -> BodyMemory,
+    bodies: &Arc<Bodies>,
+    holder: &Holder,
 ) -> Result<Bytes, ApiError> {
-    let (mut bytes, mut memory, mut begin) = (Vec::new(), None::<BodyMemory>, Some(begin));
+    let (mut bytes, mut memory) = (Vec::new(), None::<BodyMemory>);
     loop {
         let given_up = async {
             match &memory {
@@ -50,23 +53,20 @@ pub async fn read(
         if needed > max {
             return Err(ApiError::TooLarge(max));
         }
-        let before = bytes.capacity();
-        if needed > before {
-            // Twice as much each time, but never more than was announced: nobody reserves what they have not sent.
-            let capacity = needed.max((2 * before).min(length.unwrap_or(max)).min(max));
-            let counted = |capacity: usize| capacity.saturating_sub(FREE_BYTES);
-            let more = counted(capacity) - counted(before);
-            if more > 0 {
-                memory = memory.or_else(|| begin.take().map(|begin| begin()));
-            }
-            if let Some(memory) = memory.as_ref().filter(|_| more > 0) {
-                memory.grow(more).await.map_err(|_| ApiError::BodyTooSlow)?;
-            }
+        let most = length.unwrap_or(max).clamp(needed, max);
+        if memory.is_none() && needed > FREE_BYTES {
+            memory = Some(bodies.reserve(holder, most).await);
+        }
+        if needed > bytes.capacity() {
+            // Twice as much each time, but never more than was announced.
+            let capacity = (2 * bytes.capacity()).clamp(needed, most);
             bytes.reserve_exact(capacity - bytes.len());
         }
         bytes.extend_from_slice(&piece);
     }
-    let Some(memory) = memory else { return Ok(bytes.into()) };
-    memory.arrived().map_err(|_| ApiError::BodyTooSlow)?;
-    Ok(Bytes::from_owner(Held { bytes, _memory: memory }))
+    match memory {
+        None => Ok(bytes.into()),
+        Some(memory) if memory.arrived() => Ok(Bytes::from_owner(Held { bytes, _memory: memory })),
+        Some(_) => Err(ApiError::BodyTooSlow),
+    }
 }

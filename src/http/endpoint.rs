@@ -240,7 +240,7 @@ impl Endpoint {
             None => Holder::Address(self.app.admission.client(req).into()),
         };
         let length = length.and_then(|n| usize::try_from(n).ok());
-        body::read(req.take_body(), length, limit, || self.app.admission.bodies.begin(holder)).await
+        body::read(req.take_body(), length, limit, &self.app.admission.bodies, &holder).await
     }
 }
 

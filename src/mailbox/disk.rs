@@ -84,8 +84,8 @@ impl DiskSpace {
         }
         let bytes = (bytes as u64).saturating_mul(WRITTEN_FOR_A_BYTE);
         let held = InFlight { space: self, bytes };
-        let all = self.in_flight.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        (self.ok() && all <= self.above.load(Ordering::Relaxed)).then_some(held)
+        let others = self.in_flight.fetch_add(bytes, Ordering::Relaxed);
+        (self.ok() && others <= self.above.load(Ordering::Relaxed)).then_some(held)
     }
 
     /// Checks again, and logs a change.
@@ -169,11 +169,10 @@ mod tests {
         let free = free_bytes(dir.path()).unwrap();
         let space = space(dir.path(), free / 2, 0);
         let part = usize::try_from(free / 2 / WRITTEN_FOR_A_BYTE / 4).unwrap();
-        let held: Vec<_> = (0..3).map_while(|_| space.admit(part)).collect();
-        assert_eq!(held.len(), 3);
-        assert!(space.admit(part * 2).is_none());
+        let held: Vec<_> = (0..100).map_while(|_| space.admit(part)).collect();
+        assert!((4..=6).contains(&held.len()), "{}", held.len());
         drop(held);
-        assert!(space.admit(part * 3).is_some());
+        assert!(space.admit(part * 100).is_some(), "one message alone");
         assert_eq!(space.in_flight.load(Ordering::Relaxed), 0);
     }
 }

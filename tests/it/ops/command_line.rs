@@ -264,9 +264,9 @@ async fn check_repair_quarantines_damaged_records() {
         db.flush().unwrap();
     }
     let said = refused(at, &["check"]).await;
-    assert!(said.contains("2 findings; `qy-lty check --repair`"), "{said}");
+    assert!(said.contains("3 findings; `qy-lty check --repair`"), "{said}");
     let repaired = json(at, &["check", "--repair"]).await;
-    assert_eq!((repaired["wrong"].as_u64(), &repaired["findings"][0]["tree"]), (Some(2), &json!("users")));
+    assert_eq!((repaired["wrong"].as_u64(), &repaired["findings"][0]["tree"]), (Some(3), &json!("users")));
     let place = Path::new(repaired["quarantine"].as_str().unwrap());
     assert!(at.join(place).join("left-behind.jsonl").exists());
     assert_eq!(json(at, &["check"]).await["wrong"], 0);

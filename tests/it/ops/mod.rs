@@ -5,6 +5,7 @@ mod command_line;
 mod disk_words;
 mod health;
 mod metrics;
+mod old_names;
 mod process;
 mod repeated_lines;
 mod sleep;

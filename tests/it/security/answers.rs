@@ -77,7 +77,7 @@ async fn a19_unread_answers_take_bounded_memory_and_nobody_else_waits() {
     let server = Running::configured(dir.path(), OPEN).await;
     let address = server.address;
     let admin = http::log_in(address, "admin", ADMIN_PASSWORD).await;
-    let (ana, bob) = (Full::make(address, "ana", 60).await, Full::make(address, "bob", 8).await);
+    let (ana, bob) = (Full::make(address, "ana", 56).await, Full::make(address, "bob", 8).await);
     // Once, so that the caches have what they will have.
     http::call(address, "GET", HISTORY, &ana.token, "").await.ok();
     server.forget_peak();
