@@ -97,6 +97,10 @@ conformance:
 clients:
     .ci/run clients
 
+# Tries the binary on a disk that lies.
+faults:
+    .ci/run faults
+
 # Runs crashes, power cuts and random cases in their long forms.
 stress:
     .ci/run stress

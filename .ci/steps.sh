@@ -2,7 +2,7 @@
 
 # In this order: what is quick and fails often comes first.
 steps=(toolchain format typos recipes lint test docs dependencies fuzz autobahn release units service dist package tarball page
-    conformance clients stress)
+    conformance clients faults stress)
 
 # The programs that test the binary from outside.
 external=tests/external
@@ -175,6 +175,11 @@ step_clients() {
     python3 -c 'import ensurepip' 2>/dev/null || need_debian - python3-venv
     bash $external/clients/setup.sh target/ci/clients
     python3 $external/clients/run.py $binary target/ci/clients ${full:+--long}
+}
+
+# A disk that lies: flipped bits, and writes that fail.
+step_faults() {
+    python3 $external/faults/run.py $binary --trials "${FAULT_TRIALS:-$([ -n "$full" ] && echo 200 || echo 10)}"
 }
 
 # The long forms of what cargo test runs in short: only with --full, or by name.

@@ -11,8 +11,8 @@ use crate::data_dir::{MIN_BYTES_TO_OPEN, free_bytes};
 
 /// The time between two looks for sends: what can be written within it is far below any floor that makes sense.
 const RECHECK_INTERVAL: Duration = Duration::from_millis(10);
-/// The part of the floor that must stay free although there is room inside the store.
-const FLOOR_WITH_ROOM_DIVISOR: u64 = 4;
+/// The part of the floor that must stay free in any case: although there is room inside the store, and for administrators and services.
+const LAST_PART_DIVISOR: u64 = 4;
 /// The bytes that the store may write for each byte of a message: the message, and pages that are written anew.
 const WRITTEN_FOR_A_BYTE: u64 = 4;
 
@@ -37,6 +37,8 @@ pub(super) struct DiskSpace {
     outcome: AtomicU8,
     /// The free space above the floor at the last check, in bytes.
     above: AtomicU64,
+    /// The free space above the last part of the floor, in bytes.
+    above_last: AtomicU64,
     /// Bytes of messages on their way to the disk.
     in_flight: AtomicU64,
     started: Instant,
@@ -65,6 +67,7 @@ impl DiskSpace {
             floor,
             outcome: AtomicU8::new(Outcome::Enough as u8),
             above: AtomicU64::new(u64::MAX),
+            above_last: AtomicU64::new(u64::MAX),
             in_flight: AtomicU64::new(0),
             started: Instant::now(),
             checked: AtomicU64::new(0),
@@ -73,9 +76,10 @@ impl DiskSpace {
         this
     }
 
-    /// Returns a hold on the room for a message of `bytes`, `None` where there is none. Checks again where the last check is older than
+    /// Returns a hold on the room for a message of `bytes`, `None` where there is none. Most of the floor is kept for `privileged` senders.
+    /// Checks again where the last check is older than
     /// [`RECHECK_INTERVAL`]: it costs a system call, and a fast writer fills a small disk within the second between two sweeps.
-    pub(super) fn admit(&self, bytes: usize) -> Option<InFlight<'_>> {
+    pub(super) fn admit(&self, bytes: usize, privileged: bool) -> Option<InFlight<'_>> {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let checked = self.checked.load(Ordering::Relaxed);
         if u128::from(now - checked.min(now)) >= RECHECK_INTERVAL.as_millis() {
@@ -85,7 +89,9 @@ impl DiskSpace {
         let bytes = (bytes as u64).saturating_mul(WRITTEN_FOR_A_BYTE);
         let held = InFlight { space: self, bytes };
         let others = self.in_flight.fetch_add(bytes, Ordering::Relaxed);
-        (self.ok() && others <= self.above.load(Ordering::Relaxed)).then_some(held)
+        let above = if privileged { &self.above_last } else { &self.above }.load(Ordering::Relaxed);
+        let has_room = self.ok() || privileged && self.is_low() && above > 0;
+        (has_room && others <= above).then_some(held)
     }
 
     /// Checks again, and logs a change.
@@ -94,11 +100,12 @@ impl DiskSpace {
             return;
         }
         let (free, mut floor) = (free_bytes(&self.path), self.floor);
+        let last = (floor / LAST_PART_DIVISOR).max(MIN_BYTES_TO_OPEN).min(floor);
         let mut inside = 0;
         if free.as_ref().is_ok_and(|&free| free < floor) {
             inside = (self.room_inside)();
             if inside >= floor {
-                floor = (floor / FLOOR_WITH_ROOM_DIVISOR).max(MIN_BYTES_TO_OPEN).min(floor);
+                floor = last;
             }
         }
         let (above, outcome) = match free {
@@ -107,6 +114,7 @@ impl DiskSpace {
             Err(_) => (0, Outcome::Gone),
         };
         self.above.store(above, Ordering::Relaxed);
+        self.above_last.store(free.as_ref().map_or(0, |free| free.saturating_sub(last)), Ordering::Relaxed);
         if self.outcome.swap(outcome as u8, Ordering::Relaxed) == outcome as u8 {
             return;
         }
@@ -164,15 +172,25 @@ mod tests {
     }
 
     #[test]
+    fn most_of_the_floor_is_kept_for_the_privileged() {
+        let dir = tempfile::tempdir().unwrap();
+        let free = free_bytes(dir.path()).unwrap();
+        let admits = |floor, privileged| space(dir.path(), floor, 0).admit(10, privileged).is_some();
+        assert_eq!((admits(free * 2, false), admits(free * 2, true)), (false, true));
+        assert_eq!((admits(free / 2, false), admits(free / 2, true)), (true, true));
+        assert_eq!((admits(free * 8, false), admits(free * 8, true)), (false, false));
+    }
+
+    #[test]
     fn messages_on_their_way_count() {
         let dir = tempfile::tempdir().unwrap();
         let free = free_bytes(dir.path()).unwrap();
         let space = space(dir.path(), free / 2, 0);
         let part = usize::try_from(free / 2 / WRITTEN_FOR_A_BYTE / 4).unwrap();
-        let held: Vec<_> = (0..100).map_while(|_| space.admit(part)).collect();
+        let held: Vec<_> = (0..100).map_while(|_| space.admit(part, false)).collect();
         assert!((4..=6).contains(&held.len()), "{}", held.len());
         drop(held);
-        assert!(space.admit(part * 100).is_some(), "one message alone");
+        assert!(space.admit(part * 100, false).is_some(), "one message alone");
         assert_eq!(space.in_flight.load(Ordering::Relaxed), 0);
     }
 }

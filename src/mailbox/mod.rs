@@ -182,11 +182,12 @@ impl Mailbox {
     /// # Errors
     /// [`MailboxError`]; except for [`MailboxError::Store`], nothing has been stored then.
     pub async fn send(&self, message: Outgoing) -> Result<Accepted, MailboxError> {
-        let Some(_held) = self.disk.admit(message.object.len()) else {
+        let Some(_held) = self.disk.admit(message.object.len(), message.privileged) else {
             self.metrics.refused.inc(Refused::DiskLow);
             return Err(MailboxError::DiskLow);
         };
-        if self.index_bytes() >= self.storage.max_index_bytes() {
+        let most = self.storage.max_index_bytes();
+        if self.index_bytes() >= if message.privileged { most } else { most - most / 10 } {
             self.metrics.refused.inc(Refused::MemoryLow);
             return Err(MailboxError::MemoryLow);
         }
