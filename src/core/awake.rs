@@ -12,6 +12,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -63,6 +64,18 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The time slept until the last tick, in milliseconds: [`Ticks::slept`] without the lock.
+static SLEPT: AtomicU64 = AtomicU64::new(0);
+
+/// Returns the time by which deadlines have been extended until the last tick. Costs neither a look at the clock nor a lock: a deadline
+/// that begins with it may be extended by a sleep that is over, which harms nobody.
+fn slept_until_tick() -> Duration {
+    let slept = Duration::from_millis(SLEPT.load(Ordering::Relaxed));
+    #[cfg(test)]
+    let slept = slept + tests::PRETENDED.get();
+    slept
+}
+
 /// Returns the time by which deadlines have been extended since the process started.
 pub fn slept() -> Duration {
     let ticks = TICKS.lock();
@@ -94,6 +107,7 @@ fn tick() {
     let now = millis_since_start();
     let (before, slept) = (ticks.last, sleep_before(now, ticks.last));
     (ticks.last, ticks.slept) = (now, ticks.slept.saturating_add(slept));
+    SLEPT.store(ticks.slept, Ordering::Relaxed);
     if slept > 0 {
         ticks.woke = now;
         if ticks.told.is_some_and(|told| now - told < millis(LINE_INTERVAL)) {
@@ -167,12 +181,12 @@ impl Deadline {
     /// The deadline after `duration` from now on.
     pub fn after(duration: Duration) -> Self {
         let now = Instant::now();
-        Self { due: now.checked_add(duration).unwrap_or(now + NEVER), slept: slept() }
+        Self { due: now.checked_add(duration).unwrap_or(now + NEVER), slept: slept_until_tick() }
     }
 
     /// The deadline at `due`, if the process does not sleep until then.
     fn at(due: Instant) -> Self {
-        Self { due, slept: slept() }
+        Self { due, slept: slept_until_tick() }
     }
 
     /// The moment at which it is over if the process does not sleep from now on.

@@ -33,40 +33,66 @@ pub async fn read(
     bodies: &Arc<Bodies>,
     holder: &Holder,
 ) -> Result<Bytes, ApiError> {
-    let (mut bytes, mut memory) = (Vec::new(), None::<BodyMemory>);
-    loop {
-        let given_up = async {
-            match &memory {
-                Some(memory) => memory.given_up().await,
-                None => std::future::pending().await,
-            }
-        };
-        let piece = tokio::select! {
-            biased;
-            () = given_up => return Err(ApiError::BodyTooSlow),
-            piece = body.next() => piece,
-        };
-        let Some(piece) = piece else { break };
-        let piece = piece.map_err(|error| ApiError::InvalidJson(format!("body could not be read: {error}")))?;
-        let Ok(piece) = piece.into_data() else { continue };
+    let mut bytes = Vec::new();
+    while let Some(piece) = next(&mut body).await? {
         let needed = bytes.len() + piece.len();
-        if needed > max {
-            return Err(ApiError::TooLarge(max));
+        if needed > FREE_BYTES {
+            // Apart, so that the usual ones, which are short, do not carry the state that this needs.
+            return Box::pin(read_long(body, (bytes, piece), length, max, (bodies, holder))).await;
         }
-        let most = length.unwrap_or(max).clamp(needed, max);
-        if memory.is_none() && needed > FREE_BYTES {
-            memory = Some(bodies.reserve(holder, most).await);
-        }
-        if needed > bytes.capacity() {
-            // Twice as much each time, but never more than was announced.
-            let capacity = (2 * bytes.capacity()).clamp(needed, most);
-            bytes.reserve_exact(capacity - bytes.len());
-        }
-        bytes.extend_from_slice(&piece);
+        append(&mut bytes, &piece, length, max)?;
     }
-    match memory {
-        None => Ok(bytes.into()),
-        Some(memory) if memory.arrived() => Ok(Bytes::from_owner(Held { bytes, _memory: memory })),
-        Some(_) => Err(ApiError::BodyTooSlow),
+    Ok(bytes.into())
+}
+
+/// Reads a body whose beginning has arrived, with the first bytes beyond [`FREE_BYTES`].
+async fn read_long(
+    mut body: ReqBody,
+    (mut bytes, piece): (Vec<u8>, Bytes),
+    length: Option<usize>,
+    max: usize,
+    (bodies, holder): (&Arc<Bodies>, &Holder),
+) -> Result<Bytes, ApiError> {
+    let needed = bytes.len() + piece.len();
+    if needed > max {
+        return Err(ApiError::TooLarge(max));
     }
+    let memory = bodies.reserve(holder, length.unwrap_or(max).clamp(needed, max)).await;
+    let mut arrived = Some(piece);
+    while let Some(piece) = arrived {
+        append(&mut bytes, &piece, length, max)?;
+        drop(piece);
+        arrived = tokio::select! {
+            biased;
+            () = memory.given_up() => return Err(ApiError::BodyTooSlow),
+            piece = next(&mut body) => piece?,
+        };
+    }
+    if memory.arrived() { Ok(Bytes::from_owner(Held { bytes, _memory: memory })) } else { Err(ApiError::BodyTooSlow) }
+}
+
+/// Returns the next piece of a body; `None` at its end.
+async fn next(body: &mut ReqBody) -> Result<Option<Bytes>, ApiError> {
+    while let Some(piece) = body.next().await {
+        let piece = piece.map_err(|error| ApiError::InvalidJson(format!("body could not be read: {error}")))?;
+        if let Ok(piece) = piece.into_data() {
+            return Ok(Some(piece));
+        }
+    }
+    Ok(None)
+}
+
+/// Adds a piece to a body of at most `max` bytes, of which `length` were announced.
+fn append(bytes: &mut Vec<u8>, piece: &[u8], length: Option<usize>, max: usize) -> Result<(), ApiError> {
+    let needed = bytes.len() + piece.len();
+    if needed > max {
+        return Err(ApiError::TooLarge(max));
+    }
+    if needed > bytes.capacity() {
+        // Twice as much each time, but never more than was announced.
+        let capacity = (2 * bytes.capacity()).clamp(needed, length.unwrap_or(max).clamp(needed, max));
+        bytes.reserve_exact(capacity - bytes.len());
+    }
+    bytes.extend_from_slice(piece);
+    Ok(())
 }
