@@ -174,7 +174,12 @@ impl Mailbox {
             tracing::warn!("received messages are not kept for replay until the disk has enough space again");
             (settings.history.retain, settings.history.messages) = (0, 0);
         }
-        self.changes.run(settings).await
+        let limits = settings.mailbox.clone();
+        self.changes.run(settings).await?;
+        if self.settings.lock().mailbox != limits {
+            self.is_history_short.store(!is_low, Ordering::Relaxed); // others came meanwhile: again with the next sweep
+        }
+        Ok(())
     }
 
     /// Queues a message: returns once it is on disk and announced.

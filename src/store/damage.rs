@@ -1,7 +1,8 @@
 //! Damage in the middle of sled's log.
 //!
-//! sled takes a damaged message behind its newest summary for the end of its log, and writes over what follows. So it must be looked for
-//! before sled opens the log. What a crash has cut off looks the same: the number of commits in what follows tells them apart.
+//! sled takes a damaged message behind its newest summary for the end of its log, or of that segment, and writes over what follows. So it
+//! must be looked for before sled opens the log. What a crash has cut off looks the same: the number of commits in what follows tells
+//! them apart, and remains of what was in a segment before.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -10,7 +11,7 @@ use std::path::Path;
 use super::Result;
 use super::commit_note::{self, Noted};
 use super::engine::{SEGMENT_BYTES, summaries};
-use super::messages::{Part, accepted, parts, segment_number, skipped};
+use super::messages::{Part, accepted, messages_in, parts, segment_number, skipped};
 use super::segments::{Segment, header, segments};
 use super::tally;
 
@@ -35,6 +36,13 @@ impl Loaded {
         }
         bytes.truncate(length);
         Ok(Self { number, at, bytes })
+    }
+
+    /// Returns whether a part has messages of another segment: sled has begun to use this one again, and a crash has cut that off. Everything
+    /// that was in it is elsewhere by then.
+    fn is_reused(&self, part: Part) -> bool {
+        let bytes = &self.bytes[part.at..part.at + part.length];
+        messages_in(bytes).any(|number| number != self.number)
     }
 
     /// Returns the parts, and whether each is damaged: what is no message at the end of the `newest` segment is the end of the log.
@@ -80,7 +88,7 @@ pub fn is_in_front_of_commits(path: &Path) -> Result<bool> {
         damaged |= !sound;
         // All of it, also what is summarised: sled begins to read at the start of a segment.
         for (part, is_damaged) in segment.parts(Some(number) == newest) {
-            damaged |= is_damaged;
+            damaged |= is_damaged && !segment.is_reused(part);
             let message = &segment.bytes[part.at..part.at + part.length];
             if damaged && part.is_message && tally::commits_in(message).is_some_and(|commits| was_on_disk(commits, noted)) {
                 return Ok(true);

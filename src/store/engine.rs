@@ -11,7 +11,7 @@ use rustix::fs::{Advice, FlockOperation, fadvise, flock};
 
 use super::quiet::quietly;
 use super::segments::segments;
-use super::{Result, StoreError, damage};
+use super::{Result, StoreError, commit_note, damage};
 use crate::core::disk::remedy;
 use crate::core::time::Timestamp;
 
@@ -37,6 +37,9 @@ pub fn open(path: &Path, cache: u64) -> Result<sled::Db> {
     if !found.is_empty() && found.iter().all(|segment| !segment.sound) {
         // sled would take it for an empty log, and write over it.
         return Err(StoreError::Unreadable("its log is damaged from the start".into()));
+    }
+    if commit_note::read(path).is_some_and(|noted| !noted.closed && noted.boot == commit_note::boot()) {
+        sync_and_evict(path)?;
     }
     if damage::is_in_front_of_commits(path)? {
         return Err(StoreError::DamagedLog);

@@ -48,7 +48,7 @@ impl Loss {
     ///
     /// # Errors
     /// If the disk fails.
-    fn read(store: &Path) -> Result<Option<Self>> {
+    pub fn read(store: &Path) -> Result<Option<Self>> {
         match fs::read(store.join(FILE)) {
             Ok(text) => Ok(Some(serde_json::from_slice(&text).unwrap_or_else(|_| Self::unknown()))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -96,8 +96,9 @@ impl Loss {
     pub fn find(trees: &Trees, store: &Path) -> Result<Option<Self>> {
         let Some(loss) = Self::look(trees, store)? else { return Self::read(store) };
         let all = loss.note(store)?;
-        trees.tally.raise(commit_note::read(store).map_or(0, |noted| noted.commits)); // before a write, which stores it
         begin_again(trees, loss.after, loss.newest)?;
+        // Behind that: a crash in between must not hide the loss.
+        trees.tally.raise(commit_note::read(store).map_or(0, |noted| noted.commits));
         Ok(Some(all))
     }
 

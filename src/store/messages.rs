@@ -93,8 +93,18 @@ fn message(bytes: &[u8], segment: Option<u64>) -> Option<(Message, u64)> {
 
 /// Returns the number of the segment in `bytes` by its messages; `None` where there are none.
 pub fn segment_number(bytes: &[u8]) -> Option<u64> {
-    let places = SEGMENT_HEADER_BYTES..bytes.len().saturating_sub(MAX_HEADER_BYTES);
-    places.into_iter().find_map(|at| message(&bytes[at..], None)).map(|(_, number)| number)
+    messages_in(bytes.get(SEGMENT_HEADER_BYTES..)?).next()
+}
+
+/// Looks for whole messages in `bytes`; returns the numbers of their segments.
+pub fn messages_in(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let last = bytes.len().saturating_sub(MAX_HEADER_BYTES);
+        let (found, (message, number)) = (at..last).find_map(|at| Some((at, message(&bytes[at..], None)?)))?;
+        at = found + message.length;
+        Some(number)
+    })
 }
 
 /// Splits segment `number` into its messages and what is between them. The last part is no message where the segment does not end as

@@ -128,9 +128,6 @@ impl Store {
         let lock = staging::lock(path)?;
         staging::recover(path)?;
         let noted = commit_note::read(path);
-        if noted.is_some_and(|noted| !noted.closed && noted.boot == commit_note::boot()) {
-            engine::sync_and_evict(path)?;
-        }
         let mut db = engine::open(path, caches.pages)?;
         if maintenance::must_migrate(&db)? {
             maintenance::migrate(db, path)?;

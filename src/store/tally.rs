@@ -115,9 +115,9 @@ impl Tally {
         self.commits.load(Ordering::Relaxed)
     }
 
-    /// Returns the bytes of the keys and values of the records that are summed.
+    /// Returns the bytes of the keys and values of the records that are summed; `u64::MAX` where that is not known.
     pub fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+        if self.is_known.load(Ordering::Relaxed) { self.bytes.load(Ordering::Relaxed) } else { u64::MAX }
     }
 
     /// Raises the number of commits, which is stored with the next one.

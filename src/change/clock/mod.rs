@@ -204,9 +204,10 @@ pub(super) fn save(trees: &Trees, moment: Moment, observed: Option<Observed>) ->
     if load(trees)?.is_some_and(|saved| saved.lived > clock.lived || saved.service > clock.service) {
         return Ok(());
     }
+    // First: the numbers are those of earlier versions, for which a crash in between would take them otherwise.
+    trees.meta.set_text(MetaKey::Clock, &serde_json::to_string(&clock).unwrap_or_default())?;
     trees.meta.set(MetaKey::ServiceSeconds, clock.service / 1000)?;
-    trees.meta.set(MetaKey::ServiceWallSeconds, u64::try_from(moment.wall.unix_seconds()).unwrap_or(0))?;
-    trees.meta.set_text(MetaKey::Clock, &serde_json::to_string(&clock).unwrap_or_default())
+    trees.meta.set(MetaKey::ServiceWallSeconds, u64::try_from(moment.wall.unix_seconds()).unwrap_or(0))
 }
 
 /// Returns the late gaps, in the order in which they were found.

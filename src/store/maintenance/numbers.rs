@@ -28,8 +28,10 @@ pub(super) fn reserve(rewritten: &Trees, damaged: &Trees, newest: MessageId, unk
         (MetaKey::NextToken, damaged.token_ids.tree()),
     ];
     for (counter, bearers) in counters {
-        if rewritten.meta.get(counter)?.is_none() {
-            rewritten.meta.set(counter, highest(bearers).saturating_add(ID_GAP))?;
+        let (kept, highest) = (rewritten.meta.get(counter)?, highest(bearers));
+        // One that is there may be as old as a damaged part of the log, or its page, is.
+        if kept.is_none_or(|kept| kept < highest) || unknown > 0 {
+            rewritten.meta.set(counter, kept.unwrap_or(0).max(highest).saturating_add(ID_GAP))?;
         }
     }
     Ok(())

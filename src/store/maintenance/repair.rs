@@ -18,7 +18,7 @@ use crate::core::time::Timestamp;
 use crate::store::log::Log;
 use crate::store::loss::begin_again;
 use crate::store::records::Place;
-use crate::store::staging::{StagedStore, lock, staged_path, swap};
+use crate::store::staging::{StagedStore, copy_path, lock, remove, staged_path, swap};
 use crate::store::trees::Trees;
 use crate::store::{Loss, Result, SCHEMA, StoreError, acknowledge_loss, commit_note, engine};
 
@@ -52,6 +52,7 @@ fn rebuild(path: &Path, unacknowledged: bool) -> Result<Findings> {
         if verified.wrong == 0 {
             if let Some(loss) = loss {
                 Loss::find(&salvaged.trees, path)?;
+                salvaged.trees.tally.end()?;
                 salvaged.sync(path)?;
                 acknowledge_loss(path)?;
                 verified.add(LOG, &[], loss.description());
@@ -60,8 +61,18 @@ fn rebuild(path: &Path, unacknowledged: bool) -> Result<Findings> {
         }
         salvaged = with_older_pages(path, salvaged, &verified)?;
     }
-    let trees = &salvaged.trees;
     let place = engine::quarantine(path)?;
+    let rebuilt = rewrite_into(path, salvaged, loss, &place, unacknowledged);
+    if rebuilt.is_err() {
+        // Nothing was changed: what is half done would only take the space that is short.
+        let _ = remove(&staged_path(path)).and(remove(&place)).and(remove(&copy_path(path)));
+    }
+    rebuilt
+}
+
+/// Writes the readable records of a damaged store into a new one, which takes its place; the damaged one is moved to `place`.
+fn rewrite_into(path: &Path, salvaged: Salvaged, loss: Option<Loss>, place: &Path, unacknowledged: bool) -> Result<Findings> {
+    let trees = &salvaged.trees;
     let list = OpenOptions::new().write(true).create_new(true).mode(0o600).open(place.join(LIST))?;
     let mut staged = StagedStore::create(path)?;
     let (newest, noted, mut lost) = (newest_message(trees), commit_note::read(path), !salvaged.is_whole());
@@ -94,7 +105,7 @@ fn rebuild(path: &Path, unacknowledged: bool) -> Result<Findings> {
     staged.complete()?;
     salvaged.close()?;
     swap(path, Some(&place.join("store")))?;
-    found.quarantine = Some(place);
+    found.quarantine = Some(place.into());
     Ok(found)
 }
 

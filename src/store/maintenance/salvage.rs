@@ -5,10 +5,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::check::trees_of;
+use crate::data_dir::free_bytes;
 use crate::store::damage::{Treatment, treat};
 use crate::store::engine::{self, SEGMENT_BYTES, remove_summaries};
 use crate::store::segments::{Segment, segments};
-use crate::store::staging::{CACHE_BYTES, copy_path, remove};
+use crate::store::staging::{CACHE_BYTES, copy_path, disk_bytes, remove};
 use crate::store::trees::Trees;
 use crate::store::{Loss, Result, StoreError};
 
@@ -55,12 +56,12 @@ impl Salvaged {
         found.into_iter().flatten().collect()
     }
 
-    /// Returns the loss that the store at `path` has, where it is open itself.
+    /// Returns the loss that the store at `path` has; of a copy, the one that was noted before.
     ///
     /// # Errors
     /// If the disk fails.
     pub(super) fn loss(&self, path: &Path) -> Result<Option<Loss>> {
-        if self.is_whole() { Loss::peek(&self.trees, path) } else { Ok(None) }
+        if self.is_whole() { Loss::peek(&self.trees, path) } else { Loss::read(path) }
     }
 
     /// Makes what was written to the store at `path`, which is open itself, durable.
@@ -90,6 +91,10 @@ impl Salvaged {
 /// That error where it can't be opened with any part of it, or an error of the disk.
 pub(super) fn open(path: &Path, error: StoreError) -> Result<Salvaged> {
     let (copy, segments) = (copy_path(path), segments(&path.join("db"))?);
+    // The copy, and the store that is written from it.
+    if free_bytes(path)? < disk_bytes(path)?.saturating_mul(2) {
+        return Err(StoreError::NoRoom);
+    }
     let mut left_out = 0;
     while left_out < segments.len() {
         for treatment in [Treatment::Skip, Treatment::Accept] {
