@@ -12,8 +12,10 @@ use tokio_util::task::AbortOnDropHandle;
 use super::reload;
 use super::runtime::block_on;
 use crate::config::{Config, Layers};
+use crate::data_dir::STORE_DIRECTORY;
 use crate::log;
 use crate::net::listen::{self, Listeners};
+use crate::store::summarize;
 
 /// The environment variable with the first administrator's password, for an empty data directory.
 const ADMIN_PASSWORD: &str = "QY_LTY_ADMIN_PASSWORD";
@@ -26,6 +28,7 @@ pub(super) fn run(layers: Layers) -> anyhow::Result<()> {
     let log = log::start(&config.log)?;
     raise_file_limit();
     let password = admin_password(&layers)?;
+    let store = config.server.data_dir.join(STORE_DIRECTORY);
     block_on(async {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let hangup = signal(SignalKind::hangup())?;
@@ -42,7 +45,12 @@ pub(super) fn run(layers: Layers) -> anyhow::Result<()> {
         let outcome = crate::server::serve(config, password, listeners, reloads, shutdown).await;
         drop(reloading);
         Ok(outcome?)
-    })
+    })?;
+    // Now that nothing has the store open any more. The server has done its work: a failure is told, and costs the next start some time.
+    if let Err(error) = summarize(&store) {
+        tracing::warn!(%error, "the log of the store could not be summarised");
+    }
+    Ok(())
 }
 
 /// Returns the first administrator's password, from the environment or systemd's credential `admin-password`.

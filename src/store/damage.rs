@@ -72,14 +72,28 @@ fn numbered(path: &Path, log: &File) -> Result<Vec<(u64, u64, bool)>> {
     Ok(found.into_iter().map(|(number, unsound, at)| (number, at, !unsound)).collect())
 }
 
+/// Returns the position in the log up to which sled has summarised it.
+fn summarised(path: &Path) -> u64 {
+    summaries(path).iter().filter_map(|name| u64::from_str_radix(name.strip_prefix("snap.")?, 16).ok()).max().unwrap_or(0)
+}
+
+/// Returns the bytes of the segments that are behind sled's summary of the log of the store at `path`.
+///
+/// # Errors
+/// If the disk fails.
+pub fn bytes_behind_summary(path: &Path) -> Result<u64> {
+    let (summarised, size) = (summarised(path), SEGMENT_BYTES as u64);
+    let behind = segments(&path.join("db"))?.into_iter().filter(|segment| segment.sound && segment.position + size > summarised);
+    Ok(behind.count() as u64 * size)
+}
+
 /// Returns whether the log of the store at `path` is damaged in front of commits that were on the disk. Reads what is behind its summary.
 ///
 /// # Errors
 /// If the disk fails.
 pub fn is_in_front_of_commits(path: &Path) -> Result<bool> {
     let (Some(noted), Ok(log)) = (commit_note::read(path), File::open(path.join("db"))) else { return Ok(false) };
-    let summarised = summaries(path).iter().filter_map(|name| u64::from_str_radix(name.strip_prefix("snap.")?, 16).ok()).max();
-    let summarised = summarised.unwrap_or(0);
+    let summarised = summarised(path);
     let segments = numbered(&path.join("db"), &log)?;
     let tail = segments.iter().filter(|(number, ..)| (number + 1) * SEGMENT_BYTES as u64 > summarised);
     let (newest, mut damaged) = (segments.last().map(|(number, ..)| *number), false);

@@ -20,6 +20,8 @@ use crate::core::time::Timestamp;
 pub const SEGMENT_BYTES: usize = 1 << 20;
 /// The directory of damaged stores after a repair, and of damaged files, in the data directory.
 pub const QUARANTINE: &str = "quarantine";
+/// The bytes behind the last summary for which a stop makes a new one.
+const SUMMARIZED_BYTES: std::ops::RangeInclusive<u64> = 8 << 20..=256 << 20;
 /// Longest wait for another process that may be about to release its lock.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause between two attempts to get a lock.
@@ -99,6 +101,19 @@ pub fn open_once(path: &Path, cache: u64) -> Result<sled::Db> {
             Err(_) => return Err(StoreError::Unreadable("its log is damaged".into())),
         }
     }
+}
+
+/// Has sled summarise the log of a store that has just been closed, where much is behind its last summary but not so much that the stop
+/// would take long: the next start has less to read, and less that a flipped bit can make it leave out. Returns whether it did.
+///
+/// # Errors
+/// As [`open`].
+pub fn summarize(path: &Path) -> Result<bool> {
+    let wanted = SUMMARIZED_BYTES.contains(&damage::bytes_behind_summary(path)?);
+    if wanted {
+        drop(open_once(path, super::staging::CACHE_BYTES)?); // sled writes a summary when it opens a log, and only then
+    }
+    Ok(wanted)
 }
 
 /// Syncs the files of the store and evicts them from the system's page cache, so that what is read is what the disk holds. For the start

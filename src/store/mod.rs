@@ -49,7 +49,7 @@ use commit_note::CommitNote;
 use writer::Writer;
 
 pub use commit_note::boot as boot_number;
-pub use engine::QUARANTINE;
+pub use engine::{QUARANTINE, summarize};
 pub use error::{Result, Severity, StoreError};
 #[doc(hidden)]
 pub use log::fuzz_block;

@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use crate::core::ids::{MessageId, Recipient};
     use crate::store::records::{BlockBuilder, Head, Stored};
-    use crate::store::{Store, check, repair};
+    use crate::store::{Store, check, damage, repair};
 
     /// A block of one message of 8 KiB.
     fn block(id: u64) -> Vec<u8> {
@@ -363,5 +363,25 @@ mod tests {
         assert_eq!(store.loss(), None);
         assert!((50..80).contains(&store.trees().blocks.tree().len()));
         store.close().unwrap();
+    }
+
+    #[test]
+    fn closed_store_is_summarised_where_that_saves_much() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        for (blocks, expected) in [(1..=100, false), (101..=2000, true), (2001..=2010, false)] {
+            let store = Store::open(&path).unwrap();
+            assert_eq!(store.loss(), None);
+            for id in blocks {
+                store.log().write_block(MessageId(id), block(id), &[]).unwrap();
+            }
+            store.close().unwrap();
+            drop(store);
+            let before = damage::bytes_behind_summary(&path).unwrap();
+            assert_eq!(engine::summarize(&path).unwrap(), expected, "{before}");
+            assert!(damage::bytes_behind_summary(&path).unwrap() < 4 << 20);
+        }
+        assert_eq!(check(&path).unwrap().findings, []);
+        assert_eq!(super::tests::blocks(&path), 2010);
     }
 }
