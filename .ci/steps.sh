@@ -99,7 +99,7 @@ step_release() {
     cargo build --locked --release
     size=$(stat -c %s $binary)
     printf 'the binary has %s bytes\n' "$size"
-    [ "$size" -lt 13000000 ] # the limit is 14 MB
+    [ "$size" -lt 14000000 ]
 }
 
 # The units: no faults, exposure at most 1.2.
