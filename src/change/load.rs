@@ -29,7 +29,9 @@ pub(super) fn load(trees: &Trees, settings: Settings, moment: Moment) -> Result<
     let mut behind = handed_over.clone();
     for place in log.places() {
         let (recipient, place) = place?;
-        behind.retain(|&of, &mut upto| of != recipient || place.front < upto);
+        if behind.get(&recipient).is_some_and(|&upto| upto <= place.front) {
+            behind.remove(&recipient);
+        }
         newest = newest.max(place.front).max(place.gone);
         index.load_place(recipient, place);
     }

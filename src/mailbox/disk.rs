@@ -4,6 +4,7 @@
 //! does not get smaller.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -47,12 +48,12 @@ pub(super) struct DiskSpace {
 }
 
 /// Bytes of a message on its way to the disk, until it is dropped.
-pub(super) struct InFlight<'a> {
-    space: &'a DiskSpace,
+pub(super) struct InFlight {
+    space: Arc<DiskSpace>,
     bytes: u64,
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.space.in_flight.fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -60,8 +61,8 @@ impl Drop for InFlight<'_> {
 
 impl DiskSpace {
     /// Checks the file system that holds `path`.
-    pub(super) fn new(path: &Path, floor: u64, room_inside: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        let this = Self {
+    pub(super) fn new(path: &Path, floor: u64, room_inside: impl Fn() -> u64 + Send + Sync + 'static) -> Arc<Self> {
+        let this = Arc::new(Self {
             path: path.into(),
             room_inside: Box::new(room_inside),
             floor,
@@ -71,7 +72,7 @@ impl DiskSpace {
             in_flight: AtomicU64::new(0),
             started: Instant::now(),
             checked: AtomicU64::new(0),
-        };
+        });
         this.check();
         this
     }
@@ -79,7 +80,7 @@ impl DiskSpace {
     /// Returns a hold on the room for a message of `bytes`, `None` where there is none. Most of the floor is kept for `privileged` senders.
     /// Checks again where the last check is older than
     /// [`RECHECK_INTERVAL`]: it costs a system call, and a fast writer fills a small disk within the second between two sweeps.
-    pub(super) fn admit(&self, bytes: usize, privileged: bool) -> Option<InFlight<'_>> {
+    pub(super) fn admit(self: &Arc<Self>, bytes: usize, privileged: bool) -> Option<InFlight> {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let checked = self.checked.load(Ordering::Relaxed);
         if u128::from(now - checked.min(now)) >= RECHECK_INTERVAL.as_millis() {
@@ -87,7 +88,7 @@ impl DiskSpace {
             self.check();
         }
         let bytes = (bytes as u64).saturating_mul(WRITTEN_FOR_A_BYTE);
-        let held = InFlight { space: self, bytes };
+        let held = InFlight { space: self.clone(), bytes };
         let others = self.in_flight.fetch_add(bytes, Ordering::Relaxed);
         let above = if privileged { &self.above_last } else { &self.above }.load(Ordering::Relaxed);
         let has_room = self.ok() || privileged && self.is_low() && above > 0;
@@ -142,7 +143,7 @@ impl DiskSpace {
 mod tests {
     use super::*;
 
-    fn space(path: &Path, floor: u64, inside: u64) -> DiskSpace {
+    fn space(path: &Path, floor: u64, inside: u64) -> Arc<DiskSpace> {
         DiskSpace::new(path, floor, move || inside)
     }
 

@@ -94,7 +94,7 @@ pub struct Mailbox {
     changes: Changes,
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
-    disk: DiskSpace,
+    disk: Arc<DiskSpace>,
     /// The limits of mailboxes and history by the configuration.
     settings: Mutex<Settings>,
     /// The disk is nearly full, and nothing is kept in the history.
@@ -187,7 +187,7 @@ impl Mailbox {
     /// # Errors
     /// [`MailboxError`]; except for [`MailboxError::Store`], nothing has been stored then.
     pub async fn send(&self, message: Outgoing) -> Result<Accepted, MailboxError> {
-        let Some(_held) = self.disk.admit(message.object.len(), message.privileged) else {
+        let Some(held) = self.disk.admit(message.object.len(), message.privileged) else {
             self.metrics.refused.inc(Refused::DiskLow);
             return Err(MailboxError::DiskLow);
         };
@@ -201,6 +201,7 @@ impl Mailbox {
         let (hub, committed, metrics) = (self.hub.clone(), self.committed.clone(), self.metrics.clone());
         let changes = self.changes.clone();
         let announce = move |appended: &mut Appended| {
+            let _held = &held; // until it is on the disk, also where the caller waits no more
             let Some(payload) = appended.payload.take() else { return };
             if let Some(watcher) = watcher {
                 changes.outcomes().watch(recipient, appended.id, watcher); // before anyone can acknowledge it
