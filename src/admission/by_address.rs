@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::net_key::{Link, NetKey, Site};
 use super::permits::{Permit, Permits};
-use super::rates::{BlockingRateLimit, RateLimit};
-use crate::core::awake::woke_lately;
+use super::rates::{BlockingRateLimit, RateLimit, unless_slept};
 
 /// All link-local addresses of an interface together may do this many times what one address may: enough for a household, of which one
 /// machine can't use up the share of all by accident; and few enough that it makes no difference how many addresses a machine takes.
@@ -61,7 +60,7 @@ impl AddressRate {
     /// # Errors
     /// As [`check`](Self::check).
     pub fn check_after_sleep(&self, key: &NetKey) -> Result<(), Duration> {
-        self.check(key).or_else(|wait| if woke_lately() { Ok(()) } else { Err(wait) })
+        unless_slept(self.check(key))
     }
 
     /// Evicts keys that have their full quota again.

@@ -20,6 +20,11 @@ fn quota(per_minute: u32) -> Option<Quota> {
     NonZeroU32::new(per_minute).map(|n| Quota::per_minute(n).allow_burst(n))
 }
 
+/// Allows what a limit refuses while the process has slept until lately.
+pub(super) fn unless_slept(checked: Result<(), Duration>) -> Result<(), Duration> {
+    checked.or_else(|wait| if woke_lately() { Ok(()) } else { Err(wait) })
+}
+
 /// A rate limit for each key; none where the configured number is 0.
 pub struct RateLimit<K: Hash + Eq + Clone> {
     limiter: ArcSwapOption<DefaultKeyedRateLimiter<K>>,
@@ -61,7 +66,7 @@ impl<K: Hash + Eq + Clone> RateLimit<K> {
     /// # Errors
     /// As [`check`](Self::check).
     pub fn check_after_sleep(&self, key: &K) -> Result<(), Duration> {
-        self.check(key).or_else(|wait| if woke_lately() { Ok(()) } else { Err(wait) })
+        unless_slept(self.check(key))
     }
 
     /// Evicts keys that have their full quota again: governor never does so by itself.
