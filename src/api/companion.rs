@@ -55,7 +55,7 @@ pub async fn observe(call: Call, body: Result<ObserveRequest, ApiError>) -> Resu
         return Err(ApiError::Invalid("at must not lie in the future".into()));
     }
     let whole = degrees.round() as i64; // -0.4 is 0, not -0
-    let observation = Observation { temp: whole.to_string(), text, icon, at };
+    let observation = Observation { temp: whole.to_string(), text, icon, at, reporter: Some(call.caller()?.user.id) };
     call.app.changes.run(Observe { city: canonical_city(city), observation }).await?;
     Ok(Reply::done("observed"))
 }

@@ -264,7 +264,7 @@ fn log_change() -> impl Strategy<Value = Change> {
 
 fn other_change() -> impl Strategy<Value = Change> {
     let observe = ("[ab]", 0..900u64).prop_map(|(city, at)| {
-        let observation = Observation { temp: "1".into(), text: String::new(), icon: "100".into(), at: moment(at).wall };
+        let observation = Observation { temp: "1".into(), text: String::new(), icon: "100".into(), at: moment(at).wall, reporter: None };
         Change::Observe(Observe { city, observation })
     });
     let catalog = proptest::collection::vec("[ab]{1,2}", 0..3).prop_map(|names| {

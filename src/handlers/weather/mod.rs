@@ -67,7 +67,7 @@ impl Sources {
             None
         });
         let fresh = |observation: &Observation| observation.at > now.minus(self.stale);
-        observation.filter(fresh).map(|Observation { temp, text, icon, at }| {
+        observation.filter(fresh).map(|Observation { temp, text, icon, at, .. }| {
             report(city, Weather { now: WeatherNow { temp, text, icon }, update_time: at }, "observation")
         })
     }

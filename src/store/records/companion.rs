@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::ids::UserId;
 use crate::core::time::Timestamp;
 use crate::store::table::{DecodeKey, Key, json_values};
 
@@ -16,6 +17,9 @@ pub struct Observation {
     pub icon: String,
     /// The time of the observation.
     pub at: Timestamp,
+    /// The user that reported it; `None` for those of version 0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reporter: Option<UserId>,
 }
 
 /// A catalogue.
