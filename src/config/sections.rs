@@ -163,6 +163,9 @@ impl Default for HistoryConfig {
     }
 }
 
+/// The memory that hashing a password takes, in bytes.
+const HASH_BYTES: u64 = 19 << 20;
+
 /// `[storage]`
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -172,7 +175,7 @@ pub struct StorageConfig {
     pub min_free_bytes: u64,
     /// Bytes kept in reserve, so that the store can still be opened on a full disk; 0: none.
     pub ballast_bytes: u64,
-    /// The memory, in bytes, for caches and buffers: the store's caches, the index of the mailboxes (up to half), password hashing,
+    /// The memory, in bytes, for caches and buffers: the store's caches, the index of the mailboxes, password hashing,
     /// output buffered for slow clients, answers on their way. Connections are not included. At least 48 MiB.
     pub memory_budget: u64,
     /// The store is compacted at the start when it occupies more than this many times the size of its content; 0: never. At
@@ -202,14 +205,17 @@ impl StorageConfig {
     }
 
     /// Returns the size of the cache of messages, in bytes, beside an index of the mailboxes that takes `index` bytes: the two share
-    /// half of the budget.
+    /// [`max_index_bytes`](Self::max_index_bytes).
     pub fn message_cache_bytes(&self, index: u64) -> u64 {
-        (self.memory_budget / 2).saturating_sub(index).clamp(self.memory_budget / 32, self.memory_budget / 4)
+        self.max_index_bytes().saturating_sub(index).clamp(self.memory_budget / 32, self.memory_budget / 4)
     }
 
-    /// Returns the size of the index of the mailboxes, in bytes, from which on messages are refused.
+    /// Returns the size of the index of the mailboxes, in bytes, from which on messages are refused: what the others leave of the budget,
+    /// which are the page cache (a sixth), the answers and the bodies of requests (a 16th each) and password hashing; half of it at most.
     pub fn max_index_bytes(&self) -> u64 {
-        self.memory_budget / 2
+        let budget = self.memory_budget;
+        let others = budget / 6 + budget / 8 + (self.max_concurrent_hashes() as u64) * HASH_BYTES;
+        budget.saturating_sub(others).min(budget / 2)
     }
 
     /// Returns the bytes of the bodies of requests that are held at the same time.
@@ -217,7 +223,7 @@ impl StorageConfig {
         usize::try_from(self.memory_budget / 16).unwrap_or(usize::MAX)
     }
 
-    /// Returns the number of passwords that may be hashed at the same time; each takes 19 MiB of memory.
+    /// Returns the number of passwords that may be hashed at the same time; each takes [`HASH_BYTES`].
     pub fn max_concurrent_hashes(&self) -> usize {
         if self.memory_budget < 96 << 20 { 1 } else { 2 }
     }
