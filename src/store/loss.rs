@@ -245,6 +245,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn damaged_note_of_a_loss_is_a_loss() {
+        for damaged in ["", "{", "null", "[]", "\0\0\0", r#"{"noticed_at": 1}"#] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("store");
+            Store::open(&path).unwrap().close().unwrap();
+            fs::write(path.join(FILE), damaged).unwrap();
+            let store = Store::open(&path).unwrap();
+            assert_eq!(store.loss().map(|loss| loss.altered), Some(1), "{damaged:?}");
+            store.close().unwrap();
+            drop(store);
+            // Another one beside it is noted in words that can be read.
+            let (after, newest) = (MessageId(5), MessageId(7));
+            let other = Loss { noticed_at: Timestamp::now(), commits: 2, records: 0, altered: 0, after, newest };
+            assert_eq!(other.note(&path).unwrap().commits, 2);
+            assert_eq!(Loss::read(&path).unwrap().map(|loss| (loss.commits, loss.altered)), Some((2, 1)));
+            acknowledge_loss(&path).unwrap();
+            assert_eq!(Store::open(&path).unwrap().loss(), None);
+        }
+    }
+
+    #[tokio::test]
     async fn losses_add_up() {
         let (dir, _) = shortened().await;
         let path = dir.path().join("store");
