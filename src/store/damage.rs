@@ -152,3 +152,42 @@ pub fn treat(path: &Path, treatment: Treatment) -> Result<usize> {
     }
     Ok(count)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::ids::MessageId;
+    use crate::store::Store;
+    use crate::store::segments::HEADER_BYTES;
+    use std::fs;
+
+    #[tokio::test]
+    async fn segment_in_use_again_is_no_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store");
+        let store = Store::open(&path).unwrap();
+        for id in 1..=300 {
+            store.writer().run(move |trees| trees.blocks.insert_bytes(&MessageId(id), vec![b'x'; 9000])).await.unwrap();
+        }
+        // What a crash would leave: no summary is written.
+        let log = path.join("db");
+        let whole = fs::read(&log).unwrap();
+        let found = segments(&log).unwrap();
+        assert!(found.len() > 3, "{found:?}");
+        let (older, newer) = (found[1].at as usize + HEADER_BYTES, found[2].at as usize + HEADER_BYTES);
+        for length in [1000, 100_000, SEGMENT_BYTES / 2] {
+            let with = |bytes: &[u8]| {
+                let mut changed = whole.clone();
+                changed[older..older + length].copy_from_slice(bytes);
+                fs::write(&log, changed).unwrap();
+                is_in_front_of_commits(&path).unwrap()
+            };
+            assert!(!with(&whole[older..older + length]));
+            assert!(with(&vec![0; length]), "{length} bytes are lost");
+            // At least one whole message of the segment that it is to become.
+            assert_eq!(with(&whole[newer..newer + length]), length < 9000, "{length} bytes are those of another segment");
+        }
+        fs::write(&log, whole).unwrap();
+        store.close().unwrap();
+    }
+}
