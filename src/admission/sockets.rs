@@ -92,8 +92,6 @@ pub struct Answering<'a> {
     socket: Arc<Socket>,
     /// The request has been read to its end.
     pub read_all: bool,
-    /// The answer is still being made when this is dropped.
-    pub streams: bool,
 }
 
 /// A body that is awaited: until it is dropped, its connection may be chosen.
@@ -141,7 +139,7 @@ impl Sockets {
         match socket.awaited.compare_exchange(HEAD, ANSWER, Ordering::AcqRel, Ordering::Acquire) {
             Ok(_) => {
                 socket.progress.head_arrived();
-                Ok(Some(Answering { sockets: self, socket, read_all: false, streams: false }))
+                Ok(Some(Answering { sockets: self, socket, read_all: false }))
             }
             Err(ENDED) => Err(Ended),
             Err(_) => Ok(None), // a second request at the same time: not in HTTP/1
@@ -230,7 +228,7 @@ impl Drop for Answering<'_> {
     fn drop(&mut self) {
         self.sockets.written(&self.socket);
         self.socket.answered.store(true, Ordering::Relaxed);
-        self.socket.progress.answered(self.read_all, self.streams);
+        self.socket.progress.answered(self.read_all);
         // Unless it has made room meanwhile.
         let _ = self.socket.awaited.compare_exchange(ANSWER, HEAD, Ordering::AcqRel, Ordering::Acquire);
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use salvo::http::{Request, ResBody, Response};
+use salvo::http::{Request, Response};
 use salvo::{Depot, FlowCtrl, async_trait};
 
 use super::cross_origin::CrossOrigin;
@@ -64,7 +64,6 @@ impl salvo::Handler for Middleware {
         };
         if let Some(answering) = &mut answering {
             answering.read_all = read_all;
-            answering.streams = !matches!(res.body, ResBody::None | ResBody::Once(_) | ResBody::Chunks(_) | ResBody::Error(_));
         }
     }
 }

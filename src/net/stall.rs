@@ -66,12 +66,11 @@ impl Progress {
         self.phase.store(REQUEST, Ordering::Relaxed);
     }
 
-    /// Notes that the answer is ready; `read_all`: its request was read to the end. One that `streams` goes on to be made.
-    pub fn answered(&self, read_all: bool, streams: bool) {
+    /// Notes that the answer is ready; `read_all`: its request was read to the end. What is still to be written of it moves the end of the
+    /// idle time.
+    pub fn answered(&self, read_all: bool) {
         self.read_all.store(read_all, Ordering::Relaxed);
-        if !streams {
-            self.phase.store(IDLE, Ordering::Relaxed);
-        }
+        self.phase.store(IDLE, Ordering::Relaxed);
     }
 
     /// Notes that bytes have arrived.
@@ -406,7 +405,7 @@ mod tests {
         let (near, mut far) = duplex(16);
         let (mut stream, progress) = stream(near, ConnCtrl::new());
         for _ in 0..3 {
-            progress.answered(true, false);
+            progress.answered(true);
             stream.write_all(b"answer").await.unwrap();
             far.read_exact(&mut [0; 6]).await.unwrap();
             sleep(Duration::from_secs(29)).await;
@@ -415,7 +414,7 @@ mod tests {
             stream.read_u8().await.unwrap();
             progress.head_arrived();
         }
-        progress.answered(true, false);
+        progress.answered(true);
         stream.write_all(b"answer").await.unwrap();
         sleep(Duration::from_secs(20)).await;
         far.write_all(b"x").await.unwrap();
@@ -433,20 +432,42 @@ mod tests {
                 // As hyper does it: while an answer is made, it waits for the end of the connection.
                 assert!(futures_util::poll!(std::pin::pin!(stream.read_u8())).is_pending());
             }
-            progress.answered(true, false);
+            progress.answered(true);
             stream.write_all(b"answer").await.unwrap();
             assert_eq!(expiry(&mut stream).await, 30);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn answer_that_goes_on_is_not_idle() {
-        let (near, mut far) = duplex(16);
-        let (mut stream, progress) = stream(near, ConnCtrl::new());
-        progress.answered(true, true);
-        stream.write_all(b"first").await.unwrap();
-        far.read_exact(&mut [0; 5]).await.unwrap();
-        assert!(expiry(&mut stream).await >= 75);
+    async fn answer_that_is_still_written_is_not_idle() {
+        for read_slowly in [true, false] {
+            let (near, mut far) = duplex(16);
+            let (stream, progress) = stream(near, ConnCtrl::new());
+            progress.answered(true);
+            let client = tokio::spawn(async move {
+                for _ in 0..7 {
+                    // For longer than it may be idle, in all, and where it reads slowly, each time.
+                    sleep(Duration::from_secs(if read_slowly { 50 } else { 20 })).await;
+                    far.read_exact(&mut [0; 16]).await.unwrap();
+                }
+                far
+            });
+            let (mut reader, mut writer) = tokio::io::split(stream);
+            let writing = async {
+                for _ in 0..8 {
+                    writer.write_all(&[0; 16]).await.unwrap();
+                }
+            };
+            // In one task, as hyper does it.
+            tokio::select! {
+                () = writing => {}
+                end = reader.read_u8() => panic!("{end:?}"),
+            }
+            let start = Instant::now();
+            assert_eq!(kind(reader.read_u8().await), Some(io::ErrorKind::TimedOut));
+            assert!(start.elapsed() <= STALL_TIMEOUT, "{:?}", start.elapsed());
+            drop(client.await.unwrap());
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -456,7 +477,7 @@ mod tests {
             let (mut stream, progress) = stream(near, ConnCtrl::new());
             far.write_all(b"head").await.unwrap();
             stream.read_exact(&mut [0; 4]).await.unwrap();
-            progress.answered(read_all, false);
+            progress.answered(read_all);
             stream.write_all(b"answer").await.unwrap();
             let start = Instant::now();
             let client = tokio::spawn(async move {
