@@ -60,7 +60,7 @@ async fn read(stream: &mut TcpStream) -> (usize, usize) {
         head.push(byte[0]);
     }
     let head = String::from_utf8(head).unwrap().to_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap().parse().unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
     let (mut taken, mut buffer) = (0, vec![0; 64 * 1024]);
     while taken < length {
         match timeout(DEADLINE, stream.read(&mut buffer)).await.expect("reads in time") {
