@@ -137,7 +137,7 @@ impl Http {
             }
             let text = std::str::from_utf8(&self.buffer)?;
             let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-            let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()).ok_or("no length")?;
+            let length = head.split("Content-Length: ").nth(1).and_then(|rest| rest.split("\r\n").next()).ok_or("no length")?;
             if body.len() >= length.parse()? {
                 return Ok((head[9..12].parse()?, body.to_owned()));
             }

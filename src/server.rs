@@ -25,7 +25,7 @@ use crate::app::{App, OpenError};
 use crate::auth::AuthError;
 use crate::config::Config;
 use crate::control::server::ControlServer;
-use crate::core::awake::{self, AwakeTimer, timeout};
+use crate::core::awake::{self, timeout};
 use crate::data_dir;
 use crate::net::listen::{self, Listeners};
 use crate::net::redirect;
@@ -238,20 +238,30 @@ fn server<A>(acceptor: A, app: &App, service: Service) -> (ServerHandle, BoxFutu
 where
     A: Acceptor<Stream: AsyncRead + AsyncWrite> + Send + 'static,
 {
-    let mut server = Server::new(StallAcceptor::new(acceptor)).fuse_policy(ListenerPolicy::new(app.admission.gate.clone()));
+    let mut server = listener(acceptor, app.admission.gate.clone());
     // One buffer for head and body: bodies are small, and a write of several buffers costs the kernel more than the copy.
-    server.http1_mut().timer(AwakeTimer).max_buf_size(MAX_HEAD_BYTES).writev(false);
+    server.http1_mut().writev(false);
     let handle = server.handle();
     (handle, Box::pin(server.try_serve(service)))
+}
+
+/// Returns the server of one listener.
+fn listener<A>(acceptor: A, gate: Arc<ConnectionGate>) -> Server<StallAcceptor<A>>
+where
+    A: Acceptor<Stream: AsyncRead + AsyncWrite> + Send + 'static,
+{
+    let policy = ListenerPolicy::new(gate);
+    let mut server = Server::new(StallAcceptor::new(acceptor, policy.handover())).fuse_policy(policy);
+    // Names as `Content-Type`: clients that compare them letter by letter know no other form. The deadlines of heads are in `net::stall`.
+    server.http1_mut().title_case_headers(true).header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES);
+    server
 }
 
 /// Serves `/metrics` alone, without login. It has permits of its own, so that the metrics show a flood at the main listener.
 fn serve_metrics(app: &Arc<App>, listener: TcpListener) -> io::Result<impl Future<Output = ()> + use<>> {
     tracing::info!(address = %listener.local_addr()?, "serving metrics without login");
     let gate = ConnectionGate::new(&app.config(), app.admission.proxies.clone(), app.metrics.clone());
-    let policy = ListenerPolicy::new(Arc::new(gate));
-    let mut server = Server::new(StallAcceptor::new(TcpAcceptor::try_from(listener)?)).fuse_policy(policy);
-    server.http1_mut().timer(AwakeTimer).max_buf_size(MAX_HEAD_BYTES);
+    let server = self::listener(TcpAcceptor::try_from(listener)?, Arc::new(gate));
     let service = api::collector(app);
     Ok(async move { drop(server.try_serve(service).await) })
 }

@@ -16,10 +16,11 @@ use salvo::http::Request;
 use tokio::time::timeout;
 
 use super::net_key::NetKey;
-use super::permits::{Permit, Permits, SharedPermit, SharedPermits};
-use super::sockets::{self, Answering, Ended, Receiving, Socket, SocketKey, Sockets};
+use super::permits::{Permits, SharedPermit, SharedPermits};
+use super::sockets::{self, Answering, Ended, Receiving, Socket, SocketKey, SocketPermit, Sockets};
 use crate::config::{Config, Limits};
 use crate::net::client_addr::{ClientAddr, Proxies};
+use crate::net::stall::{Deadlines, Handover};
 use crate::telemetry::metrics::{Metrics, Refused};
 
 /// The time after which a listener that waits for room looks again for a connection that can make some.
@@ -32,7 +33,7 @@ pub struct ConnectionGate {
     by_address: Permits<NetKey>,
     sockets: Sockets,
     proxies: Arc<ArcSwap<Proxies>>,
-    timeouts: ArcSwap<FuseConfig>,
+    deadlines: ArcSwap<Deadlines>,
     metrics: Arc<Metrics>,
 }
 
@@ -44,7 +45,7 @@ impl ConnectionGate {
             by_address: Permits::new(config.limits.sockets_per_address()),
             sockets: Sockets::default(),
             proxies,
-            timeouts: ArcSwap::from_pointee(timeouts(&config.limits)),
+            deadlines: ArcSwap::from_pointee(deadlines(&config.limits)),
             metrics,
         }
     }
@@ -89,34 +90,43 @@ impl ConnectionGate {
     pub(super) fn reload(&self, limits: &Limits) {
         self.total.set_limit(limits.sockets);
         self.by_address.set_limit(limits.sockets_per_address());
-        self.timeouts.store(Arc::new(timeouts(limits)));
+        self.deadlines.store(Arc::new(deadlines(limits)));
     }
 }
 
-fn timeouts(limits: &Limits) -> FuseConfig {
-    // Of Salvo's deadlines only this one is kept, which hyper measures with the server's own timer and which covers the TLS handshake,
-    // too, since that is part of reading the head. The others run while the process sleeps: see `net::stall` and `http::endpoint`.
-    FuseConfig::disabled().with_http1_header_timeout(Duration::from_secs(limits.head_seconds.into()))
-}
-
-/// The permits of one plain HTTP connection.
-struct ConnectionPermits {
-    _total: SharedPermit,
-    _of_address: Option<Permit<NetKey>>,
+fn deadlines(limits: &Limits) -> Deadlines {
+    let seconds = |n: u32| Duration::from_secs(n.into());
+    Deadlines { head: seconds(limits.head_seconds), idle: seconds(limits.keep_alive_seconds) }
 }
 
 /// The policy of one listener. A listener accepts in one loop: for each connection `decide` runs, then `observe`, before the next
 /// connection is accepted.
 pub struct ListenerPolicy {
     gate: Arc<ConnectionGate>,
-    /// The permits and the address of the connection between `decide` and `observe`.
-    accepted: Mutex<Option<(ConnectionPermits, Option<NetKey>)>>,
+    /// The permits of the connection between `decide` and `observe`.
+    accepted: Mutex<Option<(SharedPermit, Option<SocketPermit>)>>,
+    handover: Arc<Handover>,
 }
 
 impl ListenerPolicy {
     /// Creates the policy of one listener.
     pub fn new(gate: Arc<ConnectionGate>) -> Self {
-        Self { gate, accepted: Mutex::default() }
+        Self { gate, accepted: Mutex::default(), handover: Arc::default() }
+    }
+
+    /// Returns what the listener's [`StallAcceptor`](crate::net::stall::StallAcceptor) needs.
+    pub fn handover(&self) -> Arc<Handover> {
+        self.handover.clone()
+    }
+
+    /// Returns a permit of an address. At its limit, one of its own connections that is kept open after an answer, and idle, is ended for
+    /// it.
+    fn of_address(&self, address: NetKey) -> Option<SocketPermit> {
+        self.gate.by_address.try_acquire(address).or_else(|| {
+            let permit = self.gate.sockets.make_room_of(address)?;
+            tracing::debug!("an idle HTTP connection has made room for another from its address");
+            Some(permit)
+        })
     }
 }
 
@@ -129,7 +139,7 @@ impl FusePolicy for ListenerPolicy {
         let of_address = match address {
             None => None,
             Some(address) => {
-                let Some(permit) = self.gate.by_address.try_acquire(address) else {
+                let Some(permit) = self.of_address(address) else {
                     self.gate.metrics.refused.inc(Refused::SocketsOfAddress);
                     tracing::debug!(address = ?info.remote_addr, "refused: too many HTTP connections from this address");
                     return FuseAction::Reject;
@@ -137,24 +147,27 @@ impl FusePolicy for ListenerPolicy {
                 Some(permit)
             }
         };
-        let permits = ConnectionPermits { _total: self.gate.room().await, _of_address: of_address };
-        *self.accepted.lock() = Some((permits, address));
-        FuseAction::Accept(**self.gate.timeouts.load())
+        *self.accepted.lock() = Some((self.gate.room().await, of_address));
+        // None of Salvo's deadlines: they run while the process sleeps. See `net::stall` and `http::endpoint`.
+        FuseAction::Accept(FuseConfig::disabled())
     }
 
     fn observe(&self, info: &FuseInfo, ctrl: &ConnCtrl) -> Option<ArcConnObserver> {
-        let (permits, address) = self.accepted.lock().take()?;
+        let (total, of_address) = self.accepted.lock().take()?;
         let key = info.remote_addr.clone().into_std().map(|peer| (peer, info.local_addr.port()));
-        let socket = key.map(|key| (key, self.gate.sockets.add(key, address, ctrl.clone())));
-        let (gate, permits) = (self.gate.clone(), Mutex::new(Some(permits)));
-        Some(Arc::new(PermitHolder { gate, permits, socket, plain: AtomicBool::new(true), ctrl: ctrl.clone() }))
+        let socket = key.map(|key| (key, self.gate.sockets.add(key, of_address, ctrl.clone())));
+        let progress = socket.as_ref().map(|(_, socket)| socket.progress.clone()).unwrap_or_default();
+        self.handover.put(progress, **self.gate.deadlines.load());
+        let (gate, total) = (self.gate.clone(), Mutex::new(Some(total)));
+        Some(Arc::new(PermitHolder { gate, total, socket, plain: AtomicBool::new(true), ctrl: ctrl.clone() }))
     }
 }
 
 /// Exists as long as the connection, and holds its permits while that is plain HTTP.
 struct PermitHolder {
     gate: Arc<ConnectionGate>,
-    permits: Mutex<Option<ConnectionPermits>>,
+    total: Mutex<Option<SharedPermit>>,
+    /// The connection, which holds the permit of its address.
     socket: Option<(SocketKey, Arc<Socket>)>,
     plain: AtomicBool,
     ctrl: ConnCtrl,
@@ -166,7 +179,7 @@ impl PermitHolder {
         if let Some((key, socket)) = &self.socket {
             self.gate.sockets.remove(key, socket);
         }
-        drop(self.permits.lock().take());
+        drop(self.total.lock().take());
     }
 }
 

@@ -45,6 +45,13 @@ impl<K: Hash + Eq + Clone> Permits<K> {
     }
 }
 
+impl<K: Hash + Eq + Clone> Permit<K> {
+    /// Returns what it is a permit of.
+    pub const fn key(&self) -> &K {
+        &self.key
+    }
+}
+
 impl<K: Hash + Eq + Clone> Drop for Permit<K> {
     fn drop(&mut self) {
         let mut in_use = self.in_use.lock();

@@ -5,18 +5,21 @@
 //! - Of those that wait for their client, one of the network that holds the most of them goes, and of the address in it that does. So
 //!   whoever opens many loses its own, and a client of few is kept, however long its head takes.
 //! - Of that address, the oldest without a whole head goes; where there is none, the oldest without a whole body.
+//! - For another connection of its own address, only one goes that has been answered and is idle since.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use salvo::conn::ConnCtrl;
 use salvo::http::Request;
 
 use super::net_key::{Link, NetKey, Site};
+use super::permits::Permit;
+use crate::net::stall::Progress;
 
 /// The number of times that a connection is looked for.
 const MAX_LOOKS: usize = 4;
@@ -38,13 +41,22 @@ const ANSWER: u8 = 2;
 /// The connection has made room for another.
 const ENDED: u8 = 3;
 
+/// The permit of one connection of an address.
+pub type SocketPermit = Permit<NetKey>;
+
 /// One connection.
 pub struct Socket {
     awaited: AtomicU8,
+    /// What its stream has to know.
+    pub progress: Arc<Progress>,
+    /// Returned with the connection, or passed on to the one that it makes room for.
+    permit: Mutex<Option<SocketPermit>>,
     /// The place in the order of those who wait: the number of the last time that it began to, or that something was written to it.
     since: AtomicU64,
     /// Its far address; `None` where a proxy connects for many.
     address: Option<NetKey>,
+    /// A request was answered.
+    answered: AtomicBool,
     ctrl: ConnCtrl,
 }
 
@@ -78,6 +90,8 @@ pub struct Sockets {
 pub struct Answering<'a> {
     sockets: &'a Sockets,
     socket: Arc<Socket>,
+    /// The request has been read to its end.
+    pub read_all: bool,
 }
 
 /// A body that is awaited: until it is dropped, its connection may be chosen.
@@ -92,16 +106,18 @@ impl Sockets {
         self.clock.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Adds a connection, which waits for a head; `address` is `None` for that of a proxy.
-    pub fn add(&self, key: SocketKey, address: Option<NetKey>, ctrl: ConnCtrl) -> Arc<Socket> {
-        let since = AtomicU64::new(self.now());
-        let socket = Arc::new(Socket { awaited: AtomicU8::new(HEAD), since, address, ctrl });
+    /// Adds a connection, which waits for a head; `permit` is `None` for that of a proxy.
+    pub fn add(&self, key: SocketKey, permit: Option<SocketPermit>, ctrl: ConnCtrl) -> Arc<Socket> {
+        let (awaited, since, answered) = (AtomicU8::new(HEAD), AtomicU64::new(self.now()), AtomicBool::new(false));
+        let (progress, address) = (Arc::default(), permit.as_ref().map(|permit| *permit.key()));
+        let socket = Arc::new(Socket { awaited, progress, permit: Mutex::new(permit), since, address, answered, ctrl });
         self.open.lock().insert(key, socket.clone());
         socket
     }
 
     /// Removes a connection.
     pub fn remove(&self, key: &SocketKey, socket: &Arc<Socket>) {
+        drop(socket.permit.lock().take());
         let mut open = self.open.lock();
         // The address may have connected again before this was noticed.
         if open.get(key).is_some_and(|found| Arc::ptr_eq(found, socket)) {
@@ -121,7 +137,10 @@ impl Sockets {
     pub fn answer(&self, key: Option<SocketKey>) -> Result<Option<Answering<'_>>, Ended> {
         let Some(socket) = key.and_then(|key| self.open.lock().get(&key).cloned()) else { return Ok(None) };
         match socket.awaited.compare_exchange(HEAD, ANSWER, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => Ok(Some(Answering { sockets: self, socket })),
+            Ok(_) => {
+                socket.progress.head_arrived();
+                Ok(Some(Answering { sockets: self, socket, read_all: false }))
+            }
             Err(ENDED) => Err(Ended),
             Err(_) => Ok(None), // a second request at the same time: not in HTTP/1
         }
@@ -148,6 +167,24 @@ impl Sockets {
                 socket.ctrl.abort();
             }
             ended
+        })
+    }
+}
+
+impl Sockets {
+    /// Ends the connection of `address` that is idle after an answer for the longest time, and returns its permit.
+    pub fn make_room_of(&self, address: NetKey) -> Option<SocketPermit> {
+        let idle = |socket: &&Arc<Socket>| {
+            socket.address == Some(address)
+                && socket.answered.load(Ordering::Relaxed)
+                && socket.awaited.load(Ordering::Acquire) == HEAD
+        };
+        let open = self.open.lock();
+        (0..MAX_LOOKS).find_map(|_| {
+            let socket = open.values().filter(idle).min_by_key(|socket| socket.since.load(Ordering::Relaxed))?;
+            socket.awaited.compare_exchange(HEAD, ENDED, Ordering::AcqRel, Ordering::Acquire).ok()?;
+            socket.ctrl.abort();
+            socket.permit.lock().take()
         })
     }
 }
@@ -190,6 +227,8 @@ fn candidate<'a>(open: impl Iterator<Item = &'a Arc<Socket>>) -> Option<(u8, &'a
 impl Drop for Answering<'_> {
     fn drop(&mut self) {
         self.sockets.written(&self.socket);
+        self.socket.answered.store(true, Ordering::Relaxed);
+        self.socket.progress.answered(self.read_all);
         // Unless it has made room meanwhile.
         let _ = self.socket.awaited.compare_exchange(ANSWER, HEAD, Ordering::AcqRel, Ordering::Acquire);
     }
@@ -206,13 +245,15 @@ impl Drop for Receiving {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::permits::Permits;
     use crate::net::client_addr::ClientAddr;
 
     /// A connection number `n` from `ip`.
     fn add(sockets: &Sockets, ip: &str, n: u16) -> (SocketKey, Arc<Socket>) {
         let ip: IpAddr = ip.parse().unwrap();
         let key = (SocketAddr::new(ip, n), Some(80));
-        (key, sockets.add(key, Some(ClientAddr { ip, interface: 2 }.into()), ConnCtrl::new()))
+        let permit = Permits::new(0).try_acquire(ClientAddr { ip, interface: 2 }.into());
+        (key, sockets.add(key, permit, ConnCtrl::new()))
     }
 
     fn ended(socket: &Socket) -> bool {
@@ -231,6 +272,30 @@ mod tests {
         assert!(sockets.make_room() && ended(&all[2].1) && sockets.make_room() && ended(&all[3].1));
         assert!(sockets.make_room() && ended(&all[0].1));
         assert!(!sockets.make_room(), "none is left");
+    }
+
+    #[test]
+    fn idle_connection_makes_room_for_another_of_its_address_and_passes_its_permit_on() {
+        let (sockets, permits) = (Sockets::default(), Permits::new(3));
+        let address = |ip: &str| NetKey::from(ClientAddr { ip: ip.parse().unwrap(), interface: 0 });
+        let (mine, other) = (address("10.0.0.1"), address("10.0.0.2"));
+        let add = |address, n| {
+            let key = (SocketAddr::from(([10, 0, 0, 1], n)), Some(80));
+            (key, sockets.add(key, permits.try_acquire(address), ConnCtrl::new()))
+        };
+        let all: Vec<_> = [(mine, 1), (mine, 2), (mine, 3), (other, 4)].map(|(address, n)| add(address, n)).into();
+        assert!(permits.try_acquire(mine).is_none());
+        assert!(sockets.make_room_of(mine).is_none(), "heads that may be on their way");
+        let answer = |n: usize| sockets.answer(Some(all[n].0)).unwrap().unwrap();
+        drop((answer(3), answer(1), answer(0)));
+        let second = answer(2);
+        let passed_on = sockets.make_room_of(mine).unwrap();
+        assert!(ended(&all[1].1) && !ended(&all[0].1) && !ended(&all[3].1), "the one that is idle for longer");
+        sockets.remove(&all[1].0, &all[1].1);
+        assert!(permits.try_acquire(mine).is_none(), "the permit lives on");
+        assert!(sockets.make_room_of(mine).is_some() && ended(&all[0].1));
+        assert!(sockets.make_room_of(mine).is_none() && !ended(&all[2].1), "one that is being answered");
+        drop((second, passed_on));
     }
 
     #[test]

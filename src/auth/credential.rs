@@ -50,7 +50,7 @@ impl Places<'_> {
 
 /// Returns the token in `Authorization: Token T` or `Bearer T`; schemes are case-insensitive (RFC 9110 section 11.1).
 pub fn bearer(header: &str) -> Option<&str> {
-    let (scheme, token) = header.trim().split_once(' ')?;
+    let (scheme, token) = header.trim().split_once([' ', '\t'])?;
     let known = scheme.eq_ignore_ascii_case("token") || scheme.eq_ignore_ascii_case("bearer");
     known.then(|| token.trim())
 }

@@ -54,8 +54,11 @@ pub struct Limits {
     /// Open HTTP connections in total that are not (yet) a WebSocket; a further one takes the place of one that has not sent a whole
     /// request.
     pub sockets: u32,
-    /// Seconds within which the head of a request must arrive, and that an HTTP connection may be idle before it. Not 0.
+    /// Seconds within which the head of a request must arrive, from its first byte on; that of the first one, from the beginning of the
+    /// connection on. Not 0.
     pub head_seconds: u32,
+    /// Seconds that an HTTP connection may be idle after an answer, before the next request. Not 0.
+    pub keep_alive_seconds: u32,
     /// Seconds within which the body of a request must arrive. Not 0.
     pub body_seconds: u32,
     /// Bytes in a REST body; a larger one is refused with 413.
@@ -98,6 +101,7 @@ impl Default for Limits {
             sockets_per_address: None,
             sockets: 2000,
             head_seconds: 10,
+            keep_alive_seconds: 75,
             body_seconds: 30,
             push_bytes: 262_144,
             group_buffer: 64,

@@ -94,6 +94,7 @@ impl Config {
         check(bytes(l.max_frame_bytes), "max_frame_bytes", "must be 0 or at least 1024")?;
         check(bytes(l.push_bytes), "push_bytes", "must be 0 or at least 1024")?;
         check(l.head_seconds > 0, "head_seconds", "must be at least 1")?;
+        check(l.keep_alive_seconds > 0, "keep_alive_seconds", "must be at least 1")?;
         check(l.body_seconds > 0, "body_seconds", "must be at least 1")
     }
 

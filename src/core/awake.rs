@@ -184,11 +184,6 @@ impl Deadline {
         Self { due: now.checked_add(duration).unwrap_or(now + NEVER), slept: slept_until_tick() }
     }
 
-    /// The deadline at `due`, if the process does not sleep until then.
-    fn at(due: Instant) -> Self {
-        Self { due, slept: slept_until_tick() }
-    }
-
     /// The moment at which it is over if the process does not sleep from now on.
     fn due(self) -> Instant {
         self.due + slept().saturating_sub(self.slept)
@@ -271,33 +266,6 @@ pub async fn timeout_at<F: Future>(deadline: Deadline, future: F) -> Result<F::O
     .await
 }
 
-/// The timer of hyper's deadlines.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct AwakeTimer;
-
-impl hyper::rt::Sleep for Sleep {}
-
-impl hyper::rt::Timer for AwakeTimer {
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        Box::pin(Sleep::until(Deadline::after(duration)))
-    }
-
-    fn sleep_until(&self, due: std::time::Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        Box::pin(Sleep::until(Deadline::at(due.into())))
-    }
-
-    fn now(&self) -> std::time::Instant {
-        Instant::now().into_std()
-    }
-
-    fn reset(&self, sleep: &mut Pin<Box<dyn hyper::rt::Sleep>>, due: std::time::Instant) {
-        match sleep.as_mut().downcast_mut_pin::<Sleep>() {
-            Some(mut sleep) => sleep.reset(Deadline::at(due.into())),
-            None => *sleep = self.sleep_until(due),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -346,10 +314,6 @@ mod tests {
             let outcome = timeout(10 * second, pending::<()>()).await;
             (outcome, start.elapsed())
         });
-        let hyper = tokio::task::spawn(async move {
-            hyper::rt::Timer::sleep(&AwakeTimer, 10 * second).await;
-            start.elapsed()
-        });
         tokio::task::yield_now().await; // they begin to wait
         tokio::time::advance(4 * second).await;
         slept_for(80 * second).await;
@@ -357,7 +321,6 @@ mod tests {
         assert_eq!((deadline.left(), since.elapsed()), (6 * second, 4 * second));
         assert_eq!(deadline.or_after(7 * second).left(), 6 * second);
         assert_eq!(waiting.await.unwrap(), (Err(Elapsed), 90 * second));
-        assert_eq!(hyper.await.unwrap(), 90 * second);
         assert!(deadline.is_over());
         assert_eq!(Deadline::after(second).left(), second, "what begins after the sleep is not extended");
     }

@@ -27,14 +27,14 @@ impl AsRef<[u8]> for Held {
 /// # Errors
 /// [`ApiError::TooLarge`]; [`ApiError::BodyTooSlow`] where it had to give way to others; [`ApiError::InvalidJson`] where it broke off.
 pub async fn read(
-    mut body: ReqBody,
+    body: &mut ReqBody,
     length: Option<usize>,
     max: usize,
     bodies: &Arc<Bodies>,
     holder: &Holder,
 ) -> Result<Bytes, ApiError> {
     let mut bytes = Vec::new();
-    while let Some(piece) = next(&mut body).await? {
+    while let Some(piece) = next(body).await? {
         let needed = bytes.len() + piece.len();
         if needed > FREE_BYTES {
             // Apart, so that the usual ones, which are short, do not carry the state that this needs.
@@ -47,7 +47,7 @@ pub async fn read(
 
 /// Reads a body whose beginning has arrived, with the first bytes beyond [`FREE_BYTES`].
 async fn read_long(
-    mut body: ReqBody,
+    body: &mut ReqBody,
     (mut bytes, piece): (Vec<u8>, Bytes),
     length: Option<usize>,
     max: usize,
@@ -65,7 +65,7 @@ async fn read_long(
         arrived = tokio::select! {
             biased;
             () = memory.given_up() => return Err(ApiError::BodyTooSlow),
-            piece = next(&mut body) => piece?,
+            piece = next(body) => piece?,
         };
     }
     if memory.arrived() { Ok(Bytes::from_owner(Held { bytes, _memory: memory })) } else { Err(ApiError::BodyTooSlow) }

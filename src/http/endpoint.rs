@@ -14,12 +14,12 @@ use salvo::{Depot, FlowCtrl, async_trait};
 use tracing::field::{Empty, display};
 use tracing::{Instrument, Span};
 
-use super::body;
 use super::pages::{self, PageOrigin};
 use super::reply::Answer;
 use super::request::Call;
 use super::route::{Route, Verb};
 use super::tree::{Lookup, Match, Parameter};
+use super::{body, framing};
 use crate::admission::bodies::Holder;
 use crate::admission::sockets;
 use crate::app::App;
@@ -224,6 +224,7 @@ impl Endpoint {
         if length.is_some_and(|n| n > limit as u64) {
             return Err(ApiError::TooLarge(limit)); // before any of it is read
         }
+        framing::check_coding(req.headers())?;
         // A content type that can't be parsed is another one, too. A page has to name it: a browser sends a body without one, or with
         // some others, to any server without asking it.
         let headers = req.headers();
@@ -240,7 +241,9 @@ impl Endpoint {
             None => Holder::Address(self.app.admission.client(req).into()),
         };
         let length = length.and_then(|n| usize::try_from(n).ok());
-        body::read(req.take_body(), length, limit, &self.app.admission.bodies, &holder).await
+        let body = body::read(req.body_mut(), length, limit, &self.app.admission.bodies, &holder).await?;
+        drop(req.take_body()); // one in chunks does not know that it has ended
+        Ok(body)
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use salvo::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use salvo::http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use salvo::http::{Response, StatusCode};
 use serde::Serialize;
 
+use super::spelling;
 use crate::accounts::AccountsError;
 use crate::accounts::policy::Denied;
 use crate::auth::pairings::PairingError;
@@ -82,6 +83,15 @@ pub enum ApiError {
     /// 415.
     #[error("content type must be application/json")]
     NotJson,
+    /// 415: a body that is compressed; the text names the coding.
+    #[error("content encoding \"{0}\" is not supported; send the body as it is, without Content-Encoding")]
+    ContentCoding(String),
+    /// 417: something else than `100-continue` is expected; the text names it.
+    #[error("expectation \"{0}\" is not supported; leave the header Expect out")]
+    Expectation(String),
+    /// 501: a body that is transferred otherwise than whole or in chunks (RFC 9112 section 6.1); the text names the coding.
+    #[error("transfer encoding \"{0}\" is not supported; send the body with Content-Length, or chunked")]
+    TransferCoding(String),
     /// 426: an ordinary request to a WebSocket route.
     #[error("this is a WebSocket endpoint")]
     UpgradeRequired,
@@ -157,6 +167,9 @@ impl ApiError {
             Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::ContentCoding(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding"),
+            Self::Expectation(_) => (StatusCode::EXPECTATION_FAILED, "expectation_failed"),
+            Self::TransferCoding(_) => (StatusCode::NOT_IMPLEMENTED, "unsupported_transfer_encoding"),
             Self::UpgradeRequired => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
             Self::TooMany(..) => (StatusCode::TOO_MANY_REQUESTS, "too_many_requests"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
@@ -200,6 +213,9 @@ impl ApiError {
             | Self::Alike(_)
             | Self::LastAdmin
             | Self::NotJson
+            | Self::ContentCoding(_)
+            | Self::Expectation(_)
+            | Self::TransferCoding(_)
             | Self::UpgradeRequired
             | Self::Internal(_)
             | Self::KeyReused
@@ -246,10 +262,16 @@ impl ApiError {
         match self {
             Self::Unauthorized | Self::WrongPassword => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Token"));
+                spelling::apply(res);
+            }
+            // RFC 9110 section 15.5.16.
+            Self::ContentCoding(_) => {
+                headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
             Self::UpgradeRequired => {
                 headers.insert("upgrade", HeaderValue::from_static("websocket"));
                 headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
+                spelling::apply(res);
             }
             _ => {}
         }

@@ -9,7 +9,8 @@ use salvo::{Depot, FlowCtrl, async_trait};
 use super::cross_origin::CrossOrigin;
 use super::error::ApiError;
 use super::headers::Headers;
-use super::{host, pages};
+use super::{framing, host, pages, unread};
+use crate::admission::sockets;
 use crate::app::App;
 use crate::telemetry::metrics::{Refused, Route};
 
@@ -25,18 +26,25 @@ pub struct Middleware {
     pub headers: Headers,
 }
 
+impl Middleware {
+    /// Checks what does not depend on the route.
+    fn check(&self, req: &Request) -> Result<(), ApiError> {
+        host::check(req)?;
+        pages::check(req, &self.app.admission)?;
+        framing::check(req)
+    }
+}
+
 #[async_trait]
 impl salvo::Handler for Middleware {
     async fn handle(&self, req: &mut Request, depot: &mut Depot, res: &mut Response, ctrl: &mut FlowCtrl) {
         let (route, began) = (Route::of(req.uri().path()), Instant::now());
-        let answering = self.app.admission.gate.answer(req).map_err(|_| ApiError::Busy(Refused::Sockets));
-        let checked = answering.and_then(|answering| {
-            host::check(req)?;
-            pages::check(req, &self.app.admission)?;
-            Ok(answering)
-        });
+        let (mut answering, checked) = match self.app.admission.gate.answer(req) {
+            Ok(answering) => (answering, self.check(req)),
+            Err(_) => (None, Err(ApiError::Busy(Refused::Sockets))),
+        };
         match checked {
-            Ok(_answering) => {
+            Ok(()) => {
                 self.cross_origin.handle(req, depot, res, ctrl).await;
                 ctrl.call_next(req, depot, res).await;
             }
@@ -50,5 +58,12 @@ impl salvo::Handler for Middleware {
         // A request that no handler has answered is 404 in the end.
         let status = res.status_code.map_or(404, |status| status.as_u16());
         self.app.metrics.http.record_response(route, status, began.elapsed());
+        let read_all = unread::is_read(req) || {
+            let _waits = self.app.admission.gate.receive(sockets::key_of(req));
+            Box::pin(unread::finish(req, res)).await // apart, since few requests need it
+        };
+        if let Some(answering) = &mut answering {
+            answering.read_all = read_all;
+        }
     }
 }

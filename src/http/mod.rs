@@ -8,6 +8,7 @@ mod body;
 pub mod cross_origin;
 mod endpoint;
 pub mod error;
+mod framing;
 pub mod headers;
 pub mod host;
 pub mod list;
@@ -16,7 +17,9 @@ pub mod pages;
 pub mod reply;
 pub mod request;
 mod route;
+pub mod spelling;
 mod tree;
+mod unread;
 
 use std::sync::Arc;
 

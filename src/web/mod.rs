@@ -6,6 +6,7 @@ use salvo::{Depot, FlowCtrl, Router, async_trait};
 use sha2::{Digest, Sha256};
 
 use crate::core::hex::hex;
+use crate::http::spelling;
 
 /// A file of the page.
 #[derive(Clone, Copy)]
@@ -52,6 +53,8 @@ impl salvo::Handler for File {
         if let Ok(tag) = HeaderValue::from_str(&tag) {
             headers.insert(ETAG, tag);
         }
+        spelling::apply(res);
+        let headers = res.headers_mut();
         if req.headers().get(IF_NONE_MATCH).is_some_and(|known| known == tag.as_str()) {
             res.status_code(StatusCode::NOT_MODIFIED);
             return;

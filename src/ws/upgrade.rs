@@ -27,6 +27,7 @@ use crate::auth::credential::{SUBPROTOCOL, offers_subprotocol};
 use crate::core::awake::timeout;
 use crate::core::ids::UserId;
 use crate::http::error::ApiError;
+use crate::http::spelling;
 use crate::mailbox::JoinError;
 use crate::net::peer::Peer;
 use crate::session::{End, ended};
@@ -100,12 +101,14 @@ pub(super) fn switch(req: &mut Request, res: &mut Response, accept: HeaderValue)
         req.headers().get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok()).any(offers_subprotocol);
     res.status_code(StatusCode::SWITCHING_PROTOCOLS);
     let headers = res.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    // In the order in which Daphne writes them.
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     if subprotocol {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    spelling::apply(res);
     Ok(upgrade)
 }
 

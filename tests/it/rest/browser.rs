@@ -41,7 +41,7 @@ async fn host_is_required_once() {
         let answered = reply.head.split(' ').nth(1).and_then(|status| status.parse().ok());
         assert_eq!(answered, Some(status), "{head}: {reply:?}");
         if status == 400 {
-            assert!(reply.head.contains("x-content-type-options: nosniff"), "{reply:?}");
+            assert!(reply.head.contains("X-Content-Type-Options: nosniff"), "{reply:?}");
         }
     }
 }

@@ -3,5 +3,7 @@
 mod access;
 mod accounts;
 mod browser;
+mod connections;
+mod heads;
 mod lists;
 mod pairing;
