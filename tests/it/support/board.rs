@@ -1,8 +1,9 @@
-//! Small boards: what the WebSocket libraries of Arduino and ESP-IDF send, look for in an answer, and do with frames.
+//! Small boards: what the WebSocket libraries of Arduino, ESP-IDF and MicroPython send, look for in an answer, and do with frames.
 //!
 //! Re-made after their sources, since they don't run on a host: arduinoWebSockets 2.7 (Links2004), ArduinoWebsockets 0.5
-//! (gilmaimon), `esp_websocket_client` 1.x with ESP-IDF's transport, and ArduinoHttpClient 0.6. Earlier versions of the first two
-//! compare the names of headers letter by letter, and so do libraries without a release since; that is what [`Names::Letters`] is.
+//! (gilmaimon), `esp_websocket_client` 1.x with ESP-IDF's transport, ArduinoHttpClient 0.6, uwebsockets, and MicroPython's aiohttp.
+//! Earlier versions of the first two compare the names of headers letter by letter, and so do libraries without a release since;
+//! that is what [`Names::Letters`] is.
 
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub enum Names {
     AnyCase,
     /// Only the status is read.
     Unread,
+    /// Only the first line is read, and compared whole.
+    FirstLine,
 }
 
 /// What a library sends back for a ping.
@@ -46,6 +49,8 @@ pub enum Farewell {
     Normal,
     /// The server's code where the library knows it, else a close frame without one.
     KnownCode,
+    /// The server's frame as it came.
+    Echo,
     Empty,
     /// Nothing; the TCP connection ends.
     Nothing,
@@ -137,13 +142,51 @@ const ARDUINO_HTTP: Library = Library {
     farewell: Farewell::Nothing,
 };
 
-pub const LIBRARIES: [Library; 6] = [
+/// `Origin` is that of a page in development: accepted as long as the server listens on loopback only, else with
+/// `server.origins`.
+const UWEBSOCKETS: Library = Library {
+    name: "uwebsockets",
+    head: &[
+        "Host: {host}:{port}",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Key: {key}",
+        "Sec-WebSocket-Version: 13",
+        "Origin: http://localhost",
+    ],
+    names: Names::FirstLine,
+    head_bytes: usize::MAX,
+    message_bytes: usize::MAX,
+    pong: Pong::Whole,
+    farewell: Farewell::Nothing,
+};
+
+const MICROPYTHON_AIOHTTP: Library = Library {
+    name: "aiohttp of MicroPython",
+    head: &[
+        "Host: {host}:{port}",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Key: {key}",
+        "Sec-WebSocket-Version: 13",
+        "Origin: http://{host}:{port}",
+    ],
+    names: Names::Unread,
+    head_bytes: usize::MAX,
+    message_bytes: usize::MAX,
+    pong: Pong::Whole,
+    farewell: Farewell::Echo,
+};
+
+pub const LIBRARIES: [Library; 8] = [
     LINKS2004,
     Library { name: "arduinoWebSockets before 2.0", names: Names::Letters, ..LINKS2004 },
     GILMAIMON,
     Library { name: "ArduinoWebsockets before 0.4", names: Names::Letters, ..GILMAIMON },
     ESP_IDF,
     ARDUINO_HTTP,
+    UWEBSOCKETS,
+    MICROPYTHON_AIOHTTP,
 ];
 
 /// What a board sees.
@@ -243,6 +286,7 @@ impl Board {
         let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
         match (self.library.farewell, code) {
             (Farewell::Nothing, _) => {}
+            (Farewell::Echo, _) => self.write(FIN | CLOSE, payload).await,
             (Farewell::Normal, _) => self.write(FIN | CLOSE, &1000_u16.to_be_bytes()).await,
             (Farewell::KnownCode, Some(known @ 1000..=1011)) => self.write(FIN | CLOSE, &known.to_be_bytes()).await,
             (Farewell::KnownCode | Farewell::Empty, _) => self.write(FIN | CLOSE, b"").await,
@@ -266,8 +310,8 @@ impl Library {
     /// Checks the head of an answer as the library does.
     fn accepts(&self, head: &str) -> Result<(), String> {
         let refuse = |why: &str| Err(format!("{}: {why}: {head}", self.name));
-        let mut lines = head.split("\r\n");
-        if !lines.next().is_some_and(|line| line.starts_with("HTTP/1.1 101")) {
+        let first = head.lines().next().unwrap_or_default();
+        if !first.starts_with("HTTP/1.1 101 ") || self.names == Names::FirstLine && first != "HTTP/1.1 101 Switching Protocols" {
             return refuse("not 101");
         }
         if head.len() >= self.head_bytes {
@@ -277,11 +321,11 @@ impl Library {
             let mut headers = head.split("\r\n").filter_map(|line| line.split_once(": "));
             let (_, value) = headers.find(|(given, _)| match self.names {
                 Names::Letters => *given == name,
-                Names::AnyCase | Names::Unread => given.eq_ignore_ascii_case(name),
+                Names::AnyCase | Names::Unread | Names::FirstLine => given.eq_ignore_ascii_case(name),
             })?;
             Some(value)
         };
-        if self.names == Names::Unread {
+        if matches!(self.names, Names::Unread | Names::FirstLine) {
             return Ok(());
         }
         // The whole value is compared: `keep-alive, Upgrade` would be refused.

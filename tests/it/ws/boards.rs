@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::support::api::Config;
 use crate::support::board::{Board, LIBRARIES, Library, Seen, pause};
-use crate::support::raw::{ask, connect, exchange};
 use crate::support::raw::{HERE, Reply};
+use crate::support::raw::{ask, connect, exchange};
 use crate::support::reader::path;
 use crate::support::{ADMIN_PASSWORD, Server, User, eventually};
 
@@ -27,7 +27,8 @@ async fn open(library: Library, server: &Server, user: &User, query: &str) -> Bo
 
 /// Queues a message of a user to itself; returns its id.
 async fn note(server: &Server, user: &User, text: &str) -> u64 {
-    let sent = server.post(&format!("/api/messages/user/{}", user.id), &user.token, json!({"type": "note", "message": text})).await;
+    let sent =
+        server.post(&format!("/api/messages/user/{}", user.id), &user.token, json!({"type": "note", "message": text})).await;
     assert!(sent.status.is_success(), "{sent:?}");
     sent.json["data"]["id"].as_u64().unwrap()
 }
@@ -153,6 +154,7 @@ async fn message_that_a_board_cannot_hold_does_not_block_it() {
             }
             let mut board = open(library, &server, &user, query).await;
             assert_eq!(board.expect("note").await["id"], after, "{} {query}", library.name);
+            proves(&server, &user, &mut board, after).await;
             assert_eq!(status(&server, &user, large).await, "undeliverable", "{} {query}", library.name);
         }
     }
@@ -163,8 +165,14 @@ async fn message_that_a_board_cannot_hold_does_not_block_it() {
 async fn handshakes_in_any_order_and_case_are_answered_with_the_usual_names() {
     let server = server().await;
     let user = server.user("ana").await;
-    let lines = ["Host: x", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Origin: file://"];
+    let lines = [
+        "Host: x",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "Origin: file://",
+    ];
     let cases: [fn(&str) -> String; 3] = [str::to_owned, lower_names, upper_names];
     for turn in 0..lines.len() {
         for case in cases {
