@@ -180,9 +180,9 @@ const MICROPYTHON_AIOHTTP: Library = Library {
 
 pub const LIBRARIES: [Library; 8] = [
     LINKS2004,
-    Library { name: "arduinoWebSockets before 2.0", names: Names::Letters, ..LINKS2004 },
+    Library { name: "arduinoWebSockets before 1.0", names: Names::Letters, ..LINKS2004 },
     GILMAIMON,
-    Library { name: "ArduinoWebsockets before 0.4", names: Names::Letters, ..GILMAIMON },
+    Library { name: "ArduinoWebsockets before 0.4.11", names: Names::Letters, ..GILMAIMON },
     ESP_IDF,
     ARDUINO_HTTP,
     UWEBSOCKETS,
