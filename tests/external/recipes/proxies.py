@@ -215,6 +215,8 @@ def check_head(server, door, name):
         assert text.lower() == value.lower(), head
         if name is None or PROXIES[name].exact_names:
             assert found == header, f"{found} instead of {header}"
+        elif header == "Sec-WebSocket-Accept":
+            assert found != header, "the page warns of a spelling that this proxy no longer has"
 
 
 def check_quiet(server, door, name):
