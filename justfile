@@ -97,6 +97,10 @@ conformance:
 clients:
     .ci/run clients
 
+# Runs the recipes of docs/clients.md.
+doc_recipes:
+    .ci/run doc_recipes
+
 # Tries the binary on a disk that lies.
 faults:
     .ci/run faults

@@ -2,7 +2,7 @@
 
 # In this order: what is quick and fails often comes first.
 steps=(toolchain format typos recipes lint test docs dependencies fuzz autobahn release units service dist package tarball page
-    conformance clients faults stress)
+    conformance clients doc_recipes faults stress)
 
 # The programs that test the binary from outside.
 external=tests/external
@@ -175,6 +175,22 @@ step_clients() {
     python3 -c 'import ensurepip' 2>/dev/null || need_debian - python3-venv
     bash $external/clients/setup.sh target/ci/clients
     python3 $external/clients/run.py $binary target/ci/clients ${full:+--long}
+}
+
+# The recipes of docs/clients.md: proxies, command-line tools, boards.
+step_doc_recipes() {
+    local tools=target/ci/recipes
+    need_debian nginx nginx-light haproxy haproxy caddy caddy curl curl openssl openssl node nodejs npm npm gcc gcc g++ g++
+    need_python websockets==17.4
+    mkdir -p $tools
+    # Not --locked: the lock of this version has a crate that Rust 1.95 refuses. Without TLS, which takes longest to compile.
+    [ -x $tools/bin/websocat ] ||
+        CARGO_TARGET_DIR=$scratch/tools CARGO_PROFILE_DEV_DEBUG=0 quietly cargo install --debug --root $tools \
+            --no-default-features --features unix_stdio websocat@1.14.0 || printf 'websocat does not build\n'
+    quietly npm install --silent --no-audit --no-fund --prefix $tools wscat@6.1.0
+    PATH=$PWD/$tools/bin:$PWD/$tools/node_modules/.bin:$PATH \
+        "$venv/bin/python" $external/recipes/run.py $binary | tee "$scratch/log"
+    note_skipped
 }
 
 # A disk that lies: flipped bits, and writes that fail.

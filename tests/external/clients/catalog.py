@@ -25,8 +25,16 @@ def clients(tools):
     def python(program, environment="python", **habits):
         return Client([f"{tools}/{environment}/bin/python", str(HERE / "python" / program)], **habits)
 
+    def board(library, **habits):
+        client = python("arduino_like.py", large_bytes=12_000, **habits)
+        client.command += ["--library", library]
+        return client
+
     def node(program, **habits):
         return Client(["node", f"{tools}/node/{program}"], **habits)
+
+    def runtime(*command, **habits):
+        return Client([f"{tools}/node/node_modules/.bin/{command[0]}", *command[1:], f"{tools}/node/builtin.mjs"], **habits)
 
     def java(name):
         libraries = ":".join(f"/usr/share/java/{jar}.jar" for jar in ("okhttp", "okio"))
@@ -39,9 +47,13 @@ def clients(tools):
         "aiohttp": python("aiohttp_client.py"),
         "ws": node("ws.mjs"),
         "undici": node("undici.mjs"),
+        "bun": runtime("bun"),
+        "deno": runtime("deno", "run", "--allow-all"),
         "chromium": node("chromium.mjs", reads_ahead=True),
         "okhttp": java("OkHttpReader"),
         "java.net.http": java("JavaNetHttp"),
         "beast": Client([f"{tools}/beast"]),
-        "arduino-like": python("arduino_like.py", large_bytes=12_000, oversized_bytes=20_000, extra=["oversized"]),
+        "links2004-like": board("links2004", oversized_bytes=20_000, extra=["oversized"]),
+        "gilmaimon-like": board("gilmaimon"),
+        "esp-idf-like": board("esp-idf"),
     }

@@ -68,7 +68,7 @@ def run_link(server, name, client, link):
 
 def run(options, clients):
     """Runs all clients over all links at the same time; returns the problems by client and rate."""
-    arduino = clients["arduino-like"]
+    arduino = clients["links2004-like"]
     chosen = {
         "buffer of 5.7 KB": arduino,
         "default buffer": replace(arduino, command=[*arduino.command, "--receive-buffer", "0"]),

@@ -1,6 +1,7 @@
 //! Servers, clients and stand-ins for what surrounds a server.
 
 pub mod api;
+pub mod board;
 pub mod disk;
 pub mod http;
 pub mod load;

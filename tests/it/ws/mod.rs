@@ -1,5 +1,6 @@
 //! The WebSocket protocol and the companion's answers.
 
+mod boards;
 mod chat;
 mod companion;
 mod guide;

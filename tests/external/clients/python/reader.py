@@ -15,7 +15,7 @@ class Reader:
         parser.add_argument("--count", type=int, default=0)
         parser.add_argument("--pause-ms", type=int, default=0)
         for name, value in defaults.items():
-            parser.add_argument("--" + name.replace("_", "-"), type=int, default=value)
+            parser.add_argument("--" + name.replace("_", "-"), type=type(value), default=value)
         self.options = parser.parse_args()
         self.url = self.options.url
         self.received = 0
