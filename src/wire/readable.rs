@@ -120,12 +120,18 @@ fn escaped_unit(bytes: &[u8], at: usize) -> Option<u16> {
 
 /// Returns the place after the number that begins at `at`, without its sign.
 fn skip_number(text: &str, at: usize) -> Result<usize, Unreadable> {
-    let rest = &text.as_bytes()[at..];
-    let length = rest.iter().take_while(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-')).count();
-    let number = &text[at..at + length];
+    let (mut length, mut exponent) = (0, false);
+    for byte in &text.as_bytes()[at..] {
+        match byte {
+            b'0'..=b'9' | b'.' | b'+' | b'-' => {}
+            b'e' | b'E' => exponent = true,
+            _ => break,
+        }
+        length += 1;
+    }
     // Most numbers are short and have no exponent.
-    let suspicious = length > SAFE_DIGITS || number.bytes().any(|byte| matches!(byte, b'e' | b'E'));
-    if suspicious && number.parse::<f64>().is_ok_and(f64::is_infinite) {
+    let number = &text[at..at + length];
+    if (exponent || length > SAFE_DIGITS) && number.parse::<f64>().is_ok_and(f64::is_infinite) {
         let quoted = if length > MAX_QUOTED_BYTES { format!("{}…", &number[..MAX_QUOTED_BYTES]) } else { number.to_owned() };
         return Err(Unreadable::NumberOutOfRange(quoted, at));
     }
