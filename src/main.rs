@@ -1,5 +1,6 @@
 //! The program: see [`qy_lty::run`].
 
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Every allocation of the program.
@@ -12,11 +13,8 @@ fn main() -> ExitCode {
         Err(error) => {
             // This program's errors include their cause in their text; a context that was added to another error does not.
             let (text, cause) = (error.to_string(), error.root_cause().to_string());
-            if text.contains(&cause) {
-                eprintln!("qy-lty: {text}")
-            } else {
-                eprintln!("qy-lty: {text}: {cause}")
-            }
+            let text = if text.contains(&cause) { text } else { format!("{text}: {cause}") };
+            let _ = writeln!(std::io::stderr(), "qy-lty: {text}"); // it may be closed, which is no reason to panic
             ExitCode::FAILURE
         }
     }

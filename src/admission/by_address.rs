@@ -8,9 +8,9 @@ use super::rates::{BlockingRateLimit, RateLimit, unless_slept};
 
 /// All link-local addresses of an interface together may do this many times what one address may: enough for a household, of which one
 /// machine can't use up the share of all by accident; and few enough that it makes no difference how many addresses a machine takes.
-const LINK_FACTOR: u32 = 4;
+pub const LINK_FACTOR: u32 = 4;
 /// All networks of an IPv6 site together may guess this many times as often as one address.
-const SITE_FACTOR: u32 = 16;
+pub const SITE_FACTOR: u32 = 16;
 
 /// A rate limit by address.
 pub struct AddressRate {
@@ -43,14 +43,14 @@ impl AddressRate {
     /// Counts one.
     ///
     /// # Errors
-    /// The time until one more is allowed, when a limit is exceeded.
+    /// The time to wait, when a limit is exceeded: of several clients, each has one of its own.
     pub fn check(&self, key: &NetKey) -> Result<(), Duration> {
-        self.addresses.check(key)?;
+        self.addresses.check_spread(key)?;
         if let Some(link) = key.link() {
-            self.links.check(&link)?;
+            self.links.check_spread(&link)?;
         }
         match self.sites.as_ref().zip(key.site()) {
-            Some((sites, site)) => sites.check(&site),
+            Some((sites, site)) => sites.check_spread(&site),
             None => Ok(()),
         }
     }
@@ -98,7 +98,7 @@ impl AddressRefusals {
     /// The time to wait, when a limit is exceeded or the address is blocked.
     pub fn check(&self, key: &NetKey, now: Instant) -> Result<(), Duration> {
         self.addresses.check(key, now)?;
-        key.link().map_or(Ok(()), |link| self.links.check(&link))
+        key.link().map_or(Ok(()), |link| self.links.check_spread(&link))
     }
 
     /// Evicts keys that are no longer blocked or have their full quota again.

@@ -1,5 +1,5 @@
 //! Admission control: rate limits, permits for connections, room for answers, allowed origins, and known host names. Those by
-//! address are checked before authentication, those by user after it.
+//! address hold for whoever has no good credential; those with one have allowances of their own.
 
 pub mod answers;
 pub mod bodies;
@@ -10,11 +10,13 @@ pub mod net_key;
 pub mod origins;
 pub mod permits;
 pub mod rates;
+pub mod slots;
 pub mod sockets;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 use salvo::http::Request;
@@ -26,7 +28,7 @@ use crate::net::client_addr::{ClientAddr, Proxies};
 use crate::net::self_signed;
 use crate::telemetry::metrics::Metrics;
 
-pub use by_address::{AddressPermit, AddressPermits, AddressRate, AddressRefusals};
+pub use by_address::{AddressPermit, AddressPermits, AddressRate, AddressRefusals, LINK_FACTOR, SITE_FACTOR};
 pub use net_key::NetKey;
 pub use permits::{Permit, Permits};
 pub use rates::RateLimit;
@@ -34,16 +36,24 @@ pub use rates::RateLimit;
 /// The number of refusals a minute that the audit trail records for one address; the others are counted.
 const REFUSAL_LINES_PER_MINUTE: u32 = 30;
 
+/// The time after which a client may try again where there are too many connections, and that between two such clients.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+
 /// The limits, the allowed origins and the trusted proxies.
 pub struct Admission {
     /// WebSocket connections in total.
     pub total: Permits<()>,
+    /// The times to return of those for whom there were too many in total.
+    total_slots: slots::Slots<()>,
     /// WebSocket connections by address.
     pub by_address: AddressPermits,
     /// WebSocket connections by user.
     pub by_user: Permits<UserId>,
-    /// WebSocket handshakes by address.
+    /// WebSocket handshakes without a good credential, by address.
     pub connects: AddressRate,
+    /// WebSocket handshakes with a good credential.
+    pub known_connects: KnownConnects,
     /// Refused credentials by address.
     pub refusals: AddressRefusals,
     /// Messages by user, over all connections.
@@ -81,9 +91,11 @@ impl Admission {
         let Limits { connections, connections_per_address, connections_per_user, .. } = config.limits;
         Self {
             total: Permits::new(connections),
+            total_slots: slots::Slots::default(),
             by_address: AddressPermits::new(connections_per_address),
             by_user: Permits::new(connections_per_user),
             connects: AddressRate::per_minute(config.limits.connects_per_minute),
+            known_connects: KnownConnects::new(&config.limits),
             refusals: AddressRefusals::per_minute(config.limits.refusals_per_minute),
             messages: RateLimit::per_minute(config.limits.user_messages_per_minute),
             requests: RateLimit::per_minute(config.limits.requests_per_minute),
@@ -109,6 +121,7 @@ impl Admission {
         self.by_address.set_limit(limits.connections_per_address);
         self.by_user.set_limit(limits.connections_per_user);
         self.connects.set_limit(limits.connects_per_minute);
+        self.known_connects.set_limits(limits);
         self.refusals.set_limit(limits.refusals_per_minute);
         self.messages.set_limit(limits.user_messages_per_minute);
         self.requests.set_limit(limits.requests_per_minute);
@@ -120,6 +133,12 @@ impl Admission {
         self.proxies.store(Arc::new(Proxies::new(&config.server)));
         self.origins.store(Arc::new(allowed_origins(config)));
         self.hosts.store(Arc::new(known_hosts(config)));
+    }
+
+    /// Returns the time after which a client may try again for whom there were too many connections in total: when one ends is not known,
+    /// so they come one after the other.
+    pub fn retry_connection(&self) -> Duration {
+        self.total_slots.next(&(), Instant::now(), RETRY_AFTER, RETRY_INTERVAL)
     }
 
     /// Returns the allowed web origins.
@@ -145,6 +164,7 @@ impl Admission {
     /// Evicts idle keys, and records the number of refusals that the audit trail left out. To be called once a minute.
     pub fn sweep(&self) {
         self.connects.sweep();
+        self.known_connects.sweep();
         self.refusals.sweep();
         self.messages.sweep();
         self.requests.sweep();
@@ -156,6 +176,41 @@ impl Admission {
             0 => {}
             count => tracing::info!(target: crate::telemetry::audit::TARGET, event = "left_out", count),
         }
+    }
+}
+
+/// Handshakes with a good credential, by user and by address. Each may open within a minute as many connections as it may hold, so that
+/// all are back a moment after a restart.
+pub struct KnownConnects {
+    users: RateLimit<UserId>,
+    addresses: AddressRate,
+}
+
+impl KnownConnects {
+    fn new(limits: &Limits) -> Self {
+        Self {
+            users: RateLimit::per_minute(limits.known_connects_per_user()),
+            addresses: AddressRate::per_minute(limits.known_connects_per_address()),
+        }
+    }
+
+    fn set_limits(&self, limits: &Limits) {
+        self.users.set_limit(limits.known_connects_per_user());
+        self.addresses.set_limit(limits.known_connects_per_address());
+    }
+
+    /// Counts a handshake of `user` from an address. That of the user comes first: one that returns for ever does not use up what
+    /// its neighbours have.
+    ///
+    /// # Errors
+    /// The time until one more is allowed, when a limit is exceeded.
+    pub fn check(&self, user: UserId, key: &NetKey) -> Result<(), Duration> {
+        rates::unless_slept(self.users.check_spread(&user).and_then(|()| self.addresses.check(key)))
+    }
+
+    fn sweep(&self) {
+        self.users.sweep();
+        self.addresses.sweep();
     }
 }
 

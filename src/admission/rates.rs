@@ -13,7 +13,11 @@ use arc_swap::ArcSwapOption;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 
+use super::slots::Slots;
 use crate::core::awake::{slept, woke_lately};
+
+/// The time that a number of things is allowed in.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Returns a quota of `per_minute` with a burst of the same number; `None` for 0.
 fn quota(per_minute: u32) -> Option<Quota> {
@@ -29,12 +33,14 @@ pub(super) fn unless_slept(checked: Result<(), Duration>) -> Result<(), Duration
 pub struct RateLimit<K: Hash + Eq + Clone> {
     limiter: ArcSwapOption<DefaultKeyedRateLimiter<K>>,
     per_minute: AtomicU32,
+    /// The times to return that were told.
+    slots: Slots<K>,
 }
 
 impl<K: Hash + Eq + Clone> RateLimit<K> {
     /// Allows `n` a minute for each key; 0: any number.
     pub fn per_minute(n: u32) -> Self {
-        Self { limiter: ArcSwapOption::new(Self::limiter(n)), per_minute: AtomicU32::new(n) }
+        Self { limiter: ArcSwapOption::new(Self::limiter(n)), per_minute: AtomicU32::new(n), slots: Slots::default() }
     }
 
     fn limiter(n: u32) -> Option<Arc<DefaultKeyedRateLimiter<K>>> {
@@ -60,13 +66,26 @@ impl<K: Hash + Eq + Clone> RateLimit<K> {
         limiter.check_key(key).map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
     }
 
+    /// Counts one of something that many clients of a key do: each that is refused gets a time of its own to return.
+    ///
+    /// # Errors
+    /// The time to wait, when the limit is exceeded.
+    pub fn check_spread(&self, key: &K) -> Result<(), Duration> {
+        self.check(key).map_err(|wait| self.slots.next(key, Instant::now(), wait, self.interval()))
+    }
+
+    /// Returns the time after which one more is allowed, each time.
+    fn interval(&self) -> Duration {
+        MINUTE / self.per_minute.load(Ordering::Acquire).max(1)
+    }
+
     /// Counts one of something that may have waited while this process slept: all that did is allowed, since all of it comes at once. For
     /// what another limit bounds as well.
     ///
     /// # Errors
-    /// As [`check`](Self::check).
+    /// As [`check_spread`](Self::check_spread).
     pub fn check_after_sleep(&self, key: &K) -> Result<(), Duration> {
-        unless_slept(self.check(key))
+        unless_slept(self.check_spread(key))
     }
 
     /// Evicts keys that have their full quota again: governor never does so by itself.
@@ -75,6 +94,7 @@ impl<K: Hash + Eq + Clone> RateLimit<K> {
             limiter.retain_recent();
             limiter.shrink_to_fit();
         }
+        self.slots.sweep();
     }
 }
 
@@ -87,12 +107,14 @@ const BLOCK_DURATION: Duration = Duration::from_secs(60);
 pub struct BlockingRateLimit<K: Hash + Eq + Clone> {
     rate: RateLimit<K>,
     blocked: Mutex<HashMap<K, Instant>>,
+    /// The times to return that were told.
+    slots: Slots<K>,
 }
 
 impl<K: Hash + Eq + Clone> BlockingRateLimit<K> {
     /// Allows `n` a minute for each key; 0: any number.
     pub fn per_minute(n: u32) -> Self {
-        Self { rate: RateLimit::per_minute(n), blocked: Mutex::default() }
+        Self { rate: RateLimit::per_minute(n), blocked: Mutex::default(), slots: Slots::default() }
     }
 
     /// Changes the limit to `n` a minute. A different number resets all counts and unblocks all keys.
@@ -105,7 +127,8 @@ impl<K: Hash + Eq + Clone> BlockingRateLimit<K> {
     /// Counts one at `now`.
     ///
     /// # Errors
-    /// The time to wait, when the limit is exceeded or the key is blocked.
+    /// The time to wait, when the limit is exceeded or the key is blocked: the first client is told [`BLOCK_DURATION`], others more,
+    /// as the limit allows one after the other.
     pub fn check(&self, key: &K, now: Instant) -> Result<(), Duration> {
         if self.rate.per_minute.load(Ordering::Acquire) == 0 {
             return Ok(()); // also for a key that was blocked just before the limit was lifted
@@ -113,7 +136,7 @@ impl<K: Hash + Eq + Clone> BlockingRateLimit<K> {
         let mut blocked = self.blocked.lock();
         if blocked.get(key).is_some_and(|&end| end > now) || self.rate.check(key).is_err() {
             blocked.insert(key.clone(), now + BLOCK_DURATION);
-            return Err(BLOCK_DURATION);
+            return Err(self.slots.next(key, now, BLOCK_DURATION, self.rate.interval()));
         }
         Ok(())
     }
@@ -124,6 +147,7 @@ impl<K: Hash + Eq + Clone> BlockingRateLimit<K> {
         let (mut blocked, now) = (self.blocked.lock(), Instant::now());
         blocked.retain(|_, end| *end > now);
         blocked.shrink_to_fit();
+        self.slots.sweep();
     }
 }
 
@@ -220,7 +244,7 @@ mod tests {
         assert!(limit.check(&1, start).is_ok() && limit.check(&1, start).is_ok());
         // The guide's client pauses 2, 4, 8, 16 and 32 seconds, and stops when all of these attempts fail.
         for seconds in [0, 2, 6, 14, 30, 62] {
-            assert_eq!(limit.check(&1, at(seconds)), Err(BLOCK_DURATION), "{seconds}");
+            assert!(limit.check(&1, at(seconds)).is_err_and(|wait| wait >= BLOCK_DURATION), "{seconds}");
         }
         assert!(limit.check(&2, at(62)).is_ok());
         limit.blocked.lock().remove(&1);

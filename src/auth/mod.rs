@@ -18,6 +18,8 @@ mod tickets;
 
 use std::sync::Arc;
 
+use self::throttle::Attempt;
+
 use crate::change::{Changes, Seen};
 use crate::config::Limits;
 use crate::core::ids::{DeviceId, MessageId, TokenId, UserId};
@@ -223,14 +225,22 @@ impl Auth {
         }
     }
 
-    /// Returns the caller with that credential. A ticket is used up.
+    /// Returns the caller with that credential. A ticket stays good until it is [used up](Self::use_up).
     ///
     /// # Errors
     /// [`AuthError::Refused`], or when the store fails.
     pub fn identify(&self, credential: &Credential) -> Result<Caller, AuthError> {
         match credential {
             Credential::Token(secret) => self.authenticate(secret),
-            Credential::Ticket(secret) => self.caller_of(self.tickets.redeem(secret).ok_or(AuthError::Refused)?),
+            Credential::Ticket(secret) => self.caller_of(self.tickets.get(secret).ok_or(AuthError::Refused)?),
+        }
+    }
+
+    /// Uses up a credential that is good once; `false` where another has done so meanwhile.
+    pub fn use_up(&self, credential: &Credential) -> bool {
+        match credential {
+            Credential::Token(_) => true,
+            Credential::Ticket(secret) => self.tickets.redeem(secret).is_some(),
         }
     }
 
@@ -239,22 +249,43 @@ impl Auth {
     /// # Errors
     /// [`AuthError::WrongPassword`], [`AuthError::Throttled`], [`AuthError::Busy`], or when the store fails.
     pub async fn login(&self, username: &str, password: &str, from: ClientAddr) -> Result<User, AuthError> {
-        self.throttle(username, from)?;
+        let attempt = self.throttle.begin(from, username).map_err(AuthError::Throttled)?;
         let user = self.store.user_by_name(username)?;
         let hash = user.as_ref().map(|u| u.password_hash.clone());
-        let right = self.passwords.verify(password, hash).await?;
-        match user {
-            Some(user) if right && !user.disabled => Ok(user),
-            _ => Err(AuthError::WrongPassword),
-        }
+        let right =
+            self.verify(attempt, password, hash, |right| right && user.as_ref().is_some_and(|user| !user.disabled)).await?;
+        user.filter(|_| right).ok_or(AuthError::WrongPassword)
     }
 
-    /// Counts a log-in attempt on `username`.
+    /// Verifies a password, and ends its attempt: with the right one where that is `accepted`, too.
+    async fn verify(
+        &self,
+        attempt: Attempt<'_>,
+        password: &str,
+        hash: Option<String>,
+        accepted: impl FnOnce(bool) -> bool,
+    ) -> Result<bool, AuthError> {
+        let accepted = match self.passwords.verify(password, hash).await {
+            Ok(right) => accepted(right),
+            Err(error) => {
+                attempt.unchecked();
+                return Err(error);
+            }
+        };
+        if accepted {
+            attempt.right()
+        } else {
+            attempt.wrong().map_err(AuthError::Throttled)?
+        }
+        Ok(accepted)
+    }
+
+    /// Counts an attempt to register `username` like one to log in.
     ///
     /// # Errors
     /// [`AuthError::Throttled`] when it exceeds the rate limit.
     pub fn throttle(&self, username: &str, from: ClientAddr) -> Result<(), AuthError> {
-        self.throttle.check(from, username).map_err(AuthError::Throttled)
+        self.throttle.count(from, username).map_err(AuthError::Throttled)
     }
 
     /// Returns whether `password` is `user`'s; counts as a log-in attempt.
@@ -262,8 +293,8 @@ impl Auth {
     /// # Errors
     /// [`AuthError::Throttled`], [`AuthError::Busy`].
     pub async fn confirm(&self, user: &User, password: &str, from: ClientAddr) -> Result<bool, AuthError> {
-        self.throttle(&user.username, from)?;
-        self.passwords.verify(password, Some(user.password_hash.clone())).await
+        let attempt = self.throttle.begin(from, &user.username).map_err(AuthError::Throttled)?;
+        self.verify(attempt, password, Some(user.password_hash.clone()), |right| right).await
     }
 
     /// Returns the stored form of a new password.

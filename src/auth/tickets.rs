@@ -63,6 +63,12 @@ impl Tickets {
         room
     }
 
+    /// Returns the token that a ticket stands for, unless it has expired.
+    pub(super) fn get(&self, ticket: &str) -> Option<TokenHash> {
+        let open = self.0.lock();
+        open.tickets.get(&TokenHash::of(ticket)).filter(|(_, end)| *end > BootInstant::now()).map(|(token, _)| *token)
+    }
+
     /// Uses up a ticket; returns the token that it stood for, unless it had expired.
     pub(super) fn redeem(&self, ticket: &str) -> Option<TokenHash> {
         let mut open = self.0.lock();
@@ -90,7 +96,9 @@ mod tests {
         assert!(tickets.put(&ticket, UserId(1), token));
         tickets.sweep();
         assert_eq!(tickets.redeem("qlx_other"), None);
+        assert_eq!((tickets.get("qlx_other"), tickets.get(ticket.reveal())), (None, Some(token)));
         assert_eq!(tickets.redeem(ticket.reveal()), Some(token));
+        assert_eq!(tickets.get(ticket.reveal()), None);
         assert_eq!(tickets.redeem(ticket.reveal()), None);
     }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, anyhow, bail};
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
 
-use super::output::Output;
+use super::output::{Output, ReplyUnreadable, note};
 use super::run_as::{self, RunAs};
 use super::runtime::block_on;
 use crate::app::{App, OpenError};
@@ -58,8 +58,14 @@ pub(super) fn run<T>(
     block_on(async move {
         let client = ControlClient::open(config).await?;
         let outcome = job(&client, out).await;
-        client.close().await?;
-        outcome
+        match (client.close().await, outcome) {
+            // What the job has done is on the disk.
+            (Err(error), Ok(done)) => {
+                note(&format!("done, but the store was not closed properly: {error:#}"));
+                Ok(done)
+            }
+            (_, outcome) => outcome,
+        }
     })
 }
 
@@ -140,12 +146,18 @@ impl ControlClient {
     }
 
     async fn request(&self, method: Method, path: &str, body: Option<String>) -> anyhow::Result<Response> {
+        let changes = method != Method::GET;
         let request = self.client.request(method, format!("http://control{path}"));
         let request = match body {
             Some(body) => request.header("content-type", "application/json").body(body),
             None => request,
         };
-        let response = request.send().await.map_err(|_| anyhow!("the server did not respond; see its log"))?;
+        let response = request.send().await.map_err(|error| match changes && !error.is_connect() {
+            true => {
+                anyhow!("the server did not respond, and may have done it or not; look before you repeat it, and see its log")
+            }
+            false => anyhow!("the server did not respond; see its log"),
+        })?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -156,14 +168,24 @@ impl ControlClient {
         Err(anyhow!("{}", message.unwrap_or_else(|| format!("the server refused the request with status {}", status.as_u16()))))
     }
 
-    async fn reply(&self, method: Method, path: &str, body: Option<String>) -> anyhow::Result<Value> {
-        let body = self.request(method, path, body).await?.bytes().await?;
-        Ok(serde_json::from_slice(&body)?)
+    /// Returns the reply to a question.
+    async fn reply(&self, path: &str) -> anyhow::Result<Value> {
+        let body = self.request(Method::GET, path, None).await?.bytes().await?;
+        serde_json::from_slice(&body).context("the server's reply can't be read")
+    }
+
+    /// Changes something and returns the `data` of the reply. From its status on, the change has been made.
+    ///
+    /// # Errors
+    /// [`ReplyUnreadable`] when it was made; any other when it was refused, or the server did not respond.
+    async fn change(&self, method: Method, path: &str, body: Option<String>) -> anyhow::Result<Value> {
+        let body = self.request(method, path, body).await?.bytes().await.unwrap_or_default();
+        data_of(&body).ok_or_else(|| ReplyUnreadable.into())
     }
 
     /// Returns the `data` of the reply.
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
-        Ok(self.reply(Method::GET, path, None).await?["data"].take())
+        Ok(self.reply(path).await?["data"].take())
     }
 
     /// Returns a reply whose body is read as it arrives.
@@ -178,17 +200,17 @@ impl ControlClient {
 
     /// Sends a body that is JSON already and returns the `data` of the reply.
     pub(super) async fn post_raw(&self, path: &str, body: String) -> anyhow::Result<Value> {
-        Ok(self.reply(Method::POST, path, Some(body)).await?["data"].take())
+        self.change(Method::POST, path, Some(body)).await
     }
 
     /// Sends a body and returns the `data` of the reply.
     pub(super) async fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        Ok(self.reply(Method::PATCH, path, Some(body.to_string())).await?["data"].take())
+        self.change(Method::PATCH, path, Some(body.to_string())).await
     }
 
     /// Deletes something and returns the `data` of the reply.
     pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
-        Ok(self.reply(Method::DELETE, path, None).await?["data"].take())
+        self.change(Method::DELETE, path, None).await
     }
 
     /// Returns all items of a list, page by page; `path` may have a query.
@@ -196,7 +218,7 @@ impl ControlClient {
         let (mut all, mut after) = (Vec::new(), String::new());
         let separator = if path.contains('?') { '&' } else { '?' };
         loop {
-            let mut page = self.reply(Method::GET, &format!("{path}{separator}limit={PAGE_ITEMS}{after}"), None).await?;
+            let mut page = self.reply(&format!("{path}{separator}limit={PAGE_ITEMS}{after}")).await?;
             if let Value::Array(items) = page["data"].take() {
                 all.extend(items);
             }
@@ -238,6 +260,14 @@ impl ControlClient {
     }
 }
 
+/// Returns the `data` of a reply, `null` where it has none; `None` where it is not an object.
+fn data_of(reply: &[u8]) -> Option<Value> {
+    match serde_json::from_slice(reply) {
+        Ok(Value::Object(mut reply)) => Some(reply.remove("data").unwrap_or_default()),
+        Ok(_) | Err(_) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,6 +294,15 @@ mod tests {
         assert_eq!(store.users(UserId(0)).count(), names.len() + 1);
         store.close().unwrap();
         (dir, config)
+    }
+
+    #[test]
+    fn reply_that_cant_be_read_is_told_from_one_without_data() {
+        assert_eq!(data_of(br#"{"status":"success","data":{"id":7}}"#), Some(json!({"id": 7})));
+        assert_eq!(data_of(br#"{"status":"success"}"#), Some(Value::Null));
+        for reply in [&br#"{"data":{"message":"\ud83d"}}"#[..], br#"{"data":1e400}"#, b"", b"{", b"[]", b"1", b"\xff"] {
+            assert_eq!(data_of(reply), None, "{reply:?}");
+        }
     }
 
     #[test]

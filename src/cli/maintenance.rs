@@ -11,7 +11,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 
 use super::control_client::{self, ControlClient, is_served};
-use super::output::{Column, Output, bytes, count};
+use super::output::{Column, Output, bytes, count, done_although};
 use super::run_as::{self, RunAs};
 use crate::config::Config;
 use crate::core::disk::Explained;
@@ -227,10 +227,15 @@ impl Check {
         if let Some(place) = found["quarantine"].as_str().and_then(|place| Path::new(place).file_name()) {
             found["quarantine"] = data.join(store::QUARANTINE).join(place).to_string_lossy().into();
         }
-        report(&found, out)?;
+        let shown = report(&found, out);
         match (found["wrong"].as_u64().unwrap_or(0), self.repair) {
-            (0, _) | (_, true) => Ok(()),
+            (_, true) => {
+                done_although(shown);
+                Ok(())
+            }
+            (0, false) => shown,
             (wrong, false) => {
+                shown?;
                 Err(anyhow!("{}; `qy-lty check --repair` keeps the records that can be read", count(wrong, "finding")))
             }
         }

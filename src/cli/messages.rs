@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use super::control_client::ControlClient;
 use super::output::{Column, Output, count};
+use crate::wire::check_readable;
 
 /// A mailbox on the command line.
 #[derive(Debug, Args)]
@@ -65,6 +66,7 @@ impl Send {
         // Sent unchanged: numbers keep their digits, keys their order.
         let message: Box<RawValue> = serde_json::from_str(message)
             .map_err(|error| anyhow!("the message is not JSON: {error} (a text needs quotes, '\"like this\"')"))?;
+        check_readable(message.get()).map_err(|why| anyhow!("the message can't be read by every recipient: {why}"))?;
         #[derive(serde::Serialize)]
         struct SendMessage<'a> {
             #[serde(rename = "type")]

@@ -25,7 +25,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use self::control_client::ControlClient;
-use self::output::{Output, ReaderClosed};
+use self::output::{Output, ReaderClosed, ReplyUnreadable, note};
 use crate::core::disk::remedy;
 
 /// Send messages to companion devices, apps and web pages in real time
@@ -128,6 +128,10 @@ impl ControlCommand {
 pub fn run() -> anyhow::Result<()> {
     match dispatch(Cli::parse()) {
         Err(error) if error.is::<ReaderClosed>() => Ok(()),
+        Err(error) if error.is::<ReplyUnreadable>() => {
+            note(&error.to_string());
+            Ok(())
+        }
         Err(error) => Err(explained(error)),
         Ok(()) => Ok(()),
     }

@@ -18,6 +18,25 @@ pub(super) struct Output {
 #[error("standard output was closed")]
 pub(super) struct ReaderClosed;
 
+/// The server has made the change, and its reply can't be read: no failure either.
+#[derive(Debug, thiserror::Error)]
+#[error("done, but the server's reply can't be read; see what it has with the command that lists it")]
+pub(super) struct ReplyUnreadable;
+
+/// Writes a note to standard error, where that can be written to.
+pub(super) fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "qy-lty: {text}");
+}
+
+/// Notes that what has been done can't be shown.
+pub(super) fn done_although(shown: anyhow::Result<()>) {
+    if let Err(error) = shown
+        && !error.is::<ReaderClosed>()
+    {
+        note(&format!("done, but the result can't be shown: {error:#}"));
+    }
+}
+
 /// A column of a table: its title, and the name of its field.
 pub(super) type Column = (&'static str, &'static str);
 
@@ -32,9 +51,13 @@ impl Output {
         self.json
     }
 
-    /// Writes the result of a command: `data` for programs, `text` for people.
+    /// Writes the result of a command that has changed something: `data` for programs, `text` for people. Where that can't be written,
+    /// the change has been made all the same: a note on standard error says so, and the command has not failed, or it would be
+    /// repeated.
     pub(super) fn done(self, data: &Value, text: &str) -> anyhow::Result<()> {
-        self.line(&if self.json { data.to_string() } else { text.split('\n').map(visible).collect::<Vec<_>>().join("\n") })
+        let line = if self.json { data.to_string() } else { text.split('\n').map(visible).collect::<Vec<_>>().join("\n") };
+        done_although(self.line(&line));
+        Ok(())
     }
 
     /// Writes a list of objects; `none` is the text for people where it is empty.

@@ -72,7 +72,7 @@ impl Drop for RunAs {
     fn drop(&mut self) {
         let restored = set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT);
         if let Err(error) = restored.and_then(|()| set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)) {
-            eprintln!("qy-lty: failed to switch back to root: {error}");
+            super::output::note(&format!("failed to switch back to root: {error}"));
         }
     }
 }

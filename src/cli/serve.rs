@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::reload;
 use super::runtime::block_on;
 use crate::config::{Config, Layers};
+use crate::core::text::secret_in;
 use crate::data_dir::STORE_DIRECTORY;
 use crate::log;
 use crate::net::listen::{self, Listeners};
@@ -55,12 +56,15 @@ pub(super) fn run(layers: Layers) -> anyhow::Result<()> {
 
 /// Returns the first administrator's password, from the environment or systemd's credential `admin-password`.
 fn admin_password(layers: &Layers) -> anyhow::Result<Option<String>> {
-    match std::env::var(ADMIN_PASSWORD) {
-        Ok(password) if !password.is_empty() => Ok(Some(password)),
-        Ok(_) | Err(VarError::NotPresent) => {
-            Ok(layers.credential("admin-password")?.map(|text| text.trim_end_matches(['\r', '\n']).to_owned()))
-        }
-        Err(VarError::NotUnicode(_)) => Err(anyhow!("{ADMIN_PASSWORD} is not UTF-8")),
+    let given = match std::env::var(ADMIN_PASSWORD) {
+        Ok(text) => Some(text),
+        Err(VarError::NotPresent) => None,
+        Err(VarError::NotUnicode(_)) => return Err(anyhow!("{ADMIN_PASSWORD} is not UTF-8")),
+    };
+    let password = given.map(|text| secret_in(&text).to_owned()).filter(|password| !password.is_empty());
+    match password {
+        Some(password) => Ok(Some(password)),
+        None => Ok(layers.credential("admin-password")?),
     }
 }
 

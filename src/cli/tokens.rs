@@ -1,5 +1,6 @@
 //! `qy-lty token`.
 
+use anyhow::bail;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
@@ -62,7 +63,14 @@ impl TokenCommand {
                     (None, user) => format!("/control/users/{}/tokens", client.user_id(&user.unwrap_or_default()).await?),
                 };
                 let created = client.post(&path, &body).await?;
-                out.done(&created, created["token"].as_str().unwrap_or_default())
+                let secret = created["token"].as_str().unwrap_or_default();
+                let shown = if out.is_json() { out.line(&created.to_string()) } else { out.line(secret) };
+                if let Err(error) = shown {
+                    // Nobody has it: as if it had not been made.
+                    client.delete(&format!("/control/tokens/{}", created["id"])).await?;
+                    bail!("the new token could not be shown and was deleted again: {error:#}");
+                }
+                Ok(())
             }
             Self::List { user } => {
                 let id = client.user_id(&user).await?;

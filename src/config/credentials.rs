@@ -3,6 +3,7 @@
 use super::env::Environment;
 use super::source::{Source, Sources};
 use super::{Config, Secret};
+use crate::core::text::secret_in;
 
 /// Fills in the secrets that `config` lacks; returns one message for each that is missing or can't be read.
 pub(super) fn fill(config: &mut Config, sources: &mut Sources, environment: &Environment) -> Vec<String> {
@@ -49,10 +50,11 @@ pub(super) fn fill(config: &mut Config, sources: &mut Sources, environment: &Env
 
 /// Returns the secret in the environment variable `variable`, or else in the systemd credential `credential`.
 fn find(environment: &Environment, variable: &str, credential: &str) -> Result<Option<(Secret, Source)>, String> {
-    let trimmed = |text: &str| Some(text.trim()).filter(|text| !text.is_empty()).map(|text| Secret::from(text.to_owned()));
-    if let Some(secret) = environment.get(variable).and_then(|text| trimmed(text.to_str()?)) {
+    // Blanks around it are no part of a key: they could not be sent in a header.
+    let key = |text: &str| Some(secret_in(text).trim()).filter(|key| !key.is_empty()).map(|key| Secret::from(key.to_owned()));
+    if let Some(secret) = environment.get(variable).and_then(|text| key(text.to_str()?)) {
         return Ok(Some((secret, Source::Variable(variable.into()))));
     }
     let text = environment.credential(credential).map_err(|error| error.to_string())?;
-    Ok(text.and_then(|text| trimmed(&text)).map(|secret| (secret, Source::Credential(credential.into()))))
+    Ok(text.and_then(|text| key(&text)).map(|secret| (secret, Source::Credential(credential.into()))))
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::ConfigError;
 use super::default_file::documented;
+use crate::core::text::secret_in;
 
 /// The prefix of variables that set a setting; the section and the key follow, joined by `__`.
 pub(super) const SETTING_PREFIX: &str = "QY_LTY__";
@@ -41,14 +42,14 @@ impl Environment {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_os_str()))
     }
 
-    /// Returns the text of `file` in systemd's credentials directory; `None` when there is none, or it is blank.
+    /// Returns the secret in `file` in systemd's credentials directory; `None` when there is none, or it is blank.
     ///
     /// # Errors
     /// [`ConfigError::Secret`] when the file exists and can't be read.
     pub(super) fn credential(&self, file: &str) -> Result<Option<String>, ConfigError> {
         let Some(directory) = self.get(CREDENTIALS_DIRECTORY) else { return Ok(None) };
         match std::fs::read_to_string(Path::new(directory).join(file)) {
-            Ok(text) => Ok(Some(text).filter(|text| !text.trim().is_empty())),
+            Ok(text) => Ok(Some(secret_in(&text)).filter(|secret| !secret.trim().is_empty()).map(str::to_owned)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(ConfigError::Secret(format!("failed to read the systemd credential {file}: {error}"))),
         }

@@ -21,9 +21,12 @@ pub struct Limits {
     pub connections_per_address: u32,
     /// Live connections in total.
     pub connections: u32,
-    /// WebSocket handshakes a minute from one address.
+    /// WebSocket handshakes a minute from one address without a good credential. With one, an address may open
+    /// `connections_per_address` a minute and a user `connections_per_user`, but at least this many; any number where those are
+    /// unlimited.
     pub connects_per_minute: u32,
-    /// Password log-ins a minute from one address; from an IPv6 /48, sixteen times as many.
+    /// Wrong passwords a minute from one address, and as many again for names that have not failed there lately; from an IPv6 /48,
+    /// sixteen times as many. Also log-ins of one name from one address, with whatever password.
     pub logins_per_minute: u32,
     /// Refused credentials a minute from one address that are still answered with a close code; then 429.
     pub refusals_per_minute: u32,
@@ -118,6 +121,21 @@ impl Limits {
     pub fn sockets_per_address(&self) -> u32 {
         let derived = |n: u32| if n == 0 { 0 } else { n.max(50) };
         self.sockets_per_address.unwrap_or_else(|| derived(self.connections_per_address))
+    }
+
+    /// Returns the limit on WebSocket handshakes a minute from one address with good credentials; 0: unlimited.
+    pub fn known_connects_per_address(&self) -> u32 {
+        self.known_connects(self.connections_per_address)
+    }
+
+    /// Returns the limit on WebSocket handshakes a minute of one user; 0: unlimited.
+    pub fn known_connects_per_user(&self) -> u32 {
+        self.known_connects(self.connections_per_user)
+    }
+
+    /// Returns the limit on handshakes for whoever may hold `connections`.
+    fn known_connects(&self, connections: u32) -> u32 {
+        if connections == 0 || self.connects_per_minute == 0 { 0 } else { connections.max(self.connects_per_minute) }
     }
 
     /// Returns the limit on bytes a minute of one connection; 0: unlimited, also where a limit that it derives from is.

@@ -38,6 +38,14 @@ pub fn check_text(field: &str, text: Option<&str>, min: usize) -> Result<(), Tex
     Err(TextError { field: field.to_owned(), min, max: MAX_TEXT_CHARS, hidden })
 }
 
+/// Returns the secret in a text from a variable, a file or standard input: its first line that is not empty, without its end and
+/// without a byte order mark, as editors and `echo` add them. Blanks are a part of it. Every secret from outside is read by this, so that
+/// one means the same wherever it is given.
+pub fn secret_in(text: &str) -> &str {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    text.split(['\r', '\n']).find(|line| !line.is_empty()).unwrap_or_default()
+}
+
 /// Returns the name among `names` that is most similar to `given`, where one is similar at all.
 pub fn nearest<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let near = names.into_iter().map(|name| (strsim::damerau_levenshtein(given, name), name)).min();
@@ -88,6 +96,19 @@ pub fn visible(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secret_is_a_line_without_its_end() {
+        for text in ["a b", "a b\n", "a b\r\n", "a b\r", "\u{feff}a b\n", "a b\n\n\n", "\n\r\na b", "a b\nsecond line\n"] {
+            assert_eq!(secret_in(text), "a b", "{text:?}");
+        }
+        for (text, secret) in [(" a \n", " a "), ("a\t\n", "a\t"), ("a\u{feff}\n", "a\u{feff}"), (" \n", " ")] {
+            assert_eq!(secret_in(text), secret, "blanks are a part of it: {text:?}");
+        }
+        for text in ["", "\n", "\r\n\r\n", "\u{feff}", "\u{feff}\n"] {
+            assert_eq!(secret_in(text), "", "{text:?}");
+        }
+    }
 
     #[test]
     fn no_text_has_a_character_that_nobody_sees() {

@@ -21,7 +21,7 @@ use crate::core::hex::hex;
 use crate::core::ids::{DeviceId, UserId};
 use crate::core::time::Timestamp;
 use crate::telemetry::metrics::{Metrics, Upstream};
-use crate::wire::{ErrorCode, Event, Raw};
+use crate::wire::{ErrorCode, Event, Raw, check_readable};
 
 /// The handler of one custom message type.
 struct CustomHandler {
@@ -121,7 +121,9 @@ impl CustomHandler {
         let end = Deadline::after(timeout);
         let response = send(request.body(body), timeout).await?;
         let answer = read(response, self.config.max_bytes, end.left()).await?;
-        serde_json::from_slice(&answer).map_err(|_| UpstreamError::Unreadable)
+        let answer = std::str::from_utf8(&answer).map_err(|_| UpstreamError::Unreadable)?;
+        check_readable(answer).map_err(|_| UpstreamError::Unreadable)?; // it is passed on as it was written
+        serde_json::from_str(answer).map_err(|_| UpstreamError::Unreadable)
     }
 }
 

@@ -131,6 +131,9 @@ pub enum ApiError {
     /// 503: refused because of that shortage; retry in a moment.
     #[error("busy, try again")]
     Busy(Refused),
+    /// 503: refused because of that shortage; retry after that time.
+    #[error("busy, try again")]
+    BusyFor(Refused, Duration),
 }
 
 impl ApiError {
@@ -182,7 +185,7 @@ impl ApiError {
             Self::DiskLow => (StatusCode::INSUFFICIENT_STORAGE, "disk_low"),
             Self::MemoryLow => (StatusCode::INSUFFICIENT_STORAGE, "memory_low"),
             Self::NotReady(..) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
-            Self::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            Self::Busy(_) | Self::BusyFor(..) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
         }
     }
 
@@ -199,7 +202,7 @@ impl ApiError {
             Self::Full(_) => Some(Refused::Quota),
             Self::BodyTooSlow => Some(Refused::BodyTooSlow),
             Self::TooLarge(_) => Some(Refused::BodyTooLarge),
-            Self::TooMany(why, _) | Self::Busy(why) => Some(*why),
+            Self::TooMany(why, _) | Self::Busy(why) | Self::BusyFor(why, _) => Some(*why),
             // Counted by the mailbox, which refuses sessions, too; and among log-ins.
             Self::MailboxFull | Self::SenderFull | Self::DiskLow | Self::MemoryLow | Self::WrongPassword => None,
             Self::InvalidJson(_)
@@ -246,7 +249,7 @@ impl ApiError {
         }
         let (status, code) = self.status();
         let retry_after = match self {
-            Self::TooMany(_, wait) => Some(whole_seconds(*wait)),
+            Self::TooMany(_, wait) | Self::BusyFor(_, wait) => Some(whole_seconds(*wait)),
             Self::Busy(_) => Some(1),
             _ => None,
         };

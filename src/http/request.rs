@@ -15,6 +15,7 @@ use crate::core::mismatch::{Format, Mismatch};
 use crate::core::text::nearest;
 use crate::http::error::ApiError;
 use crate::net::client_addr::ClientAddr;
+use crate::wire::check_readable;
 
 /// The most items in a page of a list.
 pub const MAX_PAGE: usize = 1000;
@@ -131,6 +132,8 @@ pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
         return Err(ApiError::InvalidJson("body must be a JSON object".into())); // serde would take an array for a struct
     }
+    // Before serde, which only skips what is passed on as it was written.
+    check_readable(text).map_err(|why| ApiError::InvalidJson(format!("body is not valid JSON: {why}")))?;
     let mut json = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let (path, inner) = (error.path().to_string(), error.into_inner());

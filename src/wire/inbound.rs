@@ -5,6 +5,7 @@
 //!   depth (values whose content does not matter are skipped, not built).
 //! - The type is checked before the message, so an unknown type is `UNSUPPORTED_TYPE` whatever else is wrong with it.
 //! - A `null` field counts as absent.
+//! - What is passed on as it was written, every ordinary parser reads: [`check_readable`].
 
 use std::borrow::Cow;
 
@@ -13,6 +14,7 @@ use serde_json::value::RawValue;
 
 use super::outbound::ErrorCode;
 use super::raw::Raw;
+use super::readable::{Unreadable, check_escapes, check_readable};
 use crate::core::ids::{DeviceId, MessageId};
 use crate::core::time::is_iso_datetime;
 
@@ -120,6 +122,11 @@ impl Rejection {
         Self { code, message: message.into(), reference: None }
     }
 
+    /// The answer to JSON that ordinary parsers can't read: nothing of it is passed on.
+    fn unreadable(why: &Unreadable) -> Self {
+        Self::new(ErrorCode::InvalidJson, format!("Invalid JSON format: {why}"))
+    }
+
     fn invalid(what: impl std::fmt::Display) -> Self {
         Self::new(ErrorCode::ValidationError, format!("Message validation error: {what}"))
     }
@@ -179,10 +186,12 @@ fn envelope(text: &str) -> Result<Envelope<'_>, Rejection> {
     if !is_object(text) {
         // serde reads a struct from an array too; only an object is a message.
         return Err(match serde_json::from_str::<&RawValue>(text) {
+            Ok(_) if check_escapes(text).is_err() => invalid_json(),
             Ok(_) => Rejection::invalid("a message must be a JSON object"),
             Err(_) => invalid_json(),
         });
     }
+    check_escapes(text).map_err(|why| Rejection::unreadable(&why))?;
     serde_json::from_str(text).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => {
             let text = error.to_string();
@@ -228,7 +237,11 @@ fn command(envelope: &Envelope<'_>, own: &[String]) -> Result<Parsed, Rejection>
     let target = envelope.target.map_or(Ok(Target::Requester), target)?;
     let command = match read {
         Some(read) => read(envelope.message)?,
-        None => Command::Custom { kind: kind.to_string(), message: envelope.message.map(Raw::from) },
+        None => {
+            // It is passed on as it was written.
+            envelope.message.map_or(Ok(()), |raw| check_readable(raw.get())).map_err(|why| Rejection::unreadable(&why))?;
+            Command::Custom { kind: kind.to_string(), message: envelope.message.map(Raw::from) }
+        }
     };
     if target != Target::Requester && matches!(command, Command::Ping | Command::ChatReset) {
         return Err(Rejection::invalid(format_args!("target is not for {kind}")));
@@ -385,7 +398,7 @@ fn field(raw: Option<&RawValue>, name: &str, default: &str) -> Result<String, Re
     }
 }
 
-/// Returns the text of a JSON string, borrowed where it holds no escapes; `None` for any other value and for lone surrogates.
+/// Returns the text of a JSON string, borrowed where it holds no escapes; `None` for any other value.
 fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
     let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') { serde_json::from_str(raw.get()).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
@@ -469,7 +482,6 @@ mod tests {
         assert_eq!(invalid(r#"{"type":"weather","message":"x"}"#), "message must be an object");
         assert_eq!(invalid(r#"{"type":"weather","message":{"city":" "}}"#), "message.city must be 1 to 64 characters");
         assert_eq!(invalid(r#"{"type":"sing","message":{"song":1}}"#), "message.song must be a string");
-        assert_eq!(invalid(r#"{"type":"sing","message":{"song":"\ud800"}}"#), "message.song must be a string");
         for stream in ["\"true\"", "1", "[]", "{}"] {
             let text = format!(r#"{{"type":"chat_message","message":{{"content":"x","stream":{stream}}}}}"#);
             assert_eq!(invalid(&text), "message.stream must be true or false");
@@ -493,6 +505,47 @@ mod tests {
         for text in ["", " ", "{", "hello", "{'type':'ping'}", r#"{"type":"ping",}"#, r#"{"type":"ping"}x"#, "[1,", "\u{feff}{}"]
         {
             assert_eq!(refused(text).0, ErrorCode::InvalidJson, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn half_a_character_is_invalid_json_wherever_it_stands() {
+        let own = ["note".to_owned()];
+        for half in [r"\ud83d", r"\uDE00", r"\ude00\ud83d", r"x\ud83d\u0041", r"\\\ud83d"] {
+            for text in [
+                format!(r#""{half}""#),
+                format!(r#"{{"type":"{half}"}}"#),
+                format!(r#"{{"type":"ping","ref":"{half}"}}"#),
+                format!(r#"{{"type":"ping","timestamp":"{half}"}}"#),
+                format!(r#"{{"type":"ping","unknown":["{half}"]}}"#),
+                format!(r#"{{"type":"ping","{half}":1}}"#),
+                format!(r#"{{"type":"nosuch","message":"{half}"}}"#),
+                format!(r#"{{"type":"chat_message","message":"{half}"}}"#),
+                format!(r#"{{"type":"chat_message","message":{{"content":"{half}"}}}}"#),
+                format!(r#"{{"type":"sing","message":{{"song":"{half}"}}}}"#),
+                format!(r#"{{"type":"note","message":{{"{half}":1}}}}"#),
+            ] {
+                let rejection = parse(&text, 0, &own).unwrap_err();
+                assert_eq!(rejection.code, ErrorCode::InvalidJson, "{text}");
+            }
+        }
+        let (code, message) = refused(r#"{"type":"ping","ref":"\ud83d"}"#);
+        assert_eq!(code, ErrorCode::InvalidJson);
+        assert!(message.contains(r"\ud83d at byte 22 is half of a surrogate pair"), "{message}");
+        assert!(parse(r#"{"type":"note","message":"\ud83d\ude00 \\ud83d \u0000"}"#, 0, &own).is_ok());
+    }
+
+    #[test]
+    fn message_that_is_passed_on_is_one_that_every_parser_reads() {
+        let own = ["note".to_owned()];
+        let deep = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        let of = |kind: &str, message: &str| parse(&format!(r#"{{"type":"{kind}","message":{message}}}"#), 0, &own);
+        for message in ["1e400", "-1e400", &"9".repeat(400), &deep(61), r#"{"a":[1e999]}"#] {
+            assert_eq!(of("note", message).unwrap_err().code, ErrorCode::InvalidJson, "{message}");
+            assert!(of("ping", message).is_ok(), "nobody reads it: {message}");
+        }
+        for message in ["1e300", "0.1", &"9".repeat(300), &deep(60), "null"] {
+            assert!(of("note", message).is_ok(), "{message}");
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Pure code, no I/O; of the other modules it uses only [`core`](crate::core). [`inbound`] parses a client's text message into a
 //! typed request or a rejection; [`outbound`] has every event the server sends; [`object`] is the text of one JSON object, the
-//! payload of a message; [`frame`] encodes payloads as frames and parses frame headers; [`close`] lists the close codes.
+//! payload of a message; [`readable`] refuses JSON that some parsers can't read; [`frame`] encodes payloads as frames and parses frame headers; [`close`] lists the close codes.
 
 pub mod close;
 pub mod frame;
@@ -10,9 +10,11 @@ pub mod inbound;
 pub mod object;
 pub mod outbound;
 pub mod raw;
+pub mod readable;
 
 pub use close::CloseCode;
 pub use inbound::{Command, Inbound};
 pub use object::JsonObject;
 pub use outbound::{ErrorCode, Event, Push};
 pub use raw::Raw;
+pub use readable::check_readable;

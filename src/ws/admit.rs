@@ -8,7 +8,7 @@ use salvo::http::header::{AUTHORIZATION, HeaderName, SEC_WEBSOCKET_PROTOCOL};
 use crate::admission::{AddressPermit, Permit};
 use crate::app::App;
 use crate::auth::credential::Places;
-use crate::auth::{AuthError, Caller};
+use crate::auth::{AuthError, Caller, Credential};
 use crate::core::client::ClientName;
 use crate::core::ids::{DeviceId, UserId};
 use crate::http::error::ApiError;
@@ -32,7 +32,23 @@ pub(super) struct Admitted {
     pub(super) permits: (AddressPermit, Permit<UserId>),
 }
 
-/// Authenticates a handshake and takes its permits.
+/// A caller with its credential, or the close code of the refusal.
+pub(super) type Found = Result<(Caller, Credential), CloseCode>;
+
+/// Counts a handshake: with a good credential, for its user and its address; without one, only for its address. So nobody uses up
+/// what those with a good one have.
+///
+/// # Errors
+/// [`ApiError::TooMany`].
+pub(super) fn check_rate(app: &App, found: &Found, address: ClientAddr) -> Result<(), ApiError> {
+    let checked = match found {
+        Ok((caller, _)) => app.admission.known_connects.check(caller.user.id, &address.into()),
+        Err(_) => app.admission.connects.check_after_sleep(&address.into()),
+    };
+    checked.map_err(|wait| ApiError::TooMany(Refused::ConnectsRate, wait))
+}
+
+/// Checks a handshake whose credential was looked at, and takes its permits.
 ///
 /// # Errors
 /// The outer error is an HTTP answer, the inner one the code with which the upgraded connection is closed.
@@ -41,9 +57,14 @@ pub(super) fn admit(
     req: &Request,
     path_user: Option<UserId>,
     address: ClientAddr,
+    found: Found,
 ) -> Result<Result<Admitted, CloseCode>, ApiError> {
     let mut options = options(req)?;
-    let (caller, device) = match authenticate(app, req, path_user) {
+    let checked = found.and_then(|(caller, credential)| {
+        let device = device(app, &caller, path_user)?;
+        Ok((caller, credential, device))
+    });
+    let (caller, credential, device) = match checked {
         Ok(found) => found,
         Err(code) => {
             // A client that takes `onopen` for success would return for ever: beyond so many a minute, its handshakes fail.
@@ -71,6 +92,10 @@ pub(super) fn admit(
         return full(Refused::ConnectionsOfAddress);
     };
     let Some(of_user) = app.admission.by_user.try_acquire(caller.user.id) else { return full(Refused::ConnectionsOfUser) };
+    if !app.auth.use_up(&credential) {
+        app.metrics.refused.inc(Refused::Unauthorized);
+        return Ok(Err(CloseCode::Unauthorized));
+    }
     let identity = Identity {
         user_id: caller.user.id,
         device_id: device,
@@ -81,12 +106,14 @@ pub(super) fn admit(
     Ok(Ok(Admitted { caller, identity, options, permits: (of_address, of_user) }))
 }
 
-/// Returns the caller and the device that it stands for, or the close code of the refusal.
-fn authenticate(app: &App, req: &Request, path_user: Option<UserId>) -> Result<(Caller, Option<DeviceId>), CloseCode> {
-    let internal = |error: &dyn std::fmt::Display| {
-        tracing::error!(%error, "failed to check a credential");
-        CloseCode::Internal
-    };
+/// Returns the close code after a failure that is not the client's.
+fn internal(error: &dyn std::fmt::Display) -> CloseCode {
+    tracing::error!(%error, "failed to check a credential");
+    CloseCode::Internal
+}
+
+/// Returns the caller of a handshake. That costs a hash and two look-ups, less than refusing it.
+pub(super) fn identify(app: &App, req: &Request) -> Found {
     let (query_token, path_token) = (req.query::<String>("token"), req.param::<String>("token"));
     let query_ticket = req.query::<String>("ticket");
     let protocols: Vec<&str> = req.headers().get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok()).collect();
@@ -103,6 +130,11 @@ fn authenticate(app: &App, req: &Request, path_user: Option<UserId>) -> Result<(
         AuthError::Refused => CloseCode::Unauthorized,
         other => internal(&other),
     })?;
+    Ok((caller, credential))
+}
+
+/// Returns the device that a caller stands for, or the close code of the refusal.
+fn device(app: &App, caller: &Caller, path_user: Option<UserId>) -> Result<Option<DeviceId>, CloseCode> {
     if path_user.is_some_and(|id| id != caller.user.id) {
         return Err(CloseCode::WrongUser);
     }
@@ -116,7 +148,7 @@ fn authenticate(app: &App, req: &Request, path_user: Option<UserId>) -> Result<(
         }
         tracing::warn!(user = %caller.user.id, "connected without a device"); // allowed, as in the guide
     }
-    Ok((caller, device))
+    Ok(device)
 }
 
 /// Returns the options in the query.

@@ -19,7 +19,7 @@ use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::sleep;
 
-use super::admit::{Admitted, admit, header};
+use super::admit::{Admitted, admit, check_rate, header, identify};
 use super::run::{Transport, serve};
 use super::socket::Socket;
 use crate::app::App;
@@ -66,13 +66,15 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
         return Err(ApiError::Busy(Refused::Stopping));
     }
     let address = app.admission.client(req);
-    app.admission.connects.check_after_sleep(&address.into()).map_err(|wait| ApiError::TooMany(Refused::ConnectsRate, wait))?;
-    let permit = app.admission.total.try_acquire(()).ok_or(ApiError::Busy(Refused::Connections))?;
+    let found = identify(app, req);
+    check_rate(app, &found, address)?;
+    let permit = app.admission.total.try_acquire(());
+    let permit = permit.ok_or_else(|| ApiError::BusyFor(Refused::Connections, app.admission.retry_connection()))?;
     let path_user = match req.param::<String>("user_id") {
         Some(text) => Some(text.parse::<UserId>().map_err(|_| ApiError::NotFound("page"))?),
         None => None,
     };
-    let admitted = admit(app, req, path_user, address)?.map(Box::new);
+    let admitted = admit(app, req, path_user, address, found)?.map(Box::new);
 
     let peer = Peer::new(req.local_addr().port(), req.remote_addr().clone().into_std());
     let delay = header(req, USER_AGENT).is_some_and(|agent| agent.starts_with(ESP_USER_AGENT));

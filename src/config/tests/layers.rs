@@ -129,6 +129,19 @@ fn impossible_value_is_reported_for_the_layer_that_sets_it() {
 }
 
 #[test]
+fn secrets_are_the_same_however_their_line_ends() {
+    for text in ["k3y", "k3y\n", "k3y\r\n", "\u{feff}k3y\n", "k3y\n\n", " k3y \n", "k3y\nsecond line\n"] {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("chat-key"), text).unwrap();
+        let directory = ("CREDENTIALS_DIRECTORY", dir.path().to_str().unwrap());
+        for variables in [[directory, ("QY_LTY_CHAT_KEY", "")], [("CREDENTIALS_DIRECTORY", ""), ("QY_LTY_CHAT_KEY", text)]] {
+            let loaded = layered("", &variables, &[]).unwrap();
+            assert_eq!(loaded.config.chat.key.unwrap().reveal(), "k3y", "{variables:?}");
+        }
+    }
+}
+
+#[test]
 fn missing_secrets_are_read_from_variables_and_credentials() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("handler-story"), "deep\n").unwrap();

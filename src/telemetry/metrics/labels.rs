@@ -149,7 +149,7 @@ labels! {
         Origin "origin",
         /// A web page of a host name that is not known to be this server's.
         Host "host",
-        /// Too many handshakes of one address.
+        /// Too many handshakes of one address, or of one user.
         ConnectsRate "connects_rate",
         /// Too many WebSockets in total.
         Connections "connections_total",

@@ -340,3 +340,144 @@ async fn completions_complete_second_word() {
     let said = std::process::Command::new("bash").args(["-c", asked]).current_dir(dir.path()).output().unwrap();
     assert!(String::from_utf8_lossy(&said.stdout).contains("set-password"), "the second word, too: {said:?}");
 }
+
+/// Runs a command whose standard output can't be written to.
+async fn run_unseen(at: &Path, args: &[&str], input: &str) -> Output {
+    let all = [&["--config", "c.toml"], args].concat();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut child = program(at, &all).stdin(Stdio::piped()).stdout(full).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let _ = stdin.write_all(input.as_bytes()).await; // it may not want any
+    drop(stdin);
+    timeout(DEADLINE, child.wait_with_output()).await.expect("ends in time").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn command_that_was_carried_out_is_no_failure_though_nothing_can_be_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    configure(at, "");
+    let server = Running::configured(at, "").await;
+    for (args, input) in [
+        (&["user", "create", "ana"][..], "correct horse\n"),
+        (&["user", "create", "bob"], "correct horse\n"),
+        (&["user", "set-password", "ana"], "another horse\n"),
+        (&["user", "set-role", "ana", "admin"], ""),
+        (&["user", "disable", "bob"], ""),
+        (&["user", "enable", "bob"], ""),
+        (&["device", "create", "lamp", "--user", "ana"], ""),
+        (&["device", "bind", "1", "bob"], ""),
+        (&["device", "unbind", "1", "bob"], ""),
+        (&["send", "ana", "\"x\""], ""),
+        (&["send", "--all", "\"x\"", "--live"], ""),
+        (&["queue", "clear", "ana"], ""),
+        (&["send", "ana", "\"kept\""], ""),
+        (&["device", "delete", "1"], ""),
+        (&["user", "delete", "bob"], ""),
+        (&["check", "--acknowledge"], ""),
+        (&["backup", "b"], ""),
+    ] {
+        for json in [&[][..], &["--json"]] {
+            // The second time, some are refused: what was done is not there any more.
+            let output = run_unseen(at, &[args, json].concat(), input).await;
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            if json.is_empty() {
+                assert!(output.status.success(), "{args:?}: {said}");
+            }
+            assert_eq!(output.status.success(), said.contains("done, but the result can't be shown"), "{args:?}: {said}");
+        }
+    }
+    assert_eq!(json(at, &["queue", "list", "ana"]).await["messages"], 2);
+    let users = json(at, &["user", "list"]).await;
+    assert_eq!(
+        users.as_array().unwrap().iter().map(|user| user["username"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["admin", "ana"]
+    );
+    // A token that nobody has seen is none; and what only asks has failed.
+    assert!(!run_unseen(at, &["token", "create", "ana"], "").await.status.success());
+    assert_eq!(json(at, &["token", "list", "ana"]).await, json!([]));
+    assert!(!run_unseen(at, &["user", "list"], "").await.status.success());
+    server.stop().await;
+    for args in [&["send", "ana", "1"][..], &["compact"], &["check", "--repair"]] {
+        let output = run_unseen(at, args, "").await;
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    std::fs::rename(at.join("data"), at.join("before")).unwrap();
+    assert!(run_unseen(at, &["restore", "b"], "").await.status.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reply_that_cannot_be_read_is_no_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    Running::configured(at, "").await.kill().await;
+    let _ = std::fs::remove_file(at.join("data/admin.sock"));
+    let listener = tokio::net::UnixListener::bind(at.join("data/admin.sock")).unwrap();
+    // A server of another version: it has done it, and its reply has half a character, or breaks off.
+    tokio::spawn(async move {
+        for n in 0.. {
+            let Ok((mut stream, _)) = listener.accept().await else { return };
+            let mut head = vec![0; 4096];
+            let Ok(1..) = tokio::io::AsyncReadExt::read(&mut stream, &mut head).await else { continue };
+            let (length, body) =
+                if n % 2 == 0 { (40, "{\"data\":{\"message\":\"\\ud83d\"}}           ") } else { (500, "{\"data\":") };
+            let reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+            let _ = stream.write_all(reply.as_bytes()).await;
+        }
+    });
+    let mut seen = 0;
+    for _ in 0..4 {
+        let output = run_with(at, &["send", "--all", "\"x\""], "").await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && output.stdout.is_empty(), "{said}");
+        seen += usize::from(said.contains("done, but the server's reply can't be read"));
+    }
+    assert_eq!(seen, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn message_that_no_recipient_could_read_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    let server = Running::configured(at, "").await;
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    for message in [r#""\ud83d""#, r#"{"\ude00":1}"#, "1e400", &deep] {
+        let said = refused(at, &["send", "--all", message]).await;
+        assert!(said.contains("the message can't be read by every recipient"), "{said}");
+    }
+    for message in [r#""\ud83d\ude00""#, "\"😀\"", "1e300"] {
+        assert!(json(at, &["send", "--all", message]).await["id"].is_u64());
+    }
+    assert_eq!(json(at, &["queue", "clear", "--all"]).await["messages"], 3);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn password_is_the_same_however_its_line_ends() {
+    let spellings = ["correct horse", "correct horse\n", "correct horse\r\n", "\u{feff}correct horse\n", "correct horse\n\n"];
+    for text in spellings {
+        for credential in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let at = dir.path();
+            configure(at, "");
+            let mut command = program(at, &["serve", "--config", "c.toml"]);
+            if credential {
+                std::fs::write(at.join("admin-password"), text).unwrap();
+                command.env("CREDENTIALS_DIRECTORY", at).env("QY_LTY_ADMIN_PASSWORD", "\n");
+            } else {
+                command.env("QY_LTY_ADMIN_PASSWORD", text);
+            }
+            let server = Running::spawn(command).await;
+            http::log_in(server.address, "admin", "correct horse").await;
+            if !credential {
+                let made = run_with(at, &["user", "create", "ana"], text).await;
+                assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+                http::log_in(server.address, "ana", "correct horse").await;
+                let changed = run_with(at, &["user", "set-password", "ana"], &text.replace("horse", "mule ")).await;
+                assert!(changed.status.success());
+                http::log_in(server.address, "ana", "correct mule ").await; // blanks are a part of it
+            }
+            server.stop().await;
+        }
+    }
+}

@@ -7,3 +7,4 @@ mod connections;
 mod heads;
 mod lists;
 mod pairing;
+mod unreadable;

@@ -134,15 +134,20 @@ async fn connections_over_total_limit_get_503() {
 
 #[tokio::test]
 async fn handshakes_over_rate_get_429() {
-    let server = limited(|c| c.limits.connects_per_minute = 3).await;
+    let server = limited(|c| {
+        (c.limits.connects_per_minute, c.limits.connections_per_address, c.limits.connections_per_user) = (3, 3, 3);
+    })
+    .await;
     let ana = server.user("ana").await;
-    let path = format!("/ws/device/?token={}", ana.token);
-    for _ in 0..3 {
-        assert_eq!(refused(&server, &path).await, None);
+    // Without a good credential, and with one: each has an allowance of its own.
+    for path in ["/ws/device/?token=wrong".to_owned(), format!("/ws/device/?token={}", ana.token)] {
+        for _ in 0..3 {
+            assert_eq!(refused(&server, &path).await, None);
+        }
+        let (status, wait) = refused(&server, &path).await.unwrap();
+        assert_eq!(status, 429);
+        assert!((1..=20).contains(&wait), "{wait}");
     }
-    let (status, wait) = refused(&server, &path).await.unwrap();
-    assert_eq!(status, 429);
-    assert!((1..=20).contains(&wait), "{wait}");
 }
 
 #[tokio::test]

@@ -5,4 +5,5 @@ mod chat;
 mod companion;
 mod guide;
 mod limits;
+mod returning;
 mod target;
