@@ -10,6 +10,7 @@ pub mod net_key;
 pub mod origins;
 pub mod permits;
 pub mod rates;
+pub mod seen;
 pub mod sockets;
 
 use std::net::{IpAddr, SocketAddr};
@@ -64,6 +65,8 @@ pub struct Admission {
     origins: ArcSwap<origins::Origins>,
     /// Host names under which pages may use this server.
     hosts: ArcSwap<hosts::Hosts>,
+    /// Origins and host names of pages that were refused, and logged.
+    pub refused_pages: seen::Seen,
     /// The proxies whose headers give a client's address.
     pub proxies: Arc<ArcSwap<Proxies>>,
     /// Room for long answers on their way to clients.
@@ -98,6 +101,7 @@ impl Admission {
             proxies,
             origins: ArcSwap::from_pointee(allowed_origins(config)),
             hosts: ArcSwap::from_pointee(known_hosts(config)),
+            refused_pages: seen::Seen::default(),
         }
     }
 
@@ -120,6 +124,7 @@ impl Admission {
         self.proxies.store(Arc::new(Proxies::new(&config.server)));
         self.origins.store(Arc::new(allowed_origins(config)));
         self.hosts.store(Arc::new(known_hosts(config)));
+        self.refused_pages.clear(); // those that are still refused are worth another line
     }
 
     /// Returns the allowed web origins.

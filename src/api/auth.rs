@@ -91,8 +91,8 @@ fn logged_in(call: &Call, message: &str, (user, issued): (User, Issued), kind: L
 pub async fn login(call: Call, body: LoginRequest) -> Result<Reply<LoginResponse>, ApiError> {
     let LoginRequest { username, password, cookie } = body;
     check_credentials(&username, &password)?;
-    if cookie && !call.own_origin {
-        return Err(cookie_of_another()); // no other page logs a browser in
+    if let Some(page) = call.foreign_page.as_ref().filter(|_| cookie) {
+        return Err(cookie_of_another(page)); // no other page logs a browser in
     }
     let kind = if cookie { LogInKind::Browser } else { LogInKind::Program };
     let made = call.app.accounts().log_in(&call.by(), &username, &password, kind).await?;

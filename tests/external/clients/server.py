@@ -15,8 +15,6 @@ PASSWORD = "correct-horse-battery"
 CONFIG = """[server]
 listen = "{listen}"
 data_dir = "data"
-# The Arduino libraries send it.
-origins = ["file://"]
 [limits]
 connects_per_minute = 0
 logins_per_minute = 0
