@@ -3,5 +3,6 @@
 mod access;
 mod accounts;
 mod browser;
+mod last_seen;
 mod lists;
 mod pairing;
