@@ -48,6 +48,8 @@ pub struct Session {
     /// The subject of requests: the user and, where the credential is a device's own, that device.
     pub(super) requester: Requester,
     pub(super) rate: SingleRateLimit,
+    /// The `ref` of the message that exceeded a rate.
+    pub(super) refused_reference: Option<String>,
     heartbeat: Heartbeat,
     welcome: Welcome,
     pub(super) delivery: Delivery,
@@ -103,6 +105,7 @@ impl Session {
             expiring: caller.token.expires_at.map(|_| caller.token.clone()),
             requester: Requester::from(caller),
             rate,
+            refused_reference: None,
             heartbeat,
             welcome,
             delivery: Delivery::new(reader, welcome.last_id, client_acks, behind, cautious),

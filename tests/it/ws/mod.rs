@@ -4,4 +4,5 @@ mod chat;
 mod companion;
 mod guide;
 mod limits;
+mod refs;
 mod target;
