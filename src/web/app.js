@@ -199,7 +199,7 @@ onSubmit("login-form", async (form, data) => {
 
 onSubmit("claim-form", async (form, data) => {
   const name = data.get("name").trim();
-  await api("POST", "/api/devices/claim", { code: data.get("code"), primary: data.has("primary"), ...(name && { name }) });
+  await api("POST", "/api/devices/claim", { code: data.get("code"), ...(data.has("primary") && { primary: true }), ...(name && { name }) });
   form.reset();
   await refresh();
   notice(t("claimed"));

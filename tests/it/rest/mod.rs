@@ -6,3 +6,4 @@ mod browser;
 mod last_seen;
 mod lists;
 mod pairing;
+mod services;
