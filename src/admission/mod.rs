@@ -147,6 +147,11 @@ impl Admission {
         *request.scheme() == Scheme::HTTPS || self.proxies.load().https(peer(request).ip, request.headers())
     }
 
+    /// Returns the path that a trusted proxy has taken away from the URL of `request`, without a slash at its end.
+    pub fn prefix(&self, request: &Request) -> Option<String> {
+        self.proxies.load().prefix(peer(request).ip, request.headers())
+    }
+
     /// Evicts idle keys, and records the number of refusals that the audit trail left out. To be called once a minute.
     pub fn sweep(&self) {
         self.connects.sweep();
