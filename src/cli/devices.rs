@@ -107,7 +107,7 @@ impl DeviceCommand {
             Self::Unbind { id, user } => unbind(client, out, id, &user).await,
             Self::Pair { code, user, name, primary } => {
                 let fields =
-                    [("code", Some(json!(code))), ("name", name.map(Value::from)), ("primary", primary.then(|| json!(true)))];
+                    [("code", Some(json!(code))), ("name", name.map(Value::from)), ("primary", primary.then_some(json!(true)))];
                 pair(client, out, &user, &fields).await
             }
             Self::Delete { id } => {
