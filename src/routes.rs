@@ -20,7 +20,7 @@ pub const WEBSOCKET_PATHS: [&str; 3] = ["/ws/device", "/ws/device/token/{token}"
 /// Returns the service of the main listener: the REST API, the WebSocket, the page, and JSON errors for every other path.
 pub fn service(app: &Arc<App>) -> Service {
     // In the order in which they are tried for each request.
-    let mut root = web::front(Router::new()).push(mount(app, &[api::ROUTES], false));
+    let mut root = web::front(Router::new(), app).push(mount(app, &[api::ROUTES], false));
     for path in WEBSOCKET_PATHS {
         root = root.push(Router::with_path(path).get(Connect(app.clone())));
     }

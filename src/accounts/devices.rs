@@ -139,7 +139,8 @@ impl Accounts<'_> {
         Ok(BoundDevice { device, user })
     }
 
-    /// Claims the device that shows `code`, for the caller or the user `named`.
+    /// Claims the device that shows `code`, for the caller or the user `named`. Where `primary` is `None`, it becomes the primary device
+    /// of a user who has no other one, so that `"target": "device"` means it.
     ///
     /// # Errors
     /// [`AccountsError`]: denied, a field, no such code ([`StoreError::Missing`]), too many wrong codes, the serial is taken, too
@@ -149,7 +150,7 @@ impl Accounts<'_> {
         by: &By<'_>,
         code: &str,
         name: Option<String>,
-        primary: bool,
+        primary: Option<bool>,
         named: Option<UserId>,
     ) -> Result<BoundDevice, AccountsError> {
         check_info(name.as_deref(), None, None)?;
@@ -169,7 +170,13 @@ impl Accounts<'_> {
     }
 
     /// Returns the device's record: the one that `user` has of it, by its serial, or a new one.
-    async fn adopt(&self, info: &DeviceInfo, user: UserId, name: Option<String>, primary: bool) -> Result<Device, AccountsError> {
+    async fn adopt(
+        &self,
+        info: &DeviceInfo,
+        user: UserId,
+        name: Option<String>,
+        primary: Option<bool>,
+    ) -> Result<Device, AccountsError> {
         let store = &self.app.store;
         let known = info.serial.as_deref().map_or(Ok(Vec::new()), |serial| store.devices_by_serial(serial))?;
         let mut own = None;
@@ -178,6 +185,10 @@ impl Accounts<'_> {
                 own = Some(device);
             }
         }
+        let mut others = store.devices_of(user, DeviceId(0)).take(2);
+        let own_id = own.as_ref().map(|device| device.id);
+        let is_only = others.try_fold(true, |only, device| device.map(|device| only && Some(device.id) == own_id))?;
+        let primary = primary.unwrap_or(is_only);
         match own {
             Some(known) => {
                 let change = DeviceChange { name, model: info.model.clone().map(Some), ..DeviceChange::default() };

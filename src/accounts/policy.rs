@@ -147,7 +147,7 @@ const fn row(action: Action, rules: Rules) -> Row {
         //                                callers itself own other everyone refusal
         Action::SendToUser => cells(P, [P, P, to_others, N], Hide),
         Action::SendToDevice => cells(P, [P, P, W, N], Hide),
-        Action::Broadcast => cells(R, [N, N, N, R], Forbid),
+        Action::Broadcast => cells(W, [N, N, N, W], Forbid),
         Action::ReadReceipt => cells(T, [T, P, R, T], Hide),
         // An ordinary recipient of a broadcast may read its receipt, but not take it back.
         Action::CancelMessage => cells(P, [P, P, R, R], Hide),
@@ -285,9 +285,8 @@ mod tests {
         match action {
             Action::SendToUser => [[L, L, L, L], [F, F, F, F], [A, A, A, H], [A, A, H, H], [A, A, A, H], [A, A, A, H]],
             Action::SendToDevice => [[L, L, L, L], [F, F, F, F], [A, A, A, H], [A, A, H, H], [A, A, A, H], [A, A, A, H]],
-            Action::Broadcast | Action::ManageAllQueues => {
-                [[L, L, L, L], [F, F, F, F], [F, F, F, F], [F, F, F, F], [F, F, F, A], [F, F, F, A]]
-            }
+            Action::Broadcast => [[L, L, L, L], [F, F, F, F], [F, F, F, A], [F, F, F, F], [F, F, F, A], [F, F, F, A]],
+            Action::ManageAllQueues => [[L, L, L, L], [F, F, F, F], [F, F, F, F], [F, F, F, F], [F, F, F, A], [F, F, F, A]],
             Action::ReadReceipt => [[L, L, L, L], [A, H, H, A], [A, A, H, A], [A, A, H, A], [A, A, A, A], [A, A, A, A]],
             Action::CancelMessage => [[L, L, L, L], [F, F, F, F], [A, A, H, H], [A, A, H, H], [A, A, A, A], [A, A, A, A]],
             Action::ManageUserQueue | Action::ManageDeviceQueue | Action::ManageDevice | Action::ManageClients => {

@@ -44,7 +44,7 @@ fn covers(known: &str, name: &str) -> bool {
 }
 
 /// Returns the name or address in `host[:port]`, without brackets and the final dot of a name.
-fn name_of(host: &str) -> &str {
+pub(super) fn name_of(host: &str) -> &str {
     if let Some((address, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         return address.split_once('%').map_or(address, |(address, _)| address); // without a zone
     }

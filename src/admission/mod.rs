@@ -10,6 +10,7 @@ pub mod net_key;
 pub mod origins;
 pub mod permits;
 pub mod rates;
+pub mod seen;
 pub mod slots;
 pub mod sockets;
 
@@ -74,6 +75,8 @@ pub struct Admission {
     origins: ArcSwap<origins::Origins>,
     /// Host names under which pages may use this server.
     hosts: ArcSwap<hosts::Hosts>,
+    /// Origins and host names of pages that were refused, and logged.
+    pub refused_pages: seen::Seen,
     /// The proxies whose headers give a client's address.
     pub proxies: Arc<ArcSwap<Proxies>>,
     /// Room for long answers on their way to clients.
@@ -110,6 +113,7 @@ impl Admission {
             proxies,
             origins: ArcSwap::from_pointee(allowed_origins(config)),
             hosts: ArcSwap::from_pointee(known_hosts(config)),
+            refused_pages: seen::Seen::default(),
         }
     }
 
@@ -133,6 +137,7 @@ impl Admission {
         self.proxies.store(Arc::new(Proxies::new(&config.server)));
         self.origins.store(Arc::new(allowed_origins(config)));
         self.hosts.store(Arc::new(known_hosts(config)));
+        self.refused_pages.clear(); // those that are still refused are worth another line
     }
 
     /// Returns the time after which a client may try again for whom there were too many connections in total: when one ends is not known,
@@ -159,6 +164,11 @@ impl Admission {
     /// Reports whether the client of `request` speaks HTTPS, with the server or with a trusted proxy.
     pub fn encrypted(&self, request: &Request) -> bool {
         *request.scheme() == Scheme::HTTPS || self.proxies.load().https(peer(request).ip, request.headers())
+    }
+
+    /// Returns the path that a trusted proxy has taken away from the URL of `request`, without a slash at its end.
+    pub fn prefix(&self, request: &Request) -> Option<String> {
+        self.proxies.load().prefix(peer(request).ip, request.headers())
     }
 
     /// Evicts idle keys, and records the number of refusals that the audit trail left out. To be called once a minute.

@@ -91,8 +91,8 @@ fn logged_in(call: &Call, message: &str, (user, issued): (User, Issued), kind: L
 pub async fn login(call: Call, body: LoginRequest) -> Result<Reply<LoginResponse>, ApiError> {
     let LoginRequest { username, password, cookie } = body;
     check_credentials(&username, &password)?;
-    if cookie && !call.own_origin {
-        return Err(cookie_of_another()); // no other page logs a browser in
+    if let Some(page) = call.foreign_page.as_ref().filter(|_| cookie) {
+        return Err(cookie_of_another(page)); // no other page logs a browser in
     }
     let kind = if cookie { LogInKind::Browser } else { LogInKind::Program };
     let made = call.app.accounts().log_in(&call.by(), &username, &password, kind).await?;
@@ -129,10 +129,11 @@ pub struct MeResponse {
 
 /// `GET /api/auth/me`.
 pub async fn me(call: Call) -> Result<Reply<MeResponse>, ApiError> {
-    let Caller { user, token, .. } = call.caller()?.clone();
+    let Caller { user, token, hash } = call.caller()?.clone();
     let primary_device_id = call.app.store.primary_device(user.id)?;
     let csrf = call.cookie.as_deref().map(cookies::csrf);
-    let token = TokenResponse::new(Arc::unwrap_or_clone(token), &call.app.changes.clock().present());
+    let last_used_at = call.app.auth.token_used(&hash, &token);
+    let token = TokenResponse::new(Arc::unwrap_or_clone(token), last_used_at, &call.app.changes.clock().present());
     let user = Arc::unwrap_or_clone(user).into();
     Ok(Reply::ok("ok", MeResponse { user, primary_device_id, token, csrf }))
 }
@@ -183,10 +184,10 @@ pub struct TokenResponse {
 }
 
 impl TokenResponse {
-    /// The token `now`.
-    fn new(token: Token, now: &Present) -> Self {
+    /// The token `now`; `last_used_at` may not be in its record yet.
+    fn new(token: Token, last_used_at: Option<Timestamp>, now: &Present) -> Self {
         let expires_at = token.shown_end(now);
-        let Token { id, kind, device_id, label, created_at, last_used_at, .. } = token;
+        let Token { id, kind, device_id, label, created_at, .. } = token;
         Self { id, kind, device_id, label, created_at, last_used_at, expires_at }
     }
 }
@@ -196,9 +197,10 @@ pub async fn tokens_of(call: &Call, user: UserId) -> Result<Reply<List<TokenResp
     let (after, limit) = call.page()?;
     call.list(limit, move |app, page| {
         let now = app.changes.clock().present();
-        page.fill(app.store.tokens(user, TokenId(after)).map(|token| {
-            let token = token?;
-            Ok((Place::Id(token.id.0), TokenResponse::new(token, &now)))
+        page.fill(app.store.hashed_tokens(user, TokenId(after)).map(|entry| {
+            let (hash, token) = entry?;
+            let last_used_at = app.auth.token_used(&hash, &token);
+            Ok((Place::Id(token.id.0), TokenResponse::new(token, last_used_at, &now)))
         }))
     })
     .await

@@ -54,10 +54,17 @@ pub async fn observe(call: Call, body: Result<ObserveRequest, ApiError>) -> Resu
     if at > now.plus_seconds(MAX_CLOCK_SKEW_SECONDS) {
         return Err(ApiError::Invalid("at must not lie in the future".into()));
     }
-    let whole = degrees.round() as i64; // -0.4 is 0, not -0
-    let observation = Observation { temp: whole.to_string(), text, icon, at, reporter: Some(call.caller()?.user.id) };
+    let observation = Observation { temp: decimal(degrees), text, icon, at, reporter: Some(call.caller()?.user.id) };
     call.app.changes.run(Observe { city: canonical_city(city), observation }).await?;
     Ok(Reply::done("observed"))
+}
+
+/// Returns a number of degrees as it is written, with at most six digits behind the point: what a station computes with `float`
+/// is 23.4, not 23.399999618530273.
+fn decimal(degrees: f64) -> String {
+    let text = format!("{degrees:.6}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
 /// `GET /api/catalog/songs`.
@@ -122,4 +129,39 @@ pub async fn clear_songs(call: Call) -> Result<Reply<()>, ApiError> {
 pub async fn clear_dances(call: Call) -> Result<Reply<()>, ApiError> {
     call.app.handlers().catalog().set(Catalog::Dances, Vec::new()).await?;
     Ok(Reply::done("every dance is accepted"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn degrees_are_kept_as_they_are_written() {
+        for (degrees, text) in [
+            (-3.4, "-3.4"),
+            (0.0, "0"),
+            (-0.0, "0"),
+            (-0.4, "-0.4"),
+            (-0.000_000_1, "0"),
+            (20.0, "20"),
+            (100.0, "100"),
+            (-100.0, "-100"),
+            (21.0625, "21.0625"),
+            (f64::from(23.4_f32), "23.4"),
+            (1e-300, "0"),
+        ] {
+            assert_eq!(decimal(degrees), text, "{degrees}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn degrees_of_a_station_keep_their_value(thousandths in -100_000i32..=100_000) {
+            let degrees = f64::from(thousandths) / 1000.0;
+            let text = decimal(degrees);
+            prop_assert_eq!(text.parse::<f64>().unwrap(), degrees + 0.0);
+            prop_assert!(text != "-0" && !text.ends_with('.') && text.len() <= 8, "{}", text);
+        }
+    }
 }

@@ -43,6 +43,8 @@ impl DeviceResponse {
             primary |= app.store.primary_device(user)? == Some(device.id);
         }
         let online = app.hub.presence().device_online(device.id);
+        // In this order: a connection that has just ended has noted its time before it left.
+        let last_seen = if online { Some(Timestamp::now()) } else { app.auth.device_seen(&device) };
         Ok(Self {
             id: device.id,
             name: device.name,
@@ -51,7 +53,7 @@ impl DeviceResponse {
             max_bytes: device.max_bytes,
             primary,
             online,
-            last_seen: if online { Some(Timestamp::now()) } else { device.last_seen },
+            last_seen,
             created_at: device.created_at,
             user_ids,
         })

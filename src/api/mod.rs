@@ -48,7 +48,7 @@ pub static ROUTES: &[Route] = routes! {
     Post   "/api/auth/tokens"          USERS    auth::create_token(CreateTokenRequest) -> CreatedTokenResponse;
     Delete "/api/auth/tokens/{id}"     USERS    auth::delete_token() -> ();
 
-    Get    "/api/users"                ADMINS   users::list() -> List<UserResponse>;
+    Get    "/api/users"                WATCHERS users::list() -> List<UserResponse>;
     Post   "/api/users"                ADMINS   users::create(CreateUserRequest) -> UserResponse;
     Get    "/api/users/online"         ADMINS   users::online() -> List<OnlineUserResponse>;
     Get    "/api/users/{id}"           ADMINS   users::show() -> UserResponse;
@@ -68,7 +68,7 @@ pub static ROUTES: &[Route] = routes! {
     Post   "/api/messages"             PROGRAMS messages::send(SendRequest) -> SentResponse;
     Post   "/api/messages/user/{id}"   PROGRAMS messages::send_to_user(try SendToUserRequest) -> SentResponse;
     Post   "/api/messages/device/{id}" PROGRAMS messages::send_to_device(try SendMessageRequest) -> SentResponse;
-    Post   "/api/messages/broadcast"   ADMINS   messages::broadcast(SendMessageRequest) -> SentResponse;
+    Post   "/api/messages/broadcast"   WATCHERS messages::broadcast(SendMessageRequest) -> SentResponse;
 
     Get    "/api/messages/history"     USERS    receipts::history() -> List<MessageResponse>;
     Get    "/api/messages/{id}"        TOKENS   receipts::show() -> ReceiptResponse;

@@ -104,8 +104,8 @@ async fn poll(call: &Call, device_code: &str) -> Result<Reply<PairResponse>, Api
 pub struct ClaimRequest {
     code: String,
     name: Option<String>,
-    #[serde(default)]
-    primary: bool,
+    /// Where it is absent, the device becomes primary if it is the only one of its user.
+    primary: Option<bool>,
     /// For administrators: the user who gets the device, instead of the caller.
     user_id: Option<BodyUserId>,
 }

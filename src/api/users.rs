@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::accounts::policy::Action;
+use crate::accounts::policy::{Action, Relation};
 use crate::accounts::{NewAccount, PatchAccount};
 use crate::core::ids::UserId;
 use crate::core::time::Timestamp;
@@ -32,10 +32,16 @@ impl From<User> for UserResponse {
     }
 }
 
-/// `GET /api/users`; with `?username=`, that one.
+/// `GET /api/users`; with `?username=`, that one, for all who may send to it.
 pub async fn list(call: Call) -> Result<Reply<List<UserResponse>>, ApiError> {
     let (after, limit) = call.page()?;
+    let (by, accounts) = (call.by(), call.app.accounts());
     let named = call.parameter("username").map(|name| call.app.store.user_by_name(name)).transpose()?;
+    match &named {
+        Some(Some(user)) => drop(accounts.user(&by, Action::SendToUser, user.id)?),
+        Some(None) => {}
+        None => accounts.permit(&by, Action::ManageAccounts, Relation::Everyone, "user")?,
+    }
     let item = |user: User| (Place::Id(user.id.0), UserResponse::from(user));
     call.list(limit, move |app, page| match named {
         Some(user) => page.fill(user.map(|user| Ok(item(user)))),

@@ -27,7 +27,7 @@ use crate::core::lifetime::Present;
 use crate::core::names::CONSOLE;
 use crate::core::time::Timestamp;
 use crate::net::client_addr::ClientAddr;
-use crate::store::{Authority, Role, Store, Token, TokenHash, TokenKind, User};
+use crate::store::{Authority, Device, Role, Store, Token, TokenHash, TokenKind, User};
 
 pub use credential::Credential;
 pub use error::{AuthError, PasswordError};
@@ -181,7 +181,7 @@ impl Auth {
         if !secret::plausible(secret) {
             return Err(AuthError::Refused);
         }
-        self.caller_of(TokenHash::of(secret))
+        self.caller_of(TokenHash::of(secret)).map(|caller| self.used(caller))
     }
 
     fn caller_of(&self, hash: TokenHash) -> Result<Caller, AuthError> {
@@ -192,8 +192,13 @@ impl Auth {
             tracing::debug!(token = token.id.0, user = user.id.0, "credential refused");
             return Err(AuthError::Refused);
         }
-        self.last_seen.token(hash, now.wall);
         Ok(Caller { user, token, hash })
+    }
+
+    /// Records that `caller` has just used its token, and is its device, if it has a device's.
+    fn used(&self, caller: Caller) -> Caller {
+        self.seen(caller.hash, caller.token.device_id, Timestamp::now());
+        caller
     }
 
     /// Returns the present state of all rights.
@@ -216,13 +221,22 @@ impl Auth {
         self.caller_of(caller.hash).is_ok()
     }
 
-    /// Records that a connection with this token, standing for `device`, is alive.
-    pub fn seen(&self, token: TokenHash, device: Option<DeviceId>) {
-        let now = Timestamp::now();
-        self.last_seen.token(token, now);
+    /// Records that a client with this token, which stands for `device`, was there at `when`.
+    pub fn seen(&self, token: TokenHash, device: Option<DeviceId>, when: Timestamp) {
+        self.last_seen.note_token(token, when);
         if let Some(device) = device {
-            self.last_seen.device(device, now);
+            self.last_seen.note_device(device, when);
         }
+    }
+
+    /// Returns the time at which a device, with this record, was last there.
+    pub fn device_seen(&self, device: &Device) -> Option<Timestamp> {
+        self.last_seen.device(device.id).or(device.last_seen)
+    }
+
+    /// Returns the time at which a token, with this hash and record, was last used.
+    pub fn token_used(&self, hash: &TokenHash, token: &Token) -> Option<Timestamp> {
+        self.last_seen.token(hash).or(token.last_used_at)
     }
 
     /// Returns the caller with that credential. A ticket stays good until it is [used up](Self::use_up).
@@ -232,7 +246,10 @@ impl Auth {
     pub fn identify(&self, credential: &Credential) -> Result<Caller, AuthError> {
         match credential {
             Credential::Token(secret) => self.authenticate(secret),
-            Credential::Ticket(secret) => self.caller_of(self.tickets.get(secret).ok_or(AuthError::Refused)?),
+            Credential::Ticket(secret) => {
+                let hash = self.tickets.get(secret).ok_or(AuthError::Refused)?;
+                self.caller_of(hash).map(|caller| self.used(caller))
+            }
         }
     }
 
@@ -326,6 +343,8 @@ impl Auth {
         if tokens.is_empty() && devices.is_empty() {
             return Ok(());
         }
-        Ok(self.changes.run(Seen { tokens, devices }).await?)
+        self.changes.run(Seen { tokens, devices }).await?;
+        self.last_seen.written();
+        Ok(())
     }
 }

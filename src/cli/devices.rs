@@ -106,7 +106,8 @@ impl DeviceCommand {
             Self::Bind { id, user } => bind(client, out, id, &user).await,
             Self::Unbind { id, user } => unbind(client, out, id, &user).await,
             Self::Pair { code, user, name, primary } => {
-                let fields = [("code", Some(json!(code))), ("name", name.map(Value::from)), ("primary", Some(json!(primary)))];
+                let fields =
+                    [("code", Some(json!(code))), ("name", name.map(Value::from)), ("primary", primary.then_some(json!(true)))];
                 pair(client, out, &user, &fields).await
             }
             Self::Delete { id } => {

@@ -16,7 +16,7 @@ pub struct ServerConfig {
     /// The data directory, relative to the working directory; created with mode 0700.
     pub data_dir: PathBuf,
     /// Web origins, besides the server's own, whose pages may open WebSockets and, with a token, call the REST API (CORS): for
-    /// example `https://app.example.com`.
+    /// example `https://app.example.com`, or `capacitor://localhost` of an app in a web view.
     pub origins: Vec<String>,
     /// Host names, besides the known ones, under which web pages may use this server: for example `qy.example.com`. `*.` at the
     /// beginning stands for one label. Known are addresses, names without a dot, this machine's name, names below `.local`, `.lan`

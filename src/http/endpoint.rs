@@ -124,12 +124,12 @@ impl Endpoint {
             None => Vec::new(),
         };
         let (address, encrypted) = (self.app.admission.client(req), self.app.admission.encrypted(req));
-        let own_origin = self.own_origin(req);
+        let foreign_page = self.foreign_page(req);
         let (caller, cookie) = who.map_or((None, None), |who| (Some(who.caller), who.cookie));
         let idempotency_key = req.headers().get("idempotency-key").map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
         let app = self.app.clone();
         let user = caller.as_ref().map(|caller| caller.user.id);
-        let call = Call { app, caller, cookie, id, name, address, encrypted, own_origin, query, idempotency_key, body };
+        let call = Call { app, caller, cookie, id, name, address, encrypted, foreign_page, query, idempotency_key, body };
         let answer = (route.run)(call).await?.with_room(&self.app.admission.answers, user).await;
         match answer {
             Err(_) if route.verb == Verb::Get => Err(ApiError::NO_ROOM),
@@ -157,8 +157,8 @@ impl Endpoint {
                 let secret = header(COOKIE).and_then(|header| cookies::token(header, encrypted)).ok_or(ApiError::Unauthorized)?;
                 let caller = self.app.auth.authenticate(&secret)?;
                 // Browsers send the cookie with any page's requests, so the page must be one of this server's.
-                if !self.own_origin(req) {
-                    return Err(pages::cookie_of_another());
+                if let Some(page) = self.foreign_page(req) {
+                    return Err(pages::cookie_of_another(&page));
                 }
                 let given = header(CSRF).unwrap_or_default();
                 if route.verb != Verb::Get && !cookies::csrf_fits(&secret, given) {
@@ -175,11 +175,13 @@ impl Endpoint {
         }
     }
 
-    /// Returns whether the request comes from a page of this server, or from no page.
-    fn own_origin(&self, req: &Request) -> bool {
-        let header = |name: HeaderName| req.headers().get(name).and_then(|v| v.to_str().ok());
-        let origin = PageOrigin::of(req.headers()).text();
-        self.app.admission.origins().is_own(origin, header(HOST), self.app.admission.encrypted(req))
+    /// Returns the words for the origin of the page that a request comes from; `None` for a page of this server, and for no page. An
+    /// origin that no page has is not this server's.
+    fn foreign_page(&self, req: &Request) -> Option<String> {
+        let host = req.headers().get(HOST).and_then(|v| v.to_str().ok());
+        let origin = PageOrigin::of(req.headers());
+        let is_own = || self.app.admission.origins().is_own(origin.text(), host, self.app.admission.encrypted(req));
+        (origin == PageOrigin::Program || !is_own()).then(|| origin.described())
     }
 
     /// Adds the caller to the request's span.

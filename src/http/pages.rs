@@ -5,13 +5,16 @@
 
 use std::sync::Arc;
 
-use salvo::http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, ORIGIN, TRANSFER_ENCODING};
+use salvo::http::header::{
+    CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, TRANSFER_ENCODING, USER_AGENT,
+};
 use salvo::http::{Method, Request, Response};
 use salvo::{Depot, FlowCtrl, async_trait};
 
 use super::error::ApiError;
 use super::host;
 use crate::admission::Admission;
+use crate::admission::origins::{OriginKind, kind};
 use crate::app::App;
 use crate::telemetry::metrics::Metrics;
 
@@ -20,11 +23,19 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// The most characters of a client's text that an error repeats.
 const MAX_SHOWN_CHARS: usize = 100;
 
+/// The mode of a browser's request (Fetch Metadata).
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+/// The `User-Agent` of every browser and web view begins so, and a page can't change it: not for a WebSocket, and for anything else
+/// only after a request that asks for it, with the browser's own.
+const BROWSER_USER_AGENT: &[u8] = b"Mozilla/";
+
 /// The origin of a request, from its header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PageOrigin<'a> {
     /// There is none: a program, or a browser's request for something that belongs to a page of the same origin.
     None,
+    /// A text that no page has as its origin: a program's, and as good as none.
+    Program,
     /// One.
     One(&'a str),
     /// An unreadable one, or several: matches nothing.
@@ -37,7 +48,12 @@ impl<'a> PageOrigin<'a> {
         let mut all = headers.get_all(ORIGIN).iter();
         match (all.next(), all.next()) {
             (None, _) => Self::None,
-            (Some(one), None) => one.to_str().map_or(Self::Unclear, Self::One),
+            (Some(one), None) => match one.to_str().map(|origin| (origin, kind(origin))) {
+                Ok((_, OriginKind::Program)) => Self::Program,
+                Ok((_, OriginKind::File)) if !is_browser(headers) => Self::Program,
+                Ok((origin, _)) => Self::One(origin),
+                Err(_) => Self::Unclear,
+            },
             (Some(_), Some(_)) => Self::Unclear,
         }
     }
@@ -45,16 +61,34 @@ impl<'a> PageOrigin<'a> {
     /// Returns it as a text, which is empty, and so no origin, where it is unclear.
     pub fn text(self) -> Option<&'a str> {
         match self {
-            Self::None => None,
+            Self::None | Self::Program => None,
             Self::One(origin) => Some(origin),
             Self::Unclear => Some(""),
+        }
+    }
+
+    /// Returns the words for it in the text of a refusal.
+    pub fn described(self) -> String {
+        match self {
+            Self::One(origin) => format!("\"{}\"", shown(origin)),
+            Self::Unclear => "an unreadable Origin, or more than one,".to_owned(),
+            Self::Program => "a program with an Origin that no page has".to_owned(),
+            Self::None => "a page of another site".to_owned(),
         }
     }
 }
 
 /// Returns whether a page's request has these headers.
 pub fn is_page(headers: &HeaderMap) -> bool {
-    headers.contains_key(ORIGIN) || headers.contains_key(COOKIE) || headers.contains_key(SEC_FETCH_SITE)
+    let names_page = || !matches!(PageOrigin::of(headers), PageOrigin::None | PageOrigin::Program);
+    headers.contains_key(COOKIE) || headers.contains_key(SEC_FETCH_SITE) || names_page()
+}
+
+/// Returns whether a browser or a web view sends these headers. Others can, too.
+fn is_browser(headers: &HeaderMap) -> bool {
+    let is_known = |agent: &HeaderValue| agent.as_bytes().starts_with(BROWSER_USER_AGENT);
+    [SEC_FETCH_SITE, SEC_FETCH_MODE].iter().any(|name| headers.contains_key(name))
+        || headers.get_all(USER_AGENT).iter().any(is_known)
 }
 
 /// Returns whether a request with these headers has a body.
@@ -75,17 +109,20 @@ pub fn check(req: &Request, admission: &Admission) -> Result<(), ApiError> {
     let host = headers.get(HOST).map(|host| host.to_str().unwrap_or_default());
     let (origin, origins) = (PageOrigin::of(headers), admission.origins());
     if !origins.allow(origin.text(), host) {
-        return Err(foreign(origin));
+        return Err(foreign(origin, host, admission));
     }
     // Browsers name the origin with everything but `GET` and `HEAD`; this covers those whose user has it removed.
     let site = headers.get(SEC_FETCH_SITE).map(|site| site.as_bytes());
-    if origin == PageOrigin::None && !is_safe(req.method()) && matches!(site, Some(b"cross-site" | b"same-site")) {
-        return Err(foreign(origin));
+    if origin.text().is_none() && !is_safe(req.method()) && matches!(site, Some(b"cross-site" | b"same-site")) {
+        return Err(foreign(origin, host, admission));
     }
     match host {
         Some(host) if !origin.text().is_some_and(|origin| origins.lists(origin)) && !admission.hosts().knows(host) => {
-            tracing::debug!(host, "refused: a page of a host that is not known");
-            Err(ApiError::UnknownHost(shown(host)))
+            let host = shown(host);
+            if admission.refused_pages.is_new("server.hosts", &host) {
+                tracing::info!(host, setting = "server.hosts", "page refused: it uses an unknown name of this server");
+            }
+            Err(ApiError::UnknownHost(host))
         }
         _ => Ok(()),
     }
@@ -96,22 +133,23 @@ fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// Returns the error for a page that may not do this.
-fn foreign(origin: PageOrigin<'_>) -> ApiError {
-    tracing::debug!(?origin, "refused: a page of a foreign origin");
-    let who = match origin {
-        PageOrigin::One(origin) => format!("\"{}\"", shown(origin)),
-        PageOrigin::Unclear => "an unreadable Origin, or more than one,".to_owned(),
-        PageOrigin::None => "a page of another site".to_owned(),
-    };
-    ApiError::ForeignOrigin(format!("{who} is neither this server's nor listed in server.origins"))
+/// Returns the error for a page that may not do this. The log names each of them once.
+fn foreign(origin: PageOrigin<'_>, host: Option<&str>, admission: &Admission) -> ApiError {
+    let origin = origin.described();
+    if admission.refused_pages.is_new("server.origins", &origin) {
+        // The host tells of a proxy that passes on another `Host` than the browser's.
+        let host = shown(host.unwrap_or_default());
+        tracing::info!(origin, host, setting = "server.origins", "page refused: its origin is foreign");
+    }
+    ApiError::ForeignOrigin(format!("{origin} is neither this server's nor listed in server.origins"))
 }
 
 /// Returns the error for a page of another origin that came with the cookie, or wants one.
-pub fn cookie_of_another() -> ApiError {
-    ApiError::ForeignOrigin(
-        "only this server's own pages use the cookie; others need a token and a line in server.origins".into(),
-    )
+/// `page` is its origin in words.
+pub fn cookie_of_another(page: &str) -> ApiError {
+    ApiError::ForeignOrigin(format!(
+        "only this server's own pages use the cookie, not {page}; others need a token and a line in server.origins"
+    ))
 }
 
 /// Returns the first characters of a client's text, those that are visible ASCII.
@@ -147,7 +185,6 @@ impl salvo::Handler for Guard {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use salvo::http::header::HeaderValue;
 
     fn request(method: Method, headers: &[(&'static str, &str)]) -> Request {
         let mut req = Request::new();
@@ -180,6 +217,48 @@ mod tests {
             }
         }
         assert_eq!(code(&admission, &Method::POST, &[]), "");
+    }
+
+    #[test]
+    fn origin_that_no_page_has_is_as_good_as_none() {
+        let admission = admission("[server]\nlisten = \"0.0.0.0:1\"");
+        let program = ("user-agent", "arduino-WebSocket-Client");
+        for method in METHODS {
+            for origin in ["file://", "FILE:///x", "https://github.com/gilmaimon/TinyWebsockets", "wss://evil.example:443"] {
+                for host in ["evil.example", "127.0.0.1"] {
+                    assert_eq!(
+                        code(&admission, &method, &[("host", host), program, ("origin", origin)]),
+                        "",
+                        "{method} {origin}"
+                    );
+                }
+                // Whoever has the other headers of a page is asked what a page without an origin is asked.
+                let cookie = [("host", "evil.example"), ("origin", origin), ("cookie", "a=b")];
+                assert_eq!(code(&admission, &method, &cookie), "unknown_host", "{method} {origin}");
+                let site = [("host", "127.0.0.1"), ("origin", origin), ("sec-fetch-site", "cross-site")];
+                let refused = if is_safe(&method) && !origin.to_lowercase().starts_with("file") { "" } else { "foreign_origin" };
+                assert_eq!(code(&admission, &method, &site), refused, "{method} {origin}");
+            }
+        }
+        let two = [("host", "127.0.0.1"), ("origin", "file://"), ("origin", "file://")];
+        assert_eq!(code(&admission, &Method::GET, &two), "foreign_origin");
+    }
+
+    #[test]
+    fn files_in_a_browser_or_web_view_need_a_line_in_the_settings() {
+        let (strict, listing) = (admission(""), admission("[server]\norigins = [\"file://\"]"));
+        let file = [("host", "127.0.0.1"), ("origin", "file://")];
+        for sign in [
+            ("user-agent", "Mozilla/5.0 (Linux; Android 14; wv) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0"),
+            ("user-agent", "Mozilla/5.0 (X11; Linux x86_64) Electron/31.0.0"),
+            ("sec-fetch-site", "none"),
+            ("sec-fetch-mode", "websocket"),
+        ] {
+            for method in METHODS {
+                assert_eq!(code(&strict, &method, &[&file[..], &[sign]].concat()), "foreign_origin", "{method} {sign:?}");
+                assert_eq!(code(&listing, &method, &[&file[..], &[sign]].concat()), "", "{method} {sign:?}");
+            }
+        }
     }
 
     #[test]
@@ -239,11 +318,15 @@ mod tests {
     fn refusal_names_a_bounded_and_visible_text() {
         let long = format!("https://{}.example", "x".repeat(30_000));
         for origin in ["https://evil.example", &long, "\u{1b}[2J", "\u{202e}"] {
-            let text = foreign(PageOrigin::One(origin)).to_string();
+            let text = foreign(PageOrigin::One(origin), None, &admission("")).to_string();
             assert!(text.len() < 300 && text.contains("server.origins"), "{text}");
             assert!(text.chars().all(|c| !c.is_control() && c != '\u{202e}'), "{text}");
         }
-        assert!(foreign(PageOrigin::One("https://evil.example")).to_string().contains("\"https://evil.example\""));
+        assert!(
+            foreign(PageOrigin::One("https://evil.example"), None, &admission(""))
+                .to_string()
+                .contains("\"https://evil.example\"")
+        );
     }
 
     #[test]

@@ -38,8 +38,8 @@ pub struct Call {
     pub address: ClientAddr,
     /// Received over HTTPS, up to a trusted proxy at least.
     pub encrypted: bool,
-    /// Sent by a page of this server, or by no page.
-    pub own_origin: bool,
+    /// The origin of the page that sent it, in words; `None` for a page of this server, and for no page.
+    pub foreign_page: Option<String>,
     /// The query's parameters, decoded.
     pub query: Vec<(String, String)>,
     /// The `Idempotency-Key` header.

@@ -39,6 +39,10 @@ impl From<SocketAddr> for ClientAddr {
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+/// The longest path that a proxy may take away, in bytes.
+const MAX_PREFIX_BYTES: usize = 256;
+
 /// The trusted proxies, and the header that they write.
 #[derive(Debug)]
 pub struct Proxies {
@@ -89,6 +93,24 @@ impl Proxies {
             ForwardedHeader::Forwarded => elements(headers, &FORWARDED).last().flatten().and_then(|e| parameter(e, "proto")),
         };
         scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
+    }
+
+    /// Returns the path that `peer`, a trusted proxy, has taken away from the URL, as it says in `X-Forwarded-Prefix`: without a slash at
+    /// its end. `None` where there is none, or several, or one that is not of plain segments.
+    pub fn prefix(&self, peer: IpAddr, headers: &HeaderMap) -> Option<String> {
+        if !self.trusts(peer) {
+            return None;
+        }
+        let mut lines = headers.get_all(X_FORWARDED_PREFIX).iter();
+        let (Some(prefix), None) = (lines.next(), lines.next()) else { return None };
+        let prefix = prefix.to_str().ok()?.trim().trim_end_matches('/');
+        let is_plain = |segment: &str| {
+            let mut bytes = segment.bytes();
+            !matches!(segment, "" | "." | "..")
+                && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'))
+        };
+        let path = prefix.strip_prefix('/').filter(|path| path.len() < MAX_PREFIX_BYTES && path.split('/').all(is_plain));
+        path.map(|path| format!("/{path}"))
     }
 }
 
@@ -188,6 +210,43 @@ mod tests {
         assert!(proxies("forwarded").https([127, 0, 0, 1].into(), &headers));
         assert!(!proxies("forwarded").https([1, 2, 3, 4].into(), &headers));
         assert!(!proxies("x-forwarded-for").https([127, 0, 0, 1].into(), &headers));
+    }
+
+    #[test]
+    fn prefix_is_a_plain_path_of_a_trusted_proxy() {
+        let of = |peer: [u8; 4], lines: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(X_FORWARDED_PREFIX, HeaderValue::from_str(line).unwrap());
+            }
+            proxies("x-forwarded-for").prefix(peer.into(), &headers)
+        };
+        let local = [127, 0, 0, 1];
+        for (line, prefix) in [("/qy", "/qy"), ("/qy/", "/qy"), ("/a/b-c_d.e~f/", "/a/b-c_d.e~f")] {
+            assert_eq!(of(local, &[line]).as_deref(), Some(prefix), "{line}");
+            assert_eq!(of([192, 0, 2, 1], &[line]), None, "not a trusted proxy");
+        }
+        let long = format!("/{}", "x".repeat(300));
+        for line in [
+            "",
+            "/",
+            "qy",
+            "//evil.example",
+            "/a//b",
+            "/..",
+            "/a/../b",
+            "/a\"b",
+            "/a<b",
+            "/a b",
+            "/a?b",
+            "/a#b",
+            "/%2e",
+            "/a, /b",
+            &long,
+        ] {
+            assert_eq!(of(local, &[line]), None, "{line}");
+        }
+        assert_eq!(of(local, &["/a", "/b"]), None);
     }
 
     proptest! {

@@ -185,7 +185,7 @@ impl Delivery {
     /// Applies a text message of a connection that has ended, where it is an acknowledgement.
     pub(super) fn late_text(&mut self, mailbox: &Mailbox, text: &str) {
         if self.client_acks()
-            && let Ok(Inbound::Ack(id)) = parse(text, 0, &[])
+            && let Ok(Inbound::Ack { id, .. }) = parse(text, 0, &[])
         {
             self.acknowledge(mailbox, id);
         }

@@ -50,11 +50,14 @@ impl Session {
     pub fn receive_text(&mut self, text: &str, now: Timestamp) -> Result<Option<Reply>, End> {
         let message = parse(text, self.app.config().limits.max_message_chars, self.app.handlers().custom_types());
         let request = match message {
-            Ok(Inbound::Ack(id)) => return self.receive_ack(id),
+            Ok(Inbound::Ack { id, reference }) => return self.receive_ack(id, reference),
             Ok(Inbound::Request(request)) => Ok(request),
             Err(rejection) => Err(rejection),
         };
-        self.check_rates()?;
+        self.check_rates_of(match &request {
+            Ok(request) => request.reference.as_deref(),
+            Err(rejection) => rejection.reference.as_deref(),
+        })?;
         Ok(match request {
             Ok(request) => self.dispatch(request, now),
             Err(rejection) => Some(self.reject(rejection)),
@@ -62,17 +65,17 @@ impl Session {
     }
 
     /// Processes an acknowledgement. One that proves something counts against no rate: their number is that of the messages.
-    fn receive_ack(&mut self, id: MessageId) -> Result<Option<Reply>, End> {
+    fn receive_ack(&mut self, id: MessageId, reference: Option<String>) -> Result<Option<Reply>, End> {
         if !self.delivery.client_acks() {
-            self.check_rates()?;
-            return Ok(Some(self.reject(Rejection::ack_not_enabled())));
+            self.check_rates_of(reference.as_deref())?;
+            return Ok(Some(self.reject(Rejection::ack_not_enabled().referring(reference))));
         }
         let proof = self.delivery.acknowledge(&self.app.mailbox, id);
         if proof != Proof::New {
-            self.check_rates()?;
+            self.check_rates_of(reference.as_deref())?;
         }
         if proof == Proof::NeverSent {
-            return Ok(Some(self.reject(Rejection::ack_never_sent(id))));
+            return Ok(Some(self.reject(Rejection::ack_never_sent(id).referring(reference))));
         }
         self.app.metrics.traffic.received.inc(Received::Ack);
         Ok(None)
@@ -82,12 +85,22 @@ impl Session {
     ///
     /// # Errors
     /// The end of the connection when a rate limit is exceeded.
-    pub fn receive_binary(&mut self) -> Result<Reply, End> {
-        self.check_rates()?;
-        Ok(self.reject(Rejection::binary()))
+    pub fn receive_binary(&mut self, payload: &[u8]) -> Result<Reply, End> {
+        let rejection = Rejection::binary(payload);
+        self.check_rates_of(rejection.reference.as_deref())?;
+        Ok(self.reject(rejection))
     }
 
-    /// Counts a message against the connection's and the user's rates.
+    /// Returns the `ref` of the message that exceeded a rate limit, for the error that precedes the close.
+    pub fn take_refused_reference(&mut self) -> Option<String> {
+        self.refused_reference.take()
+    }
+
+    /// Counts a message with that `ref` against the connection's and the user's rates.
+    fn check_rates_of(&mut self, reference: Option<&str>) -> Result<(), End> {
+        self.check_rates().inspect_err(|_| self.refused_reference = reference.map(str::to_owned))
+    }
+
     fn check_rates(&self) -> Result<(), End> {
         let checked = self.rate.check().map_err(|wait| (Refused::MessagesRate, wait)).and_then(|()| {
             let user = self.app.admission.messages.check_after_sleep(&self.requester.user);

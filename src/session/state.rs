@@ -48,6 +48,8 @@ pub struct Session {
     /// The subject of requests: the user and, where the credential is a device's own, that device.
     pub(super) requester: Requester,
     pub(super) rate: SingleRateLimit,
+    /// The `ref` of the message that exceeded a rate.
+    pub(super) refused_reference: Option<String>,
     heartbeat: Heartbeat,
     welcome: Welcome,
     pub(super) delivery: Delivery,
@@ -103,6 +105,7 @@ impl Session {
             expiring: caller.token.expires_at.map(|_| caller.token.clone()),
             requester: Requester::from(caller),
             rate,
+            refused_reference: None,
             heartbeat,
             welcome,
             delivery: Delivery::new(reader, welcome.last_id, client_acks, behind, cautious),
@@ -136,7 +139,7 @@ impl Session {
     /// Ends the session: counts and logs `end`, leaves the presence, and drops what is pending. Returns what still receives proofs
     /// while the socket is drained.
     pub fn end(self, end: End) -> Ended {
-        self.app.auth.seen(self.token, self.device());
+        self.note_seen();
         count::ended(&self.app.metrics, end);
         tracing::info!(reason = %end, code = end.code(), client_code = end.client_code(), "disconnected");
         drop(self.registration);
@@ -157,6 +160,14 @@ impl Session {
     /// The device that the connection stands for.
     pub(super) fn device(&self) -> Option<DeviceId> {
         self.connection().identity.device_id
+    }
+
+    /// Notes the time at which the client was last there, and the device, if its messages are received here: an app of its user, or one
+    /// that only looks on, is not the device.
+    fn note_seen(&self) {
+        let connection = self.connection();
+        let device = connection.identity.receives_for.filter(|_| connection.reader.is_some());
+        self.app.auth.seen(self.token, device, connection.last_activity());
     }
 
     /// Notes activity of the client.
@@ -208,7 +219,7 @@ impl Session {
         let silence = self.connection().silence(now.into_std());
         let mut beat = Beat { ping: None, idle: self.heartbeat.idle(silence) };
         if self.heartbeat.advance(now, silence) {
-            self.app.auth.seen(self.token, self.device());
+            self.note_seen();
             // A client may answer only the newest of several pings (RFC 6455 section 5.5.3): so while a proof is wanted, every ping
             // asks for it, or an empty one could replace it.
             beat.ping = Some(self.delivery.periodic_ping());

@@ -30,6 +30,8 @@ const language = navigator.language.startsWith("zh") ? "zh" : "en";
 const t = (key) => words[language][key];
 const $ = (id) => document.getElementById(id);
 const REFRESH_MS = 10_000;
+// The page's own place: behind a reverse proxy it may have a path in front, of which the server does not know.
+const ROOT = new URL("..", import.meta.url);
 
 let csrf = "";
 let me = null;
@@ -44,7 +46,7 @@ class Refused extends Error {
 async function api(method, path, body) {
   const headers = { "X-CSRF-Token": csrf };
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  const response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+  const response = await fetch(new URL(path.slice(1), ROOT), { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
   const answer = await response.json();
   if (!response.ok) throw new Refused(response.status, answer);
   return answer;
@@ -199,7 +201,7 @@ onSubmit("login-form", async (form, data) => {
 
 onSubmit("claim-form", async (form, data) => {
   const name = data.get("name").trim();
-  await api("POST", "/api/devices/claim", { code: data.get("code"), primary: data.has("primary"), ...(name && { name }) });
+  await api("POST", "/api/devices/claim", { code: data.get("code"), ...(data.has("primary") && { primary: true }), ...(name && { name }) });
   form.reset();
   await refresh();
   notice(t("claimed"));

@@ -1,10 +1,14 @@
 //! The web page: log in, claim a device by its code, list one's devices. Files in the binary, nothing from elsewhere.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use salvo::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use salvo::http::{Request, Response, StatusCode};
 use salvo::{Depot, FlowCtrl, Router, async_trait};
 use sha2::{Digest, Sha256};
 
+use crate::app::App;
 use crate::core::hex::hex;
 use crate::http::spelling;
 
@@ -25,8 +29,23 @@ const PARTS: [(&str, File); 3] = [
 ];
 
 /// Adds `/` for clients that accept HTML. Others get [`api`](crate::api)'s reply there, whose routes come after this one.
-pub fn front(root: Router) -> Router {
-    root.push(Router::new().filter_fn(|req, _| req.uri().path() == "/" && wants_html(req)).get(INDEX).head(INDEX))
+pub fn front(root: Router, app: &Arc<App>) -> Router {
+    let index = || Index(app.clone());
+    root.push(Router::new().filter_fn(|req, _| req.uri().path() == "/" && wants_html(req)).get(index()).head(index()))
+}
+
+/// The page itself. It names its files relative to itself; where a trusted proxy reports the path that it takes away, with that in front,
+/// since the page may have been asked for without the slash at its end.
+struct Index(Arc<App>);
+
+#[async_trait]
+impl salvo::Handler for Index {
+    async fn handle(&self, req: &mut Request, _: &mut Depot, res: &mut Response, _: &mut FlowCtrl) {
+        match self.0.admission.prefix(req) {
+            Some(prefix) => send(req, res, INDEX.kind, INDEX.content.replace("=\"page/", &format!("=\"{prefix}/page/"))),
+            None => send(req, res, INDEX.kind, INDEX.content),
+        }
+    }
 }
 
 /// Adds the files that the page loads.
@@ -44,25 +63,34 @@ fn wants_html(req: &Request) -> bool {
 #[async_trait]
 impl salvo::Handler for File {
     async fn handle(&self, req: &mut Request, _: &mut Depot, res: &mut Response, _: &mut FlowCtrl) {
-        // Not to be cached without revalidation: the next version must be seen at once.
-        let digest = Sha256::digest(self.content);
-        let tag = format!("\"{}\"", hex(&digest[..8]));
-        let headers = res.headers_mut();
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        headers.insert(VARY, HeaderValue::from_static("accept")); // "/" is another resource for programs
-        if let Ok(tag) = HeaderValue::from_str(&tag) {
-            headers.insert(ETAG, tag);
-        }
-        spelling::apply(res);
-        let headers = res.headers_mut();
-        if req.headers().get(IF_NONE_MATCH).is_some_and(|known| known == tag.as_str()) {
-            res.status_code(StatusCode::NOT_MODIFIED);
-            return;
-        }
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.kind));
-        res.status_code(StatusCode::OK);
-        res.replace_body(self.content.as_bytes().into());
+        send(req, res, self.kind, self.content);
     }
+}
+
+/// Writes a file, or that the client has it already.
+fn send(req: &Request, res: &mut Response, kind: &'static str, content: impl Into<Cow<'static, str>>) {
+    let content = content.into();
+    // Not to be cached without revalidation: the next version must be seen at once.
+    let digest = Sha256::digest(&*content);
+    let tag = format!("\"{}\"", hex(&digest[..8]));
+    let headers = res.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(VARY, HeaderValue::from_static("accept")); // "/" is another resource for programs
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        headers.insert(ETAG, tag);
+    }
+    spelling::apply(res);
+    let headers = res.headers_mut();
+    if req.headers().get(IF_NONE_MATCH).is_some_and(|known| known == tag.as_str()) {
+        res.status_code(StatusCode::NOT_MODIFIED);
+        return;
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    res.status_code(StatusCode::OK);
+    res.replace_body(match content {
+        Cow::Borrowed(text) => text.as_bytes().into(),
+        Cow::Owned(text) => text.into_bytes().into(),
+    });
 }
 
 #[cfg(test)]
@@ -76,7 +104,7 @@ mod tests {
         {
             assert!(!INDEX.content.contains(needle), "{why}");
         }
-        assert_eq!(INDEX.content.matches("<script").count(), INDEX.content.matches("src=\"/page/").count());
+        assert_eq!(INDEX.content.matches("<script").count(), INDEX.content.matches("src=\"page/").count());
         let script = PARTS[0].1.content;
         for unsafe_call in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"] {
             assert!(!script.contains(unsafe_call), "{unsafe_call}");

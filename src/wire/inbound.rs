@@ -33,7 +33,12 @@ pub enum Inbound {
     /// A request, which is answered.
     Request(Request),
     /// The acknowledgement of everything up to this id: received and processed.
-    Ack(MessageId),
+    Ack {
+        /// The last of the messages.
+        id: MessageId,
+        /// The client's `ref`, for an error.
+        reference: Option<String>,
+    },
 }
 
 /// A request.
@@ -142,8 +147,15 @@ impl Rejection {
     }
 
     /// The answer to a binary frame.
-    pub fn binary() -> Self {
-        Self::invalid("frame must be text holding a JSON object, not binary")
+    pub fn binary(payload: &[u8]) -> Self {
+        let reference = std::str::from_utf8(payload).ok().and_then(readable_reference);
+        Self { reference, ..Self::invalid("frame must be text holding a JSON object, not binary") }
+    }
+
+    /// Returns it with the client's `ref`.
+    #[must_use]
+    pub fn referring(self, reference: Option<String>) -> Self {
+        Self { reference, ..self }
     }
 }
 
@@ -170,32 +182,43 @@ struct Envelope<'a> {
 pub fn parse(text: &str, max_chars: usize, own: &[String]) -> Result<Inbound, Rejection> {
     // A character has at least one byte, so most texts need no counting.
     if max_chars > 0 && text.len() > max_chars && text.chars().count() > max_chars {
-        return Err(Rejection::new(ErrorCode::MessageTooLarge, "Message too large"));
+        return Err(Rejection::new(ErrorCode::MessageTooLarge, "Message too large").referring(readable_reference(text)));
     }
     let envelope = envelope(text)?;
     let reference = reference(envelope.reference)?;
     match command(&envelope, own) {
         Ok(Parsed::Command(command, target)) => Ok(Inbound::Request(Request { reference, target, command })),
-        Ok(Parsed::Ack(id)) => Ok(Inbound::Ack(id)),
-        Err(rejection) => Err(Rejection { reference, ..rejection }),
+        Ok(Parsed::Ack(id)) => Ok(Inbound::Ack { id, reference }),
+        Err(rejection) => Err(rejection.referring(reference)),
     }
 }
 
-fn envelope(text: &str) -> Result<Envelope<'_>, Rejection> {
+/// Returns the `ref` of a message that is refused as a whole, where it is an object with a proper one.
+fn readable_reference(text: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(rename = "ref", borrow)]
+        reference: Option<&'a RawValue>,
+    }
+    let body: Body<'_> = is_object(text).then(|| serde_json::from_str(text).ok())??;
+    reference(body.reference).ok()?
+}
+
+fn envelope(message: &str) -> Result<Envelope<'_>, Rejection> {
     let invalid_json = || Rejection::new(ErrorCode::InvalidJson, "Invalid JSON format");
-    if !is_object(text) {
+    if !is_object(message) {
         // serde reads a struct from an array too; only an object is a message.
-        return Err(match serde_json::from_str::<&RawValue>(text) {
-            Ok(_) if check_escapes(text).is_err() => invalid_json(),
+        return Err(match serde_json::from_str::<&RawValue>(message) {
+            Ok(_) if check_escapes(message).is_err() => invalid_json(),
             Ok(_) => Rejection::invalid("a message must be a JSON object"),
             Err(_) => invalid_json(),
         });
     }
-    check_escapes(text).map_err(|why| Rejection::unreadable(&why))?;
-    serde_json::from_str(text).map_err(|error| match error.classify() {
+    check_escapes(message).map_err(|why| Rejection::unreadable(&why))?;
+    serde_json::from_str(message).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => {
             let text = error.to_string();
-            Rejection::invalid(text.split(" at line ").next().unwrap_or_default())
+            Rejection::invalid(text.split(" at line ").next().unwrap_or_default()).referring(readable_reference(message))
         }
         _ => invalid_json(),
     })
@@ -412,7 +435,7 @@ mod tests {
     fn ok(text: &str) -> Command {
         match parse(text, 10_240, &[]).unwrap() {
             Inbound::Request(request) => request.command,
-            Inbound::Ack(id) => panic!("an ack of {id}"),
+            Inbound::Ack { id, .. } => panic!("an ack of {id}"),
         }
     }
 
@@ -449,7 +472,9 @@ mod tests {
 
     #[test]
     fn ack_is_parsed_and_its_id_checked() {
-        assert_eq!(parse(r#"{"type":"ack","message":{"id":17}}"#, 0, &[]), Ok(Inbound::Ack(MessageId(17))));
+        let ack = |reference: Option<&str>| Ok(Inbound::Ack { id: MessageId(17), reference: reference.map(str::to_owned) });
+        assert_eq!(parse(r#"{"type":"ack","message":{"id":17}}"#, 0, &[]), ack(None));
+        assert_eq!(parse(r#"{"ref":"r","type":"ack","message":{"id":17}}"#, 0, &[]), ack(Some("r")));
         for id in ["null", "-1", "1.0", "\"17\"", "18446744073709551616", "{}"] {
             assert_eq!(
                 invalid(&format!(r#"{{"type":"ack","message":{{"id":{id}}}}}"#)),
@@ -497,6 +522,34 @@ mod tests {
     fn rejection_keeps_the_ref() {
         let rejection = parse(r#"{"ref":"r1","type":"nosuch"}"#, 0, &[]).unwrap_err();
         assert_eq!(rejection.reference.as_deref(), Some("r1"));
+        let long = "x".repeat(70);
+        for (text, max_chars) in [
+            (format!(r#"{{"ref":"r1","type":"chat_message","message":"{long}"}}"#), 60),
+            (format!(r#"{{"type":"chat_message","message":"{long}","ref":"r1"}}"#), 60),
+            (format!(r#" {{"type":5,"message":["{long}"],"r\u0065f":"r\u0031"}}"#), 60),
+            (r#"{"type":"ping","type":"ping","ref":"r1"}"#.into(), 0),
+            (r#"{"ref":"r1","type":"ack","message":{}}"#.into(), 0),
+        ] {
+            let rejection = parse(&text, max_chars, &[]).unwrap_err();
+            assert_eq!(rejection.reference.as_deref(), Some("r1"), "{text} {rejection:?}");
+            assert_eq!(Rejection::binary(text.as_bytes()).reference.as_deref(), Some("r1"), "{text}");
+        }
+        for text in [
+            format!(r#"{{"type":"chat_message","message":"{long}"}}"#),
+            format!(r#"{{"type":"chat_message","message":"{long}","ref":5}}"#),
+            format!(r#"{{"type":"chat_message","message":"x","ref":"{long}"}}"#),
+            format!(r#"{{"type":"chat_message","message":"{long}","ref":null}}"#),
+            format!(r#"{{"ref":"r1","ref":"r2","type":"chat_message","message":"{long}"}}"#),
+            format!(r#"{{"ref":"r1","type":"chat_message","message":"{long}""#),
+            format!(r#"["{long}",{{"ref":"r1"}}]"#),
+            format!(r#"{{"message":{{"ref":"r1","x":"{long}"}}}}"#),
+            "[".repeat(70),
+        ] {
+            let rejection = parse(&text, 60, &[]).unwrap_err();
+            assert_eq!((rejection.code, rejection.reference), (ErrorCode::MessageTooLarge, None), "{text}");
+            assert_eq!(Rejection::binary(text.as_bytes()).reference, None, "{text}");
+        }
+        assert_eq!(Rejection::binary(b"{\"ref\":\"\xff\"}").reference, None);
         assert_eq!(rejection.message, "Unsupported message type: nosuch");
     }
 

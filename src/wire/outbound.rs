@@ -179,7 +179,7 @@ pub struct Weather {
 /// The present weather, as texts (QWeather's form, which the guide uses).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WeatherNow {
-    /// Whole degrees Celsius.
+    /// Degrees Celsius: whole ones, but for those of a station.
     pub temp: String,
     /// A description, for example `晴`.
     pub text: String,

@@ -283,7 +283,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.session.note_activity();
         if matches!(outcome, Err(End::Close(CloseCode::RateLimited, _))) {
             let event = Event::Error { message: "Rate limit exceeded".into(), code: ErrorCode::RateLimited };
-            self.append(&mut out, Reply { event, reference: None }, now);
+            let reference = self.session.take_refused_reference();
+            self.append(&mut out, Reply { event, reference }, now);
         }
         if !out.is_empty() {
             self.write(&out).await?; // requests that came before the end are still answered
@@ -304,7 +305,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 None
             }
             Incoming::Text(text) => self.session.receive_text(&text, now)?,
-            Incoming::Binary(_) => Some(self.session.receive_binary()?),
+            Incoming::Binary(payload) => Some(self.session.receive_binary(&payload)?),
         };
         if let Some(reply) = reply {
             self.append(out, reply, now);

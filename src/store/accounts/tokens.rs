@@ -143,10 +143,16 @@ impl Store {
 
     /// Returns the tokens of `user` with an id above `after`, in the order of their ids.
     pub fn tokens(&self, user: UserId, after: TokenId) -> impl Iterator<Item = Result<Token>> + '_ {
+        self.hashed_tokens(user, after).map(|entry| entry.map(|(_, token)| token))
+    }
+
+    /// Returns the same tokens, with their hashes.
+    pub fn hashed_tokens(&self, user: UserId, after: TokenId) -> impl Iterator<Item = Result<(TokenHash, Token)>> + '_ {
         let above = (Bound::Excluded((user, after)), Bound::Included((user, TokenId(u64::MAX))));
         let owned = self.trees.user_tokens.range(above);
         // A token may be deleted between the two looks.
-        owned.filter_map(|entry| entry.and_then(|(_, hash)| get(&self.trees, &hash)).transpose())
+        let with_hash = |hash| Ok(get(&self.trees, &hash)?.map(|token| (hash, token)));
+        owned.filter_map(move |entry| entry.and_then(|(_, hash)| with_hash(hash)).transpose())
     }
 
     /// Returns whether `device` has a token of its own that has not expired, from any of its users.

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import http from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import puppeteer from "puppeteer-core";
@@ -11,7 +12,7 @@ const PASSWORD = "correct-horse-battery";
 const SCRIPT = `<script>document.title="owned"</script><img src=x onerror="document.title='owned'">`;
 
 const dir = await mkdtemp(join(tmpdir(), "qy-lty-page-"));
-await writeFile(join(dir, "c.toml"), `[server]\nlisten = "127.0.0.1:0"\n`);
+await writeFile(join(dir, "c.toml"), `[server]\nlisten = "127.0.0.1:0"\ntrusted_proxies = ["127.0.0.1"]\n`);
 const server = spawn(binary, ["serve", "--config", "c.toml"], { cwd: dir, env: { ...process.env, QY_LTY_ADMIN_PASSWORD: PASSWORD } });
 const address = await new Promise((found, lost) => {
   let log = "";
@@ -27,6 +28,24 @@ const base = `http://${address}`;
 const call = async (path, body) => {
   const response = await fetch(base + path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
   return { status: response.status, ...(await response.json()) };
+};
+
+// A reverse proxy that takes a path away, and says so where asked to.
+const proxy = async (prefix, says) => {
+  const server = http.createServer((request, response) => {
+    if (request.url !== prefix && !request.url.startsWith(`${prefix}/`)) return response.writeHead(404).end();
+    const [host, port] = address.split(":");
+    const headers = says ? { ...request.headers, "x-forwarded-prefix": prefix } : request.headers;
+    const path = request.url.slice(prefix.length) || "/";
+    const onward = http.request({ host, port, method: request.method, path, headers }, (answer) => {
+      response.writeHead(answer.statusCode, answer.rawHeaders);
+      answer.pipe(response);
+    });
+    onward.on("error", () => response.destroy());
+    request.pipe(onward);
+  });
+  await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
+  return { server, base: `http://127.0.0.1:${server.address().port}${prefix}` };
 };
 
 const browser = await puppeteer.launch({ executablePath: chromium, args: ["--no-sandbox", "--lang=en-US"] });
@@ -98,6 +117,22 @@ try {
   await page.waitForSelector("#login-form input", { visible: true });
   await page.reload();
   await page.waitForSelector("#login-form input", { visible: true });
+
+  // Below a path that a proxy takes away: with a slash, and, where the proxy names the path, without one.
+  for (const [prefix, says, end] of [["/qy", false, "/"], ["/home/qy", true, ""], ["/home/qy", true, "/"]]) {
+    const { server: front, base: below } = await proxy(prefix, says);
+    await page.goto(below + end);
+    await page.waitForSelector("#login-form input", { visible: true });
+    await page.type("[name=username]", "admin");
+    await page.type("[name=password]", "another-good-one");
+    await page.click("#login-form button");
+    await shown("#who", "admin");
+    await shown("#none", "No device yet");
+    await page.click("#logout");
+    await page.waitForSelector("#login-form input", { visible: true });
+    front.closeAllConnections();
+    front.close();
+  }
 
   // Only the answers that were asked for: two wrong tries, and 401 where nobody is logged in.
   const unexpected = complaints.filter((text) => !/status of 40[14]/.test(text));

@@ -29,7 +29,7 @@ const RULES: &[(&str, &str)] = &[
     ("GET /api/auth/tokens", "u"),
     ("POST /api/auth/tokens", "u"),
     ("DELETE /api/auth/tokens/{id}", "u"),
-    ("GET /api/users", "r"),
+    ("GET /api/users", "r"), // and services, with `?username=`
     ("POST /api/users", "r"),
     ("GET /api/users/online", "r"),
     ("GET /api/users/{id}", "r"),
@@ -47,7 +47,7 @@ const RULES: &[(&str, &str)] = &[
     ("POST /api/messages", "p"),
     ("POST /api/messages/user/{id}", "p"),
     ("POST /api/messages/device/{id}", "p"),
-    ("POST /api/messages/broadcast", "r"),
+    ("POST /api/messages/broadcast", "w"),
     ("GET /api/messages/history", "u"),
     ("GET /api/messages/{id}", "t"),
     ("GET /api/queue", "r"),

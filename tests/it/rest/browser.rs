@@ -285,3 +285,37 @@ async fn listed_origin_may_send_token_but_no_cookie() {
         }
     }
 }
+
+#[tokio::test]
+async fn page_names_its_files_below_the_path_that_a_proxy_takes_away() {
+    let page = async |server: &Server, prefix: &[&str]| {
+        let mut headers = vec![("accept", "text/html")];
+        headers.extend(prefix.iter().map(|prefix| ("x-forwarded-prefix", *prefix)));
+        ask(HERE, server.address, "GET", "/", &headers, "").await
+    };
+    let mut config = unlimited();
+    let strict = Server::with(config.clone()).await;
+    config.server.trusted_proxies =
+        toml::from_str::<toml::Value>("p = [\"127.0.0.1\"]").unwrap()["p"].clone().try_into().unwrap();
+    let trusting = Server::with(config).await;
+    for (server, prefix, root) in [
+        (&strict, &[][..], ""),
+        (&strict, &["/qy"][..], ""),
+        (&trusting, &[][..], ""),
+        (&trusting, &["/qy"][..], "/qy/"),
+        (&trusting, &["/a/b/"][..], "/a/b/"),
+        (&trusting, &["//evil.example"][..], ""),
+        (&trusting, &["/x\"><script>"][..], ""),
+        (&trusting, &["/a", "/b"][..], ""),
+    ] {
+        let page = page(server, prefix).await;
+        assert_eq!(page.status, 200, "{prefix:?}");
+        for file in ["app.js", "style.css", "icon.svg"] {
+            assert!(page.body.contains(&format!("=\"{root}page/{file}\"")), "{prefix:?} {}", page.body);
+        }
+        assert!(!page.body.contains("\"/page/") && !page.body.contains("evil") && !page.body.contains("<script>"), "{prefix:?}");
+    }
+    // The same page is known by its tag, that of another prefix is not.
+    let tag = page(&trusting, &["/qy"]).await.header("etag").unwrap().to_owned();
+    assert_ne!(page(&trusting, &[]).await.header("etag").unwrap(), tag);
+}

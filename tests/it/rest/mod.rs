@@ -5,6 +5,8 @@ mod accounts;
 mod browser;
 mod connections;
 mod heads;
+mod last_seen;
 mod lists;
 mod pairing;
+mod services;
 mod unreadable;

@@ -226,3 +226,49 @@ async fn admin_claims_pairing_code_for_other_user() {
     assert_eq!(device["user_ids"], json!([ana.id]));
     assert_eq!(poll(&server, &device_code).await.ok()["data"]["user_id"], json!(ana.id));
 }
+
+#[tokio::test]
+async fn only_device_of_a_user_is_primary_after_pairing() {
+    let server = Server::start().await;
+    let ana = server.user("ana").await;
+    let mut app = server.ws(&format!("/ws/device/?token={}", ana.token)).await;
+    app.json().await;
+    let sing = json!({"type": "sing", "message": {"song": "灯"}, "target": "device"});
+    assert_eq!(app.ask(sing.clone()).await["code"], "VALIDATION_ERROR", "there is none yet");
+    let claim_as = async |about: Value, primary: Option<bool>| {
+        let (device_code, code) = begin(&server, about).await;
+        let mut body = json!({"code": code});
+        if let Some(primary) = primary {
+            body["primary"] = json!(primary);
+        }
+        let device = server.post("/api/devices/claim", &ana.token, body).await.expect(201)["data"].clone();
+        let token = poll(&server, &device_code).await.ok()["token"].as_str().unwrap().to_owned();
+        (device["id"].as_u64().unwrap(), device["primary"].as_bool().unwrap(), token)
+    };
+    let (lamp, primary, token) = claim_as(json!({"serial": "S1"}), None).await;
+    assert!(primary);
+    // The app that was connected before commands it at once.
+    let mut device = server.ws(&format!("/ws/device/?token={token}")).await;
+    device.json().await;
+    let status = app.ask(sing.clone()).await;
+    assert_eq!((&status["type"], &status["device_id"]), (&json!("delivery_status"), &json!(lamp)), "{status}");
+    assert_eq!(device.json().await["type"], "sing_response");
+
+    // A second one takes nothing away from the first; paired anew, the first stays what it is.
+    assert!(!claim_as(json!({"serial": "S2"}), None).await.1);
+    assert_eq!(claim_as(json!({"serial": "S1"}), None).await.0, lamp);
+    assert_eq!(server.get("/api/auth/me", Some(&ana.token)).await.ok()["data"]["primary_device_id"], json!(lamp));
+    assert!(claim_as(json!({"serial": "S3"}), Some(true)).await.1, "asked for");
+
+    // Who says otherwise gets it otherwise, also for a device that is known.
+    let bob = server.user("bob").await;
+    let (_, code) = begin(&server, json!({"serial": "B1"})).await;
+    let body = json!({"code": code, "primary": false});
+    assert_eq!(server.post("/api/devices/claim", &bob.token, body).await.expect(201)["data"]["primary"], json!(false));
+    let (_, code) = begin(&server, json!({"serial": "B1"})).await;
+    assert_eq!(claim(&server, &bob.token, &code).await.expect(201)["data"]["primary"], json!(true));
+    // A device that is created is primary only when that is asked for.
+    let eve = server.user("eve").await;
+    let made = server.post("/api/devices", &eve.token, json!({"name": "lamp"})).await.expect(201);
+    assert_eq!(made["data"]["primary"], json!(false));
+}

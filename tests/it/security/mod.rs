@@ -10,6 +10,7 @@ mod frames;
 mod guesses;
 mod login;
 mod names;
+mod origins;
 mod ownership;
 mod pages;
 mod policy;

@@ -12,7 +12,7 @@ use crate::support::{Client, Server, User};
 const TABLE: [(Action, [&str; 6]); Action::ALL.len()] = [
     (Action::SendToUser, ["u.u.", "f.f.", "+.+.", "+.h.", "+.+.", "..+."]),
     (Action::SendToDevice, [".uu.", "fff.", ".++.", ".+h.", ".++.", "..+."]),
-    (Action::Broadcast, ["...u", "...f", "...f", "...f", "...+", "...+"]),
+    (Action::Broadcast, ["...u", "...f", "...+", "...f", "...+", "...+"]),
     (Action::ReadReceipt, ["uuuu", "+hh+", "++h+", "++h+", "++++", "..++"]),
     (Action::CancelMessage, ["uuuu", "ffff", "++h+", "++hf", "++++", "..++"]),
     (Action::ManageClients, ["u.u.", "f.f.", "f.f.", "+.h.", "+.+.", "..+."]),

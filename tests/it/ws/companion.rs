@@ -137,16 +137,28 @@ async fn fresh_observation_precedes_other_sources() {
     let answer = weather(&mut client, "北京").await;
     let data = &answer["data"];
     assert_eq!((&data["source"], &data["city"]["name"]), (&json!("observation"), &json!("北京")));
-    assert_eq!(data["weather"]["now"], json!({"temp": "-3", "text": "小雪", "icon": "400"}));
+    assert_eq!(data["weather"]["now"], json!({"temp": "-3.4", "text": "小雪", "icon": "400"}));
     put("%E5%8C%97%E4%BA%AC", &admin, json!({"temp": "5", "at": "2020-01-01T00:00:00Z"})).await.ok();
-    assert_eq!(weather(&mut client, "北京").await["data"]["weather"]["now"]["temp"], "-3", "an older one changes nothing");
+    assert_eq!(weather(&mut client, "北京").await["data"]["weather"]["now"]["temp"], "-3.4", "an older one changes nothing");
     put("haerbin", &admin, json!({"temp": -0.4, "at": "2020-01-01T00:00:00Z"})).await.ok();
     assert_eq!(weather(&mut client, "哈尔滨").await["data"]["source"], "simulated", "years old");
-    put("New%20York", station, json!({"temp": -0.4})).await.ok();
-    assert_eq!(weather(&mut client, "new york").await["data"]["weather"]["now"]["temp"], "0");
+    for (temp, arrives) in [
+        (json!(-0.4), "-0.4"),
+        (json!("-3.40"), "-3.4"),
+        (json!(20), "20"),
+        (json!(20.0), "20"),
+        (json!(-0.0), "0"),
+        (json!("21.0625"), "21.0625"),
+        (json!(23.399999618530273), "23.4"),
+    ] {
+        put("New%20York", station, json!({"temp": temp})).await.ok();
+        assert_eq!(weather(&mut client, "new york").await["data"]["weather"]["now"]["temp"], arrives, "{temp}");
+    }
     for (body, field) in [
         (json!({"temp": "warm"}), "temp"),
         (json!({"temp": 500}), "temp"),
+        (json!({"temp": 100.01}), "temp"),
+        (json!({"temp": "NaN"}), "temp"),
         (json!({}), "temp"),
         (json!({"temp": 1, "at": "2999-01-01T00:00:00Z"}), "at"),
         (json!({"temp": 1, "text": "\u{202e}x"}), "text"),

@@ -5,5 +5,6 @@ mod chat;
 mod companion;
 mod guide;
 mod limits;
+mod refs;
 mod returning;
 mod target;
