@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reqwest::Client;
 use reqwest::header::HeaderValue;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -13,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::{QWeatherConfig, Secret};
 use crate::core::time::Timestamp;
-use crate::handlers::upstream::{CircuitBreaker, UpstreamError, read, recorded, send_any};
+use crate::handlers::upstream::{CircuitBreaker, UpstreamClient, UpstreamError, read, recorded, send_any};
 use crate::telemetry::metrics::{Metrics, Upstream};
 use crate::wire::outbound::{Weather, WeatherNow};
 
@@ -59,14 +58,14 @@ struct Values {
 pub(super) struct QWeather {
     base: String,
     key: Secret,
-    client: Client,
+    client: UpstreamClient,
     breaker: CircuitBreaker,
     permits: Semaphore,
     metrics: Arc<Metrics>,
 }
 
 impl QWeather {
-    pub(super) fn new(config: &QWeatherConfig, client: Client, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(config: &QWeatherConfig, client: UpstreamClient, metrics: Arc<Metrics>) -> Self {
         let base = if config.host.contains("://") { config.host.clone() } else { format!("https://{}", config.host) };
         Self {
             base: base.trim_end_matches('/').to_owned(),
@@ -112,10 +111,10 @@ impl QWeather {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, location: &str) -> Result<T, UpstreamError> {
-        let request = self.client.get(format!("{}{path}", self.base)).query(&[("location", location)]);
+        let request = self.client.get(&format!("{}{path}", self.base)).query(&[("location", location)]);
         let mut key = HeaderValue::from_str(self.key.reveal()).map_err(|_| UpstreamError::Misconfigured)?;
         key.set_sensitive(true);
-        let response = send_any(request.header("X-QW-Api-Key", key), REQUEST_TIMEOUT).await?;
+        let response = send_any(&self.client, request.header("X-QW-Api-Key", key), REQUEST_TIMEOUT).await?;
         let status = response.status().as_u16();
         let body = match status {
             200..300 | 400 | 404 => read(response, MAX_ANSWER_BYTES, REQUEST_TIMEOUT).await?,
