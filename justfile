@@ -97,6 +97,10 @@ conformance:
 clients:
     .ci/run clients
 
+# Chats with the models of LiteLLM's proxy.
+models:
+    .ci/run models
+
 # Tries the binary on a disk that lies.
 faults:
     .ci/run faults

@@ -2,7 +2,7 @@
 
 # In this order: what is quick and fails often comes first.
 steps=(toolchain format typos recipes lint test docs dependencies fuzz autobahn release units service dist package tarball page
-    conformance clients faults stress)
+    conformance clients models faults stress)
 
 # The programs that test the binary from outside.
 external=tests/external
@@ -175,6 +175,16 @@ step_clients() {
     python3 -c 'import ensurepip' 2>/dev/null || need_debian - python3-venv
     bash $external/clients/setup.sh target/ci/clients
     python3 $external/clients/run.py $binary target/ci/clients ${full:+--long}
+}
+
+# A real server of models: LiteLLM's proxy, in an environment of its own, since it pins what others need in other versions.
+step_models() {
+    local venv=$PWD/target/ci/models
+    if ! need_python -r $external/models/requirements.txt; then
+        skip "LiteLLM cannot be installed here; cargo test has read the forms in tests/fixtures/models"
+        return
+    fi
+    "$venv/bin/python" $external/models/run.py $binary
 }
 
 # A disk that lies: flipped bits, and writes that fail.
