@@ -44,6 +44,10 @@ pub(super) struct Answer<'a> {
     chars: usize,
     /// The model has stopped.
     finished: bool,
+    /// The time until which the rest of a stream is waited for, once the model has stopped.
+    rest: Option<Deadline>,
+    /// A part of the text has come, which may be held back.
+    has_parts: bool,
     /// It was stopped by the limit of tokens.
     truncated: bool,
     /// An event said that it is the last one.
@@ -65,6 +69,8 @@ impl<'a> Answer<'a> {
             text: String::new(),
             chars: 0,
             finished: false,
+            rest: None,
+            has_parts: false,
             truncated: false,
             done: false,
             read_any: false,
@@ -94,8 +100,9 @@ impl<'a> Answer<'a> {
             if self.end.is_over() {
                 return self.broken(UpstreamError::TooSlow);
             }
-            let idle = if self.finished { self.idle.min(FINISHED_TIMEOUT) } else { self.idle };
-            let chunk = match timeout_at(self.end.or_after(idle), response.chunk()).await {
+            // Without a text, the reason may have been that of the reasoning: some servers give one for each.
+            let rest = self.rest.filter(|_| !self.text.is_empty()).map_or(self.idle, |rest| self.idle.min(rest.left()));
+            let chunk = match timeout_at(self.end.or_after(rest), response.chunk()).await {
                 Ok(Ok(Some(chunk))) => chunk,
                 Ok(Ok(None)) => {
                     self.end_of_body(body).await?;
@@ -220,11 +227,18 @@ impl<'a> Answer<'a> {
         };
         let Completion { delta, message, finished, truncated } = completion;
         self.read_any |= value.get("choices").is_some();
-        self.finished |= finished;
         self.truncated |= truncated;
         // Some servers repeat the whole answer at the end of a stream.
-        let text = if self.text.is_empty() && delta.is_empty() { message } else { delta };
-        let pieces = if text.is_empty() { Vec::new() } else { self.filter.push(&text) };
+        let text = if !self.has_parts && delta.is_empty() { message } else { delta };
+        if (finished && !self.finished) || (self.finished && !text.is_empty()) {
+            self.rest = Some(Deadline::after(FINISHED_TIMEOUT));
+        }
+        self.finished |= finished;
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.has_parts = true;
+        let pieces = self.filter.push(&text);
         self.add(pieces).await
     }
 
@@ -377,6 +391,7 @@ mod tests {
         let whole = r#"{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}"#;
         assert_eq!(text(&events(&[HI, whole])).as_deref(), Ok("hi"), "the whole answer again");
         assert_eq!(text(&events(&[whole])).as_deref(), Ok("hi"), "and as the only event");
+        assert_eq!(fed([events(&[HI, whole]).as_bytes()], true).0.as_deref(), Ok("hi"), "and while it is held back");
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn choice(choices: Option<&Value>) -> Option<&Map<String, Value>> {
 fn text(content: Option<&Value>) -> String {
     match content {
         Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(parts)) => parts.iter().map(|part| text_of_part(part)).collect(),
+        Some(Value::Array(parts)) => parts.iter().map(text_of_part).collect(),
         Some(part @ Value::Object(_)) => text_of_part(part).to_owned(),
         _ => String::new(),
     }

@@ -94,7 +94,7 @@ async fn answers_in_every_recorded_form_are_passed_on() {
 async fn reasoning_without_opening_tag_is_held_back_once_it_is_known() {
     let stub = Stub::start(|got| match got.json()["messages"].as_array().unwrap().last().unwrap()["content"].as_str().unwrap() {
         "plain" => Reply::Events(spoken(&["a ", "b"]), Duration::ZERO),
-        _ => Reply::Events(spoken(&["let me ", "think</thi", "nk>\n\na ", "b"]), Duration::ZERO),
+        _ => Reply::Events(spoken(&["let me ", "think</th", "ink>\n\na ", "b"]), Duration::ZERO),
     })
     .await;
     let server = Server::with(with_model(&stub.url("/v1"))).await;
