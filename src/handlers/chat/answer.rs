@@ -98,10 +98,10 @@ impl<'a> Answer<'a> {
         let (mut body, mut received) = (Body::Unknown(Vec::new()), 0);
         while !self.is_complete() {
             if self.end.is_over() {
-                return self.broken(UpstreamError::TooSlow);
+                return self.broken(UpstreamError::TooSlow).await;
             }
             // Without a text, the reason may have been that of the reasoning: some servers give one for each.
-            let rest = self.rest.filter(|_| !self.text.is_empty()).map_or(self.idle, |rest| self.idle.min(rest.left()));
+            let rest = self.rest.filter(|_| self.has_text()).map_or(self.idle, |rest| self.idle.min(rest.left()));
             let chunk = match timeout_at(self.end.or_after(rest), response.chunk()).await {
                 Ok(Ok(Some(chunk))) => chunk,
                 Ok(Ok(None)) => {
@@ -109,12 +109,12 @@ impl<'a> Answer<'a> {
                     self.finished |= has_end && self.read_any;
                     break;
                 }
-                Ok(Err(error)) => return self.broken(error.into()),
-                Err(_) => return self.broken(UpstreamError::TooSlow),
+                Ok(Err(error)) => return self.broken(error.into()).await,
+                Err(_) => return self.broken(UpstreamError::TooSlow).await,
             };
             received += chunk.len();
             if received > MAX_STREAM_BYTES {
-                return self.broken(UpstreamError::TooLarge);
+                return self.broken(UpstreamError::TooLarge).await;
             }
             self.receive(&mut body, &chunk).await?;
         }
@@ -129,9 +129,14 @@ impl<'a> Answer<'a> {
         self.done || self.chars >= MAX_TEXT_CHARS
     }
 
-    /// Returns the text where the body ended with `error` behind its end.
-    fn broken(&mut self, error: UpstreamError) -> Result<String, UpstreamError> {
-        if self.finished && !self.text.is_empty() { Ok(mem::take(&mut self.text)) } else { Err(error) }
+    /// Returns whether there is text, which may be held back.
+    fn has_text(&self) -> bool {
+        !self.text.is_empty() || self.filter.is_holding()
+    }
+
+    /// Returns the text where the body broke with `error` behind its end.
+    async fn broken(&mut self, error: UpstreamError) -> Result<String, UpstreamError> {
+        if self.finished && self.has_text() { self.result().await } else { Err(error) }
     }
 
     async fn result(&mut self) -> Result<String, UpstreamError> {
@@ -222,7 +227,7 @@ impl<'a> Answer<'a> {
     async fn object(&mut self, value: &Value, is_error: bool) -> Result<(), UpstreamError> {
         let completion = match Completion::read(value, is_error) {
             Ok(completion) => completion,
-            Err(_) if self.finished && !self.text.is_empty() => return Ok(()),
+            Err(_) if self.finished && self.has_text() => return Ok(()),
             Err(error) => return Err(error),
         };
         let Completion { delta, message, finished, truncated } = completion;
@@ -385,6 +390,7 @@ mod tests {
         for rest in ["", "{\"broken", r#"{"error":{"code":500}}"#, r#"{"choices":null}"#, "x", r#"{"object":"error"}"#] {
             assert_eq!(text(&events(&[HI, STOP, rest])).as_deref(), Ok("hi"), "{rest}");
             assert_eq!(text(&events(&[HI, STOP, rest, "[DONE]"])).as_deref(), Ok("hi"), "{rest}");
+            assert_eq!(fed([events(&[HI, STOP, rest]).as_bytes()], true).0.as_deref(), Ok("hi"), "{rest}, held back");
         }
         let late = r#"{"choices":[{"delta":{"content":"!"},"finish_reason":"stop"}]}"#;
         assert_eq!(text(&events(&[HI, STOP, late, "[DONE]"])).as_deref(), Ok("hi!"), "a reason in every event");

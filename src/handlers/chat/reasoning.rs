@@ -100,6 +100,11 @@ impl ReasoningFilter {
         self.closed || self.state != State::Answer
     }
 
+    /// Returns whether text is held back that may be the answer.
+    pub(super) fn is_holding(&self) -> bool {
+        matches!(&self.state, State::Held(held) if !held.trim().is_empty())
+    }
+
     fn advance(&mut self, at_end: bool) -> Vec<Piece> {
         let mut pieces = Vec::new();
         loop {
@@ -293,7 +298,13 @@ mod tests {
     #[test]
     fn truncated_text_that_is_held_is_no_answer() {
         let mut filter = ReasoningFilter::new(true);
-        assert!(filter.push("why and wh").is_empty() && filter.finish(true).is_empty() && filter.has_reasoning());
+        assert!(!filter.is_holding());
+        assert!(
+            filter.push("why and wh").is_empty()
+                && filter.is_holding()
+                && filter.finish(true).is_empty()
+                && filter.has_reasoning()
+        );
         let mut filter = ReasoningFilter::new(false);
         assert_eq!(filter.push("text"), [Piece::Text("text".into())]);
         assert!(filter.finish(true).is_empty() && !filter.has_reasoning());
