@@ -101,6 +101,10 @@ clients:
 doc_recipes:
     .ci/run doc_recipes
 
+# Chats with the models of LiteLLM's proxy.
+models:
+    .ci/run models
+
 # Tries the binary on a disk that lies.
 faults:
     .ci/run faults

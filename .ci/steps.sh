@@ -2,7 +2,7 @@
 
 # In this order: what is quick and fails often comes first.
 steps=(toolchain format typos recipes lint test docs dependencies fuzz autobahn release units service dist package tarball page
-    conformance clients doc_recipes faults stress)
+    conformance clients doc_recipes models faults stress)
 
 # The programs that test the binary from outside.
 external=tests/external
@@ -191,6 +191,16 @@ step_doc_recipes() {
     PATH=$PWD/$tools/bin:$PWD/$tools/node_modules/.bin:$PATH \
         "$venv/bin/python" $external/recipes/run.py $binary | tee "$scratch/log"
     note_skipped
+}
+
+# A real server of models: LiteLLM's proxy, in an environment of its own, since it pins what others need in other versions.
+step_models() {
+    local venv=$PWD/target/ci/models
+    if ! need_python -r $external/models/requirements.txt; then
+        skip "LiteLLM cannot be installed here; cargo test has read the forms in tests/fixtures/models"
+        return
+    fi
+    "$venv/bin/python" $external/models/run.py $binary
 }
 
 # A disk that lies: flipped bits, and writes that fail.

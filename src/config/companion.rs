@@ -144,6 +144,8 @@ fn default_max_bytes() -> usize {
 const UNAVAILABLE_TYPES: &[&str] = &[
     "chat_message",
     "chat_reset",
+    "chat_cancel",
+    "chat_cancelled",
     "weather",
     "sing",
     "dance",

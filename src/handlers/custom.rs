@@ -1,20 +1,20 @@
 //! Custom message types: each is posted, signed, to a program that the configuration names, whose JSON answer is returned.
 //!
 //! The signature is HMAC-SHA256 over the time and the body, sent as `sha256=<hex>` in `X-QY-LTY-Signature`; the time is the Unix
-//! seconds in `X-QY-LTY-Timestamp`. A program that checks both can reject forged and replayed requests.
+//! seconds in `X-QY-LTY-Timestamp`. A program that checks both can reject forged and replayed requests. `Idempotency-Key` is a random
+//! number for each message.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hmac::{Hmac, KeyInit, Mac};
-use reqwest::Client;
 use serde::Serialize;
 use sha2::Sha256;
 use tokio::sync::Semaphore;
 
 use super::CommandContext;
-use super::upstream::{CircuitBreaker, UpstreamError, read, recorded, send};
+use super::upstream::{CircuitBreaker, UpstreamClient, UpstreamError, read, recorded, send};
 use crate::config::HandlerConfig;
 use crate::core::awake::Deadline;
 use crate::core::hex::hex;
@@ -34,7 +34,7 @@ struct CustomHandler {
 /// The handlers of all custom message types, by type.
 pub(super) struct CustomHandlers {
     handlers: HashMap<String, Arc<CustomHandler>>,
-    client: Option<Client>,
+    client: Option<UpstreamClient>,
 }
 
 /// The body that is posted.
@@ -52,20 +52,20 @@ struct HandlerRequest<'a> {
 
 impl CustomHandlers {
     /// Creates the handlers for a configuration.
-    pub(super) fn new(config: &[HandlerConfig], client: Option<Client>, metrics: &Arc<Metrics>) -> Self {
+    pub(super) fn new(config: &[HandlerConfig], client: Option<UpstreamClient>, metrics: &Arc<Metrics>) -> Self {
         Self::with(config, client, metrics, |_| None)
     }
 
     /// Creates the handlers for a new configuration. A handler whose block is unchanged is kept, with its calls in flight and the
     /// state of its circuit breaker.
-    pub(super) fn changed(&self, config: &[HandlerConfig], client: Option<Client>, metrics: &Arc<Metrics>) -> Self {
+    pub(super) fn changed(&self, config: &[HandlerConfig], client: Option<UpstreamClient>, metrics: &Arc<Metrics>) -> Self {
         let unchanged = |new: &HandlerConfig| self.handlers.get(&new.kind).filter(|handler| handler.config == *new).cloned();
         Self::with(config, client, metrics, unchanged)
     }
 
     fn with(
         config: &[HandlerConfig],
-        client: Option<Client>,
+        client: Option<UpstreamClient>,
         metrics: &Arc<Metrics>,
         existing: impl Fn(&HandlerConfig) -> Option<Arc<CustomHandler>>,
     ) -> Self {
@@ -94,7 +94,7 @@ impl CustomHandlers {
 }
 
 impl CustomHandler {
-    async fn call(&self, client: &Client, context: &CommandContext, message: Option<&Raw>) -> Result<Raw, UpstreamError> {
+    async fn call(&self, client: &UpstreamClient, context: &CommandContext, message: Option<&Raw>) -> Result<Raw, UpstreamError> {
         let _permit = self.permits.try_acquire().map_err(|_| UpstreamError::Busy)?;
         self.breaker.check(Instant::now())?;
         let answer = self.post(client, context, message).await;
@@ -102,7 +102,7 @@ impl CustomHandler {
         answer
     }
 
-    async fn post(&self, client: &Client, context: &CommandContext, message: Option<&Raw>) -> Result<Raw, UpstreamError> {
+    async fn post(&self, client: &UpstreamClient, context: &CommandContext, message: Option<&Raw>) -> Result<Raw, UpstreamError> {
         let timestamp = Timestamp::now();
         let request = HandlerRequest {
             kind: &self.config.kind,
@@ -115,11 +115,13 @@ impl CustomHandler {
         let body = serde_json::to_vec(&request).map_err(|_| UpstreamError::Unreadable)?;
         let seconds = timestamp.unix_micros() / 1_000_000;
         let mut request = client.post(&self.config.url).header("content-type", "application/json");
+        // A request that is sent once more can be recognised.
+        request = request.header("Idempotency-Key", format!("{:032x}", rand::random::<u128>()));
         request = request.header("X-QY-LTY-Timestamp", seconds.to_string());
         request = request.header("X-QY-LTY-Signature", signature(self.config.secret.reveal().as_bytes(), seconds, &body));
         let timeout = Duration::from_secs(self.config.timeout_seconds.into());
         let end = Deadline::after(timeout);
-        let response = send(request.body(body), timeout).await?;
+        let response = send(client, request.body(body), timeout).await?;
         let answer = read(response, self.config.max_bytes, end.left()).await?;
         let answer = std::str::from_utf8(&answer).map_err(|_| UpstreamError::Unreadable)?;
         check_readable(answer).map_err(|_| UpstreamError::Unreadable)?; // it is passed on as it was written

@@ -11,6 +11,7 @@ mod custom;
 mod dance;
 mod sing;
 mod upstream;
+mod upstream_client;
 mod weather;
 
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::wire::{Command, ErrorCode, Event};
 
 pub use catalog::Catalogs;
-pub use context::{ChunkSink, CommandContext};
+pub use context::{ChunkSink, CommandContext, Stop};
 pub(crate) use weather::canonical_city;
 
 /// A failure to create the handlers.
@@ -119,7 +120,7 @@ impl Handlers {
             Command::Dance { dance, style, duration, stop } => {
                 Ok(unknown(Catalog::Dances, &dance, stop).unwrap_or_else(|| dance::answer(dance, style, duration, stop)))
             }
-            Command::Custom { .. } => Err(command),
+            Command::Custom { .. } | Command::ChatCancel { .. } => Err(command),
             Command::Ping => Ok(Event::Pong),
         }
     }
@@ -128,10 +129,10 @@ impl Handlers {
     /// streamed answer are passed to `sink`.
     pub async fn answer(&self, context: &CommandContext, command: Command, sink: ChunkSink<'_>) -> Event {
         match command {
-            Command::Chat { text, .. } => self.chat.answer(context.user, &text, sink).await,
+            Command::Chat { text, .. } => self.chat.answer(context, &text, sink).await,
             Command::Weather { city } => self.weather.answer(&city, Timestamp::now()).await,
             Command::Custom { kind, message } => self.custom.answer(context, &kind, message.as_ref()).await,
-            Command::ChatReset | Command::Sing { .. } | Command::Dance { .. } | Command::Ping => {
+            Command::ChatReset | Command::ChatCancel { .. } | Command::Sing { .. } | Command::Dance { .. } | Command::Ping => {
                 tracing::error!("a command that needs no waiting was deferred");
                 Event::Error { message: "Internal server error".into(), code: ErrorCode::InternalError }
             }
@@ -145,9 +146,9 @@ impl Handlers {
 }
 
 /// Returns a client for upstreams if any is configured.
-fn client(config: &Config) -> Result<Option<reqwest::Client>, HandlersError> {
+fn client(config: &Config) -> Result<Option<upstream::UpstreamClient>, HandlersError> {
     let required = config.chat.uses_model() || config.weather.qweather.is_some() || !config.handler.is_empty();
-    Ok(required.then(upstream::client).transpose()?)
+    Ok(required.then(upstream::UpstreamClient::new).transpose()?)
 }
 
 fn custom_types(config: &Config) -> Vec<String> {

@@ -1,23 +1,16 @@
-//! Common parts of all upstreams: one HTTP client, limits on time and size, and a circuit breaker.
-//!
-//! Only configured hosts are ever called: proxies of the environment are not used, and redirects to another host are not followed.
+//! Common parts of all upstreams: errors, limits on time and size, and a circuit breaker.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Client, RequestBuilder, Response};
+use reqwest::{RequestBuilder, Response};
 
+pub(super) use super::upstream_client::UpstreamClient;
 use crate::core::awake::timeout;
-use crate::net::tls;
 use crate::telemetry::metrics::{Metrics, Upstream, UpstreamOutcome};
 
-/// Timeout for connecting.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The maximum number of redirects, all of them on the same host.
-const MAX_REDIRECTS: usize = 3;
 /// The number of consecutive failures that opens the circuit breaker.
 const MAX_CONSECUTIVE_FAILURES: u32 = 5;
 /// The time after which an open circuit breaker lets one call through.
@@ -44,6 +37,12 @@ pub(super) enum UpstreamError {
     /// The answer does not have the documented form.
     #[error("the source's answer can't be read")]
     Unreadable,
+    /// The answer reports an error, without an HTTP status.
+    #[error("the source reported an error")]
+    Reported,
+    /// The model came to no answer.
+    #[error("the model stopped before its answer began; raise its limit of tokens")]
+    OnlyReasoning,
     /// The circuit breaker is open after repeated failures.
     #[error("the source is unavailable after repeated failures")]
     CircuitOpen,
@@ -63,10 +62,10 @@ impl UpstreamError {
         match self {
             Self::Unreachable => UpstreamOutcome::Unreachable,
             Self::TooSlow => UpstreamOutcome::TooSlow,
-            Self::Status(_) => UpstreamOutcome::Status,
+            Self::Status(_) | Self::Reported => UpstreamOutcome::Status,
             Self::TooLarge => UpstreamOutcome::TooLarge,
             Self::Interrupted => UpstreamOutcome::Interrupted,
-            Self::Unreadable => UpstreamOutcome::Unreadable,
+            Self::Unreadable | Self::OnlyReasoning => UpstreamOutcome::Unreadable,
             Self::CircuitOpen => UpstreamOutcome::CircuitOpen,
             Self::Busy => UpstreamOutcome::Busy,
             Self::ClientTooSlow => UpstreamOutcome::ClientTooSlow,
@@ -116,41 +115,25 @@ pub(super) async fn recorded<T>(
     answer
 }
 
-/// Creates the client for all upstreams.
-///
-/// # Errors
-/// A failure to set up TLS.
-pub(super) fn client() -> Result<Client, reqwest::Error> {
-    tls::install_provider();
-    let same_host = |attempt: Attempt<'_>| {
-        let first =
-            attempt.previous().first().map(|url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port()));
-        let to = (attempt.url().scheme().to_owned(), attempt.url().host_str().map(str::to_owned), attempt.url().port());
-        if first == Some(to) && attempt.previous().len() <= MAX_REDIRECTS { attempt.follow() } else { attempt.stop() }
-    };
-    let agent = concat!("qy-lty/", env!("CARGO_PKG_VERSION"));
-    Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(Policy::custom(same_host)).no_proxy().user_agent(agent).build()
-}
-
-/// Sends a request, and once more when the connection failed. Returns a response with a success status.
-pub(super) async fn send(request: RequestBuilder, deadline: Duration) -> Result<Response, UpstreamError> {
-    let response = send_any(request, deadline).await?;
+/// Sends a request as [`send_any`] does. Returns a response with a success status.
+pub(super) async fn send(
+    client: &UpstreamClient,
+    request: RequestBuilder,
+    deadline: Duration,
+) -> Result<Response, UpstreamError> {
+    let response = send_any(client, request, deadline).await?;
     if response.status().is_success() { Ok(response) } else { Err(UpstreamError::Status(response.status().as_u16())) }
 }
 
-/// Sends a request like [`send`], but returns a response with any status.
-pub(super) async fn send_any(request: RequestBuilder, deadline: Duration) -> Result<Response, UpstreamError> {
-    let retry = request.try_clone();
-    let response = async {
-        match request.send().await {
-            Err(error) if error.is_connect() => match retry {
-                Some(retry) => retry.send().await,
-                None => Err(error),
-            },
-            other => other,
-        }
-    };
-    Ok(timeout(deadline, response).await.map_err(|_| UpstreamError::TooSlow)??)
+/// Sends a request, and once more where the connection could not be made, or an earlier one was used that its server had closed.
+/// Returns a response with any status.
+pub(super) async fn send_any(
+    client: &UpstreamClient,
+    request: RequestBuilder,
+    deadline: Duration,
+) -> Result<Response, UpstreamError> {
+    let request = request.build()?;
+    Ok(timeout(deadline, client.execute(request)).await.map_err(|_| UpstreamError::TooSlow)??)
 }
 
 /// Reads a body of at most `max_bytes` bytes.
@@ -198,7 +181,9 @@ impl CircuitBreaker {
         let mut failures = self.0.lock();
         match result {
             // The upstream works, even if it refused this call.
-            Ok(_) | Err(UpstreamError::Status(400..=428 | 430..=499)) => *failures = Failures::default(),
+            Ok(_) | Err(UpstreamError::OnlyReasoning | UpstreamError::Status(400..=428 | 430..=499)) => {
+                *failures = Failures::default()
+            }
             // These do not depend on the state of the upstream.
             Err(UpstreamError::Busy | UpstreamError::ClientTooSlow | UpstreamError::CircuitOpen) => {}
             Err(_) => {

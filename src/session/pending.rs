@@ -19,7 +19,7 @@ use crate::accounts::policy::{self, Requester};
 use crate::app::App;
 use crate::core::ids::{DeviceId, MessageId, Recipient};
 use crate::core::time::Timestamp;
-use crate::handlers::CommandContext;
+use crate::handlers::{CommandContext, Stop};
 use crate::mailbox::{MailboxError, Outcome, OutcomeSender, Outgoing};
 use crate::store::{EndState, Store, StoreError};
 use crate::telemetry::metrics::{MeasuredCommand, Refused};
@@ -57,11 +57,13 @@ struct Completed {
     reply: Reply,
     /// The message whose outcome follows.
     watched: Option<(MessageId, DeviceId)>,
+    /// Set in a part of an answer: it is not sent once its question was stopped.
+    part_of: Option<Stop>,
 }
 
 impl Completed {
     fn new(event: Event, reference: Option<String>) -> Self {
-        Self { reply: Reply { event, reference }, watched: None }
+        Self { reply: Reply { event, reference }, watched: None, part_of: None }
     }
 }
 
@@ -99,6 +101,8 @@ pub(super) struct PendingReplies {
     completed_sender: Sender<Completed>,
     completed: Receiver<Completed>,
     commands: Sender<QueuedCommand>,
+    /// Questions with their `ref`; those that are answered are removed at the next one.
+    questions: Vec<(Option<String>, Stop)>,
     outcomes: Receiver<(MessageId, Outcome)>,
     watched: HashMap<MessageId, (DeviceId, Option<String>)>,
     /// The number of watched messages, those included whose first status has not been sent yet.
@@ -120,6 +124,7 @@ impl PendingReplies {
             completed_sender,
             completed,
             commands,
+            questions: Vec::new(),
             outcomes,
             watched: HashMap::new(),
             watch_count,
@@ -148,9 +153,21 @@ impl PendingReplies {
             app.metrics.refused.inc(Refused::Answers);
             return Err(TOO_MANY);
         }
+        pending.questions.retain(|(_, stop)| stop.is_running());
+        if matches!(command, Command::Chat { .. }) {
+            pending.questions.push((asked.reference.clone(), asked.stop.clone()));
+        }
         let (completed, commands) = (pending.completed_sender.clone(), pending.commands.clone());
         pending.tasks.spawn(answer(app.clone(), asked, command, device, completed, commands).in_current_span());
         Ok(())
+    }
+
+    /// Stops the questions with this `ref`, or all. Returns whether there was one that is not answered yet. No part of its answer
+    /// follows.
+    pub(super) fn cancel(pending: &Option<Box<Self>>, reference: Option<&str>) -> bool {
+        let questions = pending.iter().flat_map(|pending| &pending.questions);
+        let named = questions.filter(|(question, _)| reference.is_none() || question.as_deref() == reference);
+        named.fold(false, |any, (_, stop)| stop.stop() || any)
     }
 
     /// Queues `event` for the device of `command`.
@@ -183,7 +200,10 @@ impl PendingReplies {
             }
             tokio::select! {
                 biased;
-                Some(Completed { reply, watched }) = pending.completed.recv() => {
+                Some(Completed { reply, watched, part_of }) = pending.completed.recv() => {
+                    if part_of.is_some_and(|question| question.is_stopped()) {
+                        continue;
+                    }
                     if let Some((id, device)) = watched {
                         pending.watched.insert(id, (device, reply.reference.clone()));
                     }
@@ -227,6 +247,7 @@ async fn answer(
             return Box::pin(std::future::ready(()));
         }
         let delta = Completed::new(Event::ChatDelta { message: text.to_owned() }, asked.reference.clone());
+        let delta = Completed { part_of: Some(asked.stop.clone()), ..delta };
         let completed = completed.clone();
         Box::pin(async move { drop(completed.send(delta).await) })
     };
@@ -237,7 +258,7 @@ async fn answer(
     let reference = asked.reference.clone();
     match device {
         // Errors go to the requester, not to the device.
-        Some(command) if !matches!(event, Event::Error { .. }) => {
+        Some(command) if !matches!(event, Event::Error { .. } | Event::ChatCancelled {}) => {
             drop(commands.send(QueuedCommand { command, event, reference }).await);
         }
         _ => drop(completed.send(Completed::new(event, reference)).await),
@@ -287,7 +308,7 @@ async fn perform_all(
                 watch_count.fetch_add(usize::from(watches), Ordering::Relaxed);
                 let status = if sent { "sent" } else { "queued" };
                 let event = Event::DeliveryStatus { status, id, device_id: command.device };
-                Completed { reply: Reply { event, reference }, watched: watches.then_some((id, command.device)) }
+                Completed { watched: watches.then_some((id, command.device)), ..Completed::new(event, reference) }
             }
             Err(refusal) => Completed::new(refusal.into(), reference),
         };

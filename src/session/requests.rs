@@ -9,7 +9,7 @@ use super::state::Session;
 use super::window::Proof;
 use crate::core::ids::MessageId;
 use crate::core::time::Timestamp;
-use crate::handlers::CommandContext;
+use crate::handlers::{CommandContext, Stop};
 use crate::telemetry::metrics::{Label, MeasuredCommand, Received, Refused, SentError};
 use crate::wire::inbound::{Rejection, Request, Target, parse};
 use crate::wire::{Command, Event, Inbound};
@@ -125,7 +125,7 @@ impl Session {
         let Request { reference, target, command } = request;
         self.app.metrics.traffic.received.inc((&command).into());
         let (measured, began) = (MeasuredCommand::from(&command), Instant::now());
-        let quick = self.app.handlers().answer_immediately(self.requester.user, command, now);
+        let quick = self.answer_immediately(command, now);
         if let Ok(answer) = &quick {
             self.app.metrics.record_command(&measured, answer, began, now);
         }
@@ -138,6 +138,19 @@ impl Session {
             tracing::debug!(code = SentError::from(refusal.code()).name(), "request refused");
             Some(Reply { event: refusal.into(), reference })
         })
+    }
+
+    /// Answers a command that needs no waiting, or returns it.
+    fn answer_immediately(&self, command: Command, now: Timestamp) -> Result<Event, Command> {
+        match &command {
+            Command::ChatCancel { question } => {
+                return Ok(Event::ChatCancel { cancelled: PendingReplies::cancel(&self.pending, Some(question)) });
+            }
+            // The handlers stop the user's questions, on every connection. One whose task has not begun is only known here.
+            Command::ChatReset => _ = PendingReplies::cancel(&self.pending, None),
+            _ => {}
+        }
+        self.app.handlers().answer_immediately(self.requester.user, command, now)
     }
 
     /// Has a device perform the answer to a command, which is either there already or takes time.
@@ -169,7 +182,7 @@ impl Session {
         reference: Option<String>,
         device: Option<DeviceCommand>,
     ) -> Result<(), Refusal> {
-        let asked = CommandContext { user: self.requester.user, device: self.device(), reference };
+        let asked = CommandContext { user: self.requester.user, device: self.device(), reference, stop: Stop::default() };
         PendingReplies::request(&mut self.pending, &self.app, asked, command, device)
     }
 }

@@ -75,6 +75,11 @@ pub enum Command {
     },
     /// `chat_reset`: forget the conversation.
     ChatReset,
+    /// `chat_cancel`: stop a question.
+    ChatCancel {
+        /// The `ref` of the question.
+        question: String,
+    },
     /// `weather`: the weather in a city.
     Weather {
         /// 1 to 64 characters.
@@ -240,7 +245,7 @@ type Read = fn(Option<&RawValue>) -> Result<Command, Rejection>;
 
 fn command(envelope: &Envelope<'_>, own: &[String]) -> Result<Parsed, Rejection> {
     let kind = envelope.kind.and_then(string).ok_or_else(|| Rejection::invalid("type must be a string"))?;
-    // A function for a built-in type, `None` for a custom one.
+    // A function for a built-in type, `None` for a custom one, and for one that is not in the `message` alone.
     let read: Option<Read> = match kind.as_ref() {
         "ack" => return ack(envelope.message).map(Parsed::Ack),
         "chat_message" => Some(chat),
@@ -249,6 +254,7 @@ fn command(envelope: &Envelope<'_>, own: &[String]) -> Result<Parsed, Rejection>
         "dance" => Some(dance),
         "ping" => Some(|_| Ok(Command::Ping)),
         "chat_reset" => Some(|_| Ok(Command::ChatReset)),
+        "chat_cancel" => None,
         other if own.iter().any(|kind| kind == other) => None,
         other => return Err(Rejection::new(ErrorCode::UnsupportedType, format!("Unsupported message type: {other}"))),
     };
@@ -260,13 +266,14 @@ fn command(envelope: &Envelope<'_>, own: &[String]) -> Result<Parsed, Rejection>
     let target = envelope.target.map_or(Ok(Target::Requester), target)?;
     let command = match read {
         Some(read) => read(envelope.message)?,
+        None if kind == "chat_cancel" => cancel(envelope)?,
         None => {
             // It is passed on as it was written.
             envelope.message.map_or(Ok(()), |raw| check_readable(raw.get())).map_err(|why| Rejection::unreadable(&why))?;
             Command::Custom { kind: kind.to_string(), message: envelope.message.map(Raw::from) }
         }
     };
-    if target != Target::Requester && matches!(command, Command::Ping | Command::ChatReset) {
+    if target != Target::Requester && matches!(command, Command::Ping | Command::ChatReset | Command::ChatCancel { .. }) {
         return Err(Rejection::invalid(format_args!("target is not for {kind}")));
     }
     Ok(Parsed::Command(command, target))
@@ -339,6 +346,22 @@ fn chat(message: Option<&RawValue>) -> Result<Command, Rejection> {
         (string(raw).ok_or_else(wrong)?, false)
     };
     Ok(Command::Chat { text: text.into_owned(), stream })
+}
+
+/// Parses a `chat_cancel`: the question's `ref` is `message.ref`, or the message itself, or that of the `chat_cancel`.
+fn cancel(envelope: &Envelope<'_>) -> Result<Command, Rejection> {
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(rename = "ref", borrow)]
+        question: Option<&'a RawValue>,
+    }
+    let question = match envelope.message {
+        Some(raw) if is_object(raw.get()) => object::<Body<'_>>(raw)?.question,
+        message => message,
+    };
+    let question = question.or(envelope.reference).and_then(string).filter(|question| question.chars().count() <= MAX_REF_CHARS);
+    let question = question.ok_or_else(|| Rejection::invalid("message.ref must be the ref of a question"))?;
+    Ok(Command::ChatCancel { question: question.into_owned() })
 }
 
 fn weather(message: Option<&RawValue>) -> Result<Command, Rejection> {
@@ -468,6 +491,29 @@ mod tests {
         assert_eq!(ok(r#"{"type":"ping"}"#), Command::Ping);
         assert_eq!(ok(r#"{"type":"ping","message":[1],"timestamp":null,"ref":null,"target":"self"}"#), Command::Ping);
         assert_eq!(ok(r#"{"type":"p\u0069ng"}"#), Command::Ping);
+    }
+
+    #[test]
+    fn chat_cancel_names_its_question() {
+        let cancel = |question: &str| Command::ChatCancel { question: question.into() };
+        for (text, question) in [
+            (r#"{"type":"chat_cancel","message":{"ref":"q"}}"#, "q"),
+            (r#"{"type":"chat_cancel","message":{"ref":"q"},"ref":"c"}"#, "q"),
+            (r#"{"type":"chat_cancel","message":"q","ref":"c"}"#, "q"),
+            (r#"{"type":"chat_cancel","ref":"q"}"#, "q"),
+            (r#"{"type":"chat_cancel","message":null,"ref":"q"}"#, "q"),
+            (r#"{"type":"chat_cancel","message":{"ref":null},"ref":"q\u0041"}"#, "qA"),
+            (r#"{"type":"chat_cancel","message":{"ref":""}}"#, ""),
+        ] {
+            assert_eq!(ok(text), cancel(question), "{text}");
+        }
+        for message in ["7", "[]", "{}", r#"{"ref":7}"#, "null", "true"] {
+            let text = format!(r#"{{"type":"chat_cancel","message":{message}}}"#);
+            assert_eq!(invalid(&text), "message.ref must be the ref of a question", "{text}");
+        }
+        let long = format!(r#"{{"type":"chat_cancel","message":{{"ref":"{}"}}}}"#, "長".repeat(65));
+        assert_eq!(invalid(&long), "message.ref must be the ref of a question");
+        assert_eq!(invalid(r#"{"type":"chat_cancel","ref":"q","target":"device"}"#), "target is not for chat_cancel");
     }
 
     #[test]

@@ -88,6 +88,13 @@ pub enum Event {
     },
     /// The answer to `chat_reset`.
     ChatReset {},
+    /// The answer to `chat_cancel`.
+    ChatCancel {
+        /// Set if a question was stopped: none is running with that `ref` otherwise.
+        cancelled: bool,
+    },
+    /// The end of a question that was stopped: it has no answer.
+    ChatCancelled {},
     /// The answer to `weather`.
     WeatherResponse {
         /// City, present weather and the source of the figures.

@@ -1,17 +1,22 @@
 //! `chat_message`: answered by a language model if one is configured, else by the guide's responder, which repeats the message
 //! (guide section 3.1, `process_chat_message`).
 
+mod answer;
+mod completion;
 mod conversations;
+mod events;
 mod openai;
+mod questions;
+mod reasoning;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use reqwest::Client;
 use tokio::sync::Semaphore;
 
-use super::ChunkSink;
-use super::upstream::{CircuitBreaker, UpstreamError, recorded};
+use super::upstream::{CircuitBreaker, UpstreamClient, UpstreamError, recorded};
+use super::{ChunkSink, CommandContext};
 use crate::admission::RateLimit;
 use crate::config::{ChatConfig, Responder};
 use crate::core::awake::timeout;
@@ -20,16 +25,20 @@ use crate::core::ids::UserId;
 use crate::telemetry::metrics::{Metrics, Refused, Upstream};
 use crate::wire::{ErrorCode, Event};
 use conversations::{Conversations, Turn};
+use questions::Questions;
 
 /// The handler of `chat_message`.
 pub(super) struct Chat {
     config: ChatConfig,
     /// Set when a model is configured.
-    client: Option<Client>,
+    client: Option<UpstreamClient>,
     conversations: Arc<Conversations>,
+    questions: Arc<Questions>,
     rate: Arc<RateLimit<UserId>>,
     permits: Semaphore,
     breaker: CircuitBreaker,
+    /// The model's answers begin with reasoning that has no opening tag.
+    reasons_first: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -54,21 +63,24 @@ fn builtin_answer(text: &str) -> String {
 
 impl Chat {
     /// Creates the handler; `client` calls the model.
-    pub(super) fn new(config: &ChatConfig, client: Option<Client>, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(config: &ChatConfig, client: Option<UpstreamClient>, metrics: Arc<Metrics>) -> Self {
         Self {
             client: client.filter(|_| config.responder == Responder::Openai),
             conversations: Arc::default(),
+            questions: Arc::default(),
             rate: Arc::new(RateLimit::per_minute(config.per_minute)),
             permits: Semaphore::new(config.concurrency),
             breaker: CircuitBreaker::default(),
+            reasons_first: AtomicBool::new(false),
             metrics,
             config: config.clone(),
         }
     }
 
-    /// Creates the handler for a new configuration, with the conversations of this one and, if the limit is unchanged, its rates.
-    pub(super) fn changed(&self, config: &ChatConfig, client: Option<Client>) -> Self {
-        let new = Self { conversations: self.conversations.clone(), ..Self::new(config, client, self.metrics.clone()) };
+    /// Creates the handler for a new configuration, with the conversations and questions of this one and, if the limit is unchanged, its rates.
+    pub(super) fn changed(&self, config: &ChatConfig, client: Option<UpstreamClient>) -> Self {
+        let (conversations, questions) = (self.conversations.clone(), self.questions.clone());
+        let new = Self { conversations, questions, ..Self::new(config, client, self.metrics.clone()) };
         if config.per_minute == self.config.per_minute { Self { rate: self.rate.clone(), ..new } } else { new }
     }
 
@@ -77,11 +89,23 @@ impl Chat {
         self.client.is_none().then(|| Event::ChatResponse { message: builtin_answer(text), source: None })
     }
 
-    /// Calls the model; the parts of its answer are passed to `sink` as they arrive.
-    pub(super) async fn answer(&self, user: UserId, text: &str, sink: ChunkSink<'_>) -> Event {
+    /// Calls the model; the parts of its answer are passed to `sink` as they arrive. A question that is stopped drops its call, and
+    /// thereby the connection to the model's server.
+    pub(super) async fn answer(&self, context: &CommandContext, text: &str, sink: ChunkSink<'_>) -> Event {
+        let _listed = self.questions.add(context.user, &context.stop);
+        let event = tokio::select! {
+            biased;
+            () = context.stop.stopped() => Event::ChatCancelled {},
+            event = self.answer_unstopped(context, text, sink) => event,
+        };
+        if context.stop.answered() { event } else { Event::ChatCancelled {} }
+    }
+
+    async fn answer_unstopped(&self, context: &CommandContext, text: &str, sink: ChunkSink<'_>) -> Event {
+        let user = context.user;
         let answer = match &self.client {
             None => Ok(builtin_answer(text)),
-            Some(client) => self.ask(client, user, text, sink).await,
+            Some(client) => self.ask(client, context, text, sink).await,
         };
         match answer {
             Ok(message) => Event::ChatResponse { message, source: None },
@@ -99,30 +123,46 @@ impl Chat {
         }
     }
 
-    async fn ask(&self, client: &Client, user: UserId, text: &str, sink: ChunkSink<'_>) -> Result<String, ChatError> {
-        self.rate.check(&user).map_err(|wait| {
+    async fn ask(
+        &self,
+        client: &UpstreamClient,
+        context: &CommandContext,
+        text: &str,
+        sink: ChunkSink<'_>,
+    ) -> Result<String, ChatError> {
+        self.rate.check(&context.user).map_err(|wait| {
             self.metrics.refused.inc(Refused::ChatRate);
             ChatError::RateLimited(wait.as_secs() + 1)
         })?;
-        Ok(recorded(&self.metrics, Upstream::Chat, self.call(client, user, text, sink)).await?)
+        Ok(recorded(&self.metrics, Upstream::Chat, self.call(client, context, text, sink)).await?)
     }
 
-    async fn call(&self, client: &Client, user: UserId, text: &str, sink: ChunkSink<'_>) -> Result<String, UpstreamError> {
+    async fn call(
+        &self,
+        client: &UpstreamClient,
+        context: &CommandContext,
+        text: &str,
+        sink: ChunkSink<'_>,
+    ) -> Result<String, UpstreamError> {
         self.breaker.check(Instant::now())?;
         let permit_timeout = Duration::from_secs(self.config.timeout_seconds.into());
         let permit = timeout(permit_timeout, self.permits.acquire()).await;
         let _permit = permit.map_err(|_| UpstreamError::Busy)?.map_err(|_| UpstreamError::Busy)?;
-        let (turns, generation) = self.conversations.get(user, BootInstant::now());
-        let answer = openai::complete(client, &self.config, &turns, text, sink).await;
+        let (turns, generation) = self.conversations.get(context.user, BootInstant::now());
+        let answer = openai::complete(client, &self.config, &turns, text, &self.reasons_first, sink).await;
         self.breaker.record(&answer, Instant::now());
         let answer = answer?;
-        let turn = Turn { question: text.to_owned(), answer: answer.clone() };
-        self.conversations.append(user, turn, self.config.turns, generation, BootInstant::now());
+        // Who stopped the question was told that it has no answer: the model is not told otherwise.
+        if context.stop.answered() {
+            let turn = Turn { question: text.to_owned(), answer: answer.clone() };
+            self.conversations.append(context.user, turn, self.config.turns, generation, BootInstant::now());
+        }
         Ok(answer)
     }
 
-    /// Clears the conversation of `user`.
+    /// Stops the questions of `user`, and clears the conversation.
     pub(super) fn reset(&self, user: UserId) -> Event {
+        self.questions.stop(user);
         self.conversations.clear(user);
         Event::ChatReset {}
     }

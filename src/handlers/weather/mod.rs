@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use reqwest::Client;
 use tokio::sync::OnceCell;
 
+use super::upstream::UpstreamClient;
 use super::upstream::UpstreamError;
 use crate::config::WeatherConfig;
 use crate::core::boot::BootInstant;
@@ -47,7 +47,7 @@ pub(super) struct Sources {
 
 impl Sources {
     /// Creates the sources for a configuration; `client` calls QWeather.
-    pub(super) fn new(config: &WeatherConfig, store: Store, client: Option<&Client>, metrics: &Arc<Metrics>) -> Self {
+    pub(super) fn new(config: &WeatherConfig, store: Store, client: Option<&UpstreamClient>, metrics: &Arc<Metrics>) -> Self {
         let qweather =
             config.qweather.as_ref().zip(client).map(|(config, client)| QWeather::new(config, client.clone(), metrics.clone()));
         let stale = Duration::from_secs(config.stale_seconds);

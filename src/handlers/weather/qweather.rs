@@ -5,15 +5,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reqwest::Client;
 use reqwest::header::HeaderValue;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::config::{QWeatherConfig, Secret};
 use crate::core::time::Timestamp;
-use crate::handlers::upstream::{CircuitBreaker, UpstreamError, read, recorded, send_any};
+use crate::handlers::upstream::{CircuitBreaker, UpstreamClient, UpstreamError, read, recorded, send_any};
 use crate::telemetry::metrics::{Metrics, Upstream};
 use crate::wire::outbound::{Weather, WeatherNow};
 
@@ -27,8 +27,18 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// The result of a look-up; `None` when the source does not know the city.
 pub(super) type LookUp = Result<Option<Weather>, UpstreamError>;
 
+/// Reads a text, or a number as text: proxies for this service turn one into the other.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::String(text) => Ok(text),
+        Value::Number(number) => Ok(number.to_string()),
+        other => Err(D::Error::custom(format_args!("{other} is neither a text nor a number"))),
+    }
+}
+
 #[derive(Deserialize)]
 struct CityLookUp {
+    #[serde(deserialize_with = "text")]
     code: String,
     #[serde(default)]
     location: Vec<Location>,
@@ -36,12 +46,14 @@ struct CityLookUp {
 
 #[derive(Deserialize)]
 struct Location {
+    #[serde(deserialize_with = "text")]
     id: String,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct CurrentWeather {
+    #[serde(deserialize_with = "text")]
     code: String,
     #[serde(default)]
     update_time: String,
@@ -50,8 +62,11 @@ struct CurrentWeather {
 
 #[derive(Deserialize)]
 struct Values {
+    #[serde(deserialize_with = "text")]
     temp: String,
+    #[serde(deserialize_with = "text")]
     text: String,
+    #[serde(deserialize_with = "text")]
     icon: String,
 }
 
@@ -59,14 +74,14 @@ struct Values {
 pub(super) struct QWeather {
     base: String,
     key: Secret,
-    client: Client,
+    client: UpstreamClient,
     breaker: CircuitBreaker,
     permits: Semaphore,
     metrics: Arc<Metrics>,
 }
 
 impl QWeather {
-    pub(super) fn new(config: &QWeatherConfig, client: Client, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(config: &QWeatherConfig, client: UpstreamClient, metrics: Arc<Metrics>) -> Self {
         let base = if config.host.contains("://") { config.host.clone() } else { format!("https://{}", config.host) };
         Self {
             base: base.trim_end_matches('/').to_owned(),
@@ -112,10 +127,10 @@ impl QWeather {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, location: &str) -> Result<T, UpstreamError> {
-        let request = self.client.get(format!("{}{path}", self.base)).query(&[("location", location)]);
+        let request = self.client.get(&format!("{}{path}", self.base)).query(&[("location", location)]);
         let mut key = HeaderValue::from_str(self.key.reveal()).map_err(|_| UpstreamError::Misconfigured)?;
         key.set_sensitive(true);
-        let response = send_any(request.header("X-QW-Api-Key", key), REQUEST_TIMEOUT).await?;
+        let response = send_any(&self.client, request.header("X-QW-Api-Key", key), REQUEST_TIMEOUT).await?;
         let status = response.status().as_u16();
         let body = match status {
             200..300 | 400 | 404 => read(response, MAX_ANSWER_BYTES, REQUEST_TIMEOUT).await?,
@@ -154,4 +169,20 @@ fn is_unknown_location(body: &[u8]) -> bool {
 /// Converts a `code` of an answer; its values are those of HTTP statuses.
 fn status(code: &str) -> UpstreamError {
     code.parse().map_or(UpstreamError::Unreadable, UpstreamError::Status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_as_texts() {
+        let cities: CityLookUp = serde_json::from_str(r#"{"code":200,"location":[{"id":101210101,"lat":30.25}]}"#).unwrap();
+        assert_eq!((cities.code.as_str(), cities.location[0].id.as_str()), ("200", "101210101"));
+        let answer: CurrentWeather =
+            serde_json::from_str(r#"{"code":"200","now":{"temp":-3.4,"text":"晴","icon":100}}"#).unwrap();
+        let now = answer.now.unwrap();
+        assert_eq!((now.temp.as_str(), now.text.as_str(), now.icon.as_str()), ("-3.4", "晴", "100"));
+        assert!(serde_json::from_str::<CurrentWeather>(r#"{"code":"200","now":{"temp":null,"text":"","icon":""}}"#).is_err());
+    }
 }

@@ -28,6 +28,7 @@ fn command_labels(command: &Command) -> (Received, Operation) {
     match command {
         Command::Chat { .. } => (Received::Chat, Operation::Chat),
         Command::ChatReset => (Received::ChatReset, Operation::ChatReset),
+        Command::ChatCancel { .. } => (Received::ChatCancel, Operation::ChatCancel),
         Command::Weather { .. } => (Received::Weather, Operation::Weather),
         Command::Sing { .. } => (Received::Sing, Operation::Sing),
         Command::Dance { .. } => (Received::Dance, Operation::Dance),
@@ -65,6 +66,8 @@ impl From<&Event> for Sent {
             Event::ChatResponse { .. } => Self::ChatResponse,
             Event::ChatDelta { .. } => Self::ChatDelta,
             Event::ChatReset {} => Self::ChatReset,
+            Event::ChatCancel { .. } => Self::ChatCancel,
+            Event::ChatCancelled {} => Self::ChatCancelled,
             Event::WeatherResponse { .. } => Self::WeatherResponse,
             Event::SingResponse { .. } => Self::SingResponse,
             Event::DanceResponse { .. } => Self::DanceResponse,

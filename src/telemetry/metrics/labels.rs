@@ -65,6 +65,8 @@ labels! {
         Chat "chat_message",
         /// `chat_reset`.
         ChatReset "chat_reset",
+        /// `chat_cancel`.
+        ChatCancel "chat_cancel",
         /// `weather`.
         Weather "weather",
         /// `sing`.
@@ -91,6 +93,10 @@ labels! {
         ChatDelta "chat_delta",
         /// `chat_reset`.
         ChatReset "chat_reset",
+        /// `chat_cancel`.
+        ChatCancel "chat_cancel",
+        /// `chat_cancelled`.
+        ChatCancelled "chat_cancelled",
         /// `weather_response`.
         WeatherResponse "weather_response",
         /// `sing_response`.
@@ -265,7 +271,7 @@ labels! {
         ClientTooSlow "not_taken",
         /// The configured address or key is invalid.
         Misconfigured "misconfigured",
-        /// Cancelled, because the client disconnected.
+        /// Cancelled, because the client disconnected or stopped it.
         Abandoned "abandoned",
     }
 
@@ -275,6 +281,8 @@ labels! {
         Chat "chat_message",
         /// `chat_reset`.
         ChatReset "chat_reset",
+        /// `chat_cancel`.
+        ChatCancel "chat_cancel",
         /// `weather`.
         Weather "weather",
         /// `sing`.

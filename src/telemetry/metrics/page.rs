@@ -70,6 +70,7 @@ pub struct GroupStats {
 const COMMANDS: &[Operation] = &[
     Operation::Chat,
     Operation::ChatReset,
+    Operation::ChatCancel,
     Operation::Weather,
     Operation::Sing,
     Operation::Dance,

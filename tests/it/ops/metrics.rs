@@ -67,8 +67,10 @@ async fn metrics_after_one_of_everything_have_moved() {
     let (admin, ana) = (server.admin().await, server.user("ana").await);
     let device = server.device(&ana.token, true).await;
     let mut client = server.connect(&ana.token).await;
-    for kind in ["ping", "sing", "dance", "chat_reset", "dice", "weather", "chat_message", "chat_message", "nonsense"] {
-        let message = json!({"song": "歌", "dance": "舞", "city": "上海", "content": "你好"});
+    for kind in
+        ["ping", "sing", "dance", "chat_reset", "chat_cancel", "dice", "weather", "chat_message", "chat_message", "nonsense"]
+    {
+        let message = json!({"song": "歌", "dance": "舞", "city": "上海", "content": "你好", "ref": "q"});
         let message = if kind == "chat_message" { json!("你好") } else { message };
         let event = client.ask(json!({"type": kind, "message": message})).await;
         assert!(event["type"].is_string(), "{event}");

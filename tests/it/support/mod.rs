@@ -4,6 +4,7 @@ pub mod api;
 pub mod board;
 pub mod disk;
 pub mod http;
+pub mod kept;
 pub mod load;
 pub mod notify;
 pub mod page;

@@ -130,14 +130,19 @@ async fn chat_answer_is_cut_at_limit() {
 }
 
 #[tokio::test]
-async fn chat_reset_during_answer_forgets_it() {
-    let stub = Stub::start(|_| Reply::Events(spoken(&["ok"]), Duration::from_millis(100))).await;
+async fn chat_reset_during_answer_stops_it() {
+    let stub = Stub::start(|got| match got.json()["messages"][0]["content"].as_str().unwrap() {
+        "slow" => Reply::Hang,
+        _ => Reply::Events(spoken(&["ok"]), Duration::ZERO),
+    })
+    .await;
     let server = Server::with(with(stub.url("/v1"))).await;
     let mut client = server.connect(&server.admin().await).await;
     client.say(json!({"type": "chat_message", "message": "slow"})).await;
     eventually("the model is asked", async || stub.got().len() == 1).await;
     assert_eq!(client.ask(json!({"type": "chat_reset", "message": {}})).await["type"], "chat_reset");
-    assert_eq!(client.json().await["message"], "ok");
+    assert_eq!(client.json().await["type"], "chat_cancelled");
+    eventually("and the call dropped", async || stub.gone() == 1).await;
     say(&mut client, "after").await;
     assert_eq!(stub.got()[1].json()["messages"].as_array().unwrap().len(), 1);
 }

@@ -2,9 +2,11 @@
 
 mod boards;
 mod chat;
+mod chat_cancel;
 mod companion;
 mod guide;
 mod limits;
 mod refs;
 mod returning;
 mod target;
+mod upstreams;
