@@ -1,7 +1,8 @@
 //! Authentication: from a credential to a caller. Tokens, passwords, tickets, cookies, pairing codes.
 //!
 //! # Invariants
-//! - A secret is known only to its holder: stored are SHA-256 (tokens, tickets, device codes) and argon2id (passwords).
+//! - A secret is known only to its holder: stored are SHA-256 (tokens, tickets, device codes) and argon2id (passwords), PBKDF2 for
+//!   accounts that came from Django, until they log in.
 //! - No decision is cached between requests: account, role and token are looked up each time, so that a change takes effect at once.
 //! - An unknown name costs the same time as a wrong password.
 //! - Nothing here writes accounts or tokens; only the times of last use.
@@ -12,13 +13,14 @@ mod error;
 mod last_seen;
 pub mod pairings;
 pub mod password;
+mod pbkdf2;
 mod secret;
 mod throttle;
 mod tickets;
 
 use std::sync::Arc;
 
-use crate::change::{Changes, Seen};
+use crate::change::{Changes, Rehash, Seen};
 use crate::config::Limits;
 use crate::core::ids::{DeviceId, MessageId, TokenId, UserId};
 use crate::core::lifetime::Present;
@@ -29,6 +31,7 @@ use crate::store::{Authority, Role, Store, Token, TokenHash, TokenKind, User};
 
 pub use credential::Credential;
 pub use error::{AuthError, PasswordError};
+pub use pbkdf2::{NO_PASSWORD, Pbkdf2};
 pub use secret::{Secret, random_password};
 pub use tickets::TICKET_SECONDS;
 
@@ -156,10 +159,13 @@ impl Auth {
     /// # Errors
     /// If the system refuses a thread.
     pub fn new(store: Store, changes: Changes, limits: &Limits, hashers: usize) -> std::io::Result<Self> {
+        let passwords = password::Passwords::start(hashers)?;
+        // One that can't be read is of no account.
+        store.users(UserId(0)).flatten().for_each(|user| passwords.note(&user.password_hash));
         Ok(Self {
             store,
             changes,
-            passwords: password::Passwords::start(hashers)?,
+            passwords,
             throttle: throttle::LoginThrottle::new(limits.logins_per_minute),
             tickets: tickets::Tickets::default(),
             last_seen: last_seen::LastSeen::default(),
@@ -240,13 +246,25 @@ impl Auth {
     /// [`AuthError::WrongPassword`], [`AuthError::Throttled`], [`AuthError::Busy`], or when the store fails.
     pub async fn login(&self, username: &str, password: &str, from: ClientAddr) -> Result<User, AuthError> {
         self.throttle(username, from)?;
-        let user = self.store.user_by_name(username)?;
-        let hash = user.as_ref().map(|u| u.password_hash.clone());
-        let right = self.passwords.verify(password, hash).await?;
-        match user {
-            Some(user) if right && !user.disabled => Ok(user),
-            _ => Err(AuthError::WrongPassword),
+        self.verified(username, password).await
+    }
+
+    /// Returns the user with that name and password, which the rate limits have passed.
+    ///
+    /// # Errors
+    /// [`AuthError::WrongPassword`], [`AuthError::Busy`], or when the store fails.
+    pub async fn verified(&self, username: &str, password: &str) -> Result<User, AuthError> {
+        // Twice where another log-in of the same user has just hashed the password anew.
+        for _ in 0..2 {
+            let user = self.store.user_by_name(username)?;
+            let hash = user.as_ref().map(|u| u.password_hash.clone());
+            let right = self.passwords.verify(password, hash).await?;
+            let Some(mut user) = user.filter(|user| right && !user.disabled) else { break };
+            if self.replace_foreign_hash(&mut user, password).await? {
+                return Ok(user);
+            }
         }
+        Err(AuthError::WrongPassword)
     }
 
     /// Counts a log-in attempt on `username`.
@@ -264,6 +282,26 @@ impl Auth {
     pub async fn confirm(&self, user: &User, password: &str, from: ClientAddr) -> Result<bool, AuthError> {
         self.throttle(&user.username, from)?;
         self.passwords.verify(password, Some(user.password_hash.clone())).await
+    }
+
+    /// Notes that an account with such a password hash has been written.
+    pub fn note_hash(&self, hash: &str) {
+        self.passwords.note(hash);
+    }
+
+    /// Replaces the hash that `user` came with from Django by one of argon2id, now that its password is known. Leaves it as it is where
+    /// the threads are busy: the next log-in tries again. Returns `false` where the stored hash is another one by now.
+    async fn replace_foreign_hash(&self, user: &mut User, password: &str) -> Result<bool, AuthError> {
+        if Pbkdf2::parse(&user.password_hash).is_err() {
+            return Ok(true);
+        }
+        let to = match self.passwords.rehash(password).await {
+            Ok(Some(hash)) => hash,
+            Ok(None) | Err(AuthError::Busy) => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        let from = std::mem::replace(&mut user.password_hash, to.clone());
+        Ok(self.changes.run(Rehash { id: user.id, from, to }).await?)
     }
 
     /// Returns the stored form of a new password.
