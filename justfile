@@ -97,6 +97,10 @@ conformance:
 clients:
     .ci/run clients
 
+# Imports what a real Django dumps, and lets its clients go on.
+migration:
+    .ci/run migration
+
 # Tries the binary on a disk that lies.
 faults:
     .ci/run faults

@@ -25,6 +25,7 @@ const UTF8_MARK: &[u8] = &[0xef, 0xbb, 0xbf];
 
 /// A record.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "a record with model, pk and fields")]
 pub(super) struct Record {
     /// Its position in the file, from 1.
     #[serde(skip)]
@@ -79,6 +80,10 @@ pub(super) fn read(source: impl Read, each: impl FnMut(Record) -> anyhow::Result
 }
 
 fn unpacked(source: impl Read, mut each: impl FnMut(Record) -> anyhow::Result<()>) -> anyhow::Result<u64> {
+    let (start, mut source) = peek(source, UTF8_MARK.len() as u64).context("failed to read the file")?;
+    if start == UTF8_MARK {
+        source = Cursor::new(Vec::new()).chain(source.into_inner().1);
+    }
     let record = Rc::new(Cell::new(0));
     let mut source = BufReader::with_capacity(64 << 10, Bounded { source, file: 0, record: record.clone() });
     let first = first_character(&mut source)?;
@@ -110,14 +115,10 @@ fn unpacked(source: impl Read, mut each: impl FnMut(Record) -> anyhow::Result<()
     Ok(number)
 }
 
-/// Passes over blanks and a mark of UTF-8, and returns the first character, which stays.
+/// Passes over blanks and returns the first character, which stays.
 fn first_character(source: &mut impl BufRead) -> anyhow::Result<u8> {
     loop {
         let buffer = source.fill_buf().context("failed to read the file")?;
-        if buffer.starts_with(UTF8_MARK) {
-            source.consume(UTF8_MARK.len());
-            continue;
-        }
         match buffer.first() {
             None => bail!("the file is empty"),
             Some(0xff | 0xfe | 0) => {
@@ -202,7 +203,7 @@ mod tests {
             (b"", "is empty"),
             (&utf16, "not in UTF-8"),
             (b"SQLite format 3", "must begin with ["),
-            (b"[1]", "line 1 column 2"),
+            (b"[1]", "expected a record with model, pk and fields at line 1"),
             (&ARRAY.as_bytes()[..60], "EOF while parsing"),
             (b"[] x", "trailing characters"),
             (b"{\"users\": []}", "missing field `model`"),
