@@ -101,9 +101,12 @@ impl Operation for Import {
         }
         let (mut added, mut refused) = (0, None);
         for row in &self.rows {
-            if let Err(error) = allowed(&state, row).and_then(|()| Ok(added += u64::from(add(machine, row, moment)?))) {
-                refused = Some(error);
-                break;
+            match allowed(&state, row).and_then(|()| add(machine, row, moment)) {
+                Ok(new) => added += u64::from(new),
+                Err(error) => {
+                    refused = Some(error);
+                    break;
+                }
             }
             state.done += 1;
         }

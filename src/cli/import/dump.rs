@@ -63,8 +63,11 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
+/// A source whose first bytes have been read, and stand in front of it again.
+type Peeked<R> = Chain<Cursor<Vec<u8>>, R>;
+
 /// Returns the first bytes of a source, and a source that has them still.
-fn peek<R: Read>(mut source: R, count: u64) -> io::Result<(Vec<u8>, Chain<Cursor<Vec<u8>>, R>)> {
+fn peek<R: Read>(mut source: R, count: u64) -> io::Result<(Vec<u8>, Peeked<R>)> {
     let mut start = Vec::new();
     source.by_ref().take(count).read_to_end(&mut start)?;
     Ok((start.clone(), Cursor::new(start).chain(source)))

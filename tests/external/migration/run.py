@@ -7,6 +7,7 @@ import os
 import pathlib
 import queue
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -62,23 +63,61 @@ def check(condition, what):
         sys.exit(f"not so: {what}")
 
 
+def wait_for(port):
+    """Waits until something listens there."""
+    end = time.monotonic() + DEADLINE
+    while time.monotonic() < end:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except OSError:
+            time.sleep(0.1)
+    sys.exit("the old system does not listen")
+
+
 def main():
     binary = pathlib.Path(sys.argv[1]).resolve()
     directory = pathlib.Path(tempfile.mkdtemp())
-    run(sys.executable, str(fixtures / "make-django.py"), str(directory))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    old = subprocess.Popen([sys.executable, fixtures / "make-django.py", directory, str(port)], stdout=subprocess.PIPE, text=True)
+    if "serving" not in old.stdout.readline():
+        sys.exit("the old system did not start")
     expected = json.loads((directory / "django-expected.json").read_text())
     (directory / "config.toml").write_text(
-        '[server]\nlisten = "127.0.0.1:0"\ndata_dir = "data"\n[limits]\nlogins_per_minute = 0\n[messages]\ncross_user = true\n'
+        '[server]\nlisten = "127.0.0.1:%d"\ndata_dir = "data"\n[limits]\nlogins_per_minute = 0\n[messages]\ncross_user = true\n'
+        % port
     )
+    # A client that is connected with the old system, and stays so up to its end.
+    node = shutil.which("node")
+    url = f"ws://127.0.0.1:{port}"
+    accounts = {account["username"]: account for account in expected["accounts"]}
+    moved = None
+    if node:
+        script = [node, "--experimental-websocket", str(here / "guide_client.mjs")]
+        wait_for(port)
+        moved = Conversation(script, url, accounts["bob@example.com"]["token"])
+        moved.wait("connection_status", "chat_response")
+        check(moved.seen[0].get("system") == "django", moved.seen)
     options = {"cwd": directory, "env": {**os.environ, "NO_COLOR": "1"}}
     command = [str(binary), "--config", "config.toml", "--json", "import"]
     dry = json.loads(run(*command, "--dry-run", "django.json", **options))
     report = json.loads(run(*command, "django.json", **options))
     check({**dry, "result": ""} == {**report, "result": ""}, f"the dry run reports the same: {dry} {report}")
-    accounts = {account["username"]: account for account in expected["accounts"]}
     print(f"Django {expected['django']}: {report['users']} users, {report['tokens']} tokens, {report['devices']} devices")
 
+    old.terminate()
+    old.wait(DEADLINE)
     server = qy.Server(binary, directory)
+    if moved:
+        before = len(moved.seen)
+        moved.seen.clear()
+        first = moved.wait("connection_status")
+        check("system" not in first and first["user_id"] == str(accounts["bob@example.com"]["id"]), first)
+        body = {"type": "notice", "message": "moved", "user_id": accounts["bob@example.com"]["id"]}
+        server.call("POST", "/api/messages/", accounts["root"]["token"], body)
+        check(moved.wait("notice")["message"] == "moved", moved.seen)
+        moved.end()
+        print(f"a client of the old system came over by itself: {before} events there, {len(moved.seen)} here")
     usable = [a for name, a in accounts.items() if a.get("is_active", True) and name != "ANA"]
     for account in usable:
         if account["password"]:
@@ -89,14 +128,13 @@ def main():
             check((me["id"], me["username"]) == (account["id"], account["username"]), me)
 
     clients = {"Python": [sys.executable, str(here / "guide_client.py")]}
-    node = shutil.which("node")
     if node:
-        clients["JavaScript"] = [node, "--experimental-websocket", str(here / "guide_client.mjs")]
+        clients["JavaScript"] = script
     else:
         print("SKIPPED: the JavaScript client: there is no node")
     for (name, command), username in zip(clients.items(), ["ana", "张伟"]):
         account = accounts[username]
-        conversation = Conversation(command, f"ws://127.0.0.1:{server.port}", account["token"])
+        conversation = Conversation(command, url, account["token"])
         conversation.wait("connection_status", "chat_response", "weather_response", "sing_response")
         first = conversation.seen[0]
         check(first["user_id"] == str(account["id"]) and first["device_id"] == expected["primaries"][username], first)

@@ -156,9 +156,10 @@ async fn everything_of_the_django_system_works_after_an_import_before_the_first_
     for (found, wanted) in devices["data"].as_array().unwrap().iter().zip(expected()["devices"].as_array().unwrap()) {
         assert_eq!((&found["id"], &found["name"]), (&wanted["id"], &wanted["name"]), "{found}");
     }
-    // The fixture was made long before this test runs.
-    let created = text(&devices["data"][0]["created_at"]);
-    assert!(created.starts_with("2026-11-2"), "the time of creation comes along: {created}");
+    let dumped: Value = serde_json::from_slice(&std::fs::read(dump()).unwrap()).unwrap();
+    let lamp = dumped.as_array().unwrap().iter().find(|record| record["model"] == "device_interaction.device").unwrap();
+    let (created, wanted) = (text(&devices["data"][0]["created_at"]), text(&lamp["fields"]["created_at"]));
+    assert!(created.starts_with(wanted.trim_end_matches('Z')), "the time of creation comes along: {created} {wanted}");
     // New accounts and devices get numbers of their own.
     let new = json!({"username": "new", "password": "new-password"});
     let new = http::post(server.address, "/api/users", token, new).await.expect(201);
@@ -285,7 +286,7 @@ async fn everyone_of_some(server: &Running) {
 #[tokio::test]
 async fn many_users_are_imported_and_an_import_that_was_cut_off_goes_on() {
     let at = place();
-    let count = 3000;
+    let count = 1000;
     let users = (1..=count).flat_map(|pk| {
         [
             json!({"model": "auth.user", "pk": pk, "fields": {"username": format!("user-{pk:05}"), "password": "", "last_login": null}}),
@@ -299,7 +300,7 @@ async fn many_users_are_imported_and_an_import_that_was_cut_off_goes_on() {
     let admin = http::log_in(server.address, "admin", crate::support::ADMIN_PASSWORD).await;
     eventually("some are there", async || {
         let users = http::call(server.address, "GET", "/api/users?limit=1000", &admin, "").await.ok();
-        users["data"].as_array().unwrap().len() > 300
+        users["data"].as_array().unwrap().len() > 150
     })
     .await;
     server.signal("KILL");
@@ -310,7 +311,7 @@ async fn many_users_are_imported_and_an_import_that_was_cut_off_goes_on() {
     let report = import(at.path(), &[&file]).await;
     assert_eq!((&report["users"], &report["tokens"]), (&json!(count), &json!(count)));
     assert!(report["earlier"].as_u64() > Some(0), "{report}");
-    for pk in (1..=count).step_by(271) {
+    for pk in (1..=count).step_by(97) {
         let me = http::call(server.address, "GET", "/api/auth/me", &format!("{pk:040}"), "").await.ok();
         assert_eq!(me["data"]["username"], format!("user-{pk:05}"));
     }
