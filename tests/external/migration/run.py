@@ -51,6 +51,37 @@ class Conversation:
             sys.exit(f"the client failed: {''.join(self.errors)}")
 
 
+class Front:
+    """A proxy in front of both systems: each new connection goes to `target`."""
+
+    def __init__(self, target):
+        self.target = target
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            client, _ = self.listener.accept()
+            server = socket.create_connection(("127.0.0.1", self.target), timeout=DEADLINE)
+            server.settimeout(None)
+            for pair in [(client, server), (server, client)]:
+                threading.Thread(target=self.pump, args=pair, daemon=True).start()
+
+    @staticmethod
+    def pump(source, sink):
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+
 def run(*command, **options):
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE * 3, **options)
     if done.returncode != 0:
@@ -84,12 +115,12 @@ def main():
         sys.exit("the old system did not start")
     expected = json.loads((directory / "django-expected.json").read_text())
     (directory / "config.toml").write_text(
-        '[server]\nlisten = "127.0.0.1:%d"\ndata_dir = "data"\n[limits]\nlogins_per_minute = 0\n[messages]\ncross_user = true\n'
-        % port
+        '[server]\nlisten = "127.0.0.1:0"\ndata_dir = "data"\n[limits]\nlogins_per_minute = 0\n[messages]\ncross_user = true\n'
     )
     # A client that is connected with the old system, and stays so up to its end.
     node = shutil.which("node")
-    url = f"ws://127.0.0.1:{port}"
+    front = Front(port)
+    url = f"ws://127.0.0.1:{front.port}"
     accounts = {account["username"]: account for account in expected["accounts"]}
     moved = None
     if node:
@@ -105,9 +136,11 @@ def main():
     check({**dry, "result": ""} == {**report, "result": ""}, f"the dry run reports the same: {dry} {report}")
     print(f"Django {expected['django']}: {report['users']} users, {report['tokens']} tokens, {report['devices']} devices")
 
+    # As docs/migration.md has it: new connections go to the new system, then the old one stops.
+    server = qy.Server(binary, directory)
+    front.target = server.port
     old.terminate()
     old.wait(DEADLINE)
-    server = qy.Server(binary, directory)
     if moved:
         before = len(moved.seen)
         moved.seen.clear()
