@@ -105,6 +105,10 @@ doc_recipes:
 models:
     .ci/run models
 
+# Imports what a real Django dumps, and lets its clients go on.
+migration:
+    .ci/run migration
+
 # Tries the binary on a disk that lies.
 faults:
     .ci/run faults

@@ -2,7 +2,7 @@
 
 # In this order: what is quick and fails often comes first.
 steps=(toolchain format typos recipes lint test docs dependencies fuzz autobahn release units service dist package tarball page
-    conformance clients doc_recipes models faults stress)
+    conformance clients doc_recipes models migration faults stress)
 
 # The programs that test the binary from outside.
 external=tests/external
@@ -201,6 +201,13 @@ step_models() {
         return
     fi
     "$venv/bin/python" $external/models/run.py $binary
+}
+
+# A move from a real Django: users, tokens and devices.
+step_migration() {
+    need_python -r $external/migration/requirements.txt 2>/dev/null || { skip "Django cannot be had here"; return; }
+    "$venv/bin/python" $external/migration/run.py $binary | tee "$scratch/log"
+    note_skipped
 }
 
 # A disk that lies: flipped bits, and writes that fail.

@@ -11,6 +11,7 @@
 pub mod access;
 mod clients;
 mod devices;
+mod import;
 mod limits;
 mod pairing;
 pub mod policy;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use crate::app::App;
 use crate::auth::pairings::PairingError;
 use crate::auth::{AuthError, Caller};
+use crate::change::ImportError;
 use crate::core::ids::{DeviceId, UserId};
 use crate::core::names::NameError;
 use crate::core::text::TextError;
@@ -106,6 +108,9 @@ pub enum AccountsError {
     /// A field of the request is unusable; the text names it.
     #[error(transparent)]
     Field(#[from] FieldError),
+    /// A part of an import was not made.
+    #[error(transparent)]
+    Import(ImportError),
     /// Accounts are created by administrators only.
     #[error("registration is closed")]
     RegistrationClosed,

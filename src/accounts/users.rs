@@ -6,7 +6,7 @@ use super::policy::{Action, Relation};
 use super::revocation::react;
 use super::{Accounts, AccountsError, By, FieldError, Issued};
 use crate::auth::cookies::BROWSER_SECONDS;
-use crate::auth::{AuthError, Caller};
+use crate::auth::{AuthError, Caller, Pbkdf2};
 use crate::change::{ChangeUser, CreateUser, DeleteUser, Touched};
 use crate::config::Registration;
 use crate::core::ids::UserId;
@@ -69,7 +69,15 @@ impl Accounts<'_> {
             AuthError::Throttled(_) => self.audit_refusal(by, AuditEvent::LogInThrottled(subject())),
             _ => {}
         })?;
-        let issued = self.issue_log_in(&user, kind).await?;
+        let (user, issued) = match self.issue_log_in(&user, kind).await {
+            // Another log-in of the user has hashed the password that came from Django anew since.
+            Err(AuthError::WrongPassword) if Pbkdf2::parse(&user.password_hash).is_ok() => {
+                let user = self.app.auth.verified(username, password).await?;
+                let issued = self.issue_log_in(&user, kind).await?;
+                (user, issued)
+            }
+            issued => (user, issued?),
+        };
         if let Some(retired) = issued.retired {
             by.audit_for(AuditEvent::TokenRevoked(retired), Some(user.id));
         }

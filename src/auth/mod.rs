@@ -1,7 +1,8 @@
 //! Authentication: from a credential to a caller. Tokens, passwords, tickets, cookies, pairing codes.
 //!
 //! # Invariants
-//! - A secret is known only to its holder: stored are SHA-256 (tokens, tickets, device codes) and argon2id (passwords).
+//! - A secret is known only to its holder: stored are SHA-256 (tokens, tickets, device codes) and argon2id (passwords), PBKDF2 for
+//!   accounts that came from Django, until they log in.
 //! - No decision is cached between requests: account, role and token are looked up each time, so that a change takes effect at once.
 //! - An unknown name costs the same time as a wrong password.
 //! - Nothing here writes accounts or tokens; only the times of last use.
@@ -12,6 +13,7 @@ mod error;
 mod last_seen;
 pub mod pairings;
 pub mod password;
+mod pbkdf2;
 mod secret;
 mod throttle;
 mod tickets;
@@ -19,8 +21,7 @@ mod tickets;
 use std::sync::Arc;
 
 use self::throttle::Attempt;
-
-use crate::change::{Changes, Seen};
+use crate::change::{Changes, Rehash, Seen};
 use crate::config::Limits;
 use crate::core::ids::{DeviceId, MessageId, TokenId, UserId};
 use crate::core::lifetime::Present;
@@ -31,6 +32,7 @@ use crate::store::{Authority, Device, Role, Store, Token, TokenHash, TokenKind, 
 
 pub use credential::Credential;
 pub use error::{AuthError, PasswordError};
+pub use pbkdf2::{NO_PASSWORD, Pbkdf2};
 pub use secret::{Secret, random_password};
 pub use tickets::TICKET_SECONDS;
 
@@ -138,6 +140,19 @@ pub fn accepts(user: &User, token: &Token, now: &Present) -> bool {
     !user.disabled && !token.expired(now) && (token.kind != TokenKind::Service || user.role == Role::Admin)
 }
 
+/// Ends an attempt to log in whose password was right or not; `None` where that was not found out.
+///
+/// # Errors
+/// [`AuthError::Throttled`] where it was one too many.
+fn end(attempt: Attempt<'_>, right: Option<bool>) -> Result<(), AuthError> {
+    match right {
+        Some(true) => attempt.right(),
+        Some(false) => attempt.wrong().map_err(AuthError::Throttled)?,
+        None => attempt.unchecked(),
+    }
+    Ok(())
+}
+
 /// A state of all rights: while it is the same, no account and no token has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rights((u64, u64));
@@ -158,10 +173,13 @@ impl Auth {
     /// # Errors
     /// If the system refuses a thread.
     pub fn new(store: Store, changes: Changes, limits: &Limits, hashers: usize) -> std::io::Result<Self> {
+        let passwords = password::Passwords::start(hashers)?;
+        // One that can't be read is of no account.
+        store.users(UserId(0)).flatten().for_each(|user| passwords.note(&user.password_hash));
         Ok(Self {
             store,
             changes,
-            passwords: password::Passwords::start(hashers)?,
+            passwords,
             throttle: throttle::LoginThrottle::new(limits.logins_per_minute),
             tickets: tickets::Tickets::default(),
             last_seen: last_seen::LastSeen::default(),
@@ -267,34 +285,31 @@ impl Auth {
     /// [`AuthError::WrongPassword`], [`AuthError::Throttled`], [`AuthError::Busy`], or when the store fails.
     pub async fn login(&self, username: &str, password: &str, from: ClientAddr) -> Result<User, AuthError> {
         let attempt = self.throttle.begin(from, username).map_err(AuthError::Throttled)?;
-        let user = self.store.user_by_name(username)?;
-        let hash = user.as_ref().map(|u| u.password_hash.clone());
-        let right =
-            self.verify(attempt, password, hash, |right| right && user.as_ref().is_some_and(|user| !user.disabled)).await?;
-        user.filter(|_| right).ok_or(AuthError::WrongPassword)
+        let verified = self.verified(username, password).await;
+        match &verified {
+            Ok(_) => end(attempt, Some(true))?,
+            Err(AuthError::WrongPassword) => end(attempt, Some(false))?,
+            Err(_) => end(attempt, None)?,
+        }
+        verified
     }
 
-    /// Verifies a password, and ends its attempt: with the right one where that is `accepted`, too.
-    async fn verify(
-        &self,
-        attempt: Attempt<'_>,
-        password: &str,
-        hash: Option<String>,
-        accepted: impl FnOnce(bool) -> bool,
-    ) -> Result<bool, AuthError> {
-        let accepted = match self.passwords.verify(password, hash).await {
-            Ok(right) => accepted(right),
-            Err(error) => {
-                attempt.unchecked();
-                return Err(error);
+    /// Returns the user with that name and password; counts as no attempt.
+    ///
+    /// # Errors
+    /// [`AuthError::WrongPassword`], [`AuthError::Busy`], or when the store fails.
+    pub async fn verified(&self, username: &str, password: &str) -> Result<User, AuthError> {
+        // Twice where another log-in of the same user has just hashed the password anew.
+        for _ in 0..2 {
+            let user = self.store.user_by_name(username)?;
+            let hash = user.as_ref().map(|u| u.password_hash.clone());
+            let right = self.passwords.verify(password, hash).await?;
+            let Some(mut user) = user.filter(|user| right && !user.disabled) else { break };
+            if self.replace_foreign_hash(&mut user, password).await? {
+                return Ok(user);
             }
-        };
-        if accepted {
-            attempt.right()
-        } else {
-            attempt.wrong().map_err(AuthError::Throttled)?
         }
-        Ok(accepted)
+        Err(AuthError::WrongPassword)
     }
 
     /// Counts an attempt to register `username` like one to log in.
@@ -311,7 +326,29 @@ impl Auth {
     /// [`AuthError::Throttled`], [`AuthError::Busy`].
     pub async fn confirm(&self, user: &User, password: &str, from: ClientAddr) -> Result<bool, AuthError> {
         let attempt = self.throttle.begin(from, &user.username).map_err(AuthError::Throttled)?;
-        self.verify(attempt, password, Some(user.password_hash.clone()), |right| right).await
+        let right = self.passwords.verify(password, Some(user.password_hash.clone())).await;
+        end(attempt, right.as_ref().ok().copied())?;
+        right
+    }
+
+    /// Notes that an account with such a password hash has been written.
+    pub fn note_hash(&self, hash: &str) {
+        self.passwords.note(hash);
+    }
+
+    /// Replaces the hash that `user` came with from Django by one of argon2id, now that its password is known. Leaves it as it is where
+    /// the threads are busy: the next log-in tries again. Returns `false` where the stored hash is another one by now.
+    async fn replace_foreign_hash(&self, user: &mut User, password: &str) -> Result<bool, AuthError> {
+        if Pbkdf2::parse(&user.password_hash).is_err() {
+            return Ok(true);
+        }
+        let to = match self.passwords.rehash(password).await {
+            Ok(Some(hash)) => hash,
+            Ok(None) | Err(AuthError::Busy) => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        let from = std::mem::replace(&mut user.password_hash, to.clone());
+        Ok(self.changes.run(Rehash { id: user.id, from, to }).await?)
     }
 
     /// Returns the stored form of a new password.

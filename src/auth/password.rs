@@ -1,7 +1,8 @@
-//! Passwords: argon2id, on threads of their own, two at a time by default.
+//! Passwords: argon2id, and PBKDF2 of accounts that came from elsewhere, on threads of their own, two at a time by default.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use parking_lot::Mutex;
@@ -15,6 +16,7 @@ use tokio::sync::oneshot;
 use crate::core::names::prepare_password;
 
 use super::error::{AuthError, MAX_PASSWORD_BYTES, MIN_PASSWORD_CHARS, PasswordError};
+use super::pbkdf2::{self, NO_PASSWORD, Pbkdf2};
 
 /// The largest number of waiting jobs, about a quarter of a second's work; beyond it callers get [`AuthError::Busy`].
 const MAX_WAITING_JOBS: usize = 16;
@@ -36,7 +38,19 @@ type Job = Box<dyn FnOnce() + Send>;
 ///
 /// Not on the runtime's blocking threads: there are many of those, and the allocator keeps a hash's 19 MiB for each that has ever made
 /// one. And not bound to the caller: a cancelled call leaves its job in the queue, which still counts.
-pub(super) struct Passwords(SyncSender<Job>);
+pub(super) struct Passwords {
+    jobs: SyncSender<Job>,
+    /// The most iterations that a PBKDF2 hash in the store may have; 0 where there is none.
+    iterations: Arc<AtomicU32>,
+}
+
+/// A stored password.
+enum Stored {
+    /// argon2id, as a PHC string.
+    Argon2(String),
+    /// Came from Django.
+    Pbkdf2(Pbkdf2),
+}
 
 impl Passwords {
     /// Starts the threads; they end with the service.
@@ -59,7 +73,21 @@ impl Passwords {
                 }
             })?;
         }
-        Ok(Self(sender))
+        Ok(Self { jobs: sender, iterations: Arc::default() })
+    }
+
+    /// Notes that the store has a password hash, so that every failed log-in takes as long as one with that.
+    pub(super) fn note(&self, hash: &str) {
+        if let Ok(hash) = Pbkdf2::parse(hash) {
+            self.iterations.fetch_max(hash.iterations(), Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the PHC string of a password that has just been verified, whatever its length was asked to be where it was made; `None`
+    /// where it is too long for this server.
+    pub(super) async fn rehash(&self, password: &str) -> Result<Option<String>, AuthError> {
+        let password = prepare_password(password);
+        if password.len() > MAX_PASSWORD_BYTES { Ok(None) } else { self.work(move || hashed(&password)).await }
     }
 
     /// Returns the PHC string of a new password.
@@ -78,8 +106,11 @@ impl Passwords {
         hashed.ok_or(PasswordError::Unhashable.into())
     }
 
-    /// Returns whether `password` fits `hash`, in its prepared form or as it is typed: hashes of earlier versions are of what was typed.
-    /// Without a hash (no such user) the same work is done, and the result is `false`.
+    /// Returns whether `password` fits `hash`, in its prepared form or as it is typed: hashes of earlier versions, and of Django, are of
+    /// what was typed. Without a hash (no such user, or a user without a password) the same work is done, and the result is `false`.
+    ///
+    /// A password that does not fit costs the same whatever it was compared with: argon2id, and where there are accounts with PBKDF2 also
+    /// the most iterations that one of them has. Else the time would tell which names exist.
     pub(super) async fn verify(&self, password: &str, hash: Option<String>) -> Result<bool, AuthError> {
         if password.len() > MAX_TYPED_BYTES {
             return Ok(false);
@@ -88,9 +119,15 @@ impl Passwords {
         if spellings[0] != password {
             spellings.push(password.to_owned());
         }
-        spellings.retain(|spelling| spelling.len() <= MAX_PASSWORD_BYTES);
-        let (known, hash) = (hash.is_some(), hash.unwrap_or_else(|| UNKNOWN_USER_HASH.to_owned()));
-        let fits = self.work(move || spellings.iter().any(|spelling| fits(spelling, &hash).unwrap_or(false))).await?;
+        let hash = hash.filter(|hash| hash != NO_PASSWORD);
+        let known = hash.is_some();
+        let stored = match hash.map(|hash| Pbkdf2::parse(&hash).map_err(|_| hash)) {
+            Some(Ok(hash)) => Stored::Pbkdf2(hash),
+            Some(Err(hash)) => Stored::Argon2(hash),
+            None => Stored::Argon2(UNKNOWN_USER_HASH.to_owned()),
+        };
+        let iterations = self.iterations.load(Ordering::Relaxed);
+        let fits = self.work(move || spellings.iter().any(|spelling| stored.fits(spelling, iterations))).await?;
         Ok(fits && known)
     }
 
@@ -100,8 +137,30 @@ impl Passwords {
         let job = move || {
             let _ = sender.send(job()); // the call may have been cancelled
         };
-        self.0.try_send(Box::new(job)).map_err(|_| AuthError::Busy)?;
+        self.jobs.try_send(Box::new(job)).map_err(|_| AuthError::Busy)?;
         receiver.await.map_err(|_| AuthError::Busy)
+    }
+}
+
+impl Stored {
+    /// Returns whether `password` fits. Where it does not, the work of the other kind is done as well, up to `iterations` of PBKDF2.
+    fn fits(&self, password: &str, iterations: u32) -> bool {
+        let hashable = password.len() <= MAX_PASSWORD_BYTES;
+        let fits = match self {
+            Self::Argon2(hash) => hashable && fits(password, hash).unwrap_or(false),
+            Self::Pbkdf2(hash) => hash.fits(password),
+        };
+        match self {
+            _ if fits => {}
+            Self::Argon2(_) => pbkdf2::spend(iterations),
+            Self::Pbkdf2(hash) => {
+                if hashable {
+                    let _ = std::hint::black_box(self::fits(password, UNKNOWN_USER_HASH));
+                }
+                pbkdf2::spend(iterations.saturating_sub(hash.iterations()));
+            }
+        }
+        fits
     }
 }
 
@@ -184,6 +243,57 @@ mod tests {
         assert!(Argon2::default().verify_password(b"correct horse", &PasswordHash::new(&made).unwrap()).is_ok());
         assert_ne!(made, hashed("correct horse").unwrap(), "another salt");
         assert_eq!(fits("correct horse", "$argon2id$v=19$m=19456,t=2,p=1$c29tZSBmaXhlZCBzYWx0"), None);
+    }
+
+    /// PBKDF2 of a password, as Django stores it.
+    fn django(password: &str, iterations: u32) -> String {
+        let (mut hash, salt) = ([0; 32], "some salt");
+        let count = std::num::NonZeroU32::new(iterations).unwrap();
+        ring::pbkdf2::derive(ring::pbkdf2::PBKDF2_HMAC_SHA256, count, salt.as_bytes(), password.as_bytes(), &mut hash);
+        let hash = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, hash);
+        format!("pbkdf2_sha256${iterations}${salt}${hash}")
+    }
+
+    #[tokio::test]
+    async fn passwords_of_django_are_verified_as_they_are_typed_and_hashed_anew() {
+        let passwords = Passwords::start(2).unwrap();
+        // Django knows neither the least length nor the normal form.
+        for password in ["p", "ho\u{308}rse\u{a0}x", &"x".repeat(500)] {
+            let hash = django(password, 20);
+            passwords.note(&hash);
+            assert!(passwords.verify(password, Some(hash.clone())).await.unwrap(), "{password}");
+            assert!(!passwords.verify(&format!("{password}y"), Some(hash)).await.unwrap());
+            let anew = passwords.rehash(password).await.unwrap();
+            match anew {
+                Some(anew) => assert!(passwords.verify(password, Some(anew)).await.unwrap(), "{password}"),
+                None => assert_eq!(password.len(), 500),
+            }
+        }
+        for none in ["", "!", "!abc"] {
+            assert!(!passwords.verify(none, Some(NO_PASSWORD.into())).await.unwrap());
+        }
+    }
+
+    /// The number of argon2id hashes and of PBKDF2 iterations is compared by time: of the shortest of several runs, and with PBKDF2 made
+    /// far slower than argon2id, so that leaving it out shows on any machine.
+    #[test]
+    fn wrong_password_costs_the_same_with_every_kind_of_hash() {
+        let most = 400_000;
+        let kinds = [
+            Stored::Argon2(UNKNOWN_USER_HASH.into()),
+            Stored::Pbkdf2(Pbkdf2::parse(&django("right", most)).unwrap()),
+            Stored::Pbkdf2(Pbkdf2::parse(&django("right", 10)).unwrap()),
+        ];
+        let times = kinds.map(|stored| {
+            let run = || {
+                let began = std::time::Instant::now();
+                assert!(!stored.fits("wrong", most));
+                began.elapsed()
+            };
+            (0..3).map(|_| run()).min().unwrap()
+        });
+        let (least, longest) = (times.iter().min().unwrap(), times.iter().max().unwrap());
+        assert!(*longest < *least * 3, "{times:?}");
     }
 
     #[tokio::test]

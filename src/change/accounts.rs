@@ -99,6 +99,27 @@ impl Operation for ChangeUser {
     }
 }
 
+/// Replaces the hash of a password by another one of the same password, which ends no log-in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rehash {
+    /// The account.
+    pub id: UserId,
+    /// The hash that the password was compared with.
+    pub from: String,
+    /// The hash that replaces it.
+    pub to: String,
+}
+
+impl Operation for Rehash {
+    /// `false` where the account has another hash by now, or is gone.
+    type Output = bool;
+    type Error = StoreError;
+
+    fn apply(self, machine: &mut Machine<'_>, _: Moment) -> Result<bool> {
+        write::replace_hash(machine.trees, self.id, &self.from, self.to)
+    }
+}
+
 /// Deletes an account with its tokens, bindings and mailbox; devices that nobody else has are deleted with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeleteUser {

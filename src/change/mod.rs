@@ -12,6 +12,7 @@ mod accounts;
 mod changes;
 mod clock;
 mod companion;
+mod import;
 mod index;
 mod keys;
 mod load;
@@ -26,11 +27,12 @@ mod replay;
 mod stage;
 
 pub use accounts::{
-    ChangeDevice, ChangeUser, CreateDevice, CreateToken, CreateUser, DeleteDevice, DeleteToken, DeleteUser, RevokeDeviceTokens,
-    Seen, SetPrimary, Touched, UnbindDevice,
+    ChangeDevice, ChangeUser, CreateDevice, CreateToken, CreateUser, DeleteDevice, DeleteToken, DeleteUser, Rehash,
+    RevokeDeviceTokens, Seen, SetPrimary, Touched, UnbindDevice,
 };
 pub use changes::{Changes, Found, Riders};
 pub use companion::{Observe, SetCatalog};
+pub use import::{BeginImport, Import, ImportError, MAX_IMPORT_ROWS};
 pub use index::{Ack, DeliveryState, Listed, MAX_OPERATION_MESSAGES, ReaderState, Size, Waiting};
 pub use log::{Acknowledge, Append, AppendError, Appended, Cancel, CancelError, Clear, Expire, IdempotencyKey, Settings, Tick};
 pub use outcomes::{Outcome, OutcomeSender};
@@ -88,4 +90,7 @@ operations! {
     23 ForgetReader;
     24 TouchReaders;
     25 Cancel;
+    26 Rehash;
+    27 BeginImport;
+    28 Import;
 }

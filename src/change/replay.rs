@@ -12,8 +12,8 @@ use crate::core::client::ClientName;
 use crate::core::ids::{DeviceId, MessageId, Recipient, TokenId, UserId};
 use crate::core::time::Timestamp;
 use crate::store::{
-    Answer, Authority, Catalog, CatalogEntry, DeviceChange, MetaKey, NewDevice, NewToken, NewUser, Observation, Role, Store,
-    TokenHash, TokenKind, UserChange, restore,
+    Answer, Authority, Catalog, CatalogEntry, DeviceChange, ImportState, Imported, ImportedDevice, ImportedToken, ImportedUser,
+    MetaKey, NewDevice, NewToken, NewUser, Observation, Role, Store, TokenHash, TokenKind, UserChange, restore,
 };
 use crate::wire::JsonObject;
 use clock::Moment;
@@ -218,6 +218,40 @@ fn device_change() -> impl Strategy<Value = Change> {
     ]
 }
 
+/// Imports of a few records, whose sources and positions often fit each other.
+fn import_change() -> impl Strategy<Value = Change> {
+    let state =
+        |n: u8, users_before, devices_before| ImportState { source: hash(n), users_before, devices_before, rows: 4, done: 0 };
+    let begin = (0..2u8, 2..5u64, 2..5u64).prop_map(move |(n, users, devices)| {
+        let (last_user, last_device) = (UserId(users + 2), DeviceId(devices + 2));
+        Change::BeginImport(BeginImport { state: state(n, users, devices), last_user, last_device })
+    });
+    let created = proptest::option::of((0..900u64).prop_map(|at| moment(at).wall));
+    let new_user =
+        (3..7u64, "[abcd]{1,2}", role(), any::<bool>(), created).prop_map(|(id, username, role, disabled, created_at)| {
+            let (id, password_hash) = (UserId(id), "p0".into());
+            Imported::User(ImportedUser { id, username, role, disabled, password_hash, created_at })
+        });
+    let users = proptest::collection::btree_set(1..7u64, 1..3);
+    let new_device = (3..7u64, proptest::option::of("[xyz]"), users, any::<bool>()).prop_map(|(id, serial, users, primary)| {
+        let users: Vec<UserId> = users.into_iter().map(UserId).collect();
+        let primary_of = if primary { users.clone() } else { Vec::new() };
+        let (id, name, model, created_at) = (DeviceId(id), "d".into(), None, None);
+        Imported::Device(ImportedDevice { id, name, serial, model, created_at, users, primary_of })
+    });
+    let new_token = (0..6u8, 1..7u64)
+        .prop_map(|(n, user)| Imported::Token(ImportedToken { hash: hash(n), user: UserId(user), created_at: None }));
+    let row = prop_oneof![2 => new_user, 1 => new_device, 1 => new_token];
+    let rows = (0..2u8, 0..3u64, proptest::collection::vec(row, 0..4));
+    prop_oneof![
+        1 => begin,
+        2 => rows.prop_map(|(n, from, rows)| Change::Import(Import { source: hash(n), from, rows })),
+        1 => (user(), 0..2u8, 0..2u8).prop_map(|(id, from, to)| {
+            Change::Rehash(Rehash { id, from: format!("p{from}"), to: format!("p{to}") })
+        }),
+    ]
+}
+
 fn log_change() -> impl Strategy<Value = Change> {
     let size = prop_oneof![9 => 0..50usize, 1 => Just(14_000)];
     let append = (recipient(), size, 1..200u64, proptest::option::of(0..4u8), 1..4u64, any::<bool>());
@@ -264,7 +298,8 @@ fn log_change() -> impl Strategy<Value = Change> {
 
 fn other_change() -> impl Strategy<Value = Change> {
     let observe = ("[ab]", 0..900u64).prop_map(|(city, at)| {
-        let observation = Observation { temp: "1".into(), text: String::new(), icon: "100".into(), at: moment(at).wall, reporter: None };
+        let observation =
+            Observation { temp: "1".into(), text: String::new(), icon: "100".into(), at: moment(at).wall, reporter: None };
         Change::Observe(Observe { city, observation })
     });
     let catalog = proptest::collection::vec("[ab]{1,2}", 0..3).prop_map(|names| {
@@ -275,7 +310,8 @@ fn other_change() -> impl Strategy<Value = Change> {
 }
 
 fn step() -> impl Strategy<Value = (Change, u64, Option<Due>, Interruption)> {
-    let change = prop_oneof![3 => account_change(), 3 => device_change(), 9 => log_change(), 1 => other_change()];
+    let change =
+        prop_oneof![3 => account_change(), 3 => device_change(), 2 => import_change(), 9 => log_change(), 1 => other_change()];
     let interruption = prop_oneof![
         12 => Just(Interruption::None),
         2 => Just(Interruption::Restart),
@@ -379,7 +415,7 @@ fn user_of_many_keys_loses_its_own_and_a_restart_changes_nothing() {
 fn numbers_and_names_are_unique_and_encoded_forms_are_stable() {
     let mut numbers: Vec<u32> = Change::LIST.iter().map(|(number, _)| *number).collect();
     numbers.dedup();
-    assert_eq!(numbers, (1..=25).collect::<Vec<_>>(), "numbers are given once, in order");
+    assert_eq!(numbers, (1..=28).collect::<Vec<_>>(), "numbers are given once, in order");
     let object = JsonObject::new(&serde_json::json!({"type": "notice", "message": 1.0})).unwrap();
     let append =
         Append { recipient: Recipient::User(UserId(7)), sender: UserId(1), object, ttl: 60, key: None, privileged: false };
@@ -407,6 +443,7 @@ fn numbers_and_names_are_unique_and_encoded_forms_are_stable() {
         Change::Cancel(Cancel { recipient: Recipient::All, id: MessageId(9) }),
         Change::Tick(Tick { observed: None }),
         Change::Clear(Clear { recipient: Recipient::Device(DeviceId(3)) }),
+        Change::Rehash(Rehash { id: UserId(7), from: "p0".into(), to: "p1".into() }),
     ];
     let lines: Vec<String> = examples.iter().map(|change| serde_json::to_string(change).unwrap()).collect();
     insta::assert_snapshot!(lines.join("\n"), @r#"
@@ -419,6 +456,7 @@ fn numbers_and_names_are_unique_and_encoded_forms_are_stable() {
     {"Cancel":{"recipient":"all","id":9}}
     {"Tick":{}}
     {"Clear":{"recipient":{"device":3}}}
+    {"Rehash":{"id":7,"from":"p0","to":"p1"}}
     "#);
 }
 
@@ -434,4 +472,40 @@ async fn operation_is_durable_when_its_future_completes() {
     store.close().unwrap();
     assert!(changes.run(Tick { observed: None }).await.is_err());
     assert!(!changes.defer(|| Expire {}, drop));
+}
+
+#[test]
+fn import_adds_each_record_once_and_only_with_reserved_ids() {
+    let mut world = Instance::new();
+    for change in beginning() {
+        world.apply(change, moment(0));
+    }
+    let state = ImportState { source: hash(9), users_before: 2, devices_before: 2, rows: 4, done: 0 };
+    let begin = Change::BeginImport(BeginImport { state, last_user: UserId(4), last_device: DeviceId(3) });
+    let new_user = |id: u64, name: &str| {
+        let (username, password_hash) = (name.to_owned(), "!".to_owned());
+        Imported::User(ImportedUser {
+            id: UserId(id),
+            username,
+            role: Role::User,
+            disabled: false,
+            password_hash,
+            created_at: None,
+        })
+    };
+    let token = Imported::Token(ImportedToken { hash: hash(7), user: UserId(3), created_at: None });
+    let part = |from: u64, rows: &[Imported]| Change::Import(Import { source: hash(9), from, rows: rows.to_vec() });
+    assert!(world.apply(part(0, &[new_user(3, "c")]), moment(0)).contains("Changed"), "it has not begun");
+    world.apply(begin.clone(), moment(0));
+    assert!(world.apply(part(0, &[new_user(2, "c")]), moment(0)).contains("user id"), "not reserved");
+    assert!(world.apply(part(0, &[]), moment(0)).contains("Rows"));
+    assert!(world.apply(part(0, &vec![new_user(3, "c"); MAX_IMPORT_ROWS + 1]), moment(0)).contains("Rows"));
+    assert!(world.apply(part(0, &[new_user(3, "c"), new_user(4, "FIRST0"), token.clone()]), moment(0)).contains("Refused(1"));
+    // Cut off after the first record; its repeat goes on from there.
+    assert!(world.apply(begin, moment(0)).contains("done: 1"));
+    assert!(world.apply(part(0, &[new_user(3, "c")]), moment(0)).contains("Changed"), "it is there");
+    let rest = [new_user(4, "d"), token.clone(), token];
+    assert!(world.apply(part(1, &rest), moment(0)).starts_with("Ok(2)"), "the second token is there already");
+    assert!(world.apply(part(4, &rest), moment(0)).contains("Rows"), "more than were announced");
+    assert_eq!(world.store().users(UserId(2)).map(|user| user.unwrap().username).collect::<Vec<_>>(), ["c", "d"]);
 }

@@ -46,11 +46,23 @@ pub(super) struct ControlClient {
 /// # Errors
 /// A data directory without a store or that can't be opened, and the job's own errors.
 pub(super) fn run<T>(
-    mut config: Config,
+    config: Config,
     out: Output,
     job: impl AsyncFnOnce(&ControlClient, Output) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     require_data(&config.server.data_dir)?;
+    run_anywhere(config, out, job)
+}
+
+/// Runs `job` as [`run`] does, and creates the data where there is none.
+///
+/// # Errors
+/// A data directory that can't be opened, and the job's own errors.
+pub(super) fn run_anywhere<T>(
+    mut config: Config,
+    out: Output,
+    job: impl AsyncFnOnce(&ControlClient, Output) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     // Compacting takes long; only a server does it when it opens its store.
     config.storage.compact_ratio = 0;
     let _run_as = if is_served(&config.server.data_dir) { None } else { RunAs::owner_of(&mut config)? };
@@ -83,6 +95,12 @@ pub(super) fn require_data(data: &Path) -> anyhow::Result<()> {
         Ok(false) => bail!("No data directory at {}. Start the server once, or pass --data-dir", shown.display()),
         Err(error) => bail!("can't read {}: {}", shown.display(), Explained(&error)),
     }
+}
+
+/// Reports whether there is certainly no store in the data directory `data`.
+pub(super) fn has_no_data(data: &Path) -> bool {
+    let store = data.join(data_dir::STORE_DIRECTORY);
+    matches!(store.try_exists(), Ok(false)) && !store::is_unfinished(&store)
 }
 
 /// Reports whether a server, or another command, listens on the control socket in the data directory `data`.

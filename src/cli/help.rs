@@ -111,6 +111,14 @@ pub(super) const BACKUP: &str =
 /// Examples for `restore`.
 pub(super) const RESTORE: &str = section!("Examples", "qy-lty restore qy-lty.backup --data-dir /srv/qy-lty");
 
+/// Examples for `import`.
+pub(super) const IMPORT: &str = section!(
+    "Examples",
+    "qy-lty import --dry-run dump.json",
+    "qy-lty import dump.json.gz --data-dir /srv/qy-lty",
+    "python manage.py dumpdata auth.user authtoken.token | qy-lty import -",
+);
+
 /// Examples for `config`.
 pub(super) const CONFIG: &str = section!(
     "Examples",

@@ -5,6 +5,7 @@ mod config;
 mod control_client;
 mod devices;
 mod help;
+mod import;
 mod maintenance;
 mod man;
 mod messages;
@@ -56,6 +57,9 @@ enum Command {
     /// Restore a backup into an empty data directory
     #[command(after_help = help::RESTORE)]
     Restore(maintenance::Restore),
+    /// Import users, tokens and devices from a Django system
+    #[command(after_help = help::IMPORT)]
+    Import(import::Import),
     /// Verify the data store
     Check(maintenance::Check),
     /// Reclaim disk space while the server is stopped
@@ -157,6 +161,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Backup(command) => command.run(flags.for_commands()?, out),
         Command::Restore(command) => command.run(flags.for_commands()?, out),
+        Command::Import(command) => command.run(flags.for_commands()?, out),
         Command::Check(command) => command.run(flags.for_commands()?, out),
         Command::Compact => maintenance::compact(flags.for_commands()?, out),
         Command::Completions { shell } => completions(shell, out),

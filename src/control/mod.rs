@@ -2,6 +2,7 @@
 //! directory, so every caller acts as its operator.
 
 mod backup;
+mod import;
 pub mod server;
 pub mod socket;
 mod stream;
@@ -26,8 +27,11 @@ use crate::http::reply::{Raw, Reply};
 use crate::http::request::{Call, MAX_PAGE};
 use crate::http::{AsJson, Route, mount, routes};
 use crate::mailbox::Size;
-use crate::store::Findings;
+use crate::store::{Findings, ImportState};
 use backup::backup;
+use import::{
+    BeginImportRequest, CheckImportRequest, ImportRowsRequest, ImportRowsResponse, ImportStateResponse, RefusedRowResponse,
+};
 use tail::tail;
 
 /// The routes of the control socket alone. They may change with every version: they are for this program's command line.
@@ -36,6 +40,10 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/control/backup"             ADMINS backup() -> Raw;
     Get    "/control/check"              ADMINS check() -> Findings;
     Delete "/control/loss"               ADMINS acknowledge_loss() -> ();
+    Get    "/control/import"             ADMINS import::state() -> ImportStateResponse;
+    Post   "/control/import"             ADMINS import::begin(BeginImportRequest) -> ImportState;
+    Post   "/control/import/check"       ADMINS import::check(CheckImportRequest) -> Vec<RefusedRowResponse>;
+    Post   "/control/import/rows"        ADMINS import::rows(ImportRowsRequest) -> ImportRowsResponse;
     Get    "/control/queue"              ADMINS queue() -> List<MailboxResponse>;
     Get    "/control/tail"               ADMINS tail() -> Raw;
     Get    "/control/users/{id}/tokens"  ADMINS tokens() -> List<TokenResponse>;

@@ -362,6 +362,7 @@ impl From<AccountsError> for ApiError {
             AccountsError::Pairing(error) => error.into(),
             AccountsError::RateLimited(limit, wait) => Self::TooMany(limit, wait),
             AccountsError::Field(error) => Self::Invalid(error.to_string()),
+            AccountsError::Import(error) => Self::Invalid(error.to_string()),
             AccountsError::RegistrationClosed => Self::RegistrationClosed,
             AccountsError::Store(error) => error.into(),
         }

@@ -41,11 +41,13 @@ pub enum MetaKey {
     Clock,
     /// Text; time that was found out late to have passed, as JSON.
     LateGaps,
+    /// Text; the last import of accounts from another system, as JSON.
+    Import,
 }
 
 impl MetaKey {
     /// Every name.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Schema,
         Self::Epoch,
         Self::NextUser,
@@ -58,6 +60,7 @@ impl MetaKey {
         Self::ServiceWallSeconds,
         Self::Clock,
         Self::LateGaps,
+        Self::Import,
     ];
 
     /// Returns the name as it is stored.
@@ -75,6 +78,7 @@ impl MetaKey {
             Self::ServiceWallSeconds => "service_wall_seconds",
             Self::Clock => "clock",
             Self::LateGaps => "late_gaps",
+            Self::Import => "import",
         }
     }
 
@@ -82,7 +86,7 @@ impl MetaKey {
     pub fn accepts(self, value: &[u8]) -> bool {
         match self {
             Self::Epoch => std::str::from_utf8(value).is_ok(),
-            Self::Clock | Self::LateGaps => serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok(),
+            Self::Clock | Self::LateGaps | Self::Import => serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok(),
             Self::SkippedMessageIds => value.len().is_multiple_of(16),
             _ => value.len() == 8,
         }

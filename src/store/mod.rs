@@ -62,8 +62,9 @@ use meta::SCHEMA;
 pub use records::fold_name;
 pub use records::{
     Answer, Authority, BlockBuilder, Catalog, CatalogEntry, Device, DeviceChange, Earlier, EndState, Head, INLINE_BYTES,
-    MIN_MAX_BYTES, Missed, NewDevice, NewToken, NewUser, Observation, PageNumber, Place, ReaderPlace, ReceiptPage, ReceiptRecord,
-    Role, Stored, Token, TokenHash, TokenKind, User, UserChange,
+    ImportState, Imported, ImportedDevice, ImportedToken, ImportedUser, MIN_MAX_BYTES, Missed, NewDevice, NewToken, NewUser,
+    Observation, PageNumber, Place, ReaderPlace, ReceiptPage, ReceiptRecord, Role, Stored, Token, TokenHash, TokenKind, User,
+    UserChange,
 };
 pub use staging::is_unfinished;
 pub use trees::Trees;

@@ -44,6 +44,8 @@ pub enum AuditEvent<'a> {
     PairingDone(DeviceId, TokenId),
     /// An administrator changed the users of a device.
     DeviceBound(DeviceId),
+    /// The operator imported so many records from another system.
+    Imported(u64),
     /// A user gave up a device, or an administrator deleted it.
     DeviceDeleted(DeviceId),
 }
@@ -86,6 +88,7 @@ pub fn record(event: AuditEvent<'_>, user: Option<UserId>, address: Option<IpAdd
         AuditEvent::PairingFailed => line!("pairing_failed"),
         AuditEvent::PairingDone(device, token) => line!("pairing_done", device = device.0, token = token.0),
         AuditEvent::DeviceBound(device) => line!("device_bound", device = device.0),
+        AuditEvent::Imported(records) => line!("imported", records),
         AuditEvent::DeviceDeleted(device) => line!("device_deleted", device = device.0),
     }
 }

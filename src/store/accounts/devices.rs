@@ -28,7 +28,7 @@ fn by_serial(trees: &Trees, serial: &str) -> Result<Vec<Device>> {
 }
 
 /// Refuses a serial that another device bears, in any spelling.
-fn serial_is_free(trees: &Trees, serial: &str, own: Option<DeviceId>) -> Result<()> {
+pub(super) fn serial_is_free(trees: &Trees, serial: &str, own: Option<DeviceId>) -> Result<()> {
     let free = by_serial(trees, serial)?.iter().all(|device| Some(device.id) == own);
     if free { Ok(()) } else { Err(StoreError::Taken("serial")) }
 }
@@ -43,7 +43,7 @@ pub(super) fn of_user(trees: &Trees, user: UserId) -> Result<Vec<DeviceId>> {
 }
 
 /// Adds: `device` is bound to `user`.
-fn bind<'a>(trees: &'a Trees, writes: &mut WriteSet<'a>, user: UserId, device: DeviceId) -> Result<()> {
+pub(super) fn bind<'a>(trees: &'a Trees, writes: &mut WriteSet<'a>, user: UserId, device: DeviceId) -> Result<()> {
     writes.put(&trees.user_devices, &(user, device), &())?;
     writes.put(&trees.device_users, &(device, user), &())
 }

@@ -5,6 +5,7 @@
 
 mod authority;
 mod devices;
+mod import;
 mod last_seen;
 mod tokens;
 mod users;
@@ -14,7 +15,8 @@ pub mod write {
     pub use super::devices::{
         change as change_device, create as create_device, delete as delete_device, set_primary, unbind as unbind_device,
     };
+    pub use super::import::{import, last_import, note_import};
     pub use super::last_seen::note as note_seen;
     pub use super::tokens::{create as create_token, delete as delete_token, revoke_of_device as revoke_device_tokens};
-    pub use super::users::{change as change_user, create as create_user, delete as delete_user};
+    pub use super::users::{change as change_user, create as create_user, delete as delete_user, replace_hash};
 }

@@ -35,6 +35,13 @@ pub(super) fn remove<'a>(trees: &'a Trees, writes: &mut WriteSet<'a>, hash: &Tok
     writes.remove(&trees.token_ids, &token.id);
 }
 
+/// Adds a token to `writes`.
+pub(super) fn add<'a>(trees: &'a Trees, writes: &mut WriteSet<'a>, hash: &TokenHash, token: &Token) -> Result<()> {
+    writes.put(&trees.tokens, hash, token)?;
+    writes.put(&trees.user_tokens, &(token.user_id, token.id), hash)?;
+    writes.put(&trees.token_ids, &token.id, hash)
+}
+
 /// Frees a place among `new`'s user's tokens where the limit asks for it; returns the token that was deleted.
 fn make_room(trees: &Trees, new: &NewToken, limit: usize, now: &Present) -> Result<Option<TokenId>> {
     let owned = of_user(trees, new.user_id)?;
@@ -86,9 +93,7 @@ pub fn create(trees: &Trees, new: NewToken, limit: usize, now: &Present) -> Resu
         life: new.life_seconds.map(|seconds| Life { born: now.lived, millis: seconds.saturating_mul(1000) }),
     };
     let mut writes = WriteSet::default();
-    writes.put(&trees.tokens, &new.hash, &token)?;
-    writes.put(&trees.user_tokens, &(token.user_id, token.id), &new.hash)?;
-    writes.put(&trees.token_ids, &token.id, &new.hash)?;
+    add(trees, &mut writes, &new.hash, &token)?;
     writes.apply()?;
     Ok((token, retired))
 }

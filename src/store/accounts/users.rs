@@ -30,7 +30,7 @@ fn by_name(trees: &Trees, username: &str) -> Result<Option<User>> {
 }
 
 /// Refuses a new name that is that of another account or of the command line, in another spelling or at a glance.
-fn name_is_free(trees: &Trees, username: &str) -> Result<()> {
+pub(super) fn name_is_free(trees: &Trees, username: &str) -> Result<()> {
     if trees.user_names.contains(&fold_name(username))? || fold(username) == CONSOLE {
         return Err(StoreError::Taken("username"));
     }
@@ -92,6 +92,22 @@ pub fn change(trees: &Trees, id: UserId, change: UserChange) -> Result<User> {
     writes.put(&trees.users, &id, &user)?;
     writes.apply()?;
     Ok(user)
+}
+
+/// Replaces the hash `from` of an account's password by `to`, a hash of the same password; the tokens stay. Returns `false` where the
+/// account has another hash, or is gone.
+///
+/// # Errors
+/// If the store fails.
+pub fn replace_hash(trees: &Trees, id: UserId, from: &str, to: String) -> Result<bool> {
+    match get(trees, id)? {
+        Some(mut user) if user.password_hash == from => {
+            user.password_hash = to;
+            trees.users.insert(&id, &user)?;
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
 }
 
 /// Deletes an account with its tokens and bindings; devices that nobody else has are deleted with it. Returns the devices that

@@ -4,6 +4,7 @@ mod clocks;
 mod command_line;
 mod disk_words;
 mod health;
+mod import;
 mod metrics;
 mod old_names;
 mod process;
