@@ -29,6 +29,9 @@ use crate::core::awake::timeout;
 use crate::http::error::ApiError;
 use crate::telemetry::metrics::Refused;
 
+/// The length of a body, in bytes, that the control socket takes in any case: the command line sends records in parts of half of it.
+const MIN_CONTROL_BYTES: usize = 64 << 10;
+
 /// Carries the second secret of cookies, without which a page can change nothing.
 const CSRF: HeaderName = HeaderName::from_static("x-csrf-token");
 
@@ -220,6 +223,7 @@ impl Endpoint {
     async fn body(&self, req: &mut Request, who: Option<&Authorized>) -> Result<Bytes, ApiError> {
         let limit = match self.app.config().limits.push_bytes {
             0 => self.app.admission.bodies.limit(),
+            n if self.control => n.max(MIN_CONTROL_BYTES),
             n => n,
         };
         let length = req.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());

@@ -62,7 +62,7 @@ fn dump() -> String {
     fixture("django.json").to_str().unwrap().to_owned()
 }
 
-/// An empty directory with a configuration that has no rate limits for log-ins.
+/// An empty directory with a configuration that has no rate limits for log-ins, and takes short bodies only.
 fn place() -> tempfile::TempDir {
     let at = tempfile::tempdir().unwrap();
     configure(at.path(), LIMITS);
@@ -70,7 +70,7 @@ fn place() -> tempfile::TempDir {
 }
 
 const LIMITS: &str =
-    "data_dir = \"data\"\n[limits]\nlogins_per_minute = 0\nrefusals_per_minute = 0\n[messages]\ncross_user = true";
+    "data_dir = \"data\"\n[limits]\npush_bytes = 1024\nlogins_per_minute = 0\nrefusals_per_minute = 0\n[messages]\ncross_user = true";
 
 async fn log_in(server: &Running, name: &str, password: &str) -> http::Answer {
     let body = json!({"username": name, "password": password}).to_string();
