@@ -16,6 +16,7 @@ use super::host;
 use crate::admission::Admission;
 use crate::admission::origins::{OriginKind, kind};
 use crate::app::App;
+use crate::auth::cookies;
 use crate::telemetry::metrics::Metrics;
 
 /// The relation between page and server, as the browser sees it (Fetch Metadata).
@@ -91,6 +92,12 @@ fn is_browser(headers: &HeaderMap) -> bool {
         || headers.get_all(USER_AGENT).iter().any(is_known)
 }
 
+/// Returns whether these headers have the cookie of a log-in.
+fn has_session(headers: &HeaderMap) -> bool {
+    let given = || headers.get_all(COOKIE).iter().filter_map(|cookie| cookie.to_str().ok());
+    [true, false].into_iter().any(|secure| given().any(|cookie| cookies::token(cookie, secure).is_some()))
+}
+
 /// Returns whether a request with these headers has a body.
 pub fn has_body(headers: &HeaderMap) -> bool {
     headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
@@ -108,6 +115,10 @@ pub fn check(req: &Request, admission: &Admission) -> Result<(), ApiError> {
     }
     let host = headers.get(HOST).map(|host| host.to_str().unwrap_or_default());
     let (origin, origins) = (PageOrigin::of(headers), admission.origins());
+    // A program has no cookie of this server: who sends one beside such a text may be a browser after all.
+    if origin == PageOrigin::Program && has_session(headers) {
+        return Err(cookie_of_another(&origin.described()));
+    }
     if !origins.allow(origin.text(), host) {
         return Err(foreign(origin, host, admission));
     }
