@@ -302,7 +302,8 @@ impl Auth {
         // Twice where another log-in of the same user has just hashed the password anew.
         for _ in 0..2 {
             let user = self.store.user_by_name(username)?;
-            let hash = user.as_ref().map(|u| u.password_hash.clone());
+            // The right password of a disabled account costs what a wrong one does: its time would tell it.
+            let hash = user.as_ref().filter(|user| !user.disabled).map(|user| user.password_hash.clone());
             let right = self.passwords.verify(password, hash).await?;
             let Some(mut user) = user.filter(|user| right && !user.disabled) else { break };
             if self.replace_foreign_hash(&mut user, password).await? {
@@ -351,6 +352,23 @@ impl Auth {
         Ok(self.changes.run(Rehash { id: user.id, from, to }).await?)
     }
 
+    /// Looks again for the most iterations of a hash from Django, since each failed log-in costs as many: the one with most may have been
+    /// replaced.
+    async fn forget_replaced_hashes(&self) {
+        let noted = self.passwords.noted();
+        if noted == 0 {
+            return;
+        }
+        let store = self.store.clone();
+        let most = tokio::task::spawn_blocking(move || {
+            let hashes = store.users(UserId(0)).flatten().filter_map(|user| Pbkdf2::parse(&user.password_hash).ok());
+            hashes.map(|hash| hash.iterations()).max().unwrap_or(0)
+        });
+        if let Ok(most) = most.await {
+            self.passwords.lower(noted, most);
+        }
+    }
+
     /// Returns the stored form of a new password.
     ///
     /// # Errors
@@ -376,6 +394,7 @@ impl Auth {
     pub async fn sweep(&self) -> Result<(), AuthError> {
         self.throttle.sweep();
         self.tickets.sweep();
+        self.forget_replaced_hashes().await;
         let (tokens, devices) = self.last_seen.take();
         if tokens.is_empty() && devices.is_empty() {
             return Ok(());

@@ -83,6 +83,18 @@ impl Passwords {
         }
     }
 
+    /// Takes down what [`note`](Self::note) has noted: `most` is the highest number of iterations of the hashes in the store, looked
+    /// for since `noted` was [returned](Self::noted).
+    pub(super) fn lower(&self, noted: u32, most: u32) {
+        // Fails where another one has been noted meanwhile, which `most` may lack.
+        let _ = self.iterations.compare_exchange(noted, most, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Returns the most iterations of a hash in the store, or in it lately; 0: there is none of PBKDF2.
+    pub(super) fn noted(&self) -> u32 {
+        self.iterations.load(Ordering::Relaxed)
+    }
+
     /// Returns the PHC string of a password that has just been verified, whatever its length was asked to be where it was made; `None`
     /// where it is too long for this server.
     pub(super) async fn rehash(&self, password: &str) -> Result<Option<String>, AuthError> {

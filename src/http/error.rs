@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use salvo::http::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use salvo::http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use salvo::http::{Response, StatusCode};
 use serde::Serialize;
 
@@ -272,6 +272,8 @@ impl ApiError {
                 headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
             Self::UpgradeRequired => {
+                // RFC 9110 section 7.8: `Upgrade` goes with `Connection`.
+                headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
                 headers.insert("upgrade", HeaderValue::from_static("websocket"));
                 headers.insert("sec-websocket-version", HeaderValue::from_static("13"));
                 spelling::apply(res);

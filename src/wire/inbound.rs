@@ -219,7 +219,7 @@ fn envelope(message: &str) -> Result<Envelope<'_>, Rejection> {
             Err(_) => invalid_json(),
         });
     }
-    check_escapes(message).map_err(|why| Rejection::unreadable(&why))?;
+    check_escapes(message).map_err(|why| Rejection::unreadable(&why).referring(readable_reference(message)))?;
     serde_json::from_str(message).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => {
             let text = error.to_string();

@@ -138,7 +138,11 @@ fn unreadable(error: serde_json::Error) -> anyhow::Error {
     if error.is_io() {
         anyhow!("failed to read the file: {error}")
     } else {
-        anyhow!("the file is not what `manage.py dumpdata` writes: {error}")
+        // Python writes NaN and Infinity, too, which are no JSON: in other models, as good as always.
+        anyhow!(
+            "the file has something that is no JSON: {error}; where it is in other models, name only those of users, tokens and devices: \
+             `manage.py dumpdata auth.user authtoken.token …`"
+        )
     }
 }
 

@@ -178,8 +178,8 @@ fn natural(parts: &[String]) -> Option<Reference> {
 
 /// Returns the first of the fields that has a text.
 fn text(fields: &Map<String, Value>, names: &[&str]) -> Option<String> {
-    let given = names.iter().find_map(|name| key(fields.get(*name)?));
-    given.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+    let text = |name: &&str| key(fields.get(*name)?).map(|text| text.trim().to_owned());
+    names.iter().filter_map(text).find(|text| !text.is_empty())
 }
 
 /// Returns a flag; a database without a type for them dumps 0 and 1.

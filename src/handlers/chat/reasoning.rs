@@ -49,12 +49,14 @@ pub(super) struct ReasoningFilter {
     begun: bool,
     /// Reasoning has ended.
     closed: bool,
+    /// What has come from an opening tag in the middle of the answer on: the answer may only speak of the tag.
+    mentioned: Option<String>,
 }
 
-/// A tag in the text: its place, its length, and the closing tag of an opening one.
+/// A tag in the text: its place, its text, and the closing tag of an opening one.
 struct Tag {
     at: usize,
-    length: usize,
+    text: &'static str,
     closed_by: Option<&'static str>,
 }
 
@@ -70,7 +72,7 @@ impl ReasoningFilter {
     /// Creates the filter. With `held`, the text is taken for reasoning until a closing tag comes.
     pub(super) fn new(held: bool) -> Self {
         let state = if held { State::Held(String::new()) } else { State::Answer };
-        Self { state, pending: String::new(), before: None, blank: String::new(), begun: false, closed: false }
+        Self { state, pending: String::new(), before: None, blank: String::new(), begun: false, closed: false, mentioned: None }
     }
 
     /// Adds the next text, and returns what of it belongs to the answer.
@@ -88,6 +90,12 @@ impl ReasoningFilter {
             let held = std::mem::take(held);
             self.state = State::Answer;
             self.answer(&held, &mut pieces);
+        }
+        if let Some(mentioned) = self.mentioned.take()
+            && !truncated
+        {
+            self.state = State::Answer;
+            push_text(&mentioned, &mut pieces);
         }
         if !self.begun && !self.closed && self.state == State::Answer && !self.blank.is_empty() {
             pieces.push(Piece::Text(std::mem::take(&mut self.blank)));
@@ -113,7 +121,7 @@ impl ReasoningFilter {
                 Found::Partly(at) => (at, None),
                 Found::Nothing => (self.pending.len(), None),
             };
-            let rest = self.pending.split_off(upto + tag.as_ref().map_or(0, |tag| tag.length));
+            let rest = self.pending.split_off(upto + tag.as_ref().map_or(0, |tag| tag.text.len()));
             let mut text = std::mem::replace(&mut self.pending, rest);
             self.before = text.chars().next_back().or(self.before);
             text.truncate(upto);
@@ -126,7 +134,13 @@ impl ReasoningFilter {
     /// Applies text without tags.
     fn text(&mut self, text: &str, pieces: &mut Vec<Piece>) {
         match &mut self.state {
-            State::Reasoning(_) => {}
+            State::Reasoning(_) => {
+                if let Some(mentioned) = &mut self.mentioned
+                    && mentioned.len() + text.len() <= MAX_HELD_BYTES
+                {
+                    mentioned.push_str(text);
+                }
+            }
             State::Held(held) => {
                 if held.len() + text.len() <= MAX_HELD_BYTES {
                     held.push_str(text);
@@ -158,11 +172,13 @@ impl ReasoningFilter {
         match (&self.state, tag.closed_by) {
             (State::Answer, Some(close)) => {
                 self.blank.clear();
+                self.mentioned = self.begun.then(|| tag.text.to_owned());
                 self.state = State::Reasoning(close);
             }
             // Some models write the opening tag although the prompt has it.
             (State::Held(held), Some(close)) if held.trim().is_empty() => self.state = State::Reasoning(close),
-            (State::Held(_), Some(_)) | (State::Reasoning(_), Some(_)) => {}
+            (State::Held(_), Some(_)) => self.text(tag.text, pieces),
+            (State::Reasoning(_), Some(_)) => {}
             (State::Answer, None) => {
                 // Behind reasoning that has ended, it is only a stray tag.
                 if !self.closed {
@@ -171,7 +187,9 @@ impl ReasoningFilter {
                     pieces.push(Piece::Restart);
                 }
             }
-            (State::Held(_) | State::Reasoning(_), None) => (self.state, self.closed) = (State::Answer, true),
+            (State::Held(_) | State::Reasoning(_), None) => {
+                (self.state, self.closed, self.mentioned) = (State::Answer, true, None);
+            }
         }
     }
 
@@ -191,7 +209,7 @@ impl ReasoningFilter {
                 match rest[tag.len()..].chars().next() {
                     Some('`') if before == Some('`') => {}
                     None if before == Some('`') && !at_end => return Found::Partly(at),
-                    _ => return Found::Tag(Tag { at, length: tag.len(), closed_by }),
+                    _ => return Found::Tag(Tag { at, text: tag, closed_by }),
                 }
             }
         }
@@ -281,6 +299,9 @@ mod tests {
             "a◁",
             "</",
             "◁b▷",
+            "The tag <think> marks reasoning.",
+            "```\n<think>\n```\nbegins it",
+            "one <think>two <think>",
         ] {
             assert_eq!(answer(text), text);
             assert_eq!(filtered([text], true).0, text, "held back, and no closing tag came");

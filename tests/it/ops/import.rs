@@ -69,8 +69,7 @@ fn place() -> tempfile::TempDir {
     at
 }
 
-const LIMITS: &str =
-    "data_dir = \"data\"\n[limits]\npush_bytes = 1024\nlogins_per_minute = 0\nrefusals_per_minute = 0\n[messages]\ncross_user = true";
+const LIMITS: &str = "data_dir = \"data\"\n[limits]\npush_bytes = 1024\nlogins_per_minute = 0\nrefusals_per_minute = 0\n[messages]\ncross_user = true";
 
 async fn log_in(server: &Running, name: &str, password: &str) -> http::Answer {
     let body = json!({"username": name, "password": password}).to_string();

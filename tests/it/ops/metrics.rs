@@ -15,7 +15,7 @@ use crate::support::page::{family, page};
 use crate::support::program::Running;
 use crate::support::raw::{self, Raw, Reply};
 use crate::support::stub::{Reply as Response, Stub, spoken};
-use crate::support::{ADMIN_PASSWORD, Client, Server, eventually, free_address, http, roomy};
+use crate::support::{ADMIN_PASSWORD, Client, DEADLINE, Server, eventually, free_address, http, roomy};
 
 /// Asks a listener without any credential.
 async fn ask(at: SocketAddr, method: &str, path: &str) -> Reply {
@@ -123,6 +123,14 @@ async fn metrics_after_one_of_everything_have_moved() {
     eventually("a session stalls", async || page(&server, &admin).await.get("sessions_stalled_total") > 0.0).await;
     drop((raw, lamp));
     eventually("a session ends", async || page(&server, &admin).await.get("sessions_ended_total{code=\"client\"}") > 0.0).await;
+
+    // Looked for every minute only, where all of them were of messages that were still there.
+    let evicted = async {
+        while page(&server, &admin).await.get("receipts_evicted_total") == 0.0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(4 * DEADLINE, evicted).await.expect("receipts beyond the limit are removed");
 
     let page = page(&server, &admin).await;
     let mut moved: Vec<&str> =
