@@ -377,13 +377,16 @@ impl From<TextError> for ApiError {
     }
 }
 
+/// The times after which clients may try again who were refused while passwords are hashed, spread so that they don't come all at once.
+const BUSY_MILLISECONDS: std::ops::RangeInclusive<u64> = 1..=8000;
+
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         match error {
             AuthError::Refused => Self::Unauthorized,
             AuthError::WrongPassword => Self::WrongPassword,
             AuthError::Throttled(wait) => Self::TooMany(Refused::LoginsRate, wait),
-            AuthError::Busy => Self::Busy(Refused::Busy),
+            AuthError::Busy => Self::BusyFor(Refused::Busy, Duration::from_millis(rand::random_range(BUSY_MILLISECONDS))),
             AuthError::Password(why @ (PasswordError::TooShort | PasswordError::TooLong)) => Self::Invalid(why.to_string()),
             AuthError::Store(error) => error.into(),
             other => Self::internal(other),

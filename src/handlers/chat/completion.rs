@@ -47,8 +47,12 @@ impl Completion {
             ..Self::default()
         };
         match choice.get("delta") {
-            Some(Value::Object(delta)) => completion.delta = text(delta.get("content")),
-            _ => completion.message = text(choice.get("message").and_then(|message| message.get("content"))),
+            Some(Value::Object(delta)) => completion.delta = said(|field| delta.get(field)),
+            _ => match choice.get("message") {
+                Some(Value::Object(message)) => completion.message = said(|field| message.get(field)),
+                // The older form, of completions.
+                _ => completion.message = text(choice.get("text")),
+            },
         }
         Ok(completion)
     }
@@ -59,6 +63,12 @@ fn choice(choices: Option<&Value>) -> Option<&Map<String, Value>> {
     let choices = || choices?.as_array().map(|choices| choices.iter().filter_map(Value::as_object));
     let is_first = |choice: &&Map<String, Value>| choice.get("index").is_none_or(|index| index.is_null() || *index == 0);
     choices()?.find(is_first)
+}
+
+/// Returns what the model says: its content, or why it refuses to answer.
+fn said<'a>(field: impl Fn(&str) -> Option<&'a Value>) -> String {
+    let content = text(field("content"));
+    if content.is_empty() { text(field("refusal")) } else { content }
 }
 
 /// Returns the text of a content: a string, or the parts of type `text` of an array.
@@ -162,6 +172,16 @@ mod tests {
         ] {
             assert_eq!(read(&value), Completion::default(), "{value}");
         }
+    }
+
+    #[test]
+    fn refusals_and_the_older_form_are_read() {
+        let refused = json!({"choices": [{"delta": {"content": null, "refusal": "I can't"}}]});
+        assert_eq!(read(&refused).delta, "I can't");
+        let refused = json!({"choices": [{"message": {"content": null, "refusal": "I can't"}}]});
+        assert_eq!(read(&refused).message, "I can't");
+        let older = json!({"choices": [{"text": "a b", "finish_reason": "stop"}]});
+        assert_eq!((read(&older).message.as_str(), read(&older).finished), ("a b", true));
     }
 
     #[test]
