@@ -25,7 +25,7 @@ impl AsRef<[u8]> for Held {
 /// keep all of it. A body of more than [`FREE_BYTES`] waits for its part of `holder`'s memory, which is returned when the body is dropped.
 ///
 /// # Errors
-/// [`ApiError::TooLarge`]; [`ApiError::BodyTooSlow`] where it had to give way to others; [`ApiError::InvalidJson`] where it broke off.
+/// [`ApiError::TooLarge`]; [`ApiError::BodyTooSlow`] where it had to give way to others; [`ApiError::BrokenBody`] where it broke off.
 pub async fn read(
     body: &mut ReqBody,
     length: Option<usize>,
@@ -74,7 +74,7 @@ async fn read_long(
 /// Returns the next piece of a body; `None` at its end.
 async fn next(body: &mut ReqBody) -> Result<Option<Bytes>, ApiError> {
     while let Some(piece) = body.next().await {
-        let piece = piece.map_err(|error| ApiError::InvalidJson(format!("body could not be read: {error}")))?;
+        let piece = piece.map_err(|error| ApiError::BrokenBody(error.to_string()))?;
         if let Ok(piece) = piece.into_data() {
             return Ok(Some(piece));
         }

@@ -23,6 +23,9 @@ pub enum ApiError {
     /// 400: the body is no JSON object.
     #[error("{0}")]
     InvalidJson(String),
+    /// The body broke off, or is not framed as it says: where the next request begins is not known.
+    #[error("body could not be read: {0}")]
+    BrokenBody(String),
     /// 400: a field is wrong; the text names it.
     #[error("{0}")]
     Invalid(String),
@@ -150,7 +153,7 @@ impl ApiError {
     /// Returns the HTTP status and the machine-readable code.
     pub fn status(&self) -> (StatusCode, &'static str) {
         match self {
-            Self::InvalidJson(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
+            Self::InvalidJson(_) | Self::BrokenBody(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
             Self::Invalid(_) => (StatusCode::BAD_REQUEST, "invalid"),
             Self::MissingParameter(_) => (StatusCode::BAD_REQUEST, "missing_parameter"),
             Self::ReservedType(_) => (StatusCode::BAD_REQUEST, "reserved_type"),
@@ -206,6 +209,7 @@ impl ApiError {
             // Counted by the mailbox, which refuses sessions, too; and among log-ins.
             Self::MailboxFull | Self::SenderFull | Self::DiskLow | Self::MemoryLow | Self::WrongPassword => None,
             Self::InvalidJson(_)
+            | Self::BrokenBody(_)
             | Self::Invalid(_)
             | Self::MissingParameter(_)
             | Self::ReservedType(_)
@@ -270,6 +274,9 @@ impl ApiError {
             // RFC 9110 section 15.5.16.
             Self::ContentCoding(_) => {
                 headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            }
+            Self::BrokenBody(_) => {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Self::UpgradeRequired => {
                 // RFC 9110 section 7.8: `Upgrade` goes with `Connection`.
