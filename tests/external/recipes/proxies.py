@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import time
+import urllib.parse
 from dataclasses import dataclass
 from typing import Callable
 
@@ -163,7 +164,8 @@ def check_page(server, door, name):
     """The page with what it needs, its log-in with a cookie, and its WebSocket; another origin is refused."""
     status, headers, page = door.call("GET", "/", headers={"Accept": "text/html"})
     assert status == 200 and headers["Content-Type"].startswith("text/html"), (status, headers.items())
-    parts = set(re.findall(r'(?:src|href)="(/[^"]+)"', page.decode()))
+    # Relative, so that the page works below a prefix, too.
+    parts = {urllib.parse.urljoin("/", part) for part in re.findall(r'(?:src|href)="([^"#:]+)"', page.decode())}
     assert len(parts) >= 2, parts
     for part in parts:
         status, _, text = door.call("GET", part)
