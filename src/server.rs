@@ -10,7 +10,6 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use salvo::conn::Acceptor;
 use salvo::conn::rustls::RustlsAcceptor;
-use salvo::conn::tcp::TcpAcceptor;
 use salvo::server::ServerHandle;
 use salvo::{Server, Service};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -28,6 +27,7 @@ use crate::control::server::ControlServer;
 use crate::core::awake::{self, timeout};
 use crate::data_dir;
 use crate::net::listen::{self, Listeners};
+use crate::net::plain::PlainAcceptor;
 use crate::net::redirect;
 use crate::net::stall::StallAcceptor;
 use crate::net::tls::{Tls, TlsError};
@@ -160,7 +160,7 @@ impl Serving {
         let read_files = tls.is_some().then_some(read_files);
         let _ = app.address.set(address);
         let control = control(&app, data).await;
-        let plain = TcpAcceptor::try_from(http)?;
+        let plain = PlainAcceptor::new(http)?;
         let (handle, main) = match tls {
             None => server(plain, &app, routes::service(&app)),
             Some(tls) => {
@@ -171,7 +171,7 @@ impl Serving {
         };
         let main = AbortOnDropHandle::new(tokio::spawn(main));
         if let Some(listener) = redirect {
-            let (_, redirecting) = server(TcpAcceptor::try_from(listener)?, &app, redirect::service(address.port()));
+            let (_, redirecting) = server(PlainAcceptor::new(listener)?, &app, redirect::service(address.port()));
             background.spawn(async move { drop(redirecting.await) });
         }
         if let Some(listener) = metrics {
@@ -261,7 +261,7 @@ where
 fn serve_metrics(app: &Arc<App>, listener: TcpListener) -> io::Result<impl Future<Output = ()> + use<>> {
     tracing::info!(address = %listener.local_addr()?, "serving metrics without login");
     let gate = ConnectionGate::new(&app.config(), app.admission.proxies.clone(), app.metrics.clone());
-    let server = self::listener(TcpAcceptor::try_from(listener)?, Arc::new(gate));
+    let server = self::listener(PlainAcceptor::new(listener)?, Arc::new(gate));
     let service = api::collector(app);
     Ok(async move { drop(server.try_serve(service).await) })
 }

@@ -3,6 +3,7 @@
 pub mod client_addr;
 pub mod listen;
 pub mod peer;
+pub mod plain;
 pub mod redirect;
 pub mod self_signed;
 pub mod stall;

@@ -185,6 +185,11 @@ impl<S> StallStream<S> {
         }
     }
 
+    /// Returns the stream without the deadlines.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
     fn is_relaxed(&mut self) -> bool {
         self.relaxed = self.relaxed || self.control.is_relaxed();
         self.relaxed
