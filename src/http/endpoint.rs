@@ -235,11 +235,14 @@ impl Endpoint {
         // some others, to any server without asking it.
         let headers = req.headers();
         let named = || headers.contains_key(CONTENT_TYPE) || (pages::is_page(headers) && pages::has_body(headers));
-        let json = req.content_type().map_or_else(
-            || !named(),
-            |kind| kind.type_() == "application" && (kind.subtype() == "json" || kind.suffix().is_some_and(|s| s == "json")),
-        );
-        if !json {
+        let usual = headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json"); // without parsing it
+        let json = || {
+            req.content_type().map_or_else(
+                || !named(),
+                |kind| kind.type_() == "application" && (kind.subtype() == "json" || kind.suffix().is_some_and(|s| s == "json")),
+            )
+        };
+        if !usual && !json() {
             return Err(ApiError::NotJson);
         }
         let holder = match who {

@@ -8,9 +8,16 @@ use salvo::http::{Request, Response, StatusCode};
 use salvo::{Depot, FlowCtrl, async_trait};
 
 /// Scripts, styles, images and connections of this server only; none of it inline.
-const CONTENT_POLICY: &str = "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'self'; frame-ancestors 'none'";
+const CONTENT_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'self'; frame-ancestors 'none'",
+);
 /// HTTPS only for a year. Sent only with a configured certificate: a browser that has received it offers no way around an unknown one.
-const HTTPS_ONLY: &str = "max-age=31536000";
+const HTTPS_ONLY: HeaderValue = HeaderValue::from_static("max-age=31536000");
+// Constants, since the text of each would be checked again for every response.
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+const DENY: HeaderValue = HeaderValue::from_static("DENY");
+const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
 
 /// The headers of every response. A hoop, too.
 pub struct Headers {
@@ -25,14 +32,14 @@ impl Headers {
             return;
         }
         let headers = res.headers_mut();
-        let mut set = |name: HeaderName, value: &'static str| {
-            headers.entry(name).or_insert(HeaderValue::from_static(value));
+        let mut set = |name: HeaderName, value: HeaderValue| {
+            headers.entry(name).or_insert(value);
         };
-        set(CACHE_CONTROL, "no-store");
-        set(X_CONTENT_TYPE_OPTIONS, "nosniff");
+        set(CACHE_CONTROL, NO_STORE);
+        set(X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
         set(CONTENT_SECURITY_POLICY, CONTENT_POLICY);
-        set(X_FRAME_OPTIONS, "DENY");
-        set(REFERRER_POLICY, "no-referrer");
+        set(X_FRAME_OPTIONS, DENY);
+        set(REFERRER_POLICY, NO_REFERRER);
         if self.https_only {
             set(STRICT_TRANSPORT_SECURITY, HTTPS_ONLY);
         }

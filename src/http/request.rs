@@ -134,6 +134,12 @@ pub fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     }
     // Before serde, which only skips what is passed on as it was written.
     check_readable(text).map_err(|why| ApiError::InvalidJson(format!("body is not valid JSON: {why}")))?;
+    // Nearly all bodies are right; only for the others it is worth the time to follow the path to what is wrong.
+    serde_json::from_str(text).or_else(|_| parse_with_path(text))
+}
+
+/// Parses JSON of type `T`, and follows the path to what is wrong.
+fn parse_with_path<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let (path, inner) = (error.path().to_string(), error.into_inner());
