@@ -1,12 +1,12 @@
 //! Times of last use of tokens and devices, collected in memory and written once a minute: a write per request would cost more than the
 //! request. Until they are written, answers have them from here.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 
 use parking_lot::Mutex;
 
 use crate::core::ids::DeviceId;
+use crate::core::map::IdMap;
 use crate::core::time::Timestamp;
 use crate::store::TokenHash;
 
@@ -22,14 +22,14 @@ pub(super) struct LastSeen {
 
 /// Times that are not in the store yet.
 struct Times<K> {
-    fresh: HashMap<K, Timestamp>,
+    fresh: IdMap<K, Timestamp>,
     /// Those that are being written. After a write that failed, the next one repeats them.
-    leaving: HashMap<K, Timestamp>,
+    leaving: IdMap<K, Timestamp>,
 }
 
 impl<K> Default for Times<K> {
     fn default() -> Self {
-        Self { fresh: HashMap::new(), leaving: HashMap::new() }
+        Self { fresh: IdMap::default(), leaving: IdMap::default() }
     }
 }
 

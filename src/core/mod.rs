@@ -8,6 +8,7 @@ pub mod disk;
 pub mod hex;
 pub mod ids;
 pub mod lifetime;
+pub mod map;
 pub mod mismatch;
 pub mod names;
 pub mod text;

@@ -1,6 +1,6 @@
 //! Proofs of receipt on their way to the writer thread, and the live connections that have not passed every message.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::change::{Ack, Acknowledge, Changes, MAX_OPERATION_MESSAGES, Riders};
 use crate::core::client::ClientName;
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
+use crate::core::map::IdMap;
 
 /// The time for which the place of the slowest connection is taken for that of the broadcasts: finding it looks at all connections.
 const BROADCAST_POSITION_LIFE: Duration = Duration::from_millis(100);
@@ -170,7 +171,7 @@ pub(super) type Position = Arc<AtomicU64>;
 /// The positions of the live connections, by mailbox.
 #[derive(Debug, Default)]
 pub(super) struct Live {
-    connections: Mutex<HashMap<Recipient, HashMap<u64, Position>>>,
+    connections: Mutex<IdMap<Recipient, IdMap<u64, Position>>>,
     next: AtomicU64,
     broadcasts: Mutex<Option<(Instant, Option<MessageId>)>>,
 }

@@ -3,7 +3,9 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
-use quick_cache::sync::Cache as Memory;
+use foldhash::fast::RandomState;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::{Cache as Memory, DefaultLifecycle};
 
 use super::Result;
 use super::table::{Key, Table, Value};
@@ -16,11 +18,11 @@ type Versioned<V> = (u64, Arc<V>);
 
 /// The records of a table that were read since it was last written to.
 #[derive(Debug)]
-pub struct Cache<K, V>(Memory<K, Versioned<V>>);
+pub struct Cache<K, V>(Memory<K, Versioned<V>, UnitWeighter, RandomState>);
 
 impl<K: Hash + Eq, V> Default for Cache<K, V> {
     fn default() -> Self {
-        Self(Memory::new(MAX_RECORDS))
+        Self(Memory::with(MAX_RECORDS, MAX_RECORDS as u64, UnitWeighter, RandomState::default(), DefaultLifecycle::default()))
     }
 }
 

@@ -18,10 +18,11 @@ mod trim;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::{HistoryConfig, MailboxConfig};
 use crate::core::ids::{MessageId, Recipient, UserId};
+use crate::core::map::IdMap;
 use crate::core::time::Timestamp;
 use crate::store::{EndState, Head, INLINE_BYTES, Place, ReceiptRecord};
 use queue::{Entry, Queue};
@@ -75,18 +76,18 @@ pub enum Full {
 pub struct Index {
     limits: MailboxConfig,
     history: HistoryConfig,
-    queues: HashMap<Recipient, Queue>,
+    queues: IdMap<Recipient, Queue>,
     /// The number of messages.
     messages: usize,
     /// Bytes of the payloads of the messages that no reader has received, by sender.
-    sent: HashMap<UserId, u64>,
+    sent: IdMap<UserId, u64>,
     /// Bytes of all payloads.
     bytes: u64,
     /// The number of readers.
     readers: usize,
-    places: HashMap<Recipient, Place>,
+    places: IdMap<Recipient, Place>,
     /// Every user, with the message after which broadcasts are for it.
-    users: HashMap<UserId, MessageId>,
+    users: IdMap<UserId, MessageId>,
     /// The cursors over the broadcasts, those of users without readers included, and how many stand there.
     cursors: BTreeMap<MessageId, u32>,
     /// The same for the ids up to which nothing is missed.
@@ -107,13 +108,13 @@ impl Index {
         Self {
             limits,
             history,
-            queues: HashMap::new(),
+            queues: IdMap::default(),
             messages: 0,
-            sent: HashMap::new(),
+            sent: IdMap::default(),
             bytes: 0,
             readers: 0,
-            places: HashMap::new(),
-            users: HashMap::new(),
+            places: IdMap::default(),
+            users: IdMap::default(),
             cursors: BTreeMap::new(),
             marks: BTreeMap::new(),
             blocks: BTreeMap::new(),
