@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::num::NonZeroU32;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use arc_swap::ArcSwapOption;
 use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::middleware::NoOpMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use super::slots::Slots;
 use crate::core::awake::{slept, woke_lately};
@@ -151,46 +153,62 @@ impl<K: Hash + Eq + Clone> BlockingRateLimit<K> {
     }
 }
 
+/// The clock of all rate limits without keys. Each connection has several of these, and a clock of governor's takes more room than the
+/// rest of one.
+#[derive(Debug, Clone, Copy)]
+struct SharedClock;
+
+static CLOCK: LazyLock<DefaultClock> = LazyLock::new(DefaultClock::default);
+
+impl Clock for SharedClock {
+    type Instant = <DefaultClock as Clock>::Instant;
+
+    fn now(&self) -> Self::Instant {
+        CLOCK.now()
+    }
+}
+
 /// A rate limit without keys; none where the configured number is 0.
 pub struct SingleRateLimit(Option<Single>);
 
 struct Single {
-    limiter: DefaultDirectRateLimiter,
+    limiter: RateLimiter<NotKeyed, InMemoryState, SharedClock, NoOpMiddleware<<DefaultClock as Clock>::Instant>>,
     per_minute: NonZeroU32,
-    /// What may come beyond the limit: it was sent, at that rate, while this process slept, and is read at once.
-    extra: Mutex<Extra>,
+    /// What may come beyond the limit: it was sent, at that rate, while this process slept, and is read at once. The lower half is its
+    /// number, the upper one the seconds slept until now for which it was counted. One word, since each connection has several of these.
+    extra: AtomicU64,
 }
 
-/// What was allowed during sleeps.
-struct Extra {
-    left: u64,
-    /// The time slept until now for which it was counted.
-    slept: Duration,
+/// The seconds that this process has slept, as far as they fit.
+fn slept_seconds() -> u32 {
+    u32::try_from(slept().as_secs()).unwrap_or(u32::MAX)
 }
 
 impl Single {
+    fn new(quota: Quota) -> Self {
+        let extra = AtomicU64::new(u64::from(slept_seconds()) << 32);
+        Self { limiter: RateLimiter::direct_with_clock(quota, SharedClock), per_minute: quota.burst_size(), extra }
+    }
+
     /// Takes `n` from what was allowed during sleeps; returns whether there was as much.
-    fn take_extra(&self, n: u64) -> bool {
-        let (mut extra, slept) = (self.extra.lock(), slept());
-        let since = slept.saturating_sub(extra.slept);
-        extra.slept = slept;
-        let allowed = since.as_secs().saturating_mul(self.per_minute.get().into()) / 60;
-        extra.left = if woke_lately() { extra.left.saturating_add(allowed) } else { 0 };
-        let enough = extra.left >= n;
-        if enough {
-            extra.left -= n;
-        }
-        enough
+    fn take_extra(&self, n: NonZeroU32) -> bool {
+        let (slept, woke_lately) = (slept_seconds(), woke_lately());
+        let after = |extra: u64| {
+            let (counted, left) = ((extra >> 32) as u32, extra & u64::from(u32::MAX));
+            let allowed = u64::from(slept.saturating_sub(counted)) * u64::from(self.per_minute.get()) / 60;
+            let left = if woke_lately { (left + allowed).min(u32::MAX.into()) } else { 0 };
+            let taken = left.checked_sub(n.get().into());
+            (u64::from(slept) << 32 | taken.unwrap_or(left), taken.is_some())
+        };
+        let before = self.extra.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |extra| Some(after(extra).0));
+        before.is_ok_and(|extra| after(extra).1)
     }
 }
 
 impl SingleRateLimit {
     /// Allows `n` a minute; 0: any number.
     pub fn per_minute(n: u32) -> Self {
-        let extra = || Mutex::new(Extra { left: 0, slept: slept() });
-        let single =
-            |quota: Quota| Single { limiter: RateLimiter::direct(quota), per_minute: quota.burst_size(), extra: extra() };
-        Self(quota(n).map(single))
+        Self(quota(n).map(Single::new))
     }
 
     /// Counts one.
@@ -200,8 +218,8 @@ impl SingleRateLimit {
     pub fn check(&self) -> Result<(), Duration> {
         let Some(single) = &self.0 else { return Ok(()) };
         match single.limiter.check() {
-            Err(_) if single.take_extra(1) => Ok(()),
-            checked => checked.map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now())),
+            Err(_) if single.take_extra(NonZeroU32::MIN) => Ok(()),
+            checked => checked.map_err(|not_until| not_until.wait_time_from(SharedClock.now())),
         }
     }
 
@@ -213,8 +231,8 @@ impl SingleRateLimit {
         let Some(single) = &self.0 else { return Ok(()) };
         let n = n.min(single.per_minute);
         match single.limiter.check_n(n) {
-            Ok(Err(_)) if single.take_extra(n.get().into()) => Ok(()),
-            Ok(Err(not_until)) => Err(not_until.wait_time_from(DefaultClock::default().now())),
+            Ok(Err(_)) if single.take_extra(n) => Ok(()),
+            Ok(Err(not_until)) => Err(not_until.wait_time_from(SharedClock.now())),
             Ok(Ok(())) | Err(_) => Ok(()), // never more than the burst
         }
     }

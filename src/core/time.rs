@@ -1,5 +1,6 @@
 //! Timestamps, in their only form on the wire and in the store.
 
+use std::cell::Cell;
 use std::fmt;
 
 use jiff::civil::DateTime;
@@ -77,22 +78,42 @@ fn digits(out: &mut [u8], mut value: u32) {
     }
 }
 
-impl fmt::Display for Timestamp {
+/// The length of the usual text of a timestamp, in bytes.
+const TEXT_BYTES: usize = 32;
+
+thread_local! {
+    /// The second whose text a thread wrote last, and that text: of many timestamps in a row only the decimals differ.
+    static LAST_SECOND: Cell<(i64, [u8; TEXT_BYTES])> = const { Cell::new((0, *b"1970-01-01T00:00:00.000000+00:00")) };
+}
+
+impl Timestamp {
+    /// Calls `with` with the text.
     // Written by hand because every event has a timestamp: a general formatter costs more than the rest of a pong.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let t = self.civil(0);
-        if !(0..=9999).contains(&t.year()) {
-            return write!(f, "{}", self.0); // outside RFC 3339's years; jiff writes a signed six-digit year
+    pub fn with_text<T>(self, with: impl FnOnce(&str) -> T) -> T {
+        let micros = self.0.as_microsecond();
+        let second = micros.div_euclid(1_000_000);
+        let (last, mut text) = LAST_SECOND.get();
+        if last != second {
+            let t = self.civil(0);
+            if !(0..=9999).contains(&t.year()) {
+                return with(&self.0.to_string()); // outside RFC 3339's years; jiff writes a signed six-digit year
+            }
+            digits(&mut text[0..4], t.year().unsigned_abs().into());
+            digits(&mut text[5..7], t.month().unsigned_abs().into());
+            digits(&mut text[8..10], t.day().unsigned_abs().into());
+            digits(&mut text[11..13], t.hour().unsigned_abs().into());
+            digits(&mut text[14..16], t.minute().unsigned_abs().into());
+            digits(&mut text[17..19], t.second().unsigned_abs().into());
+            LAST_SECOND.set((second, text));
         }
-        let mut text = *b"0000-00-00T00:00:00.000000+00:00";
-        digits(&mut text[0..4], t.year().unsigned_abs().into());
-        digits(&mut text[5..7], t.month().unsigned_abs().into());
-        digits(&mut text[8..10], t.day().unsigned_abs().into());
-        digits(&mut text[11..13], t.hour().unsigned_abs().into());
-        digits(&mut text[14..16], t.minute().unsigned_abs().into());
-        digits(&mut text[17..19], t.second().unsigned_abs().into());
-        digits(&mut text[20..26], t.subsec_nanosecond().unsigned_abs() / 1000);
-        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        digits(&mut text[20..26], u32::try_from(micros.rem_euclid(1_000_000)).unwrap_or_default());
+        with(std::str::from_utf8(&text).unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.with_text(|text| f.write_str(text))
     }
 }
 
@@ -107,7 +128,7 @@ impl std::str::FromStr for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        self.with_text(|text| serializer.serialize_str(text))
     }
 }
 
@@ -139,6 +160,11 @@ mod tests {
         assert_eq!(at(0, 0).to_string(), "1970-01-01T00:00:00.000000+00:00");
         assert_eq!(at(1_795_335_330, 125_999).to_string(), "2026-11-22T08:15:30.000125+00:00");
         assert_eq!(at(951_782_400, 999_999_999).to_string(), "2000-02-29T00:00:00.999999+00:00");
+        for micros in [-1, 999_999, 1_000_000, -1, -1_000_000, -1_000_001, 0, i64::MAX / 1_000] {
+            let t = Timestamp::from_unix_micros(micros);
+            let expected = t.civil(0).strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string();
+            assert_eq!((t.to_string(), t.to_string()), (expected.clone(), expected), "{micros}");
+        }
     }
 
     #[test]

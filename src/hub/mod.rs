@@ -10,21 +10,24 @@
 //! - The group map holds no group without members.
 //! - No lock is held across an await, and none while members are woken.
 
+mod gates;
 mod presence;
+mod subscription;
 
-use std::collections::HashMap;
-use std::future::Future;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{Receiver, Sender};
 
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
+use crate::core::map::IdMap;
 use crate::telemetry::metrics::GroupStats;
 pub use presence::{Connection, Identity, OnlineUser, Presence, Registration};
+use subscription::Member;
+pub use subscription::Subscription;
 
 /// A message for a group: a payload, the text of one JSON object.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,7 +82,7 @@ impl Group {
 
 /// The groups and the live connections.
 pub struct Hub {
-    groups: Mutex<HashMap<Recipient, Group>>,
+    groups: Mutex<IdMap<Recipient, Group>>,
     channel_capacity: AtomicUsize,
     max_batch_bytes: AtomicUsize,
     lagged: AtomicU64,
@@ -147,11 +150,9 @@ impl Hub {
     /// Joins the groups of a connection: the user's, the device's where there is one, and everybody's. An observer is not counted
     /// as a member.
     pub fn subscribe(self: &Arc<Self>, user: UserId, device: Option<DeviceId>, observer: bool) -> Subscription {
-        Subscription {
-            user: self.join(Recipient::User(user), observer),
-            device: device.map(|id| self.join(Recipient::Device(id), observer)),
-            all: self.join(Recipient::All, observer),
-        }
+        let join = |group| self.join(group, observer);
+        let device = device.map(|id| join(Recipient::Device(id)));
+        Subscription::new(self.clone(), join(Recipient::User(user)), join(Recipient::All), device)
     }
 
     fn join(self: &Arc<Self>, group: Recipient, observer: bool) -> Member {
@@ -159,7 +160,28 @@ impl Hub {
         let new = || Group { sender: Sender::new(self.channel_capacity.load(Ordering::Relaxed)), observers: 0 };
         let joined = groups.entry(group).or_insert_with(new);
         joined.observers += usize::from(observer);
-        Member { hub: self.clone(), group, observer, receiver: joined.sender.subscribe() }
+        Member::new(self.clone(), group, observer, joined.sender.subscribe())
+    }
+
+    /// Ends a membership; the member's receiver still exists.
+    fn leave(&self, group: Recipient, observer: bool) {
+        let mut groups = self.groups.lock();
+        // The receiver can't be dropped before this has returned, and nobody joins under the lock.
+        let last = groups.get_mut(&group).is_some_and(|group| {
+            group.observers -= usize::from(observer);
+            group.sender.receiver_count() <= 1
+        });
+        if last {
+            groups.remove(&group);
+            if groups.capacity() > 64 && groups.capacity() > groups.len() * 4 {
+                groups.shrink_to_fit();
+            }
+        }
+    }
+
+    fn count_lagged(&self) -> Lagged {
+        self.lagged.fetch_add(1, Ordering::Relaxed);
+        Lagged
     }
 
     /// The number of members of a group.
@@ -222,115 +244,6 @@ impl Hub {
     }
 }
 
-/// The membership of one group; ends when dropped.
-struct Member {
-    hub: Arc<Hub>,
-    group: Recipient,
-    observer: bool,
-    receiver: Receiver<Arc<Announcement>>,
-}
-
-impl Member {
-    async fn next(&mut self) -> Result<Arc<Announcement>, Lagged> {
-        match self.receiver.recv().await {
-            Ok(announcement) => Ok(announcement),
-            Err(RecvError::Lagged(_)) => Err(self.lagged()),
-            // The hub's map keeps the sender for as long as this member exists.
-            Err(RecvError::Closed) => std::future::pending().await,
-        }
-    }
-
-    fn try_next(&mut self) -> Result<Option<Arc<Announcement>>, Lagged> {
-        match self.receiver.try_recv() {
-            Ok(announcement) => Ok(Some(announcement)),
-            Err(TryRecvError::Lagged(_)) => Err(self.lagged()),
-            Err(TryRecvError::Empty | TryRecvError::Closed) => Ok(None),
-        }
-    }
-
-    fn lagged(&self) -> Lagged {
-        self.hub.lagged.fetch_add(1, Ordering::Relaxed);
-        Lagged
-    }
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        let mut groups = self.hub.groups.lock();
-        // This member's own receiver is still counted; it can't be dropped before this body ends, and nobody joins under the lock.
-        let last = groups.get_mut(&self.group).is_some_and(|group| {
-            group.observers -= usize::from(self.observer);
-            group.sender.receiver_count() <= 1
-        });
-        if last {
-            groups.remove(&self.group);
-            if groups.capacity() > 64 && groups.capacity() > groups.len() * 4 {
-                groups.shrink_to_fit();
-            }
-        }
-    }
-}
-
-/// The largest number of announcements in one batch; a member with more of them waiting has lagged.
-const MAX_BATCH_MESSAGES: usize = 4096;
-
-/// The group memberships of one connection.
-pub struct Subscription {
-    user: Member,
-    device: Option<Member>,
-    all: Member,
-}
-
-impl Subscription {
-    /// Waits for an announcement to any of the groups and returns it with all others that are there.
-    ///
-    /// All of them, because that makes the order total: announcements are published in id order, so when one has been received,
-    /// every earlier one is in some channel already. A caller that sorts the batch by id has missed none in between.
-    ///
-    /// Owns the subscription while it waits and gives it back, so that the caller can keep one future pinned in its `select!`
-    /// instead of joining and leaving the channels' lists of waiters at every turn.
-    #[expect(clippy::manual_async_fn, reason = "an `async fn` would hold the subscription twice")]
-    pub fn next_batch(mut self) -> impl Future<Output = (Self, Result<Vec<Arc<Announcement>>, Lagged>)> {
-        async move {
-            let batch = self.receive().await;
-            (self, batch)
-        }
-    }
-
-    async fn receive(&mut self) -> Result<Vec<Arc<Announcement>>, Lagged> {
-        let mut batch = vec![self.next().await?];
-        let mut bytes = 0;
-        while let Some(more) = self.try_next()? {
-            // A batch keeps its messages alive: a slow reader must not own many that no channel shares any more.
-            bytes += more.payload().len();
-            if batch.len() == MAX_BATCH_MESSAGES || bytes > self.user.hub.max_batch_bytes.load(Ordering::Relaxed) {
-                return Err(self.user.lagged());
-            }
-            batch.push(more);
-        }
-        Ok(batch)
-    }
-
-    async fn next(&mut self) -> Result<Arc<Announcement>, Lagged> {
-        match &mut self.device {
-            None => tokio::select! { r = self.user.next() => r, r = self.all.next() => r },
-            Some(device) => tokio::select! { r = self.user.next() => r, r = device.next() => r, r = self.all.next() => r },
-        }
-    }
-
-    fn try_next(&mut self) -> Result<Option<Arc<Announcement>>, Lagged> {
-        if let Some(announcement) = self.user.try_next()? {
-            return Ok(Some(announcement));
-        }
-        if let Some(device) = &mut self.device
-            && let Some(announcement) = device.try_next()?
-        {
-            return Ok(Some(announcement));
-        }
-        self.all.try_next()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -342,14 +255,13 @@ mod tests {
     #[tokio::test]
     async fn batch_over_the_byte_limit_counts_as_lagged() {
         let hub = Hub::new(64, 1000);
-        let member = hub.subscribe(UserId(1), None, false);
+        let mut member = hub.subscribe(UserId(1), None, false);
         for _ in 0..3 {
             publish(&hub, Recipient::All, &"x".repeat(600));
         }
-        let (member, batch) = member.next_batch().await;
-        assert_eq!(batch, Err(Lagged));
+        assert_eq!(member.next_batch().await, Err(Lagged));
         publish(&hub, Recipient::All, &"x".repeat(5000));
-        assert_eq!(member.next_batch().await.1.unwrap().len(), 1, "a single message may be larger");
+        assert_eq!(member.next_batch().await.unwrap().len(), 1, "a single message may be larger");
     }
 
     #[tokio::test]
@@ -361,26 +273,22 @@ mod tests {
         assert_eq!(publish(&hub, Recipient::Device(DeviceId(5)), "d"), 1);
         assert_eq!(publish(&hub, Recipient::User(UserId(3)), "x"), 0);
         assert_eq!(publish(&hub, Recipient::All, "all"), 2);
-        let mut received = Vec::new();
-        for _ in 0..3 {
-            received.push(a.next().await.unwrap().payload().to_vec());
-        }
+        let mut received: Vec<_> = a.next_batch().await.unwrap().iter().map(|a| a.payload().to_vec()).collect();
         received.sort();
         assert_eq!(received, [b"\"all\"".to_vec(), b"\"d\"".to_vec(), b"\"u\"".to_vec()]);
-        assert_eq!(b.next().await.unwrap().payload(), &b"\"all\""[..]);
-        assert_eq!(b.try_next(), Ok(None));
+        let batch = b.next_batch().await.unwrap();
+        assert_eq!((batch.len(), batch[0].payload()), (1, &Bytes::from_static(b"\"all\"")));
     }
 
     #[tokio::test]
     async fn batch_holds_everything_that_was_published() {
         let hub = Hub::new(64, 1 << 20);
-        let groups = hub.subscribe(UserId(1), Some(DeviceId(1)), false);
+        let mut groups = hub.subscribe(UserId(1), Some(DeviceId(1)), false);
         for n in 0..30 {
             let group = [Recipient::User(UserId(1)), Recipient::Device(DeviceId(1)), Recipient::All][n % 3];
             publish(&hub, group, &n.to_string());
         }
-        let (_groups, batch) = groups.next_batch().await;
-        assert_eq!(batch.unwrap().len(), 30);
+        assert_eq!(groups.next_batch().await.unwrap().len(), 30);
     }
 
     #[tokio::test]
@@ -415,9 +323,10 @@ mod tests {
         let mut quick = hub.subscribe(UserId(1), None, false);
         for n in 0..6 {
             publish(&hub, Recipient::User(UserId(1)), &n.to_string());
-            assert_eq!(quick.next().await.unwrap().payload(), format!("\"{n}\"").as_bytes());
+            assert_eq!(quick.next_batch().await.unwrap()[0].payload(), format!("\"{n}\"").as_bytes());
         }
-        assert_eq!(slow.next().await, Err(Lagged));
+        assert_eq!(slow.next_batch().await, Err(Lagged));
+        assert_eq!(slow.next_batch().await.unwrap().len(), 4, "what the channel still holds");
         assert_eq!(hub.lagged_count(), 1);
     }
 }

@@ -3,19 +3,21 @@
 //! A [`Connection`] is listed from the moment its session starts until its [`Registration`] is dropped, however the session ends.
 //! It is also the handle by which other modules end that session.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
-
-use tokio_util::sync::CancellationToken;
 
 use crate::core::client::ClientName;
 use crate::core::ids::{ConnId, DeviceId, TokenId, UserId};
+use crate::core::map::IdMap;
 use crate::core::time::Timestamp;
 use crate::wire::CloseCode;
 
@@ -50,7 +52,8 @@ pub struct Connection {
     active: AtomicU64,
     unproved: AtomicBool,
     close: OnceLock<CloseCode>,
-    ended: CancellationToken,
+    /// The task of the connection.
+    task: AtomicWaker,
 }
 
 impl Connection {
@@ -93,7 +96,7 @@ impl Connection {
     /// Requests the end of the session with `code`; the first request decides the code.
     pub fn close(&self, code: CloseCode) {
         let _ = self.close.set(code);
-        self.ended.cancel();
+        self.task.wake();
     }
 
     /// The code of the first [`close`](Self::close), if there was one.
@@ -101,10 +104,18 @@ impl Connection {
         self.close.get().copied()
     }
 
-    /// Waits for the first [`close`](Self::close) and returns its code.
+    /// Has `waker` woken by [`close`](Self::close): only the last one that was given.
+    pub fn wake_on_close(&self, waker: &Waker) {
+        self.task.register(waker);
+    }
+
+    /// Waits for the first [`close`](Self::close) and returns its code. Only one task may wait.
     pub async fn closing(&self) -> CloseCode {
-        self.ended.cancelled().await;
-        self.close.get().copied().unwrap_or(CloseCode::GoingAway)
+        poll_fn(|cx| {
+            self.wake_on_close(cx.waker());
+            self.close_code().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
 }
 
@@ -125,7 +136,7 @@ pub struct OnlineUser {
 struct Lists {
     all: BTreeMap<ConnId, Arc<Connection>>,
     users: BTreeMap<UserId, Vec<ConnId>>,
-    devices: HashMap<DeviceId, usize>,
+    devices: IdMap<DeviceId, usize>,
     last_id: u64,
 }
 
@@ -153,7 +164,7 @@ impl Presence {
             active: AtomicU64::new(0),
             unproved: AtomicBool::new(false),
             close: OnceLock::new(),
-            ended: CancellationToken::new(),
+            task: AtomicWaker::new(),
         });
         lists.all.insert(connection.id, connection.clone());
         lists.users.entry(identity.user_id).or_default().push(connection.id);

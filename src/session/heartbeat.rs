@@ -20,9 +20,9 @@ pub struct Beat {
 /// The schedule of one connection.
 #[derive(Debug)]
 pub(super) struct Heartbeat {
-    ping: Option<Duration>,
-    idle: Option<Duration>,
-    stalled: Option<Duration>,
+    ping: Seconds,
+    idle: Seconds,
+    stalled: Seconds,
     next_ping: Instant,
     /// The credential's expiry.
     end: Instant,
@@ -35,15 +35,24 @@ pub(super) struct Heartbeat {
 /// "Never" as a timer's duration: tokio's own far future.
 const NEVER: Duration = Duration::from_secs(86_400 * 365 * 30);
 
+/// A time in a setting, in whole seconds; 0: none. A fifth of the size of an optional duration.
+#[derive(Debug, Clone, Copy)]
+struct Seconds(u32);
+
+impl Seconds {
+    fn get(self) -> Option<Duration> {
+        (self.0 > 0).then(|| Duration::from_secs(self.0.into()))
+    }
+}
+
 impl Heartbeat {
     /// A schedule from now on, by `limits`; `expires_in` is the credential's remaining validity, `None` meaning without end.
     pub(super) fn new(limits: &Limits, expires_in: Option<Duration>) -> Self {
-        let seconds = |n: u32| (n > 0).then(|| Duration::from_secs(n.into()));
-        let (ping, idle, stalled) = (seconds(limits.ping_seconds), seconds(limits.idle_seconds), seconds(limits.stalled_seconds));
+        let (ping, idle, stalled) = (Seconds(limits.ping_seconds), Seconds(limits.idle_seconds), Seconds(limits.stalled_seconds));
         let now = Instant::now();
-        let first = ping.or(idle).unwrap_or(NEVER);
+        let first = ping.get().or(idle.get()).unwrap_or(NEVER);
         let end = now + expires_in.unwrap_or(NEVER).min(NEVER);
-        Self { ping, idle, stalled, next_ping: now + ping.unwrap_or(NEVER), end, slept: slept(), due: (now + first).min(end) }
+        Self { ping, idle, stalled, next_ping: now + ping.get().unwrap_or(NEVER), end, slept: slept(), due: (now + first).min(end) }
     }
 
     /// Returns the time that the process has slept since the last call.
@@ -64,24 +73,24 @@ impl Heartbeat {
 
     /// Returns whether a client that has been silent for `silence` must acknowledge at least at the level of TCP.
     pub(super) fn idle(&self, silence: Duration) -> bool {
-        self.idle.is_some_and(|idle| silence >= idle)
+        self.idle.get().is_some_and(|idle| silence >= idle)
     }
 
     /// Returns whether a client that has been silent for `silence` is closed in any case. Without pings, only where a write waits:
     /// nothing else asks the client for a sign of life.
     pub(super) fn stalled(&self, silence: Duration, writing: bool) -> bool {
-        (writing || self.ping.is_some()) && self.stalled.is_some_and(|stalled| silence >= stalled)
+        (writing || self.ping.get().is_some()) && self.stalled.get().is_some_and(|stalled| silence >= stalled)
     }
 
     /// Sets the next moment, and returns whether a ping is due now.
     pub(super) fn advance(&mut self, now: Instant, silence: Duration) -> bool {
-        let ping = self.ping.filter(|_| now >= self.next_ping);
+        let ping = self.ping.get().filter(|_| now >= self.next_ping);
         if let Some(every) = ping {
             self.next_ping = now + every;
         }
         // An idle client is looked at again with each ping.
-        let idle = self.idle.filter(|&idle| idle > silence).map_or(self.next_ping, |idle| now + (idle - silence));
-        let stalled = self.stalled.filter(|_| self.ping.is_some());
+        let idle = self.idle.get().filter(|&idle| idle > silence).map_or(self.next_ping, |idle| now + (idle - silence));
+        let stalled = self.stalled.get().filter(|_| self.ping.get().is_some());
         let stalled = now + stalled.map_or(NEVER, |stalled| stalled.saturating_sub(silence));
         self.due = self.next_ping.min(idle).min(stalled).min(self.end);
         ping.is_some()

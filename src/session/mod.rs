@@ -22,4 +22,5 @@ mod window;
 pub use count::ended;
 pub use end::End;
 pub use pending::Reply;
+pub use requests::Turn;
 pub use state::{Ended, Options, Session};

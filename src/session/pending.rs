@@ -189,29 +189,28 @@ impl PendingReplies {
     }
 
     /// Waits for the next event for the requester. Dropping the future loses nothing.
-    pub(super) async fn next(pending: &mut Option<Box<Self>>) -> Reply {
-        let Some(pending) = pending else { return std::future::pending().await };
+    pub(super) async fn next(&mut self) -> Reply {
         loop {
-            if let Some(at) = pending.early.iter().position(|(id, _)| pending.watched.contains_key(id))
-                && let Some((id, outcome)) = pending.early.remove(at)
-                && let Some(reply) = pending.outcome(id, outcome)
+            if let Some(at) = self.early.iter().position(|(id, _)| self.watched.contains_key(id))
+                && let Some((id, outcome)) = self.early.remove(at)
+                && let Some(reply) = self.outcome(id, outcome)
             {
                 return reply;
             }
             tokio::select! {
                 biased;
-                Some(Completed { reply, watched, part_of }) = pending.completed.recv() => {
+                Some(Completed { reply, watched, part_of }) = self.completed.recv() => {
                     if part_of.is_some_and(|question| question.is_stopped()) {
                         continue;
                     }
                     if let Some((id, device)) = watched {
-                        pending.watched.insert(id, (device, reply.reference.clone()));
+                        self.watched.insert(id, (device, reply.reference.clone()));
                     }
                     return reply;
                 }
-                Some((id, outcome)) = pending.outcomes.recv() => match pending.outcome(id, outcome) {
+                Some((id, outcome)) = self.outcomes.recv() => match self.outcome(id, outcome) {
                     Some(reply) => return reply,
-                    None => pending.early.push_back((id, outcome)),
+                    None => self.early.push_back((id, outcome)),
                 },
             }
         }
@@ -254,7 +253,7 @@ async fn answer(
     let (measured, began) = (MeasuredCommand::from(&command), Instant::now());
     let handlers = Arc::clone(&app.handlers()); // a reload meanwhile does not disturb the answer
     let event = handlers.answer(&asked, command, &piece).await;
-    app.metrics.record_command(&measured, &event, began, Timestamp::now());
+    app.metrics.record_command(&measured, &event, began.elapsed(), Timestamp::now());
     let reference = asked.reference.clone();
     match device {
         // Errors go to the requester, not to the device.

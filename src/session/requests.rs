@@ -1,6 +1,6 @@
 //! The messages of a client: checked against the rates, parsed, and answered or dispatched.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::count;
 use super::end::End;
@@ -13,6 +13,31 @@ use crate::handlers::{CommandContext, Stop};
 use crate::telemetry::metrics::{Label, MeasuredCommand, Received, Refused, SentError};
 use crate::wire::inbound::{Rejection, Request, Target, parse};
 use crate::wire::{Command, Event, Inbound};
+
+/// The time of one turn of a connection's task, in which it answers everything that has arrived.
+#[derive(Debug)]
+pub struct Turn {
+    /// The time of all answers.
+    pub now: Timestamp,
+    /// The beginning of the turn: that of the client's activity.
+    pub began: Instant,
+    /// The end of the last message. Each message is timed from there on, so that the clock is read once for each.
+    last: Instant,
+}
+
+impl Turn {
+    /// Begins a turn.
+    pub fn begin() -> Self {
+        let began = Instant::now();
+        Self { now: Timestamp::now(), began, last: began }
+    }
+
+    /// Returns the time since the last message.
+    fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        now.saturating_duration_since(std::mem::replace(&mut self.last, now))
+    }
+}
 
 impl Session {
     /// Counts that reading has ended with `end`.
@@ -47,7 +72,7 @@ impl Session {
     ///
     /// # Errors
     /// The end of the connection when a rate limit is exceeded.
-    pub fn receive_text(&mut self, text: &str, now: Timestamp) -> Result<Option<Reply>, End> {
+    pub fn receive_text(&mut self, text: &str, turn: &mut Turn) -> Result<Option<Reply>, End> {
         let message = parse(text, self.app.config().limits.max_message_chars, self.app.handlers().custom_types());
         let request = match message {
             Ok(Inbound::Ack { id, reference }) => return self.receive_ack(id, reference),
@@ -59,7 +84,7 @@ impl Session {
             Err(rejection) => rejection.reference.as_deref(),
         })?;
         Ok(match request {
-            Ok(request) => self.dispatch(request, now),
+            Ok(request) => self.dispatch(request, turn),
             Err(rejection) => Some(self.reject(rejection)),
         })
     }
@@ -121,13 +146,13 @@ impl Session {
     }
 
     /// Answers a request where that takes no time; otherwise its reply comes later.
-    fn dispatch(&mut self, request: Request, now: Timestamp) -> Option<Reply> {
+    fn dispatch(&mut self, request: Request, turn: &mut Turn) -> Option<Reply> {
         let Request { reference, target, command } = request;
         self.app.metrics.traffic.received.inc((&command).into());
-        let (measured, began) = (MeasuredCommand::from(&command), Instant::now());
-        let quick = self.answer_immediately(command, now);
+        let measured = MeasuredCommand::from(&command);
+        let quick = self.answer_immediately(command, turn.now);
         if let Ok(answer) = &quick {
-            self.app.metrics.record_command(&measured, answer, began, now);
+            self.app.metrics.record_command(&measured, answer, turn.lap(), turn.now);
         }
         let outcome = match (target, quick) {
             (Target::Requester, Ok(event)) => return Some(Reply { event, reference }),

@@ -1,6 +1,9 @@
 //! The start, the heartbeat and the end of a session.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 use tracing::Span;
@@ -170,9 +173,9 @@ impl Session {
         self.app.auth.seen(self.token, device, connection.last_activity());
     }
 
-    /// Notes activity of the client.
-    pub fn note_activity(&self) {
-        self.connection().note_activity(std::time::Instant::now());
+    /// Notes activity of the client at `at`.
+    pub fn note_activity(&self, at: std::time::Instant) {
+        self.connection().note_activity(at);
     }
 
     /// The next moment at which [`Session::beat`] is due.
@@ -287,9 +290,12 @@ impl Session {
         self.delivery.written(&self.app.mailbox, upto);
     }
 
-    /// Waits for the next reply to an earlier request. Dropping the future loses nothing.
-    pub async fn next_reply(&mut self) -> Reply {
-        PendingReplies::next(&mut self.pending).await
+    /// Polls for the next reply to an earlier request.
+    pub fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
+        match &mut self.pending {
+            Some(pending) => pin!(pending.next()).poll(cx), // dropping the future loses nothing
+            None => Poll::Pending,
+        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! WebSocket frames (RFC 6455 section 5.2): one parser of headers, one encoder.
 //!
 //! A frame from a server is not masked (section 5.1), so one encoding serves every receiver: a broadcast to ten thousand
-//! connections is encoded once and shared by reference count. Assembling the messages of clients (masks, fragments, UTF-8) is
-//! tungstenite's work; this module encodes unfragmented frames and reads headers.
+//! connections is encoded once and shared by reference count. This module encodes unfragmented frames and reads headers; the messages
+//! of clients are assembled where they are read.
 
-use serde::Serialize;
-
+/// The opcode of the fragments of a message behind the first one.
+pub const CONTINUATION: u8 = 0x0;
 /// The opcode of a text frame.
 pub const TEXT: u8 = 0x1;
 /// The opcode of a binary frame.
@@ -19,15 +19,15 @@ pub const PONG: u8 = 0xa;
 
 /// The bit of the first byte that marks the last, or only, fragment of a message.
 const FIN: u8 = 0x80;
+/// The bits of the first byte that only extensions use.
+const RESERVED: u8 = 0x70;
 /// The bit of the second byte that marks a masked payload.
 const MASKED: u8 = 0x80;
 
-/// The longest header in bytes: two, an 8-byte length, a 4-byte mask.
-pub const MAX_HEADER_BYTES: usize = 14;
 /// The longest header without a mask, in bytes.
 const MAX_UNMASKED_HEADER_BYTES: usize = 10;
 /// The longest payload of a control frame, in bytes (section 5.5).
-const MAX_CONTROL_BYTES: usize = 125;
+pub const MAX_CONTROL_BYTES: usize = 125;
 /// The header size that [`append_json`] reserves: that of payloads of 126 to 65,535 bytes, the most frequent ones.
 const USUAL_HEADER_BYTES: usize = 4;
 /// The capacity that [`append_json`] reserves, in bytes: most events fit.
@@ -38,8 +38,12 @@ const USUAL_EVENT_BYTES: usize = 192;
 pub struct FrameHeader {
     /// Set on the last, or only, fragment of a message.
     pub fin: bool,
+    /// The reserved bits, which are 0 without an extension.
+    pub reserved: u8,
     /// The opcode, 0 to 15.
     pub opcode: u8,
+    /// Set if the payload is masked, as it is from every client.
+    pub masked: bool,
     /// The length of the header, mask included, in bytes.
     pub header_bytes: usize,
     /// The length of the payload, in bytes.
@@ -55,9 +59,10 @@ impl FrameHeader {
             127 => (8, u64::from_be_bytes(*rest.first_chunk()?)),
             short => (0, u64::from(short)),
         };
-        let mask = if second & MASKED == 0 { 0 } else { 4 };
-        let header_bytes = 2 + extended + mask;
-        (bytes.len() >= header_bytes).then_some(Self { fin: first & FIN != 0, opcode: first & 0x0f, header_bytes, payload_bytes })
+        let masked = second & MASKED != 0;
+        let header_bytes = 2 + extended + if masked { 4 } else { 0 };
+        let (fin, reserved, opcode) = (first & FIN != 0, first & RESERVED, first & 0x0f);
+        (bytes.len() >= header_bytes).then_some(Self { fin, reserved, opcode, masked, header_bytes, payload_bytes })
     }
 
     /// The length of header and payload together, in bytes.
@@ -98,16 +103,16 @@ pub fn append(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// Appends a text frame to `out` whose payload is `value` as JSON; serialises in place.
+/// Appends a text frame to `out` whose payload is what `write` appends, in place.
 ///
 /// # Errors
-/// If `value`'s own `Serialize` fails, which the types of this crate never do; `out` is as before then.
-pub fn append_json(out: &mut Vec<u8>, value: &impl Serialize) -> serde_json::Result<()> {
+/// If `write` fails; `out` is as before then.
+pub fn append_json(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>) -> serde_json::Result<()> {
     let start = out.len();
     let payload_start = start + USUAL_HEADER_BYTES;
     out.reserve(USUAL_EVENT_BYTES);
     out.resize(payload_start, 0);
-    if let Err(error) = serde_json::to_writer(&mut *out, value) {
+    if let Err(error) = write(out) {
         out.truncate(start);
         return Err(error);
     }
@@ -147,11 +152,12 @@ mod tests {
             assert_eq!(frame[0], 0x81);
             assert_eq!(frame.len(), header_bytes + length + 2, "{length}");
             assert_eq!(&frame[header_bytes..], json.as_bytes());
-            let expected = FrameHeader { fin: true, opcode: TEXT, header_bytes, payload_bytes: length as u64 + 2 };
+            let payload_bytes = length as u64 + 2;
+            let expected = FrameHeader { fin: true, reserved: 0, opcode: TEXT, masked: false, header_bytes, payload_bytes };
             assert_eq!(FrameHeader::parse(&frame), Some(expected));
             assert_eq!(expected.frame_bytes(), frame.len() as u64);
             let mut out = b"before".to_vec();
-            append_json(&mut out, &value).unwrap();
+            append_json(&mut out, |out| serde_json::to_writer(out, &value)).unwrap();
             assert_eq!(out, [&b"before"[..], &frame].concat(), "{length}");
         }
     }
@@ -182,14 +188,12 @@ mod tests {
 
     #[test]
     fn failed_serialisation_leaves_the_buffer_unchanged() {
-        struct Fails;
-        impl Serialize for Fails {
-            fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
-                Err(serde::ser::Error::custom("refused"))
-            }
-        }
+        let write = |out: &mut Vec<u8>| {
+            out.extend_from_slice(b"half");
+            Err(serde::ser::Error::custom("refused"))
+        };
         let mut out = b"before".to_vec();
-        assert!(append_json(&mut out, &Fails).is_err());
+        assert!(append_json(&mut out, write).is_err());
         assert_eq!(out, b"before");
     }
 }

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::outbound::ErrorCode;
+use super::quick;
 use super::raw::Raw;
 use super::readable::{Unreadable, check_escapes, check_readable};
 use crate::core::ids::{DeviceId, MessageId};
@@ -189,6 +190,11 @@ pub fn parse(text: &str, max_chars: usize, own: &[String]) -> Result<Inbound, Re
     if max_chars > 0 && text.len() > max_chars && text.chars().count() > max_chars {
         return Err(Rejection::new(ErrorCode::MessageTooLarge, "Message too large").referring(readable_reference(text)));
     }
+    quick::parse(text).map_or_else(|| parse_any(text, own), Ok)
+}
+
+/// Parses a text message of any form.
+pub(super) fn parse_any(text: &str, own: &[String]) -> Result<Inbound, Rejection> {
     let envelope = envelope(text)?;
     let reference = reference(envelope.reference)?;
     match command(&envelope, own) {

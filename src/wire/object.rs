@@ -31,8 +31,16 @@ impl JsonObject {
     /// # Errors
     /// If `value`'s own `Serialize` fails, or it serialises to anything but an object.
     pub fn new(value: &impl Serialize) -> Result<Self, ObjectError> {
+        Self::written(|text| serde_json::to_writer(text, value))
+    }
+
+    /// Takes what `write` appends, which is one JSON value.
+    ///
+    /// # Errors
+    /// If `write` fails, or the value is anything but an object.
+    pub fn written(write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>) -> Result<Self, ObjectError> {
         let mut text = Vec::with_capacity(USUAL_BYTES);
-        serde_json::to_writer(&mut text, value)?;
+        write(&mut text)?;
         if text.starts_with(b"{") { Ok(Self(text)) } else { Err(ObjectError::NotAnObject) }
     }
 

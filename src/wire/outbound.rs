@@ -238,18 +238,36 @@ impl Event {
     /// # Errors
     /// None in practice: every field is plain text or a finite number.
     pub fn json(&self, reference: Option<&str>, now: Timestamp) -> Result<JsonObject, ObjectError> {
-        JsonObject::new(&self.stamped(reference, now))
+        JsonObject::written(|out| self.stamped(reference, now).write(out))
     }
 }
 
 /// An event as it is sent.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct Stamped<'a> {
-    #[serde(flatten)]
     event: &'a Event,
-    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
     reference: Option<&'a str>,
     timestamp: Timestamp,
+}
+
+impl Stamped<'_> {
+    /// Appends it to `out` as one JSON object: the event's fields, then `ref` and `timestamp`.
+    ///
+    /// # Errors
+    /// None in practice; `out` may have a part of it then.
+    // Not as a struct with a flattened event, which serde would write field by field through a map.
+    pub fn write(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
+        serde_json::to_writer(&mut *out, self.event)?;
+        out.pop(); // the closing brace; an event has at least its type
+        if let Some(reference) = self.reference {
+            out.extend_from_slice(b",\"ref\":");
+            serde_json::to_writer(&mut *out, reference)?;
+        }
+        out.extend_from_slice(b",\"timestamp\":\"");
+        self.timestamp.with_text(|text| out.extend_from_slice(text.as_bytes()));
+        out.extend_from_slice(b"\"}");
+        Ok(())
+    }
 }
 
 /// A user's message on its way to a group, as the sender wrote it.

@@ -1,5 +1,6 @@
 //! The checks of a handshake: credential, device, permits.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use salvo::http::Request;
@@ -30,6 +31,20 @@ pub(super) struct Admitted {
     pub(super) options: Options,
     /// Held until the connection has ended.
     pub(super) permits: (AddressPermit, Permit<UserId>),
+}
+
+/// The parameters of a handshake's query. Salvo's are a map of lists, which takes longer to make than all that is looked up in it.
+struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl<'a> Query<'a> {
+    fn of(req: &'a Request) -> Self {
+        Self(req.uri().query().map_or_else(Vec::new, |query| form_urlencoded::parse(query.as_bytes()).collect()))
+    }
+
+    /// The first value of a parameter, decoded.
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| &**value)
+    }
 }
 
 /// A caller with its credential, or the close code of the refusal.
@@ -114,16 +129,15 @@ fn internal(error: &dyn std::fmt::Display) -> CloseCode {
 
 /// Returns the caller of a handshake. That costs a hash and two look-ups, less than refusing it.
 pub(super) fn identify(app: &App, req: &Request) -> Found {
-    let (query_token, path_token) = (req.query::<String>("token"), req.param::<String>("token"));
-    let query_ticket = req.query::<String>("ticket");
+    let (query, path_token) = (Query::of(req), req.param::<String>("token"));
     let protocols: Vec<&str> = req.headers().get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok()).collect();
     let protocols = protocols.join(",");
     let places = Places {
-        query_token: query_token.as_deref(),
+        query_token: query.get("token"),
         path_token: path_token.as_deref(),
         authorization: header(req, AUTHORIZATION),
         protocols: Some(&protocols).filter(|p| !p.is_empty()).map(String::as_str),
-        query_ticket: query_ticket.as_deref(),
+        query_ticket: query.get("ticket"),
     };
     let credential = places.credential().ok_or(CloseCode::Unauthorized)?;
     let caller = app.auth.identify(&credential).map_err(|error| match error {
@@ -157,18 +171,19 @@ fn device(app: &App, caller: &Caller, path_user: Option<UserId>) -> Result<Optio
 /// [`ApiError::Invalid`] where one is malformed; but a malformed `since` is no position in the log: its client starts at the cursor
 /// and is told that it has not recovered.
 fn options(req: &Request) -> Result<Options, ApiError> {
-    let name = |text: String| ClientName::chosen(&text).ok_or_else(|| ApiError::Invalid(WRONG_CLIENT.into()));
-    let client = req.query::<String>("client").map_or_else(|| Ok(ClientName::default()), name)?;
-    let max = |text: String| {
+    let query = Query::of(req);
+    let name = |text: &str| ClientName::chosen(text).ok_or_else(|| ApiError::Invalid(WRONG_CLIENT.into()));
+    let client = query.get("client").map_or_else(|| Ok(ClientName::default()), name)?;
+    let max = |text: &str| {
         let max = text.parse().ok().filter(|&max| max >= MIN_MAX_BYTES);
         max.ok_or_else(|| ApiError::Invalid(format!("max_bytes must be a number of at least {MIN_MAX_BYTES}")))
     };
     Ok(Options {
         client,
-        peek: req.query::<String>("peek").is_some_and(|peek| peek == "1"),
-        max_bytes: req.query::<String>("max_bytes").map(max).transpose()?,
-        since: req.query::<String>("since").map(|text| Since::parse(&text)),
-        client_acks: req.query::<String>("ack").is_some_and(|ack| ack == "client"),
+        peek: query.get("peek") == Some("1"),
+        max_bytes: query.get("max_bytes").map(max).transpose()?,
+        since: query.get("since").map(Since::parse),
+        client_acks: query.get("ack") == Some("client"),
     })
 }
 

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use salvo::http::{Request, Response};
-use salvo::rt::tokio::TokioIo;
 use salvo::{Depot, FlowCtrl, async_trait};
 
-use super::socket::{Incoming, Socket};
+use super::reader::Incoming;
+use super::socket::Socket;
+use super::stream::ClientStream;
 use super::upgrade::{accept_key, switch};
 use crate::app::App;
 use crate::http::error::ApiError;
@@ -34,14 +35,17 @@ impl Echo {
         let (app, upgrade) = (self.0.clone(), switch(req, res, accept)?);
         self.0.sessions.spawn(async move {
             let Ok(upgraded) = upgrade.await else { return };
-            let mut socket = Socket::new(TokioIo::new(upgraded), &app.config().limits).await;
+            let (stream, begun) = ClientStream::new(upgraded);
+            let mut socket = Socket::new(stream, &begun, &app.config().limits);
             let end = loop {
+                socket.readable().await;
                 let mut frame = Vec::new();
-                match socket.read().await {
-                    Ok(Incoming::Text(text)) => frame::append(&mut frame, frame::TEXT, text.as_bytes()),
-                    Ok(Incoming::Binary(bytes)) => frame::append(&mut frame, frame::BINARY, &bytes),
-                    Ok(Incoming::Ping | Incoming::Pong(_)) => continue,
-                    Err(end) => break end,
+                match socket.next() {
+                    Some(Ok(Incoming::Text(text))) => frame::append(&mut frame, frame::TEXT, text.as_bytes()),
+                    Some(Ok(Incoming::Binary(bytes))) => frame::append(&mut frame, frame::BINARY, &bytes),
+                    Some(Ok(Incoming::Ping(payload))) => frame::append(&mut frame, frame::PONG, &payload),
+                    Some(Ok(Incoming::Pong(_))) | None => continue,
+                    Some(Err(end)) => break end,
                 }
                 if let Err(end) = socket.write(&frame, std::future::pending()).await {
                     break end;

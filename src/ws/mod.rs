@@ -1,8 +1,8 @@
 //! WebSocket connections: the handshake, the socket, and the task that runs a [session](crate::session) on it.
 //!
-//! `upgrade` answers the handshake, `admit` checks who connects and whether there is room; `run` is the one task with the one
-//! `select!` of a connection; `socket` is the stream below it, with its deadlines; `frame_limiter` limits frames and bytes below
-//! the level of messages.
+//! `upgrade` answers the handshake, `admit` checks who connects and whether there is room; `run` is the one task of a connection
+//! with what it waits for; `socket` is below it, with its deadlines, and writes; `reader` finds messages in what comes, and
+//! `frame_rates` limits it below their level; `stream` is the connection itself.
 //!
 //! # Invariants
 //! - The handshake is completed before a credential is refused, so that the client can read the close code. A malformed
@@ -12,12 +12,14 @@
 //!   `limits.stalled_seconds` without a sign of life, and holds no more than a few buffers for it.
 
 mod admit;
+mod buffers;
 #[cfg(feature = "echo")]
 mod echo;
-mod frame_limiter;
-mod gate;
+mod frame_rates;
+mod reader;
 mod run;
 mod socket;
+mod stream;
 mod upgrade;
 
 #[cfg(feature = "echo")]

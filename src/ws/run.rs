@@ -1,31 +1,32 @@
 //! The task of one connection: reads the socket, runs the session, frames and writes.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tracing::Instrument;
 
-use super::gate::Gate;
-use super::socket::{Incoming, Socket, Step};
+use super::buffers;
+use super::reader::Incoming;
+use super::socket::{Socket, Step};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::core::awake::AwakeInstant;
 use crate::core::ids::MessageId;
 use crate::core::time::Timestamp;
-use crate::hub::{Announcement, Identity, Lagged, Subscription};
+use crate::hub::{Announcement, Connection, Identity, Lagged, Subscription};
 use crate::mailbox::Gap;
 use crate::net::peer::Peer;
-use crate::session::{End, Ended, Options, Reply, Session};
+use crate::session::{End, Ended, Options, Reply, Session, Turn};
 use crate::telemetry::metrics::Sent;
-use crate::wire::frame::{self, PING, TEXT};
+use crate::wire::frame::{self, PING, PONG, TEXT};
 use crate::wire::{CloseCode, ErrorCode, Event};
 
 /// The number of bytes of answers, of live messages or of the log that are gathered into one write.
@@ -40,11 +41,13 @@ const WRITE_CHECK: Duration = Duration::from_secs(10);
 const WRITE_CHECK_PERIOD: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
 /// The WebSocket below a session.
-pub(super) struct Transport<S> {
+pub(super) struct Transport<S, P> {
     /// The stream.
     pub(super) socket: Socket<S>,
     /// The other end of its TCP connection.
     pub(super) peer: Peer,
+    /// The permits that it holds until it has ended.
+    pub(super) permits: P,
 }
 
 /// A session and its socket.
@@ -54,94 +57,144 @@ struct Driver<S> {
     peer: Peer,
     /// The number of batches of announcements written since the last look at what the client sent.
     pushes: u8,
+    /// A write has waited, for the close of the connection, too.
+    waited: bool,
 }
 
-/// An event from within the server.
-enum FromServer {
+/// What a connection has to do next.
+enum Next {
     /// The connection is to be closed.
     Close(CloseCode),
+    /// The heartbeat is due.
+    Beat,
     /// Messages for the groups of the connection.
-    Announced((Subscription, Result<Vec<Arc<Announcement>>, Lagged>)),
+    Push(Result<Vec<Arc<Announcement>>, Lagged>),
+    /// A reply to an earlier request.
+    Reply(Reply),
+    /// The client has sent something, or is gone.
+    Receive,
+    /// The log holds messages for which there is room.
+    CatchUp,
+}
+
+/// Wakes the task of a connection at the next beat and when it is closed. Both are registered once, not at each of the task's turns:
+/// whether they have come shows without polling them.
+struct Alarm {
+    /// Boxed: with it, the task would be larger than a block of memory by half of its size.
+    timer: Pin<Box<Sleep>>,
+    connection: Arc<Connection>,
+    /// The waker that both have.
+    registered: Option<Waker>,
+}
+
+impl Alarm {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if !self.registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.connection.wake_on_close(cx.waker());
+            let _ = self.timer.as_mut().poll(cx);
+            self.registered = Some(cx.waker().clone());
+        }
+        match self.connection.close_code() {
+            Some(code) => Poll::Ready(Next::Close(code)),
+            None if self.timer.is_elapsed() => Poll::Ready(Next::Beat),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Sets the time of the next beat.
+    fn set(&mut self, next: Instant) {
+        self.timer.as_mut().reset(next);
+        self.registered = None;
+    }
 }
 
 /// Starts the session of `caller` and returns the future that runs the connection until either side ends it.
 ///
 /// Not an `async fn`, which would keep its arguments beside the values made of them for as long as the connection lasts.
-pub(super) fn serve<S>(
+pub(super) fn serve<S, P>(
     app: Arc<App>,
-    transport: Transport<S>,
+    transport: Transport<S, P>,
     caller: &Caller,
     identity: Identity,
     options: Options,
-) -> impl Future<Output = ()> + use<S>
+) -> impl Future<Output = ()> + use<S, P>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (session, subscription) = Session::start(app, caller, identity, options);
+    let (session, mut subscription) = Session::start(app, caller, identity, options);
     let span = session.span();
-    let Transport { socket, peer } = transport;
-    let mut driver = Driver { session, socket, peer, pushes: 0 };
+    let Transport { socket, peer, permits } = transport;
+    let mut driver = Driver { session, socket, peer, pushes: 0, waited: false };
     let connection = async move {
         tracing::info!("connected");
         // No caller would notice a panic: the task is detached.
-        let end = AssertUnwindSafe(driver.run(subscription)).catch_unwind().await.unwrap_or_else(|_| {
+        let end = AssertUnwindSafe(driver.run(&mut subscription)).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!("the connection's task panicked");
             CloseCode::Internal.into()
         });
+        drop(subscription);
         let end = driver.read_last(end);
         let mut ended = driver.session.end(end);
-        driver.socket.finish(end, |incoming| receive_late(&mut ended, incoming)).await;
+        // Boxed: it is larger than the rest, which lasts for as long as the connection.
+        Box::pin(driver.socket.finish(end, |incoming| receive_late(&mut ended, incoming))).await;
         ended.finish();
+        drop(permits);
     };
     connection.instrument(span)
 }
 
 /// Applies the proof in a message that came when the session had ended.
-fn receive_late(ended: &mut Ended, incoming: Incoming) {
+fn receive_late(ended: &mut Ended, incoming: Incoming<'_>) {
     match incoming {
         Incoming::Pong(payload) => ended.receive_pong(&payload),
         Incoming::Text(text) => ended.receive_text(&text),
-        Incoming::Ping | Incoming::Binary(_) => {}
+        Incoming::Ping(_) | Incoming::Binary(_) => {}
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Runs until something ends the connection.
-    async fn run(&mut self, subscription: Subscription) -> End {
+    async fn run(&mut self, announcements: &mut Subscription) -> End {
         let mut outcome = self.write_reply(Reply { event: self.session.connection_status(), reference: None }).await;
-        // These three outlive a turn of the loop: making them anew for each message costs more than answering it.
-        let connection = self.session.connection().clone();
-        let mut closing = pin!(connection.closing());
-        let mut announcements = pin!(subscription.next_batch());
-        let mut timer = pin!(sleep_until(self.session.next_beat()));
-        let gate = Gate::new();
+        let timer = Box::pin(sleep_until(self.session.next_beat()));
+        let mut alarm = Alarm { timer, connection: self.session.connection().clone(), registered: None };
         while outcome.is_ok() {
-            let from_server = gate.wait(|cx| match closing.as_mut().poll(cx) {
-                Poll::Ready(code) => Poll::Ready(FromServer::Close(code)),
-                Poll::Pending => announcements.as_mut().poll(cx).map(FromServer::Announced),
-            });
-            outcome = tokio::select! {
-                biased;
-                // Before announcements: a flood of them must not keep pings from going out.
-                () = &mut timer => {
+            outcome = match poll_fn(|cx| self.poll_next(&mut alarm, announcements, cx)).await {
+                Next::Close(code) => Err(code.into()),
+                Next::Beat => {
                     let beat = self.beat().await;
-                    timer.as_mut().reset(self.session.next_beat());
+                    alarm.set(self.session.next_beat());
                     beat
                 }
-                event = from_server => match event {
-                    FromServer::Close(code) => Err(code.into()),
-                    FromServer::Announced((subscription, batch)) => {
-                        announcements.set(subscription.next_batch());
-                        self.push(batch).await
-                    }
-                },
-                reply = self.session.next_reply() => self.reply(reply).await,
-                incoming = self.socket.read() => self.receive(incoming).await,
-                // Last, so that a long backlog does not keep the client's messages from being read.
-                () = std::future::ready(()), if self.session.must_read_log() => self.catch_up().await,
+                Next::Push(batch) => self.push(batch).await,
+                Next::Reply(reply) => self.reply(reply).await,
+                Next::Receive => self.receive().await,
+                Next::CatchUp => Box::pin(self.catch_up()).await, // boxed: larger than all others
             };
+            if self.waited {
+                (self.waited, alarm.registered) = (false, None);
+            }
         }
         outcome.err().unwrap_or(End::Gone(None))
+    }
+
+    /// Polls what the connection waits for, the most urgent first.
+    fn poll_next(&mut self, alarm: &mut Alarm, announcements: &mut Subscription, cx: &mut Context<'_>) -> Poll<Next> {
+        // Before announcements: a flood of them must not keep pings from going out.
+        if let Poll::Ready(next) = alarm.poll(cx) {
+            return Poll::Ready(next);
+        }
+        if let Poll::Ready(batch) = announcements.poll_batch(cx) {
+            return Poll::Ready(Next::Push(batch));
+        }
+        if let Poll::Ready(reply) = self.session.poll_reply(cx) {
+            return Poll::Ready(Next::Reply(reply));
+        }
+        if self.socket.poll_readable(cx).is_ready() {
+            return Poll::Ready(Next::Receive);
+        }
+        // Last, so that a long backlog does not keep the client's messages from being read.
+        if self.session.must_read_log() { Poll::Ready(Next::CatchUp) } else { Poll::Pending }
     }
 
     /// Applies what a client that has vanished sent before: its proofs, and the close code, with which the end is returned.
@@ -152,7 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             match last {
                 Ok(Incoming::Pong(payload)) => self.session.receive_pong(&payload),
                 Ok(Incoming::Text(text)) => self.session.receive_late_text(&text),
-                Ok(Incoming::Ping | Incoming::Binary(_)) => {}
+                Ok(Incoming::Ping(_) | Incoming::Binary(_)) => {}
                 Err(last @ End::Gone(Some(_))) => return last,
                 Err(_) => break,
             }
@@ -254,77 +307,54 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 
     fn write_reply(&mut self, reply: Reply) -> impl Future<Output = Result<(), End>> {
         let mut out = Vec::new();
-        self.append(&mut out, reply, Timestamp::now());
+        append(&self.session, &mut out, &reply, Timestamp::now());
         async move { self.write(&out).await }
     }
 
     /// Processes the messages that are there already, if any.
     async fn receive_ready(&mut self) -> Result<(), End> {
         self.pushes = 0;
-        match self.socket.try_read() {
-            Some(incoming) => self.receive(incoming).await,
+        match self.socket.readable().now_or_never() {
+            Some(()) => self.receive().await,
             None => Ok(()),
         }
     }
 
-    /// Answers `first` and what else has arrived, in one write.
-    async fn receive(&mut self, first: Result<Incoming, End>) -> Result<(), End> {
+    /// Answers what has arrived, in one write.
+    async fn receive(&mut self) -> Result<(), End> {
         self.pushes = 0;
-        let now = Timestamp::now();
-        let (mut out, mut next) = (Vec::new(), Some(first));
-        let mut outcome = Ok(());
-        while let Some(incoming) = next.take() {
-            let incoming = incoming.inspect_err(|&end| self.session.reading_ended(end));
-            outcome = incoming.and_then(|incoming| self.answer(incoming, now, &mut out));
-            if outcome.is_ok() && out.len() < BATCH_BYTES {
-                next = self.socket.try_read();
-            }
+        let (mut turn, mut out, mut outcome) = (Turn::begin(), buffers::take(), Ok(()));
+        while outcome.is_ok()
+            && out.len() < BATCH_BYTES
+            && let Some(next) = self.socket.next()
+        {
+            outcome = match next {
+                Ok(incoming) => {
+                    let answered = answer(&mut self.session, incoming, &mut turn, &mut out);
+                    answered.map(|pings| self.socket.expect_pongs(pings))
+                }
+                Err(end) => {
+                    self.session.reading_ended(end);
+                    Err(end)
+                }
+            };
         }
-        self.session.note_activity();
+        self.session.note_activity(turn.began);
         if matches!(outcome, Err(End::Close(CloseCode::RateLimited, _))) {
             let event = Event::Error { message: "Rate limit exceeded".into(), code: ErrorCode::RateLimited };
             let reference = self.session.take_refused_reference();
-            self.append(&mut out, Reply { event, reference }, now);
+            append(&self.session, &mut out, &Reply { event, reference }, turn.now);
         }
         if !out.is_empty() {
             self.write(&out).await?; // requests that came before the end are still answered
         }
+        buffers::give_back(out);
         outcome
-    }
-
-    /// Appends the reply to one message to `out`, where there is one at once.
-    fn answer(&mut self, incoming: Incoming, now: Timestamp, out: &mut Vec<u8>) -> Result<(), End> {
-        let reply = match incoming {
-            Incoming::Ping => None,
-            Incoming::Pong(payload) => {
-                self.session.receive_pong(&payload);
-                // One that had to wait until fewer pings were in flight.
-                if let Some(watermark) = self.session.last_ping() {
-                    self.append_ping(out, watermark.as_bytes());
-                }
-                None
-            }
-            Incoming::Text(text) => self.session.receive_text(&text, now)?,
-            Incoming::Binary(payload) => Some(self.session.receive_binary(&payload)?),
-        };
-        if let Some(reply) = reply {
-            self.append(out, reply, now);
-        }
-        Ok(())
-    }
-
-    /// Appends `reply` to `out` as a frame, and counts it.
-    fn append(&self, out: &mut Vec<u8>, reply: Reply, now: Timestamp) {
-        let Reply { event, reference } = reply;
-        match frame::append_json(out, &event.stamped(reference.as_deref(), now)) {
-            Ok(()) => self.session.metrics().traffic.record_sent(&event),
-            Err(error) => tracing::error!(%error, "failed to encode an event"),
-        }
     }
 
     /// Appends a ping to `out`. Its pong is not counted against the client.
     fn append_ping(&mut self, out: &mut Vec<u8>, payload: &[u8]) {
-        self.socket.expect_pong();
+        self.socket.expect_pongs(1);
         frame::append(out, PING, payload);
     }
 
@@ -333,7 +363,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         if let Some(code) = self.session.connection().close_code() {
             return Err(code.into()); // closed while these were gathered: a revoked credential receives nothing more
         }
-        if self.socket.start_write(frames).await? { Ok(()) } else { self.finish_write().await }
+        if self.socket.start_write(frames).await? {
+            return Ok(());
+        }
+        self.waited = true;
+        Box::pin(self.finish_write()).await // boxed, since few writes wait
     }
 
     /// Waits until the client has read enough for the rest to be written, and reads meanwhile: proofs count at once.
@@ -362,7 +396,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Applies an event during a write that waits; breaks when everything is written.
     fn apply(&mut self, step: Step) -> ControlFlow<()> {
         if self.socket.read_end().is_none() {
-            self.session.note_activity(); // a client that reads or sends is alive, even where its pongs are far behind
+            self.session.note_activity(std::time::Instant::now()); // a client that reads or sends is alive, even where its pongs are far behind
         }
         match step {
             Step::Written => return ControlFlow::Break(()),
@@ -381,7 +415,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let written = self.socket.unsent_written();
         if written != progress.0 {
             *progress = (written, AwakeInstant::now());
-            self.session.note_activity();
+            self.session.note_activity(std::time::Instant::now());
         }
         self.session.check_time(true)?;
         if progress.1.elapsed() < self.socket.write_deadline().unwrap_or(WRITE_CHECK) {
@@ -408,5 +442,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let mut out = Vec::new();
         self.append_ping(&mut out, watermark.as_deref().unwrap_or_default().as_bytes());
         self.write(&out).await
+    }
+}
+
+/// Appends the reply to one message to `out`, where there is one at once. Returns the number of pings appended.
+fn answer(session: &mut Session, incoming: Incoming<'_>, turn: &mut Turn, out: &mut Vec<u8>) -> Result<u32, End> {
+    let reply = match incoming {
+        Incoming::Ping(payload) => {
+            frame::append(out, PONG, &payload);
+            None
+        }
+        Incoming::Pong(payload) => {
+            session.receive_pong(&payload);
+            // One that had to wait until fewer pings were in flight.
+            if let Some(watermark) = session.last_ping() {
+                frame::append(out, PING, watermark.as_bytes());
+                return Ok(1);
+            }
+            None
+        }
+        Incoming::Text(text) => session.receive_text(&text, turn)?,
+        Incoming::Binary(payload) => Some(session.receive_binary(&payload)?),
+    };
+    if let Some(reply) = reply {
+        append(session, out, &reply, turn.now);
+    }
+    Ok(0)
+}
+
+/// Appends `reply` to `out` as a frame, and counts it.
+fn append(session: &Session, out: &mut Vec<u8>, reply: &Reply, now: Timestamp) {
+    match frame::append_json(out, |out| reply.event.stamped(reply.reference.as_deref(), now).write(out)) {
+        Ok(()) => session.metrics().traffic.record_sent(&reply.event),
+        Err(error) => tracing::error!(%error, "failed to encode an event"),
     }
 }

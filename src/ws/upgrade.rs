@@ -13,7 +13,6 @@ use salvo::http::header::{
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
 };
 use salvo::http::{Request, Response, StatusCode};
-use salvo::rt::tokio::TokioIo;
 use salvo::{Depot, FlowCtrl, async_trait};
 use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -22,6 +21,8 @@ use tokio::time::sleep;
 use super::admit::{Admitted, admit, check_rate, header, identify};
 use super::run::{Transport, serve};
 use super::socket::Socket;
+use super::stream::ClientStream;
+use crate::admission::Permit;
 use crate::app::App;
 use crate::auth::credential::{SUBPROTOCOL, offers_subprotocol};
 use crate::core::awake::timeout;
@@ -81,13 +82,12 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
     let upgrade = switch(req, res, accept)?;
     let app = app.clone();
     app.clone().sessions.spawn(async move {
-        let _permit = permit;
         // The client may be gone before it has read the 101.
         if let Ok(Ok(upgraded)) = timeout(UPGRADE_TIMEOUT, upgrade).await {
             if delay {
                 sleep(ESP_FIRST_FRAME_DELAY).await;
             }
-            run(app, upgraded, admitted, address.ip, peer).await;
+            run(app, upgraded, admitted, permit, address.ip, peer).await;
         }
     });
     Ok(())
@@ -114,24 +114,36 @@ pub(super) fn switch(req: &mut Request, res: &mut Response, accept: HeaderValue)
     Ok(upgrade)
 }
 
-/// Runs an upgraded connection to its end, or closes it at once with the code of its refusal.
-async fn run(app: Arc<App>, upgraded: Upgraded, admitted: Result<Box<Admitted>, CloseCode>, address: IpAddr, peer: Peer) {
-    let socket = Socket::new(TokioIo::new(upgraded), &app.config().limits).await;
-    match admitted {
+/// Starts the task of an upgraded connection, or closes it at once with the code of its refusal.
+async fn run(
+    app: Arc<App>,
+    upgraded: Upgraded,
+    admitted: Result<Box<Admitted>, CloseCode>,
+    total: Permit<()>,
+    address: IpAddr,
+    peer: Peer,
+) {
+    let socket = {
+        let (stream, begun) = ClientStream::new(upgraded);
+        Socket::new(stream, &begun, &app.config().limits) // copied: `begun` is all of hyper's buffer
+    };
+    let refusal = match admitted {
         Ok(admitted) => {
             let Admitted { caller, identity, options, permits } = *admitted;
-            if !options.peek
-                && let Err(error) = app.mailbox.join(caller.user.id, &options.client).await
-            {
-                return refuse(&app, socket, address, close_code(&app, &error)).await;
+            let joined = if options.peek { Ok(()) } else { app.mailbox.join(caller.user.id, &options.client).await };
+            match joined {
+                Ok(()) => {
+                    let transport = Transport { socket, peer, permits: (total, permits) };
+                    // A task of its own, of the size of what lasts: this one is as large as everything that comes before.
+                    app.sessions.spawn(serve(app.clone(), transport, &caller, identity, options));
+                    return;
+                }
+                Err(error) => close_code(&app, &error),
             }
-            let connection = serve(app, Transport { socket, peer }, &caller, identity, options);
-            drop(caller);
-            connection.await;
-            drop(permits);
         }
-        Err(code) => refuse(&app, socket, address, code).await,
-    }
+        Err(code) => code,
+    };
+    Box::pin(refuse(&app, socket, address, refusal)).await; // boxed: it is larger than all the rest, and rare
 }
 
 /// Closes a connection that is not admitted.

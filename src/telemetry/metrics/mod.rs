@@ -222,9 +222,9 @@ impl Metrics {
     }
 
     /// Records a command that was received at `began` and answered with `answer` at `now`.
-    pub fn record_command(&self, command: &MeasuredCommand, answer: &Event, began: Instant, now: Timestamp) {
+    pub fn record_command(&self, command: &MeasuredCommand, answer: &Event, took: Duration, now: Timestamp) {
         let success = !matches!(answer, Event::Error { .. });
-        self.timed(command.operation).record_named(command.custom_type.as_deref(), began.elapsed(), success, now);
+        self.timed(command.operation).record_named(command.custom_type.as_deref(), took, success, now);
     }
 }
 

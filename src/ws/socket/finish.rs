@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
 
-use futures_util::SinkExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{Incoming, Socket};
@@ -27,7 +26,7 @@ const MAX_DRAIN_BYTES: usize = 1 << 20;
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// Ends the connection: writes what is unsent, the `disconnect` event where there is one, and the close frame, then reads on
     /// until the client has closed. What comes meanwhile is passed to `late`.
-    pub(in crate::ws) async fn finish(&mut self, end: End, mut late: impl FnMut(Incoming)) {
+    pub(in crate::ws) async fn finish(&mut self, end: End, mut late: impl FnMut(Incoming<'_>)) {
         let End::Close(code, retry_after) = end else {
             // The client's close frame is answered; where it has vanished, errors are of no interest.
             let _ = timeout(STOP_DRAIN_TIMEOUT, self.answer_close()).await;
@@ -39,7 +38,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         let mut last = Vec::new();
         if code.announced() {
             // An event that can't be encoded costs the client the event, not the close frame.
-            let _ = append_json(&mut last, &Event::disconnect(code, retry_after).stamped(None, Timestamp::now()));
+            let event = Event::disconnect(code, retry_after);
+            let _ = append_json(&mut last, |out| event.stamped(None, Timestamp::now()).write(out));
         }
         append_close(&mut last, code.code(), code.reason());
         let drain_timeout = if code == CloseCode::GoingAway { STOP_DRAIN_TIMEOUT } else { DRAIN_TIMEOUT };
@@ -53,27 +53,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         let _ = timeout(FINISH_TIMEOUT, closing).await;
     }
 
-    /// Finishes a half-written frame, and writes tungstenite's close frame behind it.
+    /// Finishes a half-written frame, and writes the answer to the client's close frame behind it.
     async fn answer_close(&mut self) -> Option<()> {
-        if self.closed_by_peer {
+        if let Some(answer) = self.reader.close_answer().map(<[u8]>::to_vec) {
             self.discard_unsent();
+            self.waiting.get_or_insert_default().unsent.extend_from_slice(&answer);
         }
         poll_fn(|cx| self.poll_unsent(cx)).await.ok()?;
-        let _ = self.stream.flush().await;
-        self.stream.get_mut().shutdown().await.ok()
+        self.stream.shutdown().await.ok()
     }
 
     /// Discards the frames of which nothing is written yet: a revoked credential receives no more of them.
     fn discard_unsent(&mut self) {
-        self.unsent.truncate(self.unsent_frame_end());
+        if let Some(waiting) = &mut self.waiting {
+            waiting.pong = None;
+            waiting.unsent.truncate(waiting.frame_end());
+        }
     }
 
     /// Shuts down the writing side, and reads until the client has shut down its own.
-    async fn drain(&mut self, mut late: impl FnMut(Incoming)) -> io::Result<()> {
-        self.stream.get_mut().inner().shutdown().await?;
-        self.stream.get_mut().hold_writes(true); // nothing follows a close frame
+    async fn drain(&mut self, mut late: impl FnMut(Incoming<'_>)) -> io::Result<()> {
+        self.stream.shutdown().await?;
         let mut left = MAX_DRAIN_BYTES;
-        while let Ok(message) = self.read().await {
+        loop {
+            self.readable().await;
+            let message = match self.next() {
+                Some(Ok(message)) => message,
+                Some(Err(_)) => break,
+                None => continue,
+            };
             left = left.saturating_sub(1 + message.bytes());
             if left == 0 {
                 return Ok(());
@@ -82,7 +90,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
         let mut rest = [0u8; 512];
         while left > 0 {
-            match self.stream.get_mut().inner().read(&mut rest).await? {
+            match self.stream.read(&mut rest).await? {
                 0 => break,
                 n => left = left.saturating_sub(n),
             }
