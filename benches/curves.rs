@@ -10,6 +10,7 @@
 //! | `QY_LTY_CURVES_MAX` (1000000) | no size is larger; with 1000 and one second it ends in about a minute |
 //! | `QY_LTY_CURVES_SECONDS` (3) | the time of each measurement |
 //! | `QY_LTY_CURVES_ONLY` | `connections`, `waiting`, `users`, `devices`: some of them, separated by commas |
+//! | `QY_LTY_CURVES_PROGRAM` | another executable than that of this build, to compare |
 //! | `QY_LTY_CURVES_OUT` (`target/curves`) | the directory for the files |
 //!
 //! Where there are two processors, the server has the first one to itself.
@@ -44,6 +45,7 @@ struct Settings {
     seconds: f64,
     only: Option<String>,
     out: PathBuf,
+    program: PathBuf,
     processors: Vec<usize>,
 }
 
@@ -56,6 +58,7 @@ impl Settings {
             only: text("QY_LTY_CURVES_ONLY"),
             out: text("QY_LTY_CURVES_OUT")
                 .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/curves"), PathBuf::from),
+            program: text("QY_LTY_CURVES_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_qy-lty").into(), PathBuf::from),
             processors: Vec::new(),
         })
     }
@@ -70,7 +73,7 @@ impl Settings {
     }
 
     async fn server(&self, users: usize) -> Result<OwnServer> {
-        let mut options = OwnServerOptions::new(env!("CARGO_BIN_EXE_qy-lty"), users);
+        let mut options = OwnServerOptions::new(&self.program, users);
         options.settings = vec![MEMORY_BUDGET.to_owned()];
         options.processors.clone_from(&self.processors);
         OwnServer::start(options).await
@@ -167,31 +170,9 @@ async fn waiting(settings: &Settings, curves: &mut Curves) -> Result<()> {
         let server = settings.server(SENT_TO).await?;
         let mut population = server.population().await?;
         let mut bench = settings.bench(&server, &mut population, 1)?;
-        // The first drain is that of a server that has done nothing yet; the second is measured.
-        for measured in [false, true] {
-            // A few messages cost too little to be seen: they are sent and drained again and again.
-            let (mut queued, mut drained, mut messages) = (0.0, 0.0, 0);
-            bench.sizes.waiting = if measured { count } else { count.min(1000) };
-            while messages < bench.sizes.waiting.max(if measured { 20_000 } else { 1 }) {
-                let outcomes = bench.run(Workload::Offline).await?;
-                for outcome in &outcomes {
-                    assert!(outcome.verdict.is_clean(), "{outcome:?}");
-                }
-                messages += outcomes[1].verdict.received as usize;
-                queued += outcomes[0].cpu_seconds_per_million.unwrap_or(0.0) * outcomes[0].messages as f64;
-                drained += outcomes[1].cpu_seconds_per_million.unwrap_or(0.0) * outcomes[1].messages as f64;
-                if measured && count >= 10_000 {
-                    curves.add("memory of a waiting message", x, "bytes", outcomes[0].figure("memory_bytes_per_message"));
-                    curves.add("disk of a waiting message", x, "bytes", outcomes[0].figure("disk_bytes_per_message"));
-                }
-                if count <= 100 && messages >= 50 * count {
-                    break; // each round waits for acknowledgements
-                }
-            }
-            if measured {
-                curves.add("drain by waiting messages", x, "µs", Some(drained / messages as f64).filter(|_| count >= 1000));
-                curves.add("queued send by filling", x, "µs", Some(queued / messages as f64).filter(|_| count >= 1000));
-            }
+        // A drain of fewer costs less than the connection that it takes.
+        if count >= 1000 {
+            drain(&mut bench, count, curves, x).await?;
         }
         // Now with that many waiting, for others: what a send costs beside them.
         fill(&bench, &server, count).await?;
@@ -202,9 +183,30 @@ async fn waiting(settings: &Settings, curves: &mut Curves) -> Result<()> {
     Ok(())
 }
 
+/// Fills and drains one mailbox, several times where it is small, so that the cost can be seen.
+async fn drain(bench: &mut Bench<'_>, count: usize, curves: &mut Curves, x: (&'static str, usize)) -> Result<()> {
+    // The first time, a server pays for what it needs once.
+    bench.sizes.waiting = 1000;
+    bench.run(Workload::Offline).await?;
+    bench.sizes.waiting = count;
+    let (mut drained, mut messages) = (0.0, 0);
+    while messages < count.max(20_000) {
+        let outcomes = bench.run(Workload::Offline).await?;
+        assert!(outcomes.iter().all(|outcome| outcome.verdict.is_clean()), "{outcomes:?}");
+        messages += outcomes[1].verdict.received as usize;
+        drained += outcomes[1].cpu_seconds_per_million.unwrap_or(0.0) * outcomes[1].messages as f64;
+        if count >= 100_000 {
+            curves.add("memory of a waiting message", x, "bytes", outcomes[0].figure("memory_bytes_per_message"));
+            curves.add("disk of a waiting message", x, "bytes", outcomes[0].figure("disk_bytes_per_message"));
+        }
+    }
+    curves.add("drain by waiting messages", x, "µs", Some(drained / messages as f64));
+    Ok(())
+}
+
 /// Queues messages for recipients who don't come.
 async fn fill(bench: &Bench<'_>, server: &OwnServer, count: usize) -> Result<()> {
-    let senders = bench.sizes.senders;
+    let senders = bench.sizes.senders * 2;
     let mut tasks = tokio::task::JoinSet::new();
     let (target, admin) = (server.target().clone(), server.admin().to_owned());
     let path = {

@@ -163,6 +163,8 @@ impl Bench {
         let mut options =
             OwnServerOptions::new(std::env::current_exe().context("can't find this program's file")?, users(&sizes));
         options.directory.clone_from(&self.dir);
+        // Before this process leaves a processor to the server.
+        let machine = Machine::this();
         // The threads of the runtime are where this one is.
         let mut _load_on = None;
         if self.pin {
@@ -180,7 +182,7 @@ impl Bench {
                 let mut population = server.population().await?;
                 let (process, data) = (Some(server.process()?), Some(server.data()));
                 let info = ServerInfo { url: None, visible: true, pinned: self.pin };
-                self.measure(&mut population, process, data, sizes, info).await
+                self.measure(&mut population, process, data, sizes, info, machine).await
             });
             let outcome = outcome.await;
             server.stop().await;
@@ -228,7 +230,7 @@ impl Bench {
         data: Option<PathBuf>,
         sizes: Sizes,
     ) -> anyhow::Result<Report> {
-        let me = Http::new(target, token).call("GET", "/api/auth/me", &Value::Null).await?;
+        let me = interruptible(async { Ok(Http::new(target, token).call("GET", "/api/auth/me", &Value::Null).await?) }).await?;
         if me["data"]["user"]["role"].as_str().or_else(|| me["data"]["role"].as_str()) != Some("admin") {
             bail!("the token is not that of an administrator of {}", target.url());
         }
@@ -238,7 +240,7 @@ impl Bench {
             note("fan-out is left out, since a broadcast reaches every client of the server; name it with --only to run it");
         }
         let info = ServerInfo { url: Some(target.url()), visible: process.is_some(), pinned: false };
-        let outcome = interruptible(self.measure(&mut population, process, data, sizes, info)).await;
+        let outcome = interruptible(self.measure(&mut population, process, data, sizes, info, Machine::this())).await;
         // A second signal ends this, too.
         if let Err(error) = interruptible(async { Ok(population.remove().await?) }).await {
             note(&format!("users whose names begin with {} could not be deleted: {error:#}", population.prefix()));
@@ -254,13 +256,14 @@ impl Bench {
         data: Option<PathBuf>,
         sizes: Sizes,
         server: ServerInfo,
+        machine: Machine,
     ) -> anyhow::Result<Report> {
         let workloads = self.workloads();
         let mut report = Report {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: Timestamp::now().to_string(),
-            machine: Machine::this(),
+            machine,
             server,
             sizes: sizes.clone(),
             workloads: Vec::new(),

@@ -1,5 +1,6 @@
 //! `mixed`: homes. Each has devices and a program; programs push to their devices, devices ask and ping.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,13 +8,16 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::push::Sender;
 use super::{Bench, Delivery, Meter, conclude, join, merge, outcome};
+use crate::core::awake::timeout;
 use crate::load::ledger::{Inbox, Sent};
 use crate::load::mark::Mark;
 use crate::load::pace;
-use crate::load::receivers::{Flow, Receivers, Shared, connect};
+use crate::load::population::Home;
+use crate::load::receivers::{Flow, Receivers, Refusals, Shared, connect};
 use crate::load::report::Outcome;
 use crate::load::ws::Socket;
 use crate::load::{LoadError, Result};
@@ -25,8 +29,10 @@ const CHAT_EVERY: u32 = 2;
 const OPEN_REQUESTS: usize = 64;
 /// Connections that are made at the same time.
 const AT_ONCE: usize = 64;
-/// The time for the last replies.
-const LAST_REPLIES: Duration = Duration::from_millis(300);
+/// The time for answers to the last pings, with which messages are acknowledged.
+const ACKNOWLEDGEMENT_TIME: Duration = Duration::from_millis(200);
+/// The longest wait until devices have sent the requests that are due.
+const SENDING_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Bench<'_> {
     /// Runs the homes at the rate of the sizes.
@@ -38,56 +44,92 @@ impl Bench<'_> {
         let tokens = homes.iter().flat_map(|home| home.devices.iter().map(|device| device.token.clone()));
         let sockets = connect(&target, tokens, AT_ONCE, &mut outcome.refused).await?;
         let programs = connect(&target, homes.iter().map(|home| home.token.clone()), AT_ONCE, &mut outcome.refused).await?;
-        let open: std::collections::HashSet<usize> = sockets.iter().map(|(at, _)| *at).collect();
+        let open: HashSet<usize> = sockets.iter().map(|(at, _)| *at).collect();
         outcome.figures.insert("homes".into(), homes.len() as f64);
         outcome.figures.insert("connections".into(), (sockets.len() + programs.len()) as f64);
 
         let shared = Shared::new(Flow::Free);
         let programs = Receivers::start(programs, &shared);
-        let (connected, mut requests, mut inboxes) = (sockets.len(), Vec::new(), Vec::new());
-        let mut receiving = JoinSet::new();
-        let sent_by_devices = Arc::new(Mutex::new(Vec::new()));
-        for (at, socket) in sockets {
-            let (to, due) = mpsc::channel(OPEN_REQUESTS);
-            let inbox = Arc::new(Mutex::new(Inbox::new(at as u32)));
-            requests.push(to);
-            inboxes.push(inbox.clone());
-            let device = Device { socket, at: at as u32, number: homes.len() as u32 + at as u32, shared: shared.clone(), inbox };
-            receiving.spawn(device.run(due, sent_by_devices.clone()));
-        }
+        let mut receiving = Devices::start(sockets, homes.len() as u32, &shared);
         let meter = Meter::start(self.process);
-        let mut tasks = JoinSet::new();
-        let mut due = pace::start(shared.epoch, rate * PUSH_SHARE, self.span(), homes.len().max(1)).into_iter();
-        let mut first = 0;
-        for (number, home) in homes.iter().enumerate() {
-            let own = home.devices.iter().enumerate().map(|(n, device)| ((first + n) as u32, device.path.clone()));
-            let own: Vec<_> = own.filter(|(at, _)| open.contains(&(*at as usize))).collect();
-            first += home.devices.len();
-            let sender = Sender::new(self, number as u32, own.into_iter(), Delivery::Queued, &shared).with_token(&home.token);
-            if let Some(due) = due.next() {
-                tasks.spawn(sender.run_due(due));
-            }
-        }
+        let mut tasks = self.programs(&homes, &open, &shared);
         let asked = pace::start(shared.epoch, rate * (1.0 - PUSH_SHARE), self.span(), 1).pop();
-        let asking = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(ask(asked, requests)));
+        let asking = AbortOnDropHandle::new(tokio::spawn(ask(asked, std::mem::take(&mut receiving.requests))));
         let mut all = Vec::new();
         for (sent, refused) in join(&mut tasks, &self.progress, "mixed", self.span()).await? {
             all.extend(sent);
             merge(&mut outcome.refused, refused);
         }
         let _ = asking.await;
-        tokio::time::sleep(LAST_REPLIES).await; // requests that are due are sent by now
-        all.extend(sent_by_devices.lock().drain(..));
+        receiving.all_sent().await;
+        all.extend(receiving.sent.lock().drain(..));
         let total = || all.iter().map(|sent| u64::from(sent.count) - sent.unsure.len() as u64).sum::<u64>();
         shared.wait_for(total()).await;
         meter.fill(&mut outcome, shared.received.load(Ordering::Acquire));
-        tokio::time::sleep(LAST_REPLIES).await; // for acknowledgements
-        receiving.shutdown().await;
+        tokio::time::sleep(ACKNOWLEDGEMENT_TIME).await;
+        let inboxes = receiving.end().await;
         programs.end().await;
-        outcome.figures.insert("devices".into(), connected as f64);
-        let inboxes: Vec<Inbox> = inboxes.into_iter().map(|inbox| std::mem::take(&mut *inbox.lock())).collect();
+        outcome.figures.insert("devices".into(), inboxes.len() as f64);
         conclude(&mut outcome, &shared, &all, &inboxes);
         Ok(outcome)
+    }
+
+    /// Starts the programs' sending to those of their devices that are in `open`.
+    fn programs(&self, homes: &[Home], open: &HashSet<usize>, shared: &Arc<Shared>) -> JoinSet<Result<(Vec<Sent>, Refusals)>> {
+        let mut tasks = JoinSet::new();
+        let rate = self.sizes.mixed_rate * PUSH_SHARE;
+        let due = pace::start(shared.epoch, rate, self.span(), homes.len().max(1));
+        let mut first = 0;
+        for ((number, home), due) in homes.iter().enumerate().zip(due) {
+            let own = home.devices.iter().enumerate().map(|(n, device)| (first + n, device.path.clone()));
+            let own = own.filter(|(at, _)| open.contains(at)).map(|(at, path)| (at as u32, path));
+            let sender = Sender::new(self, number as u32, own, Delivery::Queued, shared).with_token(&home.token);
+            tasks.spawn(sender.run_due(due));
+            first += home.devices.len();
+        }
+        tasks
+    }
+}
+
+/// The devices, each a task.
+struct Devices {
+    /// Where to hand each the due time of a request.
+    requests: Vec<mpsc::Sender<u64>>,
+    inboxes: Vec<Arc<Mutex<Inbox>>>,
+    /// What those have sent that are no longer asked.
+    sent: Arc<Mutex<Vec<Sent>>>,
+    tasks: JoinSet<()>,
+}
+
+impl Devices {
+    /// As senders, their numbers begin at `first`.
+    fn start(sockets: Vec<(usize, Socket)>, first: u32, shared: &Arc<Shared>) -> Self {
+        let mut this = Self { requests: Vec::new(), inboxes: Vec::new(), sent: Arc::default(), tasks: JoinSet::new() };
+        for (at, socket) in sockets {
+            let (to, due) = mpsc::channel(OPEN_REQUESTS);
+            let inbox = Arc::new(Mutex::new(Inbox::new(at as u32)));
+            this.requests.push(to);
+            this.inboxes.push(inbox.clone());
+            let device = Device { socket, at: at as u32, number: first + at as u32, shared: shared.clone(), inbox };
+            this.tasks.spawn(device.run(due, this.sent.clone()));
+        }
+        this
+    }
+
+    /// Waits until each has sent what was due, now that nothing more is.
+    async fn all_sent(&self) {
+        let sending = async {
+            while self.sent.lock().len() < self.inboxes.len() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let _ = timeout(SENDING_TIMEOUT, sending).await;
+    }
+
+    /// Ends them, and returns what they have received.
+    async fn end(mut self) -> Vec<Inbox> {
+        self.tasks.shutdown().await;
+        self.inboxes.into_iter().map(|inbox| std::mem::take(&mut *inbox.lock())).collect()
     }
 }
 

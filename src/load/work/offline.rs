@@ -20,7 +20,7 @@ impl Bench<'_> {
     /// Queues, and drains.
     pub(super) async fn offline(&mut self) -> Result<Vec<Outcome>> {
         let recipients = self.recipients(RECIPIENTS.min(self.sizes.recipients)).await?;
-        let senders = self.sizes.senders.min(recipients.len()).max(1);
+        let senders = self.sizes.senders;
         let parameters =
             [("recipients", recipients.len() as f64), ("messages", self.sizes.waiting as f64), ("size", self.sizes.size as f64)];
         let (mut queue, mut drain) = (outcome("offline queue", &parameters), outcome("offline drain", &parameters));
@@ -28,7 +28,8 @@ impl Bench<'_> {
         let (disk, memory) = (self.store_bytes(), self.process.and_then(Process::memory));
         let (meter, mut tasks) = (Meter::start(self.process), JoinSet::new());
         for number in 0..senders {
-            let own = (0..recipients.len()).filter(|at| at % senders == number);
+            // Each recipient has one sender, or where there are fewer recipients than senders, all of them.
+            let own = (0..recipients.len()).filter(|at| at % senders == number || recipients.len() < senders);
             let own = own.map(|at| (at as u32, recipients[at].path.clone()));
             let count = self.sizes.waiting / senders + usize::from(number < self.sizes.waiting % senders);
             tasks.spawn(Sender::new(self, number as u32, own, Delivery::Queued, &shared).run_counted(count));
