@@ -33,10 +33,14 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The share of its middle by which a curve may leave it.
 const BAND: f64 = 0.2;
-/// Connections that send requests, whatever else is connected.
+/// Connections that send requests or are sent to, whatever else is connected.
 const ACTIVE: usize = 100;
-/// Users that are sent to among many.
-const SENT_TO: usize = 1000;
+/// Users that are sent to among many, and connections that send to them. Few, so that there are as many in the smallest case; and no
+/// more messages are open than those, or several would be written at once where there are few recipients.
+const SENT_TO: usize = 10;
+const SENDERS: usize = 5;
+/// Users with devices.
+const OWNERS: usize = 8;
 /// Enough for the index of a million messages.
 const MEMORY_BUDGET: &str = "storage.memory_budget=2147483648";
 
@@ -151,12 +155,13 @@ async fn connections(settings: &Settings, curves: &mut Curves) -> Result<()> {
         curves.add("connect by connections", x, "µs", idle.figure("cpu_us_per_connect"));
         curves.add("memory of a connection", x, "bytes", idle.figure("bytes_per_connection"));
         let recipients = bench.population.recipients(count).await?;
-        curves.cpu("live send by connections", x, &push(&bench, Delivery::Live, None, &recipients).await?);
-        // Those that ask are beside the others, which do nothing.
+        curves.cpu("live send to all connections in turn", x, &push(&bench, Delivery::Live, None, &recipients).await?);
+        // Those that ask and are sent to are beside the others, which do nothing.
         let others = recipients.iter().skip(ACTIVE).map(|one| one.token.clone()).collect::<Vec<_>>();
         let sockets = connect(server.target(), others, 64, &mut Refusals::new()).await?;
         let idle = Receivers::start(sockets, &Shared::new(Flow::Free));
         curves.cpu("echo by connections", x, &bench.run(Workload::Echo).await?[0]);
+        curves.cpu("live send by connections", x, &push(&bench, Delivery::Live, None, &recipients[..ACTIVE.min(count)]).await?);
         drop(idle);
         server.stop().await;
     }
@@ -167,7 +172,7 @@ async fn connections(settings: &Settings, curves: &mut Curves) -> Result<()> {
 async fn waiting(settings: &Settings, curves: &mut Curves) -> Result<()> {
     for count in settings.steps(&[10, 100, 1000, 10_000, 100_000, 1_000_000]) {
         let x = ("waiting messages", count);
-        let server = settings.server(SENT_TO).await?;
+        let server = settings.server(1 + ACTIVE).await?;
         let mut population = server.population().await?;
         let mut bench = settings.bench(&server, &mut population, 1)?;
         // A drain of fewer costs less than the connection that it takes.
@@ -176,7 +181,7 @@ async fn waiting(settings: &Settings, curves: &mut Curves) -> Result<()> {
         }
         // Now with that many waiting, for others: what a send costs beside them.
         fill(&bench, &server, count).await?;
-        let others: Vec<Recipient> = bench.population.recipients(SENT_TO).await?.split_off(SENT_TO / 2);
+        let others: Vec<Recipient> = bench.population.recipients(1 + ACTIVE).await?.split_off(1);
         curves.cpu("queued send by waiting messages", x, &push(&bench, Delivery::Queued, None, &others).await?);
         server.stop().await;
     }
@@ -236,7 +241,8 @@ async fn users(settings: &Settings, curves: &mut Curves) -> Result<()> {
         let x = ("users", count);
         let server = settings.server(count).await?;
         let mut population = server.population().await?;
-        let bench = settings.bench(&server, &mut population, count)?;
+        let mut bench = settings.bench(&server, &mut population, count)?;
+        bench.sizes.senders = SENDERS;
         let all = bench.population.recipients(count).await?;
         let some: Vec<Recipient> = all.into_iter().step_by((count / SENT_TO).max(1)).take(SENT_TO).collect();
         curves.cpu("live send by users", x, &push(&bench, Delivery::Live, None, &some).await?);
@@ -254,33 +260,43 @@ async fn connects(bench: &Bench<'_>, recipients: &[Recipient]) -> Result<f64> {
     let cpu = || process.cpu_seconds().unwrap_or(0.0);
     let (before, mut made) = (cpu(), 0);
     while made < COUNT {
-        let tokens = recipients.iter().cycle().take(SENT_TO.min(COUNT - made)).map(|one| one.token.clone());
+        let tokens = recipients.iter().cycle().take(1000.min(COUNT - made)).map(|one| one.token.clone()).collect();
         let sockets = connect(bench.population.target(), tokens, 64, &mut Refusals::new()).await?;
         made += sockets.len();
     }
     Ok((cpu() - before) * 1e6 / made as f64)
 }
 
-/// Devices of one user grow.
+/// Devices of a user grow.
 async fn devices(settings: &Settings, curves: &mut Curves) -> Result<()> {
     let mut single = None;
     for count in settings.steps(&[1, 2, 5, 10, 20, 50]) {
         let x = ("devices", count);
-        let server = settings.server(2).await?;
+        let server = settings.server(OWNERS).await?;
         let mut population = server.population().await?;
+        for owner in 1..OWNERS {
+            population.user_with_devices(owner, count).await?;
+        }
         let (path, devices) = population.user_with_devices(0, count).await?;
-        let bench = settings.bench(&server, &mut population, count)?;
-        // The user alone is connected; the devices are only there.
-        let user = bench.population.recipients(1).await?;
-        curves.cpu("queued send by devices", x, &push(&bench, Delivery::Queued, None, &user).await?);
+        let mut bench = settings.bench(&server, &mut population, count)?;
+        bench.sizes.senders = OWNERS;
+        // The users alone are connected; the devices are only there.
+        let users = bench.population.recipients(OWNERS).await?;
+        curves.cpu("live send by devices", x, &push(&bench, Delivery::Live, None, &users).await?);
+        curves.cpu("queued send by devices", x, &push(&bench, Delivery::Queued, None, &users).await?);
         // The devices are connected, and all receive.
-        let sockets = connect(server.target(), devices.iter().map(|one| one.token.clone()), 64, &mut Refusals::new()).await?;
+        let sockets =
+            connect(server.target(), devices.iter().map(|one| one.token.clone()).collect(), 64, &mut Refusals::new()).await?;
         let all = publish_to(&bench, "devices", &path, None, sockets).await?;
         assert!(all.verdict.is_clean(), "{all:?}");
         let send = all.cpu_seconds_per_million.unwrap_or(0.0) * count as f64;
         match single {
             None => single = Some(send),
-            Some(single) => curves.add("each further device of a live send", x, "µs", Some((send - single) / (count - 1) as f64)),
+            // The difference of fewer is smaller than its error.
+            Some(single) if count >= 10 => {
+                curves.add("each further device of a live send", x, "µs", Some((send - single) / (count - 1) as f64));
+            }
+            Some(_) => {}
         }
         server.stop().await;
     }

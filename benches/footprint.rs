@@ -26,7 +26,7 @@ async fn main() -> Outcome<()> {
     let mut server = OwnServer::start(OwnServerOptions::new(env!("CARGO_BIN_EXE_qy-lty"), USERS)).await?;
     let users = server.population().await?.recipients(USERS).await?;
     let open = async |server: &OwnServer, count: usize| {
-        let tokens = users.iter().cycle().take(count).map(|user| user.token.clone());
+        let tokens = users.iter().cycle().take(count).map(|user| user.token.clone()).collect();
         connect(server.target(), tokens, 1, &mut Refusals::new()).await
     };
     // The first few connections pay for code and tables that all share.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use futures_util::future::LocalBoxFuture;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,7 +19,7 @@ use super::runtime::block_on;
 use super::settings::SettingFlags;
 use crate::core::disk::Explained;
 use crate::core::time::Timestamp;
-use crate::load::compare::{Noise, compare};
+use crate::load::compare::{Noise, Run, compare};
 use crate::load::http::Http;
 use crate::load::own_server::Processors;
 use crate::load::process::{Machine, Process};
@@ -177,13 +178,13 @@ impl Bench {
             _load_on = Some(Processors::set(others));
         }
         block_on(async {
-            let server = interruptible(async { Ok(OwnServer::start(options).await?) }).await?;
-            let outcome = interruptible(async {
+            let server = interruptible(Box::pin(async { Ok(OwnServer::start(options).await?) })).await?;
+            let outcome = interruptible(Box::pin(async {
                 let mut population = server.population().await?;
                 let (process, data) = (Some(server.process()?), Some(server.data()));
                 let info = ServerInfo { url: None, visible: true, pinned: self.pin };
                 self.measure(&mut population, process, data, sizes, info, machine).await
-            });
+            }));
             let outcome = outcome.await;
             server.stop().await;
             outcome
@@ -230,7 +231,8 @@ impl Bench {
         data: Option<PathBuf>,
         sizes: Sizes,
     ) -> anyhow::Result<Report> {
-        let me = interruptible(async { Ok(Http::new(target, token).call("GET", "/api/auth/me", &Value::Null).await?) }).await?;
+        let me = interruptible(Box::pin(async { Ok(Http::new(target, token).call("GET", "/api/auth/me", &Value::Null).await?) }))
+            .await?;
         if me["data"]["user"]["role"].as_str().or_else(|| me["data"]["role"].as_str()) != Some("admin") {
             bail!("the token is not that of an administrator of {}", target.url());
         }
@@ -240,9 +242,9 @@ impl Bench {
             note("fan-out is left out, since a broadcast reaches every client of the server; name it with --only to run it");
         }
         let info = ServerInfo { url: Some(target.url()), visible: process.is_some(), pinned: false };
-        let outcome = interruptible(self.measure(&mut population, process, data, sizes, info, Machine::this())).await;
+        let outcome = interruptible(Box::pin(self.measure(&mut population, process, data, sizes, info, Machine::this()))).await;
         // A second signal ends this, too.
-        if let Err(error) = interruptible(async { Ok(population.remove().await?) }).await {
+        if let Err(error) = interruptible(Box::pin(async { Ok(population.remove().await?) })).await {
             note(&format!("users whose names begin with {} could not be deleted: {error:#}", population.prefix()));
         }
         outcome
@@ -317,15 +319,25 @@ async fn temporary_token(client: &ControlClient) -> anyhow::Result<(u64, String)
 }
 
 /// Runs `work` until it ends, or a signal asks this process to end; then it is dropped where it is.
-async fn interruptible<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let mut hangup = signal(SignalKind::hangup())?;
+async fn interruptible<T>(work: LocalBoxFuture<'_, anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::select! {
         outcome = work => outcome,
-        _ = interrupt.recv() => Err(anyhow!("interrupted")),
-        _ = terminate.recv() => Err(anyhow!("interrupted")),
-        _ = hangup.recv() => Err(anyhow!("interrupted")),
+        outcome = interrupted() => Err(outcome.err().unwrap_or_else(|| anyhow!("interrupted"))),
     }
+}
+
+/// Waits for a signal that asks this process to end.
+fn interrupted() -> LocalBoxFuture<'static, anyhow::Result<()>> {
+    Box::pin(async {
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let mut hangup = signal(SignalKind::hangup())?;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+        Ok(())
+    })
 }
 
 /// A bar on standard error, where that is a terminal.
@@ -361,17 +373,10 @@ fn compared(first: &Path, second: &Path, out: Output) -> anyhow::Result<()> {
 }
 
 /// Reads what `--json` has printed.
-fn read(path: &Path) -> anyhow::Result<Report> {
+fn read(path: &Path) -> anyhow::Result<Run> {
     let shown = path.display();
     let text = std::fs::read(path).map_err(|error| anyhow!("can't read {shown}: {}", Explained(&error)))?;
-    let wrong = |why: String| anyhow!("{shown} is not what qy-lty bench --json prints: {why}");
-    let value: Value = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
-    match value["schema"].as_u64() {
-        Some(schema) if schema == u64::from(SCHEMA) => {}
-        Some(schema) => return Err(wrong(format!("its form has the version {schema}, and this program reads {SCHEMA}"))),
-        None => return Err(wrong("it has no schema".into())),
-    }
-    serde_json::from_value(value).map_err(|error| wrong(error.to_string()))
+    Run::parse(&text).map_err(|why| anyhow!("{shown} is not what qy-lty bench --json prints: {why}"))
 }
 
 #[cfg(test)]
@@ -436,7 +441,7 @@ mod tests {
             ("x", "expected value"),
             ("{}", "no schema"),
             (r#"{"schema":99}"#, "version 99"),
-            (r#"{"schema":1}"#, "missing field"),
+            (r#"{"schema":1}"#, "no workloads"),
         ] {
             std::fs::write(&path, text).unwrap();
             let error = read(&path).unwrap_err().to_string();

@@ -1,8 +1,9 @@
 //! The comparison of two runs.
 
 use serde::Serialize;
+use serde_json::Value;
 
-use super::report::{Outcome, Report, SCHEMA, amount, table};
+use super::report::{SCHEMA, amount, table};
 
 /// How much a figure may differ between two runs of the same program on an otherwise idle machine, as a share of it.
 #[derive(Debug, Clone, Copy)]
@@ -49,47 +50,77 @@ pub struct Comparison {
     pub remarks: Vec<String>,
 }
 
-/// A figure: its name, how to get it, whether more is better, whether it is a cost.
-type Figure = (&'static str, fn(&Outcome) -> Option<f64>, bool, bool);
+/// A figure: its name, its place in an outcome, whether more is better, whether it is a cost.
+type Figure = (&'static str, &'static str, bool, bool);
 
 /// The figures that are compared.
 const FIGURES: [Figure; 8] = [
-    ("rate", |outcome| Some(outcome.rate), true, false),
-    ("p50", |outcome| outcome.latency_us.map(|l| l.p50), false, false),
-    ("p99", |outcome| outcome.latency_us.map(|l| l.p99), false, false),
-    ("p99.9", |outcome| outcome.latency_us.map(|l| l.p999), false, false),
-    ("cpu_seconds_per_million", |outcome| outcome.cpu_seconds_per_million, false, true),
-    ("memory_bytes", |outcome| outcome.memory_bytes.map(|bytes| bytes as f64), false, true),
-    ("bytes_per_connection", |outcome| outcome.figure("bytes_per_connection"), false, true),
-    ("cpu_us_per_connect", |outcome| outcome.figure("cpu_us_per_connect"), false, true),
+    ("rate", "/rate", true, false),
+    ("p50", "/latency_us/p50", false, false),
+    ("p99", "/latency_us/p99", false, false),
+    ("p99.9", "/latency_us/p999", false, false),
+    ("cpu_seconds_per_million", "/cpu_seconds_per_million", false, true),
+    ("memory_bytes", "/memory_bytes", false, true),
+    ("bytes_per_connection", "/figures/bytes_per_connection", false, true),
+    ("cpu_us_per_connect", "/figures/cpu_us_per_connect", false, true),
 ];
 
+/// A run that was read from its JSON; what is missing in it is not compared.
+#[derive(Debug)]
+pub struct Run(Value);
+
+impl Run {
+    /// Parses what `--json` has printed.
+    ///
+    /// # Errors
+    /// The reason for which it is none, as a sentence.
+    pub fn parse(text: &[u8]) -> Result<Self, String> {
+        let run: Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        match run["schema"].as_u64() {
+            Some(schema) if schema == u64::from(SCHEMA) => {}
+            Some(schema) => return Err(format!("its form has the version {schema}, and this program reads {SCHEMA}")),
+            None => return Err("it has no schema".into()),
+        }
+        if run["workloads"].as_array().is_none_or(|all| all.iter().any(|one| !one["name"].is_string())) {
+            return Err("it has no workloads".into());
+        }
+        Ok(Self(run))
+    }
+
+    fn outcomes(&self) -> impl Iterator<Item = &Value> {
+        self.0["workloads"].as_array().into_iter().flatten()
+    }
+
+    fn outcome(&self, name: &Value) -> Option<&Value> {
+        self.outcomes().find(|outcome| outcome["name"] == *name)
+    }
+}
+
 /// Compares two runs: the ratio of each figure of a workload with the same sizes.
-pub fn compare(first: &Report, second: &Report, noise: Noise) -> Comparison {
+pub fn compare(first: &Run, second: &Run, noise: Noise) -> Comparison {
     let (mut rows, mut skipped, mut remarks) = (Vec::new(), Vec::new(), Vec::new());
-    if first.machine != second.machine {
+    if first.0["machine"] != second.0["machine"] {
         remarks.push("the runs are of different machines".to_owned());
     }
-    if first.server.pinned != second.server.pinned {
+    if first.0["server"]["pinned"] != second.0["server"]["pinned"] {
         remarks.push("one of the runs had processors of its own for the server, the other had not".to_owned());
     }
-    for (name, report) in [("first", first), ("second", second)] {
-        if let Some(complaint) = report.complaint() {
-            remarks.push(format!("in the {name} run, {complaint}"));
+    for (name, run) in [("first", first), ("second", second)] {
+        if run.0["clean"] == false {
+            remarks.push(format!("in the {name} run, messages did not arrive as they should"));
         }
     }
-    for one in &first.workloads {
-        let Some(other) = second.outcome(&one.name).filter(|other| other.parameters == one.parameters) else {
-            skipped.push(one.name.clone());
+    let name = |outcome: &Value| outcome["name"].as_str().unwrap_or_default().to_owned();
+    for one in first.outcomes() {
+        let Some(other) = second.outcome(&one["name"]).filter(|other| other["parameters"] == one["parameters"]) else {
+            skipped.push(name(one));
             continue;
         };
-        for (figure, value, more_is_better, is_cost) in FIGURES {
+        for (figure, place, more_is_better, is_cost) in FIGURES {
+            let value = |outcome: &Value| outcome.pointer(place).and_then(Value::as_f64).filter(|value| *value > 0.0);
             let (Some(first), Some(second)) = (value(one), value(other)) else { continue };
-            if first <= 0.0 || second <= 0.0 {
-                continue;
-            }
             // A given rate is kept, or not; it is no result.
-            if figure == "rate" && one.parameters.contains_key("rate") {
+            if figure == "rate" && one["parameters"].get("rate").is_some() {
                 continue;
             }
             let ratio = second / first;
@@ -102,11 +133,10 @@ pub fn compare(first: &Report, second: &Report, noise: Noise) -> Comparison {
             } else {
                 "same"
             };
-            rows.push(Row { workload: one.name.clone(), figure: figure.to_owned(), first, second, ratio, verdict });
+            rows.push(Row { workload: name(one), figure: figure.to_owned(), first, second, ratio, verdict });
         }
     }
-    let only = |outcome: &&Outcome| first.outcome(&outcome.name).is_none();
-    skipped.extend(second.workloads.iter().filter(only).map(|outcome| outcome.name.clone()));
+    skipped.extend(second.outcomes().filter(|outcome| first.outcome(&outcome["name"]).is_none()).map(name));
     Comparison { schema: SCHEMA, rows, skipped, remarks }
 }
 
@@ -141,7 +171,7 @@ pub mod tests {
     use super::*;
     use crate::load::latency::Percentiles;
     use crate::load::process::Machine;
-    use crate::load::report::ServerInfo;
+    use crate::load::report::{Outcome, Report, ServerInfo};
 
     /// A run of two workloads.
     pub fn report() -> Report {
@@ -171,6 +201,11 @@ pub mod tests {
         }
     }
 
+    /// As it is read.
+    fn run(report: &Report) -> Run {
+        Run::parse(&serde_json::to_vec(report).unwrap()).unwrap()
+    }
+
     #[test]
     fn what_differs_beyond_the_noise_is_marked() {
         let (first, mut second) = (report(), report());
@@ -179,6 +214,7 @@ pub mod tests {
         live.cpu_seconds_per_million = Some(44.5);
         live.latency_us = Some(Percentiles { p50: 129.0, p99: 1301.0, p999: 1000.0, max: 1.0 });
         second.workloads[0].figures.insert("bytes_per_connection".into(), 3999.0);
+        let (first, second) = (run(&first), run(&second));
         let comparison = compare(&first, &second, Noise::default());
         let verdict = |figure: &str| comparison.rows.iter().find(|row| row.figure == figure).unwrap().verdict;
         assert_eq!(
@@ -197,19 +233,13 @@ pub mod tests {
         second.workloads[1].parameters.insert("senders".into(), 3.0);
         second.workloads.push(Outcome { name: "storm".into(), ..Outcome::default() });
         second.machine.cores = 3;
+        let (first, second) = (run(&first), run(&second));
         let comparison = compare(&first, &second, Noise::default());
         assert_eq!(comparison.skipped, ["push live max", "storm"]);
         assert_eq!((comparison.rows.len(), comparison.remarks.len()), (1, 1));
         let mut paced = report();
         paced.workloads[1].parameters.insert("rate".into(), 1000.0);
+        let paced = run(&paced);
         assert!(compare(&paced, &paced, Noise::default()).rows.iter().all(|row| row.figure != "rate"));
-    }
-
-    #[test]
-    fn report_survives_its_json() {
-        let mut report = report();
-        report.finish();
-        let text = serde_json::to_string(&report).unwrap();
-        assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
     }
 }

@@ -1,5 +1,6 @@
 //! An HTTP/1.1 connection that is kept for many requests, one at a time.
 
+use futures_util::future::BoxFuture;
 use std::io::{self, Write};
 
 use serde_json::Value;
@@ -65,44 +66,48 @@ impl Http {
     ///
     /// # Errors
     /// A connection that can't be made or breaks: the request may have been carried out.
-    pub async fn send(&mut self, method: &str, path: &str, body: &[u8]) -> Result<(u16, &[u8])> {
-        let (prefix, authority) = (self.target.prefix(), self.target.authority());
-        self.out.clear();
-        let _ = write!(
-            self.out,
-            "{method} {prefix}{path} HTTP/1.1\r\nHost: {authority}\r\n{}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            self.authorization,
-            body.len()
-        );
-        self.out.extend_from_slice(body);
-        let mut stream = match self.stream.take() {
-            Some(stream) => stream,
-            None => self.target.connect().await?,
-        };
-        let (out, input, into) = (&self.out, &mut self.input, &mut self.body);
-        let exchanging = exchange(&mut stream, out, input, into);
-        let what = || format!("{method} {path}");
-        let (status, keep) = match timeout(ANSWER_TIMEOUT, exchanging).await {
-            Ok(outcome) => outcome.map_err(LoadError::io(what()))?,
-            Err(_) => return Err(LoadError::io(what())(io::ErrorKind::TimedOut.into())),
-        };
-        if keep {
-            self.stream = Some(stream);
-        }
-        Ok((status, &self.body))
+    pub fn send<'a>(&'a mut self, method: &'a str, path: &'a str, body: &'a [u8]) -> BoxFuture<'a, Result<(u16, &'a [u8])>> {
+        Box::pin(async move {
+            let (prefix, authority) = (self.target.prefix(), self.target.authority());
+            self.out.clear();
+            let _ = write!(
+                self.out,
+                "{method} {prefix}{path} HTTP/1.1\r\nHost: {authority}\r\n{}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                self.authorization,
+                body.len()
+            );
+            self.out.extend_from_slice(body);
+            let mut stream = match self.stream.take() {
+                Some(stream) => stream,
+                None => self.target.connect().await?,
+            };
+            let (out, input, into) = (&self.out, &mut self.input, &mut self.body);
+            let exchanging = exchange(&mut stream, out, input, into);
+            let what = || format!("{method} {path}");
+            let (status, keep) = match timeout(ANSWER_TIMEOUT, exchanging).await {
+                Ok(outcome) => outcome.map_err(LoadError::io(what()))?,
+                Err(_) => return Err(LoadError::io(what())(io::ErrorKind::TimedOut.into())),
+            };
+            if keep {
+                self.stream = Some(stream);
+            }
+            Ok((status, &self.body[..]))
+        })
     }
 
     /// Sends a request that must succeed; returns the answer.
     ///
     /// # Errors
     /// As [`Http::send`]; [`LoadError::Refused`] and [`LoadError::Answer`] for what is no success.
-    pub async fn call(&mut self, method: &str, path: &str, body: &Value) -> Result<Value> {
-        let doing = if path.starts_with("/api/auth/login") { Doing::LogIn } else { Doing::Call };
-        let text = if body.is_null() { String::new() } else { body.to_string() };
-        let (status, body) = self.send(method, path, text.as_bytes()).await?;
-        check(doing, &format!("{method} {path}"), status, body)?;
-        serde_json::from_slice(body)
-            .map_err(|error| LoadError::Protocol(format!("the answer to {method} {path} is no JSON: {error}")))
+    pub fn call<'a>(&'a mut self, method: &'a str, path: &'a str, body: &'a Value) -> BoxFuture<'a, Result<Value>> {
+        Box::pin(async move {
+            let doing = if path.starts_with("/api/auth/login") { Doing::LogIn } else { Doing::Call };
+            let text = if body.is_null() { String::new() } else { body.to_string() };
+            let (status, body) = self.send(method, path, text.as_bytes()).await?;
+            check(doing, &format!("{method} {path}"), status, body)?;
+            serde_json::from_slice(body)
+                .map_err(|error| LoadError::Protocol(format!("the answer to {method} {path} is no JSON: {error}")))
+        })
     }
 }
 

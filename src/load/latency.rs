@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// The shortest and the longest latency that are told apart, in microseconds.
 const BOUNDS: (u64, u64) = (1, 600_000_000);
@@ -20,7 +20,7 @@ pub struct Latencies {
 }
 
 /// Percentiles, in microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Percentiles {
     /// The median.
     pub p50: f64,

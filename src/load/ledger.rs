@@ -3,7 +3,7 @@
 //! A recipient keeps an [`Inbox`], a bit for each number of each sender; a sender keeps what was accepted, a [`Sent`] for each
 //! recipient. [`judge`] compares them at the end.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::mark::{EVERYBODY, Mark};
 
@@ -101,7 +101,7 @@ pub struct Sent {
 }
 
 /// The outcome for all messages.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Verdict {
     /// Messages that were accepted and have to be received, once for each recipient.
     pub expected: u64,

@@ -1,5 +1,6 @@
 //! A server of the load's own: a process on a temporary directory, which both end with the load.
 
+use futures_util::future::BoxFuture;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -77,22 +78,24 @@ impl OwnServer {
     ///
     /// # Errors
     /// A directory that can't be made, or a server that does not start; then with the end of its log.
-    pub async fn start(options: OwnServerOptions) -> Result<Self> {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix("qy-lty-bench-");
-        let made = match &options.directory {
-            Some(directory) => builder.tempdir_in(directory),
-            None => builder.tempdir(),
-        };
-        let directory = made.map_err(LoadError::io("can't make a temporary directory"))?;
-        let (admin, tokens) = (secret(), (0..options.users).map(|_| secret()).collect::<Vec<_>>());
-        prepare(directory.path(), &admin, &tokens).map_err(LoadError::io("can't write to the temporary directory"))?;
-        let target = Target::parse("http://127.0.0.1:1")?;
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let mut this = Self { options, child: None, log, reading: None, target, admin, tokens, directory };
-        this.import().await?;
-        this.spawn().await?;
-        Ok(this)
+    pub fn start(options: OwnServerOptions) -> BoxFuture<'static, Result<Self>> {
+        Box::pin(async move {
+            let mut builder = tempfile::Builder::new();
+            builder.prefix("qy-lty-bench-");
+            let made = match &options.directory {
+                Some(directory) => builder.tempdir_in(directory),
+                None => builder.tempdir(),
+            };
+            let directory = made.map_err(LoadError::io("can't make a temporary directory"))?;
+            let (admin, tokens) = (secret(), (0..options.users).map(|_| secret()).collect::<Vec<_>>());
+            prepare(directory.path(), &admin, &tokens).map_err(LoadError::io("can't write to the temporary directory"))?;
+            let target = Target::parse("http://127.0.0.1:1")?;
+            let log = Arc::new(Mutex::new(Vec::new()));
+            let mut this = Self { options, child: None, log, reading: None, target, admin, tokens, directory };
+            this.import().await?;
+            this.spawn().await?;
+            Ok(this)
+        })
     }
 
     /// Ends the server and starts it again on the same data.
@@ -145,14 +148,16 @@ impl OwnServer {
     ///
     /// # Errors
     /// A command that fails, with its standard error.
-    pub async fn command(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = program(&self.options, self.directory.path());
-        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let output = command.output().await.map_err(LoadError::io("can't start the program"))?;
-        if !output.status.success() {
-            return Err(LoadError::Other(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    pub fn command<'a>(&'a self, arguments: &'a [&'a str]) -> BoxFuture<'a, Result<String>> {
+        Box::pin(async move {
+            let mut command = program(&self.options, self.directory.path());
+            command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let output = command.output().await.map_err(LoadError::io("can't start the program"))?;
+            if !output.status.success() {
+                return Err(LoadError::Other(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+            }
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        })
     }
 
     /// Ends the server in order, and removes its directory.
@@ -161,15 +166,17 @@ impl OwnServer {
     }
 
     /// Ends the server in order; its data stay until this is dropped.
-    pub async fn end(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
-        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            let _ = kill_process(pid, Signal::TERM);
-        }
-        if timeout(STOP_TIMEOUT, child.wait()).await.is_err() {
-            let _ = child.kill().await;
-        }
+    pub fn end(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let Some(mut child) = self.child.take() else { return };
+            let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+            if let Some(pid) = pid {
+                let _ = kill_process(pid, Signal::TERM);
+            }
+            if timeout(STOP_TIMEOUT, child.wait()).await.is_err() {
+                let _ = child.kill().await;
+            }
+        })
     }
 
     /// Creates the accounts.
@@ -177,28 +184,30 @@ impl OwnServer {
         self.command(&["import", &self.directory.path().join("accounts.json").to_string_lossy()]).await.map(drop)
     }
 
-    async fn spawn(&mut self) -> Result<()> {
-        let mut command = program(&self.options, self.directory.path());
-        // It ends with this process, however that ends: its standard input does.
-        command.args(["serve", "--until-stdin-ends"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-        command.process_group(0); // Ctrl-C at a terminal is for this process, which ends the server in its own time
-        let mut child = {
-            let _on = Processors::set(&self.options.processors);
-            command.spawn().map_err(LoadError::io("can't start the server"))?
-        };
-        let (address, found) = oneshot::channel();
-        if let Some(stderr) = child.stderr.take() {
-            self.reading = Some(AbortOnDropHandle::new(tokio::spawn(read_log(stderr, self.log.clone(), address))));
-        }
-        self.child = Some(child);
-        match timeout(START_TIMEOUT, found).await {
-            Ok(Ok(address)) => self.target = Target::parse(&format!("http://{address}"))?,
-            _ => {
-                let log = String::from_utf8_lossy(&self.log.lock()).trim().to_owned();
-                return Err(LoadError::Other(format!("the server did not start: {log}")));
+    fn spawn(&mut self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let mut command = program(&self.options, self.directory.path());
+            // It ends with this process, however that ends: its standard input does.
+            command.args(["serve", "--until-stdin-ends"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+            command.process_group(0); // Ctrl-C at a terminal is for this process, which ends the server in its own time
+            let mut child = {
+                let _on = Processors::set(&self.options.processors);
+                command.spawn().map_err(LoadError::io("can't start the server"))?
+            };
+            let (address, found) = oneshot::channel();
+            if let Some(stderr) = child.stderr.take() {
+                self.reading = Some(AbortOnDropHandle::new(tokio::spawn(read_log(stderr, self.log.clone(), address))));
             }
-        }
-        Ok(())
+            self.child = Some(child);
+            match timeout(START_TIMEOUT, found).await {
+                Ok(Ok(address)) => self.target = Target::parse(&format!("http://{address}"))?,
+                _ => {
+                    let log = String::from_utf8_lossy(&self.log.lock()).trim().to_owned();
+                    return Err(LoadError::Other(format!("the server did not start: {log}")));
+                }
+            }
+            Ok(())
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The accounts that a load uses: those of a server of its own, or some that are created on a running one and deleted again.
 
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -70,20 +71,22 @@ impl Population {
     ///
     /// # Errors
     /// A server that does not answer, or lacks one of them.
-    pub async fn imported(target: &Target, admin: &str, tokens: &[String]) -> Result<Self> {
-        let mut ids = std::collections::HashMap::new();
-        for user in list(&mut Http::new(target, admin), "/api/users").await? {
-            if let (Some(name), Some(id)) = (user["username"].as_str(), user["id"].as_u64()) {
-                ids.insert(name.to_owned(), id);
+    pub fn imported<'a>(target: &'a Target, admin: &'a str, tokens: &'a [String]) -> BoxFuture<'a, Result<Self>> {
+        Box::pin(async move {
+            let mut ids = std::collections::HashMap::new();
+            for user in list(&mut Http::new(target, admin), "/api/users").await? {
+                if let (Some(name), Some(id)) = (user["username"].as_str(), user["id"].as_u64()) {
+                    ids.insert(name.to_owned(), id);
+                }
             }
-        }
-        let user = |(n, token): (usize, &String)| {
-            let name = Self::imported_name(n);
-            let id = *ids.get(&name).ok_or_else(|| LoadError::Other(format!("the server has no user {name}")))?;
-            Ok(User { id, token: Some(token.clone()), name, password: String::new(), devices: Vec::new() })
-        };
-        let users = tokens.iter().enumerate().map(user).collect::<Result<_>>()?;
-        Ok(Self { target: target.clone(), admin: admin.to_owned(), imported: true, prefix: String::new(), users })
+            let user = |(n, token): (usize, &String)| {
+                let name = Self::imported_name(n);
+                let id = *ids.get(&name).ok_or_else(|| LoadError::Other(format!("the server has no user {name}")))?;
+                Ok(User { id, token: Some(token.clone()), name, password: String::new(), devices: Vec::new() })
+            };
+            let users = tokens.iter().enumerate().map(user).collect::<Result<_>>()?;
+            Ok(Self { target: target.clone(), admin: admin.to_owned(), imported: true, prefix: String::new(), users })
+        })
     }
 
     /// For a running server, with the token of an administrator. Nothing is created yet.
@@ -117,34 +120,38 @@ impl Population {
     ///
     /// # Errors
     /// Accounts that can't be created.
-    pub async fn recipients(&mut self, count: usize) -> Result<Vec<Recipient>> {
-        if self.imported {
-            let path = |id| format!("/api/messages/user/{id}/");
-            let all = self.users.iter().take(count);
-            return Ok(all.filter_map(|user| Some(Recipient { token: user.token.clone()?, path: path(user.id) })).collect());
-        }
-        let homes = self.with_devices(count).await?;
-        Ok(self.users[..homes].iter().flat_map(|user| user.devices.iter().cloned()).take(count).collect())
+    pub fn recipients(&mut self, count: usize) -> BoxFuture<'_, Result<Vec<Recipient>>> {
+        Box::pin(async move {
+            if self.imported {
+                let path = |id| format!("/api/messages/user/{id}/");
+                let all = self.users.iter().take(count);
+                return Ok(all.filter_map(|user| Some(Recipient { token: user.token.clone()?, path: path(user.id) })).collect());
+            }
+            let homes = self.with_devices(count).await?;
+            Ok(self.users[..homes].iter().flat_map(|user| user.devices.iter().cloned()).take(count).collect())
+        })
     }
 
     /// Returns users with programs of their own, and `devices` devices in all.
     ///
     /// # Errors
     /// Accounts that can't be created, or log in.
-    pub async fn homes(&mut self, devices: usize) -> Result<Vec<Home>> {
-        let homes = self.with_devices(devices).await?;
-        let mut left = devices;
-        let mut all = Vec::new();
-        for user in &mut self.users[..homes] {
-            let token = match &user.token {
-                Some(token) => token.clone(),
-                None => user.token.insert(log_in(&self.target, &user.name, &user.password).await?).clone(),
-            };
-            let devices: Vec<Recipient> = user.devices.iter().take(left).cloned().collect();
-            left -= devices.len();
-            all.push(Home { token, devices });
-        }
-        Ok(all)
+    pub fn homes(&mut self, devices: usize) -> BoxFuture<'_, Result<Vec<Home>>> {
+        Box::pin(async move {
+            let homes = self.with_devices(devices).await?;
+            let mut left = devices;
+            let mut all = Vec::new();
+            for user in &mut self.users[..homes] {
+                let token = match &user.token {
+                    Some(token) => token.clone(),
+                    None => user.token.insert(log_in(&self.target, &user.name, &user.password).await?).clone(),
+                };
+                let devices: Vec<Recipient> = user.devices.iter().take(left).cloned().collect();
+                left -= devices.len();
+                all.push(Home { token, devices });
+            }
+            Ok(all)
+        })
     }
 
     /// Returns a user of the population with `devices` devices: the path to send to it, and the devices.
@@ -162,42 +169,44 @@ impl Population {
     }
 
     /// Creates devices, and users for them, until there are `count`; returns how many users have them.
-    async fn with_devices(&mut self, count: usize) -> Result<usize> {
-        let each = if self.imported { OWN_DEVICES_PER_USER } else { DEVICES_PER_USER };
-        let homes = count.div_ceil(each);
-        if self.imported && homes > self.users.len() {
-            return Err(LoadError::Other(format!("{count} devices need {homes} users, and there are {}", self.users.len())));
-        }
-        let (permits, mut tasks) = (Arc::new(Semaphore::new(CREATIONS)), JoinSet::new());
-        for at in 0..homes {
-            let user = self.users.get(at).cloned();
-            let (target, admin, name) = (self.target.clone(), self.admin.clone(), format!("{}{at}", self.prefix));
-            let (permits, wanted) = (permits.clone(), each.min(count - at * each));
-            tasks.spawn(async move {
-                let _permit = permits.acquire().await;
-                let mut http = Http::new(&target, &admin);
-                let mut user = match user {
-                    Some(user) => user,
-                    None => create_user(&mut http, name).await?,
-                };
-                for n in user.devices.len()..wanted {
-                    user.devices.push(device(&mut http, &format!("{}-{n}", user.name), user.id).await?);
-                }
-                Ok::<_, LoadError>((at, user))
-            });
-        }
-        let mut made = Vec::new();
-        while let Some(done) = tasks.join_next().await {
-            made.push(done.map_err(|error| LoadError::Other(error.to_string()))??);
-        }
-        made.sort_by_key(|(at, _)| *at);
-        for (at, user) in made {
-            match self.users.get_mut(at) {
-                Some(place) => *place = user,
-                None => self.users.push(user),
+    fn with_devices(&mut self, count: usize) -> BoxFuture<'_, Result<usize>> {
+        Box::pin(async move {
+            let each = if self.imported { OWN_DEVICES_PER_USER } else { DEVICES_PER_USER };
+            let homes = count.div_ceil(each);
+            if self.imported && homes > self.users.len() {
+                return Err(LoadError::Other(format!("{count} devices need {homes} users, and there are {}", self.users.len())));
             }
-        }
-        Ok(homes)
+            let (permits, mut tasks) = (Arc::new(Semaphore::new(CREATIONS)), JoinSet::new());
+            for at in 0..homes {
+                let user = self.users.get(at).cloned();
+                let (target, admin, name) = (self.target.clone(), self.admin.clone(), format!("{}{at}", self.prefix));
+                let (permits, wanted) = (permits.clone(), each.min(count - at * each));
+                tasks.spawn(async move {
+                    let _permit = permits.acquire().await;
+                    let mut http = Http::new(&target, &admin);
+                    let mut user = match user {
+                        Some(user) => user,
+                        None => create_user(&mut http, name).await?,
+                    };
+                    for n in user.devices.len()..wanted {
+                        user.devices.push(device(&mut http, &format!("{}-{n}", user.name), user.id).await?);
+                    }
+                    Ok::<_, LoadError>((at, user))
+                });
+            }
+            let mut made = Vec::new();
+            while let Some(done) = tasks.join_next().await {
+                made.push(done.map_err(|error| LoadError::Other(error.to_string()))??);
+            }
+            made.sort_by_key(|(at, _)| *at);
+            for (at, user) in made {
+                match self.users.get_mut(at) {
+                    Some(place) => *place = user,
+                    None => self.users.push(user),
+                }
+            }
+            Ok(homes)
+        })
     }
 
     /// Deletes what was created on a running server: every user whose name has the prefix, and with them their devices and messages.
@@ -205,21 +214,23 @@ impl Population {
     ///
     /// # Errors
     /// Users that can't be deleted.
-    pub async fn remove(&mut self) -> Result<usize> {
-        if self.imported {
-            return Ok(0);
-        }
-        let mut http = Http::new(&self.target, &self.admin);
-        let mut removed = 0;
-        // From the server's list: one that was cut off while it was created may be there.
-        for user in list(&mut http, "/api/users").await? {
-            if user["username"].as_str().is_some_and(|name| name.starts_with(&self.prefix)) {
-                http.call("DELETE", &format!("/api/users/{}", user["id"]), &Value::Null).await?;
-                removed += 1;
+    pub fn remove(&mut self) -> BoxFuture<'_, Result<usize>> {
+        Box::pin(async move {
+            if self.imported {
+                return Ok(0);
             }
-        }
-        self.users.clear();
-        Ok(removed)
+            let mut http = Http::new(&self.target, &self.admin);
+            let mut removed = 0;
+            // From the server's list: one that was cut off while it was created may be there.
+            for user in list(&mut http, "/api/users").await? {
+                if user["username"].as_str().is_some_and(|name| name.starts_with(&self.prefix)) {
+                    http.call("DELETE", &format!("/api/users/{}", user["id"]), &Value::Null).await?;
+                    removed += 1;
+                }
+            }
+            self.users.clear();
+            Ok(removed)
+        })
     }
 }
 
@@ -237,11 +248,13 @@ async fn create_user(http: &mut Http, name: String) -> Result<User> {
 }
 
 /// Creates a device of that user, with a token.
-async fn device(http: &mut Http, name: &str, user: u64) -> Result<Recipient> {
-    let id = id_of(&http.call("POST", "/api/devices", &json!({"name": name, "user_id": user})).await?)?;
-    let made = http.call("POST", &format!("/api/devices/{id}/token"), &json!({})).await?;
-    let token = made["data"]["token"].as_str().unwrap_or_default().to_owned();
-    Ok(Recipient { token, path: format!("/api/messages/device/{id}/") })
+fn device<'a>(http: &'a mut Http, name: &'a str, user: u64) -> BoxFuture<'a, Result<Recipient>> {
+    Box::pin(async move {
+        let id = id_of(&http.call("POST", "/api/devices", &json!({"name": name, "user_id": user})).await?)?;
+        let made = http.call("POST", &format!("/api/devices/{id}/token"), &json!({})).await?;
+        let token = made["data"]["token"].as_str().unwrap_or_default().to_owned();
+        Ok(Recipient { token, path: format!("/api/messages/device/{id}/") })
+    })
 }
 
 fn id_of(made: &Value) -> Result<u64> {
@@ -249,16 +262,18 @@ fn id_of(made: &Value) -> Result<u64> {
 }
 
 /// Returns all items of a list, page by page.
-async fn list(http: &mut Http, path: &str) -> Result<Vec<Value>> {
-    let (mut all, mut after) = (Vec::new(), String::new());
-    loop {
-        let mut page = http.call("GET", &format!("{path}?limit={PAGE_ITEMS}{after}"), &Value::Null).await?;
-        if let Value::Array(items) = page["data"].take() {
-            all.extend(items);
+fn list<'a>(http: &'a mut Http, path: &'a str) -> BoxFuture<'a, Result<Vec<Value>>> {
+    Box::pin(async move {
+        let (mut all, mut after) = (Vec::new(), String::new());
+        loop {
+            let mut page = http.call("GET", &format!("{path}?limit={PAGE_ITEMS}{after}"), &Value::Null).await?;
+            if let Value::Array(items) = page["data"].take() {
+                all.extend(items);
+            }
+            match page["next"].as_u64() {
+                Some(id) => after = format!("&after={id}"),
+                None => return Ok(all),
+            }
         }
-        match page["next"].as_u64() {
-            Some(id) => after = format!("&after={id}"),
-            None => return Ok(all),
-        }
-    }
+    })
 }

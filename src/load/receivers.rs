@@ -1,5 +1,6 @@
 //! Connections that receive, and what they count.
 
+use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -47,34 +48,36 @@ pub fn refused(refusals: &mut Refusals, error: LoadError) -> Result<()> {
 ///
 /// # Errors
 /// A connection that failed for another reason.
-pub async fn connect(
-    target: &Target,
-    tokens: impl IntoIterator<Item = String>,
+pub fn connect<'a>(
+    target: &'a Target,
+    tokens: Vec<String>,
     at_once: usize,
-    refusals: &mut Refusals,
-) -> Result<Vec<(usize, Socket)>> {
-    let (mut sockets, mut tasks) = (Vec::new(), JoinSet::new());
-    let mut tokens = tokens.into_iter().enumerate();
-    let mut refused_here = 0;
-    loop {
-        while tasks.len() < at_once
-            && refused_here < ENOUGH_REFUSALS
-            && let Some((at, token)) = tokens.next()
-        {
-            let target = target.clone();
-            tasks.spawn(async move { (at, Socket::connect(&target, &token, "").await) });
-        }
-        let Some(done) = tasks.join_next().await else { break };
-        match done.map_err(|error| LoadError::Other(error.to_string()))? {
-            (at, Ok(socket)) => sockets.push((at, socket)),
-            (_, Err(error)) => {
-                refused(refusals, error)?;
-                refused_here += 1;
+    refusals: &'a mut Refusals,
+) -> BoxFuture<'a, Result<Vec<(usize, Socket)>>> {
+    Box::pin(async move {
+        let (mut sockets, mut tasks) = (Vec::new(), JoinSet::new());
+        let mut tokens = tokens.into_iter().enumerate();
+        let mut refused_here = 0;
+        loop {
+            while tasks.len() < at_once
+                && refused_here < ENOUGH_REFUSALS
+                && let Some((at, token)) = tokens.next()
+            {
+                let target = target.clone();
+                tasks.spawn(async move { (at, Socket::connect(&target, &token, "").await) });
+            }
+            let Some(done) = tasks.join_next().await else { break };
+            match done.map_err(|error| LoadError::Other(error.to_string()))? {
+                (at, Ok(socket)) => sockets.push((at, socket)),
+                (_, Err(error)) => {
+                    refused(refusals, error)?;
+                    refused_here += 1;
+                }
             }
         }
-    }
-    sockets.sort_by_key(|(at, _)| *at);
-    Ok(sockets)
+        sockets.sort_by_key(|(at, _)| *at);
+        Ok(sockets)
+    })
 }
 
 /// The messages that may be open, sent and not received.
@@ -161,15 +164,17 @@ impl Shared {
     }
 
     /// Waits until `expected` messages were received, or none has come for a while.
-    pub async fn wait_for(&self, expected: u64) {
-        let (mut last, mut since) = (self.received.load(Ordering::Acquire), Instant::now());
-        while last < expected && since.elapsed() < SILENCE {
-            sleep(POLL_INTERVAL).await;
-            let now = self.received.load(Ordering::Acquire);
-            if now != last {
-                (last, since) = (now, Instant::now());
+    pub fn wait_for(&self, expected: u64) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let (mut last, mut since) = (self.received.load(Ordering::Acquire), Instant::now());
+            while last < expected && since.elapsed() < SILENCE {
+                sleep(POLL_INTERVAL).await;
+                let now = self.received.load(Ordering::Acquire);
+                if now != last {
+                    (last, since) = (now, Instant::now());
+                }
             }
-        }
+        })
     }
 }
 
@@ -206,9 +211,11 @@ impl Receivers {
     }
 
     /// Ends the connections, after the last messages were acknowledged, and returns what they received.
-    pub async fn end(mut self) -> Vec<Inbox> {
-        sleep(ACKNOWLEDGEMENT_TIME).await;
-        self.tasks.shutdown().await;
-        self.inboxes.into_iter().map(|inbox| std::mem::take(&mut *inbox.lock())).collect()
+    pub fn end(mut self) -> BoxFuture<'static, Vec<Inbox>> {
+        Box::pin(async move {
+            sleep(ACKNOWLEDGEMENT_TIME).await;
+            self.tasks.shutdown().await;
+            self.inboxes.into_iter().map(|inbox| std::mem::take(&mut *inbox.lock())).collect()
+        })
     }
 }

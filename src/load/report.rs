@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::latency::Percentiles;
 use super::ledger::Verdict;
@@ -15,7 +15,7 @@ use super::sizing::{self, Row};
 pub const SCHEMA: u32 = 1;
 
 /// A whole run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: u32,
@@ -38,7 +38,7 @@ pub struct Report {
 }
 
 /// The server of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ServerInfo {
     /// Its URL; null for one of the load's own.
     pub url: Option<String>,
@@ -49,7 +49,7 @@ pub struct ServerInfo {
 }
 
 /// The outcome of one workload.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Outcome {
     /// Its name, such as `echo 16`.
     pub name: String,

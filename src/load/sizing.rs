@@ -1,6 +1,6 @@
 //! What a machine can take, derived from what was measured on it.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::report::{Report, amount};
 
@@ -16,7 +16,7 @@ pub const RESERVE_TEXT: &str = "half of the processors and half of the memory ar
 const DEFAULT_CONNECTIONS: f64 = 20_000.0;
 
 /// A row of the table.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     /// A name for programs.
     pub name: String,

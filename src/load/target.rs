@@ -1,5 +1,6 @@
 //! The server that a load is for, and the streams to it.
 
+use futures_util::future::BoxFuture;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -96,20 +97,22 @@ impl Target {
     ///
     /// # Errors
     /// A connection or TLS session that can't be made.
-    pub async fn connect(&self) -> Result<Stream> {
-        let what = || format!("can't connect to {}", self.authority());
-        let connecting = async {
-            let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
-            stream.set_nodelay(true)?;
-            Ok(match &self.tls {
-                None => Stream::Plain(stream),
-                Some((connector, name)) => Stream::Tls(Box::new(connector.connect(name.clone(), stream).await?)),
-            })
-        };
-        match timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(outcome) => outcome.map_err(LoadError::io(what())),
-            Err(_) => Err(LoadError::io(what())(io::ErrorKind::TimedOut.into())),
-        }
+    pub fn connect(&self) -> BoxFuture<'_, Result<Stream>> {
+        Box::pin(async move {
+            let what = || format!("can't connect to {}", self.authority());
+            let connecting = async {
+                let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+                stream.set_nodelay(true)?;
+                Ok(match &self.tls {
+                    None => Stream::Plain(stream),
+                    Some((connector, name)) => Stream::Tls(Box::new(connector.connect(name.clone(), stream).await?)),
+                })
+            };
+            match timeout(CONNECT_TIMEOUT, connecting).await {
+                Ok(outcome) => outcome.map_err(LoadError::io(what())),
+                Err(_) => Err(LoadError::io(what())(io::ErrorKind::TimedOut.into())),
+            }
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! A WebSocket client (RFC 6455): handshake, masked frames, answers to pings. Messages of servers are whole texts.
 
+use futures_util::future::BoxFuture;
 use std::io;
 use std::ops::Range;
 
@@ -47,20 +48,22 @@ impl Socket {
     ///
     /// # Errors
     /// A connection that can't be made or is refused.
-    pub async fn connect(target: &Target, token: &str, query: &str) -> Result<Self> {
-        let mut socket = Self::open(target, &format!("/ws/device/?token={token}{query}")).await?;
-        let first = timeout(HANDSHAKE_TIMEOUT, socket.next()).await;
-        let first = first.map_err(|_| LoadError::Protocol("no event came after the handshake".into()))??;
-        if !first.windows(19).any(|at| at == b"\"connection_status\"") {
-            return match serde_json::from_slice::<serde_json::Value>(first) {
-                // The close frame is behind it.
-                Ok(event) if event["type"] == "disconnect" => {
-                    Err(socket.next().await.err().unwrap_or_else(|| closed(ABNORMAL, "")))
-                }
-                _ => Err(LoadError::Protocol("the first event is no connection_status".into())),
-            };
-        }
-        Ok(socket)
+    pub fn connect<'a>(target: &'a Target, token: &'a str, query: &'a str) -> BoxFuture<'a, Result<Self>> {
+        Box::pin(async move {
+            let mut socket = Self::open(target, &format!("/ws/device/?token={token}{query}")).await?;
+            let first = timeout(HANDSHAKE_TIMEOUT, socket.next()).await;
+            let first = first.map_err(|_| LoadError::Protocol("no event came after the handshake".into()))??;
+            if !first.windows(19).any(|at| at == b"\"connection_status\"") {
+                return match serde_json::from_slice::<serde_json::Value>(first) {
+                    // The close frame is behind it.
+                    Ok(event) if event["type"] == "disconnect" => {
+                        Err(socket.next().await.err().unwrap_or_else(|| closed(ABNORMAL, "")))
+                    }
+                    _ => Err(LoadError::Protocol("the first event is no connection_status".into())),
+                };
+            }
+            Ok(socket)
+        })
     }
 
     /// Connects, with the whole path, and receives nothing.

@@ -1,11 +1,10 @@
 //! `echo`: requests and their replies on the same connection, some of them open at any time.
 
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
-
-use super::{Bench, Meter, conclude, join, outcome};
+use super::{Bench, Meter, Tasks, conclude, outcome};
 use crate::core::awake::timeout;
 use crate::load::ledger::{Inbox, Sent};
 use crate::load::mark::Mark;
@@ -21,23 +20,25 @@ const AT_ONCE: usize = 64;
 
 impl Bench<'_> {
     /// Keeps `depth` pings open on each connection.
-    pub(super) async fn echo(&mut self, depth: u32) -> Result<Outcome> {
-        let connections = self.sizes.echo;
-        let name = format!("echo {depth}");
-        let mut outcome = outcome(&name, &[("connections", connections as f64), ("depth", f64::from(depth))]);
-        let recipients = self.recipients(connections).await?;
-        let tokens = recipients.iter().cycle().take(connections).map(|one| one.token.clone());
-        let sockets = connect(&self.target(), tokens, AT_ONCE, &mut outcome.refused).await?;
-        let (shared, mut tasks) = (Shared::new(Flow::Free), JoinSet::new());
-        let meter = Meter::start(self.process);
-        for (at, socket) in sockets {
-            tasks.spawn(exchange(socket, at as u32, depth, self.span(), shared.clone()));
-        }
-        let (sent, inboxes): (Vec<Sent>, Vec<Inbox>) =
-            join(&mut tasks, &self.progress, &name, self.span()).await?.into_iter().unzip();
-        meter.fill(&mut outcome, shared.received.load(std::sync::atomic::Ordering::Acquire));
-        conclude(&mut outcome, &shared, &sent, &inboxes);
-        Ok(outcome)
+    pub(super) fn echo(&mut self, depth: u32) -> BoxFuture<'_, Result<Outcome>> {
+        Box::pin(async move {
+            let connections = self.sizes.echo;
+            let name = format!("echo {depth}");
+            let mut outcome = outcome(&name, &[("connections", connections as f64), ("depth", f64::from(depth))]);
+            let recipients = self.recipients(connections).await?;
+            let tokens = recipients.iter().cycle().take(connections).map(|one| one.token.clone()).collect();
+            let sockets = connect(&self.target(), tokens, AT_ONCE, &mut outcome.refused).await?;
+            let (shared, mut tasks) = (Shared::new(Flow::Free), Tasks::new());
+            let meter = Meter::start(self.process);
+            for (at, socket) in sockets {
+                tasks.spawn(Box::pin(exchange(socket, at as u32, depth, self.span(), shared.clone())));
+            }
+            let (sent, inboxes): (Vec<Sent>, Vec<Inbox>) =
+                tasks.join(&self.progress, &name, self.span()).await?.into_iter().unzip();
+            meter.fill(&mut outcome, shared.received.load(std::sync::atomic::Ordering::Acquire));
+            conclude(&mut outcome, &shared, &sent, &inboxes);
+            Ok(outcome)
+        })
     }
 }
 

@@ -1,14 +1,14 @@
 //! `fan-out`: live messages to everybody who is connected.
 
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
 
 use super::push::{Answered, body, post};
-use super::{Bench, Meter, conclude, join, merge, outcome};
+use super::{Bench, Meter, Tasks, conclude, merge, outcome};
 use crate::core::awake::timeout;
 use crate::load::http::Http;
 use crate::load::ledger::Sent;
@@ -31,15 +31,17 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Bench<'_> {
     /// Broadcasts to all recipients: as fast as they receive, or at a rate.
-    pub(super) async fn fan_out(&mut self, rate: Option<f64>) -> Result<Outcome> {
-        let recipients = self.recipients(self.sizes.recipients).await?;
-        let tokens = recipients.iter().map(|one| one.token.clone());
-        let mut refused = Refusals::new();
-        let sockets = connect(&self.target(), tokens, AT_ONCE, &mut refused).await?;
-        let name = if rate.is_some() { "fan-out rate" } else { "fan-out max" };
-        let mut outcome = publish_to(self, name, "/api/messages/broadcast/", rate, sockets).await?;
-        merge(&mut outcome.refused, refused);
-        Ok(outcome)
+    pub(super) fn fan_out(&mut self, rate: Option<f64>) -> BoxFuture<'_, Result<Outcome>> {
+        Box::pin(async move {
+            let recipients = self.recipients(self.sizes.recipients).await?;
+            let tokens = recipients.iter().map(|one| one.token.clone()).collect();
+            let mut refused = Refusals::new();
+            let sockets = connect(&self.target(), tokens, AT_ONCE, &mut refused).await?;
+            let name = if rate.is_some() { "fan-out rate" } else { "fan-out max" };
+            let mut outcome = publish_to(self, name, "/api/messages/broadcast/", rate, sockets).await?;
+            merge(&mut outcome.refused, refused);
+            Ok(outcome)
+        })
     }
 }
 
@@ -47,49 +49,51 @@ impl Bench<'_> {
 ///
 /// # Errors
 /// A server that can't be reached, or fails.
-pub async fn publish_to(
-    bench: &Bench<'_>,
-    name: &str,
-    path: &str,
+pub fn publish_to<'a>(
+    bench: &'a Bench<'_>,
+    name: &'a str,
+    path: &'a str,
     rate: Option<f64>,
     sockets: Vec<(usize, Socket)>,
-) -> Result<Outcome> {
-    let mut outcome = outcome(name, &[("recipients", bench.sizes.recipients as f64), ("size", bench.sizes.size as f64)]);
-    if let Some(rate) = rate {
-        outcome.parameters.insert("rate".into(), rate);
-    }
-    let lacking = (0..RING).map(|_| AtomicU32::new(0)).collect();
-    let permits = Semaphore::new(if rate.is_some() { RING / 2 } else { WINDOW });
-    let shared = Shared::new(Flow::Everybody { lacking, permits });
-    let receivers = Receivers::start(sockets, &shared);
-    let count = receivers.count();
-    let due = rate.and_then(|rate| pace::start(shared.epoch, rate, bench.span(), 1).pop());
-    let mut publisher = Publisher {
-        http: Http::new(bench.population.target(), bench.population.admin()),
-        path: path.to_owned(),
-        size: bench.sizes.size,
-        recipients: count as u32,
-        shared: shared.clone(),
-        sent: Sent { sender: 0, recipient: EVERYBODY, ..Sent::default() },
-        refused: Refusals::new(),
-    };
-    let (meter, span, mut tasks) = (Meter::start(bench.process), bench.span(), JoinSet::new());
-    tasks.spawn(async move {
-        publisher.run(due, span).await?;
-        Ok((publisher.sent, publisher.refused))
-    });
-    let mut all = Vec::new();
-    for (sent, refused) in join(&mut tasks, &bench.progress, name, span).await? {
-        all.push(sent);
-        merge(&mut outcome.refused, refused);
-    }
-    let expected = all.iter().map(|sent| u64::from(sent.count) - sent.unsure.len() as u64).sum::<u64>() * count as u64;
-    shared.wait_for(expected).await;
-    meter.fill(&mut outcome, shared.received.load(Ordering::Acquire));
-    outcome.figures.insert("connections".into(), count as f64);
-    let inboxes = receivers.end().await;
-    conclude(&mut outcome, &shared, &all, &inboxes);
-    Ok(outcome)
+) -> BoxFuture<'a, Result<Outcome>> {
+    Box::pin(async move {
+        let mut outcome = outcome(name, &[("recipients", bench.sizes.recipients as f64), ("size", bench.sizes.size as f64)]);
+        if let Some(rate) = rate {
+            outcome.parameters.insert("rate".into(), rate);
+        }
+        let lacking = (0..RING).map(|_| AtomicU32::new(0)).collect();
+        let permits = Semaphore::new(if rate.is_some() { RING / 2 } else { WINDOW });
+        let shared = Shared::new(Flow::Everybody { lacking, permits });
+        let receivers = Receivers::start(sockets, &shared);
+        let count = receivers.count();
+        let due = rate.and_then(|rate| pace::start(shared.epoch, rate, bench.span(), 1).pop());
+        let mut publisher = Publisher {
+            http: Http::new(bench.population.target(), bench.population.admin()),
+            path: path.to_owned(),
+            size: bench.sizes.size,
+            recipients: count as u32,
+            shared: shared.clone(),
+            sent: Sent { sender: 0, recipient: EVERYBODY, ..Sent::default() },
+            refused: Refusals::new(),
+        };
+        let (meter, span, mut tasks) = (Meter::start(bench.process), bench.span(), Tasks::new());
+        tasks.spawn(Box::pin(async move {
+            publisher.run(due, span).await?;
+            Ok((publisher.sent, publisher.refused))
+        }));
+        let mut all = Vec::new();
+        for (sent, refused) in tasks.join(&bench.progress, name, span).await? {
+            all.push(sent);
+            merge(&mut outcome.refused, refused);
+        }
+        let expected = all.iter().map(|sent| u64::from(sent.count) - sent.unsure.len() as u64).sum::<u64>() * count as u64;
+        shared.wait_for(expected).await;
+        meter.fill(&mut outcome, shared.received.load(Ordering::Acquire));
+        outcome.figures.insert("connections".into(), count as f64);
+        let inboxes = receivers.end().await;
+        conclude(&mut outcome, &shared, &all, &inboxes);
+        Ok(outcome)
+    })
 }
 
 /// One connection that broadcasts.

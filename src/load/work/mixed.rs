@@ -1,5 +1,6 @@
 //! `mixed`: homes. Each has devices and a program; programs push to their devices, devices ask and ping.
 
+use futures_util::future::BoxFuture;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,8 +11,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::push::Sender;
-use super::{Bench, Delivery, Meter, conclude, join, merge, outcome};
+use super::push::{Sender, Stop};
+use super::{Bench, Delivery, Meter, Tasks, conclude, merge, outcome};
 use crate::core::awake::timeout;
 use crate::load::ledger::{Inbox, Sent};
 use crate::load::mark::Mark;
@@ -36,47 +37,50 @@ const SENDING_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Bench<'_> {
     /// Runs the homes at the rate of the sizes.
-    pub(super) async fn mixed(&mut self) -> Result<Outcome> {
-        let (devices, rate) = (self.sizes.devices, self.sizes.mixed_rate);
-        let mut outcome = outcome("mixed", &[("devices", devices as f64), ("rate", rate), ("size", self.sizes.size as f64)]);
-        let homes = self.population.homes(devices).await?;
-        let target = self.target();
-        let tokens = homes.iter().flat_map(|home| home.devices.iter().map(|device| device.token.clone()));
-        let sockets = connect(&target, tokens, AT_ONCE, &mut outcome.refused).await?;
-        let programs = connect(&target, homes.iter().map(|home| home.token.clone()), AT_ONCE, &mut outcome.refused).await?;
-        let open: HashSet<usize> = sockets.iter().map(|(at, _)| *at).collect();
-        outcome.figures.insert("homes".into(), homes.len() as f64);
-        outcome.figures.insert("connections".into(), (sockets.len() + programs.len()) as f64);
+    pub(super) fn mixed(&mut self) -> BoxFuture<'_, Result<Outcome>> {
+        Box::pin(async move {
+            let (devices, rate) = (self.sizes.devices, self.sizes.mixed_rate);
+            let mut outcome = outcome("mixed", &[("devices", devices as f64), ("rate", rate), ("size", self.sizes.size as f64)]);
+            let homes = self.population.homes(devices).await?;
+            let target = self.target();
+            let tokens = homes.iter().flat_map(|home| home.devices.iter().map(|device| device.token.clone())).collect();
+            let sockets = connect(&target, tokens, AT_ONCE, &mut outcome.refused).await?;
+            let programs =
+                connect(&target, homes.iter().map(|home| home.token.clone()).collect(), AT_ONCE, &mut outcome.refused).await?;
+            let open: HashSet<usize> = sockets.iter().map(|(at, _)| *at).collect();
+            outcome.figures.insert("homes".into(), homes.len() as f64);
+            outcome.figures.insert("connections".into(), (sockets.len() + programs.len()) as f64);
 
-        let shared = Shared::new(Flow::Free);
-        let programs = Receivers::start(programs, &shared);
-        let mut receiving = Devices::start(sockets, homes.len() as u32, &shared);
-        let meter = Meter::start(self.process);
-        let mut tasks = self.programs(&homes, &open, &shared);
-        let asked = pace::start(shared.epoch, rate * (1.0 - PUSH_SHARE), self.span(), 1).pop();
-        let asking = AbortOnDropHandle::new(tokio::spawn(ask(asked, std::mem::take(&mut receiving.requests))));
-        let mut all = Vec::new();
-        for (sent, refused) in join(&mut tasks, &self.progress, "mixed", self.span()).await? {
-            all.extend(sent);
-            merge(&mut outcome.refused, refused);
-        }
-        let _ = asking.await;
-        receiving.all_sent().await;
-        all.extend(receiving.sent.lock().drain(..));
-        let total = || all.iter().map(|sent| u64::from(sent.count) - sent.unsure.len() as u64).sum::<u64>();
-        shared.wait_for(total()).await;
-        meter.fill(&mut outcome, shared.received.load(Ordering::Acquire));
-        tokio::time::sleep(ACKNOWLEDGEMENT_TIME).await;
-        let inboxes = receiving.end().await;
-        programs.end().await;
-        outcome.figures.insert("devices".into(), inboxes.len() as f64);
-        conclude(&mut outcome, &shared, &all, &inboxes);
-        Ok(outcome)
+            let shared = Shared::new(Flow::Free);
+            let programs = Receivers::start(programs, &shared);
+            let mut receiving = Devices::start(sockets, homes.len() as u32, &shared);
+            let meter = Meter::start(self.process);
+            let tasks = self.programs(&homes, &open, &shared);
+            let asked = pace::start(shared.epoch, rate * (1.0 - PUSH_SHARE), self.span(), 1).pop();
+            let asking = AbortOnDropHandle::new(tokio::spawn(ask(asked, std::mem::take(&mut receiving.requests))));
+            let mut all = Vec::new();
+            for (sent, refused) in tasks.join(&self.progress, "mixed", self.span()).await? {
+                all.extend(sent);
+                merge(&mut outcome.refused, refused);
+            }
+            let _ = asking.await;
+            receiving.all_sent().await;
+            all.extend(receiving.sent.lock().drain(..));
+            let total = || all.iter().map(|sent| u64::from(sent.count) - sent.unsure.len() as u64).sum::<u64>();
+            shared.wait_for(total()).await;
+            meter.fill(&mut outcome, shared.received.load(Ordering::Acquire));
+            tokio::time::sleep(ACKNOWLEDGEMENT_TIME).await;
+            let inboxes = receiving.end().await;
+            programs.end().await;
+            outcome.figures.insert("devices".into(), inboxes.len() as f64);
+            conclude(&mut outcome, &shared, &all, &inboxes);
+            Ok(outcome)
+        })
     }
 
     /// Starts the programs' sending to those of their devices that are in `open`.
-    fn programs(&self, homes: &[Home], open: &HashSet<usize>, shared: &Arc<Shared>) -> JoinSet<Result<(Vec<Sent>, Refusals)>> {
-        let mut tasks = JoinSet::new();
+    fn programs(&self, homes: &[Home], open: &HashSet<usize>, shared: &Arc<Shared>) -> Tasks<(Vec<Sent>, Refusals)> {
+        let mut tasks = Tasks::new();
         let rate = self.sizes.mixed_rate * PUSH_SHARE;
         let due = pace::start(shared.epoch, rate, self.span(), homes.len().max(1));
         let mut first = 0;
@@ -84,7 +88,7 @@ impl Bench<'_> {
             let own = home.devices.iter().enumerate().map(|(n, device)| (first + n, device.path.clone()));
             let own = own.filter(|(at, _)| open.contains(at)).map(|(at, path)| (at as u32, path));
             let sender = Sender::new(self, number as u32, own, Delivery::Queued, shared).with_token(&home.token);
-            tasks.spawn(sender.run_due(due));
+            tasks.spawn(sender.run(Some(due), Stop::After(Duration::MAX)));
             first += home.devices.len();
         }
         tasks

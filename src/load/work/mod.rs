@@ -13,7 +13,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use serde::Serialize;
 use tokio::task::JoinSet;
 
 pub use fan_out::publish_to;
@@ -73,7 +75,7 @@ impl Workload {
 }
 
 /// The sizes of the load.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Sizes {
     /// How long each measurement lasts, in seconds.
     pub seconds: f64,
@@ -176,24 +178,28 @@ impl Bench<'_> {
     ///
     /// # Errors
     /// A server that can't be reached, or fails.
-    pub async fn run(&mut self, workload: Workload) -> Result<Vec<Outcome>> {
-        self.progress.show(workload.name(), 0.0);
-        match workload {
-            Workload::Idle => Ok(vec![self.idle(self.sizes.connections).await?]),
-            Workload::Echo => Ok(vec![self.echo(1).await?, self.echo(16).await?]),
-            Workload::FanOut => Ok(vec![self.fan_out(None).await?, self.fan_out(Some(self.sizes.fan_out_rate)).await?]),
-            Workload::PushLive => self.pushes(Delivery::Live).await,
-            Workload::PushQueued => self.pushes(Delivery::Queued).await,
-            Workload::Offline => self.offline().await,
-            Workload::Storm => Ok(vec![self.storm().await?]),
-            Workload::Mixed => Ok(vec![self.mixed().await?]),
-        }
+    pub fn run(&mut self, workload: Workload) -> BoxFuture<'_, Result<Vec<Outcome>>> {
+        Box::pin(async move {
+            self.progress.show(workload.name(), 0.0);
+            match workload {
+                Workload::Idle => Ok(vec![self.idle(self.sizes.connections).await?]),
+                Workload::Echo => Ok(vec![self.echo(1).await?, self.echo(16).await?]),
+                Workload::FanOut => Ok(vec![self.fan_out(None).await?, self.fan_out(Some(self.sizes.fan_out_rate)).await?]),
+                Workload::PushLive => self.pushes(Delivery::Live).await,
+                Workload::PushQueued => self.pushes(Delivery::Queued).await,
+                Workload::Offline => self.offline().await,
+                Workload::Storm => Ok(vec![self.storm().await?]),
+                Workload::Mixed => Ok(vec![self.mixed().await?]),
+            }
+        })
     }
 
-    async fn pushes(&mut self, delivery: Delivery) -> Result<Vec<Outcome>> {
-        let recipients = self.recipients(self.sizes.recipients).await?;
-        let most = push(self, delivery, None, &recipients).await?;
-        Ok(vec![most, push(self, delivery, Some(self.sizes.rate), &recipients).await?])
+    fn pushes(&mut self, delivery: Delivery) -> BoxFuture<'_, Result<Vec<Outcome>>> {
+        Box::pin(async move {
+            let recipients = self.recipients(self.sizes.recipients).await?;
+            let most = push(self, delivery, None, &recipients).await?;
+            Ok(vec![most, push(self, delivery, Some(self.sizes.rate), &recipients).await?])
+        })
     }
 
     fn target(&self) -> Target {
@@ -204,8 +210,8 @@ impl Bench<'_> {
         Duration::from_secs_f64(self.sizes.seconds)
     }
 
-    async fn recipients(&mut self, count: usize) -> Result<Vec<Recipient>> {
-        self.population.recipients(count).await
+    fn recipients(&mut self, count: usize) -> BoxFuture<'_, Result<Vec<Recipient>>> {
+        Box::pin(async move { self.population.recipients(count).await })
     }
 
     fn store_bytes(&self) -> Option<u64> {
@@ -265,22 +271,74 @@ fn merge(into: &mut Refusals, from: Refusals) {
     }
 }
 
-/// Waits for all tasks, and shows how far their time has come; `None` stands for tasks that end by their work.
-async fn join<T: Send + 'static>(
-    tasks: &mut JoinSet<Result<T>>,
-    progress: &Arc<dyn Progress>,
-    name: &str,
-    span: Duration,
-) -> Result<Vec<T>> {
-    let (begin, mut all) = (Instant::now(), Vec::new());
-    let mut ticks = tokio::time::interval(Duration::from_millis(100));
-    loop {
-        tokio::select! {
-            done = tasks.join_next() => match done {
-                Some(done) => all.push(done.map_err(|error| LoadError::Other(error.to_string()))??),
-                None => return Ok(all),
-            },
-            _ = ticks.tick() => progress.show(name, (begin.elapsed().as_secs_f64() / span.as_secs_f64().max(0.001)).min(1.0)),
+/// Tasks whose results are wanted. The runtime sees one type of task, whatever they are: it makes several kilobytes of code for each.
+struct Tasks<T> {
+    running: JoinSet<()>,
+    done: Arc<Mutex<Done<T>>>,
+}
+
+/// What has come of tasks.
+struct Done<T> {
+    results: Vec<T>,
+    failure: Option<LoadError>,
+}
+
+impl<T: Send + 'static> Tasks<T> {
+    fn new() -> Self {
+        Self { running: JoinSet::new(), done: Arc::new(Mutex::new(Done { results: Vec::new(), failure: None })) }
+    }
+
+    fn spawn(&mut self, task: BoxFuture<'static, Result<T>>) {
+        let done = self.done.clone();
+        spawn(
+            &mut self.running,
+            Box::pin(async move {
+                let result = task.await;
+                let mut done = done.lock();
+                match result {
+                    Ok(result) => done.results.push(result),
+                    Err(error) => done.failure = done.failure.take().or(Some(error)),
+                }
+            }),
+        );
+    }
+
+    /// Waits for all, or the first failure; shows meanwhile how far the time has come.
+    async fn join(mut self, progress: &Arc<dyn Progress>, name: &str, span: Duration) -> Result<Vec<T>> {
+        let done = self.done.clone();
+        wait(&mut self.running, &move || done.lock().failure.is_some(), &**progress, name, span).await?;
+        let mut done = self.done.lock();
+        match done.failure.take() {
+            Some(error) => Err(error),
+            None => Ok(std::mem::take(&mut done.results)),
         }
     }
+}
+
+fn spawn(tasks: &mut JoinSet<()>, task: BoxFuture<'static, ()>) {
+    tasks.spawn(task);
+}
+
+/// Waits for all tasks, or for a failure.
+fn wait<'a>(
+    tasks: &'a mut JoinSet<()>,
+    failed: &'a (dyn Fn() -> bool + Send + Sync),
+    progress: &'a dyn Progress,
+    name: &'a str,
+    span: Duration,
+) -> BoxFuture<'a, Result<()>> {
+    Box::pin(async move {
+        let begin = Instant::now();
+        let mut ticks = tokio::time::interval(Duration::from_millis(100));
+        while !failed() {
+            tokio::select! {
+                done = tasks.join_next() => match done {
+                    Some(done) => done.map_err(|error| LoadError::Other(error.to_string()))?,
+                    None => break,
+                },
+                _ = ticks.tick() => progress.show(name, (begin.elapsed().as_secs_f64() / span.as_secs_f64().max(0.001)).min(1.0)),
+            }
+        }
+        Ok(())
+    })
 }

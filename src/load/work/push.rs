@@ -1,13 +1,13 @@
 //! `push-live`, `push-queued`: messages by REST to single recipients.
 
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
 
-use super::{Bench, Meter, conclude, join, merge, outcome};
+use super::{Bench, Meter, Tasks, conclude, merge, outcome};
 use crate::core::awake::timeout;
 use crate::load::error::Doing;
 use crate::load::http::{Http, check};
@@ -91,41 +91,57 @@ pub(super) async fn post(http: &mut Http, path: &str, body: &[u8], refusals: &mu
 ///
 /// # Errors
 /// A server that can't be reached, or fails.
-pub async fn push(bench: &Bench<'_>, delivery: Delivery, rate: Option<f64>, recipients: &[Recipient]) -> Result<Outcome> {
-    let name = format!("push {} {}", delivery.word(), if rate.is_some() { "rate" } else { "max" });
-    let senders = bench.sizes.senders.min(recipients.len()).max(1);
-    let mut outcome = outcome(
-        &name,
-        &[("recipients", recipients.len() as f64), ("senders", senders as f64), ("size", bench.sizes.size as f64)],
-    );
-    if let Some(rate) = rate {
-        outcome.parameters.insert("rate".into(), rate);
-    }
-    let tokens = recipients.iter().map(|one| one.token.clone());
-    let sockets = connect(&bench.target(), tokens, AT_ONCE, &mut outcome.refused).await?;
-    let open: Vec<usize> = sockets.iter().map(|(at, _)| *at).collect();
-    let window = if rate.is_some() { Semaphore::MAX_PERMITS / 2 } else { senders * WINDOW_PER_SENDER };
-    let shared = Shared::new(Flow::Window(Semaphore::new(window)));
-    let receivers = Receivers::start(sockets, &shared);
-    let mut due = rate.map(|rate| pace::start(shared.epoch, rate, bench.span(), senders)).unwrap_or_default().into_iter();
-    let (meter, mut tasks) = (Meter::start(bench.process), JoinSet::new());
-    for number in 0..senders {
-        let own = open.iter().filter(|at| *at % senders == number).map(|at| (*at as u32, recipients[*at].path.clone()));
-        let sender = Sender::new(bench, number as u32, own, delivery, &shared);
-        let (due, span) = (due.next(), bench.span());
-        tasks.spawn(async move { sender.run(due, span).await });
-    }
-    let mut all = Vec::new();
-    for (sent, refused) in join(&mut tasks, &bench.progress, &name, bench.span()).await? {
-        all.extend(sent);
-        merge(&mut outcome.refused, refused);
-    }
-    let expected = all.iter().map(|sent| u64::from(sent.count) - sent.unsure.len() as u64).sum();
-    shared.wait_for(expected).await;
-    meter.fill(&mut outcome, shared.received.load(Ordering::Acquire));
-    let inboxes = receivers.end().await;
-    conclude(&mut outcome, &shared, &all, &inboxes);
-    Ok(outcome)
+pub fn push<'a>(
+    bench: &'a Bench<'_>,
+    delivery: Delivery,
+    rate: Option<f64>,
+    recipients: &'a [Recipient],
+) -> BoxFuture<'a, Result<Outcome>> {
+    Box::pin(async move {
+        let name = format!("push {} {}", delivery.word(), if rate.is_some() { "rate" } else { "max" });
+        let senders = bench.sizes.senders.min(recipients.len()).max(1);
+        let mut outcome = outcome(
+            &name,
+            &[("recipients", recipients.len() as f64), ("senders", senders as f64), ("size", bench.sizes.size as f64)],
+        );
+        if let Some(rate) = rate {
+            outcome.parameters.insert("rate".into(), rate);
+        }
+        let tokens = recipients.iter().map(|one| one.token.clone()).collect();
+        let sockets = connect(&bench.target(), tokens, AT_ONCE, &mut outcome.refused).await?;
+        let open: Vec<usize> = sockets.iter().map(|(at, _)| *at).collect();
+        let window = if rate.is_some() { Semaphore::MAX_PERMITS / 2 } else { senders * WINDOW_PER_SENDER };
+        let shared = Shared::new(Flow::Window(Semaphore::new(window)));
+        let receivers = Receivers::start(sockets, &shared);
+        let mut due = rate.map(|rate| pace::start(shared.epoch, rate, bench.span(), senders)).unwrap_or_default().into_iter();
+        let (meter, mut tasks) = (Meter::start(bench.process), Tasks::new());
+        for number in 0..senders {
+            let own = open.iter().filter(|at| *at % senders == number).map(|at| (*at as u32, recipients[*at].path.clone()));
+            let sender = Sender::new(bench, number as u32, own, delivery, &shared);
+            let (due, span) = (due.next(), bench.span());
+            tasks.spawn(sender.run(due, Stop::After(span)));
+        }
+        let mut all = Vec::new();
+        for (sent, refused) in tasks.join(&bench.progress, &name, bench.span()).await? {
+            all.extend(sent);
+            merge(&mut outcome.refused, refused);
+        }
+        let expected = all.iter().map(|sent| u64::from(sent.count) - sent.unsure.len() as u64).sum();
+        shared.wait_for(expected).await;
+        meter.fill(&mut outcome, shared.received.load(Ordering::Acquire));
+        let inboxes = receivers.end().await;
+        conclude(&mut outcome, &shared, &all, &inboxes);
+        Ok(outcome)
+    })
+}
+
+/// The end of what a sender sends.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Stop {
+    /// After a time, where nothing says when messages are due.
+    After(Duration),
+    /// At a number of messages, whether anybody receives them or not.
+    At(usize),
 }
 
 /// One connection that sends to recipients of its own in turn, so that the order of what each receives is defined.
@@ -169,39 +185,33 @@ impl Sender {
         self
     }
 
-    /// Sends at due times, or without them as long as `span`.
-    async fn run(mut self, mut due: Option<mpsc::Receiver<u64>>, span: Duration) -> Result<(Vec<Sent>, Refusals)> {
-        let (begin, mut turn) = (Instant::now(), 0);
-        while !self.sent.is_empty() {
-            let nanos = match &mut due {
-                Some(due) => match due.recv().await {
-                    Some(nanos) => Some(nanos),
-                    None => break,
-                },
-                None if begin.elapsed() >= span => break,
-                None => None,
-            };
-            if !self.send(turn, nanos).await? {
-                break;
+    /// Sends at due times, or without them until `stop`.
+    pub(super) fn run(
+        mut self,
+        mut due: Option<mpsc::Receiver<u64>>,
+        stop: Stop,
+    ) -> BoxFuture<'static, Result<(Vec<Sent>, Refusals)>> {
+        Box::pin(async move {
+            let (begin, mut turn) = (Instant::now(), 0);
+            while !self.sent.is_empty() {
+                let nanos = match &mut due {
+                    Some(due) => match due.recv().await {
+                        Some(nanos) => Some(nanos),
+                        None => break,
+                    },
+                    None => None,
+                };
+                let stops = match stop {
+                    Stop::After(span) => due.is_none() && begin.elapsed() >= span,
+                    Stop::At(count) => turn >= count,
+                };
+                if stops || !self.send(turn, nanos).await? {
+                    break;
+                }
+                turn += 1;
             }
-            turn += 1;
-        }
-        Ok((self.sent, self.refused))
-    }
-
-    /// Sends `count` messages, whether anybody receives them or not.
-    pub(super) async fn run_counted(mut self, count: usize) -> Result<(Vec<Sent>, Refusals)> {
-        for turn in 0..count {
-            if self.sent.is_empty() || !self.send(turn, None).await? {
-                break;
-            }
-        }
-        Ok((self.sent, self.refused))
-    }
-
-    /// Sends at due times of its own channel, and returns what was sent.
-    pub(super) async fn run_due(self, due: mpsc::Receiver<u64>) -> Result<(Vec<Sent>, Refusals)> {
-        self.run(Some(due), Duration::MAX).await
+            Ok((self.sent, self.refused))
+        })
     }
 
     /// Sends the message of that turn; false where the ones before it don't arrive.

@@ -1,13 +1,12 @@
 //! `storm`: all connections end at once and come back at once, each to a message that waits.
 
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
-
-use super::push::Sender;
-use super::{Bench, Delivery, Meter, conclude, join, merge, outcome};
+use super::push::{Sender, Stop};
+use super::{Bench, Delivery, Meter, Tasks, conclude, merge, outcome};
 use crate::core::awake::timeout;
 use crate::load::ledger::Inbox;
 use crate::load::receivers::{Flow, Shared, connect, refused};
@@ -22,45 +21,48 @@ const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Bench<'_> {
     /// Ends the connections, and measures how they come back.
-    pub(super) async fn storm(&mut self) -> Result<Outcome> {
-        let recipients = self.recipients(self.sizes.recipients).await?;
-        let mut outcome = outcome("storm", &[("connections", recipients.len() as f64)]);
-        let tokens = || recipients.iter().map(|one| one.token.clone());
-        let sockets = connect(&self.target(), tokens(), AT_ONCE, &mut outcome.refused).await?;
-        let open: Vec<usize> = sockets.iter().map(|(at, _)| *at).collect();
-        drop(sockets);
-        let shared = Shared::new(Flow::Free);
-        let own = open.iter().map(|at| (*at as u32, recipients[*at].path.clone()));
-        let (mut sent, refused) = Sender::new(self, 0, own, Delivery::Queued, &shared).run_counted(open.len()).await?;
-        merge(&mut outcome.refused, refused);
-        self.progress.show("storm", 0.3);
+    pub(super) fn storm(&mut self) -> BoxFuture<'_, Result<Outcome>> {
+        Box::pin(async move {
+            let recipients = self.recipients(self.sizes.recipients).await?;
+            let mut outcome = outcome("storm", &[("connections", recipients.len() as f64)]);
+            let tokens = recipients.iter().map(|one| one.token.clone()).collect();
+            let sockets = connect(&self.target(), tokens, AT_ONCE, &mut outcome.refused).await?;
+            let open: Vec<usize> = sockets.iter().map(|(at, _)| *at).collect();
+            drop(sockets);
+            let shared = Shared::new(Flow::Free);
+            let own = open.iter().map(|at| (*at as u32, recipients[*at].path.clone()));
+            let (mut sent, refused) =
+                Sender::new(self, 0, own, Delivery::Queued, &shared).run(None, Stop::At(open.len())).await?;
+            merge(&mut outcome.refused, refused);
+            self.progress.show("storm", 0.3);
 
-        let (target, mut tasks, begin) = (self.target(), JoinSet::new(), Instant::now());
-        let meter = Meter::start(self.process);
-        for at in open {
-            let (target, token, shared) = (target.clone(), recipients[at].token.clone(), shared.clone());
-            let waits = sent.iter().any(|sent| sent.recipient == at as u32 && sent.count > 0 && sent.unsure.is_empty());
-            tasks.spawn(async move { come_back(&target, &token, at, waits, begin, &shared).await });
-        }
-        let mut inboxes = Vec::new();
-        for back in join(&mut tasks, &self.progress, "storm", self.span()).await? {
-            match back {
-                Ok(inbox) => inboxes.push(inbox),
-                // Its message still waits.
-                Err((at, refusal)) => {
-                    sent.retain(|sent| sent.recipient != at as u32);
-                    refused_by(&mut outcome, refusal)?;
+            let (target, mut tasks, begin) = (self.target(), Tasks::new(), Instant::now());
+            let meter = Meter::start(self.process);
+            for at in open {
+                let (target, token, shared) = (target.clone(), recipients[at].token.clone(), shared.clone());
+                let waits = sent.iter().any(|sent| sent.recipient == at as u32 && sent.count > 0 && sent.unsure.is_empty());
+                tasks.spawn(Box::pin(async move { come_back(&target, &token, at, waits, begin, &shared).await }));
+            }
+            let mut inboxes = Vec::new();
+            for back in tasks.join(&self.progress, "storm", self.span()).await? {
+                match back {
+                    Ok(inbox) => inboxes.push(inbox),
+                    // Its message still waits.
+                    Err((at, refusal)) => {
+                        sent.retain(|sent| sent.recipient != at as u32);
+                        refused_by(&mut outcome, refusal)?;
+                    }
                 }
             }
-        }
-        meter.fill(&mut outcome, inboxes.len() as u64);
-        outcome.figures.insert("connects_per_second".into(), outcome.rate);
-        if let Some(each) = outcome.cpu_seconds_per_million {
-            outcome.figures.insert("cpu_us_per_connect_and_message".into(), each);
-        }
-        outcome.figures.insert("messages_received".into(), shared.received.load(Ordering::Acquire) as f64);
-        conclude(&mut outcome, &shared, &sent, &inboxes);
-        Ok(outcome)
+            meter.fill(&mut outcome, inboxes.len() as u64);
+            outcome.figures.insert("connects_per_second".into(), outcome.rate);
+            if let Some(each) = outcome.cpu_seconds_per_million {
+                outcome.figures.insert("cpu_us_per_connect_and_message".into(), each);
+            }
+            outcome.figures.insert("messages_received".into(), shared.received.load(Ordering::Acquire) as f64);
+            conclude(&mut outcome, &shared, &sent, &inboxes);
+            Ok(outcome)
+        })
     }
 }
 
