@@ -2,6 +2,7 @@
 
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -19,6 +20,9 @@ const DEVICES_PER_USER: usize = 15;
 const OWN_DEVICES_PER_USER: usize = 50;
 /// Accounts that are created at the same time.
 const CREATIONS: usize = 8;
+/// How often the deletion is tried again that a rate limit refuses, and the pause before it: two minutes in all.
+const MAX_ATTEMPTS: u32 = 120;
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// The items of a page of a list.
 const PAGE_ITEMS: usize = 1000;
 
@@ -209,6 +213,18 @@ impl Population {
         })
     }
 
+    /// Deletes users whose names have the prefix. From the server's list: one that was cut off while it was created may be there.
+    async fn remove_listed(&self, removed: &mut usize) -> Result<()> {
+        let mut http = Http::new(&self.target, &self.admin);
+        for user in list(&mut http, "/api/users").await? {
+            if user["username"].as_str().is_some_and(|name| name.starts_with(&self.prefix)) {
+                http.call("DELETE", &format!("/api/users/{}", user["id"]), &Value::Null).await?;
+                *removed += 1;
+            }
+        }
+        Ok(())
+    }
+
     /// Deletes what was created on a running server: every user whose name has the prefix, and with them their devices and messages.
     /// Returns their number.
     ///
@@ -219,14 +235,14 @@ impl Population {
             if self.imported {
                 return Ok(0);
             }
-            let mut http = Http::new(&self.target, &self.admin);
-            let mut removed = 0;
-            // From the server's list: one that was cut off while it was created may be there.
-            for user in list(&mut http, "/api/users").await? {
-                if user["username"].as_str().is_some_and(|name| name.starts_with(&self.prefix)) {
-                    http.call("DELETE", &format!("/api/users/{}", user["id"]), &Value::Null).await?;
-                    removed += 1;
+            let (mut removed, mut attempts) = (0, 0);
+            loop {
+                match self.remove_listed(&mut removed).await {
+                    // The load before may have used up the rate.
+                    Err(LoadError::Refused(refusal)) if refusal.status == 429 && attempts < MAX_ATTEMPTS => attempts += 1,
+                    outcome => break outcome?,
                 }
+                tokio::time::sleep(RETRY_PAUSE).await;
             }
             self.users.clear();
             Ok(removed)

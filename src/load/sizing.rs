@@ -49,7 +49,12 @@ pub fn rows(report: &Report) -> Vec<Row> {
         let fit = memory * MEMORY_SHARE / bytes;
         let text = format!("{} in {}", rounded(fit), size(memory * MEMORY_SHARE));
         let limit = if fit > DEFAULT_CONNECTIONS { "; above 20,000 raise limits.connections" } else { "" };
-        let basis = format!("computed: {} bytes each measured{limit}", amount(bytes));
+        let parameter = |name: &str| report.outcome("idle").and_then(|outcome| outcome.parameters.get(name)).copied();
+        let accounts = match (parameter("connections"), parameter("accounts")) {
+            (Some(connections), Some(accounts)) if accounts > 0.0 => format!(", {} an account", amount(connections / accounts)),
+            _ => String::new(),
+        };
+        let basis = format!("computed: {} bytes each measured{accounts}{limit}", amount(bytes));
         row("idle_connections", fit, "connections", "idle connections", text, basis);
         let each = bytes * 10_000.0;
         row("memory_per_10000", each, "bytes", "memory of 10,000 connections", size(each), "computed: from the same".into());

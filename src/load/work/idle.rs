@@ -24,6 +24,8 @@ impl Bench<'_> {
         Box::pin(async move {
             let (target, mut outcome) = (self.target(), outcome("idle", &[("connections", connections as f64)]));
             let recipients = self.recipients(self.sizes.recipients.min(connections)).await?;
+            // Several connections of one account share its groups, and so cost less each than those of as many accounts.
+            outcome.parameters.insert("accounts".into(), recipients.len() as f64);
             let tokens = |count: usize| recipients.iter().cycle().take(count).map(|one| one.token.clone()).collect::<Vec<_>>();
             drop(connect(&target, tokens(WARM_UP), AT_ONCE, &mut outcome.refused).await?);
             sleep(REST).await;

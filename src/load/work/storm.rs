@@ -43,10 +43,13 @@ impl Bench<'_> {
                 let waits = sent.iter().any(|sent| sent.recipient == at as u32 && sent.count > 0 && sent.unsure.is_empty());
                 tasks.spawn(Box::pin(async move { come_back(&target, &token, at, waits, begin, &shared).await }));
             }
-            let mut inboxes = Vec::new();
+            let (mut inboxes, mut took) = (Vec::new(), Duration::ZERO);
             for back in tasks.join(&self.progress, "storm", self.span()).await? {
                 match back {
-                    Ok(inbox) => inboxes.push(inbox),
+                    Ok((inbox, after)) => {
+                        inboxes.push(inbox);
+                        took = took.max(after);
+                    }
                     // Its message still waits.
                     Err((at, refusal)) => {
                         sent.retain(|sent| sent.recipient != at as u32);
@@ -55,6 +58,9 @@ impl Bench<'_> {
                 }
             }
             meter.fill(&mut outcome, inboxes.len() as u64);
+            // Without the time for acknowledgements.
+            outcome.seconds = took.as_secs_f64();
+            outcome.rate = inboxes.len() as f64 / outcome.seconds.max(f64::MIN_POSITIVE);
             outcome.figures.insert("connects_per_second".into(), outcome.rate);
             if let Some(each) = outcome.cpu_seconds_per_million {
                 outcome.figures.insert("cpu_us_per_connect_and_message".into(), each);
@@ -70,7 +76,8 @@ fn refused_by(outcome: &mut Outcome, refusal: Refusal) -> Result<()> {
     refused(&mut outcome.refused, LoadError::Refused(refusal))
 }
 
-/// Connects and receives what waits; the latency counts from the beginning of the storm. A refusal comes back with the place.
+/// Connects and receives what waits; returns how long after the beginning of the storm it had it, which is also the latency. A refusal
+/// comes back with the place.
 async fn come_back(
     target: &crate::load::Target,
     token: &str,
@@ -78,7 +85,7 @@ async fn come_back(
     waits: bool,
     begin: Instant,
     shared: &Arc<Shared>,
-) -> Result<Result<Inbox, (usize, Refusal)>> {
+) -> Result<Result<(Inbox, Duration), (usize, Refusal)>> {
     let mut socket = match Socket::connect(target, token, "").await {
         Ok(socket) => socket,
         Err(LoadError::Refused(refusal)) => return Ok(Err((at, refusal))),
@@ -101,7 +108,8 @@ async fn come_back(
     {
         shared.note_end(&error);
     }
-    shared.latencies.record(at, begin.elapsed());
+    let after = begin.elapsed();
+    shared.latencies.record(at, after);
     // Reads on a while: the answer to the ping behind the message acknowledges it.
     let _ = timeout(Duration::from_millis(200), async {
         loop {
@@ -112,5 +120,5 @@ async fn come_back(
         }
     })
     .await;
-    Ok(Ok(inbox))
+    Ok(Ok((inbox, after)))
 }
