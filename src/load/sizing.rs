@@ -59,6 +59,7 @@ pub fn rows(report: &Report) -> Vec<Row> {
         let each = bytes * 10_000.0;
         row("memory_per_10000", each, "bytes", "memory of 10,000 connections", size(each), "computed: from the same".into());
     }
+    let mut queued = None;
     for (name, workload, what) in [
         ("live_messages", "push live max", "live messages a second"),
         ("queued_messages", "push queued max", "queued messages a second, each on disk"),
@@ -73,13 +74,17 @@ pub fn rows(report: &Report) -> Vec<Row> {
                 amount(outcome.rate)
             );
             row(name, value, "1/s", what, rounded(value), basis);
+            queued = Some(value).filter(|_| name == "queued_messages");
         }
     }
     if let Some(cost) = cpu("push queued rate").or_else(|| cpu("push queued max")) {
         let by_cpu = affordable(cost) * 60.0;
         let by_memory = bytes.map_or(f64::MAX, |bytes| memory * MEMORY_SHARE / bytes);
-        let (value, bound) = if by_cpu < by_memory { (by_cpu, "the processors") } else { (by_memory, "the memory") };
-        let basis = format!("computed: a queued message a minute each; {bound} are the bound");
+        let by_rate = queued.map_or(f64::MAX, |queued: f64| queued * 60.0);
+        let bounds = [(by_cpu, "the processors are"), (by_memory, "the memory is"), (by_rate, "the rate of queued messages is")];
+        let least = |a: (f64, &'static str), b: (f64, &'static str)| if b.0 < a.0 { b } else { a };
+        let (value, bound) = bounds.into_iter().fold((f64::MAX, ""), least);
+        let basis = format!("computed: a queued message a minute each; {bound} the bound");
         row("devices_with_a_message_a_minute", value, "devices", "devices with a message every minute", rounded(value), basis);
     }
     if let Some(each) = figure("offline queue", "disk_bytes_per_message") {
@@ -124,6 +129,15 @@ mod tests {
         assert_eq!(value("memory_per_10000"), Some(40e6));
         assert_eq!(value("live_messages"), Some(2e6 / 40.0));
         assert!(value("queued_messages").is_none(), "not measured");
+
+        // A disk that syncs slowly leaves the processors idle, and is the bound of everything that is queued.
+        let mut queued = report.outcome("push live max").unwrap().clone();
+        (queued.name, queued.rate, queued.load_cpu_seconds_per_million) = ("push queued max".into(), 100.0, Some(40.0));
+        report.workloads.push(queued);
+        report.finish();
+        let value = |name: &str| report.sizing.iter().find(|row| row.name == name).map(|row| row.value);
+        assert_eq!((value("queued_messages"), value("devices_with_a_message_a_minute")), (Some(50.0), Some(3000.0)));
+
         report.server.visible = false;
         report.finish();
         assert!(report.sizing.is_empty(), "the machine of the server is another one");
