@@ -36,6 +36,7 @@ install -Dm 644 -t "$root/share/man/man1" "$stage"/man/*.1
 install -Dm 644 -t "$root/share/doc/qy-lty" README.md CHANGELOG.md SECURITY.md LICENSE-MIT LICENSE-APACHE "$stage/THIRD-PARTY-NOTICES"
 install -Dm 644 -t "$root/share/doc/qy-lty/docs" docs/*.md # as in the repository, so that the links of README.md work
 install -Dm 644 -t "$root/share/doc/qy-lty/docs/monitoring" docs/monitoring/*
+install -Dm 644 -t "$root/share/doc/qy-lty/docs/curves" docs/curves/*
 install -Dm 644 -t "$root/share/doc/qy-lty/examples" systemd/config.toml
 tar --create --gzip --file "$out/$name-$target.tar.gz" --directory "$stage" \
     --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" "$name"

@@ -9,20 +9,17 @@
 
 #![allow(clippy::missing_docs_in_private_items)]
 
-use std::error::Error;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
+use qy_lty::load::http::Http;
+use qy_lty::load::population::Recipient;
+use qy_lty::load::{LoadError, OwnServer, OwnServerOptions};
+use serde_json::json;
 use tokio::task::JoinSet;
 
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-const PASSWORD: &str = "publish-password";
 /// The time for which each number of publishers publishes.
 const SPAN: Duration = Duration::from_secs(4);
 /// Mailboxes that are sent to.
@@ -106,92 +103,29 @@ fn write_records(db: &sled::Db, first: u64, batch: usize) -> sled::Result<()> {
     Ok(())
 }
 
-/// A keep-alive connection.
-struct Http {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-}
-
-impl Http {
-    async fn open(address: &str) -> Outcome<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::new() })
-    }
-
-    async fn post(&mut self, path: &str, token: &str, body: &str) -> Outcome<(u16, String)> {
-        self.request("POST", path, token, body).await
-    }
-
-    async fn request(&mut self, method: &str, path: &str, token: &str, body: &str) -> Outcome<(u16, String)> {
-        let authorization = if token.is_empty() { String::new() } else { format!("Authorization: Token {token}\r\n") };
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: x\r\n{authorization}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        self.stream.write_all(head.as_bytes()).await?;
-        self.buffer.clear();
-        loop {
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return Err("closed".into());
-            }
-            let text = std::str::from_utf8(&self.buffer)?;
-            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-            let length = head.split("Content-Length: ").nth(1).and_then(|rest| rest.split("\r\n").next()).ok_or("no length")?;
-            if body.len() >= length.parse()? {
-                return Ok((head[9..12].parse()?, body.to_owned()));
-            }
-        }
-    }
-
-    async fn json(&mut self, path: &str, token: &str, body: &Value) -> Outcome<Value> {
-        Ok(serde_json::from_str(&self.post(path, token, &body.to_string()).await?.1)?)
-    }
-}
-
-async fn start(dir: &Path) -> Outcome<(Child, String)> {
-    let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-    let config = format!(
-        "[server]\nlisten = \"{address}\"\ndata_dir = \"{}\"\n[mailbox]\nmessages = 0\nbytes = 0\n[limits]\nlogins_per_minute = 0\ntrusted_requests_per_minute = 0\nconnections_per_address = 0\n",
-        dir.join("data").display()
-    );
-    std::fs::write(dir.join("c.toml"), config)?;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_qy-lty"));
-    command.arg("serve").arg("--config").arg(dir.join("c.toml")).env("QY_LTY_ADMIN_PASSWORD", PASSWORD).env("RUST_LOG", "warn");
-    let child = command.stdout(Stdio::null()).kill_on_drop(true).spawn()?;
-    while TcpStream::connect(&address).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    Ok((child, address))
-}
-
 /// Returns the commits of the server so far, and the sends in them.
-async fn commits(http: &mut Http, token: &str) -> Outcome<(f64, f64)> {
-    let page = http.request("GET", "/metrics", token, "").await?.1;
+async fn commits(http: &mut Http) -> Outcome<(f64, f64)> {
+    let page = String::from_utf8_lossy(http.send("GET", "/metrics", b"").await?.1).into_owned();
     let number = |name: &str| page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).ok_or("no such metric");
     Ok((number("qy_lty_commit_batch_size_count ")?, number("qy_lty_commit_batch_size_sum ")?))
 }
 
-async fn publishers(address: &str, token: &str, users: &[u64], count: usize) -> Outcome<Vec<Duration>> {
+async fn publishers(server: &OwnServer, users: &[Recipient], count: usize) -> Outcome<Vec<Duration>> {
     let mut tasks = JoinSet::new();
     for n in 0..count {
-        let (address, token, users) = (address.to_owned(), token.to_owned(), users.to_vec());
+        let (mut http, users) = (Http::new(server.target(), server.admin()), users.to_vec());
         tasks.spawn(async move {
-            let (mut http, mut taken, start) = (Http::open(&address).await?, Vec::new(), Instant::now());
-            let body = json!({"message": "x".repeat(100)}).to_string();
+            let (mut taken, start) = (Vec::new(), Instant::now());
+            let body = json!({"message": "x".repeat(100)});
             for turn in n.. {
                 let begin = Instant::now();
-                let (status, answer) =
-                    http.post(&format!("/api/messages/user/{}", users[turn % users.len()]), &token, &body).await?;
-                if status != 200 {
-                    return Err(answer.into());
-                }
+                http.call("POST", &users[turn % users.len()].path, &body).await?;
                 taken.push(begin.elapsed());
                 if start.elapsed() > SPAN {
                     break;
                 }
             }
-            Ok::<_, Box<dyn Error + Send + Sync>>(taken)
+            Ok::<_, LoadError>(taken)
         });
     }
     let mut all = Vec::new();
@@ -204,29 +138,22 @@ async fn publishers(address: &str, token: &str, users: &[u64], count: usize) -> 
 // One thread: the machine is the server's.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Outcome<()> {
-    let dir = tempfile::tempdir()?;
-    yardstick(dir.path())?;
-    let (_server, address) = start(dir.path()).await?;
-    let mut http = Http::open(&address).await?;
-    let login = http.json("/api/auth/login", "", &json!({"username": "admin", "password": PASSWORD})).await?;
-    let token = login["token"].as_str().ok_or("no token")?.to_owned();
-    let mut users = Vec::new();
-    for n in 0..USERS {
-        let user = json!({"username": format!("user{n}"), "password": PASSWORD});
-        users.push(http.json("/api/users", &token, &user).await?["data"]["id"].as_u64().ok_or("no id")?);
-    }
+    yardstick(tempfile::tempdir()?.path())?;
+    let server = OwnServer::start(OwnServerOptions::new(env!("CARGO_BIN_EXE_qy-lty"), USERS)).await?;
+    let mut http = Http::new(server.target(), server.admin());
+    let users = server.population().await?.recipients(USERS).await?;
     let mut single = None;
     let mut counts: Vec<usize> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
     if counts.is_empty() {
         counts = vec![1, 16, 64, 256];
     }
     for count in counts {
-        let (begin, before) = (Instant::now(), commits(&mut http, &token).await?);
-        let taken = publishers(&address, &token, &users, count).await?;
+        let (begin, before) = (Instant::now(), commits(&mut http).await?);
+        let taken = publishers(&server, &users, count).await?;
         let rate = print(&format!("{count} publishers over HTTP"), taken, begin.elapsed());
         let base = *single.get_or_insert(rate);
         println!("{:<28} {:>9.1} times one publisher", "", rate / base);
-        let after = commits(&mut http, &token).await?;
+        let after = commits(&mut http).await?;
         let batch = ((after.1 - before.1) / (after.0 - before.0)).round().max(1.0) as usize;
         let yardsticks: [(_, Write); 2] = [("values", write_values), ("records", write_records)];
         for (what, write) in yardsticks {
@@ -234,5 +161,6 @@ async fn main() -> Outcome<()> {
             println!("{:<28} {:>8.0} % of that", "", 100.0 * rate / bare);
         }
     }
+    server.stop().await;
     Ok(())
 }

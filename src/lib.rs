@@ -47,6 +47,7 @@
 //! | `routes` | the service of the main listener, assembled from `api`, `web` and `ws` |
 //! | `ops` | first start, periodic clean-up, reload, systemd |
 //! | `server` | a server's life from the first listener to the last flush |
+//! | `load` | the load side of `bench`: clients, workloads, what is counted; used by tests and benches |
 //! | `cli` | the command line |
 //! | `fuzzing` | entry points of the fuzz targets |
 
@@ -67,6 +68,8 @@ mod handlers;
 mod health;
 mod http;
 mod hub;
+#[doc(hidden)]
+pub mod load;
 mod log;
 mod mailbox;
 mod net;

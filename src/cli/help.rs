@@ -40,6 +40,8 @@ pub(super) const EXAMPLES_AND_ENVIRONMENT: &str = concat!(
         "    Setting, such as QY_LTY__LIMITS__PING_SECONDS=20",
         "QY_LTY_ADMIN_PASSWORD",
         "    Password of the first administrator",
+        "QY_LTY_BENCH_TOKEN",
+        "    Token of an administrator, for qy-lty bench URL",
         "RUST_LOG",
         "    Log filter, overrides log.filter",
         "NO_COLOR, CLICOLOR=0",
@@ -117,6 +119,16 @@ pub(super) const IMPORT: &str = section!(
     "qy-lty import --dry-run dump.json",
     "qy-lty import dump.json.gz --data-dir /srv/qy-lty",
     "python manage.py dumpdata auth.user authtoken.token | qy-lty import -",
+);
+
+/// Examples for `bench`.
+pub(super) const BENCH: &str = section!(
+    "Examples",
+    "qy-lty bench --quick",
+    "qy-lty bench --json > today.json",
+    "qy-lty bench --only push-queued,offline --dir /var/lib/qy-lty",
+    "qy-lty bench http://127.0.0.1:8000 --data-dir /var/lib/qy-lty --yes",
+    "qy-lty bench --compare yesterday.json today.json",
 );
 
 /// Examples for `config`.

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod bench;
 mod clients;
 mod config;
 mod control_client;
@@ -48,7 +49,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server (the default command)
-    Serve,
+    Serve(serve::Serve),
     #[command(flatten)]
     Control(ControlCommand),
     /// Write a backup to a file
@@ -64,6 +65,9 @@ enum Command {
     Check(maintenance::Check),
     /// Reclaim disk space while the server is stopped
     Compact,
+    /// Measure what a server can take on this machine
+    #[command(after_help = help::BENCH)]
+    Bench(bench::Bench),
     /// Check or show the configuration
     #[command(subcommand, after_help = help::CONFIG)]
     Config(config::ConfigCommand),
@@ -153,8 +157,8 @@ fn explained(error: anyhow::Error) -> anyhow::Error {
 fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let out = Output::new(cli.json);
     let flags = cli.settings;
-    match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve::run(flags.layers()?),
+    match cli.command.unwrap_or(Command::Serve(serve::Serve::default())) {
+        Command::Serve(serve) => serve.run(flags.layers()?),
         Command::Config(command) => config::run(command, flags, out),
         Command::Control(command) => {
             control_client::run(flags.for_commands()?, out, async |client, out| command.run(client, out).await)
@@ -163,6 +167,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Restore(command) => command.run(flags.for_commands()?, out),
         Command::Import(command) => command.run(flags.for_commands()?, out),
         Command::Check(command) => command.run(flags.for_commands()?, out),
+        Command::Bench(command) => command.run(flags, out),
         Command::Compact => maintenance::compact(flags.for_commands()?, out),
         Command::Completions { shell } => completions(shell, out),
         Command::Man { directory: None } => man::print(Cli::command(), out),

@@ -4,9 +4,10 @@ use std::env::VarError;
 use std::net::SocketAddr;
 
 use anyhow::anyhow;
+use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::reload;
@@ -23,8 +24,22 @@ const ADMIN_PASSWORD: &str = "QY_LTY_ADMIN_PASSWORD";
 /// The exit status after a second signal: 128 and SIGINT's number, as in shells.
 const INTERRUPTED_STATUS: i32 = 130;
 
-/// Runs the server until SIGINT or SIGTERM; a second signal ends the process at once.
-pub(super) fn run(layers: Layers) -> anyhow::Result<()> {
+/// The arguments of `serve`.
+#[derive(Debug, Default, Args)]
+pub(super) struct Serve {
+    /// End, as by SIGTERM, when standard input does: with the program that started it
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
+}
+
+impl Serve {
+    /// Runs the server until SIGINT or SIGTERM; a second signal ends the process at once.
+    pub(super) fn run(self, layers: Layers) -> anyhow::Result<()> {
+        run(layers, self.until_stdin_ends)
+    }
+}
+
+fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
     let mut config = layers.read()?.config;
     let log = log::start(&config.log)?;
     raise_file_limit();
@@ -35,7 +50,10 @@ pub(super) fn run(layers: Layers) -> anyhow::Result<()> {
         let hangup = signal(SignalKind::hangup())?;
         let (listeners, inherited) = listeners(&mut config)?;
         let shutdown = async {
-            either(&mut interrupt, &mut terminate).await;
+            tokio::select! {
+                () = either(&mut interrupt, &mut terminate) => {}
+                () = stdin_ends(), if until_stdin_ends => {}
+            }
             tokio::spawn(async move {
                 either(&mut interrupt, &mut terminate).await;
                 std::process::exit(INTERRUPTED_STATUS);
@@ -95,6 +113,17 @@ async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
+}
+
+/// Waits for the end of standard input; what comes there is not used.
+async fn stdin_ends() {
+    let (ended, end) = oneshot::channel();
+    // A thread of its own: one of the runtime would keep the process from ending.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _ = ended.send(());
+    });
+    let _ = end.await;
 }
 
 /// Raises the soft limit of open files to the hard limit. Every connection is a file; the usual soft limit of 1024 is for programs

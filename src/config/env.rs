@@ -20,7 +20,8 @@ const PREFIX: &str = "QY_LTY_";
 /// The prefix of variables that hold handlers' secrets.
 const HANDLER_PREFIX: &str = "QY_LTY_HANDLER_";
 /// The variables that are not settings.
-const OTHER_VARIABLES: [&str; 4] = [CONFIG_FILE, "QY_LTY_ADMIN_PASSWORD", "QY_LTY_CHAT_KEY", "QY_LTY_QWEATHER_KEY"];
+const OTHER_VARIABLES: [&str; 5] =
+    [CONFIG_FILE, "QY_LTY_ADMIN_PASSWORD", "QY_LTY_BENCH_TOKEN", "QY_LTY_CHAT_KEY", "QY_LTY_QWEATHER_KEY"];
 
 /// The environment variables that concern this program.
 #[derive(Debug, Clone, Default)]

@@ -24,6 +24,7 @@ fn unknown_variable_is_refused_with_the_nearest_name() {
     );
     let fine = [
         "QY_LTY_ADMIN_PASSWORD",
+        "QY_LTY_BENCH_TOKEN",
         "QY_LTY_CHAT_KEY",
         "QY_LTY_QWEATHER_KEY",
         "QY_LTY_HANDLER_STORY",

@@ -1,5 +1,6 @@
 //! Operation: the process, the command line, health, metrics, systemd, TLS, upgrades.
 
+mod bench;
 mod clocks;
 mod command_line;
 mod disk_words;
