@@ -52,7 +52,15 @@ impl Heartbeat {
         let now = Instant::now();
         let first = ping.get().or(idle.get()).unwrap_or(NEVER);
         let end = now + expires_in.unwrap_or(NEVER).min(NEVER);
-        Self { ping, idle, stalled, next_ping: now + ping.get().unwrap_or(NEVER), end, slept: slept(), due: (now + first).min(end) }
+        Self {
+            ping,
+            idle,
+            stalled,
+            next_ping: now + ping.get().unwrap_or(NEVER),
+            end,
+            slept: slept(),
+            due: (now + first).min(end),
+        }
     }
 
     /// Returns the time that the process has slept since the last call.

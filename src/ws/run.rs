@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tracing::Instrument;
 
@@ -80,7 +81,7 @@ enum Next {
 /// Wakes the task of a connection at the next beat and when it is closed. Both are registered once, not at each of the task's turns:
 /// whether they have come shows without polling them.
 struct Alarm {
-    /// Boxed: with it, the task would be larger than a block of memory by half of its size.
+    /// Boxed, so that the task fits into a smaller block of memory.
     timer: Pin<Box<Sleep>>,
     connection: Arc<Connection>,
     /// The waker that both have.
@@ -91,7 +92,8 @@ impl Alarm {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         if !self.registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             self.connection.wake_on_close(cx.waker());
-            let _ = self.timer.as_mut().poll(cx);
+            // Unconstrained: a timer that is polled when the task has used up its turn is not registered.
+            let _ = pin!(unconstrained(self.timer.as_mut())).poll(cx);
             self.registered = Some(cx.waker().clone());
         }
         match self.connection.close_code() {

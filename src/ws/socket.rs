@@ -563,7 +563,9 @@ mod tests {
         let mut socket = Socket::new(near, &[], &limits(10));
         let draining = tokio::spawn(async move {
             let mut late = Vec::new();
-            let mut keep = |incoming: Incoming<'_>| late.extend(if let Incoming::Pong(payload) = incoming { Some(payload.into_owned()) } else { None });
+            let mut keep = |incoming: Incoming<'_>| {
+                late.extend(if let Incoming::Pong(payload) = incoming { Some(payload.into_owned()) } else { None })
+            };
             socket.finish(CloseCode::GoingAway.into(), &mut keep).await;
             late
         });
