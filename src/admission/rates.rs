@@ -62,6 +62,7 @@ impl<K: Hash + Eq + Clone> RateLimit<K> {
     ///
     /// # Errors
     /// The time until one more is allowed, when the limit is exceeded.
+    #[inline]
     pub fn check(&self, key: &K) -> Result<(), Duration> {
         let limiter = self.limiter.load();
         let Some(limiter) = &*limiter else { return Ok(()) };
@@ -131,6 +132,7 @@ impl<K: Hash + Eq + Clone> BlockingRateLimit<K> {
     /// # Errors
     /// The time to wait, when the limit is exceeded or the key is blocked: the first client is told [`BLOCK_DURATION`], others more,
     /// as the limit allows one after the other.
+    #[inline]
     pub fn check(&self, key: &K, now: Instant) -> Result<(), Duration> {
         if self.rate.per_minute.load(Ordering::Acquire) == 0 {
             return Ok(()); // also for a key that was blocked just before the limit was lifted
@@ -163,6 +165,7 @@ static CLOCK: LazyLock<DefaultClock> = LazyLock::new(DefaultClock::default);
 impl Clock for SharedClock {
     type Instant = <DefaultClock as Clock>::Instant;
 
+    #[inline]
     fn now(&self) -> Self::Instant {
         CLOCK.now()
     }
@@ -215,6 +218,7 @@ impl SingleRateLimit {
     ///
     /// # Errors
     /// The time until one more is allowed, when the limit is exceeded.
+    #[inline]
     pub fn check(&self) -> Result<(), Duration> {
         let Some(single) = &self.0 else { return Ok(()) };
         match single.limiter.check() {
@@ -227,6 +231,7 @@ impl SingleRateLimit {
     ///
     /// # Errors
     /// The time until they are allowed, when they exceed the limit; none of them is counted then.
+    #[inline]
     pub fn check_many(&self, n: NonZeroU32) -> Result<(), Duration> {
         let Some(single) = &self.0 else { return Ok(()) };
         let n = n.min(single.per_minute);

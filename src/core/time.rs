@@ -20,6 +20,7 @@ impl Timestamp {
     pub const EPOCH: Self = Self(jiff::Timestamp::UNIX_EPOCH);
 
     /// Returns the current time of the system clock, which can be set back: never use it to order events.
+    #[inline]
     pub fn now() -> Self {
         let now = jiff::Timestamp::now();
         // Truncated to the stored precision, so that a record equals itself after a round trip through the store.
@@ -71,6 +72,7 @@ impl Timestamp {
 }
 
 /// Writes `value` as exactly `width` decimal digits.
+#[inline]
 fn digits(out: &mut [u8], mut value: u32) {
     for byte in out.iter_mut().rev() {
         *byte = b'0' + (value % 10) as u8;
@@ -89,6 +91,7 @@ thread_local! {
 impl Timestamp {
     /// Calls `with` with the text.
     // Written by hand because every event has a timestamp: a general formatter costs more than the rest of a pong.
+    #[inline]
     pub fn with_text<T>(self, with: impl FnOnce(&str) -> T) -> T {
         let micros = self.0.as_microsecond();
         let second = micros.div_euclid(1_000_000);

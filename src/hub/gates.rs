@@ -29,10 +29,12 @@ struct Source {
 }
 
 impl Wake for Source {
+    #[inline]
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
+    #[inline]
     fn wake_by_ref(self: &Arc<Self>) {
         self.signal.open.fetch_or(self.bit, Ordering::AcqRel);
         self.signal.task.wake();
@@ -48,6 +50,7 @@ impl Open {
     pub(super) const NONE: Self = Self(0);
 
     /// Returns whether the source `n` is to be polled.
+    #[inline]
     pub(super) fn contains(self, n: usize) -> bool {
         self.0 & (1 << n) != 0
     }
@@ -63,6 +66,7 @@ impl<const N: usize> Gates<N> {
     }
 
     /// Closes the gates and returns which were open. The task is woken when a source has something again.
+    #[inline]
     pub(super) fn take_open(&self, cx: &Context<'_>) -> Open {
         // Registered before the look at `open`, so that a wake-up in between is not lost.
         self.signal.task.register(cx.waker());
@@ -75,6 +79,7 @@ impl<const N: usize> Gates<N> {
     }
 
     /// The waker that source `n` is to be polled with.
+    #[inline]
     pub(super) fn waker(&self, n: usize) -> &Waker {
         &self.wakers[n]
     }

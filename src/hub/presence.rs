@@ -58,6 +58,7 @@ pub struct Connection {
 
 impl Connection {
     /// Notes activity of the client at `now`.
+    #[inline]
     pub fn note_activity(&self, now: Instant) {
         let millis = now.saturating_duration_since(self.opened).as_millis();
         self.active.store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -100,6 +101,7 @@ impl Connection {
     }
 
     /// The code of the first [`close`](Self::close), if there was one.
+    #[inline]
     pub fn close_code(&self) -> Option<CloseCode> {
         self.close.get().copied()
     }

@@ -62,6 +62,7 @@ impl Feed {
         (member, received)
     }
 
+    #[inline]
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arc<Announcement>, Lagged>> {
         self.0.poll(cx).map(|(member, received)| {
             self.0.set(Self::receive(member));
@@ -97,6 +98,7 @@ impl Subscription {
     }
 
     /// Polls [`next_batch`](Self::next_batch).
+    #[inline]
     pub fn poll_batch(&mut self, cx: &Context<'_>) -> Poll<Result<Vec<Arc<Announcement>>, Lagged>> {
         let open = self.gates.take_open(cx);
         if open == Open::NONE {

@@ -27,12 +27,14 @@ pub struct Turn {
 
 impl Turn {
     /// Begins a turn.
+    #[inline]
     pub fn begin() -> Self {
         let began = Instant::now();
         Self { now: Timestamp::now(), began, last: began }
     }
 
     /// Returns the time since the last message.
+    #[inline]
     fn lap(&mut self) -> Duration {
         let now = Instant::now();
         now.saturating_duration_since(std::mem::replace(&mut self.last, now))
@@ -72,6 +74,7 @@ impl Session {
     ///
     /// # Errors
     /// The end of the connection when a rate limit is exceeded.
+    #[inline]
     pub fn receive_text(&mut self, text: &str, turn: &mut Turn) -> Result<Option<Reply>, End> {
         let message = parse(text, self.app.config().limits.max_message_chars, self.app.handlers().custom_types());
         let request = match message {
@@ -122,10 +125,12 @@ impl Session {
     }
 
     /// Counts a message with that `ref` against the connection's and the user's rates.
+    #[inline]
     fn check_rates_of(&mut self, reference: Option<&str>) -> Result<(), End> {
         self.check_rates().inspect_err(|_| self.refused_reference = reference.map(str::to_owned))
     }
 
+    #[inline]
     fn check_rates(&self) -> Result<(), End> {
         let checked = self.rate.check().map_err(|wait| (Refused::MessagesRate, wait)).and_then(|()| {
             let user = self.app.admission.messages.check_after_sleep(&self.requester.user);
@@ -146,6 +151,7 @@ impl Session {
     }
 
     /// Answers a request where that takes no time; otherwise its reply comes later.
+    #[inline]
     fn dispatch(&mut self, request: Request, turn: &mut Turn) -> Option<Reply> {
         let Request { reference, target, command } = request;
         self.app.metrics.traffic.received.inc((&command).into());
@@ -166,6 +172,7 @@ impl Session {
     }
 
     /// Answers a command that needs no waiting, or returns it.
+    #[inline]
     fn answer_immediately(&self, command: Command, now: Timestamp) -> Result<Event, Command> {
         match &command {
             Command::ChatCancel { question } => {

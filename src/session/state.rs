@@ -151,11 +151,13 @@ impl Session {
     }
 
     /// The connection's entry in the presence.
+    #[inline]
     pub fn connection(&self) -> &Arc<Connection> {
         &self.registration.connection
     }
 
     /// The server's metrics.
+    #[inline]
     pub fn metrics(&self) -> &Metrics {
         &self.app.metrics
     }
@@ -174,6 +176,7 @@ impl Session {
     }
 
     /// Notes activity of the client at `at`.
+    #[inline]
     pub fn note_activity(&self, at: std::time::Instant) {
         self.connection().note_activity(at);
     }
@@ -243,6 +246,7 @@ impl Session {
     }
 
     /// Returns whether the log is to be read now.
+    #[inline]
     pub fn must_read_log(&self) -> bool {
         self.delivery.must_read()
     }
@@ -268,6 +272,7 @@ impl Session {
     }
 
     /// Returns whether `announcement` is to be written now.
+    #[inline]
     pub fn accepts(&mut self, announcement: &Announcement) -> bool {
         self.delivery.accepts(announcement)
     }
@@ -291,6 +296,7 @@ impl Session {
     }
 
     /// Polls for the next reply to an earlier request.
+    #[inline]
     pub fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
         match &mut self.pending {
             Some(pending) => pin!(pending.next()).poll(cx), // dropping the future loses nothing

@@ -52,6 +52,7 @@ pub struct FrameHeader {
 
 impl FrameHeader {
     /// Parses the header at the start of `bytes`; `None` while part of it is missing. Reserved bits and opcodes are not checked.
+    #[inline]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let [first, second, rest @ ..] = bytes else { return None };
         let (extended, payload_bytes) = match second & !MASKED {
@@ -66,12 +67,14 @@ impl FrameHeader {
     }
 
     /// The length of header and payload together, in bytes.
+    #[inline]
     pub fn frame_bytes(&self) -> u64 {
         self.payload_bytes.saturating_add(self.header_bytes as u64)
     }
 }
 
 /// The header of an unmasked, unfragmented frame, and its length in bytes.
+#[inline]
 fn header(opcode: u8, payload_bytes: usize) -> ([u8; MAX_UNMASKED_HEADER_BYTES], usize) {
     let mut header = [0; MAX_UNMASKED_HEADER_BYTES];
     header[0] = FIN | opcode;
@@ -95,6 +98,7 @@ fn header(opcode: u8, payload_bytes: usize) -> ([u8; MAX_UNMASKED_HEADER_BYTES],
 }
 
 /// Appends a frame with `opcode` to `out`. The payload of a control frame is cut to 125 bytes (section 5.5).
+#[inline]
 pub fn append(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     let payload = if opcode >= CLOSE { &payload[..payload.len().min(MAX_CONTROL_BYTES)] } else { payload };
     let (header, length) = header(opcode, payload.len());
@@ -107,6 +111,7 @@ pub fn append(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
 ///
 /// # Errors
 /// If `write` fails; `out` is as before then.
+#[inline]
 pub fn append_json(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> serde_json::Result<()>) -> serde_json::Result<()> {
     let start = out.len();
     let payload_start = start + USUAL_HEADER_BYTES;

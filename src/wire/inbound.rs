@@ -185,6 +185,7 @@ struct Envelope<'a> {
 ///
 /// # Errors
 /// A [`Rejection`], to be sent back; the connection stays open.
+#[inline]
 pub fn parse(text: &str, max_chars: usize, own: &[String]) -> Result<Inbound, Rejection> {
     // A character has at least one byte, so most texts need no counting.
     if max_chars > 0 && text.len() > max_chars && text.chars().count() > max_chars {

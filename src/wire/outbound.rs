@@ -229,6 +229,7 @@ impl Event {
     }
 
     /// Returns the event as it is sent: with the client's `reference`, if it gave one, and the time `now`.
+    #[inline]
     pub fn stamped<'a>(&'a self, reference: Option<&'a str>, now: Timestamp) -> Stamped<'a> {
         Stamped { event: self, reference, timestamp: now }
     }
@@ -256,6 +257,7 @@ impl Stamped<'_> {
     /// # Errors
     /// None in practice; `out` may have a part of it then.
     // Not as a struct with a flattened event, which serde would write field by field through a map.
+    #[inline]
     pub fn write(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
         serde_json::to_writer(&mut *out, self.event)?;
         out.pop(); // the closing brace; an event has at least its type

@@ -7,6 +7,7 @@ use super::inbound::{Command, Inbound, MAX_REF_CHARS, Request, Target};
 use crate::core::ids::MessageId;
 
 /// Reads `text` if it is in a plain form.
+#[inline]
 pub(super) fn parse(text: &str) -> Option<Inbound> {
     let mut rest = Cursor(text);
     let (mut kind, mut reference, mut id, mut has_message) = (None, None, None, false);
@@ -47,6 +48,7 @@ pub(super) fn parse(text: &str) -> Option<Inbound> {
 struct Cursor<'a>(&'a str);
 
 impl<'a> Cursor<'a> {
+    #[inline]
     fn skip_space(&mut self) {
         if self.0.as_bytes().first().is_some_and(u8::is_ascii_whitespace) {
             self.0 = self.0.trim_start_matches([' ', '\t', '\r', '\n']);
@@ -54,6 +56,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Skips white space and `expected`.
+    #[inline]
     fn expect(&mut self, expected: char) -> Option<()> {
         self.skip_space();
         self.0 = self.0.strip_prefix(expected)?;
@@ -61,6 +64,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Reads a string without escapes; those with control characters are no JSON.
+    #[inline]
     fn string(&mut self) -> Option<&'a str> {
         self.expect('"')?;
         let end = self.0.bytes().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
@@ -70,6 +74,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Reads a whole number without a sign or leading zeros.
+    #[inline]
     fn number(&mut self) -> Option<u64> {
         self.skip_space();
         let end = self.0.bytes().position(|byte| !byte.is_ascii_digit())?;
@@ -78,6 +83,7 @@ impl<'a> Cursor<'a> {
         if digits.starts_with('0') && digits.len() > 1 { None } else { digits.parse().ok() }
     }
 
+    #[inline]
     fn end(&mut self) -> Option<()> {
         self.skip_space();
         self.0.is_empty().then_some(())

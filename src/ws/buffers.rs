@@ -13,11 +13,13 @@ thread_local! {
 }
 
 /// Takes an empty buffer with a capacity of at least [`BUFFER_BYTES`].
+#[inline]
 pub(super) fn take() -> Vec<u8> {
     KEPT.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
 }
 
 /// Returns a buffer, with which its thread goes on where it has the usual size.
+#[inline]
 pub(super) fn give_back(mut buffer: Vec<u8>) {
     if (BUFFER_BYTES..=2 * BUFFER_BYTES).contains(&buffer.capacity()) {
         KEPT.with_borrow_mut(|kept| {

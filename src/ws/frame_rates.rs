@@ -29,6 +29,7 @@ impl FrameRates {
     }
 
     /// Notes that `count` pings are about to be written: their pongs are not counted.
+    #[inline]
     pub(super) fn expect_pongs(&mut self, count: u32) {
         self.expected_pongs = self.expected_pongs.saturating_add(count).min(MAX_EXPECTED_PONGS);
     }
@@ -37,6 +38,7 @@ impl FrameRates {
     ///
     /// # Errors
     /// The time until the next one is accepted, when a limit is exceeded.
+    #[inline]
     pub(super) fn count(&mut self, header: &FrameHeader) -> Result<(), Duration> {
         if header.opcode == PONG && self.expected_pongs > 0 {
             self.expected_pongs -= 1;

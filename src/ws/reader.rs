@@ -146,6 +146,7 @@ impl Reader {
     }
 
     /// Reads what the stream has; 0 bytes at its end. Called when [`find`](Self::find) has found nothing.
+    #[inline]
     pub(super) fn poll_fill<S: AsyncRead + Unpin>(&mut self, stream: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.input.capacity() == 0 {
             self.input = buffers::take();
@@ -165,6 +166,7 @@ impl Reader {
     }
 
     /// Gives the buffer back, and keeps what waits for its rest.
+    #[inline]
     fn release(&mut self) {
         let rest = &self.input[self.taken..];
         if rest.is_empty() || self.input.capacity() > 2 * rest.len() + 64 {
@@ -178,6 +180,7 @@ impl Reader {
     ///
     /// # Errors
     /// The end of the connection, for what is no WebSocket, too large or too much, and for a close frame.
+    #[inline]
     pub(super) fn find(&mut self) -> Result<bool, End> {
         while self.found.is_none() {
             let Some(header) = FrameHeader::parse(&self.input[self.taken..]) else { return Ok(false) };
@@ -201,6 +204,7 @@ impl Reader {
     }
 
     /// Takes what [`find`](Self::find) has found.
+    #[inline]
     pub(super) fn take(&mut self) -> Option<Result<Incoming<'_>, End>> {
         let invalid = || End::from(CloseCode::InvalidData);
         Some(Ok(match self.found.take()? {
@@ -220,6 +224,7 @@ impl Reader {
     }
 
     /// Checks what a header alone shows to be wrong (RFC 6455 sections 5.2, 5.4, 5.5).
+    #[inline]
     fn check(&self, header: &FrameHeader) -> Result<(), CloseCode> {
         let &FrameHeader { fin, reserved, opcode, masked, payload_bytes, .. } = header;
         let fragments = self.assembly.as_ref().map(|assembly| assembly.payload.len());
@@ -241,6 +246,7 @@ impl Reader {
     }
 
     /// Processes a whole frame, whose payload is at `place`; `None` for a fragment that others follow.
+    #[inline]
     fn receive(&mut self, opcode: u8, fin: bool, place: Range<usize>) -> Result<Option<Found>, End> {
         if opcode == CLOSE {
             let (code, answer) = answer_close(&self.input[place])?;
@@ -267,6 +273,7 @@ impl Drop for Reader {
 }
 
 /// Removes the mask, which comes first, from a payload (section 5.3).
+#[inline]
 fn unmask(masked: &mut [u8]) {
     let Some((&mut mask, payload)) = masked.split_first_chunk_mut::<4>() else { return };
     let word = u64::from(u32::from_ne_bytes(mask));

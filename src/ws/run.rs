@@ -89,6 +89,7 @@ struct Alarm {
 }
 
 impl Alarm {
+    #[inline]
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         if !self.registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             self.connection.wake_on_close(cx.waker());
@@ -181,6 +182,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     /// Polls what the connection waits for, the most urgent first.
+    #[inline]
     fn poll_next(&mut self, alarm: &mut Alarm, announcements: &mut Subscription, cx: &mut Context<'_>) -> Poll<Next> {
         // Before announcements: a flood of them must not keep pings from going out.
         if let Poll::Ready(next) = alarm.poll(cx) {
@@ -216,6 +218,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     /// Writes what was announced.
+    #[inline]
     async fn push(&mut self, batch: Result<Vec<Arc<Announcement>>, Lagged>) -> Result<(), End> {
         match batch {
             Ok(batch) => self.write_announced(batch).await?,
@@ -226,6 +229,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         if self.pushes < MAX_PUSHES { Ok(()) } else { self.receive_ready().await }
     }
 
+    #[inline]
     async fn write_announced(&mut self, mut batch: Vec<Arc<Announcement>>) -> Result<(), End> {
         if let [one] = &batch[..]
             && one.id.is_none()
@@ -323,6 +327,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     /// Answers what has arrived, in one write.
+    #[inline]
     async fn receive(&mut self) -> Result<(), End> {
         self.pushes = 0;
         let (mut turn, mut out, mut outcome) = (Turn::begin(), buffers::take(), Ok(()));
@@ -361,6 +366,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     }
 
     /// Writes whole frames; a write that waits ends when the session is closed.
+    #[inline]
     async fn write(&mut self, frames: &[u8]) -> Result<(), End> {
         if let Some(code) = self.session.connection().close_code() {
             return Err(code.into()); // closed while these were gathered: a revoked credential receives nothing more
@@ -448,6 +454,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
 }
 
 /// Appends the reply to one message to `out`, where there is one at once. Returns the number of pings appended.
+#[inline]
 fn answer(session: &mut Session, incoming: Incoming<'_>, turn: &mut Turn, out: &mut Vec<u8>) -> Result<u32, End> {
     let reply = match incoming {
         Incoming::Ping(payload) => {
@@ -473,6 +480,7 @@ fn answer(session: &mut Session, incoming: Incoming<'_>, turn: &mut Turn, out: &
 }
 
 /// Appends `reply` to `out` as a frame, and counts it.
+#[inline]
 fn append(session: &Session, out: &mut Vec<u8>, reply: &Reply, now: Timestamp) {
     match frame::append_json(out, |out| reply.event.stamped(reply.reference.as_deref(), now).write(out)) {
         Ok(()) => session.metrics().traffic.record_sent(&reply.event),

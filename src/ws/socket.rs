@@ -146,6 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     /// Polls [`readable`](Self::readable).
+    #[inline]
     pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.waiting.as_ref().is_some_and(|waiting| !waiting.early.is_empty()) {
             return Poll::Ready(());
@@ -154,6 +155,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     }
 
     /// Reads until there is a message that was not found before, or the end.
+    #[inline]
     fn poll_found(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.read_end.is_none() {
             match self.reader.find() {
@@ -170,6 +172,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     /// Returns the next message that has been read, or the end that reading has come to; `None` where more must be
     /// [read](Self::readable).
+    #[inline]
     pub(super) fn next(&mut self) -> Option<Result<Incoming<'_>, End>> {
         if let Some(early) = self.take_early() {
             return Some(Ok(early));
@@ -231,6 +234,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     ///
     /// # Errors
     /// [`End::Gone`] when the client has vanished.
+    #[inline]
     pub(super) async fn start_write(&mut self, frames: &[u8]) -> Result<bool, End> {
         if let Some(waiting) = self.waiting.as_mut().filter(|waiting| !waiting.unsent.is_empty() || waiting.pong.is_some()) {
             waiting.unsent.extend_from_slice(frames);
@@ -249,6 +253,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     /// Writes as much of `bytes` as the stream accepts without waiting, and returns the number of bytes. A TLS stream may have
     /// accepted more than the kernel: then it needs a flush.
+    #[inline]
     fn write_now(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<usize, End> {
         let mut done = 0;
         while done < bytes.len() {

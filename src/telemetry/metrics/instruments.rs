@@ -14,11 +14,13 @@ pub struct Counter(AtomicU64);
 
 impl Counter {
     /// Adds one.
+    #[inline]
     pub fn inc(&self) {
         self.add(1);
     }
 
     /// Adds `n`.
+    #[inline]
     pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
@@ -56,11 +58,13 @@ impl<L: Label> Default for CounterFamily<L> {
 
 impl<L: Label> CounterFamily<L> {
     /// Returns the counter of one value.
+    #[inline]
     pub fn of(&self, label: L) -> &Counter {
         &self.counters[label.index()]
     }
 
     /// Adds one to the counter of a value.
+    #[inline]
     pub fn inc(&self, label: L) {
         self.of(label).inc();
     }
@@ -91,6 +95,7 @@ impl<A: Label, B: Label> Default for CounterMatrix<A, B> {
 
 impl<A: Label, B: Label> CounterMatrix<A, B> {
     /// Returns the counters of one value of the first label.
+    #[inline]
     pub fn of(&self, label: A) -> &CounterFamily<B> {
         &self.rows[label.index()]
     }
@@ -146,6 +151,7 @@ impl Histogram {
     }
 
     /// Observes a value.
+    #[inline]
     pub fn observe(&self, value: u64) {
         let bucket = self.bounds.partition_point(|&bound| bound < value);
         self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
@@ -153,6 +159,7 @@ impl Histogram {
     }
 
     /// Observes a duration.
+    #[inline]
     pub fn observe_duration(&self, duration: Duration) {
         self.observe(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     }

@@ -104,6 +104,7 @@ impl Default for Traffic {
 
 impl Traffic {
     /// Counts an event that is written to a client.
+    #[inline]
     pub fn record_sent(&self, event: &Event) {
         self.sent.inc(event.into());
         if let Event::Error { code, .. } = event {
@@ -200,6 +201,7 @@ impl Metrics {
     }
 
     /// Returns the durations of `operation`.
+    #[inline]
     pub fn timed(&self, operation: Operation) -> &OperationStats {
         match operation {
             Operation::Commit => &self.commits.timed,
@@ -222,6 +224,7 @@ impl Metrics {
     }
 
     /// Records a command that was received at `began` and answered with `answer` at `now`.
+    #[inline]
     pub fn record_command(&self, command: &MeasuredCommand, answer: &Event, took: Duration, now: Timestamp) {
         let success = !matches!(answer, Event::Error { .. });
         self.timed(command.operation).record_named(command.custom_type.as_deref(), took, success, now);

@@ -71,6 +71,7 @@ impl OperationStats {
     }
 
     /// Records a run like [`record`](Self::record); a slow one is logged under `name` instead of the operation's name.
+    #[inline]
     pub fn record_named(&self, name: Option<&str>, duration: Duration, success: bool, now: Timestamp) {
         self.durations.observe_duration(duration);
         if !success {
