@@ -12,6 +12,7 @@
 //!   `limits.stalled_seconds` without a sign of life, and holds no more than a few buffers for it.
 
 mod admit;
+mod alarm;
 mod buffers;
 #[cfg(feature = "echo")]
 mod echo;

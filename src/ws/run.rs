@@ -1,28 +1,25 @@
 //! The task of one connection: reads the socket, runs the session, frames and writes.
 
+mod waiting;
+
 use std::future::{Future, poll_fn};
-use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::unconstrained;
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tracing::Instrument;
 
+use super::alarm::{Alarm, Ring};
 use super::buffers;
 use super::reader::Incoming;
-use super::socket::{Socket, Step};
+use super::socket::Socket;
 use crate::app::App;
 use crate::auth::Caller;
-use crate::core::awake::AwakeInstant;
 use crate::core::ids::MessageId;
 use crate::core::time::Timestamp;
-use crate::hub::{Announcement, Connection, Identity, Lagged, Subscription};
+use crate::hub::{Announcement, Identity, Lagged, Subscription};
 use crate::mailbox::Gap;
 use crate::net::peer::Peer;
 use crate::session::{End, Ended, Options, Reply, Session, Turn};
@@ -35,11 +32,6 @@ const BATCH_BYTES: usize = 64 * 1024;
 
 /// The number of batches of announcements in a row after which the client's messages are read, whether or not more wait.
 const MAX_PUSHES: u8 = 8;
-
-/// The time for which a write may wait before the client is looked at, where no write deadline is set.
-const WRITE_CHECK: Duration = Duration::from_secs(10);
-/// The shortest and the longest time between two such looks.
-const WRITE_CHECK_PERIOD: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
 /// The WebSocket below a session.
 pub(super) struct Transport<S, P> {
@@ -64,10 +56,8 @@ struct Driver<S> {
 
 /// What a connection has to do next.
 enum Next {
-    /// The connection is to be closed.
-    Close(CloseCode),
-    /// The heartbeat is due.
-    Beat,
+    /// The heartbeat, or the end.
+    Ring(Ring),
     /// Messages for the groups of the connection.
     Push(Result<Vec<Arc<Announcement>>, Lagged>),
     /// A reply to an earlier request.
@@ -76,39 +66,6 @@ enum Next {
     Receive,
     /// The log holds messages for which there is room.
     CatchUp,
-}
-
-/// Wakes the task of a connection at the next beat and when it is closed. Both are registered once, not at each of the task's turns:
-/// whether they have come shows without polling them.
-struct Alarm {
-    /// Boxed, so that the task fits into a smaller block of memory.
-    timer: Pin<Box<Sleep>>,
-    connection: Arc<Connection>,
-    /// The waker that both have.
-    registered: Option<Waker>,
-}
-
-impl Alarm {
-    #[inline]
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        if !self.registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            self.connection.wake_on_close(cx.waker());
-            // Unconstrained: a timer that is polled when the task has used up its turn is not registered.
-            let _ = pin!(unconstrained(self.timer.as_mut())).poll(cx);
-            self.registered = Some(cx.waker().clone());
-        }
-        match self.connection.close_code() {
-            Some(code) => Poll::Ready(Next::Close(code)),
-            None if self.timer.is_elapsed() => Poll::Ready(Next::Beat),
-            None => Poll::Pending,
-        }
-    }
-
-    /// Sets the time of the next beat.
-    fn set(&mut self, next: Instant) {
-        self.timer.as_mut().reset(next);
-        self.registered = None;
-    }
 }
 
 /// Starts the session of `caller` and returns the future that runs the connection until either side ends it.
@@ -159,12 +116,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Runs until something ends the connection.
     async fn run(&mut self, announcements: &mut Subscription) -> End {
         let mut outcome = self.write_reply(Reply { event: self.session.connection_status(), reference: None }).await;
-        let timer = Box::pin(sleep_until(self.session.next_beat()));
-        let mut alarm = Alarm { timer, connection: self.session.connection().clone(), registered: None };
+        let mut alarm = Alarm::new(self.session.next_beat(), self.session.connection().clone());
         while outcome.is_ok() {
             outcome = match poll_fn(|cx| self.poll_next(&mut alarm, announcements, cx)).await {
-                Next::Close(code) => Err(code.into()),
-                Next::Beat => {
+                Next::Ring(Ring::Close(code)) => Err(code.into()),
+                Next::Ring(Ring::Beat) => {
                     let beat = self.beat().await;
                     alarm.set(self.session.next_beat());
                     beat
@@ -174,8 +130,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 Next::Receive => self.receive().await,
                 Next::CatchUp => Box::pin(self.catch_up()).await, // boxed: larger than all others
             };
-            if self.waited {
-                (self.waited, alarm.registered) = (false, None);
+            if std::mem::take(&mut self.waited) {
+                alarm.renew();
             }
         }
         outcome.err().unwrap_or(End::Gone(None))
@@ -185,8 +141,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     #[inline]
     fn poll_next(&mut self, alarm: &mut Alarm, announcements: &mut Subscription, cx: &mut Context<'_>) -> Poll<Next> {
         // Before announcements: a flood of them must not keep pings from going out.
-        if let Poll::Ready(next) = alarm.poll(cx) {
-            return Poll::Ready(next);
+        if let Poll::Ready(ring) = alarm.poll(cx) {
+            return Poll::Ready(Next::Ring(ring));
         }
         if let Poll::Ready(batch) = announcements.poll_batch(cx) {
             return Poll::Ready(Next::Push(batch));
@@ -376,67 +332,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
         self.waited = true;
         Box::pin(self.finish_write()).await // boxed, since few writes wait
-    }
-
-    /// Waits until the client has read enough for the rest to be written, and reads meanwhile: proofs count at once.
-    async fn finish_write(&mut self) -> Result<(), End> {
-        let connection = self.session.connection().clone();
-        let mut closing = pin!(connection.closing());
-        let deadline = self.socket.write_deadline();
-        let period = (deadline.unwrap_or(WRITE_CHECK) / 4).clamp(WRITE_CHECK_PERIOD.0, WRITE_CHECK_PERIOD.1);
-        let mut check = pin!(sleep(period));
-        let mut progress = (self.socket.unsent_written(), AwakeInstant::now());
-        loop {
-            tokio::select! {
-                biased;
-                code = &mut closing => return Err(code.into()),
-                () = &mut check => {
-                    self.check_write(&mut progress).await?;
-                    check.as_mut().reset(Instant::now() + period);
-                }
-                step = self.socket.step() => if self.apply(step?).is_break() {
-                    return Ok(());
-                },
-            }
-        }
-    }
-
-    /// Applies an event during a write that waits; breaks when everything is written.
-    fn apply(&mut self, step: Step) -> ControlFlow<()> {
-        if self.socket.read_end().is_none() {
-            self.session.note_activity(std::time::Instant::now()); // a client that reads or sends is alive, even where its pongs are far behind
-        }
-        match step {
-            Step::Written => return ControlFlow::Break(()),
-            Step::Pong(payload) => self.session.receive_pong(&payload),
-            Step::Received => {}
-        }
-        ControlFlow::Continue(())
-    }
-
-    /// Judges a write that waits; `progress` is the number of bytes written at the last progress, and its time.
-    ///
-    /// # Errors
-    /// The end of the connection when it may not last, or when nothing has been written for the write deadline and nothing can be:
-    /// the peer's TCP does not acknowledge, or the client has closed.
-    async fn check_write(&mut self, progress: &mut (usize, AwakeInstant)) -> Result<(), End> {
-        let written = self.socket.unsent_written();
-        if written != progress.0 {
-            *progress = (written, AwakeInstant::now());
-            self.session.note_activity(std::time::Instant::now());
-        }
-        self.session.check_time(true)?;
-        if progress.1.elapsed() < self.socket.write_deadline().unwrap_or(WRITE_CHECK) {
-            return Ok(());
-        }
-        if let Some(end) = self.socket.read_end() {
-            self.session.reading_ended(end);
-            return Err(end);
-        }
-        if self.socket.write_deadline().is_some() && !self.peer.acknowledges().await {
-            return Err(CloseCode::TooSlow.into());
-        }
-        Ok(())
     }
 
     /// Sends the ping that is due, or ends a connection that has been silent for too long.
