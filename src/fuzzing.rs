@@ -53,3 +53,5 @@ pub fn config(bytes: &[u8]) {
 pub use crate::api::fuzz_body as body;
 /// Parses a block of messages: whatever can be parsed is the same after it was encoded and parsed again.
 pub use crate::store::fuzz_block as message_block;
+/// Reads frames of a client: the same messages and the same end, however the stream is cut.
+pub use crate::ws::fuzz_frames as frames;

@@ -25,4 +25,5 @@ mod upgrade;
 
 #[cfg(feature = "echo")]
 pub use echo::{ECHO_PATH, Echo};
+pub use reader::fuzz_frames;
 pub use upgrade::Connect;

@@ -311,6 +311,42 @@ fn answer_close(payload: &[u8]) -> Result<(Option<u16>, Vec<u8>), CloseCode> {
     Ok((Some(code), answer))
 }
 
+/// For fuzzers: reads `bytes` behind the first two as what a client sends, at once and in pieces whose length the first two give. Both find
+/// the same messages, and come to the same end.
+#[doc(hidden)]
+pub fn fuzz_frames(bytes: &[u8]) {
+    let Some((&[low, high], stream)) = bytes.split_first_chunk() else { return };
+    let whole = read_pieces(std::iter::once(stream));
+    let length = usize::from(u16::from_le_bytes([low, high])).max(1);
+    assert_eq!(read_pieces(stream.chunks(length)), whole, "in pieces of {length}");
+    assert!(!matches!(whole.1, Some(End::Close(CloseCode::Internal, _))));
+}
+
+/// Everything that is found in a stream of these pieces, and the end that it comes to.
+fn read_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Incoming<'static>>, Option<End>) {
+    let limits = Limits { max_frame_bytes: 4096, messages_per_minute: 0, frames_per_minute: 0, ..Limits::default() };
+    let (mut reader, mut found) = (Reader::new(&limits), Vec::new());
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    for mut piece in pieces {
+        loop {
+            let next = match reader.find() {
+                Ok(true) => reader.take().map(|taken| taken.map(Incoming::into_owned)),
+                Ok(false) => None,
+                Err(end) => return (found, Some(end)),
+            };
+            match next {
+                Some(Ok(incoming)) => found.push(incoming),
+                Some(Err(end)) => return (found, Some(end)),
+                // A slice is always ready, and read to its end here: 0 bytes.
+                None if matches!(reader.poll_fill(&mut piece, &mut cx), Poll::Ready(Ok(1..))) => {}
+                None => break,
+            }
+        }
+        reader.release();
+    }
+    (found, None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -91,3 +91,8 @@ fn message_block_parser_survives_mutated_seeds() {
 fn config_parser_survives_mutated_seeds() {
     run("config", fuzz::config);
 }
+
+#[test]
+fn frame_reader_survives_mutated_seeds() {
+    run("frames", fuzz::frames);
+}
