@@ -1,7 +1,7 @@
 //! WebSocket connections: the handshake, the socket, and the task that runs a [session](crate::session) on it.
 //!
 //! `upgrade` answers the handshake, `admit` checks who connects and whether there is room; `run` is the one task of a connection
-//! with what it waits for; `socket` is below it, with its deadlines, and writes; `reader` finds messages in what comes, and
+//! with what it waits for, of which `alarm` is the heartbeat and the end; `socket` is below it, with its deadlines, and writes; `reader` finds messages in what comes, and
 //! `frame_rates` limits it below their level; `stream` is the connection itself.
 //!
 //! # Invariants
