@@ -1,6 +1,5 @@
 //! The memberships of one connection.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -85,7 +84,7 @@ impl Subscription {
         Self { hub, user: Feed::new(user), all: Feed::new(all), device: device.map(Feed::new), gates: Gates::new() }
     }
 
-    /// Waits for an announcement to any of the groups and returns it with all others that are there.
+    /// Polls for an announcement to any of the groups; returns it with all others that are there.
     ///
     /// All of them, because that makes the order total: announcements are published in id order, and each has woken its members before
     /// the next one is published. So when one is received, every earlier one has opened its gate. A caller that sorts the batch by id has
@@ -93,11 +92,6 @@ impl Subscription {
     ///
     /// # Errors
     /// [`Lagged`], also where the batch would be too large.
-    pub async fn next_batch(&mut self) -> Result<Vec<Arc<Announcement>>, Lagged> {
-        poll_fn(|cx| self.poll_batch(cx)).await
-    }
-
-    /// Polls [`next_batch`](Self::next_batch).
     #[inline]
     pub fn poll_batch(&mut self, cx: &Context<'_>) -> Poll<Result<Vec<Arc<Announcement>>, Lagged>> {
         let open = self.gates.take_open(cx);
@@ -126,5 +120,11 @@ impl Subscription {
             }
         }
         if batch.is_empty() { Poll::Pending } else { Poll::Ready(Ok(batch)) }
+    }
+
+    /// Waits for the next batch.
+    #[cfg(test)]
+    pub async fn next_batch(&mut self) -> Result<Vec<Arc<Announcement>>, Lagged> {
+        std::future::poll_fn(|cx| self.poll_batch(cx)).await
     }
 }

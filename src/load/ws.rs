@@ -6,7 +6,6 @@ use std::ops::Range;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use sha1::{Digest, Sha1};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Result;
@@ -14,7 +13,8 @@ use super::error::{Doing, LoadError, Refusal};
 use super::http::check;
 use super::target::{Stream, Target};
 use crate::core::awake::timeout;
-use crate::wire::frame::{CLOSE, FrameHeader, PING, PONG, TEXT};
+use crate::wire::frame::{CLOSE, FrameHeader, PING, PONG, TEXT, append_masked};
+use crate::wire::handshake;
 
 /// The longest wait for the answer to a handshake, and for the first event after it.
 const HANDSHAKE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
@@ -26,8 +26,6 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 const READ_BYTES: usize = 2048;
 /// The mask of all frames; it protects proxies from pages, which this is not, and must only be there.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-/// What is appended to a key before it is hashed (section 1.3).
-const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// The code of a connection that ended without a close frame (section 7.1.5).
 const ABNORMAL: u16 = 1006;
 
@@ -114,8 +112,7 @@ impl Socket {
             check(Doing::Handshake, "the handshake", status, &self.input[end..])?;
             return Err(LoadError::Protocol(format!("the handshake was answered with {status}")));
         }
-        let expected = STANDARD.encode(Sha1::new().chain_update(key.as_bytes()).chain_update(GUID).finalize());
-        if header("sec-websocket-accept").is_none_or(|given| given != expected) {
+        if header("sec-websocket-accept").is_none_or(|given| given != handshake::accept(key.as_bytes())) {
             return Err(LoadError::Protocol("Sec-WebSocket-Accept does not fit the key".into()));
         }
         self.start = end;
@@ -124,7 +121,7 @@ impl Socket {
 
     /// Queues a text message; [`Socket::flush`] writes it.
     pub fn queue(&mut self, text: &[u8]) {
-        append_masked(&mut self.output, TEXT, text);
+        append_masked(&mut self.output, TEXT, MASK, text);
     }
 
     /// Writes what is queued. May be dropped and called again.
@@ -171,14 +168,11 @@ impl Socket {
 
     /// Ends the connection with a close frame.
     pub async fn close(mut self) {
-        append_masked(&mut self.output, CLOSE, &1000_u16.to_be_bytes());
+        append_masked(&mut self.output, CLOSE, MASK, &1000_u16.to_be_bytes());
         let _ = timeout(HANDSHAKE_TIMEOUT, async {
-            self.flush().await?;
-            loop {
-                self.next().await?;
+            if self.flush().await.is_ok() {
+                while self.next().await.is_ok() {}
             }
-            #[allow(unreachable_code)]
-            Ok::<_, LoadError>(())
         })
         .await;
     }
@@ -197,7 +191,7 @@ impl Socket {
             self.start = end;
             match header.opcode {
                 TEXT => return Ok(Some(payload)),
-                PING => append_masked(&mut self.output, PONG, &self.input[payload]),
+                PING => append_masked(&mut self.output, PONG, MASK, &self.input[payload]),
                 CLOSE => {
                     let bytes = &self.input[payload];
                     let code = bytes.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
@@ -236,30 +230,6 @@ fn closed(code: u16, reason: &str) -> LoadError {
         .map_or_else(|| LoadError::Closed { code, reason: crate::core::text::visible(reason) }, LoadError::Refused)
 }
 
-/// Appends a masked frame (section 5.3).
-fn append_masked(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
-    out.push(0x80 | opcode);
-    match payload.len() {
-        short @ 0..126 => out.push(0x80 | short as u8),
-        long @ 126..65_536 => {
-            out.push(0x80 | 126);
-            out.extend_from_slice(&(long as u16).to_be_bytes());
-        }
-        longer => {
-            out.push(0x80 | 127);
-            out.extend_from_slice(&(longer as u64).to_be_bytes());
-        }
-    }
-    out.extend_from_slice(&MASK);
-    let start = out.len();
-    out.extend_from_slice(payload);
-    for block in out[start..].chunks_mut(4) {
-        for (byte, mask) in block.iter_mut().zip(MASK) {
-            *byte ^= mask;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,7 +239,7 @@ mod tests {
         for length in [0, 1, 125, 126, 65_535, 65_536] {
             let payload: Vec<u8> = (0..length).map(|n| n as u8).collect();
             let mut out = Vec::new();
-            append_masked(&mut out, TEXT, &payload);
+            append_masked(&mut out, TEXT, MASK, &payload);
             let header = FrameHeader::parse(&out).unwrap();
             assert_eq!((header.fin, header.opcode, header.payload_bytes), (true, TEXT, length as u64));
             assert_eq!(out.len() as u64, header.frame_bytes());

@@ -107,6 +107,31 @@ pub fn append(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
+/// Appends a frame as a client writes it, with `mask` (section 5.3), to `out`.
+pub fn append_masked(out: &mut Vec<u8>, opcode: u8, mask: [u8; 4], payload: &[u8]) {
+    let (mut header, length) = header(opcode, payload.len());
+    header[1] |= MASKED;
+    out.extend_from_slice(&header[..length]);
+    out.extend_from_slice(&mask);
+    let start = out.len();
+    out.extend_from_slice(payload);
+    apply_mask(mask, &mut out[start..]);
+}
+
+/// Applies a mask to a payload, or removes it (section 5.3).
+#[inline]
+pub fn apply_mask(mask: [u8; 4], payload: &mut [u8]) {
+    let word = u64::from(u32::from_ne_bytes(mask));
+    let word = word << 32 | word;
+    let (words, rest) = payload.as_chunks_mut::<8>();
+    for bytes in words {
+        *bytes = (u64::from_ne_bytes(*bytes) ^ word).to_ne_bytes();
+    }
+    for (byte, mask) in rest.iter_mut().zip(mask.iter().cycle()) {
+        *byte ^= mask;
+    }
+}
+
 /// Appends a text frame to `out` whose payload is what `write` appends, in place.
 ///
 /// # Errors

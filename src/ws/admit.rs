@@ -34,10 +34,11 @@ pub(super) struct Admitted {
 }
 
 /// The parameters of a handshake's query. Salvo's are a map of lists, which takes longer to make than all that is looked up in it.
-struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+pub(super) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Query<'a> {
-    fn of(req: &'a Request) -> Self {
+    /// Parses it.
+    pub(super) fn of(req: &'a Request) -> Self {
         Self(req.uri().query().map_or_else(Vec::new, |query| form_urlencoded::parse(query.as_bytes()).collect()))
     }
 
@@ -69,12 +70,12 @@ pub(super) fn check_rate(app: &App, found: &Found, address: ClientAddr) -> Resul
 /// The outer error is an HTTP answer, the inner one the code with which the upgraded connection is closed.
 pub(super) fn admit(
     app: &App,
-    req: &Request,
+    query: &Query<'_>,
     path_user: Option<UserId>,
     address: ClientAddr,
     found: Found,
 ) -> Result<Result<Admitted, CloseCode>, ApiError> {
-    let mut options = options(req)?;
+    let mut options = options(query)?;
     let checked = found.and_then(|(caller, credential)| {
         let device = device(app, &caller, path_user)?;
         Ok((caller, credential, device))
@@ -128,8 +129,8 @@ fn internal(error: &dyn std::fmt::Display) -> CloseCode {
 }
 
 /// Returns the caller of a handshake. That costs a hash and two look-ups, less than refusing it.
-pub(super) fn identify(app: &App, req: &Request) -> Found {
-    let (query, path_token) = (Query::of(req), req.param::<String>("token"));
+pub(super) fn identify(app: &App, req: &Request, query: &Query<'_>) -> Found {
+    let path_token = req.param::<String>("token");
     let protocols: Vec<&str> = req.headers().get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok()).collect();
     let protocols = protocols.join(",");
     let places = Places {
@@ -170,8 +171,7 @@ fn device(app: &App, caller: &Caller, path_user: Option<UserId>) -> Result<Optio
 /// # Errors
 /// [`ApiError::Invalid`] where one is malformed; but a malformed `since` is no position in the log: its client starts at the cursor
 /// and is told that it has not recovered.
-fn options(req: &Request) -> Result<Options, ApiError> {
-    let query = Query::of(req);
+fn options(query: &Query<'_>) -> Result<Options, ApiError> {
     let name = |text: &str| ClientName::chosen(text).ok_or_else(|| ApiError::Invalid(WRONG_CLIENT.into()));
     let client = query.get("client").map_or_else(|| Ok(ClientName::default()), name)?;
     let max = |text: &str| {

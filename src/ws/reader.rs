@@ -20,7 +20,9 @@ use super::frame_rates::FrameRates;
 use crate::config::Limits;
 use crate::session::End;
 use crate::wire::CloseCode;
-use crate::wire::frame::{BINARY, CLOSE, CONTINUATION, FrameHeader, MAX_CONTROL_BYTES, PING, PONG, TEXT, append, append_close};
+use crate::wire::frame::{
+    BINARY, CLOSE, CONTINUATION, FrameHeader, MAX_CONTROL_BYTES, PING, PONG, TEXT, append, append_close, apply_mask,
+};
 
 /// A message or a control frame from the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,7 +198,9 @@ impl Reader {
             if end > self.input.len() {
                 return Ok(false);
             }
-            unmask(&mut self.input[start - 4..end]);
+            if let Some((&mut mask, payload)) = self.input[start - 4..end].split_first_chunk_mut() {
+                apply_mask(mask, payload);
+            }
             (self.taken, self.counted) = (end, false);
             self.found = self.receive(header.opcode, header.fin, start..end)?;
         }
@@ -272,21 +276,6 @@ impl Drop for Reader {
     }
 }
 
-/// Removes the mask, which comes first, from a payload (section 5.3).
-#[inline]
-fn unmask(masked: &mut [u8]) {
-    let Some((&mut mask, payload)) = masked.split_first_chunk_mut::<4>() else { return };
-    let word = u64::from(u32::from_ne_bytes(mask));
-    let word = word << 32 | word;
-    let (words, rest) = payload.as_chunks_mut::<8>();
-    for bytes in words {
-        *bytes = (u64::from_ne_bytes(*bytes) ^ word).to_ne_bytes();
-    }
-    for (byte, mask) in rest.iter_mut().zip(mask.iter().cycle()) {
-        *byte ^= mask;
-    }
-}
-
 /// Returns the code of a close frame, if it has one, and the frame that answers it (section 5.5.1).
 ///
 /// # Errors
@@ -316,16 +305,16 @@ fn answer_close(payload: &[u8]) -> Result<(Option<u16>, Vec<u8>), CloseCode> {
 #[doc(hidden)]
 pub fn fuzz_frames(bytes: &[u8]) {
     let Some((&[low, high], stream)) = bytes.split_first_chunk() else { return };
-    let whole = read_pieces(std::iter::once(stream));
+    let limits = Limits { max_frame_bytes: 4096, messages_per_minute: 0, frames_per_minute: 0, ..Limits::default() };
+    let whole = read_all(&mut Reader::new(&limits), std::iter::once(stream));
     let length = usize::from(u16::from_le_bytes([low, high])).max(1);
-    assert_eq!(read_pieces(stream.chunks(length)), whole, "in pieces of {length}");
+    assert_eq!(read_all(&mut Reader::new(&limits), stream.chunks(length)), whole, "in pieces of {length}");
     assert!(!matches!(whole.1, Some(End::Close(CloseCode::Internal, _))));
 }
 
 /// Everything that is found in a stream of these pieces, and the end that it comes to.
-fn read_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Incoming<'static>>, Option<End>) {
-    let limits = Limits { max_frame_bytes: 4096, messages_per_minute: 0, frames_per_minute: 0, ..Limits::default() };
-    let (mut reader, mut found) = (Reader::new(&limits), Vec::new());
+fn read_all<'a>(reader: &mut Reader, pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Incoming<'static>>, Option<End>) {
+    let mut found = Vec::new();
     let mut cx = Context::from_waker(std::task::Waker::noop());
     for mut piece in pieces {
         loop {
@@ -350,11 +339,8 @@ fn read_pieces<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Incoming<'sta
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::FutureExt;
     use proptest::collection::vec;
     use proptest::prelude::*;
-    use std::future::poll_fn;
-    use std::io::Cursor;
 
     const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
@@ -386,29 +372,8 @@ mod tests {
         Reader::new(&Limits { max_frame_bytes, messages_per_minute: 0, frames_per_minute: 0, ..Limits::default() })
     }
 
-    /// Everything that is found in a stream of these pieces, and the end that it comes to.
     fn read_all(reader: &mut Reader, pieces: &[&[u8]]) -> (Vec<Incoming<'static>>, Option<End>) {
-        let mut all = Vec::new();
-        for piece in pieces {
-            let mut stream = Cursor::new(piece);
-            loop {
-                match reader.find() {
-                    Ok(true) => match reader.take().unwrap() {
-                        Ok(incoming) => all.push(incoming.into_owned()),
-                        Err(end) => return (all, Some(end)),
-                    },
-                    Ok(false) => {
-                        let read = poll_fn(|cx| reader.poll_fill(&mut stream, cx)).now_or_never().unwrap().unwrap();
-                        if read == 0 {
-                            reader.release();
-                            break;
-                        }
-                    }
-                    Err(end) => return (all, Some(end)),
-                }
-            }
-        }
-        (all, None)
+        super::read_all(reader, pieces.iter().copied())
     }
 
     fn text(text: &str) -> Incoming<'static> {

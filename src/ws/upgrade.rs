@@ -14,11 +14,10 @@ use salvo::http::header::{
 };
 use salvo::http::{Request, Response, StatusCode};
 use salvo::{Depot, FlowCtrl, async_trait};
-use sha1::{Digest, Sha1};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::sleep;
 
-use super::admit::{Admitted, admit, check_rate, header, identify};
+use super::admit::{Admitted, Query, admit, check_rate, header, identify};
 use super::run::{Transport, serve};
 use super::socket::Socket;
 use super::stream::ClientStream;
@@ -34,10 +33,7 @@ use crate::net::peer::Peer;
 use crate::session::{End, ended};
 use crate::store::StoreError;
 use crate::telemetry::metrics::Refused;
-use crate::wire::CloseCode;
-
-/// The GUID that RFC 6455 section 1.3 appends to the key.
-const ACCEPT_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+use crate::wire::{CloseCode, handshake};
 
 /// The time that a client may take to read the 101.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,7 +63,8 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
         return Err(ApiError::Busy(Refused::Stopping));
     }
     let address = app.admission.client(req);
-    let found = identify(app, req);
+    let query = Query::of(req);
+    let found = identify(app, req, &query);
     check_rate(app, &found, address)?;
     let permit = app.admission.total.try_acquire(());
     let permit = permit.ok_or_else(|| ApiError::BusyFor(Refused::Connections, app.admission.retry_connection()))?;
@@ -75,7 +72,7 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
         Some(text) => Some(text.parse::<UserId>().map_err(|_| ApiError::NotFound("page"))?),
         None => None,
     };
-    let admitted = admit(app, req, path_user, address, found)?.map(Box::new);
+    let admitted = admit(app, &query, path_user, address, found)?.map(Box::new);
 
     let peer = Peer::new(req.local_addr().port(), req.remote_addr().clone().into_std());
     let delay = header(req, USER_AGENT).is_some_and(|agent| agent.starts_with(ESP_USER_AGENT));
@@ -185,8 +182,7 @@ pub(super) fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, ApiError> {
     if STANDARD.decode(key).map_or(0, |bytes| bytes.len()) != 16 {
         return Err(ApiError::Invalid("Sec-WebSocket-Key must be 16 bytes in base64".into()));
     }
-    let digest = Sha1::new().chain_update(key).chain_update(ACCEPT_GUID).finalize();
-    HeaderValue::from_str(&STANDARD.encode(digest)).map_err(ApiError::internal)
+    HeaderValue::from_str(&handshake::accept(key)).map_err(ApiError::internal)
 }
 
 #[cfg(test)]
