@@ -7,7 +7,7 @@
 //!
 //! | variable | |
 //! | --- | --- |
-//! | `QY_LTY_CURVES_MAX` (1000000) | no size is larger; with 1000 and one second it ends in about a minute |
+//! | `QY_LTY_CURVES_MAX` (1000000) | no size is larger; with 1000 and one second it ends in a few minutes |
 //! | `QY_LTY_CURVES_SECONDS` (3) | the time of each measurement |
 //! | `QY_LTY_CURVES_ONLY` | `connections`, `waiting`, `users`, `devices`: some of them, separated by commas |
 //! | `QY_LTY_CURVES_PROGRAM` | another executable than that of this build, to compare |
