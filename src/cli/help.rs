@@ -14,9 +14,10 @@ macro_rules! section {
 pub(super) const EXAMPLES: &str = section!(
     "Examples",
     "qy-lty serve --listen 0.0.0.0:8000",
+    "qy-lty tail",
+    "qy-lty send admin hello",
     "qy-lty user create ana",
     "qy-lty token create ana --label laptop",
-    "qy-lty send ana '{\"text\":\"hello\"}'",
     "qy-lty config default > config.toml",
 );
 
@@ -25,9 +26,10 @@ pub(super) const EXAMPLES_AND_ENVIRONMENT: &str = concat!(
     section!(
         "Examples",
         "qy-lty serve --listen 0.0.0.0:8000",
+        "qy-lty tail",
+        "qy-lty send admin hello",
         "qy-lty user create ana",
         "qy-lty token create ana --label laptop",
-        "qy-lty send ana '{\"text\":\"hello\"}'",
         "qy-lty backup - | ssh host 'cat > qy-lty.backup'",
         "qy-lty config default > config.toml",
     ),
@@ -86,9 +88,11 @@ pub(super) const DEVICE: &str = section!(
 /// Examples for `send`.
 pub(super) const SEND: &str = section!(
     "Examples",
+    "qy-lty send ana hello",
     "qy-lty send ana '{\"text\":\"hello\"}' --type notice",
     "qy-lty send --device 3 '{\"on\":true}' --ttl 3600",
-    "qy-lty send --all '\"maintenance at noon\"' --live",
+    "qy-lty send --all 'maintenance at noon' --live",
+    "uptime | qy-lty send admin -",
 );
 
 /// Examples for `queue`.

@@ -5,8 +5,8 @@ use clap::{Args, Subcommand};
 use serde_json::value::RawValue;
 
 use super::control_client::ControlClient;
+use super::message;
 use super::output::{Column, Output, count};
-use crate::wire::check_readable;
 
 /// A mailbox on the command line.
 #[derive(Debug, Args)]
@@ -34,7 +34,10 @@ impl MailboxArgs {
 #[derive(Debug, Args)]
 pub(super) struct Send {
     /// User (a name, or id:NUMBER) and message, or the message alone with --device or --all
-    #[arg(value_names = ["USER", "JSON"], num_args = 1..=2, required = true)]
+    ///
+    /// The message is a text. A JSON object, list or string is sent as that; with --json, so is any JSON, and nothing else. With - it is
+    /// read from standard input.
+    #[arg(value_names = ["USER", "TEXT"], num_args = 1.., required = true)]
     words: Vec<String>,
     /// Send to a device
     #[arg(long, value_name = "ID", conflicts_with = "all")]
@@ -61,12 +64,10 @@ impl Send {
             ([message], None, true) => ("/api/messages/broadcast".into(), message),
             ([user, message], None, false) => (format!("/api/messages/user/{}", client.user_id(user).await?), message),
             ([_], None, false) => bail!("no recipient: name a user before the message, or pass --device or --all"),
-            _ => bail!("more than one recipient: name a user, or pass --device or --all"),
+            ([_, _], ..) => bail!("more than one recipient: name a user, or pass --device or --all"),
+            _ => bail!("the message has several words: put it in quotes, 'like this'"),
         };
-        // Sent unchanged: numbers keep their digits, keys their order.
-        let message: Box<RawValue> = serde_json::from_str(message)
-            .map_err(|error| anyhow!("the message is not JSON: {error} (a text needs quotes, '\"like this\"')"))?;
-        check_readable(message.get()).map_err(|why| anyhow!("the message can't be read by every recipient: {why}"))?;
+        let message = message::read(message, out.is_json())?;
         #[derive(serde::Serialize)]
         struct SendMessage<'a> {
             #[serde(rename = "type")]

@@ -9,6 +9,7 @@ mod help;
 mod import;
 mod maintenance;
 mod man;
+mod message;
 mod messages;
 mod output;
 mod password;
@@ -99,7 +100,7 @@ enum ControlCommand {
     #[command(subcommand, after_help = help::DEVICE)]
     Device(devices::DeviceCommand),
     /// Send a message
-    #[command(override_usage = "qy-lty send [OPTIONS] <USER|--device ID|--all> <JSON>", after_help = help::SEND)]
+    #[command(override_usage = "qy-lty send [OPTIONS] <USER|--device ID|--all> <TEXT|->", after_help = help::SEND)]
     Send(messages::Send),
     /// Manage the clients of a user
     #[command(subcommand, after_help = help::CLIENT)]

@@ -442,6 +442,10 @@ async fn message_that_no_recipient_could_read_is_refused() {
     let server = Running::configured(at, "").await;
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
     for message in [r#""\ud83d""#, r#"{"\ude00":1}"#, "1e400", &deep] {
+        let said = refused(at, &["send", "--all", message, "--json"]).await;
+        assert!(said.contains("the message can't be read by every recipient"), "{said}");
+    }
+    for message in [r#""\ud83d""#, r#"{"\ude00":1}"#, &deep] {
         let said = refused(at, &["send", "--all", message]).await;
         assert!(said.contains("the message can't be read by every recipient"), "{said}");
     }
