@@ -19,6 +19,7 @@ use crate::handlers::{Handlers, HandlersError};
 use crate::health::{Health, Prober};
 use crate::hub::Hub;
 use crate::mailbox::{self, Mailbox};
+use crate::net::urls;
 use crate::store::{Caches, Store, StoreError, compact, repair_for_start};
 use crate::telemetry::metrics::Metrics;
 
@@ -147,6 +148,11 @@ impl App {
     /// Returns the health of the server, which is checked at most once a second.
     pub async fn health(&self) -> Health {
         self.prober.check(!self.stopping.is_cancelled(), self.mailbox.disk_ok()).await
+    }
+
+    /// Returns the URL of the main listener for a browser on this machine, without a path; `None` where there is no listener.
+    pub fn url(&self) -> Option<String> {
+        self.address.get().map(|&listen| urls::local(listen, self.config().tls.enabled()))
     }
 
     /// Returns the current settings; clone the `Arc` to keep a snapshot.

@@ -45,7 +45,7 @@
 //! | `web` | the page in the binary |
 //! | `control` | the socket that the command line uses |
 //! | `routes` | the service of the main listener, assembled from `api`, `web` and `ws` |
-//! | `ops` | first start, periodic clean-up, reload, systemd |
+//! | `ops` | first start, banner, periodic clean-up, reload, systemd |
 //! | `server` | a server's life from the first listener to the last flush |
 //! | `load` | the load side of `bench`: clients, workloads, what is counted; used by tests and benches |
 //! | `cli` | the command line |

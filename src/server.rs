@@ -32,7 +32,7 @@ use crate::net::redirect;
 use crate::net::stall::StallAcceptor;
 use crate::net::tls::{Tls, TlsError};
 use crate::ops::reload::Reload;
-use crate::ops::{first_start, names, reload, sweep, systemd};
+use crate::ops::{banner, first_start, names, reload, sweep, systemd};
 use crate::store::StoreError;
 use crate::wire::CloseCode;
 use crate::{api, routes};
@@ -84,7 +84,7 @@ pub enum ServeError {
 
 /// Runs the server on `listeners`, of which only the main one is required, until `shutdown` is ready. Then it stops in order: accepts
 /// nothing new, closes every session with 1001, drains and flushes. `admin_password` is the first administrator's on an empty data
-/// directory; without one a random password is generated and printed. Configurations from `reloads` are applied while serving.
+/// directory; without one a random password is generated and printed with the [`banner`]. Configurations from `reloads` are applied while serving.
 ///
 /// # Errors
 /// [`ServeError`], before anything is served or when stopping was not clean.
@@ -153,14 +153,18 @@ impl Serving {
             (None, Some(at)) => Some(listen::bind(at).map_err(|source| ServeError::Metrics { at, source })?),
             (given, _) => given,
         };
-        first_start::ensure_admin(&app, admin_password, address, tls.as_ref().map(Tls::fingerprint).as_deref()).await?;
+        let redirect = redirect.map(PlainAcceptor::new).transpose()?;
+        let metrics = metrics.map(|listener| serve_metrics(&app, listener)).transpose()?;
+        let plain = PlainAcceptor::new(http)?;
+        let fingerprint = tls.as_ref().map(Tls::fingerprint);
+        // From here on nothing fails: the password is printed below.
+        let password = first_start::ensure_admin(&app, admin_password).await?;
         background.spawn(awake::watch());
         background.spawn(sweep::run(app.clone()));
         let (read_files, requests) = mpsc::channel(1);
         let read_files = tls.is_some().then_some(read_files);
         let _ = app.address.set(address);
         let control = control(&app, data).await;
-        let plain = PlainAcceptor::new(http)?;
         let (handle, main) = match tls {
             None => server(plain, &app, routes::service(&app)),
             Some(tls) => {
@@ -170,14 +174,15 @@ impl Serving {
             }
         };
         let main = AbortOnDropHandle::new(tokio::spawn(main));
-        if let Some(listener) = redirect {
-            let (_, redirecting) = server(PlainAcceptor::new(listener)?, &app, redirect::service(address.port()));
+        if let Some(acceptor) = redirect {
+            let (_, redirecting) = server(acceptor, &app, redirect::service(address.port()));
             background.spawn(async move { drop(redirecting.await) });
         }
-        if let Some(listener) = metrics {
-            background.spawn(serve_metrics(&app, listener)?);
+        if let Some(metrics) = metrics {
+            background.spawn(metrics);
         }
         tracing::info!(%address, data = %data.display(), version = env!("CARGO_PKG_VERSION"), "serving");
+        banner::print(&app, address, fingerprint.as_deref(), password.as_deref());
         systemd::ready(address);
         background.spawn(systemd::watch(app.clone(), address));
         background.spawn(names::report(app.clone()));

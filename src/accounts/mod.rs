@@ -13,6 +13,7 @@ mod clients;
 mod devices;
 mod import;
 mod limits;
+mod links;
 mod pairing;
 pub mod policy;
 pub mod revocation;
@@ -158,6 +159,9 @@ pub enum FieldError {
     /// A name, serial, model or label is too short, too long, or hides its content.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// A one-time link would log in as a user who is disabled.
+    #[error("the user is disabled; enable the user first")]
+    UserDisabled,
     /// The list of a device's users is empty or too long.
     #[error("user_ids must hold 1 to {} ids; DELETE removes the device", limits::MAX_DEVICE_USERS)]
     UserIds,

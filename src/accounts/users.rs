@@ -106,7 +106,7 @@ impl Accounts<'_> {
     ///
     /// # Errors
     /// [`AuthError::WrongPassword`] when the password has been changed since it was checked; else as for any token.
-    async fn issue_log_in(&self, user: &User, kind: LogInKind) -> Result<Issued, AuthError> {
+    pub(super) async fn issue_log_in(&self, user: &User, kind: LogInKind) -> Result<Issued, AuthError> {
         let because = Authority::Password(user.password_hash.clone());
         let new = |hash| match kind {
             LogInKind::Browser => NewToken { because, ..NewToken::browser(user.id, hash, BROWSER_SECONDS) },

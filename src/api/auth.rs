@@ -29,6 +29,15 @@ pub struct LoginRequest {
 
 impl RequestBody for LoginRequest {}
 
+/// Body of `POST /api/auth/link`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkRequest {
+    code: String,
+}
+
+impl RequestBody for LinkRequest {}
+
 /// Body of `POST /api/auth/register`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,6 +106,18 @@ pub async fn login(call: Call, body: LoginRequest) -> Result<Reply<LoginResponse
     let kind = if cookie { LogInKind::Browser } else { LogInKind::Program };
     let made = call.app.accounts().log_in(&call.by(), &username, &password, kind).await?;
     Ok(logged_in(&call, "logged in", made, kind))
+}
+
+/// `POST /api/auth/link`: logs a browser in with the code of a one-time link; it gets its token in a cookie.
+pub async fn link(call: Call, body: LinkRequest) -> Result<Reply<LoginResponse>, ApiError> {
+    if body.code.is_empty() {
+        return Err(ApiError::Invalid("code must not be empty".into()));
+    }
+    if let Some(page) = &call.foreign_page {
+        return Err(cookie_of_another(page)); // no other page logs a browser in
+    }
+    let made = call.app.accounts().log_in_by_link(&call.by(), &body.code, call.is_private()).await?;
+    Ok(logged_in(&call, "logged in", made, LogInKind::Browser))
 }
 
 /// `POST /api/auth/register`, where the configuration allows it.

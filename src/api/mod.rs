@@ -19,8 +19,8 @@ use crate::http::reply::Raw;
 use crate::http::{Route, routes};
 use crate::store::CatalogEntry;
 use auth::{
-    ChangePasswordRequest, CreateTokenRequest, CreatedTokenResponse, LoginRequest, LoginResponse, MeResponse, RegisterRequest,
-    TicketResponse, TokenResponse,
+    ChangePasswordRequest, CreateTokenRequest, CreatedTokenResponse, LinkRequest, LoginRequest, LoginResponse, MeResponse,
+    RegisterRequest, TicketResponse, TokenResponse,
 };
 use clients::ClientResponse;
 use companion::{ObserveRequest, SetCatalogRequest};
@@ -40,6 +40,7 @@ pub static ROUTES: &[Route] = routes! {
     Post   "/api/auth/login"           ANYONE   auth::login(LoginRequest) -> LoginResponse;
     Post   "/api/auth/token"           ANYONE   auth::login(LoginRequest) -> LoginResponse;
     Post   "/api/auth/register"        ANYONE   auth::register(try RegisterRequest) -> LoginResponse;
+    Post   "/api/auth/link"            ANYONE   auth::link(LinkRequest) -> LoginResponse;
     Post   "/api/auth/logout"          PROGRAMS auth::logout() -> ();
     Get    "/api/auth/me"              PROGRAMS auth::me() -> MeResponse;
     Post   "/api/auth/ticket"          PROGRAMS auth::ticket() -> TicketResponse;
@@ -147,6 +148,7 @@ mod tests {
     fn wrong_types_in_any_body_are_refused_by_field_without_names_of_rust_types() {
         let bodies = [
             body::<LoginRequest>(&["username", "password", "cookie"]),
+            body::<LinkRequest>(&["code"]),
             body::<RegisterRequest>(&["username", "password"]),
             body::<ChangePasswordRequest>(&["current_password", "old_password", "new_password"]),
             body::<CreateTokenRequest>(&["label", "kind", "expires_in"]),

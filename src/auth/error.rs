@@ -18,6 +18,12 @@ pub enum AuthError {
     /// Wrong name or password, or a disabled account: one answer for all.
     #[error("wrong username or password")]
     WrongPassword,
+    /// A one-time link that was used, has expired, or never was: one answer for all.
+    #[error("this link is not valid any more: it is good once, for ten minutes; `qy-lty link` prints another")]
+    WrongLink,
+    /// The code of a one-time link came from elsewhere without encryption.
+    #[error("one-time links work on the server's own machine or over HTTPS only; this one is used up now")]
+    ExposedLink,
     /// Too many attempts; retry after that time.
     #[error("too many attempts")]
     Throttled(Duration),

@@ -1,7 +1,7 @@
 //! Authentication: from a credential to a caller. Tokens, passwords, tickets, cookies, pairing codes.
 //!
 //! # Invariants
-//! - A secret is known only to its holder: stored are SHA-256 (tokens, tickets, device codes) and argon2id (passwords), PBKDF2 for
+//! - A secret is known only to its holder: stored are SHA-256 (tokens, tickets, links, device codes) and argon2id (passwords), PBKDF2 for
 //!   accounts that came from Django, until they log in.
 //! - No decision is cached between requests: account, role and token are looked up each time, so that a change takes effect at once.
 //! - An unknown name costs the same time as a wrong password.
@@ -11,6 +11,7 @@ pub mod cookies;
 pub mod credential;
 mod error;
 mod last_seen;
+mod links;
 pub mod pairings;
 pub mod password;
 mod pbkdf2;
@@ -32,6 +33,7 @@ use crate::store::{Authority, Device, Role, Store, Token, TokenHash, TokenKind, 
 
 pub use credential::Credential;
 pub use error::{AuthError, PasswordError};
+pub use links::LINK_SECONDS;
 pub use pbkdf2::{NO_PASSWORD, Pbkdf2};
 pub use secret::{Secret, random_password};
 pub use tickets::TICKET_SECONDS;
@@ -153,6 +155,9 @@ fn end(attempt: Attempt<'_>, right: Option<bool>) -> Result<(), AuthError> {
     Ok(())
 }
 
+/// The name under which the codes of links are counted as log-ins: no user's, since it is empty.
+const LINK_ATTEMPTS: &str = "";
+
 /// A state of all rights: while it is the same, no account and no token has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rights((u64, u64));
@@ -164,6 +169,7 @@ pub struct Auth {
     passwords: password::Passwords,
     throttle: throttle::LoginThrottle,
     tickets: tickets::Tickets,
+    links: links::Links,
     last_seen: last_seen::LastSeen,
 }
 
@@ -182,6 +188,7 @@ impl Auth {
             passwords,
             throttle: throttle::LoginThrottle::new(limits.logins_per_minute),
             tickets: tickets::Tickets::default(),
+            links: links::Links::default(),
             last_seen: last_seen::LastSeen::default(),
         })
     }
@@ -386,7 +393,37 @@ impl Auth {
         if self.tickets.put(&secret, caller.user.id, caller.hash) { Ok(secret) } else { Err(AuthError::Busy) }
     }
 
-    /// Writes the times of last use since the last call, and removes expired tickets and attempts. To be called every minute and
+    /// Issues the code of a one-time link that logs in as `user`, within [`LINK_SECONDS`].
+    ///
+    /// # Errors
+    /// [`AuthError::NoRandom`].
+    pub fn link(&self, user: &User) -> Result<Secret, AuthError> {
+        let code = Secret::link().ok_or(AuthError::NoRandom)?;
+        self.links.put(&code, user);
+        Ok(code)
+    }
+
+    /// Uses up a one-time link and returns its user; counts as a log-in attempt. `private`: nobody between the client and this server
+    /// could read the code.
+    ///
+    /// # Errors
+    /// [`AuthError::WrongLink`], [`AuthError::ExposedLink`], [`AuthError::Throttled`], or when the store fails.
+    pub fn redeem_link(&self, code: &str, private: bool, from: ClientAddr) -> Result<User, AuthError> {
+        let attempt = self.throttle.begin(from, LINK_ATTEMPTS).map_err(AuthError::Throttled)?;
+        let linked = self.links.redeem(code);
+        if !private {
+            end(attempt, Some(false))?;
+            return Err(AuthError::ExposedLink);
+        }
+        end(attempt, Some(linked.is_some()))?;
+        let linked = linked.ok_or(AuthError::WrongLink)?;
+        let user = self.store.user(linked.user)?.ok_or(AuthError::WrongLink)?;
+        // Who changes a password, or disables an account, ends what was made before.
+        let same = !user.disabled && user.password_hash == linked.password_hash;
+        if same { Ok(Arc::unwrap_or_clone(user)) } else { Err(AuthError::WrongLink) }
+    }
+
+    /// Writes the times of last use since the last call, and removes expired tickets, links and attempts. To be called every minute and
     /// before shutdown.
     ///
     /// # Errors
@@ -394,6 +431,7 @@ impl Auth {
     pub async fn sweep(&self) -> Result<(), AuthError> {
         self.throttle.sweep();
         self.tickets.sweep();
+        self.links.sweep();
         self.forget_replaced_hashes().await;
         let (tokens, devices) = self.last_seen.take();
         if tokens.is_empty() && devices.is_empty() {

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rand::TryRng;
 use rand::rngs::SysRng;
 
+use crate::core::hex::hex;
 use crate::store::TokenHash;
 
 /// The prefix of tokens, by which secret scanners find one that was committed by mistake.
@@ -13,6 +14,8 @@ const TOKEN_PREFIX: &str = "qlt_";
 const TICKET_PREFIX: &str = "qlx_";
 /// The prefix of device codes.
 const DEVICE_CODE_PREFIX: &str = "qlp_";
+/// The prefix of one-time links.
+const LINK_PREFIX: &str = "qll_";
 /// The longest text that is looked up, in bytes; this server's secrets have 47.
 const MAX_SECRET_BYTES: usize = 128;
 
@@ -39,6 +42,13 @@ impl Secret {
     /// Generates a device code.
     pub fn device_code() -> Option<Self> {
         Some(Self(format!("{DEVICE_CODE_PREFIX}{}", random_text::<32>()?)))
+    }
+
+    /// Generates the code of a one-time link: 128 random bits, in letters and digits alone, so that a double click marks all of it.
+    pub fn link() -> Option<Self> {
+        let mut bytes = [0u8; 16];
+        SysRng.try_fill_bytes(&mut bytes).ok()?;
+        Some(Self(format!("{LINK_PREFIX}{}", hex(&bytes))))
     }
 
     /// Returns the secret, for its holder.
@@ -81,5 +91,9 @@ mod tests {
         assert!(a.reveal().starts_with("qlt_") && plausible(a.reveal()));
         assert!(!format!("{a:?}").contains(&a.reveal()[4..]));
         assert_eq!(random_password().unwrap().len(), 20);
+        let code = Secret::link().unwrap();
+        assert!(
+            code.reveal().len() == 36 && code.reveal().starts_with("qll_") && code.reveal() != Secret::link().unwrap().reveal()
+        );
     }
 }

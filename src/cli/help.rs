@@ -107,6 +107,9 @@ pub(super) const QUEUE: &str = section!(
 /// Examples for `client`.
 pub(super) const CLIENT: &str = section!("Examples", "qy-lty client list ana", "qy-lty client delete ana old-phone");
 
+/// Examples for `link`.
+pub(super) const LINK: &str = section!("Examples", "qy-lty link", "qy-lty link ana", "xdg-open \"$(qy-lty link)\"");
+
 /// Examples for `tail`.
 pub(super) const TAIL: &str = section!("Examples", "qy-lty tail", "qy-lty tail ana", "qy-lty tail --device 3 --json");
 

@@ -1,12 +1,14 @@
 //! `qy-lty send`, `qy-lty queue`, `qy-lty tail`.
 
+use std::io::IsTerminal;
+
 use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand};
 use serde_json::value::RawValue;
 
 use super::control_client::ControlClient;
 use super::message;
-use super::output::{Column, Output, count};
+use super::output::{Column, Output, count, note};
 
 /// A mailbox on the command line.
 #[derive(Debug, Args)]
@@ -145,6 +147,9 @@ impl Tail {
             (None, None) => String::new(),
         };
         let mut stream = client.stream(&format!("/control/tail{query}")).await?;
+        if std::io::stdout().is_terminal() {
+            note("showing messages as they are sent; Ctrl-C ends");
+        }
         let mut unread = Vec::new();
         while let Some(chunk) = stream.chunk().await.map_err(|_| anyhow!("the server stopped"))? {
             unread.extend_from_slice(&chunk);

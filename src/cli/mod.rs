@@ -7,6 +7,7 @@ mod control_client;
 mod devices;
 mod help;
 mod import;
+mod link;
 mod maintenance;
 mod man;
 mod message;
@@ -18,6 +19,7 @@ mod run_as;
 mod runtime;
 mod serve;
 mod settings;
+mod terminal;
 mod tokens;
 mod users;
 
@@ -108,6 +110,9 @@ enum ControlCommand {
     /// List or clear queued messages
     #[command(subcommand, after_help = help::QUEUE)]
     Queue(messages::QueueCommand),
+    /// Print a link that logs a browser on this machine in, once
+    #[command(after_help = help::LINK)]
+    Link(link::Link),
     /// Show messages as they are sent
     #[command(after_help = help::TAIL)]
     Tail(messages::Tail),
@@ -124,6 +129,7 @@ impl ControlCommand {
             Self::Send(command) => command.run(client, out).await,
             Self::Client(command) => command.run(client, out).await,
             Self::Queue(command) => command.run(client, out).await,
+            Self::Link(command) => command.run(client, out).await,
             Self::Tail(command) => command.run(client, out).await,
             Self::Status => maintenance::status(client, out).await,
         }

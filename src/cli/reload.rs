@@ -15,10 +15,10 @@ use crate::ops::reload::Reload;
 /// The interval at which the log writes what it has left out.
 const LOG_SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Reads `layers` at each `hangup`, until the server has stopped. An unusable configuration is logged and changes nothing. `listen`
+/// Reads `layers` at each `hangup`, where that asks for it, until the server has stopped. An unusable configuration is logged and changes nothing. `listen`
 /// replaces `server.listen` where systemd provides the socket.
 pub(super) async fn follow(
-    mut hangup: Signal,
+    mut hangup: Option<Signal>,
     layers: Layers,
     mut log: Log,
     listen: Option<SocketAddr>,
@@ -29,13 +29,21 @@ pub(super) async fn follow(
     loop {
         tokio::select! {
             _ = sweep.tick() => log.sweep(),
-            hung_up = hangup.recv() => {
+            hung_up = next(&mut hangup) => {
                 if hung_up.is_none() || server.is_closed() {
                     return;
                 }
                 reload(&layers, &mut log, listen, &server).await;
             }
         }
+    }
+}
+
+/// Waits for the next signal; for ever where there is none to wait for.
+pub(super) async fn next(signal: &mut Option<Signal>) -> Option<()> {
+    match signal {
+        Some(signal) => signal.recv().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::reload;
 use super::runtime::block_on;
+use super::terminal;
 use crate::config::{Config, Layers};
 use crate::core::text::secret_in;
 use crate::data_dir::STORE_DIRECTORY;
@@ -33,7 +34,8 @@ pub(super) struct Serve {
 }
 
 impl Serve {
-    /// Runs the server until SIGINT or SIGTERM; a second signal ends the process at once.
+    /// Runs the server until SIGINT or SIGTERM, or SIGHUP where it [ends with its terminal](terminal::is_attached); a second SIGINT or SIGTERM
+    /// ends the process at once.
     pub(super) fn run(self, layers: Layers) -> anyhow::Result<()> {
         run(layers, self.until_stdin_ends)
     }
@@ -48,11 +50,13 @@ fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
     block_on(async {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let hangup = signal(SignalKind::hangup())?;
+        let (mut closed, hangup) = if terminal::is_attached() { (Some(hangup), None) } else { (None, Some(hangup)) };
         let (listeners, inherited) = listeners(&mut config)?;
         let shutdown = async {
             tokio::select! {
                 () = either(&mut interrupt, &mut terminate) => {}
                 () = stdin_ends(), if until_stdin_ends => {}
+                _ = reload::next(&mut closed) => tracing::info!("stopping: the terminal was closed"),
             }
             tokio::spawn(async move {
                 either(&mut interrupt, &mut terminate).await;

@@ -19,6 +19,7 @@ use crate::accounts::policy::Action;
 use crate::api;
 use crate::api::auth::{CreateTokenRequest, CreatedTokenResponse, TokenResponse, tokens_of};
 use crate::app::App;
+use crate::auth::{LINK_SECONDS, Secret};
 use crate::core::ids::{Recipient, TokenId, UserId};
 use crate::core::time::Timestamp;
 use crate::http::error::ApiError;
@@ -48,6 +49,7 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/control/tail"               ADMINS tail() -> Raw;
     Get    "/control/users/{id}/tokens"  ADMINS tokens() -> List<TokenResponse>;
     Post   "/control/users/{id}/tokens"  ADMINS create_token(try CreateTokenRequest) -> CreatedTokenResponse;
+    Post   "/control/users/{id}/link"    ADMINS create_link() -> LinkResponse;
     Delete "/control/tokens/{id}"        ADMINS revoke_token() -> ();
 };
 
@@ -160,6 +162,26 @@ async fn create_token(call: Call, body: Result<CreateTokenRequest, ApiError>) ->
     let (owner, body) = (user(&call)?, body?);
     let issued = call.app.accounts().create_token(&call.by(), owner, body.into()).await?;
     Ok(Reply::created("token made", issued.into()))
+}
+
+/// A one-time link.
+#[derive(Debug, Serialize)]
+pub struct LinkResponse {
+    url: String,
+    /// In seconds.
+    expires_in: u64,
+}
+
+/// `POST /control/users/{id}/link`: a link that logs a browser on this machine in as the user, once.
+async fn create_link(call: Call) -> Result<Reply<LinkResponse>, ApiError> {
+    let server = call.app.url().ok_or_else(|| ApiError::Invalid("no server is running that a link could lead to".into()))?;
+    let code = call.app.accounts().make_link(&call.by(), call.id(UserId, "user")?)?;
+    Ok(Reply::created("link made", LinkResponse { url: link_url(&server, &code), expires_in: LINK_SECONDS }))
+}
+
+/// Returns the one-time link to the page of `server`, its URL without a path. Browsers send the fragment, and so the code, to nobody.
+pub fn link_url(server: &str, code: &Secret) -> String {
+    format!("{server}/#link={}", code.reveal())
 }
 
 /// `DELETE /control/tokens/{id}`: revokes any token; its connections are closed at once.

@@ -85,7 +85,7 @@ fn render_other_methods(verbs: &[Verb], res: &mut Response) {
 
 /// Replaces the secrets in a path by `…`: somebody may have put one where none belongs.
 fn redacted(path: &str) -> Cow<'_, str> {
-    let secret = |part: &str| ["qlt_", "qlx_", "qlp_"].iter().any(|prefix| part.contains(prefix));
+    let secret = |part: &str| ["qlt_", "qlx_", "qlp_", "qll_"].iter().any(|prefix| part.contains(prefix));
     if !secret(path) {
         return Cow::Borrowed(path);
     }

@@ -41,6 +41,12 @@ pub enum ApiError {
     /// 401: wrong name or password, or a disabled account.
     #[error("wrong username or password")]
     WrongPassword,
+    /// 401: a one-time link that was used, has expired, or never was.
+    #[error(transparent)]
+    WrongLink(AuthError),
+    /// 403: the code of a one-time link came from elsewhere without encryption.
+    #[error(transparent)]
+    ExposedLink(AuthError),
     /// 403: authenticated, but not allowed.
     #[error("not allowed")]
     Forbidden,
@@ -159,6 +165,8 @@ impl ApiError {
             Self::ReservedType(_) => (StatusCode::BAD_REQUEST, "reserved_type"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Self::WrongPassword => (StatusCode::UNAUTHORIZED, "wrong_password"),
+            Self::WrongLink(_) => (StatusCode::UNAUTHORIZED, "wrong_link"),
+            Self::ExposedLink(_) => (StatusCode::FORBIDDEN, "exposed_link"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
             Self::RegistrationClosed => (StatusCode::FORBIDDEN, "registration_closed"),
             Self::ForeignOrigin(_) => (StatusCode::FORBIDDEN, "foreign_origin"),
@@ -207,7 +215,13 @@ impl ApiError {
             Self::TooLarge(_) => Some(Refused::BodyTooLarge),
             Self::TooMany(why, _) | Self::Busy(why) | Self::BusyFor(why, _) => Some(*why),
             // Counted by the mailbox, which refuses sessions, too; and among log-ins.
-            Self::MailboxFull | Self::SenderFull | Self::DiskLow | Self::MemoryLow | Self::WrongPassword => None,
+            Self::MailboxFull
+            | Self::SenderFull
+            | Self::DiskLow
+            | Self::MemoryLow
+            | Self::WrongPassword
+            | Self::WrongLink(_)
+            | Self::ExposedLink(_) => None,
             Self::InvalidJson(_)
             | Self::BrokenBody(_)
             | Self::Invalid(_)
@@ -267,7 +281,7 @@ impl ApiError {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         match self {
-            Self::Unauthorized | Self::WrongPassword => {
+            Self::Unauthorized | Self::WrongPassword | Self::WrongLink(_) => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Token"));
                 spelling::apply(res);
             }
@@ -392,6 +406,8 @@ impl From<AuthError> for ApiError {
         match error {
             AuthError::Refused => Self::Unauthorized,
             AuthError::WrongPassword => Self::WrongPassword,
+            AuthError::WrongLink => Self::WrongLink(error),
+            AuthError::ExposedLink => Self::ExposedLink(error),
             AuthError::Throttled(wait) => Self::TooMany(Refused::LoginsRate, wait),
             AuthError::Busy => Self::BusyFor(Refused::Busy, Duration::from_millis(rand::random_range(BUSY_MILLISECONDS))),
             AuthError::Password(why @ (PasswordError::TooShort | PasswordError::TooLong)) => Self::Invalid(why.to_string()),

@@ -63,6 +63,13 @@ impl Call {
         By { caller: self.caller.as_ref(), address: (!operator).then_some(self.address) }
     }
 
+    /// Reports whether nobody between the client and this server could read the call: it came over HTTPS, or from this machine.
+    pub fn is_private(&self) -> bool {
+        // Who connects to the server's own address is on this machine, too, and has that address.
+        let is_own = || self.app.address.get().is_some_and(|own| ClientAddr::from(*own).ip == self.address.ip);
+        self.encrypted || self.address.ip.is_loopback() || is_own()
+    }
+
     /// Returns the path's id as a newtype; `what` names the kind of object.
     ///
     /// # Errors

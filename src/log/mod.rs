@@ -126,7 +126,7 @@ fn to_stderr(line: &str) {
 
 /// Reports whether the environment allows colours on a terminal: not with a non-empty `NO_COLOR` (no-color.org), `CLICOLOR=0`
 /// (bixense.com/clicolors), or a terminal that has none.
-fn colours_allowed<T: AsRef<OsStr>>(variable: impl Fn(&str) -> Option<T>) -> bool {
+pub fn colours_allowed<T: AsRef<OsStr>>(variable: impl Fn(&str) -> Option<T>) -> bool {
     let is = |name: &str, value: &str| variable(name).is_some_and(|found| found.as_ref() == value);
     let no_color = variable("NO_COLOR").is_some_and(|value| !value.as_ref().is_empty());
     !no_color && !is("CLICOLOR", "0") && !is("TERM", "dumb")

@@ -8,3 +8,4 @@ pub mod redirect;
 pub mod self_signed;
 pub mod stall;
 pub mod tls;
+pub mod urls;

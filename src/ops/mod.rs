@@ -1,5 +1,6 @@
-//! Operation of a server: the first start, periodic clean-up, reload, systemd.
+//! Operation of a server: the first start, the banner, periodic clean-up, reload, systemd.
 
+pub mod banner;
 pub mod first_start;
 pub mod names;
 pub mod reload;

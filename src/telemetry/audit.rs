@@ -18,6 +18,12 @@ pub enum AuditEvent<'a> {
     LogInFailed(Option<UserId>),
     /// A log-in attempt over the rate limit.
     LogInThrottled(Option<UserId>),
+    /// The operator made a one-time link for an account.
+    LinkMade(UserId),
+    /// A log-in with a one-time link, and the token that it returned.
+    LinkUsed(TokenId),
+    /// The code of a one-time link that is not valid, or that came over an open connection.
+    LinkRefused,
     /// The user revoked the token of the session.
     LoggedOut(TokenId),
     /// The user changed the account's own password.
@@ -73,6 +79,9 @@ pub fn record(event: AuditEvent<'_>, user: Option<UserId>, address: Option<IpAdd
         AuditEvent::LoggedIn(token) => line!("login", token = token.0),
         AuditEvent::LogInFailed(id) => line!("login_failed", subject = id.map(|id| id.0)),
         AuditEvent::LogInThrottled(id) => line!("login_throttled", subject = id.map(|id| id.0)),
+        AuditEvent::LinkMade(id) => line!("link_made", subject = id.0),
+        AuditEvent::LinkUsed(token) => line!("link_used", token = token.0),
+        AuditEvent::LinkRefused => line!("link_refused"),
         AuditEvent::LoggedOut(token) => line!("logout", token = token.0),
         AuditEvent::PasswordChanged => line!("password_changed"),
         AuditEvent::Registered => line!("registered"),

@@ -12,6 +12,7 @@ const words = {
     seen: "seen", claimed: "The device is yours. It goes online by itself.", changed: "The password has been changed. Every other log-in has ended.",
     wrongCode: "There is no such code. A code has six characters and changes after ten minutes or a few wrong attempts.",
     wrongPassword: "Wrong user name or password.", wait: "Too many attempts. Try again in", seconds: "seconds.", unreachable: "The server can't be reached.",
+    wrongLink: "This link is not valid any more: it is good once, for ten minutes. Make another: qy-lty link",
     taken: "Somebody else has this device.", full: "Device limit reached.",
   },
   zh: {
@@ -23,6 +24,7 @@ const words = {
     seen: "上次在线", claimed: "设备已归您所有，稍后会自动上线。", changed: "密码已修改，其他登录均已失效。",
     wrongCode: "配对码不存在。配对码共六个字符，十分钟后或多次输错后会更换。",
     wrongPassword: "用户名或密码错误。", wait: "尝试次数过多，请等待", seconds: "秒。", unreachable: "无法连接服务器。",
+    wrongLink: "链接已失效：每个链接只能使用一次，十分钟内有效。请运行 qy-lty link 获取新链接。",
     taken: "该设备属于其他用户。", full: "您的设备数量已达上限。",
   },
 };
@@ -61,7 +63,7 @@ function notice(text, bad = false) {
 function explain(error, notFound) {
   if (!(error instanceof Refused)) return t("unreachable");
   if (error.status === 404 && notFound) return t(notFound);
-  const known = { wrong_password: "wrongPassword", taken: "taken", limit_reached: "full" }[error.code];
+  const known = { wrong_password: "wrongPassword", wrong_link: "wrongLink", taken: "taken", limit_reached: "full" }[error.code];
   if (known) return t(known);
   return error.status === 429 ? `${t("wait")} ${error.wait} ${t("seconds")}` : error.message;
 }
@@ -192,6 +194,21 @@ async function start() {
   }
 }
 
+// Logs in with the code of a one-time link, which is in the fragment: browsers send that to nobody. It does not stay in the history.
+async function followLink() {
+  const code = location.hash.startsWith("#link=") ? location.hash.slice("#link=".length) : "";
+  if (!code) return;
+  history.replaceState(null, "", location.pathname + location.search);
+  try {
+    const answer = await api("POST", "/api/auth/link", { code });
+    csrf = answer.data.csrf;
+    await show(answer.data.user);
+  } catch (error) {
+    if (!me) await show(null);
+    notice(explain(error), true);
+  }
+}
+
 onSubmit("login-form", async (form, data) => {
   const answer = await api("POST", "/api/auth/login", { ...Object.fromEntries(data), cookie: true });
   form.reset();
@@ -223,4 +240,6 @@ $("more").addEventListener("click", () => act($("more"), () => { pages += 1; ret
 document.documentElement.lang = language;
 document.querySelectorAll("[data-t]").forEach((node) => { node.textContent = t(node.dataset.t); });
 await start();
+await followLink();
+window.addEventListener("hashchange", followLink);
 setInterval(follow, REFRESH_MS);

@@ -223,11 +223,11 @@ labels! {
         Busy "busy",
     }
 
-    /// The result of a password log-in.
+    /// The result of a log-in with a password or a one-time link.
     LogIn {
         /// Accepted.
         Ok "ok",
-        /// A wrong name or password, or a disabled account.
+        /// A wrong name, password or link, or a disabled account.
         Wrong "wrong_password",
         /// Too many attempts.
         Throttled "throttled",

@@ -22,6 +22,7 @@ const RULES: &[(&str, &str)] = &[
     ("POST /api/auth/login", "a"),
     ("POST /api/auth/token", "a"),
     ("POST /api/auth/register", "a"),
+    ("POST /api/auth/link", "a"),
     ("POST /api/auth/logout", "p"),
     ("GET /api/auth/me", "p"),
     ("POST /api/auth/ticket", "p"),
@@ -123,7 +124,16 @@ async fn routes_open_to_anyone_and_devices_are_as_listed() {
     let open: Vec<&str> = routes().filter(|r| r.allows(Caller::Anonymous)).map(|r| r.path).collect();
     assert_eq!(
         open,
-        ["/api/auth/login", "/api/auth/token", "/api/auth/register", "/api/devices/pair", "/healthz", "/readyz", "/"]
+        [
+            "/api/auth/login",
+            "/api/auth/token",
+            "/api/auth/register",
+            "/api/auth/link",
+            "/api/devices/pair",
+            "/healthz",
+            "/readyz",
+            "/"
+        ]
     );
     let for_devices = routes().filter(|r| r.allows(Caller::Device) && !r.allows(Caller::Anonymous));
     let for_devices: Vec<&str> = for_devices.map(|r| r.path).collect();
