@@ -95,13 +95,29 @@ pub async fn serve(
     reloads: mpsc::Receiver<Reload>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
+    serve_at(false, config, admin_password, listeners.into(), reloads, shutdown).await
+}
+
+/// Runs the server as [`serve`] does; the banner is for a `terminal` where standard output is one.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_at(
+    terminal: bool,
+    config: Config,
+    admin_password: Option<String>,
+    listeners: Listeners,
+    reloads: mpsc::Receiver<Reload>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ServeError> {
     let data = data_dir::prepare(&config.server.data_dir).map_err(OpenError::from)?;
     let mut background = JoinSet::new(); // aborts its tasks when it is dropped
     let starting = background.spawn(systemd::starting());
     let place = data.clone();
     let app = tokio::task::spawn_blocking(move || App::open(config, &place)).await.map_err(io::Error::other)??;
     starting.abort();
-    let mut serving = Serving::start(app, &data, background, listeners.into(), admin_password, reloads).await?;
+    let first = First { admin_password, terminal };
+    let mut serving = Serving::start(app, &data, background, listeners, first, reloads).await?;
     let disk_failed = tokio::select! {
         () = shutdown => false,
         () = serving.app.store.failed() => true,
@@ -118,6 +134,14 @@ fn unexpected_end(ended: Result<io::Result<()>, JoinError>) -> ServeError {
         Err(error) => error.to_string(),
     };
     ServeError::Listen(io::Error::other(format!("the main listener ended: {reason}")))
+}
+
+/// What the first minute of a server depends on.
+struct First {
+    /// The first administrator's.
+    admin_password: Option<String>,
+    /// Set where standard output is a terminal.
+    terminal: bool,
 }
 
 /// A running server.
@@ -137,7 +161,7 @@ impl Serving {
         data: &Path,
         mut background: JoinSet<()>,
         listeners: Listeners,
-        admin_password: Option<String>,
+        First { admin_password, terminal }: First,
         reloads: mpsc::Receiver<Reload>,
     ) -> Result<Self, ServeError> {
         let Listeners { http, redirect, metrics } = listeners;
@@ -182,7 +206,7 @@ impl Serving {
             background.spawn(metrics);
         }
         tracing::info!(%address, data = %data.display(), version = env!("CARGO_PKG_VERSION"), "serving");
-        banner::print(&app, address, fingerprint.as_deref(), password.as_deref());
+        banner::print(&app, address, fingerprint.as_deref(), password.as_deref(), terminal);
         systemd::ready(address);
         background.spawn(systemd::watch(app.clone(), address));
         background.spawn(names::report(app.clone()));

@@ -59,6 +59,7 @@ fn check_credentials(username: &str, password: &str) -> Result<(), ApiError> {
 /// See [`fuzz_body`](super::fuzz_body).
 pub fn fuzz_body(body: &[u8]) {
     let _ = parse::<LoginRequest>(body);
+    let _ = parse::<LinkRequest>(body);
     let _ = parse::<CreateTokenRequest>(body);
 }
 

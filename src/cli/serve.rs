@@ -1,6 +1,7 @@
 //! `qy-lty serve`.
 
 use std::env::VarError;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 
 use anyhow::anyhow;
@@ -47,6 +48,7 @@ fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
     raise_file_limit();
     let password = admin_password(&layers)?;
     let store = config.server.data_dir.join(STORE_DIRECTORY);
+    let terminal = std::io::stdout().is_terminal();
     block_on(async {
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let hangup = signal(SignalKind::hangup())?;
@@ -65,7 +67,7 @@ fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
         };
         let (to_server, reloads) = mpsc::channel(1);
         let reloading = AbortOnDropHandle::new(tokio::spawn(reload::follow(hangup, layers, log, inherited, to_server)));
-        let outcome = crate::server::serve(config, password, listeners, reloads, shutdown).await;
+        let outcome = crate::server::serve_at(terminal, config, password, listeners, reloads, shutdown).await;
         drop(reloading);
         Ok(outcome?)
     })?;

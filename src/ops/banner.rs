@@ -1,7 +1,7 @@
 //! The text that a start prints on standard output: where the server is, and what to try. A terminal also gets what is for its owner's
 //! eyes only, a one-time link, and what a file has no use for.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -21,10 +21,9 @@ use crate::net::urls;
 const COLUMNS: usize = 78;
 
 /// Prints the banner of a server that listens on `listen`, with the `fingerprint` of its certificate, where it has one, and the generated
-/// `password` of the first administrator at the first start. Prints nothing where standard output is no terminal, unless there is a
+/// `password` of the first administrator at the first start. Prints nothing where standard output is no `terminal`, unless there is a
 /// password.
-pub fn print(app: &App, listen: SocketAddr, fingerprint: Option<&str>, password: Option<&str>) {
-    let terminal = io::stdout().is_terminal();
+pub fn print(app: &App, listen: SocketAddr, fingerprint: Option<&str>, password: Option<&str>, terminal: bool) {
     if !terminal && password.is_none() {
         return;
     }

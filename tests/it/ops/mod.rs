@@ -4,6 +4,7 @@ mod bench;
 mod clocks;
 mod command_line;
 mod disk_words;
+mod first_minute;
 mod health;
 mod import;
 mod metrics;

@@ -8,6 +8,7 @@ mod data_dir;
 mod floods;
 mod frames;
 mod guesses;
+mod links;
 mod login;
 mod names;
 mod origins;

@@ -13,6 +13,7 @@ pub mod raw;
 pub mod reader;
 mod server;
 pub mod stub;
+pub mod terminal;
 pub mod ws;
 
 use std::net::SocketAddr;

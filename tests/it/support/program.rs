@@ -16,13 +16,17 @@ use super::{ADMIN_PASSWORD, DEADLINE, eventually};
 /// Returns the program with arguments, to be run in directory `at`. Its output is piped.
 pub fn program(at: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_qy-lty"));
-    command.args(args).current_dir(at).env_remove("RUST_LOG");
-    // Variables for the tests themselves, or for another server.
+    without_settings(command.args(args).current_dir(at));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+/// Removes the variables for the tests themselves, or for another server.
+pub fn without_settings(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"QY_LTY_")) {
         command.env_remove(name);
     }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    command
+    command.env_remove("RUST_LOG")
 }
 
 /// Runs a command to its end.
