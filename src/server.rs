@@ -84,7 +84,7 @@ pub enum ServeError {
 
 /// Runs the server on `listeners`, of which only the main one is required, until `shutdown` is ready. Then it stops in order: accepts
 /// nothing new, closes every session with 1001, drains and flushes. `admin_password` is the first administrator's on an empty data
-/// directory; without one a random password is generated and printed with the [`banner`]. Configurations from `reloads` are applied while serving.
+/// directory; without one a random password is generated and printed with the banner. Configurations from `reloads` are applied while serving.
 ///
 /// # Errors
 /// [`ServeError`], before anything is served or when stopping was not clean.

@@ -93,6 +93,7 @@ mod tests {
         assert!(!program.contains('\x1b'));
         assert!(page("qy-lty-user-create.1").contains("\\-\\-admin"));
         assert!(page("qy-lty-queue.1").contains("qy\\-lty queue clear"));
+        assert!(page("qy-lty-link.1").contains("[default: admin]") && page("qy-lty-send.1").contains("read from standard input"));
         assert!(!target.join("qy-lty-help.1").exists() && !target.join("qy-lty-user-add.1").exists());
     }
 }

@@ -207,6 +207,11 @@ mod tests {
         assert!(parsed(&["user", "list", "--json"]).unwrap().json);
         assert!(parsed(&["send", "--all", "--device", "3", "{}"]).is_err(), "one recipient");
         assert!(parsed(&["send", "--all", "{}"]).is_ok());
+        assert!(parsed(&["send", "ana", "hello", "world"]).is_ok(), "refused with a hint");
+        assert!(parsed(&["send", "ana", "-"]).is_ok() && parsed(&["send"]).is_err());
+        for line in [&["link"][..], &["link", "admin"]] {
+            assert!(format!("{:?}", parsed(line).unwrap()).contains("Link { user: \"admin\" }"));
+        }
     }
 
     #[test]
