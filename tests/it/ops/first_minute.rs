@@ -60,7 +60,7 @@ async fn text_json_and_standard_input_are_sent() {
         (&["[1,2]"], b"", json!([1, 2])),
         (&["\"quoted\""], b"", json!("quoted")),
         (&["42", "--json"], b"", json!(42)),
-        (&["null", "--json"], b"", json!(null)),
+        (&["true", "--json"], b"", json!(true)),
         (&["-"], b"from a pipe\n", json!("from a pipe")),
         (&["-"], b"two\nlines\r\n", json!("two\nlines")),
         (&["-"], b"{\"a\": [1]}\n", json!({"a": [1]})),

@@ -181,7 +181,7 @@ async fn other_pages_and_wrong_bodies_leave_a_link_as_it_is() {
     assert_eq!(field(json!({})).await, "code is required");
     assert_eq!(field(json!({"code": ""})).await, "code must not be empty");
     assert_eq!(field(json!({"code": 5})).await, "code must be a string");
-    assert_eq!(field(json!({"code": link, "cookie": true})).await, r#"unknown field "cookie""#);
+    assert_eq!(field(json!({"code": link, "cookie": true})).await, r#"unknown field "cookie"; did you mean "code"?"#);
     let own = format!("http://{}", server.address);
     redeem(&server, &link, &[("origin", &own)]).await.ok();
 }

@@ -1,21 +1,24 @@
 //! The program on a terminal of its own.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::program::without_settings;
 use super::{DEADLINE, eventually};
+
+/// The interval at which it is read.
+const READ_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A terminal, and the program that was started on it. It has no terminal emulator: what the program writes is kept as it is.
 pub struct Terminal {
@@ -48,7 +51,7 @@ impl Terminal {
         setsid.envs(variables.iter().copied());
         let child = setsid.stdin(stream()).stdout(stream()).stderr(stream()).spawn().unwrap();
         let shown = Arc::new(Mutex::new(Vec::new()));
-        let reading = tokio::spawn(read(AsyncFd::register(File::from(ours)).unwrap(), shown.clone()));
+        let reading = tokio::spawn(read(ours.into(), shown.clone()));
         Self { child, shown, reading }
     }
 
@@ -86,14 +89,14 @@ impl Drop for Terminal {
     }
 }
 
-async fn read(terminal: AsyncFd<File>, shown: Arc<Mutex<Vec<u8>>>) {
+/// Reads what comes. Not on a thread: a blocked one would hold the terminal open when it is to be closed.
+async fn read(mut terminal: File, shown: Arc<Mutex<Vec<u8>>>) {
     let mut bytes = vec![0; 1 << 16];
     loop {
-        let mut ready = terminal.readable().await.unwrap();
-        match ready.try_io(|terminal| terminal.get_ref().read(&mut bytes)) {
-            Ok(Ok(read @ 1..)) => shown.lock().unwrap().extend_from_slice(&bytes[..read]),
-            Ok(_) => return std::future::pending().await, // the program has ended
-            Err(_) => {}
+        match terminal.read(&mut bytes) {
+            Ok(read @ 1..) => shown.lock().unwrap().extend_from_slice(&bytes[..read]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => tokio::time::sleep(READ_INTERVAL).await,
+            _ => return std::future::pending().await, // the program has ended
         }
     }
 }
