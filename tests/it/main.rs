@@ -9,6 +9,7 @@
 
 mod config;
 mod delivery;
+mod docs;
 mod ops;
 mod rest;
 mod security;

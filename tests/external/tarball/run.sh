@@ -19,8 +19,8 @@ step "the checksums are right"
 step "nothing lies outside one directory, and everything is there"
 [ "$(tar tzf "$tarball" | cut -d/ -f1 | sort -u | wc -l)" = 1 ]
 tar xzf "$tarball" -C "$prefix" --strip-components=1
-for file in bin/qy-lty lib/systemd/system/qy-lty.{service,socket} share/doc/qy-lty/{README.md,LICENSE-MIT,LICENSE-APACHE} \
-    share/doc/qy-lty/{THIRD-PARTY-NOTICES,docs/operations.md,SECURITY.md} share/bash-completion/completions/qy-lty share/man/man1/qy-lty.1; do
+for file in bin/qy-lty lib/systemd/system/qy-lty.{service,socket} share/doc/qy-lty/{README.md,README.zh-CN.md,LICENSE-MIT,LICENSE-APACHE} \
+    share/doc/qy-lty/{THIRD-PARTY-NOTICES,docs/operations.md,docs/zh/operations.md,SECURITY.md} share/bash-completion/completions/qy-lty share/man/man1/qy-lty.1; do
     [ -s "$prefix/$file" ] || { echo "$file is missing"; exit 1; }
 done
 grep -q '^sled ' "$prefix/share/doc/qy-lty/THIRD-PARTY-NOTICES"
