@@ -186,6 +186,9 @@ def main():
 
         try:
             cases = {name: case for name, case in all_recipes.cases().items() if fnmatch.fnmatch(name, options.only)}
+            # First and alone: it takes back a message, which a client of another recipe would receive before.
+            for name in [name for name in cases if name == "curl"]:
+                run((name, cases.pop(name)))
             with ThreadPoolExecutor(10) as pool:
                 list(pool.map(run, cases.items()))
         finally:
