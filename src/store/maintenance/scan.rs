@@ -1,10 +1,13 @@
 //! Reading a damaged store as far as possible.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use sled::{IVec, Tree};
 
 use crate::core::ids::MessageId;
 use crate::store::Result;
 use crate::store::meta::MetaKey;
+use crate::store::quiet::quietly;
 use crate::store::records::{EndState, Head, PageNumber, Place, ReceiptPage, read_block};
 use crate::store::table::Value;
 use crate::store::trees::Trees;
@@ -12,21 +15,15 @@ use crate::store::trees::Trees;
 /// The first bytes of a key, as a number, by which the next readable page is looked for.
 const PROBED_BYTES: usize = 16;
 
+/// The bytes of an id.
+const ID_BYTES: usize = 8;
+
 /// Returns all entries of a tree that can be reached, page by page; and the reason for which some can't be.
 pub(super) fn readable(tree: &Tree) -> (Option<String>, impl Iterator<Item = (IVec, IVec)>) {
     // First the keys alone: an iterator of sled's stays at a page that can't be read.
     let (mut parts, mut broken, mut from) = (Vec::new(), None, Some(IVec::default()));
     while let Some(start) = from.take() {
-        let (mut last, mut error) = (None, None);
-        for key in tree.range(start.clone()..).keys() {
-            match key {
-                Ok(key) => last = Some(key),
-                Err(found) => {
-                    error = Some(found);
-                    break;
-                }
-            }
-        }
+        let (last, error) = keys(tree, &start);
         let reached = last.clone().unwrap_or_else(|| start.clone());
         parts.extend(last.map(|last| (start, last)));
         if let Some(error) = error {
@@ -38,17 +35,39 @@ pub(super) fn readable(tree: &Tree) -> (Option<String>, impl Iterator<Item = (IV
     (broken, entries)
 }
 
+/// Returns the last key that can be reached from `start` on, and the reason for which it is not the last of the tree.
+fn keys(tree: &Tree, start: &IVec) -> (Option<IVec>, Option<String>) {
+    let mut last = None;
+    let walk = || tree.range(start.clone()..).keys().try_for_each(|key| key.map(|key| last = Some(key)));
+    let error = match reading(walk) {
+        Some(Ok(())) => None,
+        Some(Err(error)) => Some(error.to_string()),
+        None => Some("a page is missing".to_owned()),
+    };
+    (last, error)
+}
+
+/// Runs `job`, which reads a tree; `None` where a page is missing of which another one knows, at which sled panics instead of returning
+/// an error.
+fn reading<T>(job: impl FnOnce() -> T) -> Option<T> {
+    quietly(|| catch_unwind(AssertUnwindSafe(job))).ok()
+}
+
 /// Returns a key behind the unreadable page that follows `reached`, from which on the tree can be read; `None` where there is none.
 fn behind(tree: &Tree, reached: &IVec) -> Option<IVec> {
     let key = |number: u128| IVec::from(&number.to_be_bytes());
-    let opens = |number: u128| tree.range(key(number)..).keys().next().is_none_or(|found| found.is_ok());
+    let first_of = |number: u128| tree.range(key(number)..).keys().next();
+    let opens = |number: u128| reading(|| first_of(number)).is_some_and(|found| found.is_none_or(|found| found.is_ok()));
     let mut first = [0; PROBED_BYTES];
     let known = reached.len().min(PROBED_BYTES);
     first[..known].copy_from_slice(&reached[..known]);
     let first = u128::from_be_bytes(first);
+    // No finer than the keys of the tree, which are of one length where there are many: sled looks a million times for a missing page
+    // before it gives up. The first key is unknown where the first page is; it has the bytes of an id, then.
+    let finest = u128::BITS - 8 * if known == 0 { ID_BYTES } else { known } as u32;
     // Twice as far each time, and then back to the end of the page.
     let (mut bad, mut good) = (first, None);
-    for step in 0..u128::BITS {
+    for step in finest..u128::BITS {
         let Some(number) = first.checked_add(1 << step) else { break };
         if opens(number) {
             good = Some(number);
@@ -57,7 +76,7 @@ fn behind(tree: &Tree, reached: &IVec) -> Option<IVec> {
         bad = number;
     }
     let mut good = good?;
-    while good - bad > 1 {
+    while good - bad > 1 << finest {
         let middle = bad + (good - bad) / 2;
         *(if opens(middle) { &mut good } else { &mut bad }) = middle;
     }
