@@ -1,10 +1,8 @@
 //! One-time links: made by the owner of the data directory, used by a browser to log in. The codes are in `auth`.
 
 use super::policy::Action;
-use super::revocation::react;
 use super::{Accounts, AccountsError, By, FieldError, Issued, LogInKind};
 use crate::auth::{AuthError, Secret};
-use crate::change::Touched;
 use crate::core::ids::UserId;
 use crate::store::User;
 use crate::telemetry::audit::AuditEvent;
@@ -50,13 +48,7 @@ impl Accounts<'_> {
             AuthError::Throttled(_) => self.audit_refusal(by, AuditEvent::LogInThrottled(None)),
             _ => {}
         })?;
-        if let Some(retired) = issued.retired {
-            by.audit_for(AuditEvent::TokenRevoked(retired), Some(user.id));
-        }
-        by.audit_for(AuditEvent::LinkUsed(issued.token.id), Some(user.id));
-        if issued.retired.is_some() {
-            react(self.app, &Touched::user(user.id))?;
-        }
+        self.finish_log_in(by, &user, &issued, AuditEvent::LinkUsed(issued.token.id))?;
         Ok((user, issued))
     }
 }

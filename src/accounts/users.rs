@@ -78,14 +78,29 @@ impl Accounts<'_> {
             }
             issued => (user, issued?),
         };
+        self.finish_log_in(by, &user, &issued, AuditEvent::LoggedIn(issued.token.id))?;
+        Ok((user, issued))
+    }
+
+    /// Records a log-in as `event`, and ends the connections of the token that gave way to it, if one did.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) fn finish_log_in(
+        &self,
+        by: &By<'_>,
+        user: &User,
+        issued: &Issued,
+        event: AuditEvent<'_>,
+    ) -> Result<(), AccountsError> {
         if let Some(retired) = issued.retired {
             by.audit_for(AuditEvent::TokenRevoked(retired), Some(user.id));
         }
-        by.audit_for(AuditEvent::LoggedIn(issued.token.id), Some(user.id));
+        by.audit_for(event, Some(user.id));
         if issued.retired.is_some() {
             react(self.app, &Touched::user(user.id))?;
         }
-        Ok((user, issued))
+        Ok(())
     }
 
     /// Counts a log-in by its outcome, and times it.
