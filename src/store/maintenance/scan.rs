@@ -23,28 +23,54 @@ pub(super) fn readable(tree: &Tree) -> (Option<String>, impl Iterator<Item = (IV
     // First the keys alone: an iterator of sled's stays at a page that can't be read.
     let (mut parts, mut broken, mut from) = (Vec::new(), None, Some(IVec::default()));
     while let Some(start) = from.take() {
-        let (last, error) = keys(tree, &start);
+        let (last, end) = keys(tree, &start);
         let reached = last.clone().unwrap_or_else(|| start.clone());
         parts.extend(last.map(|last| (start, last)));
-        if let Some(error) = error {
-            broken.get_or_insert_with(|| format!("can't be read in the middle: {error}"));
-            from = behind(tree, &reached);
+        if let Some(end) = end {
+            from = behind(tree, &reached, end.finest(&reached));
+            broken.get_or_insert_with(|| format!("can't be read in the middle: {}", end.reason()));
         }
     }
     let entries = parts.into_iter().flat_map(|(first, last)| tree.range(first..=last).map_while(std::result::Result::ok));
     (broken, entries)
 }
 
-/// Returns the last key that can be reached from `start` on, and the reason for which it is not the last of the tree.
-fn keys(tree: &Tree, start: &IVec) -> (Option<IVec>, Option<String>) {
+/// A page at which reading ends.
+enum Unread {
+    /// It can't be read.
+    Damaged(sled::Error),
+    /// Another page knows of it, and the log has none.
+    Missing,
+}
+
+impl Unread {
+    fn reason(self) -> String {
+        match self {
+            Self::Damaged(error) => error.to_string(),
+            Self::Missing => "a page is missing".to_owned(),
+        }
+    }
+
+    /// The bits of a probed number below which nothing is looked for. For a missing page sled looks a million times before it gives up, so
+    /// that there the steps are whole keys; where `reached` is shorter than an id, of an id's bytes.
+    fn finest(&self, reached: &IVec) -> u32 {
+        match self {
+            Self::Damaged(_) => 0,
+            Self::Missing => 8 * (PROBED_BYTES - reached.len().clamp(ID_BYTES, PROBED_BYTES)) as u32,
+        }
+    }
+}
+
+/// Returns the last key that can be reached from `start` on, and the page at which that ends before the tree does.
+fn keys(tree: &Tree, start: &IVec) -> (Option<IVec>, Option<Unread>) {
     let mut last = None;
     let walk = || tree.range(start.clone()..).keys().try_for_each(|key| key.map(|key| last = Some(key)));
-    let error = match reading(walk) {
+    let end = match reading(walk) {
         Some(Ok(())) => None,
-        Some(Err(error)) => Some(error.to_string()),
-        None => Some("a page is missing".to_owned()),
+        Some(Err(error)) => Some(Unread::Damaged(error)),
+        None => Some(Unread::Missing),
     };
-    (last, error)
+    (last, end)
 }
 
 /// Runs `job`, which reads a tree; `None` where a page is missing of which another one knows, at which sled panics instead of returning
@@ -54,7 +80,8 @@ fn reading<T>(job: impl FnOnce() -> T) -> Option<T> {
 }
 
 /// Returns a key behind the unreadable page that follows `reached`, from which on the tree can be read; `None` where there is none.
-fn behind(tree: &Tree, reached: &IVec) -> Option<IVec> {
+/// `finest` bits of a number are not looked at.
+fn behind(tree: &Tree, reached: &IVec, finest: u32) -> Option<IVec> {
     let key = |number: u128| IVec::from(&number.to_be_bytes());
     let first_of = |number: u128| tree.range(key(number)..).keys().next();
     let opens = |number: u128| reading(|| first_of(number)).is_some_and(|found| found.is_none_or(|found| found.is_ok()));
@@ -62,9 +89,6 @@ fn behind(tree: &Tree, reached: &IVec) -> Option<IVec> {
     let known = reached.len().min(PROBED_BYTES);
     first[..known].copy_from_slice(&reached[..known]);
     let first = u128::from_be_bytes(first);
-    // No finer than the keys of the tree, which are of one length where there are many: sled looks a million times for a missing page
-    // before it gives up. The first key is unknown where the first page is; it has the bytes of an id, then.
-    let finest = u128::BITS - 8 * if known == 0 { ID_BYTES } else { known } as u32;
     // Twice as far each time, and then back to the end of the page.
     let (mut bad, mut good) = (first, None);
     for step in finest..u128::BITS {
