@@ -9,7 +9,7 @@ mod messages;
 mod metrics;
 mod monitor;
 mod pairing;
-mod queue;
+pub mod queue;
 mod receipts;
 mod users;
 
@@ -29,7 +29,7 @@ use info::{AliveResponse, GreetingResponse};
 use messages::{SendMessageRequest, SendRequest, SendToUserRequest, SentResponse};
 use monitor::{ConnectionsResponse, PerformanceResponse};
 use pairing::{ClaimRequest, PairRequest, PairResponse};
-use queue::{ClearedResponse, QueueResponse};
+use queue::{ClearedResponse, MailboxResponse, QueueResponse, QueuedResponse};
 use receipts::{MessageResponse, ReceiptResponse};
 use users::{ChangeUserRequest, CreateUserRequest, OnlineUserResponse, UserResponse};
 
@@ -84,6 +84,10 @@ pub static ROUTES: &[Route] = routes! {
     Delete "/api/queue/user/{id}"      USERS    queue::clear_user() -> ClearedResponse;
     Get    "/api/queue/device/{id}"    USERS    queue::of_device() -> QueueResponse;
     Delete "/api/queue/device/{id}"    USERS    queue::clear_device() -> ClearedResponse;
+
+    Get    "/api/queues"                       ADMINS queue::list() -> List<MailboxResponse>;
+    Get    "/api/queue/user/{id}/messages"     USERS  queue::messages_of_user() -> List<QueuedResponse>;
+    Get    "/api/queue/device/{id}/messages"   USERS  queue::messages_of_device() -> List<QueuedResponse>;
 
     Put    "/api/weather/{name}"       STATIONS companion::observe(try ObserveRequest) -> ();
     Get    "/api/catalog/songs"        ADMINS   companion::songs() -> Vec<CatalogEntry>;

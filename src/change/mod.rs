@@ -33,7 +33,7 @@ pub use accounts::{
 pub use changes::{Changes, Found, Riders};
 pub use companion::{Observe, SetCatalog};
 pub use import::{BeginImport, Import, ImportError, MAX_IMPORT_ROWS};
-pub use index::{Ack, DeliveryState, Listed, MAX_OPERATION_MESSAGES, ReaderState, Size, Waiting};
+pub use index::{Ack, DeliveryState, Listed, MAX_OPERATION_MESSAGES, Queued, ReaderState, Size, Waiting};
 pub use log::{Acknowledge, Append, AppendError, Appended, Cancel, CancelError, Clear, Expire, IdempotencyKey, Settings, Tick};
 pub use outcomes::{Outcome, OutcomeSender};
 pub use probe::Probe;
