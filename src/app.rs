@@ -13,7 +13,7 @@ use crate::admission::Admission;
 use crate::auth::Auth;
 use crate::auth::pairings::Pairings;
 use crate::change::Changes;
-use crate::config::Config;
+use crate::config::{Config, Provenance};
 use crate::data_dir::{self, DataDirError};
 use crate::handlers::{Handlers, HandlersError};
 use crate::health::{Health, Prober};
@@ -52,6 +52,8 @@ pub struct App {
     /// The address of the main listener, once there is one; a command that opens the data directory itself never has one.
     pub address: OnceLock<SocketAddr>,
     config: ArcSwap<Config>,
+    /// The origins of the settings; none where the state was opened without them.
+    provenance: ArcSwap<Provenance>,
     handlers: ArcSwap<Handlers>,
 }
 
@@ -142,6 +144,7 @@ impl App {
             changes,
             store,
             config: ArcSwap::from_pointee(config),
+            provenance: ArcSwap::default(),
         }))
     }
 
@@ -158,6 +161,16 @@ impl App {
     /// Returns the current settings; clone the `Arc` to keep a snapshot.
     pub fn config(&self) -> Guard<Arc<Config>> {
         self.config.load()
+    }
+
+    /// Returns the origins of the current settings.
+    pub fn provenance(&self) -> Guard<Arc<Provenance>> {
+        self.provenance.load()
+    }
+
+    /// Sets the origins of the current settings.
+    pub fn set_provenance(&self, provenance: Provenance) {
+        self.provenance.store(Arc::new(provenance));
     }
 
     /// Returns the current handlers; clone the `Arc` for a call that waits for an upstream, which ends with the handlers it began with.

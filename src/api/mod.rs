@@ -11,6 +11,7 @@ mod monitor;
 mod pairing;
 pub mod queue;
 mod receipts;
+mod settings;
 mod users;
 
 use crate::health::Health;
@@ -31,6 +32,7 @@ use monitor::{ConnectionsResponse, PerformanceResponse};
 use pairing::{ClaimRequest, PairRequest, PairResponse};
 use queue::{ClearedResponse, MailboxResponse, QueueResponse, QueuedResponse};
 use receipts::{MessageResponse, ReceiptResponse};
+use settings::SettingsResponse;
 use users::{ChangeUserRequest, CreateUserRequest, OnlineUserResponse, UserResponse};
 
 pub use metrics::collector;
@@ -99,6 +101,7 @@ pub static ROUTES: &[Route] = routes! {
 
     Get    "/api/monitor/connections"  ADMINS   monitor::connections() -> ConnectionsResponse;
     Get    "/api/monitor/performance"  ADMINS   monitor::performance() -> PerformanceResponse;
+    Get    "/api/settings"             ADMINS   settings::list() -> SettingsResponse;
     Get    "/metrics"                  WATCHERS metrics::metrics() -> Raw;
 
     Get    "/healthz"                  ANYONE   info::health() -> AliveResponse;
