@@ -1,6 +1,7 @@
 //! The REST API: the URL map on one screen, one file a resource.
 
 pub mod auth;
+pub mod backup;
 mod clients;
 mod companion;
 mod devices;
@@ -102,6 +103,7 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/api/monitor/connections"  ADMINS   monitor::connections() -> ConnectionsResponse;
     Get    "/api/monitor/performance"  ADMINS   monitor::performance() -> PerformanceResponse;
     Get    "/api/settings"             ADMINS   settings::list() -> SettingsResponse;
+    Get    "/api/backup"               ADMINS   backup::download() -> Raw;
     Get    "/metrics"                  WATCHERS metrics::metrics() -> Raw;
 
     Get    "/healthz"                  ANYONE   info::health() -> AliveResponse;

@@ -1,11 +1,9 @@
 //! The control socket: HTTP for the command line, through a socket in the data directory. Every client that can connect owns the
 //! directory, so every caller acts as its operator.
 
-mod backup;
 mod import;
 pub mod server;
 pub mod socket;
-mod stream;
 mod tail;
 
 use std::path::{Path, PathBuf};
@@ -29,7 +27,6 @@ use crate::http::reply::{Raw, Reply};
 use crate::http::request::Call;
 use crate::http::{AsJson, Route, mount, routes};
 use crate::store::{Findings, ImportState};
-use backup::backup;
 use import::{
     BeginImportRequest, CheckImportRequest, ImportRowsRequest, ImportRowsResponse, ImportStateResponse, RefusedRowResponse,
 };
@@ -38,7 +35,7 @@ use tail::tail;
 /// The routes of the control socket alone. They may change with every version: they are for this program's command line.
 pub static ROUTES: &[Route] = routes! {
     Get    "/control/status"             ADMINS status() -> StatusResponse;
-    Get    "/control/backup"             ADMINS backup() -> Raw;
+    Get    "/control/backup"             ADMINS api::backup::download() -> Raw;
     Get    "/control/check"              ADMINS check() -> Findings;
     Delete "/control/loss"               ADMINS acknowledge_loss() -> ();
     Get    "/control/import"             ADMINS import::state() -> ImportStateResponse;

@@ -54,6 +54,8 @@ pub enum AuditEvent<'a> {
     Imported(u64),
     /// A user gave up a device, or an administrator deleted it.
     DeviceDeleted(DeviceId),
+    /// An administrator began to download a backup.
+    BackupDownloaded,
 }
 
 /// Changes to an account; `None` is unchanged.
@@ -99,5 +101,6 @@ pub fn record(event: AuditEvent<'_>, user: Option<UserId>, address: Option<IpAdd
         AuditEvent::DeviceBound(device) => line!("device_bound", device = device.0),
         AuditEvent::Imported(records) => line!("imported", records),
         AuditEvent::DeviceDeleted(device) => line!("device_deleted", device = device.0),
+        AuditEvent::BackupDownloaded => line!("backup_downloaded"),
     }
 }
