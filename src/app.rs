@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::audit::Audit;
 use crate::auth::Auth;
 use crate::auth::pairings::Pairings;
 use crate::change::Changes;
@@ -31,6 +32,8 @@ pub struct App {
     pub store: Store,
     /// The way to change it.
     pub changes: Changes,
+    /// The audit trail.
+    pub audit: Audit,
     /// Authentication.
     pub auth: Auth,
     /// Devices waiting to be paired.
@@ -116,6 +119,9 @@ impl App {
         if let Err(error) = self.mailbox.sweep(true).await {
             tracing::warn!(%error, "failed to write the last acknowledgements");
         }
+        if let Err(error) = self.audit.flush().await {
+            tracing::warn!(%error, "failed to write the last entries of the audit trail");
+        }
         tokio::task::spawn_blocking(move || self.store.close()).await.map_err(std::io::Error::other)?
     }
 
@@ -130,6 +136,7 @@ impl App {
         Ok(Arc::new(Self {
             prober: Prober::new(store.clone(), changes.clone(), hub.clone()),
             mailbox: Mailbox::new(store.clone(), changes.clone(), hub.clone(), &config, metrics.clone()),
+            audit: Audit::new(changes.clone(), config.storage.audit_entries),
             handlers: ArcSwap::from_pointee(Handlers::new(&config, store.clone(), changes.clone(), &metrics)?),
             auth: Auth::new(store.clone(), changes.clone(), &config.limits, config.storage.max_concurrent_hashes())
                 .map_err(StoreError::from)?,

@@ -19,7 +19,7 @@ use crate::http::reply::{Raw, Reply};
 use crate::http::request::Call;
 use crate::http::stream::items;
 use crate::store::{BackupError, BackupPermit};
-use crate::telemetry::audit::{self, AuditEvent};
+use crate::telemetry::audit::AuditEvent;
 
 /// The time in which the client must take one chunk.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -36,7 +36,7 @@ pub async fn download(call: Call) -> Result<Reply<Raw>, ApiError> {
     // Not before the body is asked for: a reply to HEAD has none.
     let begun = async move {
         if !caller.is_operator() {
-            audit::record(AuditEvent::BackupDownloaded, Some(caller.user.id), Some(address));
+            app.audit.record(AuditEvent::BackupDownloaded, Some(caller.user.id), Some(address));
         }
         begin(app, permit, caller)
     };

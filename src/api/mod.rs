@@ -1,5 +1,6 @@
 //! The REST API: the URL map on one screen, one file a resource.
 
+mod audit;
 pub mod auth;
 pub mod backup;
 mod clients;
@@ -20,6 +21,7 @@ use crate::http::list::List;
 use crate::http::reply::Raw;
 use crate::http::{Route, routes};
 use crate::store::CatalogEntry;
+use audit::AuditResponse;
 use auth::{
     ChangePasswordRequest, CreateTokenRequest, CreatedTokenResponse, LinkRequest, LoginRequest, LoginResponse, MeResponse,
     RegisterRequest, TicketResponse, TokenResponse,
@@ -102,6 +104,7 @@ pub static ROUTES: &[Route] = routes! {
 
     Get    "/api/monitor/connections"  ADMINS   monitor::connections() -> ConnectionsResponse;
     Get    "/api/monitor/performance"  ADMINS   monitor::performance() -> PerformanceResponse;
+    Get    "/api/audit"                ADMINS   audit::list() -> List<AuditResponse>;
     Get    "/api/settings"             ADMINS   settings::list() -> SettingsResponse;
     Get    "/api/backup"               ADMINS   backup::download() -> Raw;
     Get    "/metrics"                  WATCHERS metrics::metrics() -> Raw;

@@ -7,6 +7,7 @@ use toml::Value;
 
 use super::default_file::documented;
 use super::render::hide_in_urls;
+use super::source::Source;
 use super::{Config, Provenance};
 
 /// The section whose blocks are numbered in the list.
@@ -83,7 +84,7 @@ fn setting(
     Setting {
         key: key.into(),
         value: value.filter(|_| !secret).and_then(|value| serde_json::to_value(value).ok()),
-        source: source.map_or("default", |source| source.layer()),
+        source: source.map_or("default", Source::layer),
         place: source.map(ToString::to_string),
         secret,
         // A secret that is empty is none.

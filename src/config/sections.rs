@@ -187,6 +187,9 @@ pub struct StorageConfig {
     pub compact_ratio: u32,
     /// The size, in bytes, below which the store is never compacted at the start.
     pub compact_min_bytes: u64,
+    /// The entries of the audit trail that are kept in the store: the last ones, of which no user has more than half. 0: none; else 100
+    /// to 100,000.
+    pub audit_entries: usize,
 }
 
 impl Default for StorageConfig {
@@ -197,6 +200,7 @@ impl Default for StorageConfig {
             memory_budget: 128 << 20,
             compact_ratio: 20,
             compact_min_bytes: 256 << 20,
+            audit_entries: 10_000,
         }
     }
 }

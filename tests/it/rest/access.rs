@@ -72,6 +72,7 @@ const RULES: &[(&str, &str)] = &[
     ("DELETE /api/catalog/dances", "r"),
     ("GET /api/monitor/connections", "r"),
     ("GET /api/monitor/performance", "r"),
+    ("GET /api/audit", "r"),
     ("GET /api/settings", "r"),
     ("GET /api/backup", "r"),
     ("GET /metrics", "w"),
