@@ -11,7 +11,7 @@ use crate::core::time::Timestamp;
 use crate::http::error::ApiError;
 use crate::http::list::{List, Page, Place};
 use crate::http::reply::Reply;
-use crate::http::request::Call;
+use crate::http::request::{Call, MAX_PAGE};
 use crate::mailbox::{Queued, Size};
 use crate::store::StoreError;
 
@@ -246,7 +246,6 @@ pub async fn messages_of_device(call: Call) -> Result<Reply<List<QueuedResponse>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::request::MAX_PAGE;
 
     #[test]
     fn item_without_contents_is_not_longer_than_reserved() {

@@ -335,7 +335,7 @@ impl<K: DecodeKey, V: Value> Table<K, V> {
     }
 
     /// Returns the entries whose keys are below `end`, or all, the highest key first.
-    pub fn below(&self, end: Option<&K>) -> impl Iterator<Item = Result<(K, V)>> + '_ {
+    pub fn below(&self, end: Option<&K>) -> impl Iterator<Item = Result<(K, V)>> + use<'_, K, V> {
         let end = end.map_or(Bound::Unbounded, |end| Bound::Excluded(end.encode().as_ref().to_vec()));
         self.tree.range::<Vec<u8>, _>((Bound::Unbounded, end)).rev().map(|entry| self.entry(entry))
     }

@@ -135,7 +135,7 @@ impl Index {
     }
 
     /// The broadcasts that wait for a user: those that none of its readers has received.
-    fn broadcasts_of(&self, user: UserId, now: u64) -> Size {
+    pub(super) fn broadcasts_of(&self, user: UserId, now: u64) -> Size {
         let mut size = Size::default();
         for (id, entry) in self.share_of(user, MessageId(0), MessageId(u64::MAX), now) {
             size.messages += 1;
