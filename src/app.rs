@@ -10,10 +10,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::audit::Audit;
 use crate::auth::Auth;
 use crate::auth::pairings::Pairings;
 use crate::change::Changes;
-use crate::config::Config;
+use crate::config::{Config, Provenance};
 use crate::data_dir::{self, DataDirError};
 use crate::handlers::{Handlers, HandlersError};
 use crate::health::{Health, Prober};
@@ -31,6 +32,8 @@ pub struct App {
     pub store: Store,
     /// The way to change it.
     pub changes: Changes,
+    /// The audit trail.
+    pub audit: Audit,
     /// Authentication.
     pub auth: Auth,
     /// Devices waiting to be paired.
@@ -52,6 +55,8 @@ pub struct App {
     /// The address of the main listener, once there is one; a command that opens the data directory itself never has one.
     pub address: OnceLock<SocketAddr>,
     config: ArcSwap<Config>,
+    /// The origins of the settings; none where the state was opened without them.
+    provenance: ArcSwap<Provenance>,
     handlers: ArcSwap<Handlers>,
 }
 
@@ -114,6 +119,9 @@ impl App {
         if let Err(error) = self.mailbox.sweep(true).await {
             tracing::warn!(%error, "failed to write the last acknowledgements");
         }
+        if let Err(error) = self.audit.flush().await {
+            tracing::warn!(%error, "failed to write the last entries of the audit trail");
+        }
         tokio::task::spawn_blocking(move || self.store.close()).await.map_err(std::io::Error::other)?
     }
 
@@ -128,6 +136,7 @@ impl App {
         Ok(Arc::new(Self {
             prober: Prober::new(store.clone(), changes.clone(), hub.clone()),
             mailbox: Mailbox::new(store.clone(), changes.clone(), hub.clone(), &config, metrics.clone()),
+            audit: Audit::new(changes.clone(), config.storage.audit_entries),
             handlers: ArcSwap::from_pointee(Handlers::new(&config, store.clone(), changes.clone(), &metrics)?),
             auth: Auth::new(store.clone(), changes.clone(), &config.limits, config.storage.max_concurrent_hashes())
                 .map_err(StoreError::from)?,
@@ -142,6 +151,7 @@ impl App {
             changes,
             store,
             config: ArcSwap::from_pointee(config),
+            provenance: ArcSwap::default(),
         }))
     }
 
@@ -158,6 +168,16 @@ impl App {
     /// Returns the current settings; clone the `Arc` to keep a snapshot.
     pub fn config(&self) -> Guard<Arc<Config>> {
         self.config.load()
+    }
+
+    /// Returns the origins of the current settings.
+    pub fn provenance(&self) -> Guard<Arc<Provenance>> {
+        self.provenance.load()
+    }
+
+    /// Sets the origins of the current settings.
+    pub fn set_provenance(&self, provenance: Provenance) {
+        self.provenance.store(Arc::new(provenance));
     }
 
     /// Returns the current handlers; clone the `Arc` for a call that waits for an upstream, which ends with the handlers it began with.

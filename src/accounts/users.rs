@@ -13,7 +13,7 @@ use crate::core::ids::UserId;
 use crate::core::names::prepare_username;
 use crate::core::time::Timestamp;
 use crate::store::{Authority, NewToken, NewUser, Role, StoreError, User, UserChange};
-use crate::telemetry::audit::{self, AuditEvent, UserChanges};
+use crate::telemetry::audit::{AuditEvent, UserChanges};
 use crate::telemetry::metrics::{LogIn, Operation};
 
 /// The data of a new account.
@@ -178,7 +178,7 @@ impl Accounts<'_> {
     /// [`AuthError::Password`], [`AuthError::Busy`], [`StoreError::Taken`], or when the store fails.
     pub async fn create_first_admin(&self, username: &str, password: &str) -> Result<User, AuthError> {
         let admin = self.store_user(username, password, Role::Admin, Authority::System).await?;
-        audit::record(AuditEvent::UserCreated(admin.id, Role::Admin.name()), None, None);
+        self.app.audit.record(AuditEvent::UserCreated(admin.id, Role::Admin.name()), None, None);
         Ok(admin)
     }
 
@@ -216,8 +216,9 @@ impl Accounts<'_> {
     /// [`AccountsError`]: denied, no such user, the last administrator, the store.
     pub async fn delete_user(&self, by: &By<'_>, id: UserId) -> Result<(), AccountsError> {
         self.permit(by, Action::ManageAccounts, by.requester().to_user(id), "user")?;
+        let user = self.app.store.user(id)?.ok_or(StoreError::Missing("user"))?;
         let touched = self.app.changes.run(DeleteUser { id }).await?;
-        by.audit(AuditEvent::UserDeleted(id));
+        by.audit(AuditEvent::UserDeleted(id, &user.username));
         Ok(react(self.app, &touched)?)
     }
 

@@ -23,7 +23,7 @@ use crate::wire::{JsonObject, Push};
 /// The message of the guide's API after a send.
 const SENT: &str = "消息发送成功";
 /// The longest type, in characters.
-const MAX_TYPE_CHARS: usize = 64;
+pub const MAX_TYPE_CHARS: usize = 64;
 
 /// The longest idempotency key, in characters.
 const MAX_KEY_CHARS: usize = 128;

@@ -1,6 +1,8 @@
 //! The REST API: the URL map on one screen, one file a resource.
 
+mod audit;
 pub mod auth;
+pub mod backup;
 mod clients;
 mod companion;
 mod devices;
@@ -9,8 +11,9 @@ mod messages;
 mod metrics;
 mod monitor;
 mod pairing;
-mod queue;
+pub mod queue;
 mod receipts;
+mod settings;
 mod users;
 
 use crate::health::Health;
@@ -18,6 +21,7 @@ use crate::http::list::List;
 use crate::http::reply::Raw;
 use crate::http::{Route, routes};
 use crate::store::CatalogEntry;
+use audit::AuditResponse;
 use auth::{
     ChangePasswordRequest, CreateTokenRequest, CreatedTokenResponse, LinkRequest, LoginRequest, LoginResponse, MeResponse,
     RegisterRequest, TicketResponse, TokenResponse,
@@ -29,8 +33,9 @@ use info::{AliveResponse, GreetingResponse};
 use messages::{SendMessageRequest, SendRequest, SendToUserRequest, SentResponse};
 use monitor::{ConnectionsResponse, PerformanceResponse};
 use pairing::{ClaimRequest, PairRequest, PairResponse};
-use queue::{ClearedResponse, QueueResponse};
+use queue::{ClearedResponse, MailboxResponse, QueueResponse, QueuedResponse};
 use receipts::{MessageResponse, ReceiptResponse};
+use settings::SettingsResponse;
 use users::{ChangeUserRequest, CreateUserRequest, OnlineUserResponse, UserResponse};
 
 pub use metrics::collector;
@@ -85,6 +90,10 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/api/queue/device/{id}"    USERS    queue::of_device() -> QueueResponse;
     Delete "/api/queue/device/{id}"    USERS    queue::clear_device() -> ClearedResponse;
 
+    Get    "/api/queues"                       ADMINS queue::list() -> List<MailboxResponse>;
+    Get    "/api/queue/user/{id}/messages"     USERS  queue::messages_of_user() -> List<QueuedResponse>;
+    Get    "/api/queue/device/{id}/messages"   USERS  queue::messages_of_device() -> List<QueuedResponse>;
+
     Put    "/api/weather/{name}"       STATIONS companion::observe(try ObserveRequest) -> ();
     Get    "/api/catalog/songs"        ADMINS   companion::songs() -> Vec<CatalogEntry>;
     Put    "/api/catalog/songs"        ADMINS   companion::set_songs(SetCatalogRequest) -> Vec<CatalogEntry>;
@@ -95,6 +104,9 @@ pub static ROUTES: &[Route] = routes! {
 
     Get    "/api/monitor/connections"  ADMINS   monitor::connections() -> ConnectionsResponse;
     Get    "/api/monitor/performance"  ADMINS   monitor::performance() -> PerformanceResponse;
+    Get    "/api/audit"                ADMINS   audit::list() -> List<AuditResponse>;
+    Get    "/api/settings"             ADMINS   settings::list() -> SettingsResponse;
+    Get    "/api/backup"               ADMINS   backup::download() -> Raw;
     Get    "/metrics"                  WATCHERS metrics::metrics() -> Raw;
 
     Get    "/healthz"                  ANYONE   info::health() -> AliveResponse;

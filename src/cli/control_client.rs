@@ -249,6 +249,22 @@ impl ControlClient {
         }
     }
 
+    /// Returns the first `limit` items of a list that begins with the newest; `path` has a query, which may be empty.
+    pub(super) async fn newest(&self, path: &str, limit: u64) -> anyhow::Result<Vec<Value>> {
+        let (mut all, mut before) = (Vec::new(), String::new());
+        loop {
+            let left = limit.saturating_sub(all.len() as u64).min(PAGE_ITEMS as u64);
+            let mut page = self.reply(&format!("{path}&limit={left}{before}")).await?;
+            if let Value::Array(items) = page["data"].take() {
+                all.extend(items);
+            }
+            match &page["next"] {
+                Value::Number(id) if (all.len() as u64) < limit => before = format!("&before={id}"),
+                _ => return Ok(all),
+            }
+        }
+    }
+
     /// Returns the user with a name, or with a number after `id:`.
     pub(super) async fn user(&self, name: &str) -> anyhow::Result<Value> {
         if let Some(id) = name.strip_prefix(ID_PREFIX) {

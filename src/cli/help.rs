@@ -107,6 +107,10 @@ pub(super) const QUEUE: &str = section!(
 /// Examples for `client`.
 pub(super) const CLIENT: &str = section!("Examples", "qy-lty client list ana", "qy-lty client delete ana old-phone");
 
+/// Examples for `audit`.
+pub(super) const AUDIT: &str =
+    section!("Examples", "qy-lty audit", "qy-lty audit --user ana --limit 10", "qy-lty audit --event login_failed --json");
+
 /// Examples for `link`.
 pub(super) const LINK: &str = section!("Examples", "qy-lty link", "qy-lty link ana", "xdg-open \"$(qy-lty link)\"");
 

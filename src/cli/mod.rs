@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 mod bench;
 mod clients;
 mod config;
@@ -110,6 +111,9 @@ enum ControlCommand {
     /// List or clear queued messages
     #[command(subcommand, after_help = help::QUEUE)]
     Queue(messages::QueueCommand),
+    /// Show who logged in, was refused, or changed accounts and devices
+    #[command(after_help = help::AUDIT)]
+    Audit(audit::Audit),
     /// Print a link that logs a browser on this machine in, once
     #[command(after_help = help::LINK)]
     Link(link::Link),
@@ -129,6 +133,7 @@ impl ControlCommand {
             Self::Send(command) => command.run(client, out).await,
             Self::Client(command) => command.run(client, out).await,
             Self::Queue(command) => command.run(client, out).await,
+            Self::Audit(command) => command.run(client, out).await,
             Self::Link(command) => command.run(client, out).await,
             Self::Tail(command) => command.run(client, out).await,
             Self::Status => maintenance::status(client, out).await,

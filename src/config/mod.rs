@@ -5,12 +5,13 @@
 //!
 //! `sections`, `companion` and `limits` define the settings and `default_file` documents them; `parse` reads the file and keeps
 //! track of lines, `env` the environment, `credentials` the upstreams' secrets; `layers` merges all of it, `validate` checks
-//! the result, `diff` compares two configurations and `render` prints one.
+//! the result, `diff` compares two configurations, `render` prints one and `effective` lists one with the source of each value.
 
 mod companion;
 mod credentials;
 mod default_file;
 mod diff;
+mod effective;
 mod env;
 mod explain;
 mod layers;
@@ -35,6 +36,7 @@ use toml::{Table, Value};
 pub use companion::{ChatConfig, HandlerConfig, QWeatherConfig, Responder, WeatherConfig};
 pub use default_file::DEFAULT;
 pub use diff::ConfigDiff;
+pub use effective::Setting;
 pub use layers::{Flag, Layers, Loaded};
 pub use limits::Limits;
 pub use log_filter::log_filter;
@@ -44,6 +46,7 @@ pub use sections::{
     AuthConfig, ForwardedHeader, HistoryConfig, LogConfig, LogFormat, MailboxConfig, MessagesConfig, MetricsConfig, Registration,
     ServerConfig, StorageConfig, TlsConfig,
 };
+pub use source::Provenance;
 
 /// All settings.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]

@@ -28,6 +28,9 @@ pub struct ServerConfig {
     pub forwarded_header: ForwardedHeader,
     /// Closes WebSockets of users without a primary device with 4002 (guide section 3.1 has this commented out).
     pub require_device: bool,
+    /// Shows the contents of other users' messages to administrators: where they look into a queue, and in the live traffic of the
+    /// console.
+    pub console_contents: bool,
 }
 
 impl Default for ServerConfig {
@@ -40,6 +43,7 @@ impl Default for ServerConfig {
             trusted_proxies: Vec::new(),
             forwarded_header: ForwardedHeader::default(),
             require_device: false,
+            console_contents: false,
         }
     }
 }
@@ -183,6 +187,9 @@ pub struct StorageConfig {
     pub compact_ratio: u32,
     /// The size, in bytes, below which the store is never compacted at the start.
     pub compact_min_bytes: u64,
+    /// The entries of the audit trail that are kept in the store: the last ones, of which no user has more than half. 0: none; else 100
+    /// to 100,000.
+    pub audit_entries: usize,
 }
 
 impl Default for StorageConfig {
@@ -193,6 +200,7 @@ impl Default for StorageConfig {
             memory_budget: 128 << 20,
             compact_ratio: 20,
             compact_min_bytes: 256 << 20,
+            audit_entries: 10_000,
         }
     }
 }

@@ -166,7 +166,9 @@ impl Config {
         let s = &self.storage;
         let ratio = "must be 0 or at least 12: a fresh store occupies up to ten times the size of its content";
         require(s.memory_budget >= 48 << 20, "storage", "memory_budget", "must be at least 50331648 (48 MiB)")?;
-        require(s.compact_ratio == 0 || s.compact_ratio >= 12, "storage", "compact_ratio", ratio)
+        require(s.compact_ratio == 0 || s.compact_ratio >= 12, "storage", "compact_ratio", ratio)?;
+        let entries = s.audit_entries == 0 || (100..=100_000).contains(&s.audit_entries);
+        require(entries, "storage", "audit_entries", "must be 0, or 100 to 100000")
     }
 
     fn validate_server(&self) -> Check {

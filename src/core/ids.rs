@@ -74,6 +74,11 @@ id! {
 }
 
 id! {
+    /// An entry of the audit trail; assigned in rising order.
+    AuditId
+}
+
+id! {
     /// A queued message; assigned in rising order by one writer, and never reused.
     MessageId
 }

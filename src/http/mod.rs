@@ -18,6 +18,7 @@ pub mod reply;
 pub mod request;
 mod route;
 pub mod spelling;
+pub mod stream;
 mod tree;
 mod unread;
 

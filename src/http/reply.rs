@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use salvo::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, SET_COOKIE};
+use salvo::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderName, HeaderValue, SET_COOKIE};
 use salvo::http::{ResBody, Response, StatusCode};
 use serde::Serialize;
 
@@ -28,6 +28,8 @@ pub struct Head {
     pub message: String,
     token: Option<String>,
     cookie: Option<String>,
+    /// The name of the file that browsers make of the body.
+    file_name: Option<String>,
     replayed: bool,
 }
 
@@ -47,7 +49,7 @@ impl Reply<()> {
 
 impl<T> Reply<T> {
     fn new(status: StatusCode, message: impl Into<String>, data: Option<T>) -> Self {
-        Self { head: Head { status, message: message.into(), token: None, cookie: None, replayed: false }, data }
+        Self { head: Head { status, message: message.into(), token: None, cookie: None, file_name: None, replayed: false }, data }
     }
 
     /// 200 with data.
@@ -81,6 +83,12 @@ impl<T> Reply<T> {
     /// The same with a `Set-Cookie` header.
     pub fn with_cookie(mut self, cookie: String) -> Self {
         self.head.cookie = Some(cookie);
+        self
+    }
+
+    /// The same as a file of that name, which has no character that is special in a quoted string.
+    pub fn with_file_name(mut self, name: String) -> Self {
+        self.head.file_name = Some(name);
         self
     }
 
@@ -213,6 +221,10 @@ impl Answer {
         headers.reserve(HEADERS); // at once, instead of twice while they are added
         if let Some(cookie) = head.cookie.as_ref().and_then(|cookie| HeaderValue::from_str(cookie).ok()) {
             headers.insert(SET_COOKIE, cookie);
+        }
+        let attachment = head.file_name.map(|name| format!("attachment; filename=\"{name}\""));
+        if let Some(attachment) = attachment.and_then(|text| HeaderValue::from_str(&text).ok()) {
+            headers.insert(CONTENT_DISPOSITION, attachment);
         }
         if head.replayed {
             headers.insert(REPLAYED, HeaderValue::from_static("true"));

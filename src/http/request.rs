@@ -60,7 +60,7 @@ impl Call {
     /// Returns the requester of a change, for the account services.
     pub fn by(&self) -> By<'_> {
         let operator = self.caller.as_ref().is_some_and(Caller::is_operator); // which has no address
-        By { caller: self.caller.as_ref(), address: (!operator).then_some(self.address) }
+        By { caller: self.caller.as_ref(), address: (!operator).then_some(self.address), trail: &self.app.audit }
     }
 
     /// Reports whether nobody between the client and this server could read the call: it came over HTTPS, or from this machine.

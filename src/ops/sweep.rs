@@ -7,6 +7,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::App;
 use crate::core::boot::BootInstant;
+use crate::telemetry::audit::AuditEvent;
 
 /// The interval at which due messages of the mailbox expire.
 const MAILBOX_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -23,8 +24,11 @@ pub async fn run(app: Arc<App>) {
         if let Err(error) = app.mailbox.sweep(full).await {
             tracing::warn!(%error, "failed to sweep the mailbox");
         }
+        app.audit.schedule();
         if full {
-            app.admission.sweep();
+            if let Some(count) = app.admission.sweep() {
+                app.audit.record(AuditEvent::LeftOut(count), None, None);
+            }
             app.handlers().sweep();
             app.pairings.sweep(BootInstant::now());
             if let Err(error) = app.auth.sweep().await {

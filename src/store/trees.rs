@@ -11,13 +11,13 @@ use super::cache::Cache;
 use super::forms::Forms;
 use super::meta::{Meta, MetaKey};
 use super::records::{
-    CatalogEntry, CatalogKey, Device, Earlier, Observation, PageNumber, Place, ReceiptPage, Token, TokenHash, User,
+    AuditRecord, CatalogEntry, CatalogKey, Device, Earlier, Observation, PageNumber, Place, ReceiptPage, Token, TokenHash, User,
 };
 use super::table::{Table, Value};
 use super::tally::Tally;
 use super::{Result, StoreError};
 use crate::core::hex::hex;
-use crate::core::ids::{DeviceId, MessageId, Recipient, TokenId, UserId};
+use crate::core::ids::{AuditId, DeviceId, MessageId, Recipient, TokenId, UserId};
 
 macro_rules! trees {
     ($($(#[$doc:meta])* $name:ident: $key:ty => $value:ty;)*) => {
@@ -126,6 +126,8 @@ trees! {
     places: Recipient => Place;
     /// SHA-256 of sender and idempotency key → what was sent under it.
     idempotency: [u8; 32] => Earlier;
+    /// The audit trail.
+    audit: AuditId => AuditRecord;
 }
 
 impl Trees {

@@ -1,7 +1,7 @@
 //! The default file, the rendered settings and the difference between configurations.
 
 use super::super::*;
-use super::layered;
+use super::{layered, uncommented};
 
 #[test]
 fn rendered_toml_parses_as_the_same_configuration() {
@@ -52,15 +52,6 @@ fn secrets_in_urls_are_not_shown() {
         config.chat.url = text.into();
         assert!(!Loaded { config, sources: Default::default() }.to_toml().contains("s3cret"), "{text}");
     }
-}
-
-/// Returns the default file with every commented-out setting set.
-fn uncommented() -> String {
-    let bare = |line: &'static str| {
-        let inner = line.strip_prefix("# ")?;
-        (inner.starts_with('[') || default_file::key_of(inner).is_some()).then_some(inner)
-    };
-    DEFAULT.lines().map(|line| bare(line).unwrap_or(line)).collect::<Vec<_>>().join("\n")
 }
 
 /// Returns the keys that the program accepts in `section`, from the error that lists them for an unknown key.

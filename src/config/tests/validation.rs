@@ -142,6 +142,11 @@ fn conflict_is_reported_for_the_setting_that_is_set() {
         );
     }
     assert!(Config::parse("[storage]\ncompact_ratio = 0\n").is_ok() && Config::parse("[storage]\ncompact_ratio = 12\n").is_ok());
+    for entries in [1, 99, 100_001] {
+        let expected = "2: storage.audit_entries must be 0, or 100 to 100000";
+        assert_eq!(refused(&format!("[storage]\naudit_entries = {entries}\n")), expected);
+    }
+    assert!([0, 100, 100_000].into_iter().all(|n| Config::parse(&format!("[storage]\naudit_entries = {n}\n")).is_ok()));
 }
 
 #[test]

@@ -14,12 +14,12 @@ use super::migrate::must_migrate;
 use super::names::OldNames;
 use super::scan::{is_over, newest_message, readable};
 use crate::core::hex::hex;
-use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
+use crate::core::ids::{AuditId, DeviceId, MessageId, Recipient, UserId};
 use crate::store::log::{Log, read_payload};
 use crate::store::meta::MetaKey;
 use crate::store::records::{
-    BlockBuilder, CatalogEntry, CatalogKey, Device, Earlier, Head, Observation, PageNumber, Place, ReceiptPage, Stored, Token,
-    User, fold_name, read_block,
+    AuditRecord, BlockBuilder, CatalogEntry, CatalogKey, Device, Earlier, Head, Observation, PageNumber, Place, ReceiptPage,
+    Stored, Token, User, fold_name, read_block,
 };
 use crate::store::staging::{CACHE_BYTES, lock, recover};
 use crate::store::table::{DecodeKey, Key, Value};
@@ -115,6 +115,7 @@ fn verify_record(trees: &Trees, newest: MessageId, name: &str, key: &[u8], value
         },
         "receipt_pages" => readable(reads::<PageNumber, ReceiptPage>(key, value)),
         "idempotency" => readable(reads::<[u8; 32], Earlier>(key, value)),
+        "audit" => readable(reads::<AuditId, AuditRecord>(key, value)),
         _ => readable(false),
     })
 }

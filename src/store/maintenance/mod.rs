@@ -15,7 +15,7 @@ mod restore;
 mod salvage;
 mod scan;
 
-pub use backup::{is_backup, verify};
+pub use backup::{BackupPermit, is_backup, verify};
 pub use check::{Findings, check};
 pub use compact::compact;
 pub use dump::BackupError;

@@ -1,5 +1,6 @@
 //! The records of the store and their encodings. No I/O.
 
+mod audit;
 mod authority;
 mod companion;
 mod devices;
@@ -11,6 +12,7 @@ mod receipts;
 mod tokens;
 mod users;
 
+pub use audit::{AuditRecord, AuditSubject};
 pub use authority::Authority;
 pub use companion::{Catalog, CatalogEntry, CatalogKey, Observation};
 pub use devices::{Device, DeviceChange, MIN_MAX_BYTES, NewDevice};

@@ -2,6 +2,7 @@
 
 mod access;
 mod accounts;
+mod backup;
 mod browser;
 mod connections;
 mod heads;

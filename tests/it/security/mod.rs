@@ -2,6 +2,7 @@
 
 mod addresses;
 mod answers;
+mod audit;
 mod bodies;
 mod corpus;
 mod data_dir;

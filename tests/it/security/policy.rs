@@ -151,14 +151,17 @@ impl World {
             Action::ManageClients => vec![("GET", format!("/api/clients?user_id={user}"), none)],
             Action::ManageUserQueue => vec![
                 ("GET", format!("/api/queue/user/{user}"), none.clone()),
+                ("GET", format!("/api/queue/user/{user}/messages"), none.clone()),
                 ("DELETE", format!("/api/queue/user/{user}"), none),
             ],
             Action::ManageDeviceQueue => vec![
                 ("GET", format!("/api/queue/device/{device}"), none.clone()),
+                ("GET", format!("/api/queue/device/{device}/messages"), none.clone()),
                 ("DELETE", format!("/api/queue/device/{device}"), none),
             ],
             Action::ManageAllQueues => {
-                vec![("GET", "/api/queue".into(), none.clone()), ("DELETE", "/api/queue".into(), none)]
+                let read = |path: &str| ("GET", path.to_owned(), none.clone());
+                vec![read("/api/queue"), read("/api/queues"), ("DELETE", "/api/queue".into(), none)]
             }
             Action::ManageDevice => vec![
                 ("GET", format!("/api/devices/{device}"), none),
