@@ -38,6 +38,7 @@
 //! | `health` | checks behind `/healthz` and `/readyz` |
 //! | `app` | the shared state, in build order |
 //! | `accounts` | users, devices, tokens, pairing, revocation, policy: each change is one call |
+//! | `monitor` | the figures that people look at: connections, the overview, its history |
 //! | `http` | tables of routes, authorised calls, replies, errors; no resource |
 //! | `session` | one connection's decisions, without a socket: delivery, heartbeat, pending replies |
 //! | `ws` | WebSocket connections: handshake, frames, socket, the task of each |
@@ -72,6 +73,7 @@ mod hub;
 pub mod load;
 mod log;
 mod mailbox;
+mod monitor;
 mod net;
 mod ops;
 mod routes;

@@ -94,6 +94,7 @@ pub static ROUTES: &[Route] = routes! {
     Delete "/api/catalog/dances"       ADMINS   companion::clear_dances() -> ();
 
     Get    "/api/monitor/connections"  ADMINS   monitor::connections() -> ConnectionsResponse;
+    Delete "/api/monitor/connections/{id}" ADMINS monitor::disconnect() -> ();
     Get    "/api/monitor/performance"  ADMINS   monitor::performance() -> PerformanceResponse;
     Get    "/metrics"                  WATCHERS metrics::metrics() -> Raw;
 

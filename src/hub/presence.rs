@@ -14,12 +14,17 @@ use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use serde::Deserialize;
 
+use crate::config::Network;
 use crate::core::client::ClientName;
-use crate::core::ids::{ConnId, DeviceId, TokenId, UserId};
+use crate::core::ids::{ConnId, DeviceId, Recipient, TokenId, UserId};
 use crate::core::map::IdMap;
 use crate::core::time::Timestamp;
 use crate::wire::CloseCode;
+
+/// The most connections that are looked at under one lock.
+const PART_CONNECTIONS: usize = 256;
 
 /// The identity of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,9 +56,13 @@ pub struct Connection {
     /// The last activity, in milliseconds after `opened`.
     active: AtomicU64,
     unproved: AtomicBool,
+    /// It reads its device's mailbox no longer.
+    left_device: AtomicBool,
     close: OnceLock<CloseCode>,
     /// The task of the connection.
     task: AtomicWaker,
+    /// The id up to which it has taken over queued messages to be written: its place in the log, which moves it.
+    position: Arc<AtomicU64>,
 }
 
 impl Connection {
@@ -94,6 +103,22 @@ impl Connection {
         self.unproved.load(Ordering::Relaxed)
     }
 
+    /// The id up to which it has taken over queued messages to be written; shared with its place in the log.
+    pub fn position(&self) -> &Arc<AtomicU64> {
+        &self.position
+    }
+
+    /// Notes that it reads its device's mailbox no longer.
+    pub fn note_left_device(&self) {
+        self.left_device.store(true, Ordering::Relaxed);
+    }
+
+    /// The mailboxes that it reads.
+    pub fn mailboxes(&self) -> impl Iterator<Item = Recipient> + use<> {
+        let device = self.identity.receives_for.filter(|_| !self.left_device.load(Ordering::Relaxed));
+        [Recipient::User(self.identity.user_id), Recipient::All].into_iter().chain(device.map(Recipient::Device))
+    }
+
     /// Requests the end of the session with `code`; the first request decides the code.
     pub fn close(&self, code: CloseCode) {
         let _ = self.close.set(code);
@@ -118,6 +143,36 @@ impl Connection {
             self.close_code().map_or(Poll::Pending, Poll::Ready)
         })
         .await
+    }
+}
+
+/// The connections that somebody asks for; a field that is absent selects all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConnectionFilter {
+    /// Those of this user.
+    pub user_id: Option<UserId>,
+    /// Those that stand for this device.
+    pub device_id: Option<DeviceId>,
+    /// Those that are this reader.
+    pub client: Option<String>,
+    /// Those from this address or network.
+    pub address: Option<Network>,
+}
+
+impl ConnectionFilter {
+    /// Returns whether it selects all.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Returns whether it selects `connection`.
+    pub fn matches(&self, connection: &Connection) -> bool {
+        let identity = &connection.identity;
+        self.user_id.is_none_or(|user| identity.user_id == user)
+            && self.device_id.is_none_or(|device| identity.device_id == Some(device))
+            && self.client.as_deref().is_none_or(|name| connection.reader.as_ref().is_some_and(|reader| reader.as_str() == name))
+            && self.address.is_none_or(|network| network.contains(identity.address))
     }
 }
 
@@ -165,8 +220,10 @@ impl Presence {
             opened: Instant::now(),
             active: AtomicU64::new(0),
             unproved: AtomicBool::new(false),
+            left_device: AtomicBool::new(false),
             close: OnceLock::new(),
             task: AtomicWaker::new(),
+            position: Arc::default(),
         });
         lists.all.insert(connection.id, connection.clone());
         lists.users.entry(identity.user_id).or_default().push(connection.id);
@@ -215,6 +272,62 @@ impl Presence {
         let mut found = lists.all.range(ConnId(after.0.saturating_add(1))..).map(|(_, c)| c.clone());
         let page = found.by_ref().take(limit).collect();
         (page, found.next().is_some())
+    }
+
+    /// The connection with that id.
+    pub fn connection(&self, id: ConnId) -> Option<Arc<Connection>> {
+        self.lists().all.get(&id).cloned()
+    }
+
+    /// Up to `limit` connections with an id above `after` that `filter` selects, and whether more follow. Looks at a part of the list at
+    /// a time: connections that come and go don't wait for the whole of it.
+    pub fn select(&self, after: ConnId, limit: usize, filter: &ConnectionFilter) -> (Vec<Arc<Connection>>, bool) {
+        let (mut found, mut at) = (Vec::new(), after);
+        loop {
+            let (part, more) = self.connections(at, PART_CONNECTIONS);
+            let Some(last) = part.last() else { return (found, false) };
+            at = last.id;
+            for connection in part.into_iter().filter(|connection| filter.matches(connection)) {
+                if found.len() == limit {
+                    return (found, true);
+                }
+                found.push(connection);
+            }
+            if !more {
+                return (found, false);
+            }
+        }
+    }
+
+    /// Up to `limit` connections that `filter` selects, the newest first; and the number of all that it selects. Looks at a part of the
+    /// list at a time, as [`select`](Self::select) does.
+    pub fn newest(&self, limit: usize, filter: &ConnectionFilter) -> (Vec<Arc<Connection>>, usize) {
+        let (mut found, mut total, mut before) = (Vec::new(), 0, ConnId(u64::MAX));
+        if let Some(user) = filter.user_id {
+            let mut of_user = self.of_user(user);
+            of_user.retain(|connection| filter.matches(connection));
+            total = of_user.len();
+            of_user.sort_unstable_by_key(|connection| std::cmp::Reverse(connection.id));
+            of_user.truncate(limit);
+            return (of_user, total);
+        }
+        loop {
+            if filter.is_empty() && found.len() >= limit {
+                return (found, self.count());
+            }
+            let part: Vec<_> = {
+                let lists = self.lists();
+                lists.all.range(..before).rev().take(PART_CONNECTIONS).map(|(_, connection)| connection.clone()).collect()
+            };
+            let Some(last) = part.last() else { return (found, total) };
+            before = last.id;
+            for connection in part.into_iter().filter(|connection| filter.matches(connection)) {
+                total += 1;
+                if found.len() < limit {
+                    found.push(connection);
+                }
+            }
+        }
     }
 
     /// Up to `limit` online users with an id above `after`.

@@ -37,7 +37,7 @@ use crate::config::{Config, StorageConfig};
 use crate::core::client::ClientName;
 use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
-use crate::hub::{Announcement, Hub};
+use crate::hub::{Announcement, Connection, Hub};
 use crate::store::{EndState, Store, StoreError};
 use crate::telemetry::metrics::{Metrics, Refused};
 use acks::PendingAcks;
@@ -51,6 +51,8 @@ pub use trouble::Ending;
 
 /// The most operations of one sweep: what is left is done by the next one.
 const MAX_SWEEP_OPERATIONS: usize = 500;
+/// The most messages that are counted as waiting to be written to a connection.
+const MAX_LAG: usize = 10_000;
 /// The most online readers that one operation notes.
 const MAX_TOUCHED_READERS: usize = 256;
 
@@ -333,6 +335,14 @@ impl Mailbox {
     pub fn readers(&self, user: UserId, after: &str, limit: usize) -> Vec<Listed> {
         let now = self.changes.clock().now();
         self.changes.memory().index.readers(user, after, limit, now)
+    }
+
+    /// Returns the number of messages that wait to be written to a connection, up to [`MAX_LAG`].
+    pub fn lag(&self, connection: &Connection) -> usize {
+        let (now, at) = (self.changes.clock().now(), MessageId(connection.position().load(Ordering::Relaxed)));
+        let reader = (connection.identity.user_id, connection.reader.as_ref());
+        let memory = self.changes.memory();
+        connection.mailboxes().fold(0, |lag, to| lag + memory.index.waiting_above(to, reader, at, now, MAX_LAG - lag))
     }
 
     /// Forgets a reader of a user; its connections are closed by the caller.

@@ -29,6 +29,8 @@ pub struct ReaderOptions {
     pub max_bytes: Option<u32>,
     /// It only looks on: it proves nothing and moves nothing.
     pub peek: bool,
+    /// The connection's position, which the place in the log moves.
+    pub position: Position,
 }
 
 /// An id after which a client asks for a replay.
@@ -117,7 +119,7 @@ impl Mailbox {
         let mut mailboxes = vec![Recipient::User(user), Recipient::All];
         mailboxes.extend(options.device.map(Recipient::Device));
         // Before the cursors are read: what is removed from here on is kept for this connection.
-        let at = Position::new(AtomicU64::new(0));
+        let at = options.position.clone();
         let joined = self.acks.live.join(mailboxes.clone(), at.clone());
         let now = self.changes.clock().now();
         // A client that returns at once must not get again what it has just proved.

@@ -197,6 +197,7 @@ impl Session {
         let requester_subscribed = self.connection().identity.receives_for == Some(device) && self.requester.device.is_none();
         if requester_subscribed {
             self.delivery.leave(device);
+            self.connection().note_left_device();
         }
         let command = DeviceCommand { requester: self.requester, device, requester_subscribed };
         match quick {

@@ -95,7 +95,9 @@ impl Session {
         let Options { client, peek, max_bytes, since, client_acks } = options;
         let of_device = receives_for.and_then(|device| app.store.device(device).ok().flatten()?.max_bytes);
         let max_bytes = max_bytes.into_iter().chain(of_device).min();
-        let (reader, welcome) = app.mailbox.reader(ReaderOptions { user, client, device: receives_for, since, max_bytes, peek });
+        let position = connection.position().clone();
+        let place = ReaderOptions { user, client, device: receives_for, since, max_bytes, peek, position };
+        let (reader, welcome) = app.mailbox.reader(place);
         let behind = welcome.pending > 0 || behind;
         // Forgotten between the handshake and this line.
         if !peek && !app.mailbox.has_reader(user, reader.reader().1) {

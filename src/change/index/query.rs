@@ -248,6 +248,24 @@ impl Index {
         }
     }
 
+    /// Returns the number of messages of a mailbox above `after` that a reader of it has not received, up to `most`; without a name,
+    /// those that no reader of the user has.
+    pub fn waiting_above(
+        &self,
+        recipient: Recipient,
+        (user, client): (UserId, Option<&ClientName>),
+        after: MessageId,
+        now: u64,
+        most: usize,
+    ) -> usize {
+        let Some(queue) = self.queues.get(&recipient).filter(|queue| queue.newest() > after) else { return 0 };
+        let cursor = match client {
+            Some(client) => self.position(recipient, user, client).0,
+            None => self.place(recipient).map_or(MessageId(0), |place| place.front),
+        };
+        queue.range(after.max(cursor), MessageId(u64::MAX)).filter(|(_, entry)| !entry.is_over(now)).take(most).count()
+    }
+
     /// Returns whether a user has a reader of that name.
     pub fn has_reader(&self, user: UserId, client: &ClientName) -> bool {
         self.place(Recipient::User(user)).is_some_and(|place| place.reader(client).is_some())

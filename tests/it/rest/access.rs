@@ -68,6 +68,7 @@ const RULES: &[(&str, &str)] = &[
     ("PUT /api/catalog/dances", "r"),
     ("DELETE /api/catalog/dances", "r"),
     ("GET /api/monitor/connections", "r"),
+    ("DELETE /api/monitor/connections/{id}", "r"),
     ("GET /api/monitor/performance", "r"),
     ("GET /metrics", "w"),
     ("GET /healthz", "a"),

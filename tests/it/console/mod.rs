@@ -1,0 +1,3 @@
+//! What a console shows: connections, the overview, its history, and the WebSocket of live updates.
+
+mod connections;
