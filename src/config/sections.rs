@@ -28,6 +28,9 @@ pub struct ServerConfig {
     pub forwarded_header: ForwardedHeader,
     /// Closes WebSockets of users without a primary device with 4002 (guide section 3.1 has this commented out).
     pub require_device: bool,
+    /// Shows the contents of other users' messages to administrators: where they look into a queue, and in the live traffic of the
+    /// console.
+    pub console_contents: bool,
 }
 
 impl Default for ServerConfig {
@@ -40,6 +43,7 @@ impl Default for ServerConfig {
             trusted_proxies: Vec::new(),
             forwarded_header: ForwardedHeader::default(),
             require_device: false,
+            console_contents: false,
         }
     }
 }
