@@ -36,6 +36,7 @@
 //! | `auth` | credential to caller: tokens, tickets, passwords, cookies, pairing codes |
 //! | `handlers` | answers to messages, one file a type; upstream clients |
 //! | `health` | checks behind `/healthz` and `/readyz` |
+//! | `history` | the figures of the last hour and the last day |
 //! | `app` | the shared state, in build order |
 //! | `accounts` | users, devices, tokens, pairing, revocation, policy: each change is one call |
 //! | `monitor` | the figures that people look at: connections, the overview, its history |
@@ -67,6 +68,7 @@ mod data_dir;
 pub mod fuzzing;
 mod handlers;
 mod health;
+mod history;
 mod http;
 mod hub;
 #[doc(hidden)]

@@ -4,11 +4,12 @@ use serde::Serialize;
 
 use crate::core::ids::{ConnId, DeviceId, UserId};
 use crate::core::time::Timestamp;
+use crate::history::{OverviewResponse, Range, SeriesResponse};
 use crate::http::error::ApiError;
 use crate::http::reply::Reply;
 use crate::http::request::Call;
 use crate::hub::ConnectionFilter;
-use crate::monitor::ConnectionItem;
+use crate::monitor::{self, ConnectionItem};
 use crate::telemetry::metrics::{Label, Metrics, OperationStats, Refused};
 use crate::wire::CloseCode;
 
@@ -111,6 +112,19 @@ pub async fn connections(call: Call) -> Result<Reply<ConnectionsResponse>, ApiEr
         connections: items,
     };
     Ok(Reply::ok("ok", response))
+}
+
+/// `GET /api/monitor/overview`: the figures of the present moment.
+pub async fn overview(call: Call) -> Result<Reply<OverviewResponse>, ApiError> {
+    let overview = monitor::overview(&call.app).await;
+    Ok(Reply::ok("ok", OverviewResponse::clone(&overview)))
+}
+
+/// `GET /api/monitor/series?range=hour|day`: the figures of the last hour, every ten seconds, or of the last day, every minute.
+pub async fn series(call: Call) -> Result<Reply<SeriesResponse>, ApiError> {
+    let range = call.parameter("range").map_or(Some(Range::Hour), Range::parse);
+    let range = range.ok_or_else(|| ApiError::Invalid("range must be hour or day".into()))?;
+    Ok(Reply::ok("ok", call.app.history.series(range, Timestamp::now())))
 }
 
 /// `DELETE /api/monitor/connections/{id}`: closes it with 1001, so that its client reconnects where it still may.

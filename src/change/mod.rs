@@ -24,6 +24,7 @@ mod probe;
 mod readers;
 #[cfg(test)]
 mod replay;
+mod samples;
 mod stage;
 
 pub use accounts::{
@@ -38,6 +39,7 @@ pub use log::{Acknowledge, Append, AppendError, Appended, Cancel, CancelError, C
 pub use outcomes::{Outcome, OutcomeSender};
 pub use probe::Probe;
 pub use readers::{ForgetReader, JoinError, JoinReader, TouchReaders};
+pub use samples::RecordSample;
 
 /// Lists the operations: the number, and the type, whose name is that of the encoded form.
 macro_rules! operations {
@@ -93,4 +95,5 @@ operations! {
     26 Rehash;
     27 BeginImport;
     28 Import;
+    29 RecordSample;
 }

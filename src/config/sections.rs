@@ -187,6 +187,8 @@ pub struct StorageConfig {
     pub compact_ratio: u32,
     /// The size, in bytes, below which the store is never compacted at the start.
     pub compact_min_bytes: u64,
+    /// Keeps the figures of the last day, one record a minute, for the charts of the console and the online times of devices.
+    pub history_samples: bool,
 }
 
 impl Default for StorageConfig {
@@ -197,6 +199,7 @@ impl Default for StorageConfig {
             memory_budget: 128 << 20,
             compact_ratio: 20,
             compact_min_bytes: 256 << 20,
+            history_samples: true,
         }
     }
 }

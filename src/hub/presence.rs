@@ -194,6 +194,10 @@ struct Lists {
     all: BTreeMap<ConnId, Arc<Connection>>,
     users: BTreeMap<UserId, Vec<ConnId>>,
     devices: IdMap<DeviceId, usize>,
+    /// The connections that only look on.
+    lookers: BTreeSet<ConnId>,
+    /// The devices that have come online since they were last taken.
+    seen: BTreeSet<DeviceId>,
     last_id: u64,
 }
 
@@ -231,6 +235,10 @@ impl Presence {
             && connection.reader.is_some()
         {
             *lists.devices.entry(device).or_default() += 1;
+            lists.seen.insert(device);
+        }
+        if connection.reader.is_none() {
+            lists.lookers.insert(connection.id);
         }
         Registration { presence: self.clone(), connection }
     }
@@ -238,6 +246,7 @@ impl Presence {
     fn remove(&self, connection: &Connection) {
         let mut lists = self.lists();
         lists.all.remove(&connection.id);
+        lists.lookers.remove(&connection.id);
         let user = connection.identity.user_id;
         if let Some(ids) = lists.users.get_mut(&user) {
             ids.retain(|&id| id != connection.id);
@@ -259,6 +268,30 @@ impl Presence {
     /// The number of connections.
     pub fn count(&self) -> usize {
         self.lists().all.len()
+    }
+
+    /// The numbers of users that are online, and of devices.
+    pub fn online_counts(&self) -> (usize, usize) {
+        let lists = self.lists();
+        let reads = |id: &ConnId| !lists.lookers.contains(id);
+        let looking = lists.lookers.iter().filter_map(|id| lists.all.get(id)).map(|connection| connection.identity.user_id);
+        let only_looking = looking.filter(|user| lists.users.get(user).is_some_and(|ids| !ids.iter().any(reads)));
+        let only_looking: BTreeSet<_> = only_looking.collect();
+        (lists.users.len() - only_looking.len(), lists.devices.len())
+    }
+
+    /// Returns the devices that have been online since the last call.
+    pub fn take_seen_devices(&self) -> Vec<DeviceId> {
+        let mut lists = self.lists();
+        let mut seen = std::mem::take(&mut lists.seen);
+        seen.extend(lists.devices.keys());
+        seen.into_iter().collect()
+    }
+
+    /// Returns whether `device` is online, or was since the devices were last [taken](Self::take_seen_devices).
+    pub fn device_seen(&self, device: DeviceId) -> bool {
+        let lists = self.lists();
+        lists.devices.contains_key(&device) || lists.seen.contains(&device)
     }
 
     /// Returns whether any connection receives the messages for `device`.
@@ -412,6 +445,47 @@ mod tests {
         drop(c);
         assert_eq!(presence.count(), 0);
         assert_eq!(presence.online_users(UserId(0), 10), vec![]);
+    }
+
+    #[test]
+    fn online_users_and_devices_are_counted_without_those_that_look_on() {
+        let presence = Arc::new(Presence::default());
+        let reader = || Some(ClientName::default());
+        let _ana = presence.register(identity(1, None), reader());
+        let _ana_looks = presence.register(identity(1, None), None);
+        let bob_looks = presence.register(identity(2, Some(7)), None);
+        assert_eq!(presence.online_counts(), (1, 0));
+        let bob = presence.register(identity(2, Some(8)), reader());
+        assert_eq!(presence.online_counts(), (2, 1));
+        drop(bob);
+        assert_eq!(presence.online_counts(), (1, 0));
+        assert_eq!(presence.take_seen_devices(), [DeviceId(8)], "it was online");
+        assert_eq!(presence.take_seen_devices(), []);
+        drop(bob_looks);
+        assert_eq!((presence.online_counts(), presence.count()), ((1, 0), 2));
+    }
+
+    #[test]
+    fn filter_selects_across_the_parts_of_a_long_list() {
+        let presence = Arc::new(Presence::default());
+        let reader = || Some(ClientName::default());
+        let all: Vec<_> = (0..3 * PART_CONNECTIONS as u64).map(|n| presence.register(identity(n % 3, None), reader())).collect();
+        let of = |user| ConnectionFilter { user_id: Some(UserId(user)), ..ConnectionFilter::default() };
+        let by_name = ConnectionFilter { client: Some("default".into()), ..ConnectionFilter::default() };
+        let (page, more) = presence.select(ConnId(0), PART_CONNECTIONS - 1, &of(1));
+        assert!(more && page.len() == PART_CONNECTIONS - 1 && page.iter().all(|c| c.identity.user_id == UserId(1)));
+        let (rest, more) = presence.select(page.last().unwrap().id, 10, &of(1));
+        assert_eq!((rest.len(), more), (1, false));
+        let (newest, total) = presence.newest(2, &of(2));
+        assert_eq!((newest[0].id, newest[1].id, total), (ConnId(768), ConnId(765), PART_CONNECTIONS));
+        for filter in [ConnectionFilter::default(), by_name] {
+            let (newest, total) = presence.newest(300, &filter);
+            assert_eq!((newest.len(), newest[0].id, newest[299].id, total), (300, ConnId(768), ConnId(469), 768));
+            assert_eq!(presence.newest(1000, &filter).0.len(), 768);
+        }
+        let other = ConnectionFilter { client: Some("x".into()), ..ConnectionFilter::default() };
+        assert!(presence.newest(5, &other).0.is_empty() && !presence.select(ConnId(0), 5, &other).1);
+        drop(all);
     }
 
     #[tokio::test]

@@ -39,6 +39,7 @@ use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
 use crate::hub::{Announcement, Connection, Hub};
 use crate::store::{EndState, Store, StoreError};
+use crate::telemetry::live::ReceiptEvent;
 use crate::telemetry::metrics::{Metrics, Refused};
 use acks::PendingAcks;
 use disk::DiskSpace;
@@ -214,6 +215,12 @@ impl Mailbox {
             }
             // Committed before it is announced: a session that receives the announcement can read the message.
             committed.fetch_max(appended.id.0, Ordering::AcqRel);
+            if metrics.live.traffic.is_watched() {
+                metrics.live.pushed(recipient, sender, Some(appended.id), &payload);
+            }
+            if metrics.live.receipts.is_watched() {
+                metrics.live.receipts.publish(ReceiptEvent::of_message(appended.id, recipient, sender, "queued"));
+            }
             appended.recipients = hub.publish(Arc::new(Announcement::new(recipient, Some(appended.id), payload)));
             metrics.mailbox.accepted.inc();
         };
@@ -231,9 +238,31 @@ impl Mailbox {
     /// Notes that a connection has received everything up to `upto`, but what it has passed over. Reaches the disk within a second or
     /// so: after a crash before that, messages are delivered again.
     pub fn received(&self, reader: &mut LogReader, upto: MessageId) {
-        if !reader.is_peek() {
-            self.acks.add(reader.ack(upto));
+        if reader.is_peek() {
+            return;
         }
+        if self.metrics.live.receipts.is_watched() {
+            self.show_received(reader, upto);
+        }
+        self.acks.add(reader.ack(upto));
+    }
+
+    /// Shows what a proof adds to those that were there to the ones who look on.
+    fn show_received(&self, reader: &LogReader, upto: MessageId) {
+        let (user, client) = reader.reader();
+        let proved = self.acks.proved_upto(&reader.key());
+        let mut events = Vec::new();
+        let memory = self.changes.memory();
+        for (mailbox, _) in reader.mailboxes() {
+            let after = memory.index.cursor(mailbox, user, client).max(proved);
+            for (id, sender) in memory.index.senders(mailbox, after, upto) {
+                let has_passed = reader.passed().binary_search(&id).is_ok();
+                let status = if has_passed { EndState::Undeliverable } else { EndState::Acked };
+                events.push(ReceiptEvent::of_client(id, mailbox, sender, status.name(), (user, client.clone())));
+            }
+        }
+        drop(memory);
+        events.into_iter().for_each(|event| self.metrics.live.receipts.publish(event));
     }
 
     /// Notes that everything above `after` up to `upto` has been written to a connection.
@@ -246,6 +275,25 @@ impl Mailbox {
         for (mailbox, start) in reader.mailboxes() {
             memory.index.sent(mailbox, after.max(start), upto, now, reader.passed());
         }
+        drop(memory);
+        if self.metrics.live.receipts.is_watched() {
+            self.show_written(reader, after, upto);
+        }
+    }
+
+    /// Shows what has been written to a connection to the ones who look on.
+    fn show_written(&self, reader: &LogReader, after: MessageId, upto: MessageId) {
+        let (user, client) = reader.reader();
+        let mut events = Vec::new();
+        let memory = self.changes.memory();
+        for (mailbox, start) in reader.mailboxes() {
+            let written = memory.index.senders(mailbox, after.max(start), upto);
+            let written = written.filter(|(id, _)| reader.passed().binary_search(id).is_err());
+            events
+                .extend(written.map(|(id, sender)| ReceiptEvent::of_client(id, mailbox, sender, "sent", (user, client.clone()))));
+        }
+        drop(memory);
+        events.into_iter().for_each(|event| self.metrics.live.receipts.publish(event));
     }
 
     /// Returns whether a connection starts with one message in flight: the last one of its reader ended with nothing proved.

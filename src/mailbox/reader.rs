@@ -4,7 +4,7 @@
 //! after the cursors of its reader, or where the client asks, reads the messages there, and then follows the announcements, skipping
 //! those that it has already written. After a missed announcement it reads again.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::Mailbox;
 use super::acks::{Joined, Position};

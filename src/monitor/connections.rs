@@ -11,7 +11,7 @@ use crate::core::time::Timestamp;
 use crate::hub::Connection;
 
 /// The `proof` of a client whose pings go unanswered while messages are in flight.
-pub const NO_PROOF: &str = "none";
+const NO_PROOF: &str = "none";
 
 /// A live connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -20,9 +20,11 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::core::client::ClientName;
 use crate::core::ids::{DeviceId, MessageId};
+use crate::core::time::Timestamp;
 use crate::hub::{Announcement, Connection, Identity, Registration, Subscription};
 use crate::mailbox::{Gap, ReaderOptions, Since, Welcome};
 use crate::store::{Token, TokenHash};
+use crate::telemetry::live::{Direction, Frame};
 use crate::telemetry::metrics::{Metrics, Sent};
 use crate::wire::{CloseCode, Event};
 
@@ -146,6 +148,15 @@ impl Session {
     pub fn end(self, end: End) -> Ended {
         self.note_seen();
         count::ended(&self.app.metrics, end);
+        if let End::Close(code, retry_after) = end
+            && code.announced()
+            && self.app.metrics.live.traffic.is_watched()
+        {
+            let mut event = Vec::new();
+            if Event::disconnect(code, retry_after).stamped(None, Timestamp::now()).write(&mut event).is_ok() {
+                self.show_frame(Direction::Out, None, &event);
+            }
+        }
         tracing::info!(reason = %end, code = end.code(), client_code = end.client_code(), "disconnected");
         drop(self.registration);
         drop(self.pending); // now, not when the close frame has been written
@@ -162,6 +173,22 @@ impl Session {
     #[inline]
     pub fn metrics(&self) -> &Metrics {
         &self.app.metrics
+    }
+
+    /// Shows a message of this connection to those who look on.
+    #[inline]
+    pub fn show(&self, direction: Direction, id: Option<MessageId>, payload: &[u8]) {
+        if self.app.metrics.live.traffic.is_watched() {
+            self.show_frame(direction, id, payload);
+        }
+    }
+
+    #[cold]
+    fn show_frame(&self, direction: Direction, id: Option<MessageId>, payload: &[u8]) {
+        let connection = self.connection();
+        let Identity { user_id, device_id, .. } = connection.identity;
+        let frame = Frame { user: user_id, device: device_id, connection: connection.id };
+        self.app.metrics.live.framed(frame, direction, id, payload);
     }
 
     /// The device that the connection stands for.

@@ -248,6 +248,22 @@ impl Index {
         }
     }
 
+    /// Returns the id up to which a reader has received everything of a mailbox that it reads.
+    pub fn cursor(&self, recipient: Recipient, user: UserId, client: &ClientName) -> MessageId {
+        self.position(recipient, user, client).0
+    }
+
+    /// Returns the messages above `after` up to `upto` that are there, with their senders.
+    pub fn senders(
+        &self,
+        recipient: Recipient,
+        after: MessageId,
+        upto: MessageId,
+    ) -> impl Iterator<Item = (MessageId, UserId)> + '_ {
+        let found = self.queues.get(&recipient).into_iter().flat_map(move |queue| queue.range(after, upto));
+        found.map(|(id, entry)| (id, entry.sender))
+    }
+
     /// Returns the number of messages of a mailbox above `after` that a reader of it has not received, up to `most`; without a name,
     /// those that no reader of the user has.
     pub fn waiting_above(
