@@ -29,7 +29,7 @@ pub struct ReaderOptions {
     pub max_bytes: Option<u32>,
     /// It only looks on: it proves nothing and moves nothing.
     pub peek: bool,
-    /// The connection's position, which the place in the log moves.
+    /// The connection's position, which the place in the log moves: everything up to there has been read, in all mailboxes.
     pub position: Position,
 }
 
@@ -57,8 +57,6 @@ pub struct LogReader {
     options: ReaderOptions,
     /// The mailboxes.
     starts: Vec<Start>,
-    /// Everything up to here has been read, in all of them.
-    at: Position,
     /// The messages that it has passed over, in the order of their ids.
     passed: Vec<MessageId>,
     /// Keeps messages from being removed before this connection has read them.
@@ -147,7 +145,7 @@ impl Mailbox {
         };
         let starts: Vec<Start> = states.into_iter().map(start).collect();
         at.store(starts.iter().map(|start| start.after.0).min().unwrap_or(0), Ordering::Release);
-        (LogReader { options, starts, at, passed: Vec::new(), _joined: joined }, welcome)
+        (LogReader { options, starts, passed: Vec::new(), _joined: joined }, welcome)
     }
 
     /// Returns whether every message of a reader's mailboxes after `since` is still there, and `since` is an id that a client of
@@ -164,7 +162,7 @@ impl Mailbox {
 
 impl LogReader {
     fn at(&self) -> MessageId {
-        MessageId(self.at.load(Ordering::Acquire))
+        MessageId(self.options.position.load(Ordering::Acquire))
     }
 
     /// Returns whether it only looks on.
@@ -222,7 +220,7 @@ impl LogReader {
 
     /// Moves the place to `upto`.
     pub fn advance(&mut self, upto: MessageId) {
-        self.at.fetch_max(upto.0, Ordering::AcqRel);
+        self.options.position.fetch_max(upto.0, Ordering::AcqRel);
     }
 
     /// Returns whether an announced message has not been read yet.

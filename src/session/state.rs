@@ -150,7 +150,7 @@ impl Session {
         count::ended(&self.app.metrics, end);
         if let End::Close(code, retry_after) = end
             && code.announced()
-            && self.app.metrics.live.traffic.is_watched()
+            && self.is_watched()
         {
             let mut event = Vec::new();
             if Event::disconnect(code, retry_after).stamped(None, Timestamp::now()).write(&mut event).is_ok() {
@@ -175,10 +175,16 @@ impl Session {
         &self.app.metrics
     }
 
+    /// Returns whether anybody looks at messages.
+    #[inline]
+    pub fn is_watched(&self) -> bool {
+        self.app.metrics.live.traffic.is_watched()
+    }
+
     /// Shows a message of this connection to those who look on.
     #[inline]
     pub fn show(&self, direction: Direction, id: Option<MessageId>, payload: &[u8]) {
-        if self.app.metrics.live.traffic.is_watched() {
+        if self.is_watched() {
             self.show_frame(direction, id, payload);
         }
     }

@@ -385,7 +385,9 @@ fn append(session: &Session, out: &mut Vec<u8>, reply: &Reply, now: Timestamp) {
     match frame::append_json(out, |out| reply.event.stamped(reply.reference.as_deref(), now).write(out)) {
         Ok(()) => {
             session.metrics().traffic.record_sent(&reply.event);
-            session.show(Direction::Out, None, frame::payload(&out[start..]));
+            if session.is_watched() {
+                session.show(Direction::Out, None, frame::payload(&out[start..]));
+            }
         }
         Err(error) => tracing::error!(%error, "failed to encode an event"),
     }
