@@ -1,6 +1,6 @@
 //! The topics `receipts` and `traffic`.
 
-use super::{item, open, subscribed};
+use super::{Tail, open, subscribed};
 use crate::support::{Server, roomy, set};
 use futures_util::SinkExt;
 use serde_json::{Value, json};
@@ -88,22 +88,22 @@ async fn users_get_receipts_of_what_they_send_and_receive_and_no_others() {
     config.messages = toml::from_str("cross_user = true").unwrap();
     let server = Server::with(config).await;
     let (ana, bob, eve) = (server.user("ana").await, server.user("bob").await, server.user("eve").await);
-    let mut of_ana = subscribed(&server, &ana.token, "receipts", json!({})).await;
-    let mut of_bob = subscribed(&server, &bob.token, "receipts", json!({})).await;
-    let mut of_eve = subscribed(&server, &eve.token, "receipts", json!({})).await;
+    let mut of_ana = Tail::of(&server, &ana.token, "receipts", json!({})).await;
+    let mut of_bob = Tail::of(&server, &bob.token, "receipts", json!({})).await;
+    let mut of_eve = Tail::of(&server, &eve.token, "receipts", json!({})).await;
     // A device that was bound after the subscription began.
     let device = server.device(&bob.token, false).await;
     let between = push(&server, &ana.token, bob.id, json!(1)).await;
     for console in [&mut of_ana, &mut of_bob] {
-        item(console, "receipts", |item| item["id"] == between && item["status"] == "queued").await;
+        console.find(|item| item["id"] == between && item["status"] == "queued").await;
     }
     tokio::time::sleep(std::time::Duration::from_millis(400)).await;
     let to_device = server.post(&format!("/api/messages/device/{device}"), &server.admin().await, json!({"message": 1})).await;
     let to_device = to_device.ok()["data"]["id"].as_u64().unwrap();
-    item(&mut of_bob, "receipts", |item| item["id"] == to_device && item["device_id"] == device).await;
+    of_bob.find(|item| item["id"] == to_device && item["device_id"] == device).await;
     let own = push(&server, &eve.token, eve.id, json!(1)).await;
-    let first = of_eve.json().await;
-    assert!(first["items"].as_array().unwrap().iter().all(|item| item["id"] == own), "{first}");
+    let first = of_eve.find(|_| true).await;
+    assert_eq!(first["id"], own, "{first}");
 }
 
 #[tokio::test]
@@ -112,11 +112,11 @@ async fn traffic_has_every_message_in_both_directions() {
     let (admin, ana, bob) = (server.admin().await, server.user("ana").await, server.user("bob").await);
     let device = server.device(&bob.token, false).await;
     let admin_id = server.get("/api/auth/me", Some(&admin)).await.ok()["data"]["id"].as_u64().unwrap();
-    let mut console = subscribed(&server, &admin, "traffic", json!({})).await;
+    let mut console = Tail::of(&server, &admin, "traffic", json!({})).await;
 
     // Pushes to nobody who is there.
     let id = push(&server, &ana.token, ana.id, json!("absent")).await;
-    let seen = item(&mut console, "traffic", |item| item["id"] == id).await;
+    let seen = console.find(|item| item["id"] == id).await;
     for (key, value) in [
         ("direction", json!("in")),
         ("kind", json!("push")),
@@ -130,10 +130,10 @@ async fn traffic_has_every_message_in_both_directions() {
     assert!(seen["bytes"].as_u64().unwrap() > 20 && seen.get("message").is_none() && seen.get("connection_id").is_none());
     let body = json!({"type": "notice", "message": 1, "delivery": "live"});
     server.post(&format!("/api/messages/user/{}", ana.id), &admin, body).await.ok();
-    let seen = item(&mut console, "traffic", |item| item["type"] == "notice").await;
+    let seen = console.find(|item| item["type"] == "notice").await;
     assert_eq!((&seen["delivery"], &seen["sender_id"], seen.get("id")), (&json!("live"), &json!(admin_id), None));
     server.post(&format!("/api/messages/device/{device}"), &bob.token, json!({"message": 1})).await.ok();
-    let seen = item(&mut console, "traffic", |item| item["device_id"] == device).await;
+    let seen = console.find(|item| item["device_id"] == device).await;
     assert_eq!((seen.get("user_id"), &seen["kind"]), (None, &json!("push")));
 
     // Frames of a connection: the first event, a backlog, requests and answers, acknowledgements, rubbish.
@@ -145,38 +145,38 @@ async fn traffic_has_every_message_in_both_directions() {
             item["kind"] == "frame" && item["type"] == kind && item["direction"] == direction && item["user_id"] == user
         }
     };
-    let seen = item(&mut console, "traffic", frame("connection_status", "out")).await;
+    let seen = console.find(frame("connection_status", "out")).await;
     let connection = seen["connection_id"].as_u64().unwrap();
     let backlog = client.json().await;
     assert_eq!(backlog["id"], id);
-    let seen = item(&mut console, "traffic", |item| item["direction"] == "out" && item["id"] == id).await;
+    let seen = console.find(|item| item["direction"] == "out" && item["id"] == id).await;
     assert_eq!((&seen["connection_id"], &seen["delivery"]), (&json!(connection), &json!("queued")));
     client.say(json!({"type": "ack", "id": id})).await;
-    item(&mut console, "traffic", frame("ack", "in")).await;
+    console.find(frame("ack", "in")).await;
     client.fence().await;
-    item(&mut console, "traffic", |item| frame("ping", "in")(item) && item["bytes"] == 15).await;
+    console.find(|item| frame("ping", "in")(item) && item["bytes"] == 15).await;
     client.fence().await;
-    item(&mut console, "traffic", frame("pong", "out")).await;
+    console.find(frame("pong", "out")).await;
     client.send("no json").await;
-    item(&mut console, "traffic", |item| frame("", "in")(item) && item["bytes"] == 7).await;
+    console.find(|item| frame("", "in")(item) && item["bytes"] == 7).await;
     client.json().await;
     client.stream.send(Message::binary(vec![1u8, 2, 3])).await.unwrap();
-    item(&mut console, "traffic", |item| frame("", "in")(item) && item["bytes"] == 3).await;
-    item(&mut console, "traffic", frame("error", "out")).await;
+    console.find(|item| frame("", "in")(item) && item["bytes"] == 3).await;
+    console.find(frame("error", "out")).await;
     client.json().await;
 
     // A broadcast: once as it comes in, and on each connection.
     let broadcast = server.post("/api/messages/broadcast", &admin, json!({"type": "all", "message": 1})).await.ok();
     let broadcast = broadcast["data"]["id"].as_u64().unwrap();
-    let seen = item(&mut console, "traffic", |item| item["id"] == broadcast && item["kind"] == "push").await;
+    let seen = console.find(|item| item["id"] == broadcast && item["kind"] == "push").await;
     assert!(seen.get("user_id").is_none() && seen.get("device_id").is_none());
     let body = json!({"type": "flash", "message": 1, "delivery": "live"});
     server.post("/api/messages/broadcast", &admin, body).await.ok();
-    item(&mut console, "traffic", frame("flash", "out")).await;
+    console.find(frame("flash", "out")).await;
 
     // The event in front of a close.
     server.post("/api/auth/logout", &ana.token, json!({})).await.ok();
-    let seen = item(&mut console, "traffic", frame("disconnect", "out")).await;
+    let seen = console.find(frame("disconnect", "out")).await;
     assert_eq!(seen["connection_id"], connection);
 }
 
@@ -186,27 +186,28 @@ async fn traffic_filters_select_by_user_device_type_and_direction() {
     let (admin, ana, bob) = (server.admin().await, server.user("ana").await, server.user("bob").await);
     let mut consoles = Vec::new();
     for filter in [json!({"user_id": ana.id}), json!({"type": "notice"}), json!({"direction": "out", "user_id": bob.id})] {
-        consoles.push(subscribed(&server, &admin, "traffic", filter).await);
+        consoles.push(Tail::of(&server, &admin, "traffic", filter).await);
     }
     let mut client = server.connect(&bob.token).await;
     for (user, kind) in [(bob.id, "other"), (ana.id, "other"), (bob.id, "notice")] {
         let body = json!({"type": kind, "message": 1});
         server.post(&format!("/api/messages/user/{user}"), &admin, body).await.ok();
     }
-    let of_ana = item(&mut consoles[0], "traffic", |_| true).await;
+    let of_ana = consoles[0].find(|_| true).await;
     assert_eq!((&of_ana["user_id"], &of_ana["type"]), (&json!(ana.id), &json!("other")));
-    let notice = item(&mut consoles[1], "traffic", |_| true).await;
+    let notice = consoles[1].find(|_| true).await;
     assert_eq!((&notice["user_id"], &notice["type"]), (&json!(bob.id), &json!("notice")));
-    let out = item(&mut consoles[2], "traffic", |item| item["type"] == "notice").await;
+    let out = consoles[2].find(|item| item["type"] == "notice").await;
     assert_eq!((&out["direction"], &out["kind"]), (&json!("out"), &json!("frame")));
     client.json().await;
     // After it has ended, nothing comes.
-    let answer = consoles[1].ask(json!({"type": "unsubscribe", "topic": "traffic"})).await;
-    assert_eq!(answer["type"], "unsubscribed", "what came before was read");
+    let ended = &mut consoles[1].console;
+    ended.say(json!({"type": "unsubscribe", "topic": "traffic"})).await;
+    while ended.json().await["type"] != "unsubscribed" {} // what came before
     let body = json!({"type": "notice", "message": 1});
     server.post(&format!("/api/messages/user/{}", ana.id), &admin, body).await.ok();
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    assert_eq!(consoles[1].ask(json!({"type": "ping"})).await["type"], "pong");
+    assert_eq!(ended.ask(json!({"type": "ping"})).await["type"], "pong");
 }
 
 #[tokio::test]
@@ -215,14 +216,14 @@ async fn contents_are_shown_where_the_configuration_says_so() {
     set(&mut config, "server.console_contents", true);
     let server = Server::with(config).await;
     let (admin, ana) = (server.admin().await, server.user("ana").await);
-    let mut console = subscribed(&server, &admin, "traffic", json!({})).await;
+    let mut console = Tail::of(&server, &admin, "traffic", json!({})).await;
     let id = push(&server, &ana.token, ana.id, json!({"n": [1, "é"]})).await;
-    let seen = item(&mut console, "traffic", |item| item["id"] == id).await;
+    let seen = console.find(|item| item["id"] == id).await;
     assert_eq!((&seen["message"]["message"], &seen["message"]["type"]), (&json!({"n": [1, "é"]}), &json!("system")));
     let mut client = server.connect(&ana.token).await;
     client.json().await;
     client.send("no json").await;
-    let seen = item(&mut console, "traffic", |item| item["direction"] == "in" && item["kind"] == "frame").await;
+    let seen = console.find(|item| item["direction"] == "in" && item["kind"] == "frame").await;
     assert_eq!(seen["message"], "no json");
 }
 

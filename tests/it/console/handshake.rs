@@ -136,7 +136,7 @@ async fn requests_that_cannot_be_used_get_one_answer_each_and_too_many_close() {
     assert_eq!(console.ask(json!({"type": "ping"})).await, json!({"type": "pong"}));
     let answer = console.ask(json!({"type": "unsubscribe", "topic": "traffic"})).await;
     assert_eq!(answer, json!({"type": "unsubscribed", "topic": "traffic"}));
-    for _ in 0..11 {
+    for _ in 0..25 {
         console.say(json!({"type": "ping"})).await;
     }
     let end = loop {

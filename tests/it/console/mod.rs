@@ -26,13 +26,29 @@ async fn subscribed(server: &Server, token: &str, topic: &str, filter: Value) ->
     console
 }
 
-/// Receives items of a topic until one of them is as `wanted` says, and returns it.
-async fn item(console: &mut Client, topic: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    loop {
-        let frame = console.json().await;
-        assert_eq!(frame["type"], topic, "{frame}");
-        if let Some(found) = frame["items"].as_array().unwrap().iter().find(|item| wanted(item)) {
-            return found.clone();
+/// The items of a topic, of which none is lost between two looks.
+struct Tail {
+    console: Client,
+    topic: &'static str,
+    /// Those that no look has taken yet.
+    items: Vec<Value>,
+}
+
+impl Tail {
+    /// Subscribes to a topic.
+    async fn of(server: &Server, token: &str, topic: &'static str, filter: Value) -> Self {
+        Self { console: subscribed(server, token, topic, filter).await, topic, items: Vec::new() }
+    }
+
+    /// Waits for the first item that is as `wanted` says, and takes it.
+    async fn find(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            if let Some(at) = self.items.iter().position(&wanted) {
+                return self.items.remove(at);
+            }
+            let frame = self.console.json().await;
+            assert_eq!(frame["type"], self.topic, "{frame}");
+            self.items.extend(frame["items"].as_array().unwrap().iter().cloned());
         }
     }
 }
