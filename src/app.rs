@@ -18,8 +18,10 @@ use crate::config::{Config, Provenance};
 use crate::data_dir::{self, DataDirError};
 use crate::handlers::{Handlers, HandlersError};
 use crate::health::{Health, Prober};
-use crate::hub::Hub;
+use crate::history::History;
+use crate::hub::{Hub, Presence};
 use crate::mailbox::{self, Mailbox};
+use crate::net::tls::CertificateEnd;
 use crate::net::urls;
 use crate::store::{Caches, Store, StoreError, compact, repair_for_start};
 use crate::telemetry::metrics::Metrics;
@@ -42,8 +44,12 @@ pub struct App {
     pub admission: Admission,
     /// Groups and presence.
     pub hub: Arc<Hub>,
+    /// The live connections of consoles: nobody's presence.
+    pub consoles: Arc<Presence>,
     /// Queued messages.
     pub mailbox: Mailbox,
+    /// The figures of the last hour and the last day.
+    pub history: History,
     /// Checks the health; use [`App::health`].
     prober: Prober,
     /// The tasks of all sessions: stopping waits for them.
@@ -54,6 +60,8 @@ pub struct App {
     pub started: Instant,
     /// The address of the main listener, once there is one; a command that opens the data directory itself never has one.
     pub address: OnceLock<SocketAddr>,
+    /// The end of validity of the server's certificate, where it has one.
+    pub certificate_end: OnceLock<CertificateEnd>,
     config: ArcSwap<Config>,
     /// The origins of the settings; none where the state was opened without them.
     provenance: ArcSwap<Provenance>,
@@ -132,8 +140,10 @@ impl App {
     pub fn new(config: Config, store: Store) -> Result<Arc<Self>, HandlersError> {
         let hub = Hub::new(config.limits.group_buffer, config.group_bytes());
         let metrics = Metrics::new(store.commits().clone());
+        metrics.live.show_contents(config.server.console_contents);
         let changes = Changes::open(store.clone(), mailbox::settings(&config), metrics.clone())?;
         Ok(Arc::new(Self {
+            history: History::open(store.clone(), changes.clone(), config.storage.history_samples),
             prober: Prober::new(store.clone(), changes.clone(), hub.clone()),
             mailbox: Mailbox::new(store.clone(), changes.clone(), hub.clone(), &config, metrics.clone()),
             audit: Audit::new(changes.clone(), config.storage.audit_entries),
@@ -142,12 +152,14 @@ impl App {
                 .map_err(StoreError::from)?,
             pairings: Pairings::default(),
             admission: Admission::new(&config, metrics.clone()),
+            consoles: Arc::default(),
             hub,
             metrics,
             sessions: TaskTracker::new(),
             stopping: CancellationToken::new(),
             started: Instant::now(),
             address: OnceLock::new(),
+            certificate_end: OnceLock::new(),
             changes,
             store,
             config: ArcSwap::from_pointee(config),
@@ -158,6 +170,11 @@ impl App {
     /// Returns the health of the server, which is checked at most once a second.
     pub async fn health(&self) -> Health {
         self.prober.check(!self.stopping.is_cancelled(), self.mailbox.disk_ok()).await
+    }
+
+    /// Returns the health of the server as far as it is known without a write to the disk.
+    pub async fn glance(&self) -> Health {
+        self.prober.glance(!self.stopping.is_cancelled(), self.mailbox.disk_ok()).await
     }
 
     /// Returns the URL of the main listener for a browser on this machine, without a path; `None` where there is no listener.
@@ -191,6 +208,7 @@ impl App {
         self.auth.reload(&config.limits);
         self.hub.reload(config.limits.group_buffer, config.group_bytes());
         self.mailbox.reload(&config);
+        self.metrics.live.show_contents(config.server.console_contents);
         self.handlers.store(Arc::new(handlers));
         self.config.store(Arc::new(config));
     }

@@ -1,7 +1,7 @@
 //! Entry points of the fuzz targets in `fuzz/` and of the corpus test, which runs the same seeds. Each panics when a parser violates
 //! its invariants.
 
-use crate::auth::credential::{Places, bearer, offers_subprotocol};
+use crate::auth::credential::{Places, SUBPROTOCOL, bearer, offers_subprotocol};
 use crate::auth::{Credential, cookies};
 use crate::config::{Config, Flag, Layers};
 use crate::wire::inbound::parse;
@@ -31,7 +31,7 @@ pub fn credential(bytes: &[u8]) {
     if let Some(Credential::Token(secret) | Credential::Ticket(secret)) = places.credential() {
         assert!(!secret.is_empty() && text.contains(&secret), "{text:?}");
     }
-    let _ = (bearer(text), offers_subprotocol(text), lines.next().and_then(|line| cookies::token(line, false)));
+    let _ = (bearer(text), offers_subprotocol(text, SUBPROTOCOL), lines.next().and_then(|line| cookies::token(line, false)));
     assert!(cookies::csrf_fits(text, &cookies::csrf(text)));
 }
 

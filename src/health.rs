@@ -108,6 +108,16 @@ impl Prober {
         Health { running, disk_space, commit, hub, store: self.store.loss().is_none() }
     }
 
+    /// Returns the health without a write: a failed commit counts until a later one has succeeded. For those who look all the time.
+    pub async fn glance(&self, running: bool, disk_space: bool) -> Health {
+        let mut state = self.state.lock().await;
+        let pulse = self.store.pulse();
+        let is_stuck = pulse.busy.is_some_and(|since| since.elapsed() > CHECK_TIMEOUT);
+        let has_failed = state.last.is_some_and(|(when, commit, _)| !commit && pulse.committed < when);
+        let hub = finish_or_start(&mut state.hub, self.hub.clone().round_trip()).await;
+        Health { running, disk_space, commit: !is_stuck && !has_failed, hub, store: self.store.loss().is_none() }
+    }
+
     async fn commit(&self, pending: &mut PendingCheck, disk_space: bool) -> bool {
         let pulse = self.store.pulse();
         if pulse.busy.is_some_and(|since| since.elapsed() > CHECK_TIMEOUT) {
@@ -177,6 +187,18 @@ mod tests {
         assert!(!prober.check(true, true).await.commit);
         prober.state.lock().await.last = Some((Instant::now() - RESULT_TTL, false, true));
         assert!(prober.check(true, true).await.commit);
+    }
+
+    #[tokio::test]
+    async fn glance_writes_nothing_and_a_failed_commit_counts_until_the_next() {
+        let (_dir, prober) = prober();
+        let before = prober.store.pulse().committed;
+        assert!(prober.glance(true, true).await.is_alive());
+        assert_eq!(prober.store.pulse().committed, before);
+        prober.state.lock().await.last = Some((Instant::now(), false, true));
+        assert!(!prober.glance(true, true).await.commit);
+        prober.changes.run(Probe { write: true }).await.unwrap();
+        assert!(prober.glance(true, true).await.commit);
     }
 
     #[tokio::test]

@@ -37,8 +37,10 @@
 //! | `auth` | credential to caller: tokens, tickets, passwords, cookies, pairing codes |
 //! | `handlers` | answers to messages, one file a type; upstream clients |
 //! | `health` | checks behind `/healthz` and `/readyz` |
+//! | `history` | the figures of the last hour and the last day |
 //! | `app` | the shared state, in build order |
 //! | `accounts` | users, devices, tokens, pairing, revocation, policy: each change is one call |
+//! | `monitor` | the figures that people look at: connections, the overview, its history |
 //! | `http` | tables of routes, authorised calls, replies, errors; no resource |
 //! | `session` | one connection's decisions, without a socket: delivery, heartbeat, pending replies |
 //! | `ws` | WebSocket connections: handshake, frames, socket, the task of each |
@@ -68,12 +70,14 @@ mod data_dir;
 pub mod fuzzing;
 mod handlers;
 mod health;
+mod history;
 mod http;
 mod hub;
 #[doc(hidden)]
 pub mod load;
 mod log;
 mod mailbox;
+mod monitor;
 mod net;
 mod ops;
 mod routes;

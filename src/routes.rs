@@ -12,7 +12,7 @@ use crate::http::headers::Headers;
 use crate::http::middleware::Middleware;
 use crate::http::{AsJson, mount};
 use crate::web;
-use crate::ws::Connect;
+use crate::ws::{CONSOLE_PATH, Connect, Console};
 
 /// The paths of the WebSocket (PROTOCOL section 2); each answers GET with an upgrade.
 pub const WEBSOCKET_PATHS: [&str; 3] = ["/ws/device", "/ws/device/token/{token}", "/ws/device/{user_id:num}"];
@@ -24,6 +24,7 @@ pub fn service(app: &Arc<App>) -> Service {
     for path in WEBSOCKET_PATHS {
         root = root.push(Router::with_path(path).get(Connect(app.clone())));
     }
+    root = root.push(Router::with_path(CONSOLE_PATH).get(Console(app.clone())));
     #[cfg(feature = "echo")]
     {
         root = root.push(Router::with_path(crate::ws::ECHO_PATH).get(crate::ws::Echo(app.clone())));

@@ -182,6 +182,9 @@ impl Serving {
         let metrics = metrics.map(|listener| serve_metrics(&app, listener)).transpose()?;
         let plain = PlainAcceptor::new(http)?;
         let fingerprint = tls.as_ref().map(Tls::fingerprint);
+        if let Some(tls) = &tls {
+            let _ = app.certificate_end.set(tls.end());
+        }
         // From here on nothing fails: the password is printed below.
         let password = first_start::ensure_admin(&app, admin_password).await?;
         background.spawn(awake::watch());
@@ -298,7 +301,9 @@ fn serve_metrics(app: &Arc<App>, listener: TcpListener) -> io::Result<impl Futur
 
 /// Closes every session with 1001 and waits until they have drained, or for the timeout.
 async fn stop_sessions(app: &Arc<App>) {
-    app.hub.presence().close_where(CloseCode::GoingAway, |_| true);
+    for connections in [app.hub.presence(), &app.consoles] {
+        connections.close_where(CloseCode::GoingAway, |_| true);
+    }
     app.sessions.close();
     if timeout(STOP_TIMEOUT, app.sessions.wait()).await.is_err() {
         tracing::warn!(sessions = app.sessions.len(), "cut off sessions that did not drain in time");

@@ -29,7 +29,8 @@ pub fn react(app: &App, touched: &Touched) -> Result<(), StoreError> {
 /// Closes, with 4001, each connection of `user` whose token would now be refused.
 fn close_unauthorized(app: &App, user: UserId) -> Result<(), StoreError> {
     // The list first: a connection that is added after it checks itself against what is stored then.
-    let connections = app.hub.presence().of_user(user);
+    let mut connections = app.hub.presence().of_user(user);
+    connections.extend(app.consoles.of_user(user));
     let account = app.store.user(user)?;
     let now = app.changes.clock().present();
     let accepted: HashSet<TokenId> = match account {

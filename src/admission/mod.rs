@@ -47,6 +47,8 @@ pub struct Admission {
     pub total: Permits<()>,
     /// The times to return of those for whom there were too many in total.
     total_slots: slots::Slots<()>,
+    /// WebSockets of consoles in total.
+    pub consoles: Permits<()>,
     /// WebSocket connections by address.
     pub by_address: AddressPermits,
     /// WebSocket connections by user.
@@ -94,6 +96,7 @@ impl Admission {
         let Limits { connections, connections_per_address, connections_per_user, .. } = config.limits;
         Self {
             total: Permits::new(connections),
+            consoles: Permits::new(config.limits.console_connections),
             total_slots: slots::Slots::default(),
             by_address: AddressPermits::new(connections_per_address),
             by_user: Permits::new(connections_per_user),
@@ -122,6 +125,7 @@ impl Admission {
     pub fn reload(&self, config: &Config) {
         let limits = &config.limits;
         self.total.set_limit(limits.connections);
+        self.consoles.set_limit(limits.console_connections);
         self.by_address.set_limit(limits.connections_per_address);
         self.by_user.set_limit(limits.connections_per_user);
         self.connects.set_limit(limits.connects_per_minute);

@@ -12,7 +12,7 @@ use crate::http::error::ApiError;
 use crate::http::list::{List, Place};
 use crate::http::reply::Reply;
 use crate::http::request::{BodyUserId, Call, RequestBody, parse_or_default};
-use crate::store::{Device, NewDevice, StoreError};
+use crate::store::{Device, NewDevice, SLOT_SECONDS, Slot, StoreError};
 
 /// A device as its users see it.
 #[derive(Debug, Serialize)]
@@ -125,6 +125,32 @@ pub async fn create(call: Call, body: CreateDeviceRequest) -> Result<Reply<Devic
 pub async fn show(call: Call) -> Result<Reply<DeviceResponse>, ApiError> {
     let device = managed(&call)?;
     Ok(Reply::ok("ok", DeviceResponse::new(&call.app, device, call.caller()?.user.id)?))
+}
+
+/// The online times of a device in the last day.
+#[derive(Debug, Serialize)]
+pub struct PresenceResponse {
+    /// The length of a slot.
+    slot_seconds: u64,
+    /// The beginning of the first slot.
+    from: Timestamp,
+    /// For each slot, in order, 1 where the device was online in it. The last one is the present one.
+    slots: Vec<u8>,
+}
+
+/// `GET /api/devices/{id}/presence`: the slots of the last day in which the device was online.
+pub async fn presence(call: Call) -> Result<Reply<PresenceResponse>, ApiError> {
+    let (device, now) = (managed(&call)?.id, Timestamp::now());
+    let online = call.blocking(move |app| Ok(app.history.presence(device, now))).await?;
+    let mut slots: Vec<u8> = online.into_iter().map(u8::from).collect();
+    if let Some(last) = slots.last_mut()
+        && call.app.hub.presence().device_seen(device)
+    {
+        *last = 1;
+    }
+    let first = Slot::of(now).before(slots.len() as u64 - 1).begin();
+    let from = Timestamp::from_unix_micros(i64::try_from(first).unwrap_or(0).saturating_mul(1_000_000));
+    Ok(Reply::ok("ok", PresenceResponse { slot_seconds: SLOT_SECONDS, from, slots }))
 }
 
 /// Body of `PATCH /api/devices/{id}`; absent fields stay as they are.

@@ -206,6 +206,10 @@ async fn deliver(
     let (id, recipients) = match delivery {
         Delivery::Live => {
             let payload = JsonObject::new(&push).map_err(ApiError::internal)?.into_bytes();
+            let live = &call.app.metrics.live;
+            if live.traffic.is_watched() {
+                live.pushed(to, call.caller()?.user.id, None, &payload);
+            }
             (None, call.app.hub.publish(Arc::new(Announcement::new(to, None, payload))) as u64)
         }
         Delivery::Queued => {

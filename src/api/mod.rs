@@ -17,6 +17,7 @@ mod settings;
 mod users;
 
 use crate::health::Health;
+use crate::history::{OverviewResponse, SeriesResponse};
 use crate::http::list::List;
 use crate::http::reply::Raw;
 use crate::http::{Route, routes};
@@ -28,7 +29,7 @@ use auth::{
 };
 use clients::ClientResponse;
 use companion::{ObserveRequest, SetCatalogRequest};
-use devices::{ChangeDeviceRequest, CreateDeviceRequest, DeviceResponse, SetPrimaryRequest};
+use devices::{ChangeDeviceRequest, CreateDeviceRequest, DeviceResponse, PresenceResponse, SetPrimaryRequest};
 use info::{AliveResponse, GreetingResponse};
 use messages::{SendMessageRequest, SendRequest, SendToUserRequest, SentResponse};
 use monitor::{ConnectionsResponse, PerformanceResponse};
@@ -68,6 +69,7 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/api/devices/{id}"         USERS    devices::show() -> DeviceResponse;
     Patch  "/api/devices/{id}"         USERS    devices::change(try ChangeDeviceRequest) -> DeviceResponse;
     Delete "/api/devices/{id}"         USERS    devices::delete() -> ();
+    Get    "/api/devices/{id}/presence" USERS   devices::presence() -> PresenceResponse;
     Put    "/api/devices/{id}/primary" USERS    devices::make_primary(try SetPrimaryRequest) -> DeviceResponse;
     Post   "/api/devices/{id}/token"   USERS    devices::create_token(try CreateTokenRequest) -> CreatedTokenResponse;
 
@@ -102,7 +104,10 @@ pub static ROUTES: &[Route] = routes! {
     Put    "/api/catalog/dances"       ADMINS   companion::set_dances(SetCatalogRequest) -> Vec<CatalogEntry>;
     Delete "/api/catalog/dances"       ADMINS   companion::clear_dances() -> ();
 
+    Get    "/api/monitor/overview"     ADMINS   monitor::overview() -> OverviewResponse;
+    Get    "/api/monitor/series"       ADMINS   monitor::series() -> SeriesResponse;
     Get    "/api/monitor/connections"  ADMINS   monitor::connections() -> ConnectionsResponse;
+    Delete "/api/monitor/connections/{id}" ADMINS monitor::disconnect() -> ();
     Get    "/api/monitor/performance"  ADMINS   monitor::performance() -> PerformanceResponse;
     Get    "/api/audit"                ADMINS   audit::list() -> List<AuditResponse>;
     Get    "/api/settings"             ADMINS   settings::list() -> SettingsResponse;

@@ -4,25 +4,14 @@ use serde::Serialize;
 
 use crate::core::ids::{ConnId, DeviceId, UserId};
 use crate::core::time::Timestamp;
+use crate::history::{OverviewResponse, Range, SeriesResponse};
 use crate::http::error::ApiError;
 use crate::http::reply::Reply;
 use crate::http::request::Call;
-use crate::hub::Connection;
+use crate::hub::ConnectionFilter;
+use crate::monitor::{self, ConnectionItem};
 use crate::telemetry::metrics::{Label, Metrics, OperationStats, Refused};
-
-/// A live connection.
-#[derive(Debug, Serialize)]
-pub struct ConnectionItem {
-    id: ConnId,
-    user_id: UserId,
-    device_id: Option<DeviceId>,
-    address: String,
-    connected_at: Timestamp,
-    last_activity: Timestamp,
-    /// `none` where the client's pings go unanswered while messages are in flight.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    proof: Option<&'static str>,
-}
+use crate::wire::CloseCode;
 
 /// Counters of the mailboxes since the start.
 #[derive(Debug, Serialize)]
@@ -46,20 +35,6 @@ impl From<&Metrics> for MailboxCounters {
             refused_disk: metrics.refused.of(Refused::DiskLow).get(),
             strange_acks: metrics.mailbox.unmatched_acks.get(),
             rereads: metrics.traffic.rereads.get(),
-        }
-    }
-}
-
-impl From<&Connection> for ConnectionItem {
-    fn from(connection: &Connection) -> Self {
-        Self {
-            id: connection.id,
-            user_id: connection.identity.user_id,
-            device_id: connection.identity.device_id,
-            address: connection.identity.address.to_string(),
-            connected_at: connection.since,
-            last_activity: connection.last_activity(),
-            proof: connection.unproved().then_some("none"),
         }
     }
 }
@@ -94,11 +69,37 @@ pub struct MessageCounters {
     sent: u64,
 }
 
-/// `GET /api/monitor/connections`.
+/// Returns the connections that the query asks for.
+fn filter(call: &Call) -> Result<ConnectionFilter, ApiError> {
+    let id = |name: &str| {
+        let text = call.parameter(name);
+        text.map(|text| text.parse::<u64>().map_err(|_| ApiError::Invalid(format!("{name} must be an id")))).transpose()
+    };
+    let network = |text: &str| {
+        let parsed = serde_json::from_value(text.into());
+        parsed.map_err(|_| ApiError::Invalid("address must be an IP address or a network such as 10.0.0.0/8".into()))
+    };
+    Ok(ConnectionFilter {
+        user_id: id("user_id")?.map(UserId),
+        device_id: id("device_id")?.map(DeviceId),
+        client: call.parameter("client").map(str::to_owned),
+        address: call.parameter("address").map(network).transpose()?,
+    })
+}
+
+/// `GET /api/monitor/connections?user_id=&device_id=&client=&address=`.
 pub async fn connections(call: Call) -> Result<Reply<ConnectionsResponse>, ApiError> {
     let (after, limit) = call.page()?;
+    let filter = filter(&call)?;
+    // Names are looked up in the store.
+    let (next, items) = call
+        .blocking(move |app| {
+            let (page, more) = app.hub.presence().select(ConnId(after), limit, &filter);
+            let next = page.last().map(|connection| connection.id).filter(|_| more);
+            Ok((next, page.iter().map(|connection| ConnectionItem::new(app, connection)).collect()))
+        })
+        .await?;
     let (hub, metrics) = (&call.app.hub, &*call.app.metrics);
-    let (page, more) = hub.presence().connections(ConnId(after), limit);
     let response = ConnectionsResponse {
         total_connections: hub.presence().count(),
         groups: hub.group_count(),
@@ -107,10 +108,33 @@ pub async fn connections(call: Call) -> Result<Reply<ConnectionsResponse>, ApiEr
         sessions: SessionCounters { started: metrics.sessions.started.get(), ended: metrics.sessions.ended.sum() },
         messages: MessageCounters { received: metrics.traffic.received.sum(), sent: metrics.traffic.sent.sum() },
         refused: metrics.refused.sum(),
-        next: page.last().map(|connection| connection.id).filter(|_| more),
-        connections: page.iter().map(|connection| (&**connection).into()).collect(),
+        next,
+        connections: items,
     };
     Ok(Reply::ok("ok", response))
+}
+
+/// `GET /api/monitor/overview`: the figures of the present moment.
+pub async fn overview(call: Call) -> Result<Reply<OverviewResponse>, ApiError> {
+    let overview = monitor::overview(&call.app).await;
+    Ok(Reply::ok("ok", OverviewResponse::clone(&overview)))
+}
+
+/// `GET /api/monitor/series?range=hour|day`: the figures of the last hour, every ten seconds, or of the last day, every minute.
+pub async fn series(call: Call) -> Result<Reply<SeriesResponse>, ApiError> {
+    let range = call.parameter("range").map_or(Some(Range::Hour), Range::parse);
+    let range = range.ok_or_else(|| ApiError::Invalid("range must be hour or day".into()))?;
+    Ok(Reply::ok("ok", call.app.history.series(range, Timestamp::now())))
+}
+
+/// `DELETE /api/monitor/connections/{id}`: closes it with 1001, so that its client reconnects where it still may.
+pub async fn disconnect(call: Call) -> Result<Reply<()>, ApiError> {
+    let id = call.id(ConnId, "connection")?;
+    let connection = call.app.hub.presence().connection(id).ok_or(ApiError::NotFound("connection"))?;
+    connection.close(CloseCode::GoingAway);
+    let (by, user) = (call.caller()?.user.id, connection.identity.user_id);
+    tracing::info!(user = %by, conn = %id, of = %user, "connection closed by an administrator");
+    Ok(Reply::done("connection closed"))
 }
 
 /// An operation: its number since the start, and the last hundred.

@@ -65,21 +65,7 @@ pub struct ReaderResponse {
 
 impl From<ReaderReceipt> for ReaderResponse {
     fn from(ReaderReceipt { client, passed_over, acked_at }: ReaderReceipt) -> Self {
-        Self { client: client.to_string(), acked_at, status: passed_over.then_some(UNDELIVERABLE) }
-    }
-}
-
-/// The status of a message that a client, or every one, has passed over.
-const UNDELIVERABLE: &str = "undeliverable";
-
-/// Returns the name of an end.
-fn status_name(end: EndState) -> &'static str {
-    match end {
-        EndState::Acked => "acked",
-        EndState::Expired => "expired",
-        EndState::Cancelled => "cancelled",
-        EndState::Cleared => "cleared",
-        EndState::Undeliverable => UNDELIVERABLE,
+        Self { client: client.to_string(), acked_at, status: passed_over.then_some(EndState::Undeliverable.name()) }
     }
 }
 
@@ -95,7 +81,7 @@ impl From<Receipt> for ReceiptResponse {
             Status::Queued => ("queued", None, None, None),
             Status::Sent(when) => ("sent", Some(when), None, None),
             Status::Ended(EndState::Acked, when) => ("acked", None, when, None),
-            Status::Ended(end, when) => (status_name(end), None, None, when),
+            Status::Ended(end, when) => (end.name(), None, None, when),
         };
         let more_readers = readers.len().checked_sub(MAX_READERS).filter(|&more| more > 0);
         let readers = user_id.map(|_| readers.into_iter().take(MAX_READERS).map(ReaderResponse::from).collect());
@@ -138,7 +124,7 @@ fn waits(status: Status) -> Result<bool, ApiError> {
         Status::Queued | Status::Sent(_) => Ok(true),
         Status::Ended(EndState::Cancelled, _) => Ok(false),
         Status::Ended(EndState::Acked, _) => Err(ApiError::AlreadyReceived),
-        Status::Ended(end, _) => Err(ApiError::AlreadyEnded(status_name(end))),
+        Status::Ended(end, _) => Err(ApiError::AlreadyEnded(end.name())),
     }
 }
 

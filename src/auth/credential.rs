@@ -60,9 +60,9 @@ fn protocol_token(protocols: &str) -> Option<&str> {
     protocols.split(',').find_map(|p| p.trim().strip_prefix(TOKEN_PROTOCOL))
 }
 
-/// Returns whether the client offers [`SUBPROTOCOL`].
-pub fn offers_subprotocol(protocols: &str) -> bool {
-    protocols.split(',').any(|p| p.trim() == SUBPROTOCOL)
+/// Returns whether the client offers the subprotocol `name`.
+pub fn offers_subprotocol(protocols: &str, name: &str) -> bool {
+    protocols.split(',').any(|p| p.trim() == name)
 }
 
 #[cfg(test)]
@@ -103,8 +103,8 @@ mod tests {
         for none in ["", "Token", "Bearer", "x", "Basic x", "Tokenx y"] {
             assert_eq!(bearer(none), None, "{none}");
         }
-        assert!(offers_subprotocol("a,qy-lty.v1 , token.x"));
-        assert!(!offers_subprotocol("qy-lty.v11"));
+        assert!(offers_subprotocol("a,qy-lty.v1 , token.x", SUBPROTOCOL));
+        assert!(!offers_subprotocol("qy-lty.v11", SUBPROTOCOL));
     }
 
     proptest! {

@@ -15,6 +15,7 @@ use super::outcomes::Outcomes;
 use super::stage::Due;
 use crate::core::ids::MessageId;
 use crate::store::{Blocks, EndState, Head, PageNumber, ReceiptRecord, Result, Severity, Store, StoreError, Trees};
+use crate::telemetry::live::ReceiptEvent;
 use crate::telemetry::metrics::Metrics;
 
 /// A message, as far as it is known.
@@ -203,7 +204,7 @@ impl Shared {
     fn react(&self, event: Event) {
         let metrics = &self.metrics.mailbox;
         match event {
-            Event::Ended { recipient, id, state } => {
+            Event::Ended { recipient, id, state, sender } => {
                 match state {
                     EndState::Acked => {} // counted for each reader
                     EndState::Expired => metrics.expired.inc(),
@@ -212,6 +213,10 @@ impl Shared {
                     EndState::Undeliverable => metrics.undeliverable.inc(),
                 }
                 self.outcomes.ended(recipient, id, state);
+                let receipts = &self.metrics.live.receipts;
+                if receipts.is_watched() {
+                    receipts.publish(ReceiptEvent::of_message(id, recipient, sender, state.name()));
+                }
             }
             Event::Delivered(count) => metrics.delivered.add(count),
             Event::Passed => metrics.passed_over.inc(),

@@ -7,8 +7,8 @@ use super::index::Effects;
 use super::keys::StoredKey;
 use super::memory::Memory;
 use super::stage::{Due, Stage};
-use crate::core::ids::{MessageId, Recipient};
-use crate::store::{Earlier, EndState, Log, PageNumber, Result, Severity, StoreError, Trees};
+use crate::core::ids::{MessageId, Recipient, UserId};
+use crate::store::{Earlier, EndState, Head, Log, PageNumber, Result, Severity, StoreError, Trees};
 
 /// A change of durable state.
 pub trait Operation: Send + 'static {
@@ -35,6 +35,8 @@ pub enum Event {
         id: MessageId,
         /// The end.
         state: EndState,
+        /// The sender.
+        sender: UserId,
     },
     /// Readers have received so many messages.
     Delivered(u64),
@@ -114,7 +116,8 @@ impl<'a> Machine<'a> {
     pub fn follow_by(&mut self, effects: &Effects, moment: Moment, due: Due) -> Result<()> {
         self.stage.follow(Log::new(self.trees), effects, moment, self.memory, due)?;
         for ended in &effects.ended {
-            self.events.push(Event::Ended { recipient: ended.head.recipient, id: ended.head.id, state: ended.state });
+            let Head { recipient, id, sender, .. } = ended.head;
+            self.events.push(Event::Ended { recipient, id, state: ended.state, sender });
         }
         self.events.extend(effects.passed.iter().map(|_| Event::Passed));
         if effects.delivered > 0 {

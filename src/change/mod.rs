@@ -25,6 +25,7 @@ mod probe;
 mod readers;
 #[cfg(test)]
 mod replay;
+mod samples;
 mod stage;
 
 pub use accounts::{
@@ -40,6 +41,7 @@ pub use log::{Acknowledge, Append, AppendError, Appended, Cancel, CancelError, C
 pub use outcomes::{Outcome, OutcomeSender};
 pub use probe::Probe;
 pub use readers::{ForgetReader, JoinError, JoinReader, TouchReaders};
+pub use samples::RecordSample;
 
 /// Lists the operations: the number, and the type, whose name is that of the encoded form.
 macro_rules! operations {
@@ -96,4 +98,5 @@ operations! {
     27 BeginImport;
     28 Import;
     29 RecordAudit;
+    30 RecordSample;
 }

@@ -21,6 +21,8 @@ pub struct Limits {
     pub connections_per_address: u32,
     /// Live connections in total.
     pub connections: u32,
+    /// WebSockets of consoles in total, which are not counted in the others.
+    pub console_connections: u32,
     /// WebSocket handshakes a minute from one address without a good credential. With one, an address may open
     /// `connections_per_address` a minute and a user `connections_per_user`, but at least this many; any number where those are
     /// unlimited.
@@ -89,6 +91,7 @@ impl Default for Limits {
             connections_per_user: 20,
             connections_per_address: 200,
             connections: 20_000,
+            console_connections: 20,
             connects_per_minute: 60,
             logins_per_minute: 10,
             refusals_per_minute: 10,

@@ -190,6 +190,8 @@ pub struct StorageConfig {
     /// The entries of the audit trail that are kept in the store: the last ones, of which no user has more than half. 0: none; else 100
     /// to 100,000.
     pub audit_entries: usize,
+    /// Keeps the figures of the last day, one record a minute, for the charts of the console and the online times of devices.
+    pub history_samples: bool,
 }
 
 impl Default for StorageConfig {
@@ -201,6 +203,7 @@ impl Default for StorageConfig {
             compact_ratio: 20,
             compact_min_bytes: 256 << 20,
             audit_entries: 10_000,
+            history_samples: true,
         }
     }
 }

@@ -25,7 +25,7 @@ use tokio::sync::broadcast::{Receiver, Sender};
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::core::map::IdMap;
 use crate::telemetry::metrics::GroupStats;
-pub use presence::{Connection, Identity, OnlineUser, Presence, Registration};
+pub use presence::{Connection, ConnectionFilter, Identity, OnlineUser, Presence, Registration};
 use subscription::Member;
 pub use subscription::Subscription;
 

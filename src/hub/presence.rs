@@ -14,12 +14,17 @@ use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use serde::Deserialize;
 
+use crate::config::Network;
 use crate::core::client::ClientName;
-use crate::core::ids::{ConnId, DeviceId, TokenId, UserId};
+use crate::core::ids::{ConnId, DeviceId, Recipient, TokenId, UserId};
 use crate::core::map::IdMap;
 use crate::core::time::Timestamp;
 use crate::wire::CloseCode;
+
+/// The most connections that are looked at under one lock.
+const PART_CONNECTIONS: usize = 256;
 
 /// The identity of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,9 +56,13 @@ pub struct Connection {
     /// The last activity, in milliseconds after `opened`.
     active: AtomicU64,
     unproved: AtomicBool,
+    /// It reads its device's mailbox no longer.
+    left_device: AtomicBool,
     close: OnceLock<CloseCode>,
     /// The task of the connection.
     task: AtomicWaker,
+    /// The id up to which it has taken over queued messages to be written: its place in the log, which moves it.
+    position: Arc<AtomicU64>,
 }
 
 impl Connection {
@@ -94,6 +103,22 @@ impl Connection {
         self.unproved.load(Ordering::Relaxed)
     }
 
+    /// The id up to which it has taken over queued messages to be written; shared with its place in the log.
+    pub fn position(&self) -> &Arc<AtomicU64> {
+        &self.position
+    }
+
+    /// Notes that it reads its device's mailbox no longer.
+    pub fn note_left_device(&self) {
+        self.left_device.store(true, Ordering::Relaxed);
+    }
+
+    /// The mailboxes that it reads.
+    pub fn mailboxes(&self) -> impl Iterator<Item = Recipient> + use<> {
+        let device = self.identity.receives_for.filter(|_| !self.left_device.load(Ordering::Relaxed));
+        [Recipient::User(self.identity.user_id), Recipient::All].into_iter().chain(device.map(Recipient::Device))
+    }
+
     /// Requests the end of the session with `code`; the first request decides the code.
     pub fn close(&self, code: CloseCode) {
         let _ = self.close.set(code);
@@ -121,6 +146,36 @@ impl Connection {
     }
 }
 
+/// The connections that somebody asks for; a field that is absent selects all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConnectionFilter {
+    /// Those of this user.
+    pub user_id: Option<UserId>,
+    /// Those that stand for this device.
+    pub device_id: Option<DeviceId>,
+    /// Those that are this reader.
+    pub client: Option<String>,
+    /// Those from this address or network.
+    pub address: Option<Network>,
+}
+
+impl ConnectionFilter {
+    /// Returns whether it selects all.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Returns whether it selects `connection`.
+    pub fn matches(&self, connection: &Connection) -> bool {
+        let identity = &connection.identity;
+        self.user_id.is_none_or(|user| identity.user_id == user)
+            && self.device_id.is_none_or(|device| identity.device_id == Some(device))
+            && self.client.as_deref().is_none_or(|name| connection.reader.as_ref().is_some_and(|reader| reader.as_str() == name))
+            && self.address.is_none_or(|network| network.contains(identity.address))
+    }
+}
+
 /// A user with at least one live connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OnlineUser {
@@ -139,6 +194,10 @@ struct Lists {
     all: BTreeMap<ConnId, Arc<Connection>>,
     users: BTreeMap<UserId, Vec<ConnId>>,
     devices: IdMap<DeviceId, usize>,
+    /// The connections that only look on.
+    lookers: BTreeSet<ConnId>,
+    /// The devices that have come online since they were last taken.
+    seen: BTreeSet<DeviceId>,
     last_id: u64,
 }
 
@@ -165,8 +224,10 @@ impl Presence {
             opened: Instant::now(),
             active: AtomicU64::new(0),
             unproved: AtomicBool::new(false),
+            left_device: AtomicBool::new(false),
             close: OnceLock::new(),
             task: AtomicWaker::new(),
+            position: Arc::default(),
         });
         lists.all.insert(connection.id, connection.clone());
         lists.users.entry(identity.user_id).or_default().push(connection.id);
@@ -174,6 +235,10 @@ impl Presence {
             && connection.reader.is_some()
         {
             *lists.devices.entry(device).or_default() += 1;
+            lists.seen.insert(device);
+        }
+        if connection.reader.is_none() {
+            lists.lookers.insert(connection.id);
         }
         Registration { presence: self.clone(), connection }
     }
@@ -181,6 +246,7 @@ impl Presence {
     fn remove(&self, connection: &Connection) {
         let mut lists = self.lists();
         lists.all.remove(&connection.id);
+        lists.lookers.remove(&connection.id);
         let user = connection.identity.user_id;
         if let Some(ids) = lists.users.get_mut(&user) {
             ids.retain(|&id| id != connection.id);
@@ -204,6 +270,30 @@ impl Presence {
         self.lists().all.len()
     }
 
+    /// The numbers of users that are online, and of devices.
+    pub fn online_counts(&self) -> (usize, usize) {
+        let lists = self.lists();
+        let reads = |id: &ConnId| !lists.lookers.contains(id);
+        let looking = lists.lookers.iter().filter_map(|id| lists.all.get(id)).map(|connection| connection.identity.user_id);
+        let only_looking = looking.filter(|user| lists.users.get(user).is_some_and(|ids| !ids.iter().any(reads)));
+        let only_looking: BTreeSet<_> = only_looking.collect();
+        (lists.users.len() - only_looking.len(), lists.devices.len())
+    }
+
+    /// Returns the devices that have been online since the last call.
+    pub fn take_seen_devices(&self) -> Vec<DeviceId> {
+        let mut lists = self.lists();
+        let mut seen = std::mem::take(&mut lists.seen);
+        seen.extend(lists.devices.keys());
+        seen.into_iter().collect()
+    }
+
+    /// Returns whether `device` is online, or was since the devices were last [taken](Self::take_seen_devices).
+    pub fn device_seen(&self, device: DeviceId) -> bool {
+        let lists = self.lists();
+        lists.devices.contains_key(&device) || lists.seen.contains(&device)
+    }
+
     /// Returns whether any connection receives the messages for `device`.
     pub fn device_online(&self, device: DeviceId) -> bool {
         self.lists().devices.contains_key(&device)
@@ -215,6 +305,62 @@ impl Presence {
         let mut found = lists.all.range(ConnId(after.0.saturating_add(1))..).map(|(_, c)| c.clone());
         let page = found.by_ref().take(limit).collect();
         (page, found.next().is_some())
+    }
+
+    /// The connection with that id.
+    pub fn connection(&self, id: ConnId) -> Option<Arc<Connection>> {
+        self.lists().all.get(&id).cloned()
+    }
+
+    /// Up to `limit` connections with an id above `after` that `filter` selects, and whether more follow. Looks at a part of the list at
+    /// a time: connections that come and go don't wait for the whole of it.
+    pub fn select(&self, after: ConnId, limit: usize, filter: &ConnectionFilter) -> (Vec<Arc<Connection>>, bool) {
+        let (mut found, mut at) = (Vec::new(), after);
+        loop {
+            let (part, more) = self.connections(at, PART_CONNECTIONS);
+            let Some(last) = part.last() else { return (found, false) };
+            at = last.id;
+            for connection in part.into_iter().filter(|connection| filter.matches(connection)) {
+                if found.len() == limit {
+                    return (found, true);
+                }
+                found.push(connection);
+            }
+            if !more {
+                return (found, false);
+            }
+        }
+    }
+
+    /// Up to `limit` connections that `filter` selects, the newest first; and the number of all that it selects. Looks at a part of the
+    /// list at a time, as [`select`](Self::select) does.
+    pub fn newest(&self, limit: usize, filter: &ConnectionFilter) -> (Vec<Arc<Connection>>, usize) {
+        let (mut found, mut total, mut before) = (Vec::new(), 0, ConnId(u64::MAX));
+        if let Some(user) = filter.user_id {
+            let mut of_user = self.of_user(user);
+            of_user.retain(|connection| filter.matches(connection));
+            total = of_user.len();
+            of_user.sort_unstable_by_key(|connection| std::cmp::Reverse(connection.id));
+            of_user.truncate(limit);
+            return (of_user, total);
+        }
+        loop {
+            if filter.is_empty() && found.len() >= limit {
+                return (found, self.count());
+            }
+            let part: Vec<_> = {
+                let lists = self.lists();
+                lists.all.range(..before).rev().take(PART_CONNECTIONS).map(|(_, connection)| connection.clone()).collect()
+            };
+            let Some(last) = part.last() else { return (found, total) };
+            before = last.id;
+            for connection in part.into_iter().filter(|connection| filter.matches(connection)) {
+                total += 1;
+                if found.len() < limit {
+                    found.push(connection);
+                }
+            }
+        }
     }
 
     /// Up to `limit` online users with an id above `after`.
@@ -299,6 +445,47 @@ mod tests {
         drop(c);
         assert_eq!(presence.count(), 0);
         assert_eq!(presence.online_users(UserId(0), 10), vec![]);
+    }
+
+    #[test]
+    fn online_users_and_devices_are_counted_without_those_that_look_on() {
+        let presence = Arc::new(Presence::default());
+        let reader = || Some(ClientName::default());
+        let _ana = presence.register(identity(1, None), reader());
+        let _ana_looks = presence.register(identity(1, None), None);
+        let bob_looks = presence.register(identity(2, Some(7)), None);
+        assert_eq!(presence.online_counts(), (1, 0));
+        let bob = presence.register(identity(2, Some(8)), reader());
+        assert_eq!(presence.online_counts(), (2, 1));
+        drop(bob);
+        assert_eq!(presence.online_counts(), (1, 0));
+        assert_eq!(presence.take_seen_devices(), [DeviceId(8)], "it was online");
+        assert_eq!(presence.take_seen_devices(), []);
+        drop(bob_looks);
+        assert_eq!((presence.online_counts(), presence.count()), ((1, 0), 2));
+    }
+
+    #[test]
+    fn filter_selects_across_the_parts_of_a_long_list() {
+        let presence = Arc::new(Presence::default());
+        let reader = || Some(ClientName::default());
+        let all: Vec<_> = (0..3 * PART_CONNECTIONS as u64).map(|n| presence.register(identity(n % 3, None), reader())).collect();
+        let of = |user| ConnectionFilter { user_id: Some(UserId(user)), ..ConnectionFilter::default() };
+        let by_name = ConnectionFilter { client: Some("default".into()), ..ConnectionFilter::default() };
+        let (page, more) = presence.select(ConnId(0), PART_CONNECTIONS - 1, &of(1));
+        assert!(more && page.len() == PART_CONNECTIONS - 1 && page.iter().all(|c| c.identity.user_id == UserId(1)));
+        let (rest, more) = presence.select(page.last().unwrap().id, 10, &of(1));
+        assert_eq!((rest.len(), more), (1, false));
+        let (newest, total) = presence.newest(2, &of(2));
+        assert_eq!((newest[0].id, newest[1].id, total), (ConnId(768), ConnId(765), PART_CONNECTIONS));
+        for filter in [ConnectionFilter::default(), by_name] {
+            let (newest, total) = presence.newest(300, &filter);
+            assert_eq!((newest.len(), newest[0].id, newest[299].id, total), (300, ConnId(768), ConnId(469), 768));
+            assert_eq!(presence.newest(1000, &filter).0.len(), 768);
+        }
+        let other = ConnectionFilter { client: Some("x".into()), ..ConnectionFilter::default() };
+        assert!(presence.newest(5, &other).0.is_empty() && !presence.select(ConnId(0), 5, &other).1);
+        drop(all);
     }
 
     #[tokio::test]

@@ -38,8 +38,9 @@ use crate::config::{Config, StorageConfig};
 use crate::core::client::ClientName;
 use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
-use crate::hub::{Announcement, Hub};
+use crate::hub::{Announcement, Connection, Hub};
 use crate::store::{EndState, Store, StoreError};
+use crate::telemetry::live::ReceiptEvent;
 use crate::telemetry::metrics::{Metrics, Refused};
 use acks::PendingAcks;
 use disk::DiskSpace;
@@ -52,6 +53,8 @@ pub use trouble::Ending;
 
 /// The most operations of one sweep: what is left is done by the next one.
 const MAX_SWEEP_OPERATIONS: usize = 500;
+/// The most messages that are counted as waiting to be written to a connection.
+const MAX_LAG: usize = 10_000;
 /// The most online readers that one operation notes.
 const MAX_TOUCHED_READERS: usize = 256;
 
@@ -213,6 +216,12 @@ impl Mailbox {
             }
             // Committed before it is announced: a session that receives the announcement can read the message.
             committed.fetch_max(appended.id.0, Ordering::AcqRel);
+            if metrics.live.traffic.is_watched() {
+                metrics.live.pushed(recipient, sender, Some(appended.id), &payload);
+            }
+            if metrics.live.receipts.is_watched() {
+                metrics.live.receipts.publish(ReceiptEvent::of_message(appended.id, recipient, sender, "queued"));
+            }
             appended.recipients = hub.publish(Arc::new(Announcement::new(recipient, Some(appended.id), payload)));
             metrics.mailbox.accepted.inc();
         };
@@ -230,9 +239,31 @@ impl Mailbox {
     /// Notes that a connection has received everything up to `upto`, but what it has passed over. Reaches the disk within a second or
     /// so: after a crash before that, messages are delivered again.
     pub fn received(&self, reader: &mut LogReader, upto: MessageId) {
-        if !reader.is_peek() {
-            self.acks.add(reader.ack(upto));
+        if reader.is_peek() {
+            return;
         }
+        if self.metrics.live.receipts.is_watched() {
+            self.show_received(reader, upto);
+        }
+        self.acks.add(reader.ack(upto));
+    }
+
+    /// Shows what a proof adds to those that were there to the ones who look on.
+    fn show_received(&self, reader: &LogReader, upto: MessageId) {
+        let (user, client) = reader.reader();
+        let proved = self.acks.proved_upto(&reader.key());
+        let mut events = Vec::new();
+        let memory = self.changes.memory();
+        for (mailbox, _) in reader.mailboxes() {
+            let after = memory.index.cursor(mailbox, user, client).max(proved);
+            for (id, sender) in memory.index.senders(mailbox, after, upto) {
+                let has_passed = reader.passed().binary_search(&id).is_ok();
+                let status = if has_passed { EndState::Undeliverable } else { EndState::Acked };
+                events.push(ReceiptEvent::of_client(id, mailbox, sender, status.name(), (user, client.clone())));
+            }
+        }
+        drop(memory);
+        events.into_iter().for_each(|event| self.metrics.live.receipts.publish(event));
     }
 
     /// Notes that everything above `after` up to `upto` has been written to a connection.
@@ -245,6 +276,25 @@ impl Mailbox {
         for (mailbox, start) in reader.mailboxes() {
             memory.index.sent(mailbox, after.max(start), upto, now, reader.passed());
         }
+        drop(memory);
+        if self.metrics.live.receipts.is_watched() {
+            self.show_written(reader, after, upto);
+        }
+    }
+
+    /// Shows what has been written to a connection to the ones who look on.
+    fn show_written(&self, reader: &LogReader, after: MessageId, upto: MessageId) {
+        let (user, client) = reader.reader();
+        let mut events = Vec::new();
+        let memory = self.changes.memory();
+        for (mailbox, start) in reader.mailboxes() {
+            let written = memory.index.senders(mailbox, after.max(start), upto);
+            let written = written.filter(|(id, _)| reader.passed().binary_search(id).is_err());
+            events
+                .extend(written.map(|(id, sender)| ReceiptEvent::of_client(id, mailbox, sender, "sent", (user, client.clone()))));
+        }
+        drop(memory);
+        events.into_iter().for_each(|event| self.metrics.live.receipts.publish(event));
     }
 
     /// Returns whether a connection starts with one message in flight: the last one of its reader ended with nothing proved.
@@ -334,6 +384,14 @@ impl Mailbox {
     pub fn readers(&self, user: UserId, after: &str, limit: usize) -> Vec<Listed> {
         let now = self.changes.clock().now();
         self.changes.memory().index.readers(user, after, limit, now)
+    }
+
+    /// Returns the number of messages that wait to be written to a connection, up to [`MAX_LAG`].
+    pub fn lag(&self, connection: &Connection) -> usize {
+        let (now, at) = (self.changes.clock().now(), MessageId(connection.position().load(Ordering::Relaxed)));
+        let reader = (connection.identity.user_id, connection.reader.as_ref());
+        let memory = self.changes.memory();
+        connection.mailboxes().fold(0, |lag, to| lag + memory.index.waiting_above(to, reader, at, now, MAX_LAG - lag))
     }
 
     /// Forgets a reader of a user; its connections are closed by the caller.

@@ -165,7 +165,7 @@ impl World {
     fn options(&self, who: usize, client: usize, peek: bool) -> ReaderOptions {
         let device = (who == 0).then_some(self.device);
         let client = ClientName::chosen(CLIENTS[client]).unwrap();
-        ReaderOptions { user: self.users[who].id, client, device, since: None, max_bytes: None, peek }
+        ReaderOptions { user: self.users[who].id, client, device, since: None, max_bytes: None, peek, position: Arc::default() }
     }
 
     /// The id up to which the reader has received recipient `to`'s messages.

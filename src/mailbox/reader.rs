@@ -4,7 +4,7 @@
 //! after the cursors of its reader, or where the client asks, reads the messages there, and then follows the announcements, skipping
 //! those that it has already written. After a missed announcement it reads again.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::Mailbox;
 use super::acks::{Joined, Position};
@@ -29,6 +29,8 @@ pub struct ReaderOptions {
     pub max_bytes: Option<u32>,
     /// It only looks on: it proves nothing and moves nothing.
     pub peek: bool,
+    /// The connection's position, which the place in the log moves: everything up to there has been read, in all mailboxes.
+    pub position: Position,
 }
 
 /// An id after which a client asks for a replay.
@@ -55,8 +57,6 @@ pub struct LogReader {
     options: ReaderOptions,
     /// The mailboxes.
     starts: Vec<Start>,
-    /// Everything up to here has been read, in all of them.
-    at: Position,
     /// The messages that it has passed over, in the order of their ids.
     passed: Vec<MessageId>,
     /// Keeps messages from being removed before this connection has read them.
@@ -117,7 +117,7 @@ impl Mailbox {
         let mut mailboxes = vec![Recipient::User(user), Recipient::All];
         mailboxes.extend(options.device.map(Recipient::Device));
         // Before the cursors are read: what is removed from here on is kept for this connection.
-        let at = Position::new(AtomicU64::new(0));
+        let at = options.position.clone();
         let joined = self.acks.live.join(mailboxes.clone(), at.clone());
         let now = self.changes.clock().now();
         // A client that returns at once must not get again what it has just proved.
@@ -145,7 +145,7 @@ impl Mailbox {
         };
         let starts: Vec<Start> = states.into_iter().map(start).collect();
         at.store(starts.iter().map(|start| start.after.0).min().unwrap_or(0), Ordering::Release);
-        (LogReader { options, starts, at, passed: Vec::new(), _joined: joined }, welcome)
+        (LogReader { options, starts, passed: Vec::new(), _joined: joined }, welcome)
     }
 
     /// Returns whether every message of a reader's mailboxes after `since` is still there, and `since` is an id that a client of
@@ -162,7 +162,7 @@ impl Mailbox {
 
 impl LogReader {
     fn at(&self) -> MessageId {
-        MessageId(self.at.load(Ordering::Acquire))
+        MessageId(self.options.position.load(Ordering::Acquire))
     }
 
     /// Returns whether it only looks on.
@@ -220,7 +220,7 @@ impl LogReader {
 
     /// Moves the place to `upto`.
     pub fn advance(&mut self, upto: MessageId) {
-        self.at.fetch_max(upto.0, Ordering::AcqRel);
+        self.options.position.fetch_max(upto.0, Ordering::AcqRel);
     }
 
     /// Returns whether an announced message has not been read yet.

@@ -9,3 +9,4 @@ pub mod self_signed;
 pub mod stall;
 pub mod tls;
 pub mod urls;
+pub mod validity;

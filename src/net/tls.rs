@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -20,9 +21,10 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig};
 
-use super::self_signed;
+use super::{self_signed, validity};
 use crate::config::TlsConfig;
 use crate::core::disk::Explained;
+use crate::core::time::Timestamp;
 
 /// The interval at which the files are checked for changes.
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
@@ -80,6 +82,18 @@ pub struct ReadFiles {
     pub done: oneshot::Sender<Result<(), TlsError>>,
 }
 
+/// The end of validity of the certificate in use, in seconds since 1970; 0 where it is not known.
+pub type CertificateEnd = Arc<AtomicI64>;
+
+/// A certificate that was read.
+struct Pair {
+    acceptor: TlsAcceptor,
+    /// The SHA-256 of the certificate.
+    fingerprint: [u8; 32],
+    /// The end of its validity, in seconds since 1970; 0 where it is not known.
+    end: i64,
+}
+
 /// The certificate in use and where it comes from.
 pub struct Tls {
     cert: PathBuf,
@@ -89,6 +103,7 @@ pub struct Tls {
     current: CurrentAcceptor,
     /// The SHA-256 of the certificate.
     fingerprint: [u8; 32],
+    end: CertificateEnd,
 }
 
 impl Tls {
@@ -105,13 +120,19 @@ impl Tls {
             warn_if_readable(&key);
         }
         let stamp = Stamp::of(&cert, &key);
-        let (acceptor, fingerprint) = read(&cert, &key)?;
-        Ok(Self { cert, key, stamp, current: Arc::new(ArcSwapOption::from_pointee(acceptor)), fingerprint })
+        let Pair { acceptor, fingerprint, end } = read(&cert, &key)?;
+        let current = Arc::new(ArcSwapOption::from_pointee(acceptor));
+        Ok(Self { cert, key, stamp, current, fingerprint, end: Arc::new(end.into()) })
     }
 
     /// Returns the acceptor that is loaded for each new connection.
     pub fn current(&self) -> CurrentAcceptor {
         self.current.clone()
+    }
+
+    /// Returns the end of validity of the certificate, which follows the one in use.
+    pub fn end(&self) -> CertificateEnd {
+        self.end.clone()
     }
 
     /// Returns the certificate's SHA-256 as people compare it: `AB:CD:…`.
@@ -170,8 +191,9 @@ impl Tls {
         Ok(())
     }
 
-    fn replace(&mut self, (acceptor, fingerprint): (TlsAcceptor, [u8; 32])) {
+    fn replace(&mut self, Pair { acceptor, fingerprint, end }: Pair) {
         self.current.store(Some(Arc::new(acceptor)));
+        self.end.store(end, Ordering::Relaxed);
         if self.fingerprint != fingerprint {
             self.fingerprint = fingerprint;
             tracing::info!(fingerprint = self.fingerprint(), "using a new certificate");
@@ -209,21 +231,21 @@ impl Stamp {
     }
 }
 
-/// Reads a pair of PEM files; also returns the certificate's SHA-256.
-fn read(cert: &Path, key: &Path) -> Result<(TlsAcceptor, [u8; 32]), TlsError> {
+/// Reads a pair of PEM files.
+fn read(cert: &Path, key: &Path) -> Result<Pair, TlsError> {
     let open = |path: &Path| fs::read(path).map_err(|source| TlsError::Io { path: path.into(), source });
     let wrong = |path: &Path, what, source| TlsError::Pem { path: path.into(), what, source };
     let chain = CertificateDer::pem_slice_iter(&open(cert)?).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|source| wrong(cert, "certificate", source))?;
     let first = chain.first().ok_or_else(|| wrong(cert, "certificate", rustls::pki_types::pem::Error::NoItemsFound))?;
-    let fingerprint = Sha256::digest(first).into();
+    let (fingerprint, end) = (Sha256::digest(first).into(), validity::end(first).map_or(0, Timestamp::unix_seconds));
     let private = PrivateKeyDer::from_pem_slice(&open(key)?).map_err(|source| wrong(key, "private key", source))?;
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private));
     let mut config = config.map_err(|source| TlsError::Pair { cert: cert.into(), key: key.into(), source })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok((TlsAcceptor::from(Arc::new(config)), fingerprint))
+    Ok(Pair { acceptor: TlsAcceptor::from(Arc::new(config)), fingerprint, end })
 }
 
 #[cfg(test)]

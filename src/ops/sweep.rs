@@ -7,10 +7,13 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::app::App;
 use crate::core::boot::BootInstant;
+use crate::monitor;
 use crate::telemetry::audit::AuditEvent;
 
 /// The interval at which due messages of the mailbox expire.
 const MAILBOX_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// The number of these intervals between two samples of the history.
+const SAMPLE_EVERY_TICKS: u64 = 10;
 /// The number of these intervals between two sweeps of everything.
 const FULL_SWEEP_EVERY_TICKS: u64 = 60;
 
@@ -21,6 +24,10 @@ pub async fn run(app: Arc<App>) {
     for n in 0u64.. {
         tick.tick().await;
         let full = n % FULL_SWEEP_EVERY_TICKS == 0;
+        // Before the mailbox, whose sweep commits each minute anyway: the sample is in the same commit.
+        if n > 0 && n % SAMPLE_EVERY_TICKS == 0 {
+            monitor::sample(&app, full).await;
+        }
         if let Err(error) = app.mailbox.sweep(full).await {
             tracing::warn!(%error, "failed to sweep the mailbox");
         }

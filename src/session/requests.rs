@@ -10,6 +10,7 @@ use super::window::Proof;
 use crate::core::ids::MessageId;
 use crate::core::time::Timestamp;
 use crate::handlers::{CommandContext, Stop};
+use crate::telemetry::live::Direction;
 use crate::telemetry::metrics::{Label, MeasuredCommand, Received, Refused, SentError};
 use crate::wire::inbound::{Rejection, Request, Target, parse};
 use crate::wire::{Command, Event, Inbound};
@@ -57,6 +58,7 @@ impl Session {
 
     /// Applies a text message of a client that has vanished, where it is an acknowledgement.
     pub fn receive_late_text(&mut self, text: &str) {
+        self.show(Direction::In, None, text.as_bytes());
         self.delivery.late_text(&self.app.mailbox, text);
     }
 
@@ -76,6 +78,7 @@ impl Session {
     /// The end of the connection when a rate limit is exceeded.
     #[inline]
     pub fn receive_text(&mut self, text: &str, turn: &mut Turn) -> Result<Option<Reply>, End> {
+        self.show(Direction::In, None, text.as_bytes());
         let message = parse(text, self.app.config().limits.max_message_chars, self.app.handlers().custom_types());
         let request = match message {
             Ok(Inbound::Ack { id, reference }) => return self.receive_ack(id, reference),
@@ -114,6 +117,7 @@ impl Session {
     /// # Errors
     /// The end of the connection when a rate limit is exceeded.
     pub fn receive_binary(&mut self, payload: &[u8]) -> Result<Reply, End> {
+        self.show(Direction::In, None, payload);
         let rejection = Rejection::binary(payload);
         self.check_rates_of(rejection.reference.as_deref())?;
         Ok(self.reject(rejection))
@@ -197,6 +201,7 @@ impl Session {
         let requester_subscribed = self.connection().identity.receives_for == Some(device) && self.requester.device.is_none();
         if requester_subscribed {
             self.delivery.leave(device);
+            self.connection().note_left_device();
         }
         let command = DeviceCommand { requester: self.requester, device, requester_subscribed };
         match quick {

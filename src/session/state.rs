@@ -20,9 +20,11 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::core::client::ClientName;
 use crate::core::ids::{DeviceId, MessageId};
+use crate::core::time::Timestamp;
 use crate::hub::{Announcement, Connection, Identity, Registration, Subscription};
 use crate::mailbox::{Gap, ReaderOptions, Since, Welcome};
 use crate::store::{Token, TokenHash};
+use crate::telemetry::live::{Direction, Frame};
 use crate::telemetry::metrics::{Metrics, Sent};
 use crate::wire::{CloseCode, Event};
 
@@ -95,7 +97,9 @@ impl Session {
         let Options { client, peek, max_bytes, since, client_acks } = options;
         let of_device = receives_for.and_then(|device| app.store.device(device).ok().flatten()?.max_bytes);
         let max_bytes = max_bytes.into_iter().chain(of_device).min();
-        let (reader, welcome) = app.mailbox.reader(ReaderOptions { user, client, device: receives_for, since, max_bytes, peek });
+        let position = connection.position().clone();
+        let place = ReaderOptions { user, client, device: receives_for, since, max_bytes, peek, position };
+        let (reader, welcome) = app.mailbox.reader(place);
         let behind = welcome.pending > 0 || behind;
         // Forgotten between the handshake and this line.
         if !peek && !app.mailbox.has_reader(user, reader.reader().1) {
@@ -144,6 +148,15 @@ impl Session {
     pub fn end(self, end: End) -> Ended {
         self.note_seen();
         count::ended(&self.app.metrics, end);
+        if let End::Close(code, retry_after) = end
+            && code.announced()
+            && self.is_watched()
+        {
+            let mut event = Vec::new();
+            if Event::disconnect(code, retry_after).stamped(None, Timestamp::now()).write(&mut event).is_ok() {
+                self.show_frame(Direction::Out, None, &event);
+            }
+        }
         tracing::info!(reason = %end, code = end.code(), client_code = end.client_code(), "disconnected");
         drop(self.registration);
         drop(self.pending); // now, not when the close frame has been written
@@ -160,6 +173,28 @@ impl Session {
     #[inline]
     pub fn metrics(&self) -> &Metrics {
         &self.app.metrics
+    }
+
+    /// Returns whether anybody looks at messages.
+    #[inline]
+    pub fn is_watched(&self) -> bool {
+        self.app.metrics.live.traffic.is_watched()
+    }
+
+    /// Shows a message of this connection to those who look on.
+    #[inline]
+    pub fn show(&self, direction: Direction, id: Option<MessageId>, payload: &[u8]) {
+        if self.is_watched() {
+            self.show_frame(direction, id, payload);
+        }
+    }
+
+    #[cold]
+    fn show_frame(&self, direction: Direction, id: Option<MessageId>, payload: &[u8]) {
+        let connection = self.connection();
+        let Identity { user_id, device_id, .. } = connection.identity;
+        let frame = Frame { user: user_id, device: device_id, connection: connection.id };
+        self.app.metrics.live.framed(frame, direction, id, payload);
     }
 
     /// The device that the connection stands for.

@@ -30,6 +30,7 @@ mod messages;
 mod meta;
 mod quiet;
 mod records;
+pub mod samples;
 mod segments;
 mod staging;
 mod table;
@@ -65,9 +66,9 @@ use meta::SCHEMA;
 pub use records::fold_name;
 pub use records::{
     Answer, AuditRecord, AuditSubject, Authority, BlockBuilder, Catalog, CatalogEntry, Device, DeviceChange, Earlier, EndState,
-    Head, INLINE_BYTES, ImportState, Imported, ImportedDevice, ImportedToken, ImportedUser, MIN_MAX_BYTES, Missed, NewDevice,
-    NewToken, NewUser, Observation, PageNumber, Place, ReaderPlace, ReceiptPage, ReceiptRecord, Role, Stored, Token, TokenHash,
-    TokenKind, User, UserChange,
+    Head, INLINE_BYTES, ImportState, Imported, ImportedDevice, ImportedToken, ImportedUser, MIN_MAX_BYTES, MINUTE_SECONDS,
+    Minute, Missed, NewDevice, NewToken, NewUser, Observation, OnlineDevices, PageNumber, Place, ReaderPlace, ReceiptPage,
+    ReceiptRecord, Role, SLOT_SECONDS, Sample, Slot, Stored, Token, TokenHash, TokenKind, User, UserChange,
 };
 pub use staging::is_unfinished;
 pub use trees::Trees;

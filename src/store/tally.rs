@@ -12,9 +12,9 @@ use super::{Result, StoreError};
 
 /// The name of the tree, and its only key.
 const NAME: &str = "commits";
-/// The trees that are not summed: a message tells the length of its pieces, which are long; and a version that does not know the audit
-/// trail would take it for a loss.
-const NOT_SUMMED: [&str; 2] = ["pieces", "audit"];
+/// The trees that are not summed: a message tells the length of its pieces, which are long; nothing depends on the audit trail and the
+/// figures of the last day, and versions that don't have them would take their sum for damage.
+const NOT_SUMMED: [&str; 4] = ["pieces", "audit", "samples", "online"];
 
 /// What is known of the records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -11,7 +11,8 @@ use super::cache::Cache;
 use super::forms::Forms;
 use super::meta::{Meta, MetaKey};
 use super::records::{
-    AuditRecord, CatalogEntry, CatalogKey, Device, Earlier, Observation, PageNumber, Place, ReceiptPage, Token, TokenHash, User,
+    AuditRecord, CatalogEntry, CatalogKey, Device, Earlier, Minute, Observation, OnlineDevices, PageNumber, Place, ReceiptPage,
+    Sample, Slot, Token, TokenHash, User,
 };
 use super::table::{Table, Value};
 use super::tally::Tally;
@@ -128,6 +129,10 @@ trees! {
     idempotency: [u8; 32] => Earlier;
     /// The audit trail.
     audit: AuditId => AuditRecord;
+    /// The figures of the last 1,440 minutes. Since version 0.3; not summed, so that earlier versions miss nothing.
+    samples: Minute => Sample;
+    /// The devices that were online in each of the last 144 slots of ten minutes. In the same way.
+    online: Slot => OnlineDevices;
 }
 
 impl Trees {

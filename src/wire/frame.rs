@@ -107,6 +107,13 @@ pub fn append(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
+/// Returns the payload of the unmasked frame that `bytes` are.
+#[inline]
+pub fn payload(bytes: &[u8]) -> &[u8] {
+    let header = FrameHeader::parse(bytes).map_or(0, |header| header.header_bytes);
+    bytes.get(header..).unwrap_or_default()
+}
+
 /// Appends a frame as a client writes it, with `mask` (section 5.3), to `out`.
 pub fn append_masked(out: &mut Vec<u8>, opcode: u8, mask: [u8; 4], payload: &[u8]) {
     let (mut header, length) = header(opcode, payload.len());

@@ -43,7 +43,7 @@ impl<'a> Query<'a> {
     }
 
     /// The first value of a parameter, decoded.
-    fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| &**value)
     }
 }

@@ -11,6 +11,7 @@ use super::socket::Socket;
 use super::stream::ClientStream;
 use super::upgrade::{accept_key, switch};
 use crate::app::App;
+use crate::auth::credential::SUBPROTOCOL;
 use crate::http::error::ApiError;
 use crate::wire::frame;
 
@@ -32,7 +33,7 @@ impl salvo::Handler for Echo {
 impl Echo {
     fn echo(&self, req: &mut Request, res: &mut Response) -> Result<(), ApiError> {
         let accept = accept_key(req.headers())?;
-        let (app, upgrade) = (self.0.clone(), switch(req, res, accept)?);
+        let (app, upgrade) = (self.0.clone(), switch(req, res, accept, SUBPROTOCOL)?);
         self.0.sessions.spawn(async move {
             let Ok(upgraded) = upgrade.await else { return };
             let (stream, begun) = ClientStream::new(upgraded);

@@ -2,7 +2,8 @@
 //!
 //! `upgrade` answers the handshake, `admit` checks who connects and whether there is room; `run` is the one task of a connection
 //! with what it waits for, of which `alarm` is the heartbeat and the end; `socket` is below it, with its deadlines, and writes; `reader` finds messages in what comes, and
-//! `frame_rates` limits it below their level; `stream` is the connection itself.
+//! `frame_rates` limits it below their level; `stream` is the connection itself. `console` is the other kind of connection, which shows
+//! administrators and users what happens.
 //!
 //! # Invariants
 //! - The handshake is completed before a credential is refused, so that the client can read the close code. A malformed
@@ -14,6 +15,7 @@
 mod admit;
 mod alarm;
 mod buffers;
+mod console;
 #[cfg(feature = "echo")]
 mod echo;
 mod frame_rates;
@@ -23,6 +25,7 @@ mod socket;
 mod stream;
 mod upgrade;
 
+pub use console::{CONSOLE_PATH, Console};
 #[cfg(feature = "echo")]
 pub use echo::{ECHO_PATH, Echo};
 pub use reader::fuzz_frames;

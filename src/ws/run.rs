@@ -23,6 +23,7 @@ use crate::hub::{Announcement, Identity, Lagged, Subscription};
 use crate::mailbox::Gap;
 use crate::net::peer::Peer;
 use crate::session::{End, Ended, Options, Reply, Session, Turn};
+use crate::telemetry::live::Direction;
 use crate::telemetry::metrics::Sent;
 use crate::wire::frame::{self, PING, PONG, TEXT};
 use crate::wire::{CloseCode, ErrorCode, Event};
@@ -191,6 +192,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             && one.id.is_none()
         {
             self.session.metrics().traffic.sent.inc(Sent::Live);
+            self.session.show(Direction::Out, None, one.payload());
             return self.write(one.encoded(frame::text)).await; // the bytes that all receivers share
         }
         batch.sort_by_key(|announcement| announcement.id); // stable: live messages come first, in their own order
@@ -212,6 +214,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     out.clear();
                 }
                 live += 1;
+                self.session.show(Direction::Out, None, payload);
                 frame::append(&mut out, TEXT, payload);
             }
         }
@@ -241,6 +244,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// Appends a queued message to `out`, with the pings whose pongs prove what was received; `rest` more follow in the same write.
     fn append_queued(&mut self, out: &mut Vec<u8>, id: MessageId, payload: &[u8], rest: usize) {
         let pings = self.session.sending_queued(id, payload.len(), rest);
+        self.session.show(Direction::Out, Some(id), payload);
         if let Some(watermark) = pings.before {
             self.append_ping(out, watermark.as_bytes());
         }
@@ -377,8 +381,14 @@ fn answer(session: &mut Session, incoming: Incoming<'_>, turn: &mut Turn, out: &
 /// Appends `reply` to `out` as a frame, and counts it.
 #[inline]
 fn append(session: &Session, out: &mut Vec<u8>, reply: &Reply, now: Timestamp) {
+    let start = out.len();
     match frame::append_json(out, |out| reply.event.stamped(reply.reference.as_deref(), now).write(out)) {
-        Ok(()) => session.metrics().traffic.record_sent(&reply.event),
+        Ok(()) => {
+            session.metrics().traffic.record_sent(&reply.event);
+            if session.is_watched() {
+                session.show(Direction::Out, None, frame::payload(&out[start..]));
+            }
+        }
         Err(error) => tracing::error!(%error, "failed to encode an event"),
     }
 }

@@ -90,7 +90,6 @@ impl Waiting {
 }
 
 /// The evidence of a write about the client.
-#[cfg(any(test, feature = "echo"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
     /// The kernel's buffer had room: none.
@@ -214,7 +213,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     ///
     /// # Errors
     /// [`CloseCode::TooSlow`] when the client does not read in time, the code of `stop`, [`End::Gone`] when it has vanished.
-    #[cfg(any(test, feature = "echo"))]
     pub(super) async fn write(
         &mut self,
         frames: &[u8],

@@ -76,7 +76,7 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
 
     let peer = Peer::new(req.local_addr().port(), req.remote_addr().clone().into_std());
     let delay = header(req, USER_AGENT).is_some_and(|agent| agent.starts_with(ESP_USER_AGENT));
-    let upgrade = switch(req, res, accept)?;
+    let upgrade = switch(req, res, accept, SUBPROTOCOL)?;
     let app = app.clone();
     app.clone().sessions.spawn(async move {
         // The client may be gone before it has read the 101.
@@ -90,21 +90,26 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
     Ok(())
 }
 
-/// Answers with 101: the connection is no longer HTTP from there on.
-pub(super) fn switch(req: &mut Request, res: &mut Response, accept: HeaderValue) -> Result<OnUpgrade, ApiError> {
+/// Answers with 101, and with the subprotocol `protocol` where the client offers it: the connection is no longer HTTP from there on.
+pub(super) fn switch(
+    req: &mut Request,
+    res: &mut Response,
+    accept: HeaderValue,
+    protocol: &'static str,
+) -> Result<OnUpgrade, ApiError> {
     let upgrade = req.extensions_mut().remove::<OnUpgrade>().ok_or(ApiError::UpgradeRequired)?;
     if let Some(transport) = req.extensions().get::<ConnCtrl>() {
         transport.relax_timeouts(); // the HTTP timers must not end an idle WebSocket
     }
-    let subprotocol =
-        req.headers().get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok()).any(offers_subprotocol);
+    let mut offered = req.headers().get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok());
+    let subprotocol = offered.any(|offered| offers_subprotocol(offered, protocol));
     res.status_code(StatusCode::SWITCHING_PROTOCOLS);
     let headers = res.headers_mut();
     // In the order in which Daphne writes them.
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     if subprotocol {
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
     }
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     spelling::apply(res);

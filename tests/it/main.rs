@@ -8,6 +8,7 @@
 #![allow(clippy::expect_used, clippy::missing_docs_in_private_items, clippy::unwrap_used)]
 
 mod config;
+mod console;
 mod delivery;
 mod docs;
 mod ops;

@@ -306,6 +306,40 @@ impl Index {
         }
     }
 
+    /// Returns the id up to which a reader has received everything of a mailbox that it reads.
+    pub fn cursor(&self, recipient: Recipient, user: UserId, client: &ClientName) -> MessageId {
+        self.position(recipient, user, client).0
+    }
+
+    /// Returns the messages above `after` up to `upto` that are there, with their senders.
+    pub fn senders(
+        &self,
+        recipient: Recipient,
+        after: MessageId,
+        upto: MessageId,
+    ) -> impl Iterator<Item = (MessageId, UserId)> + '_ {
+        let found = self.queues.get(&recipient).into_iter().flat_map(move |queue| queue.range(after, upto));
+        found.map(|(id, entry)| (id, entry.sender))
+    }
+
+    /// Returns the number of messages of a mailbox above `after` that a reader of it has not received, up to `most`; without a name,
+    /// those that no reader of the user has.
+    pub fn waiting_above(
+        &self,
+        recipient: Recipient,
+        (user, client): (UserId, Option<&ClientName>),
+        after: MessageId,
+        now: u64,
+        most: usize,
+    ) -> usize {
+        let Some(queue) = self.queues.get(&recipient).filter(|queue| queue.newest() > after) else { return 0 };
+        let cursor = match client {
+            Some(client) => self.position(recipient, user, client).0,
+            None => self.place(recipient).map_or(MessageId(0), |place| place.front),
+        };
+        queue.range(after.max(cursor), MessageId(u64::MAX)).filter(|(_, entry)| !entry.is_over(now)).take(most).count()
+    }
+
     /// Returns whether a user has a reader of that name.
     pub fn has_reader(&self, user: UserId, client: &ClientName) -> bool {
         self.place(Recipient::User(user)).is_some_and(|place| place.reader(client).is_some())

@@ -18,8 +18,8 @@ use crate::core::ids::{AuditId, DeviceId, MessageId, Recipient, UserId};
 use crate::store::log::{Log, read_payload};
 use crate::store::meta::MetaKey;
 use crate::store::records::{
-    AuditRecord, BlockBuilder, CatalogEntry, CatalogKey, Device, Earlier, Head, Observation, PageNumber, Place, ReceiptPage,
-    Stored, Token, User, fold_name, read_block,
+    AuditRecord, BlockBuilder, CatalogEntry, CatalogKey, Device, Earlier, Head, Minute, Observation, OnlineDevices, PageNumber,
+    Place, ReceiptPage, Sample, Slot, Stored, Token, User, fold_name, read_block,
 };
 use crate::store::staging::{CACHE_BYTES, lock, recover};
 use crate::store::table::{DecodeKey, Key, Value};
@@ -116,6 +116,8 @@ fn verify_record(trees: &Trees, newest: MessageId, name: &str, key: &[u8], value
         "receipt_pages" => readable(reads::<PageNumber, ReceiptPage>(key, value)),
         "idempotency" => readable(reads::<[u8; 32], Earlier>(key, value)),
         "audit" => readable(reads::<AuditId, AuditRecord>(key, value)),
+        "samples" => readable(reads::<Minute, Sample>(key, value)),
+        "online" => readable(reads::<Slot, OnlineDevices>(key, value)),
         _ => readable(false),
     })
 }

@@ -9,6 +9,7 @@ mod import;
 mod log;
 mod places;
 mod receipts;
+mod samples;
 mod tokens;
 mod users;
 
@@ -21,5 +22,6 @@ pub use import::{ImportState, Imported, ImportedDevice, ImportedToken, ImportedU
 pub use log::{Answer, Block, BlockBuilder, Earlier, Head, INLINE_BYTES, Stored, read_block};
 pub use places::{Missed, Place, ReaderPlace};
 pub use receipts::{EndState, PageNumber, ReceiptPage, ReceiptRecord};
+pub use samples::{MINUTE_SECONDS, Minute, OnlineDevices, SLOT_SECONDS, Sample, Slot};
 pub use tokens::{NewToken, Token, TokenKind};
 pub use users::{NewUser, Role, User, UserChange, fold_name};

@@ -55,6 +55,19 @@ pub enum EndState {
     Undeliverable,
 }
 
+impl EndState {
+    /// Returns the status that receipts have of it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Acked => "acked",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+            Self::Cleared => "cleared",
+            Self::Undeliverable => "undeliverable",
+        }
+    }
+}
+
 /// What became of one message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceiptRecord {

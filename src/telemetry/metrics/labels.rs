@@ -163,6 +163,8 @@ labels! {
         ConnectionsOfAddress "connections_address",
         /// Too many WebSockets of one user.
         ConnectionsOfUser "connections_user",
+        /// Too many WebSockets of consoles.
+        Consoles "consoles",
         /// Too many clients (readers) of one user.
         ClientsOfUser "clients_user",
         /// A missing, invalid, expired or revoked credential.

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::core::time::Timestamp;
+use crate::telemetry::live::Live;
 use crate::wire::{Command, Event};
 
 pub use exposition::CONTENT_TYPE;
@@ -56,6 +57,8 @@ pub struct Metrics {
     pub audit_suppressed: Counter,
     /// Commits of the store's writer.
     pub commits: Arc<Commits>,
+    /// Events for those who look on. Without anybody, they cost a relaxed load.
+    pub live: Live,
     /// Indexed by [`Operation`]; the entry of `Commit` is unused, its statistics are in `commits`.
     timed: Box<[OperationStats]>,
 }
@@ -196,6 +199,7 @@ impl Metrics {
             http: Http::default(),
             audit_suppressed: Counter::default(),
             commits,
+            live: Live::default(),
             timed: Operation::ALL.iter().map(|&operation| OperationStats::new(operation)).collect(),
         })
     }

@@ -32,8 +32,8 @@ impl Process {
     }
 }
 
-/// Returns the second field of `statm`, converted from pages to bytes (proc(5)).
-fn resident() -> Option<u64> {
+/// Returns the resident memory in bytes: the second field of `statm`, which is in pages (proc(5)). Blocks briefly.
+pub fn resident() -> Option<u64> {
     let pages: u64 = fs::read_to_string("/proc/self/statm").ok()?.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
 }
