@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::users::UserResponse;
+use super::users::{UserResponse, user_path};
 use crate::accounts::{Issued, LogInKind, TokenOptions};
 use crate::auth::{Caller, TICKET_SECONDS, cookies};
 use crate::core::ids::{DeviceId, TokenId, UserId};
@@ -127,7 +127,8 @@ pub async fn register(call: Call, body: Result<RegisterRequest, ApiError>) -> Re
     let RegisterRequest { username, password } = body?;
     check_credentials(&username, &password)?;
     let made = call.app.accounts().register(&call.by(), &username, &password).await?;
-    Ok(logged_in(&call, "registered", made, LogInKind::Program).into_created())
+    let location = user_path(made.0.id);
+    Ok(logged_in(&call, "registered", made, LogInKind::Program).into_created(location))
 }
 
 /// `POST /api/auth/logout`: revokes the token of this call.
@@ -171,7 +172,9 @@ pub struct TicketResponse {
 /// `POST /api/auth/ticket`.
 pub async fn ticket(call: Call) -> Result<Reply<TicketResponse>, ApiError> {
     let secret = call.app.auth.ticket(call.caller()?)?;
-    Ok(Reply::created("ticket made", TicketResponse { ticket: secret.reveal().to_owned(), expires_in: TICKET_SECONDS }))
+    let data = TicketResponse { ticket: secret.reveal().to_owned(), expires_in: TICKET_SECONDS };
+    // Nothing but its secret tells it from others, and that stays out of headers, which proxies log.
+    Ok(Reply::created("ticket made", data, "/api/auth/ticket"))
 }
 
 /// Body of `PUT /api/auth/password`.
@@ -275,10 +278,18 @@ impl From<Issued> for CreatedTokenResponse {
     }
 }
 
+impl CreatedTokenResponse {
+    /// Returns the reply to a request that has made it.
+    pub fn reply(self) -> Reply<Self> {
+        let location = format!("/api/auth/tokens/{}", self.id);
+        Reply::created("token made", self, location)
+    }
+}
+
 /// `POST /api/auth/tokens`; kind `service` is for administrators.
 pub async fn create_token(call: Call, body: CreateTokenRequest) -> Result<Reply<CreatedTokenResponse>, ApiError> {
     let issued = call.app.accounts().create_token(&call.by(), call.caller()?.user.id, body.into()).await?;
-    Ok(Reply::created("token made", issued.into()))
+    Ok(CreatedTokenResponse::from(issued).reply())
 }
 
 /// `DELETE /api/auth/tokens/{id}`: one of one's own; its connections are closed at once.

@@ -133,8 +133,8 @@ impl Endpoint {
         let app = self.app.clone();
         let user = caller.as_ref().map(|caller| caller.user.id);
         let call = Call { app, caller, cookie, id, name, address, encrypted, foreign_page, query, idempotency_key, body };
-        let answer = (route.run)(call).await?.with_room(&self.app.admission.answers, user).await;
-        match answer {
+        let answer = (route.run)(call).await?.below(|| if self.control { None } else { self.app.admission.prefix(req) });
+        match answer.with_room(&self.app.admission.answers, user).await {
             Err(_) if route.verb == Verb::Get => Err(ApiError::NO_ROOM),
             // What has been changed is not answered with a refusal.
             Ok(answer) | Err(answer) => Ok(answer),

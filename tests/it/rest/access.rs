@@ -1,8 +1,8 @@
 //! The table of routes: every route called by every kind of caller.
 
-use crate::support::api::{Caller, routes};
+use crate::support::api::{Caller, Route, routes};
 use crate::support::{Server, User, unlimited};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Creates a token of a kind; some calls revoke theirs.
 async fn token(server: &Server, caller: Caller, user: &User, device: u64) -> Option<String> {
@@ -16,64 +16,71 @@ async fn token(server: &Server, caller: Caller, user: &User, device: u64) -> Opt
     Some(made.expect(201)["data"]["token"].as_str().unwrap().to_owned())
 }
 
-/// The callers that each route allows, written by hand: a change of the program's table must be made here, too.
+/// The callers that each route allows and the `Location` of what it creates, if anything, written by hand: a change of the program's table
+/// must be made here, too.
 /// a: anyone, t: with any token, s: devices, services and administrators, w: services and administrators, p: users, administrators and services, u: users and administrators, r: administrators ("root").
-const RULES: &[(&str, &str)] = &[
-    ("POST /api/auth/login", "a"),
-    ("POST /api/auth/token", "a"),
-    ("POST /api/auth/register", "a"),
-    ("POST /api/auth/link", "a"),
-    ("POST /api/auth/logout", "p"),
-    ("GET /api/auth/me", "p"),
-    ("POST /api/auth/ticket", "p"),
-    ("PUT /api/auth/password", "u"),
-    ("GET /api/auth/tokens", "u"),
-    ("POST /api/auth/tokens", "u"),
-    ("DELETE /api/auth/tokens/{id}", "u"),
-    ("GET /api/users", "r"), // and services, with `?username=`
-    ("POST /api/users", "r"),
-    ("GET /api/users/online", "r"),
-    ("GET /api/users/{id}", "r"),
-    ("PATCH /api/users/{id}", "r"),
-    ("DELETE /api/users/{id}", "r"),
-    ("GET /api/devices", "u"),
-    ("POST /api/devices", "u"),
-    ("POST /api/devices/pair", "a"),
-    ("POST /api/devices/claim", "u"),
-    ("GET /api/devices/{id}", "u"),
-    ("PATCH /api/devices/{id}", "u"),
-    ("DELETE /api/devices/{id}", "u"),
-    ("PUT /api/devices/{id}/primary", "u"),
-    ("POST /api/devices/{id}/token", "u"),
-    ("POST /api/messages", "p"),
-    ("POST /api/messages/user/{id}", "p"),
-    ("POST /api/messages/device/{id}", "p"),
-    ("POST /api/messages/broadcast", "w"),
-    ("GET /api/messages/history", "u"),
-    ("GET /api/messages/{id}", "t"),
-    ("GET /api/queue", "r"),
-    ("DELETE /api/messages/{id}", "p"),
-    ("GET /api/clients", "u"),
-    ("DELETE /api/clients/{name}", "u"),
-    ("DELETE /api/queue", "r"),
-    ("GET /api/queue/user/{id}", "u"),
-    ("DELETE /api/queue/user/{id}", "u"),
-    ("GET /api/queue/device/{id}", "u"),
-    ("DELETE /api/queue/device/{id}", "u"),
-    ("PUT /api/weather/{name}", "s"),
-    ("GET /api/catalog/songs", "r"),
-    ("PUT /api/catalog/songs", "r"),
-    ("DELETE /api/catalog/songs", "r"),
-    ("GET /api/catalog/dances", "r"),
-    ("PUT /api/catalog/dances", "r"),
-    ("DELETE /api/catalog/dances", "r"),
-    ("GET /api/monitor/connections", "r"),
-    ("GET /api/monitor/performance", "r"),
-    ("GET /metrics", "w"),
-    ("GET /healthz", "a"),
-    ("GET /readyz", "a"),
-    ("GET /", "a"),
+const RULES: &[(&str, &str, &str)] = &[
+    ("POST /api/auth/login", "a", ""),
+    ("POST /api/auth/token", "a", ""),
+    ("POST /api/auth/register", "a", "/api/users/{id}"),
+    ("POST /api/auth/link", "a", ""),
+    ("POST /api/auth/logout", "p", ""),
+    ("GET /api/auth/me", "p", ""),
+    ("POST /api/auth/ticket", "p", "/api/auth/ticket"),
+    ("PUT /api/auth/password", "u", ""),
+    ("GET /api/auth/tokens", "u", ""),
+    ("POST /api/auth/tokens", "u", "/api/auth/tokens/{id}"),
+    ("DELETE /api/auth/tokens/{id}", "u", ""),
+    ("GET /api/users", "r", ""), // and services, with `?username=`
+    ("POST /api/users", "r", "/api/users/{id}"),
+    ("GET /api/users/online", "r", ""),
+    ("GET /api/users/{id}", "r", ""),
+    ("PATCH /api/users/{id}", "r", ""),
+    ("DELETE /api/users/{id}", "r", ""),
+    ("GET /api/devices", "u", ""),
+    ("POST /api/devices", "u", "/api/devices/{id}"),
+    ("POST /api/devices/pair", "a", "/api/devices/pair"),
+    ("POST /api/devices/claim", "u", "/api/devices/{id}"),
+    ("GET /api/devices/{id}", "u", ""),
+    ("PATCH /api/devices/{id}", "u", ""),
+    ("DELETE /api/devices/{id}", "u", ""),
+    ("PUT /api/devices/{id}/primary", "u", ""),
+    ("POST /api/devices/{id}/token", "u", "/api/auth/tokens/{id}"),
+    ("POST /api/messages", "p", ""),
+    ("POST /api/messages/user/{id}", "p", ""),
+    ("POST /api/messages/device/{id}", "p", ""),
+    ("POST /api/messages/broadcast", "w", ""),
+    ("GET /api/messages/history", "u", ""),
+    ("GET /api/messages/{id}", "t", ""),
+    ("GET /api/queue", "r", ""),
+    ("DELETE /api/messages/{id}", "p", ""),
+    ("GET /api/clients", "u", ""),
+    ("DELETE /api/clients/{name}", "u", ""),
+    ("DELETE /api/queue", "r", ""),
+    ("GET /api/queue/user/{id}", "u", ""),
+    ("DELETE /api/queue/user/{id}", "u", ""),
+    ("GET /api/queue/device/{id}", "u", ""),
+    ("DELETE /api/queue/device/{id}", "u", ""),
+    ("PUT /api/weather/{name}", "s", ""),
+    ("GET /api/catalog/songs", "r", ""),
+    ("PUT /api/catalog/songs", "r", ""),
+    ("DELETE /api/catalog/songs", "r", ""),
+    ("GET /api/catalog/dances", "r", ""),
+    ("PUT /api/catalog/dances", "r", ""),
+    ("DELETE /api/catalog/dances", "r", ""),
+    ("GET /api/monitor/connections", "r", ""),
+    ("GET /api/monitor/performance", "r", ""),
+    ("GET /metrics", "w", ""),
+    ("GET /healthz", "a", ""),
+    ("GET /readyz", "a", ""),
+    ("GET /", "a", ""),
 ];
+
+/// Returns the row of a route.
+fn rule_of(route: &Route) -> (&'static str, &'static str, &'static str) {
+    let name = format!("{} {}", route.method, route.path);
+    *RULES.iter().find(|rule| rule.0 == name).unwrap_or_else(|| panic!("no rule for {name}"))
+}
 
 fn rule_allows(rule: &str, caller: Caller) -> bool {
     match caller {
@@ -95,8 +102,7 @@ async fn route_allows_exactly_its_callers() {
     let device = server.device(&user.token, false).await;
     let mut walked = 0;
     for route in routes() {
-        let name = format!("{} {}", route.method, route.path);
-        let rule = RULES.iter().find(|r| r.0 == name).unwrap_or_else(|| panic!("no rule for {name}")).1;
+        let (_, rule, location) = rule_of(&route);
         for caller in Caller::ALL {
             let token = token(&server, caller, &user, device).await;
             // An id that nobody has: what is allowed finds nothing, and so changes nothing.
@@ -110,6 +116,7 @@ async fn route_allows_exactly_its_callers() {
                 (false, _) => assert_eq!(status, 403, "{what}"),
             }
             assert!(status < 500, "{what}");
+            assert!(status != 201 || !location.is_empty(), "{what}");
             if route.path != "/metrics" || status != 200 {
                 answer.expect(status); // JSON in our form, whatever it is
             }
@@ -117,6 +124,57 @@ async fn route_allows_exactly_its_callers() {
         }
     }
     assert_eq!(walked, RULES.len() * 5);
+}
+
+/// Returns the body with which a user `name` creates something through a route.
+async fn creation(server: &Server, route: &str, name: &str) -> Value {
+    match route {
+        "POST /api/auth/register" | "POST /api/users" => json!({"username": name, "password": "long-password"}),
+        "POST /api/auth/ticket" | "POST /api/auth/tokens" | "POST /api/devices/{id}/token" => json!({}),
+        "POST /api/devices" | "POST /api/devices/pair" => json!({"name": name}),
+        "POST /api/devices/claim" => {
+            let begun = server.http("POST", "/api/devices/pair", None, Some("{}")).await.expect(201);
+            json!({"code": begun["data"]["code"]})
+        }
+        route => panic!("no body for {route}"),
+    }
+}
+
+#[tokio::test]
+async fn location_of_a_creation_is_that_of_its_rule_below_the_prefix_of_a_trusted_proxy() {
+    let mut config = unlimited();
+    config.auth = toml::from_str("registration = \"open\"").unwrap();
+    let here = toml::from_str::<toml::Value>("p = [\"127.0.0.1\"]").unwrap()["p"].clone();
+    for (prefixes, trusted) in [(["/qy", ""], true), (["/qy", ""], false)] {
+        if trusted {
+            config.server.trusted_proxies = here.clone().try_into().unwrap();
+        } else {
+            config.server.trusted_proxies = Vec::new();
+        }
+        let server = Server::with(config.clone()).await;
+        let token = format!("Token {}", server.admin().await);
+        let device = server.device(&token["Token ".len()..], false).await;
+        for (n, (route, _, location)) in RULES.iter().filter(|rule| !rule.2.is_empty()).enumerate() {
+            let (method, path) = route.split_once(' ').unwrap();
+            for prefix in prefixes {
+                let body = creation(&server, route, &format!("name{n}{}", prefix.len())).await.to_string();
+                let headers =
+                    [("authorization", token.as_str()), ("content-type", "application/json"), ("x-forwarded-prefix", prefix)];
+                let path = path.replace("{id}", &device.to_string());
+                let answer = server.raw_http(method, &path, &headers, body.as_bytes()).await;
+                let found = answer.headers["location"].to_str().unwrap().to_owned();
+                let made = answer.expect(201);
+                let id = ["id", "user"].map(|key| &made["data"][key]);
+                let id = if id[1].is_object() { &id[1]["id"] } else { id[0] };
+                let own = location.replace("{id}", &id.to_string());
+                assert_eq!(found, format!("{}{own}", if trusted { prefix } else { "" }), "{route}");
+                if routes().any(|route| route.method == "GET" && route.path == *location) {
+                    let shown = server.get(&own, Some(&token["Token ".len()..])).await.ok();
+                    assert_eq!(&shown["data"]["id"], id, "{route}");
+                }
+            }
+        }
+    }
 }
 
 #[tokio::test]
