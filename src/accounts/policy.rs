@@ -55,7 +55,7 @@ actions! {
     ManageAccounts,
     /// Change the password with the present one.
     ChangePassword,
-    /// Create a user token.
+    /// Create a user token, or a link that logs in as the user.
     CreateToken,
     /// Create a service token.
     CreateServiceToken,
@@ -165,7 +165,7 @@ const fn row(action: Action, rules: Rules) -> Row {
         Action::CreateToken => cells(U, [U, N, O, N], Hide),
         // It has an administrator's reach.
         Action::CreateServiceToken => cells(U, [R, N, O, N], Forbid),
-        Action::ManageTokens => cells(U, [U, U, O, N], Hide),
+        Action::ManageTokens => cells(U, [U, U, R, N], Hide),
         Action::LogOut => cells(P, [P, N, N, N], Forbid),
     }
 }
@@ -299,7 +299,7 @@ mod tests {
             Action::ChangePassword => [[L, L, L, L], [F, F, F, F], [F, F, F, F], [A, F, F, F], [A, F, F, F], [A, F, F, F]],
             Action::CreateToken => [[L, L, L, L], [F, F, F, F], [F, F, F, F], [A, H, H, H], [A, H, H, H], [A, H, A, H]],
             Action::CreateServiceToken => [[L, L, L, L], [F, F, F, F], [F, F, F, F], [F, F, F, F], [A, F, F, F], [A, F, A, F]],
-            Action::ManageTokens => [[L, L, L, L], [F, F, F, F], [F, F, F, F], [A, A, H, H], [A, A, H, H], [A, A, A, H]],
+            Action::ManageTokens => [[L, L, L, L], [F, F, F, F], [F, F, F, F], [A, A, H, H], [A, A, A, H], [A, A, A, H]],
             Action::LogOut => [[L, L, L, L], [F, F, F, F], [A, F, F, F], [A, F, F, F], [A, F, F, F], [A, F, F, F]],
         }
     }

@@ -126,7 +126,7 @@ impl Accounts<'_> {
         self.revoke(by, user.id, token.id, AuditEvent::LoggedOut(token.id)).await
     }
 
-    /// Revokes a token, and closes its connections. Users revoke their own tokens; the command line revokes any.
+    /// Revokes a token, and closes its connections. Users revoke their own tokens; administrators revoke any.
     ///
     /// # Errors
     /// [`AccountsError`]: denied, no such token, the store.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::users::{UserResponse, user_path};
+use crate::accounts::policy::Action;
 use crate::accounts::{Issued, LogInKind, TokenOptions};
 use crate::auth::{Caller, TICKET_SECONDS, cookies};
 use crate::core::ids::{DeviceId, TokenId, UserId};
@@ -231,9 +232,13 @@ pub async fn tokens_of(call: &Call, user: UserId) -> Result<Reply<List<TokenResp
     .await
 }
 
-/// `GET /api/auth/tokens`: one's own.
+/// `GET /api/auth/tokens`: one's own, or for administrators those of `?user_id=`.
 pub async fn list_tokens(call: Call) -> Result<Reply<List<TokenResponse>>, ApiError> {
-    tokens_of(&call, call.caller()?.user.id).await
+    let user = match call.asked_user()? {
+        Some(asked) => call.app.accounts().user(&call.by(), Action::ManageTokens, asked)?.id,
+        None => call.caller()?.user.id,
+    };
+    tokens_of(&call, user).await
 }
 
 /// Body of `POST /api/auth/tokens` and `POST /api/devices/{id}/token`; may be empty.
@@ -292,7 +297,7 @@ pub async fn create_token(call: Call, body: CreateTokenRequest) -> Result<Reply<
     Ok(CreatedTokenResponse::from(issued).reply())
 }
 
-/// `DELETE /api/auth/tokens/{id}`: one of one's own; its connections are closed at once.
+/// `DELETE /api/auth/tokens/{id}`: one of one's own, or for administrators of anyone's; its connections are closed at once.
 pub async fn delete_token(call: Call) -> Result<Reply<()>, ApiError> {
     call.app.accounts().revoke_token(&call.by(), call.id(TokenId, "token")?).await?;
     Ok(Reply::done("token revoked"))

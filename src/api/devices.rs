@@ -81,8 +81,7 @@ fn managed(call: &Call) -> Result<Device, ApiError> {
 pub async fn list(call: Call) -> Result<Reply<List<DeviceResponse>>, ApiError> {
     let (after, limit) = call.page()?;
     let (by, accounts, viewer) = (call.by(), call.app.accounts(), call.caller()?.user.id);
-    let asked = call.parameter("user_id").map(|text| text.parse().map_err(|_| ApiError::Invalid("user_id must be an id".into())));
-    let of = match asked.transpose()? {
+    let of = match call.asked_user()? {
         Some(asked) => {
             accounts.permit(&by, Action::ActForUser, by.requester().to_user(asked), "user")?;
             Some(asked)

@@ -28,7 +28,7 @@ const TABLE: [(Action, [&str; 6]); Action::ALL.len()] = [
     (Action::ChangePassword, ["u...", "f...", "f...", "+...", "+...", "...."]),
     (Action::CreateToken, ["u...", "f...", "f...", "+...", "+...", "..+."]),
     (Action::CreateServiceToken, ["u...", "f...", "f...", "f...", "+...", "..+."]),
-    (Action::ManageTokens, [".uu.", ".ff.", ".ff.", ".+h.", ".+h.", "..+."]),
+    (Action::ManageTokens, [".uu.", ".ff.", ".ff.", ".+h.", ".++.", "..+."]),
     // The operator is allowed to, but has no token: there is none to revoke.
     (Action::LogOut, ["u...", "f...", "+...", "+...", "+...", "h..."]),
 ];
@@ -195,7 +195,10 @@ impl World {
             Action::ManageTokens if actor == OPERATOR => {
                 vec![("DELETE", format!("/control/tokens/{}", self.token(owner).await), none)]
             }
-            Action::ManageTokens => vec![("DELETE", format!("/api/auth/tokens/{}", self.token(owner).await), none)],
+            Action::ManageTokens => vec![
+                ("GET", format!("/api/auth/tokens?user_id={}", self.accounts[owner].user.id), none.clone()),
+                ("DELETE", format!("/api/auth/tokens/{}", self.token(owner).await), none),
+            ],
             Action::LogOut => vec![("POST", "/api/auth/logout".into(), none)],
         }
     }
