@@ -16,7 +16,7 @@ use crate::http::list::{List, Place};
 use crate::http::pages::cookie_of_another;
 use crate::http::reply::Reply;
 use crate::http::request::{Call, RequestBody, parse, parse_or_default};
-use crate::store::{Role, Token, TokenKind, User};
+use crate::store::{Role, Scope, Scopes, Token, TokenKind, User};
 
 /// Body of `POST /api/auth/login`. Unknown fields are ignored, as in the guide.
 #[derive(Debug, Deserialize)]
@@ -139,6 +139,36 @@ pub async fn logout(call: Call) -> Result<Reply<()>, ApiError> {
     Ok(if call.cookie.is_some() { reply.with_cookie(cookies::set(None, call.encrypted)) } else { reply })
 }
 
+/// Body of `POST /api/auth/elevate`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ElevateRequest {
+    password: String,
+}
+
+impl RequestBody for ElevateRequest {}
+
+/// An elevated session.
+#[derive(Debug, Serialize)]
+pub struct ElevateResponse {
+    /// `null` where nothing asks for it: for tokens that are not in a cookie, and where the setting is off.
+    elevated_until: Option<Timestamp>,
+}
+
+/// Returns the end of the elevation of the call's session, for people; `None` where it is no browser's, is not elevated, or needs no
+/// elevation.
+fn elevated_until(call: &Call) -> Result<Option<Timestamp>, ApiError> {
+    let caller = call.caller()?;
+    let left = call.cookie.as_ref().and_then(|_| call.app.elevated_for(caller));
+    Ok(left.map(|left| Timestamp::now().plus_seconds(left.as_secs())))
+}
+
+/// `POST /api/auth/elevate`: shows the password again, for what a browser's session may do only just after that.
+pub async fn elevate(call: Call, body: ElevateRequest) -> Result<Reply<ElevateResponse>, ApiError> {
+    call.app.accounts().elevate(&call.by(), &body.password, call.cookie.is_some()).await?;
+    Ok(Reply::ok("elevated", ElevateResponse { elevated_until: elevated_until(&call)? }))
+}
+
 /// The caller: its user and its token.
 #[derive(Debug, Serialize)]
 pub struct MeResponse {
@@ -149,17 +179,23 @@ pub struct MeResponse {
     /// For a page that was reloaded and has only its cookie.
     #[serde(skip_serializing_if = "Option::is_none")]
     csrf: Option<String>,
+    /// The end of the elevation of a browser's session; `null` where it is not elevated, or nothing asks for it.
+    elevated_until: Option<Timestamp>,
+    /// Set where some calls would be refused until the session is elevated.
+    elevation_needed: bool,
 }
 
 /// `GET /api/auth/me`.
 pub async fn me(call: Call) -> Result<Reply<MeResponse>, ApiError> {
+    let elevated_until = elevated_until(&call)?;
+    let elevation_needed = call.cookie.is_some() && !call.app.is_elevated(call.caller()?);
     let Caller { user, token, hash } = call.caller()?.clone();
     let primary_device_id = call.app.store.primary_device(user.id)?;
     let csrf = call.cookie.as_deref().map(cookies::csrf);
     let last_used_at = call.app.auth.token_used(&hash, &token);
     let token = TokenResponse::new(Arc::unwrap_or_clone(token), last_used_at, &call.app.changes.clock().present());
     let user = Arc::unwrap_or_clone(user).into();
-    Ok(Reply::ok("ok", MeResponse { user, primary_device_id, token, csrf }))
+    Ok(Reply::ok("ok", MeResponse { user, primary_device_id, token, csrf, elevated_until, elevation_needed }))
 }
 
 /// A ticket, which stands in a URL instead of the token, once and for a short time.
@@ -202,6 +238,9 @@ pub async fn change_password(call: Call, body: ChangePasswordRequest) -> Result<
 pub struct TokenResponse {
     id: TokenId,
     kind: TokenKind,
+    /// Of a service token: what it may do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scopes: Option<Vec<Scope>>,
     device_id: Option<DeviceId>,
     label: String,
     created_at: Timestamp,
@@ -213,9 +252,15 @@ impl TokenResponse {
     /// The token `now`; `last_used_at` may not be in its record yet.
     fn new(token: Token, last_used_at: Option<Timestamp>, now: &Present) -> Self {
         let expires_at = token.shown_end(now);
+        let scopes = shown_scopes(&token);
         let Token { id, kind, device_id, label, created_at, .. } = token;
-        Self { id, kind, device_id, label, created_at, last_used_at, expires_at }
+        Self { id, kind, scopes, device_id, label, created_at, last_used_at, expires_at }
     }
+}
+
+/// Returns the scopes of a service token; `None` for others.
+fn shown_scopes(token: &Token) -> Option<Vec<Scope>> {
+    (token.kind == TokenKind::Service).then(|| token.scopes.unwrap_or(Scopes::ALL).iter().collect())
 }
 
 /// Returns a page of the tokens of `user`.
@@ -247,6 +292,8 @@ pub async fn list_tokens(call: Call) -> Result<Reply<List<TokenResponse>>, ApiEr
 pub struct CreateTokenRequest {
     label: Option<String>,
     kind: Option<TokenKind>,
+    /// For kind `service`: what the token may do, where that is not everything.
+    scopes: Option<Vec<Scope>>,
     /// In seconds from now.
     expires_in: Option<u64>,
 }
@@ -259,8 +306,8 @@ impl RequestBody for CreateTokenRequest {
 
 impl From<CreateTokenRequest> for TokenOptions {
     fn from(body: CreateTokenRequest) -> Self {
-        let CreateTokenRequest { label, kind, expires_in } = body;
-        Self { label, kind, expires_in }
+        let CreateTokenRequest { label, kind, scopes, expires_in } = body;
+        Self { label, kind, scopes, expires_in }
     }
 }
 
@@ -270,6 +317,9 @@ pub struct CreatedTokenResponse {
     id: TokenId,
     token: String,
     kind: TokenKind,
+    /// Of a service token: what it may do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scopes: Option<Vec<Scope>>,
     label: String,
     device_id: Option<DeviceId>,
     expires_at: Option<Timestamp>,
@@ -278,8 +328,9 @@ pub struct CreatedTokenResponse {
 impl From<Issued> for CreatedTokenResponse {
     fn from(issued: Issued) -> Self {
         let token = issued.secret.reveal().to_owned();
+        let scopes = shown_scopes(&issued.token);
         let Token { id, kind, label, device_id, expires_at, .. } = issued.token;
-        Self { id, token, kind, label, device_id, expires_at }
+        Self { id, token, kind, scopes, label, device_id, expires_at }
     }
 }
 

@@ -63,8 +63,8 @@ pub use records::fold_name;
 pub use records::{
     Answer, Authority, BlockBuilder, Catalog, CatalogEntry, Device, DeviceChange, Earlier, EndState, Head, INLINE_BYTES,
     ImportState, Imported, ImportedDevice, ImportedToken, ImportedUser, MIN_MAX_BYTES, Missed, NewDevice, NewToken, NewUser,
-    Observation, PageNumber, Place, ReaderPlace, ReceiptPage, ReceiptRecord, Role, Stored, Token, TokenHash, TokenKind, User,
-    UserChange,
+    Observation, PageNumber, Place, ReaderPlace, ReceiptPage, ReceiptRecord, Role, Scope, Scopes, Stored, Token, TokenHash,
+    TokenKind, User, UserChange,
 };
 pub use staging::is_unfinished;
 pub use trees::Trees;

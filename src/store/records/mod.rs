@@ -8,6 +8,7 @@ mod import;
 mod log;
 mod places;
 mod receipts;
+mod scopes;
 mod tokens;
 mod users;
 
@@ -19,5 +20,6 @@ pub use import::{ImportState, Imported, ImportedDevice, ImportedToken, ImportedU
 pub use log::{Answer, Block, BlockBuilder, Earlier, Head, INLINE_BYTES, Stored, read_block};
 pub use places::{Missed, Place, ReaderPlace};
 pub use receipts::{EndState, PageNumber, ReceiptPage, ReceiptRecord};
+pub use scopes::{Scope, Scopes};
 pub use tokens::{NewToken, Token, TokenKind};
 pub use users::{NewUser, Role, User, UserChange, fold_name};

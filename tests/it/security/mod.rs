@@ -5,6 +5,7 @@ mod answers;
 mod bodies;
 mod corpus;
 mod data_dir;
+mod elevation;
 mod floods;
 mod frames;
 mod guesses;

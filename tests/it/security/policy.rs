@@ -26,6 +26,7 @@ const TABLE: [(Action, [&str; 6]); Action::ALL.len()] = [
     (Action::CommandDevice, ["....", "+ff.", ".+f.", ".+f.", ".+f.", "...."]),
     (Action::ManageAccounts, ["u.u.", "f.f.", "f.f.", "f.f.", "+.+.", "..+."]),
     (Action::ChangePassword, ["u...", "f...", "f...", "+...", "+...", "...."]),
+    (Action::Elevate, ["u...", "f...", "f...", "+...", "+...", "...."]),
     (Action::CreateToken, ["u...", "f...", "f...", "+...", "+...", "..+."]),
     (Action::CreateServiceToken, ["u...", "f...", "f...", "f...", "+...", "..+."]),
     (Action::ManageTokens, [".uu.", ".ff.", ".ff.", ".+h.", ".++.", "..+."]),
@@ -185,6 +186,7 @@ impl World {
                 let body = json!({"current_password": "wrong", "new_password": "new-password"});
                 vec![("PUT", "/api/auth/password".into(), body)]
             }
+            Action::Elevate => vec![("POST", "/api/auth/elevate".into(), json!({"password": "wrong"}))],
             Action::CreateToken if actor == OPERATOR => vec![("POST", format!("/control/users/{user}/tokens"), json!({}))],
             Action::CreateToken => vec![("POST", "/api/auth/tokens".into(), json!({}))],
             Action::CreateServiceToken if actor == OPERATOR => {
