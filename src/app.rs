@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 use tokio_util::sync::CancellationToken;
@@ -11,8 +11,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
 use crate::audit::Audit;
-use crate::auth::Auth;
 use crate::auth::pairings::Pairings;
+use crate::auth::{Auth, AuthError, Caller};
 use crate::change::Changes;
 use crate::config::{Config, Provenance};
 use crate::data_dir::{self, DataDirError};
@@ -121,7 +121,7 @@ impl App {
     /// # Errors
     /// If the last flush fails.
     pub async fn close(self: Arc<Self>) -> Result<(), StoreError> {
-        if let Err(error) = self.auth.sweep().await {
+        if let Err(error) = self.sweep_auth().await {
             tracing::warn!(%error, "failed to write the last times of use");
         }
         if let Err(error) = self.mailbox.sweep(true).await {
@@ -200,6 +200,26 @@ impl App {
     /// Returns the current handlers; clone the `Arc` for a call that waits for an upstream, which ends with the handlers it began with.
     pub fn handlers(&self) -> Guard<Arc<Handlers>> {
         self.handlers.load()
+    }
+
+    /// Evicts what has expired in authentication, and writes the last times of use. To be called once a minute.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn sweep_auth(&self) -> Result<(), AuthError> {
+        let elevation = self.config().limits.elevation().unwrap_or_default();
+        self.auth.sweep(elevation).await
+    }
+
+    /// Returns the time for which the browser session of `caller` is elevated still; `None` where it is not, or sessions need no elevation.
+    pub fn elevated_for(&self, caller: &Caller) -> Option<Duration> {
+        let elevation = self.config().limits.elevation()?;
+        self.auth.elevated_for(caller, elevation)
+    }
+
+    /// Returns whether the browser session of `caller` is elevated, where that is needed.
+    pub fn is_elevated(&self, caller: &Caller) -> bool {
+        self.config().limits.elevation().is_none_or(|elevation| self.auth.elevated_for(caller, elevation).is_some())
     }
 
     /// Applies `config` and the `handlers` made for it.

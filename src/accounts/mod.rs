@@ -159,6 +159,12 @@ pub enum FieldError {
     /// Another kind of token is asked for on a device's route.
     #[error("kind must be \"device\" here")]
     OnlyDeviceTokens,
+    /// Scopes are asked for a token that can't have any.
+    #[error("scopes are for tokens of kind \"service\" only")]
+    OnlyServicesHaveScopes,
+    /// The list of scopes is empty.
+    #[error("scopes must name at least one scope; leave it out for all of them")]
+    NoScopes,
     /// A name, serial, model or label is too short, too long, or hides its content.
     #[error(transparent)]
     Text(#[from] TextError),

@@ -63,6 +63,13 @@ impl DeviceResponse {
     pub fn bound(app: &App, BoundDevice { device, user }: BoundDevice) -> Result<Self, ApiError> {
         Self::new(app, device, user)
     }
+
+    /// Returns the reply to a call that has created a device, or given one to that user.
+    pub fn bound_reply(call: &Call, message: &str, made: BoundDevice) -> Result<Reply<Self>, ApiError> {
+        let device = Self::bound(&call.app, made)?;
+        let location = format!("/api/devices/{}", device.id);
+        Ok(Reply::created(message, device, location))
+    }
 }
 
 /// Returns the path's device, where the caller manages it.
@@ -74,8 +81,7 @@ fn managed(call: &Call) -> Result<Device, ApiError> {
 pub async fn list(call: Call) -> Result<Reply<List<DeviceResponse>>, ApiError> {
     let (after, limit) = call.page()?;
     let (by, accounts, viewer) = (call.by(), call.app.accounts(), call.caller()?.user.id);
-    let asked = call.parameter("user_id").map(|text| text.parse().map_err(|_| ApiError::Invalid("user_id must be an id".into())));
-    let of = match asked.transpose()? {
+    let of = match call.asked_user()? {
         Some(asked) => {
             accounts.permit(&by, Action::ActForUser, by.requester().to_user(asked), "user")?;
             Some(asked)
@@ -118,7 +124,7 @@ pub async fn create(call: Call, body: CreateDeviceRequest) -> Result<Reply<Devic
     let CreateDeviceRequest { name, serial, model, user_id, primary, max_bytes } = body;
     let new = NewDevice { name, serial, model, primary, max_bytes };
     let made = call.app.accounts().create_device(&call.by(), new, user_id.map(|id| id.0)).await?;
-    Ok(Reply::created("device created", DeviceResponse::bound(&call.app, made)?))
+    DeviceResponse::bound_reply(&call, "device created", made)
 }
 
 /// `GET /api/devices/{id}`.
@@ -223,5 +229,5 @@ pub async fn create_token(
 ) -> Result<Reply<CreatedTokenResponse>, ApiError> {
     let (id, body) = (managed(&call)?.id, body?);
     let issued = call.app.accounts().create_device_token(&call.by(), id, body.into()).await?;
-    Ok(Reply::created("token made", issued.into()))
+    Ok(CreatedTokenResponse::from(issued).reply())
 }

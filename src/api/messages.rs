@@ -200,7 +200,7 @@ async fn deliver(
 ) -> Result<Reply<SentResponse>, ApiError> {
     let message = content.message.ok_or_else(|| ApiError::Invalid("message is required".into()))?;
     let (mut timestamp, mut repeated) = (Timestamp::now(), false);
-    let push = Push { kind: &kind, message: &message, sender, timestamp };
+    let push = Push { kind: &kind, message: &message, sender, via: call.caller()?.via(), timestamp };
     let delivery = content.delivery.unwrap_or(Delivery::Queued);
     let began = Instant::now();
     let (id, recipients) = match delivery {

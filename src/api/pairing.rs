@@ -80,7 +80,8 @@ fn start(call: &Call, info: DeviceInfo) -> Result<Reply<PairResponse>, ApiError>
     let started = call.app.accounts().start_pairing(&call.by(), info)?;
     let (device_code, code) = (started.device_code.reveal().to_owned(), started.user_code);
     let data = PairResponse::Started { device_code, code, expires_in: PAIRING_SECONDS, interval: POLL_SECONDS };
-    Ok(Reply::created("show the code", data))
+    // Where it is polled: its number is a secret.
+    Ok(Reply::created("show the code", data, "/api/devices/pair"))
 }
 
 async fn poll(call: &Call, device_code: &str) -> Result<Reply<PairResponse>, ApiError> {
@@ -117,5 +118,5 @@ pub async fn claim(call: Call, body: ClaimRequest) -> Result<Reply<DeviceRespons
     let ClaimRequest { code, name, primary, user_id } = body;
     let (accounts, user) = (call.app.accounts(), user_id.map(|id| id.0));
     let claimed = accounts.claim_device(&call.by(), &code, name, primary, user).await?;
-    Ok(Reply::created("device claimed", DeviceResponse::bound(&call.app, claimed)?))
+    DeviceResponse::bound_reply(&call, "device claimed", claimed)
 }

@@ -32,6 +32,11 @@ impl From<User> for UserResponse {
     }
 }
 
+/// Returns the path of an account.
+pub fn user_path(id: UserId) -> String {
+    format!("/api/users/{id}")
+}
+
 /// `GET /api/users`; with `?username=`, that one, for all who may send to it.
 pub async fn list(call: Call) -> Result<Reply<List<UserResponse>>, ApiError> {
     let (after, limit) = call.page()?;
@@ -67,7 +72,8 @@ pub async fn create(call: Call, body: CreateUserRequest) -> Result<Reply<UserRes
     let CreateUserRequest { username, password, role } = body;
     let new = NewAccount { username, password, role: role.unwrap_or(Role::User) };
     let user = call.app.accounts().create_user(&call.by(), new).await?;
-    Ok(Reply::created("user created", user.into()))
+    let location = user_path(user.id);
+    Ok(Reply::created("user created", user.into(), location))
 }
 
 /// `GET /api/users/{id}`.

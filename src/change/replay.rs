@@ -13,7 +13,8 @@ use crate::core::ids::{DeviceId, MessageId, Recipient, TokenId, UserId};
 use crate::core::time::Timestamp;
 use crate::store::{
     Answer, AuditRecord, Authority, Catalog, CatalogEntry, DeviceChange, ImportState, Imported, ImportedDevice, ImportedToken,
-    ImportedUser, MetaKey, NewDevice, NewToken, NewUser, Observation, Role, Store, TokenHash, TokenKind, UserChange, restore,
+    ImportedUser, MetaKey, NewDevice, NewToken, NewUser, Observation, Role, Scope, Store, TokenHash, TokenKind, UserChange,
+    restore,
 };
 use crate::wire::JsonObject;
 use clock::Moment;
@@ -179,7 +180,9 @@ fn account_change() -> impl Strategy<Value = Change> {
     let token = token.prop_map(|(user_id, device_id, n, make_room, life, because)| {
         let kind = if device_id.is_some() { TokenKind::Device } else { TokenKind::User };
         let life_seconds = (life > 0).then_some(life * 100);
-        let new = NewToken { user_id, device_id, kind, label: "t".into(), life_seconds, hash: hash(n), make_room, because };
+        let scopes = make_room.then(|| Scope::ALL.into_iter().take(n.into()).collect());
+        let (label, hash) = ("t".into(), hash(n));
+        let new = NewToken { user_id, device_id, kind, scopes, label, life_seconds, hash, make_room, because };
         Change::CreateToken(CreateToken { new, limit: 3 })
     });
     prop_oneof![

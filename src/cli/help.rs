@@ -71,7 +71,7 @@ pub(super) const USER: &str = section!(
 pub(super) const TOKEN: &str = section!(
     "Examples",
     "qy-lty token create ana --label laptop --expires 86400",
-    "qy-lty token create admin --service",
+    "qy-lty token create admin --kind service --scope send --label home",
     "qy-lty token create --device 3",
     "qy-lty token delete 12",
 );

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::control_client::{ControlClient, object};
 use super::output::{Column, Output};
+use crate::store::Scope;
 
 /// The commands below `token`.
 #[derive(Debug, Subcommand)]
@@ -15,9 +16,15 @@ pub(super) enum TokenCommand {
         /// User of the token: a name, or id:NUMBER; not needed with --device
         #[arg(required_unless_present = "device")]
         user: Option<String>,
-        /// Let the token send to anyone and do nothing else; for administrators
+        /// Kind of the token: as good as its user, or a service of an administrator, which sends to anyone
+        #[arg(long, value_parser = ["user", "service"], conflicts_with_all = ["device", "service"])]
+        kind: Option<String>,
+        /// Short form of --kind service
         #[arg(long, conflicts_with = "device")]
         service: bool,
+        /// Limit a service to this; repeat it for several. Without it, a service has every scope
+        #[arg(long = "scope", value_name = "SCOPE", value_parser = Scope::ALL.map(Scope::name), conflicts_with = "device")]
+        scopes: Vec<String>,
         /// Create a token of a device, which reaches the device's WebSocket only
         #[arg(long, value_name = "ID")]
         device: Option<u64>,
@@ -41,9 +48,10 @@ pub(super) enum TokenCommand {
     },
 }
 
-const COLUMNS: [Column; 7] = [
+const COLUMNS: [Column; 8] = [
     ("ID", "id"),
     ("KIND", "kind"),
+    ("SCOPES", "scopes"),
     ("DEVICE", "device_id"),
     ("LABEL", "label"),
     ("CREATED", "created_at"),
@@ -55,9 +63,14 @@ impl TokenCommand {
     /// Runs the command.
     pub(super) async fn run(self, client: &ControlClient, out: Output) -> anyhow::Result<()> {
         match self {
-            Self::Create { user, service, device, label, expires } => {
-                let kind = service.then(|| json!("service"));
-                let body = object(&[("label", label.map(Value::from)), ("kind", kind), ("expires_in", expires.map(Value::from))]);
+            Self::Create { user, kind, service, scopes, device, label, expires } => {
+                let kind = if service { Some("service".into()) } else { kind };
+                let body = object(&[
+                    ("label", label.map(Value::from)),
+                    ("kind", kind.map(Value::from)),
+                    ("scopes", (!scopes.is_empty()).then(|| json!(scopes))),
+                    ("expires_in", expires.map(Value::from)),
+                ]);
                 let path = match (device, user) {
                     (Some(id), _) => format!("/api/devices/{id}/token"),
                     (None, user) => format!("/control/users/{}/tokens", client.user_id(&user.unwrap_or_default()).await?),

@@ -1,5 +1,7 @@
 //! `[limits]`: bounds on connections, messages and requests.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// `[limits]`: 0 disables a limit, except where noted.
@@ -79,6 +81,9 @@ pub struct Limits {
     pub tokens_per_user: usize,
     /// Devices of one user.
     pub devices_per_user: usize,
+    /// Seconds after a log-in in a browser, or after the password was shown again, within which it may change accounts, tokens and devices.
+    /// 0: as long as the log-in lasts.
+    pub elevation_seconds: u32,
 }
 
 impl Default for Limits {
@@ -115,11 +120,17 @@ impl Default for Limits {
             answer_bytes: None,
             tokens_per_user: 100,
             devices_per_user: 100,
+            elevation_seconds: 600,
         }
     }
 }
 
 impl Limits {
+    /// Returns the time for which a browser's session is elevated; `None` where sessions need no elevation.
+    pub fn elevation(&self) -> Option<Duration> {
+        (self.elevation_seconds > 0).then(|| Duration::from_secs(self.elevation_seconds.into()))
+    }
+
     /// Returns the limit on open HTTP connections of one address; 0: unlimited.
     pub fn sockets_per_address(&self) -> u32 {
         let derived = |n: u32| if n == 0 { 0 } else { n.max(50) };

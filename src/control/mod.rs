@@ -135,7 +135,7 @@ async fn tokens(call: Call) -> Result<Reply<List<TokenResponse>>, ApiError> {
 async fn create_token(call: Call, body: Result<CreateTokenRequest, ApiError>) -> Result<Reply<CreatedTokenResponse>, ApiError> {
     let (owner, body) = (user(&call)?, body?);
     let issued = call.app.accounts().create_token(&call.by(), owner, body.into()).await?;
-    Ok(Reply::created("token made", issued.into()))
+    Ok(CreatedTokenResponse::from(issued).reply())
 }
 
 /// A one-time link.
@@ -149,8 +149,10 @@ pub struct LinkResponse {
 /// `POST /control/users/{id}/link`: a link that logs a browser on this machine in as the user, once.
 async fn create_link(call: Call) -> Result<Reply<LinkResponse>, ApiError> {
     let server = call.app.url().ok_or_else(|| ApiError::Invalid("no server is running that a link could lead to".into()))?;
-    let code = call.app.accounts().make_link(&call.by(), call.id(UserId, "user")?)?;
-    Ok(Reply::created("link made", LinkResponse { url: link_url(&server, &code), expires_in: LINK_SECONDS }))
+    let user = call.id(UserId, "user")?;
+    let code = call.app.accounts().make_link(&call.by(), user)?;
+    let link = LinkResponse { url: link_url(&server, &code), expires_in: LINK_SECONDS };
+    Ok(Reply::created("link made", link, format!("/control/users/{user}/link")))
 }
 
 /// Returns the one-time link to the page of `server`, its URL without a path. Browsers send the fragment, and so the code, to nobody.

@@ -83,6 +83,15 @@ impl Call {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// Returns `?user_id=`, the user that an administrator asks about.
+    ///
+    /// # Errors
+    /// [`ApiError::Invalid`].
+    pub fn asked_user(&self) -> Result<Option<UserId>, ApiError> {
+        let wrong = |_| ApiError::Invalid("user_id must be an id".into());
+        self.parameter("user_id").map(|text| text.parse().map_err(wrong)).transpose()
+    }
+
     /// Returns `?after=` and `?limit=`.
     ///
     /// # Errors

@@ -38,7 +38,7 @@ pub async fn run(app: Arc<App>) {
             }
             app.handlers().sweep();
             app.pairings.sweep(BootInstant::now());
-            if let Err(error) = app.auth.sweep().await {
+            if let Err(error) = app.sweep_auth().await {
                 tracing::warn!(%error, "failed to write the times of last use");
             }
         }

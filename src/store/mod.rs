@@ -68,7 +68,7 @@ pub use records::{
     Answer, AuditRecord, AuditSubject, Authority, BlockBuilder, Catalog, CatalogEntry, Device, DeviceChange, Earlier, EndState,
     Head, INLINE_BYTES, ImportState, Imported, ImportedDevice, ImportedToken, ImportedUser, MIN_MAX_BYTES, MINUTE_SECONDS,
     Minute, Missed, NewDevice, NewToken, NewUser, Observation, OnlineDevices, PageNumber, Place, ReaderPlace, ReceiptPage,
-    ReceiptRecord, Role, SLOT_SECONDS, Sample, Slot, Stored, Token, TokenHash, TokenKind, User, UserChange,
+    ReceiptRecord, Role, SLOT_SECONDS, Sample, Scope, Scopes, Slot, Stored, Token, TokenHash, TokenKind, User, UserChange,
 };
 pub use staging::is_unfinished;
 pub use trees::Trees;

@@ -27,6 +27,8 @@ pub enum AuditEvent<'a> {
     LinkRefused,
     /// The user revoked the token of the session.
     LoggedOut(TokenId),
+    /// The user showed the password again, for the browser session of that token.
+    Elevated(TokenId),
     /// The user changed the account's own password.
     PasswordChanged,
     /// An account was created by registration.
@@ -113,6 +115,7 @@ impl<'a> AuditEvent<'a> {
             AuditEvent::LinkUsed(token) => line!("link_used", token = token.0),
             AuditEvent::LinkRefused => line!("link_refused"),
             AuditEvent::LoggedOut(token) => line!("logout", token = token.0),
+            AuditEvent::Elevated(token) => line!("elevated", token = token.0),
             AuditEvent::PasswordChanged => line!("password_changed"),
             AuditEvent::Registered => line!("registered"),
             AuditEvent::UserCreated(id, role) => line!("user_created", subject = id.0, role = role),

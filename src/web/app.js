@@ -14,6 +14,7 @@ const words = {
     wrongPassword: "Wrong user name or password.", wait: "Too many attempts. Try again in", seconds: "seconds.", unreachable: "The server can't be reached.",
     wrongLink: "This link is not valid any more: it is good once, for ten minutes. Make another: qy-lty link",
     taken: "Somebody else has this device.", full: "Device limit reached.",
+    elevate: "You logged in some time ago. Please enter your password again.", goOn: "Continue", cancel: "Cancel", wrongOwnPassword: "Wrong password.",
   },
   zh: {
     login: "登录", logout: "退出", username: "用户名", password: "密码", newPassword: "新密码",
@@ -26,6 +27,7 @@ const words = {
     wrongPassword: "用户名或密码错误。", wait: "尝试次数过多，请等待", seconds: "秒。", unreachable: "无法连接服务器。",
     wrongLink: "链接已失效：每个链接只能使用一次，十分钟内有效。请运行 qy-lty link 获取新链接。",
     taken: "该设备属于其他用户。", full: "您的设备数量已达上限。",
+    elevate: "您已登录一段时间，请再次输入密码。", goOn: "继续", cancel: "取消", wrongOwnPassword: "密码错误。",
   },
 };
 const language = navigator.language.startsWith("zh") ? "zh" : "en";
@@ -45,7 +47,54 @@ class Refused extends Error {
   }
 }
 
+// Somebody was asked for the password again and did not enter it.
+class Cancelled extends Error {}
+
+// Asks for the password until it is right; one time for all who need it at once.
+let asking = null;
+function elevate() {
+  const [dialog, form, hint] = [$("elevate"), $("elevate-form"), $("elevate-notice")];
+  asking ??= new Promise((done, cancelled) => {
+    hint.hidden = true;
+    form.onsubmit = async (event) => {
+      event.preventDefault();
+      const [password, go] = [new FormData(form).get("password"), form.querySelector("button:not([type])")];
+      form.reset();
+      go.disabled = true;
+      try {
+        await call("POST", "/api/auth/elevate", { password });
+        done();
+        dialog.close();
+      } catch (error) {
+        if (error.code === "unauthorized" || error.code === "csrf") { // the log-in has ended, or is another one
+          cancelled(error);
+          dialog.close();
+        }
+        hint.textContent = error.code === "wrong_password" ? t("wrongOwnPassword") : explain(error);
+        hint.hidden = false;
+        form.elements.password.focus();
+      } finally {
+        go.disabled = false;
+      }
+    };
+    $("elevate-cancel").onclick = () => dialog.close();
+    dialog.onclose = () => { form.reset(); cancelled(new Cancelled()); }; // also by Escape; nothing where it is done
+    dialog.showModal();
+  }).finally(() => { asking = null; });
+  return asking;
+}
+
 async function api(method, path, body) {
+  try {
+    return await call(method, path, body);
+  } catch (error) {
+    if (error.code !== "elevation_required") throw error;
+  }
+  await elevate();
+  return call(method, path, body);
+}
+
+async function call(method, path, body) {
   const headers = { "X-CSRF-Token": csrf };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const response = await fetch(new URL(path.slice(1), ROOT), { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
@@ -76,6 +125,7 @@ async function act(form, work, notFound) {
   try {
     await work();
   } catch (error) {
+    if (error instanceof Cancelled) return;
     if (error.code === "unauthorized" && me) return show(null);
     if (error.code === "csrf") return start(); // another tab has logged in anew
     notice(explain(error, notFound), true);

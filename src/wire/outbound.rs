@@ -283,6 +283,9 @@ pub struct Push<'a> {
     /// The sender's user name, where the route adds it (guide section 5.1).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sender: Option<&'a str>,
+    /// The label of the service token that it was sent with, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<&'a str>,
     /// The time at which the server accepted it.
     pub timestamp: Timestamp,
 }
@@ -386,8 +389,10 @@ mod tests {
     #[test]
     fn push_keeps_the_senders_bytes() {
         let raw = RawValue::from_string(r#"{"b":1.0,"a":[18446744073709551615,1e2]}"#.into()).unwrap();
-        let push = Push { kind: "notice", message: &raw, sender: Some("alice"), timestamp: moment() };
+        let push = Push { kind: "notice", message: &raw, sender: Some("alice"), via: None, timestamp: moment() };
         let json = JsonObject::new(&push).unwrap().into_bytes();
         insta::assert_snapshot!(String::from_utf8(json).unwrap(), @r#"{"type":"notice","message":{"b":1.0,"a":[18446744073709551615,1e2]},"sender":"alice","timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
+        let json = JsonObject::new(&Push { via: Some("home \"1\""), ..push }).unwrap().into_bytes();
+        insta::assert_snapshot!(String::from_utf8(json).unwrap(), @r#"{"type":"notice","message":{"b":1.0,"a":[18446744073709551615,1e2]},"sender":"alice","via":"home \"1\"","timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
     }
 }

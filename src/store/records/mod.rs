@@ -10,6 +10,7 @@ mod log;
 mod places;
 mod receipts;
 mod samples;
+mod scopes;
 mod tokens;
 mod users;
 
@@ -23,5 +24,6 @@ pub use log::{Answer, Block, BlockBuilder, Earlier, Head, INLINE_BYTES, Stored, 
 pub use places::{Missed, Place, ReaderPlace};
 pub use receipts::{EndState, PageNumber, ReceiptPage, ReceiptRecord};
 pub use samples::{MINUTE_SECONDS, Minute, OnlineDevices, SLOT_SECONDS, Sample, Slot};
+pub use scopes::{Scope, Scopes};
 pub use tokens::{NewToken, Token, TokenKind};
 pub use users::{NewUser, Role, User, UserChange, fold_name};

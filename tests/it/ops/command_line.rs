@@ -65,6 +65,12 @@ async fn walk(at: &Path, n: &str) {
     assert!(token.starts_with("qlt_") && token.lines().count() == 1, "nothing but the token");
     run(at, &["token", "create", "--device", &lamp]).await;
     assert!(refused(at, &["token", "create", &ana, "--service"]).await.contains("not allowed"));
+    assert!(refused(at, &["token", "create", &ana, "--scope", "send"]).await.contains("scopes are for tokens of kind"));
+    let args = ["token", "create", "admin", "--kind", "service", "--scope", "send", "--scope", "read", "--label", n];
+    let made = json(at, &args).await;
+    assert_eq!((&made["kind"], &made["scopes"]), (&json!("service"), &json!(["send", "read"])));
+    assert!(run(at, &["token", "list", "admin"]).await.contains("send,read"));
+    run(at, &["token", "delete", &made["id"].to_string()]).await;
     let tokens = json(at, &["token", "list", &ana]).await;
     assert_eq!((tokens[0]["label"].as_str(), tokens[1]["kind"].as_str()), (Some("door"), Some("device")));
     run(at, &["token", "delete", &tokens[0]["id"].to_string()]).await;

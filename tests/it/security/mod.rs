@@ -6,6 +6,7 @@ mod audit;
 mod bodies;
 mod corpus;
 mod data_dir;
+mod elevation;
 mod floods;
 mod frames;
 mod guesses;
