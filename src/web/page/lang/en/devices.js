@@ -1,0 +1,3 @@
+// Texts of the view devices.
+/** @type {import("../../lib/i18n.js").Texts} */
+export default {};

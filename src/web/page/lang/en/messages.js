@@ -1,0 +1,3 @@
+// Texts of the view messages.
+/** @type {import("../../lib/i18n.js").Texts} */
+export default {};
