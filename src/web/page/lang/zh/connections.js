@@ -1,3 +1,35 @@
-// Texts of the view connections.
+// 连接页面的文字。
 /** @type {import("../../lib/i18n.js").Texts} */
-export default {};
+export default {
+  "connections.about": "共 {n} 个 WebSocket 连接",
+  "connections.any": "所有字段",
+  "connections.by.user_id": "用户",
+  "connections.by.device_id": "设备",
+  "connections.by.client": "客户端",
+  "connections.by.address": "地址",
+  "connections.field": "搜索字段",
+  "connections.search": "按用户、设备、客户端或地址搜索",
+  "connections.exactly": "精确筛选",
+  "connections.filters": "筛选条件",
+  "connections.unfilter": "移除筛选条件：{name}",
+  "connections.only": "只看这些连接",
+  "connections.since": "连接时间",
+  "connections.lag": "滞后",
+  "connections.lagAbout": "尚未写入该连接的消息数",
+  "connections.proof": "送达证明",
+  "connections.proofOk": "正常",
+  "connections.proofOkAbout": "客户端的 pong 能够证明已收到的消息。",
+  "connections.proofNone": "无",
+  "connections.proofNoneAbout": "客户端的 pong 无法证明任何消息已送达，请改用 ack=client 连接。",
+  "connections.actions": "操作",
+  "connections.disconnect": "断开",
+  "connections.disconnectOf": "断开 {name} 的连接",
+  "connections.disconnectTitle": "断开此连接？",
+  "connections.disconnectText": "将断开 {name} 来自 {address} 的连接。客户端可以重新连接，排队的消息不会丢失。",
+  "connections.tooMany": "仅显示最新的 {n} 个连接（共 {total} 个）。请选择字段并输入准确的值，以搜索全部连接。",
+  "connections.none": "暂无连接",
+  "connections.noneText": "客户端打开 WebSocket 后会立即显示在这里。",
+  "connections.noneFound": "没有符合条件的连接",
+  "connections.noneFoundText": "请修改搜索内容或移除筛选条件。",
+  "connections.tryPlayground": "在调试台中连接",
+};
