@@ -142,7 +142,7 @@ function App() {
     addEventListener("keydown", close);
     return () => removeEventListener("keydown", close);
   }, [menu]);
-  if (user === undefined) return html`<${Banner} /><${Loading} />`;
+  if (user === undefined) return html`<${Banner} /><main>${reachable.value ? html`<${Loading} />` : html`<${Empty} title="qy-lty" text=${t("ui.offline.text")} />`}</main>`;
   if (!user && !VIEWS[place.value]?.open) {
     return html`<${Banner} /><${SignIn} note=${html`<${Note} note=${linkError.value ? { kind: "bad", text: linkError.value } : null} />`} preferences=${html`<${Preferences} />`} /><${DialogHost} />`;
   }
@@ -176,8 +176,13 @@ async function followLink() {
 }
 
 /** Has the page open without a server: the worker keeps its files. Only where the browser allows that: over HTTPS or on this machine. */
-function keepOffline() {
-  if ("serviceWorker" in navigator) navigator.serviceWorker.register(new URL("../worker.js", import.meta.url)).catch(() => {});
+async function keepOffline() {
+  if (!("serviceWorker" in navigator)) return;
+  try {
+    await navigator.serviceWorker.register(new URL("../worker.js", import.meta.url));
+    const { active } = await navigator.serviceWorker.ready;
+    active?.postMessage({ keep: performance.getEntriesByType("resource").map((entry) => entry.name) });
+  } catch { /* the page works without it */ }
 }
 
 themes.start();
@@ -188,6 +193,8 @@ await followLink();
 router.start();
 if (!me.value) await whoAmI();
 effect(() => { if (me.value) linkError.value = ""; });
+// Opened while the server was away: who is signed in is not known until it is back.
+effect(() => { if (reachable.value && me.peek() === undefined) whoAmI(); });
 live.start();
 render(html`<${App} />`, /** @type {HTMLElement} */ (document.getElementById("app")));
 keepOffline();

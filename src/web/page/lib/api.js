@@ -170,8 +170,7 @@ export async function whoAmI() {
     csrf = response.ok ? answer.data.csrf ?? "" : "";
     me.value = response.ok ? answer.data : null;
   } catch (error) {
-    if (!(error instanceof Unreachable)) throw error;
-    me.value ??= null;
+    if (!(error instanceof Unreachable)) throw error; // else it is not known, and is asked again when the server is back
   }
 }
 
@@ -247,4 +246,35 @@ export function errorText(error) {
   if (error.status === 429 || error.code === "busy") return t("error.wait", { n: error.retryAfter ?? 1 });
   const key = `error.${error.code}`;
   return has(key) ? t(key, { message: error.message }) : error.message;
+}
+
+/**
+ * @typedef {object} Exchange What came back, as it came.
+ * @property {number} status
+ * @property {Record<string, string>} headers
+ * @property {string} text
+ * @property {number} ms
+ */
+
+/**
+ * Sends a request as somebody has written it, and returns the answer whatever it is: for trying the API out.
+ * @param {string} method
+ * @param {URL} where
+ * @param {string | undefined} body
+ * @returns {Promise<Exchange>}
+ */
+export async function exchange(method, where, body) {
+  const began = performance.now();
+  /** @type {Record<string, string>} */
+  const headers = method === "GET" ? {} : { "X-CSRF-Token": csrf };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(where, { method, headers, body, cache: "no-store" });
+  } catch {
+    reachable.value = false;
+    throw new Unreachable(t("ui.unreachable"));
+  }
+  const text = await response.text();
+  return { status: response.status, headers: Object.fromEntries(response.headers), text, ms: performance.now() - began };
 }
