@@ -145,7 +145,7 @@ function found(rows, field, text) {
 /** @param {{text: string, setText: (text: string) => void, field: string, setField: (field: string) => void, narrow: (name: string, value: any) => void}} props */
 function Filter({ text, setText, field, setField, narrow }) {
   const options = [{ value: "any", label: t("connections.any") }, ...FILTERS.map((name) => ({ value: name, label: t(`connections.by.${name}`) }))];
-  return html`<div class="filters">
+  return html`<div class="adm-filters">
     <${Select} label=${t("connections.field")} hideLabel value=${field} options=${options} onChange=${setField} />
     <${Search} label=${t("connections.search")} wide value=${text} onInput=${setText} />
     <${Button} disabled=${field === "any" || !text.trim()} onClick=${async () => {
@@ -162,7 +162,7 @@ function Filter({ text, setText, field, setField, narrow }) {
 function Chips({ filter, remove }) {
   const names = Object.keys(filter);
   if (!names.length) return null;
-  return html`<ul class="chips" aria-label=${t("connections.filters")}>${names.map((name) => html`<li class="chip" key=${name}>
+  return html`<ul class="adm-chips" aria-label=${t("connections.filters")}>${names.map((name) => html`<li class="adm-chip" key=${name}>
     <span class="soft">${t(`connections.by.${name}`)}</span>
     ${name === "user_id" ? html`<${UserLink} id=${Number(filter[name])} />` : name === "device_id" ? html`<${DeviceLink} id=${Number(filter[name])} />` : html`<bdi>${filter[name]}</bdi>`}
     <button type="button" aria-label=${t("connections.unfilter", { name: t(`connections.by.${name}`) })} onClick=${() => remove(name)}><${Icon} name="close" /></button></li>`)}</ul>`;
@@ -170,7 +170,7 @@ function Chips({ filter, remove }) {
 
 /** @param {{rows: any[], narrow: (name: string, value: any) => void, forget: (id: number) => void, filtered: boolean}} props */
 function List({ rows, narrow, forget, filtered }) {
-  const only = (/** @type {string} */ name, /** @type {any} */ value, /** @type {any} */ shown) => html`<button type="button" class="cell-filter" title=${t("connections.only")}
+  const only = (/** @type {string} */ name, /** @type {any} */ value, /** @type {any} */ shown) => html`<button type="button" class="adm-cell" title=${t("connections.only")}
     onClick=${() => narrow(name, value)}><bdi>${shown}</bdi></button>`;
   const columns = [
     { key: "username", title: t("connections.by.user_id"), sort: (/** @type {any} */ row) => row.username ?? row.user_id, grow: true, cell: (/** @type {any} */ row) => only("user_id", row.user_id, row.username ?? `#${row.user_id}`) },

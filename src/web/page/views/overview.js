@@ -95,7 +95,7 @@ export default function Overview() {
       ${series.error && html`<${Failed} error=${series.error} retry=${series.reload} />`}
       <${Charts} series=${shown} />
     <//>
-    <div class="overview-pair">
+    <div class="columns">
       <${Checks} data=${data} />
       <${Server} data=${data} />
     </div>

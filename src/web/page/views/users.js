@@ -47,7 +47,7 @@ function List() {
 
   return html`<${Page} title=${t("nav.users")} actions=${add}>
     <${Card} flush>
-      <div class="filters"><${Search} label=${t("users.search")} wide value=${text} onInput=${setText} /></div>
+      <div class="adm-filters"><${Search} label=${t("users.search")} wide value=${text} onInput=${setText} /></div>
       <${Table} label=${t("nav.users")} rows=${rows} class="users-table"
         empty=${list.loading || list.error ? null : text ? html`<${Empty} icon="search" title=${t("users.noneFound")} text=${list.hasMore ? t("users.noneFoundMore") : undefined} />` : html`<${Empty} icon="users" title=${t("users.none")} action=${add} />`}
         columns=${[
@@ -126,12 +126,12 @@ function User({ id }) {
   const back = { href: link("users"), label: t("nav.users") };
   return html`<${Page} title=${name} back=${back} actions=${user.data && html`<${ButtonLink} icon="send" href=${link("messages", { user: name })}>${t("users.send")}<//>`}>
     <${Loaded} of=${user}>${(/** @type {any} */ data) => html`
-      <div class="pair">
+      <div class="columns">
         <${Account} user=${data} reload=${user.reload} />
         <${Activity} user=${data} />
       </div>
       <${Tokens} user=${data} />
-      <div class="pair">
+      <div class="columns">
         <${Devices} user=${data} />
         <${Clients} user=${data} />
       </div>`}<//>
@@ -156,7 +156,7 @@ function Account({ user, reload }) {
       [t("users.state"), user.disabled ? html`<${Badge} kind="warn">${t("users.disabled")}<//>` : html`<${Badge} kind="ok">${t("users.enabled")}<//>`],
       [t("users.created"), html`<${Time} at=${user.created_at} absolute />`],
     ]} />
-    <div class="acts">
+    <div class="adm-acts">
       <${Button} confirm=${{ title: t(`users.make.${other}.title`, { name: user.username }), text: t(`users.make.${other}.text`), action: t(`users.make.${other}`), kind: "primary" }}
         onClick=${() => change({ role: other })}>${t(`users.make.${other}`)}<//>
       ${user.disabled ? html`<${Button} key="enable" onClick=${() => change({ disabled: false })}>${t("users.enable")}<//>`

@@ -1,3 +1,30 @@
 // Texts of the view settings.
 /** @type {import("../../lib/i18n.js").Texts} */
-export default {};
+export default {
+  "settings.backup": "Backup",
+  "settings.backupText": "Everything that the server stores, as one file.",
+  "settings.backupGet": "Download backup",
+  "settings.backupDone": "Saved",
+  "settings.backupNote": "The server goes on meanwhile. “qy-lty restore” fills an empty data directory from the file, which holds password hashes and messages: keep it safe.",
+  "settings.values": "Configuration in force",
+  "settings.file": "File: {file}",
+  "settings.noFile": "There is no configuration file.",
+  "settings.how": "Flags override environment variables, which override the file, which overrides the defaults.",
+  "settings.search": "Search settings",
+  "settings.which": "Settings to show",
+  "settings.which.all": "All",
+  "settings.which.changed": "Changed",
+  "settings.none": "No setting matches",
+  "settings.key": "Setting",
+  "settings.value": "Value",
+  "settings.source": "Source",
+  "settings.where": "Set in",
+  "settings.source.default": "default",
+  "settings.source.file": "file",
+  "settings.source.environment": "environment",
+  "settings.source.flag": "flag",
+  "settings.hidden": "hidden",
+  "settings.unset": "not set",
+  "settings.emptyList": "none",
+  "settings.change": "Settings are changed in the file and take effect with “qy-lty reload” or SIGHUP; some need a restart. “qy-lty config default” describes all of them.",
+};

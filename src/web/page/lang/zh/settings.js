@@ -1,3 +1,30 @@
-// Texts of the view settings.
+// 设置页面的文字。
 /** @type {import("../../lib/i18n.js").Texts} */
-export default {};
+export default {
+  "settings.backup": "备份",
+  "settings.backupText": "将服务器保存的所有数据存为一个文件。",
+  "settings.backupGet": "下载备份",
+  "settings.backupDone": "已保存",
+  "settings.backupNote": "备份期间服务器照常运行。运行 qy-lty restore 可将其恢复到空的数据目录。文件中含有密码哈希和消息，请妥善保管。",
+  "settings.values": "当前配置",
+  "settings.file": "配置文件：{file}",
+  "settings.noFile": "没有配置文件。",
+  "settings.how": "命令行参数优先于环境变量，环境变量优先于配置文件，配置文件优先于默认值。",
+  "settings.search": "搜索设置",
+  "settings.which": "显示范围",
+  "settings.which.all": "全部",
+  "settings.which.changed": "已修改",
+  "settings.none": "没有符合条件的设置",
+  "settings.key": "设置项",
+  "settings.value": "值",
+  "settings.source": "来源",
+  "settings.where": "位置",
+  "settings.source.default": "默认值",
+  "settings.source.file": "文件",
+  "settings.source.environment": "环境变量",
+  "settings.source.flag": "命令行参数",
+  "settings.hidden": "已隐藏",
+  "settings.unset": "未设置",
+  "settings.emptyList": "无",
+  "settings.change": "设置在配置文件中修改，运行 qy-lty reload 或发送 SIGHUP 后生效，部分设置需要重启。qy-lty config default 会列出所有设置及说明。",
+};
