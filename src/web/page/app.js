@@ -1,6 +1,6 @@
 // The page: who is signed in, where the reader is, and the frame around the views.
 import { computed, effect, html, render, signal, useEffect, useRef, useState } from "./vendor/preact.js";
-import { Unreachable, errorText, me, onElevation, reachable, signInByLink, signOut, whoAmI } from "./lib/api.js";
+import { Unreachable, errorText, mayBeSignedIn, me, onElevation, reachable, signInByLink, signOut, whoAmI } from "./lib/api.js";
 import { LANGUAGES, language, setLanguage, t } from "./lib/i18n.js";
 import * as live from "./lib/live.js";
 import * as router from "./lib/router.js";
@@ -39,10 +39,10 @@ const VIEWS = {
 /** The navigation: groups of places. @type {Record<"admin" | "user", [string, string[]][]>} */
 const NAVIGATION = {
   admin: [
-    ["watch", ["overview", "connections", "traffic"]],
-    ["manage", ["users", "devices", "queues", "messages"]],
+    ["watch", ["overview", "connections", "traffic", "audit"]],
+    ["manage", ["users", "devices", "queues", "messages", "settings"]],
     ["build", ["playground", "docs"]],
-    ["own", ["account", "audit", "settings"]],
+    ["own", ["account"]],
   ],
   user: [
     ["own", ["mine", "inbox", "clients", "account"]],
@@ -191,7 +191,10 @@ addEventListener("hashchange", followLink);
 await setLanguage();
 await followLink();
 router.start();
-if (!me.value) await whoAmI();
+if (!me.value) {
+  if (mayBeSignedIn()) await whoAmI();
+  else me.value = null;
+}
 effect(() => { if (me.value) linkError.value = ""; });
 // Opened while the server was away: who is signed in is not known until it is back.
 effect(() => { if (reachable.value && me.peek() === undefined) whoAmI(); });

@@ -1,6 +1,6 @@
 // The REST API as the page uses it: the cookie of the session, its CSRF secret, and what an error means.
 import { signal } from "../vendor/preact.js";
-import { has, t } from "./i18n.js";
+import { has, remember, remembered, t } from "./i18n.js";
 
 /**
  * @typedef {object} Me The caller, of `GET /api/auth/me`.
@@ -126,6 +126,7 @@ export async function request(method, path, { body, query, headers } = {}) {
     }
     if (error.code === "unauthorized" && me.value) {
       ended.value = true;
+      remember(SIGNED_IN, null);
       me.value = null;
     }
     throw error;
@@ -162,6 +163,18 @@ export async function all(path, query = {}, most = 10_000) {
   return found;
 }
 
+/** Kept in the browser while somebody is signed in, so that a page without a session does not ask for one. Holds nothing secret. */
+const SIGNED_IN = "qy-lty.signed-in";
+
+/** Whether a session is possible: `true`, too, where the browser keeps nothing. */
+export function mayBeSignedIn() {
+  if (remembered(SIGNED_IN) !== null) return true;
+  remember(SIGNED_IN, "?");
+  const kept = remembered(SIGNED_IN) !== null;
+  remember(SIGNED_IN, null);
+  return !kept;
+}
+
 /** Finds out who is signed in, if anybody is. */
 export async function whoAmI() {
   try {
@@ -169,6 +182,7 @@ export async function whoAmI() {
     const answer = await response.json();
     csrf = response.ok ? answer.data.csrf ?? "" : "";
     me.value = response.ok ? answer.data : null;
+    remember(SIGNED_IN, response.ok ? "yes" : null);
   } catch (error) {
     if (!(error instanceof Unreachable)) throw error; // else it is not known, and is asked again when the server is back
   }
@@ -196,6 +210,7 @@ export async function signOut() {
   await post("/api/auth/logout");
   csrf = "";
   ended.value = false;
+  remember(SIGNED_IN, null);
   me.value = null;
 }
 

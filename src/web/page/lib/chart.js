@@ -82,6 +82,7 @@ export function summary(series, at, format) {
  * @param {number} width
  * @param {number} height
  * @param {(value: number) => string} format
+ * @returns {any}
  */
 function options(series, width, height, format) {
   const [soft, line] = [colour("--soft"), colour("--line")];

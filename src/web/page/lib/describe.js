@@ -9,7 +9,7 @@ import { ROOT } from "./api.js";
  * @property {string} group
  * @property {string} summary
  * @property {string} [description]
- * @property {string} callers who may call it
+ * @property {string[]} callers the roles that may call it
  * @property {{name: string, in: string, required: boolean, description: string, schema: any, example: any}[]} parameters
  * @property {{schema: any, example: any} | null} body
  * @property {{status: string, description: string, schema: any, example: any, codes: string[]}[]} responses
@@ -51,7 +51,7 @@ function exampleOf(document, holder) {
   if (holder?.example !== undefined) return holder.example;
   const first = Object.values(holder?.examples ?? {})[0];
   const found = /** @type {any} */ (resolve(document, first));
-  if (found !== undefined) return found?.value ?? found?.payload ?? found;
+  if (found !== undefined) return found.value ?? found.payload;
   const schema = resolve(document, holder?.schema);
   return schema?.examples?.[0] ?? schema?.example ?? schema?.default;
 }
@@ -109,13 +109,11 @@ export function operations(document) {
   return found;
 }
 
-/** Who may call an operation, in the words of the document. @param {any} document @param {any} operation */
+/** The roles that may call an operation. @param {any} document @param {any} operation @returns {string[]} */
 function callersOf(document, operation) {
-  const own = operation["x-callers"] ?? operation["x-access"] ?? operation["x-roles"];
-  if (own) return Array.isArray(own) ? own.join(", ") : String(own);
+  if (Array.isArray(operation["x-roles"])) return operation["x-roles"];
   const security = operation.security ?? document.security ?? [];
-  const names = security.map((/** @type {any} */ one) => Object.entries(one).map(([name, scopes]) => (/** @type {string[]} */ (scopes).length ? `${name} (${/** @type {string[]} */ (scopes).join(", ")})` : name)).join(" + "));
-  return names.filter(Boolean).join(" · ");
+  return [...new Set(security.flatMap((/** @type {any} */ one) => Object.values(one).flat()))];
 }
 
 /**

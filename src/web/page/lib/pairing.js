@@ -62,9 +62,8 @@ function Camera({ onCode, onError }) {
  * @param {object} props
  * @param {() => void} props.onClose
  * @param {(device: any) => any} props.onPaired gets the device
- * @param {{value: string, label: string}[]} [props.owners] for administrators: who may get it
  */
-export function PairDialog({ onClose, onPaired, owners }) {
+export function PairDialog({ onClose, onPaired }) {
   const [scanning, setScanning] = useState(false);
   const [denied, setDenied] = useState(false);
   const input = useRef(/** @type {HTMLDivElement | null} */ (null));
@@ -81,15 +80,12 @@ export function PairDialog({ onClose, onPaired, owners }) {
       ${canScan() && html`<div class="row"><button type="button" class="button quiet" aria-pressed=${scanning ? "true" : "false"} onClick=${() => { setDenied(false); setScanning(!scanning); }}>
         <${Icon} name="camera" />${t(scanning ? "mine.scan.stop" : "mine.scan")}</button>${denied && html`<span class="note bad" role="alert">${t("mine.scan.denied")}</span>`}</div>`}
       <${Form} submit=${t("mine.pair.action")} onCancel=${onClose} explain=${(/** @type {string} */ code) => (code === "not_found" ? t("mine.pair.wrong") : code === "taken" ? t("mine.pair.taken") : undefined)}
-        onSubmit=${async (/** @type {any} */ { code, name, primary, user_id }) => {
-          const answer = await post("/api/devices/claim", {
-            code, ...(name && { name }), ...(primary && { primary }), ...(user_id && { user_id: Number(user_id) }),
-          });
+        onSubmit=${async (/** @type {any} */ { code, name, primary }) => {
+          const answer = await post("/api/devices/claim", { code, ...(name && { name }), ...(primary && { primary }) });
           await onPaired(answer.data);
         }}>
         <${Field} label=${t("mine.code")} name="code" required focus input=${{ maxlength: 9, autocomplete: "off", autocapitalize: "characters", spellcheck: false, placeholder: "K7M-2PX" }} />
         <${Field} label=${t("mine.name.optional")} name="name" input=${{ maxlength: 100, autocomplete: "off" }} />
-        ${owners && html`<${Field} label=${t("mine.owner")} name="user_id" type="select" options=${owners} />`}
         <${Field} label=${t("mine.makePrimary")} name="primary" type="checkbox" />
       <//>
     </div>

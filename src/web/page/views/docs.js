@@ -2,7 +2,7 @@
 import { Badge, Callout, Card, Code, Empty, Field, Form, Loaded, Page, Search, html, useLoad, useMemo, useState } from "../lib/ui.js";
 import { exchange, me, url } from "../lib/api.js";
 import { callSnippets, events, operations, resolve } from "../lib/describe.js";
-import { duration, t } from "../lib/i18n.js";
+import { duration, has, t } from "../lib/i18n.js";
 import { link } from "../lib/router.js";
 import { SnippetTabs, socketUrl } from "../lib/snippets.js";
 
@@ -87,7 +87,7 @@ function Route({ document, operation }) {
     <${Card}>
       <h2 class="docs-title"><span class=${`verb ${verb.toLowerCase()}`}>${verb}</span>${path}</h2>
       <p>${summary}</p>${description && description !== summary && html`<p class="soft">${description}</p>`}
-      ${callers && html`<p><span class="soft">${t("docs.callers")}</span> ${callers}</p>`}
+      ${callers.length > 0 && html`<p class="row"><span class="soft">${t("docs.callers")}</span>${callers.map((role) => html`<${Badge} key=${role}>${has(`docs.role.${role}`) ? t(`docs.role.${role}`) : role}<//>`)}</p>`}
       ${parameters.length > 0 && html`<h3>${t("docs.parameters")}</h3><ul class="schema">${parameters.map((one) => html`<li key=${one.name}>
         <span><code>${one.name}</code> <span class="type">${t(`docs.in.${one.in}`)} · ${typeName(document, one.schema)}</span> ${one.required && html`<span class="required">${t("docs.required")}</span>`}</span>
         ${one.description && html`<span>${one.description}</span>`}</li>`)}</ul>`}
@@ -113,7 +113,7 @@ function Try({ operation }) {
     return url(filled, Object.fromEntries(taken.filter((one) => one.in === "query").map((one) => [one.name, values[one.name]])));
   }, [path, values]);
   const sent = body && text.trim() ? text : undefined;
-  const open = !operation.callers || /anyone|none/i.test(operation.callers);
+  const open = operation.callers.includes("anonymous");
   const snippets = callSnippets({ verb, url: decodeURI(where.href), body: sent, open });
   return html`<${Card} title=${t("docs.try")}>
     <${Form} submit=${t("docs.try.send", { verb })} kind=${verb === "DELETE" ? "danger" : "primary"} onSubmit=${async () => {

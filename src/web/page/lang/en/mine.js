@@ -18,7 +18,6 @@ export default {
   "mine.name": "Name",
   "mine.name.optional": "Name (optional)",
   "mine.model": "Model",
-  "mine.owner": "Owner",
   "mine.primary": "Primary",
   "mine.makePrimary": "Make it the primary device",
   "mine.setPrimary": "Make primary",

@@ -18,7 +18,6 @@ export default {
   "mine.name": "名称",
   "mine.name.optional": "名称（可选）",
   "mine.model": "型号",
-  "mine.owner": "所有者",
   "mine.primary": "主设备",
   "mine.makePrimary": "设为主设备",
   "mine.setPrimary": "设为主设备",
