@@ -26,11 +26,14 @@ const FILES = {
   "uplot.js": { entry: `export { default } from "uplot";` },
   "lean-qr.js": { entry: `export { generate, correction } from "lean-qr";` },
   "uplot.css": { copy: "uplot/dist/uPlot.min.css" },
+  "LICENSES.txt": {},
 };
 
 const manifest = JSON.parse(await readFile(join(vendor, "manifest.json"), "utf8"));
 const work = await mkdtemp(join(tmpdir(), "qy-lty-vendor-"));
 let failed = 0;
+/** The licences of what is in the files, for the notices that go with the program. */
+const licences = [];
 try {
   const npm = (...args) => execFileSync("npm", args, { cwd: work, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
   await writeFile(join(work, "package.json"), "{}");
@@ -46,12 +49,15 @@ try {
     const { license } = JSON.parse(await readFile(join(into, "package.json"), "utf8"));
     if (write) item.licence = license;
     if (item.licence !== license) throw new Error(`the licence of ${item.name} is ${license}`);
+    licences.push(`${item.name} ${item.version} (${license}, in the page)\n\n${(await readFile(join(into, "LICENSE"), "utf8")).trim()}\n`);
   }
   npm("install", "--silent", "--no-save", "--no-audit", "--no-fund", "--prefix", join(work, "tool"), `esbuild@${ESBUILD}`);
   const { buildSync } = await import(pathToFileURL(join(work, "tool/node_modules/esbuild/lib/main.js")).href);
   for (const [name, { entry, copy }] of Object.entries(FILES)) {
     let bytes;
-    if (copy) {
+    if (name === "LICENSES.txt") {
+      bytes = Buffer.from(licences.join(`\n${"-".repeat(80)}\n`));
+    } else if (copy) {
       bytes = await readFile(join(work, "node_modules", copy));
     } else {
       const made = buildSync({

@@ -29,7 +29,7 @@ export function Chart({ title, at, series, format = (value) => number(value), he
   const plot = useRef(/** @type {any} */ (null));
   const version = painted.value;
   const shape = series.map(({ label, colour: name }) => `${label} ${name}`).join("|");
-  const data = [at, ...series.map(({ values }) => values)];
+  const data = /** @type {any} */ ([at, ...series.map(({ values }) => values)]);
   const latest = useRef({ data, format });
   latest.current = { data, format };
 

@@ -86,7 +86,7 @@ function Ring({ device }) {
       const { data } = await post(`/api/messages/device/${device.id}`, { type: RING, message: { seconds: 10 }, ttl: 300 });
       setSent({ id: data.id, status: "queued" });
       const receipt = await get(`/api/messages/${data.id}`);
-      setSent((before) => (before?.id === data.id && before.status !== "acked" ? { id: data.id, status: receipt.data.status } : before));
+      setSent((before) => (before && before.id === data.id && before.status !== "acked" ? { id: data.id, status: receipt.data.status } : before));
     }}>${t("mine.ring")}<//>
     <span role="status">${sent && html`<${Status} status=${sent.status} />`}</span>
     ${sent && sent.status !== "acked" && !device.online && html`<span class="soft">${t("mine.ring.later")}</span>`}

@@ -15,8 +15,6 @@ export default {
   "ui.save": "Save",
   "ui.online": "Online",
   "ui.offline": "Offline",
-  "ui.yes": "Yes",
-  "ui.no": "No",
   "ui.justNow": "just now",
   "ui.never": "never",
   "ui.password": "Password",

@@ -15,8 +15,6 @@ export default {
   "ui.save": "保存",
   "ui.online": "在线",
   "ui.offline": "离线",
-  "ui.yes": "是",
-  "ui.no": "否",
   "ui.justNow": "刚刚",
   "ui.never": "从未",
   "ui.password": "密码",
