@@ -4,6 +4,8 @@
 const CACHE = "qy-lty-page-1";
 const HOME = new URL("./", self.location).href;
 const FILES = new URL("page/", HOME).href;
+/** The server's answers depend on headers of the request; what is kept is there for any. */
+const KEPT = { ignoreVary: true };
 /** A server that has not answered after so long is taken for gone. */
 const ANSWER_MS = 4000;
 
@@ -26,7 +28,7 @@ self.addEventListener("message", (event) => {
   const files = wanted.filter((url) => typeof url === "string" && url.startsWith(FILES));
   event.waitUntil(caches.open(CACHE).then(async (cache) => {
     for (const file of files) {
-      if (!(await cache.match(file))) await cache.add(file).catch(() => {});
+      if (!(await cache.match(file, KEPT))) await cache.add(file).catch(() => {});
     }
   }));
 });
@@ -47,9 +49,9 @@ async function serve(request, key) {
     if (response.ok) await cache.put(key, response.clone());
     // A proxy that has lost the server answers in its place.
     if (response.status < 502 || response.status > 504) return response;
-    return (await cache.match(key)) ?? response;
+    return (await cache.match(key, KEPT)) ?? response;
   } catch (error) {
-    const kept = await cache.match(key);
+    const kept = await cache.match(key, KEPT);
     if (kept) return kept;
     throw error;
   }

@@ -255,7 +255,8 @@ export function errorText(error) {
   if (error instanceof Cancelled) return "";
   if (error instanceof Unreachable) return t("ui.unreachable");
   if (!(error instanceof ApiError)) {
-    console.error(error);
+    // A plain `Error` is what a view says; anything else is a fault of the page.
+    if (!(error instanceof Error) || error.constructor !== Error) console.error(error);
     return error instanceof Error ? error.message : String(error);
   }
   if (error.status === 429 || error.code === "busy") return t("error.wait", { n: error.retryAfter ?? 1 });

@@ -1,7 +1,7 @@
 // The page's live data: one WebSocket to /ws/console/, which the views subscribe to. It comes back by itself, and it is the first to
 // notice that the server is gone.
 import { effect, signal, untracked, useEffect, useRef } from "../vendor/preact.js";
-import { me, reachable, url } from "./api.js";
+import { get, me, reachable, url } from "./api.js";
 
 /** @typedef {"overview" | "connections" | "receipts" | "traffic"} Topic */
 /** @typedef {Record<string, any>} Frame A frame of the server, as docs/protocol.md describes it. */
@@ -96,9 +96,12 @@ async function lost() {
   state.value = "connecting";
   const answers = await probe();
   if (!me.value || socket) return;
-  // It answers, and yet there is no connection: it takes no more of them, or the session has ended, which the next call finds out.
+  // It answers, and yet there is no connection: it takes no more of them, a proxy is in the way, or the session has ended.
   const refused = answers && !wasOpen;
-  if (refused) state.value = "refused";
+  if (refused) {
+    state.value = "refused";
+    get("/api/auth/me").catch(() => {}); // signs the page out where the session has ended
+  }
   retryTimer = setTimeout(connect, refused ? REFUSED_RETRY_MS : retry);
   retry = Math.min(retry * 1.6, LAST_RETRY_MS);
 }

@@ -25,7 +25,7 @@ export default {
   "ui.unreachable": "The server can't be reached.",
   "ui.unreachable.retrying": "The server can't be reached. Trying again…",
   "ui.offline.text": "It opens by itself when the server answers again.",
-  "ui.live.refused": "Live updates are paused: too many consoles are open.",
+  "ui.live.refused": "Live updates are paused: the server takes no further consoles, or a proxy does not pass WebSockets on.",
   "ui.failed": "This part of the page failed to load.",
   "ui.notFound": "There is no such page.",
   "ui.skip": "Skip to the content",

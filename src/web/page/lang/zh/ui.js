@@ -25,7 +25,7 @@ export default {
   "ui.unreachable": "无法连接服务器。",
   "ui.unreachable.retrying": "无法连接服务器，正在重试……",
   "ui.offline.text": "服务器恢复后页面会自动打开。",
-  "ui.live.refused": "实时更新已暂停：打开的控制台过多。",
+  "ui.live.refused": "实时更新已暂停：服务器不再接受更多控制台，或代理没有转发 WebSocket。",
   "ui.failed": "页面的这一部分加载失败。",
   "ui.notFound": "页面不存在。",
   "ui.skip": "跳到正文",

@@ -13,15 +13,20 @@ import { Icon } from "./icon.js";
  */
 export function Dialog({ title, onClose, children, wide }) {
   const ref = useRef(/** @type {HTMLDialogElement | null} */ (null));
+  const leaving = useRef(false);
   const id = useId();
   useLayoutEffect(() => {
     const dialog = ref.current;
     if (!dialog) return undefined;
     dialog.showModal();
-    return () => dialog.close();
+    return () => {
+      leaving.current = true;
+      dialog.close();
+    };
   }, []);
   return html`<dialog ref=${ref} class=${wide ? "wide" : ""} aria-labelledby=${id}
     onCancel=${(/** @type {any} */ event) => { if (event.target === ref.current) { event.preventDefault(); onClose(); } }}
+    onClose=${() => { if (!leaving.current) onClose(); /* a second Escape closes it whatever we say */ }}
     onMouseDown=${(/** @type {any} */ event) => { if (event.target === ref.current) onClose(); }}>
     <div class="dialog">
       <header><h2 id=${id}>${title}</h2>
