@@ -4,6 +4,7 @@ import { get } from "../lib/api.js";
 import { has, t } from "../lib/i18n.js";
 import { usePoll } from "../lib/live.js";
 import { setQuery } from "../lib/router.js";
+import { Narrow } from "./parts/narrow.js";
 import { DeviceLink, UserLink, findUser, useSuggestions, users } from "./parts/people.js";
 
 const PAGE = 100;
@@ -76,8 +77,8 @@ export default function Audit({ query }) {
       ${trail.error && html`<${Failed} error=${trail.error} retry=${trail.retry} />`}
       ${trail.loading ? html`<${Loading} />` : html`<${Table} label=${t("nav.audit")} rows=${trail.rows} class="audit-table"
         empty=${trail.error ? null : html`<${Empty} icon="audit" title=${t(filtered ? "audit.noneFound" : "audit.none")} />`} columns=${[
-          { key: "at", title: t("audit.time"), cell: (/** @type {any} */ row) => html`<${Time} at=${row.at} absolute />` },
-          { key: "event", title: t("audit.event"), cell: (/** @type {any} */ row) => html`<${Badge} kind=${kindOf(row.event)} title=${row.event}>${nameOf(row.event)}<//>` },
+          { key: "at", title: t("audit.time"), wide: true, cell: (/** @type {any} */ row) => html`<${Time} at=${row.at} absolute />` },
+          { key: "event", title: t("audit.event"), cell: (/** @type {any} */ row) => html`<${Badge} kind=${kindOf(row.event)} title=${row.event}>${nameOf(row.event)}<//><${Narrow} parts=${[html`<${Time} at=${row.at} />`, row.address]} />` },
           { key: "user", title: t("audit.user"), cell: (/** @type {any} */ row) => (row.user_id ? html`<${UserLink} id=${row.user_id} name=${row.username} />` : html`<span class="soft">–</span>`) },
           { key: "details", title: t("audit.details"), grow: true, wide: true, cell: (/** @type {any} */ row) => html`<${Details} row=${row} />` },
           { key: "address", title: t("audit.address"), mono: true, wide: true, cell: (/** @type {any} */ row) => row.address ?? html`<span class="soft">${t("audit.here")}</span>` },

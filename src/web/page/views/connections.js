@@ -5,6 +5,7 @@ import { number, t } from "../lib/i18n.js";
 import { state, useLive } from "../lib/live.js";
 import { link, setQuery } from "../lib/router.js";
 import { DeviceLink, UserLink, findDevice, findUser } from "./parts/people.js";
+import { Narrow } from "./parts/narrow.js";
 import { visible, whileVisible } from "./parts/visible.js";
 
 /** What connections can be filtered by, as the API names it. @type {("user_id" | "device_id" | "client" | "address")[]} */
@@ -148,13 +149,13 @@ function Filter({ text, setText, field, setField, narrow }) {
   return html`<div class="adm-filters">
     <${Select} label=${t("connections.field")} hideLabel value=${field} options=${options} onChange=${setField} />
     <${Search} label=${t("connections.search")} wide value=${text} onInput=${setText} />
-    <${Button} disabled=${field === "any" || !text.trim()} onClick=${async () => {
+    ${field !== "any" && html`<${Button} disabled=${!text.trim()} onClick=${async () => {
       const value = text.trim();
       if (field === "user_id") narrow(field, (await findUser(value)).id);
       else if (field === "device_id") narrow(field, (await findDevice(value)).id);
       else narrow(field, value);
       setText("");
-    }}>${t("connections.exactly")}<//>
+    }}>${t("connections.exactly")}<//>`}
   </div>`;
 }
 
@@ -173,11 +174,11 @@ function List({ rows, narrow, forget, filtered }) {
   const only = (/** @type {string} */ name, /** @type {any} */ value, /** @type {any} */ shown) => html`<button type="button" class="adm-cell" title=${t("connections.only")}
     onClick=${() => narrow(name, value)}><bdi>${shown}</bdi></button>`;
   const columns = [
-    { key: "username", title: t("connections.by.user_id"), sort: (/** @type {any} */ row) => row.username ?? row.user_id, grow: true, cell: (/** @type {any} */ row) => only("user_id", row.user_id, row.username ?? `#${row.user_id}`) },
-    { key: "device_name", title: t("connections.by.device_id"), sort: (/** @type {any} */ row) => row.device_name ?? row.device_id, cell: (/** @type {any} */ row) => (row.device_id ? only("device_id", row.device_id, row.device_name ?? `#${row.device_id}`) : html`<span class="soft">–</span>`) },
+    { key: "username", title: t("connections.by.user_id"), sort: (/** @type {any} */ row) => row.username ?? row.user_id, grow: true, cell: (/** @type {any} */ row) => html`${only("user_id", row.user_id, row.username ?? `#${row.user_id}`)}<${Narrow} parts=${[row.device_name, row.address, html`<${Time} at=${row.connected_at} />`]} />` },
+    { key: "device_name", title: t("connections.by.device_id"), sort: (/** @type {any} */ row) => row.device_name ?? row.device_id, wide: true, cell: (/** @type {any} */ row) => (row.device_id ? only("device_id", row.device_id, row.device_name ?? `#${row.device_id}`) : html`<span class="soft">–</span>`) },
     { key: "client", title: t("connections.by.client"), sort: true, wide: true, cell: (/** @type {any} */ row) => (row.client ? only("client", row.client, row.client) : html`<span class="soft">–</span>`) },
     { key: "address", title: t("connections.by.address"), sort: true, wide: true, mono: true, cell: (/** @type {any} */ row) => only("address", row.address, row.address) },
-    { key: "connected_at", title: t("connections.since"), sort: (/** @type {any} */ row) => -Date.parse(row.connected_at), cell: (/** @type {any} */ row) => html`<${Time} at=${row.connected_at} />` },
+    { key: "connected_at", title: t("connections.since"), sort: (/** @type {any} */ row) => -Date.parse(row.connected_at), wide: true, cell: (/** @type {any} */ row) => html`<${Time} at=${row.connected_at} />` },
     { key: "lag", title: t("connections.lag"), sort: true, number: true, cell: (/** @type {any} */ row) => html`<span class=${row.lag > 0 ? "connections-lag" : "soft"} title=${t("connections.lagAbout")}>${number(row.lag ?? 0)}</span>` },
     { key: "proof", title: t("connections.proof"), sort: (/** @type {any} */ row) => row.proof ?? "ok", wide: true, cell: (/** @type {any} */ row) => (row.proof
       ? html`<${Badge} kind="warn" title=${t("connections.proofNoneAbout")}>${t("connections.proofNone")}<//>` : html`<${Badge} kind="ok" title=${t("connections.proofOkAbout")}>${t("connections.proofOk")}<//>`) },

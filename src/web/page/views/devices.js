@@ -8,6 +8,7 @@ import { bytes, t } from "../lib/i18n.js";
 import { usePoll } from "../lib/live.js";
 import { go, link } from "../lib/router.js";
 import { Snippets } from "../lib/snippets.js";
+import { Narrow } from "./parts/narrow.js";
 import { UserLink, devices as known, findUser, useSuggestions, users } from "./parts/people.js";
 
 const POLL_MS = 15_000;
@@ -97,12 +98,12 @@ function List({ query }) {
         empty=${list.loading || list.error ? null : text ? html`<${Empty} icon="search" title=${t("devices.noneFound")} text=${list.hasMore ? t("devices.noneFoundMore") : undefined} />`
     : html`<${Empty} icon="devices" title=${t("devices.none")} text=${t("devices.noneText")} action=${pair} />`}
         columns=${[
-          { key: "name", title: t("devices.name"), sort: true, grow: true, cell: (/** @type {any} */ row) => html`<a href=${link("devices", row.id)}><bdi>${row.name}</bdi></a>` },
-          { key: "online", title: t("devices.state"), sort: (/** @type {any} */ row) => (row.online ? 0 : 1), cell: (/** @type {any} */ row) => html`<${Online} on=${row.online} />` },
-          { key: "owners", title: t("devices.owners"), sort: (/** @type {any} */ row) => users.of(row.user_ids[0])?.username ?? "", cell: (/** @type {any} */ row) => html`<${Owners} ids=${row.user_ids} />` },
-          { key: "primary", title: t("devices.primary"), sort: (/** @type {any} */ row) => (row.primary ? 0 : 1), wide: true, cell: (/** @type {any} */ row) => (row.primary ? html`<${Badge} kind="info">${t("devices.primary")}<//>` : html`<span class="soft">–</span>`) },
+          { key: "name", title: t("devices.name"), sort: true, grow: true, cell: (/** @type {any} */ row) => html`<a href=${link("devices", row.id)}><bdi>${row.name}</bdi></a>${row.primary
+            ? html` <${Badge} kind="info">${t("devices.primary")}<//>` : ""}<${Narrow} parts=${[html`<${Owners} ids=${row.user_ids} />`]} />` },
+          { key: "owners", title: t("devices.owners"), sort: (/** @type {any} */ row) => users.of(row.user_ids[0])?.username ?? "", wide: true, cell: (/** @type {any} */ row) => html`<${Owners} ids=${row.user_ids} />` },
+          { key: "last_seen", title: t("devices.seen"), sort: (/** @type {any} */ row) => (row.online ? -Infinity : row.last_seen ? -Date.parse(row.last_seen) : 0), cell: (/** @type {any} */ row) => (row.online
+            ? html`<${Online} on />` : html`<span class="online"><i aria-hidden="true"></i><${Time} at=${row.last_seen} never=${t("ui.never")} /></span>`) },
           { key: "bars", title: t("devices.day"), wide: true, cell: (/** @type {any} */ row) => html`<${Bars} key=${row.id} id=${row.id} />` },
-          { key: "last_seen", title: t("devices.seen"), sort: (/** @type {any} */ row) => (row.last_seen ? -Date.parse(row.last_seen) : 0), cell: (/** @type {any} */ row) => (row.online ? html`<span class="soft">${t("devices.now")}</span>` : html`<${Time} at=${row.last_seen} never=${t("ui.never")} />`) },
           { key: "model", title: t("devices.model"), sort: true, wide: true, cell: (/** @type {any} */ row) => html`<span class="soft">${[row.model, row.serial].filter(Boolean).join(" · ") || "–"}</span>` },
         ]} />
       <${More} list=${list} />
@@ -231,7 +232,7 @@ function OwnersOf({ device, reload }) {
     await patch(`/api/devices/${device.id}`, { user_ids: ids });
     await reload();
   };
-  return html`<${Card} title=${t("devices.owners")} about=${t("devices.ownersAbout")}>
+  return html`<${Card} flush title=${t("devices.owners")} about=${t("devices.ownersAbout")}>
     <${Table} label=${t("devices.owners")} rowKey="id" rows=${device.user_ids.map((/** @type {number} */ id) => ({ id }))} empty=${html`<${Empty} icon="users" title=${t("devices.noOwner")} />`} columns=${[
       { key: "name", title: t("devices.owner"), grow: true, cell: (/** @type {any} */ { id }) => html`<${UserLink} id=${id} /> ${primary.data?.has(id) && html`<${Badge} kind="info">${t("devices.primary")}<//>`}` },
       { key: "acts", title: t("devices.actions"), actions: true, cell: (/** @type {any} */ { id }) => html`
@@ -257,7 +258,7 @@ function Tokens({ device, changed }) {
   return html`<${Card} flush title=${t("devices.tokens")} about=${t("devices.tokensAbout")}>
     <${Loaded} of=${tokens}>${(/** @type {any[]} */ rows) => html`<${Table} label=${t("devices.tokens")} rows=${rows} empty=${html`<${Empty} icon="key" title=${t("devices.noTokens")} text=${t("devices.noTokensText")} />`} columns=${[
       { key: "label", title: t("devices.label"), grow: true, cell: (/** @type {any} */ row) => html`<bdi>${row.label || t("devices.token")}</bdi>` },
-      { key: "user", title: t("devices.owner"), cell: (/** @type {any} */ row) => html`<${UserLink} id=${row.user} />` },
+      { key: "user", title: t("devices.owner"), wide: true, cell: (/** @type {any} */ row) => html`<${UserLink} id=${row.user} />` },
       { key: "last_used_at", title: t("devices.lastUsed"), cell: (/** @type {any} */ row) => html`<${Time} at=${row.last_used_at} never=${t("ui.never")} />` },
       { key: "expires_at", title: t("devices.expires"), wide: true, cell: (/** @type {any} */ row) => html`<${Time} at=${row.expires_at} never=${t("ui.never")} />` },
       { key: "acts", title: t("devices.actions"), actions: true, cell: (/** @type {any} */ row) => html`<${Button} small kind="danger" icon="trash" label=${t("devices.revoke")}

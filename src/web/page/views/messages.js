@@ -68,7 +68,7 @@ function Send({ query }) {
   /** A send that failed is repeated with the same key, so that it does not arrive twice. */
   const attempt = useRef({ what: "", key: "" });
 
-  const send = async (/** @type {any} */ values) => {
+  const send = async (/** @type {any} */ values, /** @type {HTMLFormElement} */ form) => {
     const body = { type: values.type || "system", message: parsed(values.message, format), ...(live ? { delivery: "live" } : values.ttl && { ttl: Number(values.ttl) }) };
     const target = to === "all" ? null : await (to === "user" ? findUser(values.recipient) : findDevice(values.recipient));
     if (to === "all" && !(await confirm({ title: t("messages.everyoneTitle"), text: t("messages.everyoneText"), action: t("messages.send"), kind: "primary" }))) throw new Cancelled();
@@ -80,6 +80,8 @@ function Send({ query }) {
     keys += 1;
     const entry = { key: keys, id: data.id, to, name: target?.username ?? target?.name ?? "", type: data.type, message: data.message, recipients: data.recipients, at: data.timestamp, receipt: null };
     sent.value = [entry, ...sent.value].slice(0, MOST_SENT);
+    const field = /** @type {HTMLTextAreaElement} */ (form.elements.namedItem("message"));
+    field.value = "";
     if (data.id !== undefined) await refresh([data.id]);
     return data.id === undefined ? t("messages.sentLive", { n: data.recipients }) : t("messages.sentAs", { id: String(data.id) });
   };
@@ -100,7 +102,7 @@ function Send({ query }) {
       </div>
       <${Field} label=${t("messages.content")} name="message" type="textarea" rows=${5} required raw mono=${format === "json"}
         hint=${t(format === "json" ? "messages.jsonHint" : "messages.textHint")} input=${{ spellcheck: format !== "json", placeholder: format === "json" ? '{"title": "…"}' : t("messages.placeholder") }} />
-      <${Segmented} label=${t("messages.format")} value=${format} onChange=${setFormat} options=${["text", "json"].map((value) => ({ value, label: t(`messages.format.${value}`) }))} />
+      <div><${Segmented} label=${t("messages.format")} value=${format} onChange=${setFormat} options=${["text", "json"].map((value) => ({ value, label: t(`messages.format.${value}`) }))} /></div>
     <//>
   <//>`;
 }
@@ -223,10 +225,6 @@ function Found({ id }) {
       [t("messages.status"), html`<${Status} status=${data.status} />`],
       [t("messages.to"), data.to === "user" ? html`<${UserLink} id=${data.user_id} />` : data.to === "device" ? html`<${DeviceLink} id=${data.device_id} />` : t("messages.to.all")],
       [t("messages.sender"), html`<${UserLink} id=${data.sender_id} />`],
-      [t("status.queued"), html`<${Time} at=${data.queued_at} absolute />`],
-      data.sent_at && [t("status.sent"), html`<${Time} at=${data.sent_at} absolute />`],
-      data.acked_at && [t("status.acked"), html`<${Time} at=${data.acked_at} absolute />`],
-      data.ended_at && [t("messages.ended"), html`<${Time} at=${data.ended_at} absolute />`],
       [t("messages.expires"), html`<${Time} at=${data.expires_at} absolute />`],
       [t("messages.deliveries"), number(data.deliveries)],
       data.received !== undefined && [t("messages.receivedBy"), number(data.received)],

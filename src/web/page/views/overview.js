@@ -133,7 +133,7 @@ function Figures({ data }) {
       about=${value((d) => t("overview.online", { users: d.users_online, devices: d.devices_online }))} />
     <${Stat} label=${t("overview.received")} value=${value((d) => number(d.received_per_second))} unit=${t("overview.perSecond")} href=${link("traffic")} about=${t("overview.fromClients")} />
     <${Stat} label=${t("overview.sent")} value=${value((d) => number(d.sent_per_second))} unit=${t("overview.perSecond")} href=${link("traffic")} about=${t("overview.toClients")} />
-    <${Stat} label=${t("overview.queue")} value=${value((d) => number(d.queue.messages))} href=${link("queues")}
+    <${Stat} label=${t("overview.queued")} value=${value((d) => number(d.queue.messages))} href=${link("queues")}
       about=${value((d) => (d.queue.oldest ? html`${t("overview.oldest")} <${Time} at=${d.queue.oldest} />` : t("overview.queueEmpty")))} />
     <${Stat} label=${t("overview.commit")} value=${value((d) => (d.commit_p99_seconds === null ? "–" : number(d.commit_p99_seconds * 1000)))} unit=${t("overview.ms")} kind=${slow ? "warn" : undefined} about=${t("overview.commitAbout")} />
     <${Stat} label=${t("overview.memory")} value=${value((d) => bytes(d.memory_bytes))} kind=${share > 0.9 ? "warn" : undefined}

@@ -50,7 +50,6 @@ export default function Playground() {
 /** The first thing to do: a message to oneself, which arrives on the right. @param {{socket: Socket}} props */
 function Hello({ socket }) {
   const [text, setText] = useState(() => t("playground.hello"));
-  const id = useId();
   const send = async () => {
     const began = performance.now();
     const { data } = await post(`/api/messages/user/${me.value?.id}`, { type: "notice", message: text });
@@ -58,8 +57,7 @@ function Hello({ socket }) {
     return arrived ? t("playground.arrived", { n: Math.max(1, Math.round(performance.now() - began)) }) : t("playground.late");
   };
   return html`<${Card} class="playground-hello" title=${t("playground.helloTitle")} about=${t("playground.helloText")}>
-    <label class="hidden" for=${id}>${t("playground.helloLabel")}</label>
-    <input id=${id} value=${text} maxlength="2000" autocomplete="off" onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)} />
+    <input class="playground-input" aria-label=${t("playground.helloLabel")} value=${text} maxlength="2000" autocomplete="off" onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)} />
     <div class="adm-acts"><${Button} kind="primary" icon="send" disabled=${!text || socket.state !== "open"} onClick=${send}>${t("playground.sendMyself")}<//></div>
   <//>`;
 }
@@ -68,7 +66,6 @@ function Hello({ socket }) {
 function Composer({ socket, byHand, last }) {
   const [type, setType] = useState("chat_message");
   const [text, setText] = useState(() => shown(EXAMPLES.chat_message()));
-  const id = useId();
   const types = [...Object.keys(EXAMPLES), ...(byHand ? ["ack"] : []), "custom"];
   const choose = (/** @type {string} */ next) => {
     setType(next);
@@ -82,12 +79,11 @@ function Composer({ socket, byHand, last }) {
     } catch { /* sent as it is: what the server answers to it is worth seeing, too */ }
     if (!socket.send(frame)) throw new ApiError(0, { message: t("playground.notConnected") });
   };
-  return html`<${Card} title=${t("playground.compose")} about=${t("playground.composeText")}>
+  return html`<${Card} class="playground-compose" title=${t("playground.compose")} about=${t("playground.composeText")}>
     <div class="playground-types" role="group" aria-label=${t("playground.types")}>${types.map((entry) => html`
       <button type="button" key=${entry} class="button small" aria-pressed=${entry === type ? "true" : "false"} title=${t(`playground.type.${entry}`)} onClick=${() => choose(entry)}>${entry === "custom" ? t("playground.custom") : entry}</button>`)}</div>
     <p class="soft playground-about">${t(`playground.type.${type}`)}</p>
-    <label class="hidden" for=${id}>${t("playground.frame")}</label>
-    <textarea id=${id} class="mono" rows="8" spellcheck=${false} value=${text} onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)}
+    <textarea class="mono" rows="10" aria-label=${t("playground.frame")} spellcheck=${false} value=${text} onInput=${(/** @type {any} */ event) => setText(event.currentTarget.value)}
       onKeyDown=${(/** @type {KeyboardEvent} */ event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); if (socket.state === "open") send(); } }}></textarea>
     <div class="adm-acts"><${Button} kind="primary" disabled=${socket.state !== "open"} onClick=${send}>${t("playground.send")}<//><span class="soft">${t("playground.keys")}</span></div>
   <//>`;
@@ -105,8 +101,8 @@ function Connection({ mode, setMode, name, setName, good, byHand, setByHand, que
   }, [typed]);
   const where = url("/ws/device/", query);
   where.protocol = where.protocol.replace("http", "ws");
-  return html`<${Card} title=${t("playground.connection")}>
-    <${Segmented} label=${t("playground.mode")} value=${mode} onChange=${setMode} options=${["observer", "client"].map((value) => ({ value, label: t(`playground.mode.${value}`) }))} />
+  return html`<${Card} class="playground-connection" title=${t("playground.connection")}>
+    <div><${Segmented} label=${t("playground.mode")} value=${mode} onChange=${setMode} options=${["observer", "client"].map((value) => ({ value, label: t(`playground.mode.${value}`) }))} /></div>
     <p class="soft playground-about">${t(`playground.mode.${mode}.about`)}</p>
     ${mode === "client" && html`<div class="field"><label for=${id}>${t("playground.name")}</label><input id=${id} class="mono" value=${typed} maxlength="64" autocomplete="off" spellcheck=${false} aria-invalid=${good ? undefined : "true"} aria-describedby=${`${id}h`}
         onInput=${(/** @type {any} */ event) => setTyped(event.currentTarget.value)} /><small id=${`${id}h`} class=${good ? "" : "bad"}>${t("playground.nameHint")}</small></div>

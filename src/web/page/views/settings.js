@@ -2,6 +2,7 @@
 import { Badge, Button, Callout, Card, Empty, Loaded, Page, Search, Segmented, Table, html, useLoad, useMemo, useState } from "../lib/ui.js";
 import { download, get } from "../lib/api.js";
 import { t } from "../lib/i18n.js";
+import { Narrow } from "./parts/narrow.js";
 
 /** @type {Record<string, "plain" | "info" | "ok" | "warn">} */
 const KINDS = { default: "plain", file: "info", environment: "ok", flag: "warn" };
@@ -47,8 +48,8 @@ function Values({ data }) {
     ${!sections.length && html`<${Card}><${Empty} icon="settings" title=${t("settings.none")} /><//>`}
     ${sections.map(([section, rows]) => html`<${Card} flush key=${section} title=${html`<code>[${section}]</code>`}>
       <${Table} label=${section} rows=${rows} rowKey="key" class="settings-table" rowClass=${(/** @type {any} */ row) => (changed(row) ? "changed" : "")} columns=${[
-        { key: "key", title: t("settings.key"), mono: true, cell: (/** @type {any} */ row) => row.key.slice(section.length + 1) },
-        { key: "value", title: t("settings.value"), grow: true, cell: (/** @type {any} */ row) => html`<${Value} row=${row} />` },
+        { key: "key", title: t("settings.key"), mono: true, cell: (/** @type {any} */ row) => html`${row.key.slice(section.length + 1)}<${Narrow} parts=${[html`<${Value} row=${row} />`]} />` },
+        { key: "value", title: t("settings.value"), wide: true, cell: (/** @type {any} */ row) => html`<${Value} row=${row} />` },
         { key: "source", title: t("settings.source"), cell: (/** @type {any} */ row) => html`<${Badge} kind=${KINDS[row.source] ?? "plain"}>${t(`settings.source.${row.source}`)}<//>` },
         { key: "where", title: t("settings.where"), mono: true, wide: true, cell: (/** @type {any} */ row) => html`<span class="soft">${row.where ?? ""}</span>` },
       ]} />

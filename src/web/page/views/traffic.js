@@ -4,6 +4,7 @@ import { ApiError } from "../lib/api.js";
 import { bytes, clock, number, t } from "../lib/i18n.js";
 import { hello, state, useLive } from "../lib/live.js";
 import { link, setQuery } from "../lib/router.js";
+import { Narrow } from "./parts/narrow.js";
 import { DeviceLink, UserLink, findDevice, findUser, useSuggestions, users } from "./parts/people.js";
 import { Pretty, brief } from "./parts/pretty.js";
 
@@ -103,7 +104,7 @@ export default function Traffic({ query }) {
 
   return html`<${Page} title=${t("nav.traffic")} about=${t(contents ? "traffic.about" : "traffic.aboutHidden")} actions=${html`
       <${Button} icon="trash" onClick=${() => { tail.clear(); setOpen(null); }}>${t("traffic.clear")}<//>
-      <${Button} kind="primary" icon=${held ? "play" : "pause"} pressed=${held} onClick=${held ? resume : () => setPaused(true)}>${t(held ? "traffic.resume" : "traffic.pause")}<//>`}>
+      <${Button} kind="primary" icon=${held ? "play" : "pause"} onClick=${held ? resume : () => setPaused(true)}>${t(held ? "traffic.resume" : "traffic.pause")}<//>`}>
     ${tail.error && html`<${Failed} error=${tail.error} />`}
     ${!contents && state.value === "open" && html`<${Callout}>${t("traffic.hidden")}<//>`}
     <div ref=${box} class=${`traffic ${open ? "split" : ""}`}>
@@ -151,8 +152,8 @@ function List({ rows, open, setOpen }) {
     empty=${html`<${Empty} icon="traffic" title=${t("traffic.none")} text=${t("traffic.noneText")} action=${html`<a href=${link("playground")}>${t("traffic.tryPlayground")}</a>`} />`} columns=${[
       { key: "at", title: t("traffic.time"), mono: true, cell: (/** @type {any} */ row) => clock(row.at, true) },
       { key: "direction", title: "", cell: (/** @type {any} */ row) => html`<${Direction} item=${row} />` },
-      { key: "type", title: t("traffic.type"), cell: (/** @type {any} */ row) => html`<button type="button" class="adm-cell strong" aria-pressed=${row.n === open?.n ? "true" : "false"} title=${t("traffic.open")} onClick=${() => setOpen(row.n === open?.n ? null : row)}><bdi>${row.type}</bdi></button>` },
-      { key: "user_id", title: t("traffic.user"), cell: (/** @type {any} */ row) => (row.user_id ? html`<${UserLink} id=${row.user_id} />` : html`<span class="soft">${row.kind === "push" && !row.device_id ? t("traffic.everyone") : "–"}</span>`) },
+      { key: "type", title: t("traffic.type"), cell: (/** @type {any} */ row) => html`<button type="button" class="adm-cell strong" aria-pressed=${row.n === open?.n ? "true" : "false"} title=${t("traffic.open")} onClick=${() => setOpen(row.n === open?.n ? null : row)}><bdi>${row.type}</bdi></button><${Narrow} parts=${[row.user_id ? html`<${UserLink} id=${row.user_id} />` : "", bytes(row.bytes)]} />` },
+      { key: "user_id", title: t("traffic.user"), wide: true, cell: (/** @type {any} */ row) => (row.user_id ? html`<${UserLink} id=${row.user_id} />` : html`<span class="soft">${row.kind === "push" && !row.device_id ? t("traffic.everyone") : "–"}</span>`) },
       { key: "device_id", title: t("traffic.device"), wide: true, cell: (/** @type {any} */ row) => (row.device_id ? html`<${DeviceLink} id=${row.device_id} />` : html`<span class="soft">–</span>`) },
       { key: "bytes", title: t("traffic.bytes"), number: true, wide: true, cell: (/** @type {any} */ row) => bytes(row.bytes) },
       { key: "message", title: t("traffic.content"), wide: true, grow: true, cell: (/** @type {any} */ row) => (row.message === undefined ? html`<span class="soft">${row.id !== undefined ? `#${row.id}` : ""}</span>` : html`<code class="traffic-brief">${brief(row.message, 200)}</code>`) },

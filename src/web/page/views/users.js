@@ -7,6 +7,7 @@ import { all, del, get, me, patch, post } from "../lib/api.js";
 import { bytes, number, t } from "../lib/i18n.js";
 import { usePoll } from "../lib/live.js";
 import { go, link } from "../lib/router.js";
+import { Narrow } from "./parts/narrow.js";
 import { DeviceLink, users as known } from "./parts/people.js";
 
 const ONLINE_POLL_MS = 10_000;
@@ -51,8 +52,8 @@ function List() {
       <${Table} label=${t("nav.users")} rows=${rows} class="users-table"
         empty=${list.loading || list.error ? null : text ? html`<${Empty} icon="search" title=${t("users.noneFound")} text=${list.hasMore ? t("users.noneFoundMore") : undefined} />` : html`<${Empty} icon="users" title=${t("users.none")} action=${add} />`}
         columns=${[
-          { key: "username", title: t("users.name"), sort: true, grow: true, cell: (/** @type {any} */ row) => html`<a href=${link("users", row.id)}><bdi>${row.username}</bdi></a>${row.id === me.value?.id ? html` <${Badge} kind="info">${t("users.you")}<//>` : ""}` },
-          { key: "role", title: t("users.role"), sort: true, cell: (/** @type {any} */ row) => html`<${Badge} kind=${row.role === "admin" ? "info" : "plain"}>${t(`ui.role.${row.role}`)}<//>` },
+          { key: "username", title: t("users.name"), sort: true, grow: true, cell: (/** @type {any} */ row) => html`<a href=${link("users", row.id)}><bdi>${row.username}</bdi></a>${row.id === me.value?.id ? html` <${Badge} kind="info">${t("users.you")}<//>` : ""}<${Narrow} parts=${[t(`ui.role.${row.role}`), html`<${Time} at=${row.created_at} />`]} />` },
+          { key: "role", title: t("users.role"), sort: true, wide: true, cell: (/** @type {any} */ row) => html`<${Badge} kind=${row.role === "admin" ? "info" : "plain"}>${t(`ui.role.${row.role}`)}<//>` },
           { key: "disabled", title: t("users.state"), sort: (/** @type {any} */ row) => (row.disabled ? 2 : online?.has(row.id) ? 0 : 1), cell: (/** @type {any} */ row) => (row.disabled
             ? html`<${Badge} kind="warn">${t("users.disabled")}<//>` : html`<${Online} on=${!!online?.has(row.id)} />`) },
           { key: "connections", title: t("users.connections"), number: true, wide: true, sort: (/** @type {any} */ row) => online?.get(row.id)?.connections ?? 0, cell: (/** @type {any} */ row) => {
@@ -199,10 +200,10 @@ function Tokens({ user }) {
   return html`<${Card} flush title=${t("users.tokens")} about=${t("users.tokensAbout")} actions=${own && html`<${Button} icon="plus" onClick=${() => setAdding(true)}>${t("users.addToken")}<//>`}>
     <${Table} label=${t("users.tokens")} rows=${list.rows} empty=${list.loading || list.error ? null : html`<${Empty} icon="key" title=${t("users.noTokens")} text=${t("users.noTokensText")} />`}
       columns=${[
-        { key: "label", title: t("users.label"), sort: what, grow: true, cell: (/** @type {any} */ row) => html`<bdi>${what(row)}</bdi> ${row.id === me.value?.token.id && html`<${Badge} kind="info">${t("users.thisSession")}<//>`}` },
-        { key: "kind", title: t("users.kind"), sort: true, cell: (/** @type {any} */ row) => html`${t(`users.kind.${row.kind}`)}${row.device_id ? html` · <${DeviceLink} id=${row.device_id} />` : ""}${row.scopes
-          ? html` ${row.scopes.map((/** @type {string} */ scope) => html`<${Badge} key=${scope} title=${t(`users.scope.${scope}`)}>${scope}<//>`)}` : ""}` },
-        { key: "last_used_at", title: t("users.lastUsed"), sort: true, cell: (/** @type {any} */ row) => html`<${Time} at=${row.last_used_at} never=${t("ui.never")} />` },
+        { key: "label", title: t("users.label"), sort: what, grow: true, cell: (/** @type {any} */ row) => html`<bdi>${what(row)}</bdi> ${row.id === me.value?.token.id && html`<${Badge} kind="info">${t("users.thisSession")}<//>`}<${Narrow} parts=${[t(`users.kind.${row.kind}`), html`<${Time} at=${row.last_used_at} never=${t("ui.never")} />`]} />` },
+        { key: "kind", title: t("users.kind"), sort: true, wide: true, cell: (/** @type {any} */ row) => html`${t(`users.kind.${row.kind}`)}${row.device_id ? html` · <${DeviceLink} id=${row.device_id} />` : ""}${row.scopes
+          ? html` <span class="adm-badges">${row.scopes.map((/** @type {string} */ scope) => html`<${Badge} key=${scope} title=${t(`users.scope.${scope}`)}>${scope}<//>`)}</span>` : ""}` },
+        { key: "last_used_at", title: t("users.lastUsed"), sort: true, wide: true, cell: (/** @type {any} */ row) => html`<${Time} at=${row.last_used_at} never=${t("ui.never")} />` },
         { key: "created_at", title: t("users.created"), sort: true, wide: true, cell: (/** @type {any} */ row) => html`<${Time} at=${row.created_at} />` },
         { key: "expires_at", title: t("users.expires"), sort: true, wide: true, cell: (/** @type {any} */ row) => html`<${Time} at=${row.expires_at} never=${t("ui.never")} />` },
         { key: "acts", title: t("users.actions"), actions: true, cell: (/** @type {any} */ row) => html`<${Button} small kind="danger" icon="trash" label=${t("users.revokeOf", { name: what(row) })}

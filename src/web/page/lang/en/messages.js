@@ -48,7 +48,6 @@ export default {
   "messages.message": "Message #{id}",
   "messages.status": "State",
   "messages.sender": "From",
-  "messages.ended": "Ended",
   "messages.expires": "Expires",
   "messages.deliveries": "Connections written to",
   "messages.receivedBy": "Users who received it",

@@ -23,6 +23,7 @@ export default {
   "overview.perSecond": "/s",
   "overview.fromClients": "messages from clients",
   "overview.toClients": "messages to clients",
+  "overview.queued": "Queued",
   "overview.queue": "Queued messages",
   "overview.oldest": "oldest:",
   "overview.queueEmpty": "nothing is waiting",

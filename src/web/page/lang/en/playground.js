@@ -26,7 +26,7 @@ export default {
   "playground.type.ping": "The server answers with pong.",
   "playground.type.ack": "Acknowledges everything up to that id.",
   "playground.type.custom": "A type that the configuration defines, or anything else.",
-  "playground.example.chat": "What's the weather like today?",
+  "playground.example.chat": "Who are you?",
   "playground.example.city": "Shanghai",
   "playground.example.song": "Moon River",
   "playground.example.dance": "Waltz",

@@ -48,7 +48,6 @@ export default {
   "messages.message": "消息 #{id}",
   "messages.status": "状态",
   "messages.sender": "发送方",
-  "messages.ended": "结束时间",
   "messages.expires": "过期时间",
   "messages.deliveries": "已写入的连接数",
   "messages.receivedBy": "收到的用户数",

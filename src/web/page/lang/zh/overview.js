@@ -23,6 +23,7 @@ export default {
   "overview.perSecond": "条/秒",
   "overview.fromClients": "来自客户端",
   "overview.toClients": "发往客户端",
+  "overview.queued": "排队中",
   "overview.queue": "排队消息",
   "overview.oldest": "最早：",
   "overview.queueEmpty": "没有等待中的消息",

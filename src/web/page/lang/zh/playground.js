@@ -26,7 +26,7 @@ export default {
   "playground.type.ping": "服务器会以 pong 应答。",
   "playground.type.ack": "确认该编号及之前的所有消息。",
   "playground.type.custom": "配置中定义的类型，或任意内容。",
-  "playground.example.chat": "今天天气怎么样？",
+  "playground.example.chat": "你是谁？",
   "playground.example.city": "上海",
   "playground.example.song": "茉莉花",
   "playground.example.dance": "华尔兹",
