@@ -16,7 +16,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=src/web/page");
     println!("cargo::rerun-if-changed=docs/api");
-    let target = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?).join("web");
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
+    let target = out.join("web");
     if target.exists() {
         fs::remove_dir_all(&target)?; // files that have been removed must not stay
     }
@@ -27,7 +28,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     if Path::new("docs/api").exists() {
         compress(Path::new("docs/api"), &target.join("api"), &["json"])?;
     }
-    Ok(())
+    // Written here, since the attribute takes no variables without a crate that expands them, and its dependencies.
+    let files = format!(
+        "/// The files, each as gzip under its own name: `page/…` and `api/…`.\n#[derive(RustEmbed)]\n#[folder = {:?}]\nstruct Files;\n",
+        target.to_str().ok_or("OUT_DIR is not UTF-8")?,
+    );
+    Ok(fs::write(out.join("files.rs"), files)?)
 }
 
 /// Writes the files below `from` with one of the `extensions` below `to`, each as gzip under its own name. The same file makes the same

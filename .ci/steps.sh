@@ -40,6 +40,7 @@ step_recipes() {
 step_lint() {
     cargo clippy --locked --all-targets -- -D warnings
     cargo clippy --locked --features echo -- -D warnings
+    cargo clippy --locked --no-default-features -- -D warnings
 }
 
 # The README's own command.

@@ -14,10 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::core::hex::hex;
 use crate::http::spelling;
 
-/// The files, each as gzip under its own name: `page/…` and `api/…`.
-#[derive(RustEmbed)]
-#[folder = "$OUT_DIR/web"]
-struct Files;
+include!(concat!(env!("OUT_DIR"), "/files.rs"));
 
 /// A file of the binary.
 pub struct File {
@@ -127,7 +124,7 @@ fn media_type(path: &str) -> &'static str {
         Some("svg") => "image/svg+xml",
         Some("png") => "image/png",
         Some("webmanifest") => "application/manifest+json",
-        Some("json") => crate::http::error::JSON,
+        Some("json") => "application/json",
         _ => "application/octet-stream",
     }
 }

@@ -73,20 +73,21 @@ impl salvo::Handler for Unslash {
     }
 }
 
-/// Adds the files that the page loads.
+/// Adds the files that the page loads, and the descriptions of the API, which are there without the page, too.
 pub fn files(root: Router) -> Router {
     root.push(at(|req| part(req.uri().path()).is_some()).get(Part).head(Part))
 }
 
-/// Returns the file of the page at a path.
+/// Returns the file at a path.
 fn part(path: &str) -> Option<File> {
     match path {
         "/worker.js" => File::find(WORKER),
+        "/api/openapi.json" | "/api/asyncapi.json" => File::find(&path[1..]),
         _ => File::find(path.strip_prefix('/').filter(|path| path.starts_with("page/"))?),
     }
 }
 
-/// A file that the page loads.
+/// A file at its path.
 struct Part;
 
 #[async_trait]

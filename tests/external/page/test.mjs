@@ -169,7 +169,7 @@ const scenarios = {
     await page.getByLabel("Search the API").fill("/api/users/online");
     await page.locator(".docs-list a").first().click();
     await page.getByRole("button", { name: "Send GET" }).click();
-    await page.locator(".badge.ok", { hasText: "200" }).first().waitFor();
+    await page.locator("[role=status] .badge.ok", { hasText: "200" }).waitFor();
     for (const tab of ["JavaScript", "Python", "Arduino", "curl"]) await page.getByRole("tab", { name: tab }).click();
     assert.match(await text(page.getByRole("tabpanel")), /curl 'http:\/\/127.0.0.1:\d+\/api\/users\/online/);
     await page.getByRole("tabpanel").getByRole("button", { name: "Copy" }).click();

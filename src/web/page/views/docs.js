@@ -80,17 +80,20 @@ function Start({ data, unknown }) {
   <//>`;
 }
 
+/** A text of the descriptions: what stands between backquotes is code. @param {{text: string}} props */
+const Prose = ({ text }) => text.split("`").map((part, n) => (n % 2 ? html`<code key=${n}>${part}</code>` : part));
+
 /** @param {{document: any, operation: import("../lib/describe.js").Operation}} props */
 function Route({ document, operation }) {
   const { verb, path, summary, description, callers, parameters, body, responses } = operation;
   return html`
     <${Card}>
       <h2 class="docs-title"><span class=${`verb ${verb.toLowerCase()}`}>${verb}</span>${path}</h2>
-      <p>${summary}</p>${description && description !== summary && html`<p class="soft">${description}</p>`}
+      <p><${Prose} text=${summary} /></p>${description && description !== summary && html`<p class="soft"><${Prose} text=${description} /></p>`}
       ${callers.length > 0 && html`<p class="row"><span class="soft">${t("docs.callers")}</span>${callers.map((role) => html`<${Badge} key=${role}>${has(`docs.role.${role}`) ? t(`docs.role.${role}`) : role}<//>`)}</p>`}
       ${parameters.length > 0 && html`<h3>${t("docs.parameters")}</h3><ul class="schema">${parameters.map((one) => html`<li key=${one.name}>
         <span><code>${one.name}</code> <span class="type">${t(`docs.in.${one.in}`)} · ${typeName(document, one.schema)}</span> ${one.required && html`<span class="required">${t("docs.required")}</span>`}</span>
-        ${one.description && html`<span>${one.description}</span>`}</li>`)}</ul>`}
+        ${one.description && html`<span><${Prose} text=${one.description} /></span>`}</li>`)}</ul>`}
       ${body && html`<h3>${t("docs.body")}</h3><${Schema} document=${document} schema=${body.schema} />`}
     <//>
     <${Try} operation=${operation} />
@@ -147,7 +150,7 @@ function Frame({ document, event }) {
   const example = event.examples[0];
   return html`<${Card}>
       <h2 class="docs-title"><span class=${`verb ${event.direction}`}>${t(`docs.${event.direction}`)}</span>${event.name}</h2>
-      <p>${event.summary}</p>${event.description && event.description !== event.summary && html`<p class="soft">${event.description}</p>`}
+      <p><${Prose} text=${event.summary} /></p>${event.description && event.description !== event.summary && html`<p class="soft"><${Prose} text=${event.description} /></p>`}
       <p><span class="soft">${t("docs.address")}</span> <code>${event.address}</code></p>
       <${Schema} document=${document} schema=${event.schema} />
     <//>
@@ -189,13 +192,13 @@ function Schema({ document, schema: given, depth = 0 }) {
   if (!schema.properties && options?.length) {
     return html`<div class="stack">${options.map((/** @type {any} */ one, /** @type {number} */ n) => html`<${Schema} key=${n} document=${document} schema=${one} depth=${depth} />`)}</div>`;
   }
-  if (!schema.properties) return depth ? null : html`<p><code>${typeName(document, schema)}</code> ${schema.description}</p>`;
+  if (!schema.properties) return depth ? null : html`<p><code>${typeName(document, schema)}</code> ${schema.description && html`<${Prose} text=${schema.description} />`}</p>`;
   return html`<ul class="schema">${Object.entries(schema.properties).map(([name, value]) => {
     const field = merged(document, value);
     const inner = field?.type === "array" || (Array.isArray(field?.type) && field.type.includes("array")) ? merged(document, field.items) : field;
     const nested = inner && (inner.properties || inner.oneOf || inner.anyOf) && depth < MAX_DEPTH;
     return html`<li key=${name}><span><code>${name}</code> <span class="type">${typeName(document, field)}</span> ${schema.required?.includes(name) && html`<span class="required">${t("docs.required")}</span>`}</span>
-      ${field?.description && html`<span>${field.description}</span>`}
+      ${field?.description && html`<span><${Prose} text=${field.description} /></span>`}
       ${nested && html`<${Schema} document=${document} schema=${inner} depth=${depth + 1} />`}</li>`;
   })}</ul>`;
 }
