@@ -37,6 +37,10 @@ typos:
 recipes:
     .ci/run recipes
 
+# Checks the source of the page: vendored files, types, both languages, sizes.
+page_source:
+    .ci/run page_source
+
 # Runs clippy.
 lint:
     .ci/run lint
