@@ -51,7 +51,12 @@ async fn reload(layers: &Arc<Layers>, log: &mut Log, listen: Option<SocketAddr>,
     let layers = layers.clone();
     let mut config = match tokio::task::spawn_blocking(move || layers.read()).await {
         Ok(Ok(loaded)) => loaded.config,
-        Ok(Err(error)) => return tracing::error!(%error, "the new configuration can't be used; nothing was changed"),
+        Ok(Err(error)) => {
+            for error in error.problems() {
+                tracing::error!(%error, "the new configuration can't be used; nothing was changed");
+            }
+            return;
+        }
         Err(error) => return tracing::error!(%error, "failed to read the configuration; nothing was changed"),
     };
     config.server.listen = listen.unwrap_or(config.server.listen);
