@@ -55,7 +55,9 @@ pub use error::{Result, Severity, StoreError};
 pub use log::fuzz_block;
 pub use log::{Blocks, Log};
 pub use loss::{Loss, acknowledge_loss};
-pub use maintenance::{BackupError, Findings, check, compact, is_backup, repair, repair_for_start, restore, verify};
+pub use maintenance::{
+    BackupError, Findings, Progress, Watch, check, compact, is_backup, repair, repair_for_start, restore, verify,
+};
 pub use meta::MetaKey;
 use meta::SCHEMA;
 #[cfg(test)]
