@@ -10,7 +10,7 @@ mod metrics;
 mod monitor;
 mod pairing;
 mod queue;
-mod receipts;
+pub mod receipts;
 mod users;
 
 use crate::health::Health;

@@ -2,6 +2,8 @@
 //! directory, so every caller acts as its operator.
 
 mod backup;
+mod check;
+mod history;
 mod import;
 pub mod server;
 pub mod socket;
@@ -18,6 +20,7 @@ use serde::Serialize;
 use crate::accounts::policy::Action;
 use crate::api;
 use crate::api::auth::{CreateTokenRequest, CreatedTokenResponse, TokenResponse, tokens_of};
+use crate::api::receipts::MessageResponse;
 use crate::app::App;
 use crate::auth::{LINK_SECONDS, Secret};
 use crate::core::ids::{Recipient, TokenId, UserId};
@@ -39,13 +42,15 @@ use tail::tail;
 pub static ROUTES: &[Route] = routes! {
     Get    "/control/status"             ADMINS status() -> StatusResponse;
     Get    "/control/backup"             ADMINS backup() -> Raw;
-    Get    "/control/check"              ADMINS check() -> Findings;
+    Get    "/control/check"              ADMINS check::check() -> Findings;
+    Get    "/control/check/watched"      ADMINS check::watched() -> Raw;
     Delete "/control/loss"               ADMINS acknowledge_loss() -> ();
     Get    "/control/import"             ADMINS import::state() -> ImportStateResponse;
     Post   "/control/import"             ADMINS import::begin(BeginImportRequest) -> ImportState;
     Post   "/control/import/check"       ADMINS import::check(CheckImportRequest) -> Vec<RefusedRowResponse>;
     Post   "/control/import/rows"        ADMINS import::rows(ImportRowsRequest) -> ImportRowsResponse;
     Get    "/control/queue"              ADMINS queue() -> List<MailboxResponse>;
+    Get    "/control/history"            ADMINS history::history() -> List<MessageResponse>;
     Get    "/control/tail"               ADMINS tail() -> Raw;
     Get    "/control/users/{id}/tokens"  ADMINS tokens() -> List<TokenResponse>;
     Post   "/control/users/{id}/tokens"  ADMINS create_token(try CreateTokenRequest) -> CreatedTokenResponse;
@@ -115,11 +120,6 @@ async fn status(call: Call) -> Result<Reply<StatusResponse>, ApiError> {
 /// Returns a path that people know, also where it is one of the system's aliases of a directory.
 fn absolute(data: &Path) -> PathBuf {
     std::fs::read_link(data).or_else(|_| std::path::absolute(data)).unwrap_or_else(|_| data.to_owned())
-}
-
-/// `GET /control/check`: verifies every record.
-async fn check(call: Call) -> Result<Reply<Findings>, ApiError> {
-    Ok(Reply::ok("ok", call.blocking(|app| Ok(app.store.check()?)).await?))
 }
 
 /// `DELETE /control/loss`: the operator knows of the loss that was noticed.
