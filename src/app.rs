@@ -23,7 +23,7 @@ use crate::hub::{Hub, Presence};
 use crate::mailbox::{self, Mailbox};
 use crate::net::tls::CertificateEnd;
 use crate::net::urls;
-use crate::store::{Caches, Store, StoreError, compact, repair_for_start};
+use crate::store::{Caches, Store, StoreError, Watch, compact, repair_for_start};
 use crate::telemetry::metrics::Metrics;
 
 /// The shared state of one running server.
@@ -96,7 +96,7 @@ impl App {
         if is_wasteful(&store, &config, data)? {
             store.close()?;
             drop(store); // closes its files
-            match compact(&path) {
+            match compact(&path, Watch::NONE) {
                 Ok(done) => tracing::info!(before = done.before, after = done.after, "compacted the store"),
                 Err(error) => tracing::warn!(%error, "failed to compact the store; it is used as it is"),
             }
@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(app.store.loss().map(|loss| (loss.commits, loss.records)), Some((0, 1)));
         assert_eq!(app.store.loss().map(|loss| loss.altered), Some(1), "not what the last commit left");
         assert!(!app.health().await.store);
-        assert!(app.store.check().unwrap().findings[0].what.contains("1 records or pages could not be read"));
+        assert!(app.store.check(Watch::NONE).unwrap().findings[0].what.contains("1 records or pages could not be read"));
         assert_ne!(app.store.epoch(), epoch);
         assert!(dir.path().join(QUARANTINE).read_dir().unwrap().count() == 1);
         app.store.acknowledge_loss().unwrap();

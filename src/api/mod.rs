@@ -12,7 +12,7 @@ mod metrics;
 mod monitor;
 mod pairing;
 pub mod queue;
-mod receipts;
+pub mod receipts;
 mod settings;
 mod users;
 

@@ -51,7 +51,12 @@ async fn reload(layers: &Arc<Layers>, log: &mut Log, listen: Option<SocketAddr>,
     let reread = layers.clone();
     let (mut config, sources) = match tokio::task::spawn_blocking(move || reread.read()).await {
         Ok(Ok(loaded)) => (loaded.config, loaded.sources),
-        Ok(Err(error)) => return tracing::error!(%error, "the new configuration can't be used; nothing was changed"),
+        Ok(Err(error)) => {
+            for error in error.problems() {
+                tracing::error!(%error, "the new configuration can't be used; nothing was changed");
+            }
+            return;
+        }
         Err(error) => return tracing::error!(%error, "failed to read the configuration; nothing was changed"),
     };
     config.server.listen = listen.unwrap_or(config.server.listen);

@@ -1,6 +1,8 @@
 //! The control socket: HTTP for the command line, through a socket in the data directory. Every client that can connect owns the
 //! directory, so every caller acts as its operator.
 
+mod check;
+mod history;
 mod import;
 pub mod server;
 pub mod socket;
@@ -17,6 +19,7 @@ use crate::accounts::policy::Action;
 use crate::api;
 use crate::api::auth::{CreateTokenRequest, CreatedTokenResponse, TokenResponse, tokens_of};
 use crate::api::queue::MailboxResponse;
+use crate::api::receipts::MessageResponse;
 use crate::app::App;
 use crate::auth::{LINK_SECONDS, Secret};
 use crate::core::ids::{TokenId, UserId};
@@ -36,13 +39,15 @@ use tail::tail;
 pub static ROUTES: &[Route] = routes! {
     Get    "/control/status"             ADMINS status() -> StatusResponse;
     Get    "/control/backup"             ADMINS api::backup::download() -> Raw;
-    Get    "/control/check"              ADMINS check() -> Findings;
+    Get    "/control/check"              ADMINS check::check() -> Findings;
+    Get    "/control/check/watched"      ADMINS check::watched() -> Raw;
     Delete "/control/loss"               ADMINS acknowledge_loss() -> ();
     Get    "/control/import"             ADMINS import::state() -> ImportStateResponse;
     Post   "/control/import"             ADMINS import::begin(BeginImportRequest) -> ImportState;
     Post   "/control/import/check"       ADMINS import::check(CheckImportRequest) -> Vec<RefusedRowResponse>;
     Post   "/control/import/rows"        ADMINS import::rows(ImportRowsRequest) -> ImportRowsResponse;
     Get    "/control/queue"              ADMINS api::queue::list() -> List<MailboxResponse>;
+    Get    "/control/history"            ADMINS history::history() -> List<MessageResponse>;
     Get    "/control/tail"               ADMINS tail() -> Raw;
     Get    "/control/users/{id}/tokens"  ADMINS tokens() -> List<TokenResponse>;
     Post   "/control/users/{id}/tokens"  ADMINS create_token(try CreateTokenRequest) -> CreatedTokenResponse;
@@ -112,11 +117,6 @@ async fn status(call: Call) -> Result<Reply<StatusResponse>, ApiError> {
 /// Returns a path that people know, also where it is one of the system's aliases of a directory.
 fn absolute(data: &Path) -> PathBuf {
     std::fs::read_link(data).or_else(|_| std::path::absolute(data)).unwrap_or_else(|_| data.to_owned())
-}
-
-/// `GET /control/check`: verifies every record.
-async fn check(call: Call) -> Result<Reply<Findings>, ApiError> {
-    Ok(Reply::ok("ok", call.blocking(|app| Ok(app.store.check()?)).await?))
 }
 
 /// `DELETE /control/loss`: the operator knows of the loss that was noticed.

@@ -44,7 +44,7 @@ mod tests {
     use crate::core::ids::{TokenId, UserId};
     use crate::core::time::Timestamp;
     use crate::store::tests::fresh;
-    use crate::store::{AuditSubject, check, compact, repair};
+    use crate::store::{AuditSubject, Watch, check, compact, repair};
 
     fn entry(event: &str) -> AuditRecord {
         AuditRecord {
@@ -79,8 +79,8 @@ mod tests {
         store.close().unwrap();
         drop(store);
         let path = dir.path().join("store");
-        assert_eq!(check(&path).unwrap().findings, []);
-        compact(&path).unwrap();
+        assert_eq!(check(&path, Watch::NONE).unwrap().findings, []);
+        compact(&path, Watch::NONE).unwrap();
         let store = Store::open(&path).unwrap();
         assert_eq!((store.loss(), listed(&store, None).len()), (None, 298));
     }
@@ -95,11 +95,11 @@ mod tests {
         store.close().unwrap();
         drop(store);
         let path = dir.path().join("store");
-        let found = check(&path).unwrap().findings;
+        let found = check(&path, Watch::NONE).unwrap().findings;
         assert_eq!(found.iter().map(|finding| finding.tree).collect::<Vec<_>>(), ["audit"]);
         let epoch = std::fs::read_to_string(path.join("epoch")).unwrap();
-        repair(&path).unwrap();
-        assert_eq!(check(&path).unwrap().findings, []);
+        repair(&path, Watch::NONE).unwrap();
+        assert_eq!(check(&path, Watch::NONE).unwrap().findings, []);
         let store = Store::open(&path).unwrap();
         assert_eq!((listed(&store, None), store.epoch()), (vec![3, 1], &*epoch), "no message is lost with it");
     }

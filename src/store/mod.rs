@@ -58,7 +58,7 @@ pub use log::fuzz_block;
 pub use log::{Blocks, Log};
 pub use loss::{Loss, acknowledge_loss};
 pub use maintenance::{
-    BackupError, BackupPermit, Findings, check, compact, is_backup, repair, repair_for_start, restore, verify,
+    BackupError, BackupPermit, Findings, Progress, Watch, check, compact, is_backup, repair, repair_for_start, restore, verify,
 };
 pub use meta::MetaKey;
 use meta::SCHEMA;

@@ -233,6 +233,7 @@ impl Change {
 mod tests {
     use super::*;
     use crate::core::ids::{DeviceId, Recipient, UserId};
+    use crate::store::Watch;
     use crate::store::log::Log;
     use crate::store::records::Place;
     use crate::store::table::{Key, WriteSet};
@@ -286,7 +287,7 @@ mod tests {
             store.writer().run(write).await.unwrap();
             store.close().unwrap();
         }
-        assert_eq!(check(&path).unwrap().findings.iter().filter(|finding| finding.tree == "log").count(), 0);
+        assert_eq!(check(&path, Watch::NONE).unwrap().findings.iter().filter(|finding| finding.tree == "log").count(), 0);
     }
 
     #[tokio::test]

@@ -141,3 +141,27 @@ fn diff_separates_live_changes_from_those_that_need_a_restart() {
     assert_eq!(old.diff(&Config::parse("[chat]\nkey = \"a\"\n").unwrap()).restart, ["tls.cert", "tls.key"]);
     assert_eq!(old.diff(&old), ConfigDiff::default());
 }
+
+#[test]
+fn every_duration_and_size_accepts_a_unit() {
+    let mut seen = 0;
+    for name in default_file::documented() {
+        let (section, key) = name.rsplit_once('.').unwrap();
+        let unit = match key {
+            "reader_days" => "d",
+            "ttl" | "max_ttl" | "retain" => "s",
+            "memory_budget" => "B",
+            _ if key.ends_with("seconds") => "s",
+            _ if key.ends_with("bytes") || key.starts_with("bytes") => "B",
+            _ => continue,
+        };
+        let text = match section {
+            "handler" => format!("[[handler]]\ntype = \"a\"\nurl = \"http://x\"\n{key} = \"100000000{unit}\"\n"),
+            _ => format!("[{section}]\n{key} = \"100000000{unit}\"\n"),
+        };
+        let refused = Config::parse(&text).err().map(|(_, message)| message).unwrap_or_default();
+        assert!(!refused.contains("whole number"), "{name}: {refused}");
+        seen += 1;
+    }
+    assert!(seen >= 28, "{seen}");
+}

@@ -14,6 +14,7 @@ mod repair;
 mod restore;
 mod salvage;
 mod scan;
+mod watch;
 
 pub use backup::{BackupPermit, is_backup, verify};
 pub use check::{Findings, check};
@@ -22,3 +23,4 @@ pub use dump::BackupError;
 pub use migrate::{migrate, must_migrate};
 pub use repair::{repair, repair_for_start};
 pub use restore::restore;
+pub use watch::{Progress, Watch};
