@@ -237,7 +237,7 @@ const scenarios = {
       await browser.shot(ana, `user-${view}-360`);
     }
     await open(ana, base, "clients");
-    await ana.getByText("tablet").waitFor();
+    await ana.getByText("tablet", { exact: true }).waitFor();
     await ana.getByRole("button", { name: "Menu" }).click();
     await accessible(ana, "menu");
     await browser.shot(ana, "user-menu-360");
