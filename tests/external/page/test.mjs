@@ -443,6 +443,7 @@ try {
       console.error(`FAILED ${name}\n`, error);
       await browser.shot(page, `failed-${failed}`).catch(() => {});
       for (const complaint of browser.complaints.splice(0)) console.error("  console:", complaint);
+      for (const stray of browser.browser.contexts().filter((one) => one !== context)) await stray.close().catch(() => {});
       await page.goto("about:blank").catch(() => {});
     }
   }
