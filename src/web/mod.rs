@@ -110,9 +110,13 @@ mod tests {
     #[test]
     fn page_complies_with_its_content_security_policy() {
         let index = text(INDEX);
-        for (needle, why) in
-            [("style=", "inline style"), ("<style", "inline style"), (" on", "inline handler"), ("http:", "elsewhere"), ("https:", "elsewhere")]
-        {
+        for (needle, why) in [
+            ("style=", "inline style"),
+            ("<style", "inline style"),
+            (" on", "inline handler"),
+            ("http:", "elsewhere"),
+            ("https:", "elsewhere"),
+        ] {
             assert!(!index.contains(needle), "{why}");
         }
         assert_eq!(index.matches("<script").count(), index.matches("src=\"page/").count());
@@ -127,7 +131,8 @@ mod tests {
 
     #[test]
     fn page_is_below_its_size() {
-        let size: usize = files::tests::paths().filter(|path| path.starts_with("page/")).map(|path| File::find(&path).unwrap().size()).sum();
+        let size: usize =
+            files::tests::paths().filter(|path| path.starts_with("page/")).map(|path| File::find(&path).unwrap().size()).sum();
         assert!(size < 200_000, "{size} bytes");
     }
 }

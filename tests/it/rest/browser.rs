@@ -323,7 +323,8 @@ async fn page_names_its_files_below_the_path_that_a_proxy_takes_away() {
 #[tokio::test]
 async fn page_files_are_compressed_for_clients_that_take_gzip_and_known_by_their_tags() {
     let server = Server::with(unlimited()).await;
-    let get = async |method: &str, path: &str, headers: &[(&str, &str)]| ask(HERE, server.address, method, path, headers, "").await;
+    let get =
+        async |method: &str, path: &str, headers: &[(&str, &str)]| ask(HERE, server.address, method, path, headers, "").await;
     for (path, kind) in [
         ("/page/app.js", "text/javascript; charset=utf-8"),
         ("/page/style.css", "text/css; charset=utf-8"),
@@ -348,7 +349,14 @@ async fn page_files_are_compressed_for_clients_that_take_gzip_and_known_by_their
         assert_eq!((known.status, known.body.as_str(), known.header("content-encoding")), (304, "", None), "{path}");
         assert_eq!(get("GET", path, &[("if-none-match", &tags[1])]).await.status, 200, "{path}");
     }
-    for path in ["/page/", "/page/nothing.js", "/page/vendor/manifest.json", "/page/vendor/preact.d.ts", "/page/../Cargo.toml", "/index.html"] {
+    for path in [
+        "/page/",
+        "/page/nothing.js",
+        "/page/vendor/manifest.json",
+        "/page/vendor/preact.d.ts",
+        "/page/../Cargo.toml",
+        "/index.html",
+    ] {
         assert_eq!(get("GET", path, &[]).await.status, 404, "{path}");
     }
 }
