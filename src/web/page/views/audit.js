@@ -117,7 +117,7 @@ function Details({ row }) {
   for (const [name, value] of Object.entries(row.details ?? {})) {
     if (value === null || (name === "password" && !value) || (name === "name" && value === row.subject)) continue;
     if (name === "device") parts.push(html`${t("audit.device")} <${DeviceLink} id=${value} />`);
-    else if (name === "role") parts.push(`${t("audit.role")} ${has(`ui.role.${value}`) ? t(`ui.role.${value}`) : value}`);
+    else if (name === "role") parts.push(t("audit.role", { role: has(`ui.role.${value}`) ? t(`ui.role.${value}`) : String(value) }));
     else if (name === "disabled") parts.push(t(value ? "audit.disabled" : "audit.enabled"));
     else if (name === "password") parts.push(t("audit.password"));
     else if (name === "token") parts.push(`${t("audit.token")} #${value}`);

@@ -15,7 +15,7 @@ export default {
   "audit.none": "There are no entries yet",
   "audit.noneFound": "No entry matches",
   "audit.device": "device",
-  "audit.role": "role:",
+  "audit.role": "role: {role}",
   "audit.disabled": "disabled",
   "audit.enabled": "enabled",
   "audit.password": "new password",

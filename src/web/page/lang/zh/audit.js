@@ -15,7 +15,7 @@ export default {
   "audit.none": "还没有记录",
   "audit.noneFound": "没有符合条件的记录",
   "audit.device": "设备",
-  "audit.role": "角色：",
+  "audit.role": "角色：{role}",
   "audit.disabled": "已停用",
   "audit.enabled": "已启用",
   "audit.password": "新密码",
