@@ -99,7 +99,8 @@ impl salvo::Handler for Part {
     }
 }
 
-#[cfg(all(test, feature = "console"))]
+#[cfg(test)]
+#[cfg(feature = "console")]
 mod tests {
     use super::*;
 

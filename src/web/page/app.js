@@ -142,7 +142,7 @@ function App() {
     addEventListener("keydown", close);
     return () => removeEventListener("keydown", close);
   }, [menu]);
-  if (user === undefined) return html`<${Banner} /><main>${reachable.value ? html`<${Loading} />` : html`<${Empty} title="qy-lty" text=${t("ui.offline.text")} />`}</main>`;
+  if (user === undefined) return html`<${Banner} /><main class="away">${reachable.value ? html`<${Loading} />` : html`<${Empty} title="qy-lty" text=${t("ui.offline.text")} />`}</main>`;
   if (!user && !VIEWS[place.value]?.open) {
     return html`<${Banner} /><${SignIn} note=${html`<${Note} note=${linkError.value ? { kind: "bad", text: linkError.value } : null} />`} preferences=${html`<${Preferences} />`} /><${DialogHost} />`;
   }

@@ -7,6 +7,7 @@ const [binary, chromium, screenshots] = process.argv.slice(2);
 const CROWD = Number(process.env.PAGE_CROWD ?? 5000);
 /** The longest that the page may be busy at a stretch, in milliseconds. */
 const LONGEST_TASK_MS = 200;
+const LONGEST_SCENARIO_MS = 300_000;
 const SCRIPT = `<script>document.title="owned"</script><img src=x onerror="document.title='owned'">`;
 const ADMIN_VIEWS = ["overview", "connections", "traffic", "audit", "users", "devices", "queues", "messages", "settings", "playground", "docs", "account"];
 const USER_VIEWS = ["mine", "inbox", "clients", "account", "playground", "docs"];
@@ -155,10 +156,9 @@ const scenarios = {
     await open(page, base, "connections");
     const row = page.getByRole("row").filter({ hasText: "tablet" });
     await row.waitFor();
-    const closed = new Promise((done) => phones[1].once("close", done));
     await row.getByRole("button", { name: /Disconnect/ }).click();
     await dialog().getByRole("button", { name: "Disconnect" }).click();
-    await closed;
+    await until(() => phones[1].readyState === phones[1].CLOSED, "the connection is closed");
     await row.waitFor({ state: "detached" });
     await browser.shot(page, "connections");
   },
@@ -179,13 +179,14 @@ const scenarios = {
   },
 
   async "every view is accessible in light and dark, in both languages, and fits 360 pixels"() {
+    await open(page, base, "overview");
     for (const [theme, language, width] of [["light", "en", 1280], ["dark", "en", 1280], ["light", "zh", 1280], ["dark", "zh", 360], ["light", "en", 360]]) {
       await page.setViewportSize({ width, height: width === 360 ? 740 : 900 });
       await page.evaluate(([chosen, spoken]) => {
         localStorage.setItem("qy-lty.theme", chosen);
         localStorage.setItem("qy-lty.language", spoken);
       }, [theme, language]);
-      await page.goto("about:blank");
+      await page.reload();
       for (const view of ADMIN_VIEWS) {
         const name = `${view}-${theme}-${language}-${width}`;
         await open(page, base, view);
@@ -201,7 +202,7 @@ const scenarios = {
     }
     await page.evaluate(() => { localStorage.removeItem("qy-lty.theme"); localStorage.removeItem("qy-lty.language"); });
     await page.setViewportSize({ width: 1280, height: 900 });
-    await page.goto("about:blank");
+    await page.reload();
   },
 
   async "language and theme change at once, and are remembered"() {
@@ -236,7 +237,7 @@ const scenarios = {
       await browser.shot(ana, `user-${view}-360`);
     }
     await open(ana, base, "clients");
-    await ana.getByText("tablet").waitFor();
+    await ana.getByText("tablet", { exact: true }).waitFor();
     await ana.getByRole("button", { name: "Menu" }).click();
     await accessible(ana, "menu");
     await browser.shot(ana, "user-menu-360");
@@ -334,6 +335,7 @@ const scenarios = {
   },
 
   async "page works below the path of a proxy"() {
+    phones.push(await server.socket({ token: await server.token("admin"), client: "desk" }));
     for (const [prefix, says, end] of [["/qy", false, "/"], ["/home/qy", true, ""], ["/home/qy", true, "/"], ["/qy", false, "/docs"]]) {
       const front = await proxy(server.address, prefix, says);
       const own = await browser.context();
@@ -346,7 +348,7 @@ const scenarios = {
       }
       await signIn(below, "admin");
       await open(below, front.base, "connections");
-      await below.getByRole("row").filter({ hasText: "phone" }).waitFor(); // over the WebSocket
+      await below.getByRole("row").filter({ hasText: "desk" }).waitFor(); // over the WebSocket
       await below.getByRole("button", { name: "Sign out" }).click();
       await below.getByLabel("User name").waitFor();
       await own.close();
@@ -431,7 +433,7 @@ try {
     if (only && !name.includes(only) && !/sign-in refuses|one-time|user is created/.test(name)) continue;
     const began = Date.now();
     try {
-      await scenario();
+      await Promise.race([scenario(), new Promise((_, late) => { setTimeout(late, LONGEST_SCENARIO_MS, new Error("it takes too long")).unref(); })]);
       assert.deepEqual(browser.complaints.splice(0), [], "the console");
       assert.deepEqual(browser.outside.splice(0), [], "requests that leave the machine");
       passed += 1;
@@ -441,6 +443,7 @@ try {
       console.error(`FAILED ${name}\n`, error);
       await browser.shot(page, `failed-${failed}`).catch(() => {});
       for (const complaint of browser.complaints.splice(0)) console.error("  console:", complaint);
+      for (const stray of browser.browser.contexts().filter((one) => one !== context)) await stray.close().catch(() => {});
       await page.goto("about:blank").catch(() => {});
     }
   }

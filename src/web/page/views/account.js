@@ -1,8 +1,11 @@
 // One's own account: password, log-ins and tokens, connections.
 import { Badge, Button, Card, Dialog, Empty, Field, Form, More, Page, Secret, Table, Time, html, useEffect, usePages, useRef, useState } from "../lib/ui.js";
 import { changePassword, del, me, post, signOut } from "../lib/api.js";
-import { t } from "../lib/i18n.js";
+import { has, t } from "../lib/i18n.js";
 import { useLive } from "../lib/live.js";
+
+/** What a log-in is called: labels that the server gives by itself are in its language. @param {any} row */
+const nameOf = (row) => (has(`account.label.${row.label}`) ? t(`account.label.${row.label}`) : row.label || t(`account.kind.${row.kind}`));
 
 export default function Account() {
   return html`<${Page} title=${t("nav.account")} about=${t("ui.signedInAs", { name: me.value?.username ?? "" })}>
@@ -35,13 +38,13 @@ function Logins() {
   useEffect(() => { list.reload(); }, [own]);
   return html`<${Card} flush title=${t("account.logins")} about=${t("account.logins.about")} actions=${html`<${Button} small icon="plus" onClick=${() => setAdding(true)}>${t("account.token")}<//>`}>
     <${Table} label=${t("account.logins")} rows=${list.rows} sort=${["last_used_at", "down"]} columns=${[
-      { key: "label", title: t("account.what"), sort: true, grow: true, cell: (/** @type {any} */ row) => html`<span class="row"><bdi>${row.label || t(`account.kind.${row.kind}`)}</bdi>${row.id === own && html`<${Badge} kind="ok">${t("account.this")}<//>`}${row.device_id && html`<span class="soft">${t("account.device", { id: String(row.device_id) })}</span>`}</span>` },
+      { key: "label", title: t("account.what"), sort: true, grow: true, cell: (/** @type {any} */ row) => html`<span class="row"><bdi>${nameOf(row)}</bdi>${row.id === own && html`<${Badge} kind="ok">${t("account.this")}<//>`}${row.device_id && html`<span class="soft">${t("account.device", { id: String(row.device_id) })}</span>`}</span>` },
       { key: "kind", title: t("account.kind"), wide: true, sort: true, cell: (/** @type {any} */ row) => t(`account.kind.${row.kind}`) },
       { key: "created_at", title: t("account.created"), wide: true, sort: true, cell: (/** @type {any} */ row) => html`<${Time} at=${row.created_at} />` },
       { key: "last_used_at", title: t("account.used"), sort: true, cell: (/** @type {any} */ row) => html`<${Time} at=${row.last_used_at} never=${t("ui.never")} />` },
       { key: "expires_at", title: t("account.expires"), wide: true, sort: true, cell: (/** @type {any} */ row) => html`<${Time} at=${row.expires_at} never=${t("account.forever")} />` },
       { key: "acts", title: t("account.actions"), actions: true, cell: (/** @type {any} */ row) => html`<${Button} small kind="danger" confirm=${{
-        title: t(row.id === own ? "account.revoke.own" : "account.revoke.title", { name: row.label || t(`account.kind.${row.kind}`) }), text: t("account.revoke.text"), action: t("account.revoke"),
+        title: t(row.id === own ? "account.revoke.own" : "account.revoke.title", { name: nameOf(row) }), text: t("account.revoke.text"), action: t("account.revoke"),
       }} onClick=${async () => {
         if (row.id === own) return signOut();
         await del(`/api/auth/tokens/${row.id}`);

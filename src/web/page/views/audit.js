@@ -13,11 +13,11 @@ const POLL_MS = 10_000;
 const EVENTS = [
   "login", "login_failed", "login_throttled", "logout", "link_made", "link_used", "link_refused", "elevated", "elevation_failed", "password_changed", "registered",
   "user_created", "user_changed", "user_deleted", "token_made", "token_revoked", "pairing_begun", "pairing_claimed", "pairing_failed", "pairing_done",
-  "device_bound", "device_deleted", "queue_cleared", "backup", "imported",
+  "device_bound", "device_deleted", "backup_downloaded", "imported", "left_out",
 ];
 /** Events that somebody may want to look into. */
 const BAD = new Set(["login_failed", "login_throttled", "link_refused", "pairing_failed", "elevation_failed"]);
-const GONE = new Set(["user_deleted", "token_revoked", "device_deleted", "queue_cleared"]);
+const GONE = new Set(["user_deleted", "token_revoked", "device_deleted", "left_out"]);
 
 /** @param {string} event */
 const nameOf = (event) => (has(`audit.event.${event}`) ? t(`audit.event.${event}`) : event);
@@ -79,7 +79,7 @@ export default function Audit({ query }) {
         empty=${trail.error ? null : html`<${Empty} icon="audit" title=${t(filtered ? "audit.noneFound" : "audit.none")} />`} columns=${[
           { key: "at", title: t("audit.time"), wide: true, cell: (/** @type {any} */ row) => html`<${Time} at=${row.at} absolute />` },
           { key: "event", title: t("audit.event"), cell: (/** @type {any} */ row) => html`<${Badge} kind=${kindOf(row.event)} title=${row.event}>${nameOf(row.event)}<//><${Narrow} parts=${[html`<${Time} at=${row.at} />`, row.address]} />` },
-          { key: "user", title: t("audit.user"), cell: (/** @type {any} */ row) => (row.user_id ? html`<${UserLink} id=${row.user_id} name=${row.username} />` : html`<span class="soft">–</span>`) },
+          { key: "user", title: t("audit.user"), cell: (/** @type {any} */ row) => html`<${Actor} row=${row} />` },
           { key: "details", title: t("audit.details"), grow: true, wide: true, cell: (/** @type {any} */ row) => html`<${Details} row=${row} />` },
           { key: "address", title: t("audit.address"), mono: true, wide: true, cell: (/** @type {any} */ row) => row.address ?? html`<span class="soft">${t("audit.here")}</span>` },
         ]} />`}
@@ -97,19 +97,31 @@ function Who({ id, choose }) {
     <${Button} onClick=${async () => choose(text.trim() ? (await findUser(text.trim())).id : undefined)}>${t("audit.filter")}<//></form>`;
 }
 
+/** Who did it; nobody where a log-in failed. @param {{row: any}} props */
+function Actor({ row }) {
+  if (row.user_id === 0) return html`<span class="soft">${t("audit.commandLine")}</span>`;
+  return row.user_id ? html`<${UserLink} id=${row.user_id} name=${row.username} />` : html`<span class="soft">–</span>`;
+}
+
 /** What an entry is about. @param {{row: any}} props */
+function Subject({ row }) {
+  const { subject_id: id, subject: name, subject_kind: kind } = row;
+  if (kind === "device") return html`${t("audit.device")} <${DeviceLink} id=${id} name=${name} />`;
+  if (kind === "token") return html`${t("audit.token")} <bdi>${name ?? `#${id}`}</bdi>`;
+  return html`<${UserLink} id=${id} name=${name} />`;
+}
+
+/** The other parts of an entry. @param {{row: any}} props */
 function Details({ row }) {
-  const parts = [];
-  if (row.subject_id) parts.push(/device|pairing/.test(row.event) ? html`<${DeviceLink} id=${row.subject_id} name=${row.subject} />` : html`<${UserLink} id=${row.subject_id} name=${row.subject} />`);
+  const parts = row.subject_id ? [html`<${Subject} row=${row} />`] : [];
   for (const [name, value] of Object.entries(row.details ?? {})) {
-    if (value === null || value === false) continue;
+    if (value === null || (name === "password" && !value) || (name === "name" && value === row.subject)) continue;
     if (name === "device") parts.push(html`${t("audit.device")} <${DeviceLink} id=${value} />`);
-    else if (name === "role") parts.push(`${t("audit.role")} ${has(`ui.role.${value}`) ? t(`ui.role.${value}`) : value}`);
-    else if (name === "disabled") parts.push(t("audit.disabled"));
+    else if (name === "role") parts.push(t("audit.role", { role: has(`ui.role.${value}`) ? t(`ui.role.${value}`) : String(value) }));
+    else if (name === "disabled") parts.push(t(value ? "audit.disabled" : "audit.enabled"));
     else if (name === "password") parts.push(t("audit.password"));
-    else if (name === "token") parts.push(t("audit.token", { id: String(value) }));
+    else if (name === "token") parts.push(`${t("audit.token")} #${value}`);
     else parts.push(`${name}: ${typeof value === "object" ? JSON.stringify(value) : value}`);
   }
-  if (row.details?.disabled === false) parts.push(t("audit.enabled"));
   return html`<span class="audit-details">${parts.map((part, n) => html`<span key=${n}>${part}</span>`)}</span>`;
 }

@@ -131,7 +131,7 @@ async function refresh(ids) {
 }
 
 /**
- * Follows the receipts of some messages: `onChange` gets the ids of those that have changed, `onStatus` each change at once.
+ * Follows the receipts of some messages: `onChange` gets the ids of those that have changed, `onStatus` each change of a message as a whole at once.
  * @param {(id: number) => boolean} wanted
  * @param {(ids: number[]) => any} onChange
  * @param {(item: any) => void} onStatus
@@ -143,7 +143,7 @@ function useReceipts(wanted, onChange, onStatus) {
   useLive("receipts", null, (frame) => {
     for (const item of frame.type === "receipts" ? frame.items : []) {
       if (!wanted(item.id)) continue;
-      onStatus(item);
+      if (item.client === undefined) onStatus(item); // else it is that client's, which the receipt tells
       changed.current.add(item.id);
     }
     if (!changed.current.size) return;
@@ -250,7 +250,7 @@ function useContent(receipt) {
   useEffect(() => {
     if (!waits) return;
     get(`/api/queue/${receipt.to}/${receipt.user_id ?? receipt.device_id}/messages`, { after: receipt.id - 1, limit: 1 })
-      .then(({ data }) => { if (data[0]?.id === receipt.id) setContent(data[0].message); }, () => {});
+      .then(({ data }) => { if (data[0]?.id === receipt.id) setContent(data[0].message?.message ?? data[0].message); }, () => {});
   }, [receipt?.id, waits]);
   return own ? own.message : content;
 }

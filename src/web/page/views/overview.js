@@ -107,7 +107,7 @@ function Attention({ data }) {
   const items = data?.attention ?? [];
   return html`<section class=${`overview-attention ${items.length ? "" : "calm"}`} aria-label=${t("overview.attention")}>
     ${items.length ? html`<ul>${items.map((/** @type {any} */ item) => html`<li key=${item.code} class=${item.level}>
-      <${Icon} name="warning" /><span><b>${t(item.level === "error" ? "overview.error" : "overview.warning")}</b> ${attentionText(item)}</span></li>`)}</ul>`
+      <${Icon} name="warning" /><span><b>${t(item.level === "error" ? "overview.error" : "overview.warning")}</b>${attentionText(item)}</span></li>`)}</ul>`
     : html`<p><${Icon} name="check" />${data ? t("overview.calm") : t("ui.loading")}</p>`}
   </section>`;
 }
@@ -134,7 +134,7 @@ function Figures({ data }) {
     <${Stat} label=${t("overview.received")} value=${value((d) => number(d.received_per_second))} unit=${t("overview.perSecond")} href=${link("traffic")} about=${t("overview.fromClients")} />
     <${Stat} label=${t("overview.sent")} value=${value((d) => number(d.sent_per_second))} unit=${t("overview.perSecond")} href=${link("traffic")} about=${t("overview.toClients")} />
     <${Stat} label=${t("overview.queued")} value=${value((d) => number(d.queue.messages))} href=${link("queues")}
-      about=${value((d) => (d.queue.oldest ? html`${t("overview.oldest")} <${Time} at=${d.queue.oldest} />` : t("overview.queueEmpty")))} />
+      about=${value((d) => (d.queue.oldest ? html`${t("overview.oldest")}<${Time} at=${d.queue.oldest} />` : t("overview.queueEmpty")))} />
     <${Stat} label=${t("overview.commit")} value=${value((d) => (d.commit_p99_seconds === null ? "–" : number(d.commit_p99_seconds * 1000)))} unit=${t("overview.ms")} kind=${slow ? "warn" : undefined} about=${t("overview.commitAbout")} />
     <${Stat} label=${t("overview.memory")} value=${value((d) => bytes(d.memory_bytes))} kind=${share > 0.9 ? "warn" : undefined}
       about=${value((d) => (d.memory_budget_bytes ? t("overview.ofBudget", { budget: bytes(d.memory_budget_bytes) }) : t("overview.noBudget")))} />

@@ -121,7 +121,7 @@ function Log({ socket, wanted, setWanted }) {
       <${Button} small pressed=${open} onClick=${() => setOpen(!open)}>${t("playground.details")}<//>
       <${Button} small onClick=${socket.clear}>${t("playground.clear")}<//>
       <${Button} small onClick=${() => setWanted(!wanted)}>${t(wanted ? "playground.disconnect" : "playground.connect")}<//>`}>
-    ${log.length ? html`<ol class="playground-entries" role="log" aria-label=${t("playground.frames")} tabindex="0">${log.map((entry) => html`<${Entry} key=${entry.n} entry=${entry} open=${open} />`)}</ol>`
+    ${log.length ? html`<div class="playground-scroll" role="log" aria-label=${t("playground.frames")} tabindex="0"><ol class="playground-entries">${log.map((entry) => html`<${Entry} key=${entry.n} entry=${entry} open=${open} />`)}</ol></div>`
     : html`<${Empty} icon="playground" title=${t("playground.none")} text=${t("playground.noneText")} />`}
   <//>`;
 }

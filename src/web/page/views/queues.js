@@ -111,7 +111,7 @@ function Messages({ list }) {
       <span class="soft">${t("queues.from")} <${UserLink} id=${row.sender_id} /> · <${Time} at=${row.queued_at} /> · ${bytes(row.bytes)} · ${t("queues.expires")} <${Time} at=${row.expires_at} /></span>
     </div>
     ${row.message === undefined ? html`<p class="soft adm-entry-text">${t("queues.hidden")}</p>` : html`
-      <button type="button" class="adm-entry-open" aria-expanded=${open.has(row.id) ? "true" : "false"} onClick=${() => turn(row.id)}><code>${open.has(row.id) ? t("queues.fold") : brief(row.message)}</code></button>
+      <button type="button" class="adm-entry-open" aria-expanded=${open.has(row.id) ? "true" : "false"} onClick=${() => turn(row.id)}><code>${open.has(row.id) ? t("queues.fold") : brief(row.message?.message ?? row.message)}</code></button>
       ${open.has(row.id) && html`<${Pretty} value=${row.message} label=${t("queues.message", { id: String(row.id) })} />`}`}
   </li>`)}</ul>`;
 }

@@ -46,11 +46,11 @@ function Values({ data }) {
         <${Segmented} label=${t("settings.which")} value=${which} onChange=${setWhich} options=${["all", "changed"].map((value) => ({ value, label: t(`settings.which.${value}`) }))} /></div>
     <//>
     ${!sections.length && html`<${Card}><${Empty} icon="settings" title=${t("settings.none")} /><//>`}
-    ${sections.map(([section, rows]) => html`<${Card} flush key=${section} title=${html`<code>[${section}]</code>`}>
+    ${sections.map(([section, rows]) => html`<${Card} flush key=${section} title=${html`<code>${section.endsWith("]") ? `[[${section.replace(/\[\d+\]$/, "")}]]` : `[${section}]`}</code>`}>
       <${Table} label=${section} rows=${rows} rowKey="key" class="settings-table" rowClass=${(/** @type {any} */ row) => (changed(row) ? "changed" : "")} columns=${[
         { key: "key", title: t("settings.key"), mono: true, cell: (/** @type {any} */ row) => html`${row.key.slice(section.length + 1)}<${Narrow} parts=${[html`<${Value} row=${row} />`]} />` },
         { key: "value", title: t("settings.value"), wide: true, cell: (/** @type {any} */ row) => html`<${Value} row=${row} />` },
-        { key: "source", title: t("settings.source"), cell: (/** @type {any} */ row) => html`<${Badge} kind=${KINDS[row.source] ?? "plain"}>${t(`settings.source.${row.source}`)}<//>` },
+        { key: "source", title: t("settings.source"), cell: (/** @type {any} */ row) => html`<${Badge} kind=${KINDS[row.source] ?? "plain"}>${t(`settings.source.${row.source}`)}<//>${row.restart_pending && html` <${Badge} kind="bad" title=${t("settings.restartAbout")}>${t("settings.restart")}<//>`}` },
         { key: "where", title: t("settings.where"), mono: true, wide: true, cell: (/** @type {any} */ row) => html`<span class="soft">${row.where ?? ""}</span>` },
       ]} />
     <//>`)}

@@ -23,6 +23,8 @@ export default {
   "settings.source.file": "file",
   "settings.source.environment": "environment",
   "settings.source.flag": "flag",
+  "settings.restart": "restart needed",
+  "settings.restartAbout": "Another value is set, which takes effect after a restart.",
   "settings.hidden": "hidden",
   "settings.unset": "not set",
   "settings.emptyList": "none",

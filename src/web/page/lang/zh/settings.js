@@ -23,6 +23,8 @@ export default {
   "settings.source.file": "文件",
   "settings.source.environment": "环境变量",
   "settings.source.flag": "命令行参数",
+  "settings.restart": "需要重启",
+  "settings.restartAbout": "已设置新的值，重启后生效。",
   "settings.hidden": "已隐藏",
   "settings.unset": "未设置",
   "settings.emptyList": "无",

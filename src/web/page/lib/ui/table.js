@@ -20,7 +20,7 @@ import { Icon } from "./icon.js";
 const VIRTUAL_ROWS = 120;
 /** The height of a row in such a table, in pixels, as in the style sheet. */
 const ROW_HEIGHT = 42;
-const SPARE_ROWS = 12;
+const SPARE_ROWS = 6;
 const compare = new Intl.Collator(undefined, { numeric: true }).compare;
 
 /**
@@ -39,7 +39,8 @@ export function Table({ label, columns, rows, rowKey = "id", empty, sort: first,
   const sorted = useMemo(() => order(rows, columns.find((column) => column.key === sortKey), direction), [rows, sortKey, direction]);
   const virtual = sorted.length > VIRTUAL_ROWS;
   const box = useRef(/** @type {HTMLDivElement | null} */ (null));
-  const [[from, to], setWindow] = useState([0, 60]);
+  const [[from, to], setWindow] = useState([0, 40]);
+  const held = useRef({ columns: /** @type {Column[] | null} */ (null), drawn: new Map() });
   useEffect(() => {
     const element = box.current;
     if (!virtual || !element) return undefined;
@@ -65,6 +66,19 @@ export function Table({ label, columns, rows, rowKey = "id", empty, sort: first,
   const last = virtual ? Math.min(to, sorted.length) : sorted.length;
   const begin = virtual ? Math.min(from, last) : 0;
   const shown = virtual ? sorted.slice(begin, last) : sorted;
+  // A row that has been drawn is drawn again only when it, its place or the columns have changed: scrolling makes only the rows that come.
+  /** @type {Map<any, {row: any, at: number, node: any}>} */
+  const drawn = new Map();
+  const known = held.current.columns === columns ? held.current.drawn : new Map();
+  const nodes = shown.map((row, n) => {
+    const [key, at] = [keyOf(row), begin + n + 2];
+    const old = known.get(key);
+    const node = old && old.row === row && old.at === at ? old.node : html`<tr key=${key} class=${rowClass?.(row)} aria-rowindex=${virtual ? at : undefined}>
+          ${columns.map((column) => html`<td key=${column.key} class=${classOf(column)}>${column.cell ? column.cell(row) : row[column.key]}</td>`)}</tr>`;
+    drawn.set(key, { row, at, node });
+    return node;
+  });
+  held.current = { columns, drawn };
   return html`<div class=${`table ${virtual ? "virtual" : ""} ${extra}`} ref=${box} role="region" aria-label=${label} tabindex="0">
     <table aria-rowcount=${virtual ? sorted.length + 1 : undefined}>
       <thead><tr aria-rowindex=${virtual ? 1 : undefined}>${columns.map((column) => html`<${Head} key=${column.key} column=${column}
@@ -72,8 +86,7 @@ export function Table({ label, columns, rows, rowKey = "id", empty, sort: first,
         onSort=${() => setSort(sortKey === column.key && direction === "up" ? [column.key, "down"] : [column.key, "up"])} />`)}</tr></thead>
       <tbody>
         ${begin > 0 && html`<tr key="above" class="space" aria-hidden="true" style=${{ height: `${begin * ROW_HEIGHT}px` }}><td colspan=${columns.length}></td></tr>`}
-        ${shown.map((row, n) => html`<tr key=${keyOf(row)} class=${rowClass?.(row)} aria-rowindex=${virtual ? begin + n + 2 : undefined}>
-          ${columns.map((column) => html`<td key=${column.key} class=${classOf(column)}>${column.cell ? column.cell(row) : row[column.key]}</td>`)}</tr>`)}
+        ${nodes}
         ${last < sorted.length && html`<tr key="below" class="space" aria-hidden="true" style=${{ height: `${(sorted.length - last) * ROW_HEIGHT}px` }}><td colspan=${columns.length}></td></tr>`}
       </tbody>
     </table>

@@ -37,11 +37,14 @@ function parse(text) {
 export function useSocket(query, wanted) {
   const [state, setState] = useState(/** @type {"off" | "connecting" | "open" | "waiting"} */ ("off"));
   const [log, setLog] = useState(/** @type {Entry[]} */ ([]));
-  const held = useRef({ socket: /** @type {WebSocket | null} */ (null), n: 0, fresh: /** @type {Entry[]} */ ([]), timer: /** @type {any} */ (0), waits: new Map() });
+  const held = useRef({ socket: /** @type {WebSocket | null} */ (null), n: 0, fresh: /** @type {Entry[]} */ ([]), said: "", timer: /** @type {any} */ (0), waits: new Map() });
   const own = held.current;
 
   /** @param {Omit<Entry, "n" | "at">} entry */
   const note = (entry) => {
+    // A server that stays away is worth one line.
+    if (entry.type === "failed" && own.said === entry.text) return;
+    own.said = entry.type === "failed" ? entry.text : "";
     own.n += 1;
     own.fresh.push({ ...entry, n: own.n, at: Date.now() });
     own.timer ||= setTimeout(() => {
