@@ -33,5 +33,5 @@ pub fn service(app: &Arc<App>) -> Service {
         cross_origin: CrossOrigin::new(app.clone()),
         headers: Headers { https_only: app.config().tls.cert.is_some() },
     };
-    Service::new(web::files(root)).catcher(Catcher::default().hoop(AsJson)).hoop(middleware)
+    Service::new(web::files(web::documents(root))).catcher(Catcher::default().hoop(AsJson)).hoop(middleware)
 }

@@ -19,6 +19,7 @@ use crate::store::{Role, Token, TokenKind, User};
 
 /// Body of `POST /api/auth/login`. Unknown fields are ignored, as in the guide.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LoginRequest {
     username: String,
     password: String,
@@ -31,6 +32,7 @@ impl RequestBody for LoginRequest {}
 
 /// Body of `POST /api/auth/link`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LinkRequest {
     code: String,
@@ -40,6 +42,7 @@ impl RequestBody for LinkRequest {}
 
 /// Body of `POST /api/auth/register`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RegisterRequest {
     username: String,
@@ -65,6 +68,7 @@ pub fn fuzz_body(body: &[u8]) {
 
 /// A log-in: its token, or for a browser the secret that goes with its cookie, and the user.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LoginResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
@@ -75,6 +79,7 @@ pub struct LoginResponse {
 
 /// The user of a log-in.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LoginUser {
     id: UserId,
     username: String,
@@ -139,6 +144,7 @@ pub async fn logout(call: Call) -> Result<Reply<()>, ApiError> {
 
 /// The caller: its user and its token.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MeResponse {
     #[serde(flatten)]
     user: UserResponse,
@@ -162,6 +168,7 @@ pub async fn me(call: Call) -> Result<Reply<MeResponse>, ApiError> {
 
 /// A ticket, which stands in a URL instead of the token, once and for a short time.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TicketResponse {
     ticket: String,
     /// In seconds.
@@ -176,6 +183,7 @@ pub async fn ticket(call: Call) -> Result<Reply<TicketResponse>, ApiError> {
 
 /// Body of `PUT /api/auth/password`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ChangePasswordRequest {
     #[serde(alias = "old_password")]
@@ -195,6 +203,7 @@ pub async fn change_password(call: Call, body: ChangePasswordRequest) -> Result<
 
 /// A token without its secret.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TokenResponse {
     id: TokenId,
     kind: TokenKind,
@@ -235,6 +244,7 @@ pub async fn list_tokens(call: Call) -> Result<Reply<List<TokenResponse>>, ApiEr
 
 /// Body of `POST /api/auth/tokens` and `POST /api/devices/{id}/token`; may be empty.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateTokenRequest {
     label: Option<String>,
@@ -258,6 +268,7 @@ impl From<CreateTokenRequest> for TokenOptions {
 
 /// A new token with its secret, which is shown this once.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CreatedTokenResponse {
     id: TokenId,
     token: String,

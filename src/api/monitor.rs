@@ -12,6 +12,7 @@ use crate::telemetry::metrics::{Label, Metrics, OperationStats, Refused};
 
 /// A live connection.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ConnectionItem {
     id: ConnId,
     user_id: UserId,
@@ -26,6 +27,7 @@ pub struct ConnectionItem {
 
 /// Counters of the mailboxes since the start.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MailboxCounters {
     accepted: u64,
     delivered: u64,
@@ -66,6 +68,7 @@ impl From<&Connection> for ConnectionItem {
 
 /// Live connections, a page of them, and counters since the start.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ConnectionsResponse {
     total_connections: usize,
     groups: usize,
@@ -82,6 +85,7 @@ pub struct ConnectionsResponse {
 
 /// Counters of sessions since the start.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SessionCounters {
     started: u64,
     ended: u64,
@@ -89,6 +93,7 @@ pub struct SessionCounters {
 
 /// Counters of WebSocket messages since the start.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MessageCounters {
     received: u64,
     sent: u64,
@@ -115,6 +120,7 @@ pub async fn connections(call: Call) -> Result<Reply<ConnectionsResponse>, ApiEr
 
 /// An operation: its number since the start, and the last hundred.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct OperationItem {
     operation: &'static str,
     total: u64,
@@ -150,6 +156,7 @@ impl From<&OperationStats> for OperationItem {
 
 /// Durations and outcomes of operations.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PerformanceResponse {
     operations: Vec<OperationItem>,
 }

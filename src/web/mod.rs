@@ -1,5 +1,7 @@
 //! The web page: log in, claim a device by its code, list one's devices. Files in the binary, nothing from elsewhere.
 
+mod documents;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -7,6 +9,8 @@ use salvo::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue
 use salvo::http::{Request, Response, StatusCode};
 use salvo::{Depot, FlowCtrl, Router, async_trait};
 use sha2::{Digest, Sha256};
+
+pub use documents::documents;
 
 use crate::app::App;
 use crate::core::hex::hex;

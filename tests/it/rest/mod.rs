@@ -4,6 +4,7 @@ mod access;
 mod accounts;
 mod browser;
 mod connections;
+mod described;
 mod heads;
 mod last_seen;
 mod lists;

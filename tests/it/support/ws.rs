@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use super::DEADLINE;
+use super::{DEADLINE, described};
 
 /// A WebSocket client.
 pub struct Client {
@@ -49,12 +49,17 @@ impl Client {
         self.send(value.to_string()).await;
     }
 
-    /// Returns the next message that is not a ping or pong.
+    /// Returns the next message that is not a ping or pong. A text must be a frame that `docs/api/asyncapi.json` describes.
     pub async fn next(&mut self) -> Option<Result<Message, tungstenite::Error>> {
         loop {
             match timeout(DEADLINE, self.stream.next()).await.expect("something comes in time") {
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                other => return other,
+                other => {
+                    if let Some(Ok(Message::Text(text))) = &other {
+                        described::assert_frame(text);
+                    }
+                    return other;
+                }
             }
         }
     }
