@@ -40,6 +40,14 @@ pub const CONSTRAINTS: &[(&str, &str, &str)] = &[
     ("PairRequest", "/properties/name", TEXT),
     ("PairRequest", "/properties/serial", TEXT),
     ("PairRequest", "/properties/model", NOTE),
+    (
+        "PairRequest",
+        "",
+        r#"{"anyOf":[
+            {"properties":{"device_code":{"type":"null"}}},
+            {"properties":{"name":{"type":"null"},"serial":{"type":"null"},"model":{"type":"null"}}}
+        ]}"#,
+    ),
     ("PairResponse", "/anyOf/1/properties/state", r#"{"const":"pending"}"#),
     ("PairResponse", "/anyOf/2/properties/state", r#"{"const":"paired"}"#),
     ("ClaimRequest", "/properties/name", TEXT),

@@ -176,7 +176,11 @@ fn describe(
             .filter(|example| !example.body.is_empty())
             .map(|example| (example.name.to_owned(), json!({ "value": parsed(example.body) })))
             .collect();
-        let content = json!({ "application/json": { "schema": body.schema, "examples": examples } });
+        let mut schema = body.schema.clone();
+        if let (false, Some(schema)) = (row.narrowed.is_empty(), schema.as_object_mut()) {
+            schema.extend(serde_json::from_str::<Map<String, Value>>(row.narrowed).unwrap());
+        }
+        let content = json!({ "application/json": { "schema": schema, "examples": examples } });
         out["requestBody"] = json!({ "required": body.required, "content": content });
     }
     out

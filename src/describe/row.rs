@@ -123,7 +123,19 @@ pub struct Row {
 
 /// A row with only its head.
 pub const fn row(verb: Verb, path: &'static str, summary: &'static str, examples: &'static [Example]) -> Row {
-    Row { verb, path, summary, text: "", parameters: &[], errors: &[], token: false, media_type: None, access: None, examples }
+    Row {
+        verb,
+        path,
+        summary,
+        text: "",
+        parameters: &[],
+        errors: &[],
+        token: false,
+        media_type: None,
+        narrowed: "",
+        access: None,
+        examples,
+    }
 }
 
 impl Row {
@@ -150,6 +162,11 @@ impl Row {
     /// The same with an answer of another kind.
     pub const fn answers(self, media_type: &'static str) -> Self {
         Self { media_type: Some(media_type), ..self }
+    }
+
+    /// The same with a part of the body only.
+    pub const fn narrowed(self, narrowed: &'static str) -> Self {
+        Self { narrowed, ..self }
     }
 
     /// The same for a route that is not in the table.

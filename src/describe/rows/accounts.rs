@@ -89,6 +89,7 @@ pub const ROWS: &[Row] = &[
             with_body("service", Admin, "/api/auth/tokens", r#"{"label":"shop","kind":"service"}"#).created(),
         ],
     )
+    .narrowed(r#"{"properties":{"kind":{"enum":["user","service",null]}}}"#)
     .text("The token is shown this once. `kind` is `user` or, for administrators, `service`.")
     .errors(&["limit_reached"]),
     row(Delete, "/api/auth/tokens/{id}", "Revoke a token", &[plain("own", User, "/api/auth/tokens/4")])

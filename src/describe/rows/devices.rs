@@ -82,6 +82,7 @@ pub const ROWS: &[Row] = &[
         "Create a token of a device",
         &[with_body("own", User, "/api/devices/1/token", r#"{"label":"flash"}"#).created()],
     )
+    .narrowed(r#"{"properties":{"kind":{"enum":["device",null]}}}"#)
     .text("It reaches this device's WebSocket, the receipts of messages to it, and `PUT /api/weather`. It is shown this once.")
     .errors(&["limit_reached"]),
 ];
