@@ -23,11 +23,34 @@ const CHANNELS: [(&str, &str, &str); 3] = [
 const COMMANDS: [&str; 5] = ["chat_response", "weather_response", "sing_response", "dance_response", "custom_response"];
 
 /// A message of the server.
-struct Outbound {
-    name: String,
-    summary: String,
-    schema: Value,
-    example: Value,
+pub struct Outbound {
+    /// Its name.
+    pub name: String,
+    /// A line about it.
+    pub summary: String,
+    /// The schema of the whole frame.
+    pub schema: Value,
+    /// A frame.
+    pub example: Value,
+}
+
+/// A kind of WebSocket: its channels, of which the first one stands for all, and its messages.
+pub struct Socket {
+    /// In front of the names of its messages and schemas.
+    pub prefix: &'static str,
+    /// Name, address, and what is particular about it.
+    pub channels: &'static [(&'static str, &'static str, &'static str)],
+    /// The schema of the query of the handshake.
+    pub query: Value,
+    /// The messages of clients.
+    pub inbound: Vec<Inbound>,
+    /// The messages of the server.
+    pub outbound: Vec<Outbound>,
+}
+
+/// Returns every kind.
+fn sockets() -> Vec<Socket> {
+    vec![Socket { prefix: "", channels: &CHANNELS, query: query(), inbound: inbound(), outbound: outbound() }]
 }
 
 /// Returns the messages of the server: every event, and what others have sent.
@@ -121,26 +144,18 @@ fn query() -> Value {
 
 /// Returns the document.
 pub fn document() -> Value {
-    let (inbound, outbound) = (inbound(), outbound());
-    let mut messages = Map::new();
-    for Inbound { kind, summary, examples, .. } in &inbound {
-        let examples: Vec<Value> = examples.iter().map(|payload| json!({ "payload": payload })).collect();
-        let payload = json!({ "$ref": format!("#/components/schemas/client.{kind}") });
-        let message = json!({ "name": kind, "summary": summary, "payload": payload, "examples": examples });
-        messages.insert(format!("client.{kind}"), message);
+    let (mut messages, mut schemas) = (Map::new(), Map::new());
+    let (mut channels, mut operations) = (Map::new(), Map::new());
+    for socket in sockets() {
+        let names = socket.add_messages(&mut messages, &mut schemas);
+        socket.add_channels(&names, &mut channels);
+        socket.add_operations(&mut operations);
     }
-    for Outbound { name, summary, example, .. } in &outbound {
-        let payload = json!({ "$ref": format!("#/components/schemas/server.{name}") });
-        let message = json!({ "name": name, "summary": summary, "payload": payload, "examples": [{ "payload": example }] });
-        messages.insert(format!("server.{name}"), message);
-    }
-    let mut schemas = Map::new();
-    schemas.extend(inbound.iter().map(|frame| (format!("client.{}", frame.kind), frame.schema())));
-    schemas.extend(outbound.iter().map(|frame| (format!("server.{}", frame.name), frame.schema.clone())));
     let close_codes: Vec<Value> = CloseCode::ALL
         .iter()
         .map(|close| json!({ "code": close.code(), "reason": close.reason(), "reconnect": close.reconnect() }))
         .collect();
+    let security = json!([{ "$ref": "#/components/securitySchemes/token" }]);
     json!({
         "asyncapi": "3.0.0",
         "info": {
@@ -150,9 +165,9 @@ pub fn document() -> Value {
             "license": { "name": "MIT OR Apache-2.0" },
         },
         "defaultContentType": "application/json",
-        "servers": { "local": { "host": "127.0.0.1:8000", "protocol": "ws", "security": [{ "$ref": "#/components/securitySchemes/token" }] } },
-        "channels": channels(&messages),
-        "operations": operations(&inbound, &outbound),
+        "servers": { "local": { "host": "127.0.0.1:8000", "protocol": "ws", "security": security } },
+        "channels": channels,
+        "operations": operations,
         "components": {
             "messages": messages,
             "schemas": schemas,
@@ -162,54 +177,82 @@ pub fn document() -> Value {
     })
 }
 
-fn channels(messages: &Map<String, Value>) -> Value {
-    let reference = |name: &String| (name.clone(), json!({ "$ref": format!("#/components/messages/{name}") }));
-    let messages: Map<String, Value> = messages.keys().map(reference).collect();
-    let mut channels = Map::new();
-    for (name, address, text) in CHANNELS {
-        let mut channel = json!({
-            "address": address,
-            "description": text,
-            "messages": messages,
-            "bindings": { "ws": { "method": "GET", "query": query(), "bindingVersion": "0.1.0" } },
-        });
-        if let Some((_, rest)) = address.split_once('{') {
-            let parameter = rest.split('}').next().unwrap_or_default();
-            channel["parameters"] = json!({ parameter: { "description": text } });
-        }
-        channels.insert(name.to_owned(), channel);
+impl Socket {
+    /// The name of a client's message in the document.
+    fn client(&self, kind: &str) -> String {
+        format!("{}client.{kind}", self.prefix)
     }
-    channels.into()
-}
 
-/// Returns the operations, as the server sees them: it receives the messages of clients and answers, and sends the rest.
-fn operations(inbound: &[Inbound], outbound: &[Outbound]) -> Value {
-    let channel = json!({ "$ref": "#/channels/device" });
-    let message = |name: String| json!({ "$ref": format!("#/channels/device/messages/{name}") });
-    let mut operations = Map::new();
-    for Inbound { kind, summary, answers, .. } in inbound {
-        let answers: Vec<Value> = answers.iter().chain(&["error"]).map(|name| message(format!("server.{name}"))).collect();
-        operations.insert(
-            format!("receive.{kind}"),
-            json!({
+    /// The name of a server's message in the document.
+    fn server(&self, name: &str) -> String {
+        format!("{}server.{name}", self.prefix)
+    }
+
+    /// Adds its messages with their schemas, and returns their names.
+    fn add_messages(&self, messages: &mut Map<String, Value>, schemas: &mut Map<String, Value>) -> Vec<String> {
+        let mut names = Vec::new();
+        let mut add = |key: String, name: &str, summary: &str, schema: &Value, examples: &[Value]| {
+            let payload = json!({ "$ref": format!("#/components/schemas/{key}") });
+            let examples: Vec<Value> = examples.iter().map(|payload| json!({ "payload": payload })).collect();
+            let message = json!({ "name": name, "summary": summary, "payload": payload, "examples": examples });
+            messages.insert(key.clone(), message);
+            schemas.insert(key.clone(), schema.clone());
+            names.push(key);
+        };
+        for Inbound { kind, summary, schema, examples, .. } in &self.inbound {
+            add(self.client(kind), kind, summary, schema, examples);
+        }
+        for Outbound { name, summary, schema, example } in &self.outbound {
+            add(self.server(name), name, summary, schema, std::slice::from_ref(example));
+        }
+        names
+    }
+
+    /// Adds its channels, each with the messages of these names.
+    fn add_channels(&self, names: &[String], channels: &mut Map<String, Value>) {
+        let reference = |name: &String| (name.clone(), json!({ "$ref": format!("#/components/messages/{name}") }));
+        let messages: Map<String, Value> = names.iter().map(reference).collect();
+        for (name, address, text) in self.channels {
+            let mut channel = json!({
+                "address": address,
+                "description": text,
+                "messages": messages,
+                "bindings": { "ws": { "method": "GET", "query": self.query, "bindingVersion": "0.1.0" } },
+            });
+            if let Some((_, rest)) = address.split_once('{') {
+                let parameter = rest.split('}').next().unwrap_or_default();
+                channel["parameters"] = json!({ parameter: { "description": text } });
+            }
+            channels.insert((*name).to_owned(), channel);
+        }
+    }
+
+    /// Adds its operations, as the server sees them: it receives the messages of clients and answers, and sends the others.
+    fn add_operations(&self, operations: &mut Map<String, Value>) {
+        let (name, ..) = self.channels[0];
+        let channel = json!({ "$ref": format!("#/channels/{name}") });
+        let message = |message: String| json!({ "$ref": format!("#/channels/{name}/messages/{message}") });
+        for Inbound { kind, summary, answers, .. } in &self.inbound {
+            let answers: Vec<Value> = answers.iter().chain(&["error"]).map(|name| message(self.server(name))).collect();
+            let operation = json!({
                 "action": "receive",
                 "summary": summary,
                 "channel": channel,
-                "messages": [message(format!("client.{kind}"))],
+                "messages": [message(self.client(kind))],
                 "reply": { "channel": channel, "messages": answers },
-            }),
-        );
+            });
+            operations.insert(format!("{}receive.{kind}", self.prefix), operation);
+        }
+        for Outbound { name, summary, .. } in &self.outbound {
+            let operation = json!({
+                "action": "send",
+                "summary": summary,
+                "channel": channel,
+                "messages": [message(self.server(name))],
+            });
+            operations.insert(format!("{}send.{name}", self.prefix), operation);
+        }
     }
-    for Outbound { name, summary, .. } in outbound {
-        let operation = json!({
-            "action": "send",
-            "summary": summary,
-            "channel": channel,
-            "messages": [message(format!("server.{name}"))],
-        });
-        operations.insert(format!("send.{name}"), operation);
-    }
-    operations.into()
 }
 
 #[cfg(test)]
@@ -217,23 +260,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_event_has_a_schema_that_its_example_fits() {
-        let all = outbound();
-        assert_eq!(all.len(), event_examples().len() + 1);
-        for Outbound { name, schema, example, summary } in all {
-            let validator = jsonschema::draft7::new(&schema).unwrap();
-            assert!(validator.is_valid(&example), "{name}: {example} {schema:#}");
-            assert!(!summary.is_empty(), "{name}");
-            assert!(!validator.is_valid(&json!({ "type": name })) && !validator.is_valid(&json!({})), "{name}");
+    fn every_message_has_a_schema_that_its_examples_fit() {
+        for socket in sockets() {
+            for Outbound { name, schema, example, summary } in &socket.outbound {
+                let validator = jsonschema::draft7::new(schema).unwrap();
+                assert!(validator.is_valid(example), "{name}: {example} {schema:#}");
+                assert!(!summary.is_empty(), "{name}");
+                assert!(!validator.is_valid(&json!({})), "{name}");
+            }
+            for Inbound { kind, schema, examples, .. } in &socket.inbound {
+                let validator = jsonschema::draft7::new(schema).unwrap();
+                assert!(!examples.is_empty() && examples.iter().all(|example| validator.is_valid(example)), "{kind}");
+            }
         }
     }
 
     #[test]
+    fn every_event_is_described() {
+        assert_eq!(outbound().len(), event_examples().len() + 1);
+    }
+
+    #[test]
     fn every_answer_is_a_message_of_the_server() {
-        let names: Vec<String> = outbound().into_iter().map(|message| message.name).collect();
-        for frame in inbound() {
-            for answer in frame.answers {
-                assert!(names.iter().any(|name| name == answer), "{answer}");
+        for socket in sockets() {
+            for answer in socket.inbound.iter().flat_map(|frame| frame.answers) {
+                assert!(socket.outbound.iter().any(|message| message.name == *answer), "{answer}");
             }
         }
     }

@@ -13,10 +13,8 @@ pub struct Inbound {
     pub kind: &'static str,
     /// A line about it.
     pub summary: &'static str,
-    /// The schema of `message`; `None` where it may be anything or nothing.
-    pub message: Option<Value>,
-    /// False where the answer goes to the connection itself only.
-    pub target: bool,
+    /// The schema of the whole frame.
+    pub schema: Value,
     /// The types of its answers, besides `error`; the first one ends it.
     pub answers: &'static [&'static str],
     /// Frames that are accepted.
@@ -51,30 +49,35 @@ pub fn inbound() -> Vec<Inbound> {
         ]
     });
     let question = json!({ "type": "string", "maxLength": 64 });
+    let named = json!({ "type": "object", "required": ["ref"], "properties": { "ref": question } });
+    let mut cancel = frame("chat_cancel", Some(json!({ "anyOf": [question, named, { "type": "null" }] })), false);
+    cancel["required"] = json!(["type"]);
+    // The `ref` of the question, or else that of the frame itself.
+    cancel["anyOf"] = json!([
+        { "required": ["message"], "properties": { "message": { "type": ["string", "object"] } } },
+        { "required": ["ref"], "properties": { "ref": { "type": "string" } } }
+    ]);
     let id =
         json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX, "description": "Everything up to this id is processed." });
     vec![
         Inbound {
             kind: "ping",
             summary: "Ask for a pong",
-            message: None,
-            target: false,
+            schema: frame("ping", None, false),
             answers: &["pong"],
             examples: vec![json!({ "type": "ping" }), json!({ "type": "ping", "message": {}, "ref": "7" })],
         },
         Inbound {
             kind: "ack",
             summary: "Acknowledge messages, with `ack=client`",
-            message: Some(json!({ "type": "object", "required": ["id"], "properties": { "id": id } })),
-            target: true,
+            schema: frame("ack", Some(json!({ "type": "object", "required": ["id"], "properties": { "id": id } })), true),
             answers: &[],
             examples: vec![json!({ "type": "ack", "message": { "id": 42 } })],
         },
         Inbound {
             kind: "chat_message",
             summary: "Say something",
-            message: Some(chat),
-            target: true,
+            schema: frame("chat_message", Some(chat), true),
             answers: &["chat_response", "chat_cancelled", "delivery_status", "chat_delta"],
             examples: vec![
                 json!({ "type": "chat_message", "message": "你好" }),
@@ -84,35 +87,31 @@ pub fn inbound() -> Vec<Inbound> {
         Inbound {
             kind: "chat_reset",
             summary: "Forget the conversation",
-            message: None,
-            target: false,
+            schema: frame("chat_reset", None, false),
             answers: &["chat_reset"],
             examples: vec![json!({ "type": "chat_reset" })],
         },
         Inbound {
             kind: "chat_cancel",
             summary: "Stop a question",
-            message: Some(json!({ "anyOf": [
-                question,
-                { "type": "object", "required": ["ref"], "properties": { "ref": question } }
-            ] })),
-            target: false,
+            schema: cancel,
             answers: &["chat_cancel"],
-            examples: vec![json!({ "type": "chat_cancel", "message": { "ref": "q1" }, "ref": "c1" })],
+            examples: vec![
+                json!({ "type": "chat_cancel", "message": { "ref": "q1" }, "ref": "c1" }),
+                json!({ "type": "chat_cancel", "ref": "q1" }),
+            ],
         },
         Inbound {
             kind: "weather",
             summary: "Ask for the weather in a city",
-            message: Some(object(json!({ "city": city }))),
-            target: true,
+            schema: frame("weather", Some(object(json!({ "city": city }))), true),
             answers: &["weather_response", "delivery_status"],
             examples: vec![json!({ "type": "weather", "message": { "city": "Berlin" } })],
         },
         Inbound {
             kind: "sing",
             summary: "Have a song performed",
-            message: Some(object(json!({ "song": text(), "artist": text(), "action": action() }))),
-            target: true,
+            schema: frame("sing", Some(object(json!({ "song": text(), "artist": text(), "action": action() }))), true),
             answers: &["sing_response", "delivery_status"],
             examples: vec![
                 json!({ "type": "sing", "message": { "song": "青花瓷", "artist": "周杰伦" } }),
@@ -122,45 +121,47 @@ pub fn inbound() -> Vec<Inbound> {
         Inbound {
             kind: "dance",
             summary: "Have a dance performed",
-            message: Some(object(json!({ "dance": text(), "style": text(), "duration": text(), "action": action() }))),
-            target: true,
+            schema: frame(
+                "dance",
+                Some(object(json!({ "dance": text(), "style": text(), "duration": text(), "action": action() }))),
+                true,
+            ),
             answers: &["dance_response", "delivery_status"],
             examples: vec![json!({ "type": "dance", "message": { "dance": "waltz" }, "target": { "device_id": 3 } })],
         },
     ]
 }
 
-impl Inbound {
-    /// Returns the schema of the whole frame.
-    pub fn schema(&self) -> Value {
-        let target = if self.target {
-            json!({ "anyOf": [
-                { "enum": ["self", "device", null] },
-                { "type": "object", "required": ["device_id"], "properties": {
-                    "device_id": { "type": "integer", "minimum": 0, "maximum": u64::MAX }
-                } }
-            ] })
-        } else {
-            json!({ "enum": ["self", null] })
-        };
-        let reference = json!({ "type": ["string", "null"], "maxLength": 64, "description": "Copied into the answer." });
-        let timestamp = json!({ "anyOf": [{ "type": "string", "format": "date-time" }, { "type": "null" }] });
-        let mut required = vec!["type"];
-        if self.message.is_some() {
-            required.push("message");
-        }
-        json!({
-            "type": "object",
-            "required": required,
-            "properties": {
-                "type": { "const": self.kind },
-                "message": self.message.clone().unwrap_or_else(|| json!({ "description": "Anything, or nothing." })),
-                "ref": reference,
-                "target": target,
-                "timestamp": timestamp,
-            },
-        })
+/// Returns the schema of a frame with that `message`, which may be anything or nothing where it is `None`. Without `target`, the answer
+/// goes to the connection itself only.
+fn frame(kind: &str, message: Option<Value>, target: bool) -> Value {
+    let target = if target {
+        json!({ "anyOf": [
+            { "enum": ["self", "device", null] },
+            { "type": "object", "required": ["device_id"], "properties": {
+                "device_id": { "type": "integer", "minimum": 0, "maximum": u64::MAX }
+            } }
+        ] })
+    } else {
+        json!({ "enum": ["self", null] })
+    };
+    let reference = json!({ "type": ["string", "null"], "maxLength": 64, "description": "Copied into the answer." });
+    let timestamp = json!({ "anyOf": [{ "type": "string", "format": "date-time" }, { "type": "null" }] });
+    let mut required = vec!["type"];
+    if message.is_some() {
+        required.push("message");
     }
+    json!({
+        "type": "object",
+        "required": required,
+        "properties": {
+            "type": { "const": kind },
+            "message": message.unwrap_or_else(|| json!({ "description": "Anything, or nothing." })),
+            "ref": reference,
+            "target": target,
+            "timestamp": timestamp,
+        },
+    })
 }
 
 /// The time of all examples.
@@ -224,7 +225,7 @@ mod tests {
     #[test]
     fn examples_of_frames_are_accepted_and_fit_their_schemas() {
         for frame in inbound() {
-            let validator = jsonschema::draft7::new(&frame.schema()).unwrap();
+            let validator = jsonschema::draft7::new(&frame.schema).unwrap();
             for example in &frame.examples {
                 assert!(validator.is_valid(example), "{example}");
                 assert!(parse(&example.to_string(), 10_240, &[]).is_ok(), "{example}");
@@ -243,6 +244,7 @@ mod tests {
             ("chat_message", r#"{"type":"chat_message","message":{"content":"x","stream":1}}"#),
             ("chat_message", r#"{"type":"chat_message","message":"x","ref":5}"#),
             ("chat_message", r#"{"type":"chat_message","message":"x","target":"all"}"#),
+            ("chat_cancel", r#"{"type":"chat_cancel"}"#),
             ("chat_cancel", r#"{"type":"chat_cancel","message":{}}"#),
             ("chat_cancel", r#"{"type":"chat_cancel","message":"q","target":"device"}"#),
             ("weather", r#"{"type":"weather","message":{"city":" "}}"#),
@@ -255,7 +257,7 @@ mod tests {
         for (kind, text) in wrong {
             let frame = inbound().into_iter().find(|frame| frame.kind == kind).unwrap();
             let value: Value = serde_json::from_str(text).unwrap();
-            assert!(!jsonschema::draft7::is_valid(&frame.schema(), &value), "{text}");
+            assert!(!jsonschema::draft7::is_valid(&frame.schema, &value), "{text}");
             assert!(parse(text, 10_240, &[]).is_err(), "{text}");
         }
     }

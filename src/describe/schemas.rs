@@ -144,7 +144,14 @@ impl Schemas {
         );
         let other = [(type_name::<()>(), Data::Nothing), (type_name::<Raw>(), Data::Raw)];
         let mut components = Map::new();
-        for (name, schema) in input.0.take_definitions(true).into_iter().chain(output.0.take_definitions(true)) {
+        let inputs = input.0.take_definitions(true);
+        let outputs = output.0.take_definitions(true).into_iter().map(|(name, mut schema)| {
+            if !inputs.contains_key(&name) {
+                without_null(&mut schema);
+            }
+            (name, schema)
+        });
+        for (name, schema) in outputs.collect::<Vec<_>>().into_iter().chain(inputs) {
             let schema = tidied(schema);
             let known = components.insert(name.clone(), schema.clone());
             assert!(known.is_none_or(|known| known == schema), "{name} means something else in requests");
@@ -161,13 +168,32 @@ impl Schemas {
     }
 }
 
+/// Takes `null` from fields of an answer that are left out where they have no value.
+fn without_null(schema: &mut Value) {
+    let required = schema["required"].clone();
+    let is_required = |name: &str| required.as_array().is_some_and(|all| all.iter().any(|one| one == name));
+    for (name, field) in schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
+        if is_required(name) {
+            continue;
+        }
+        if let Some(types) = field.get_mut("type")
+            && let Some([Value::String(one), Value::String(null)]) = types.as_array().map(Vec::as_slice)
+            && null == "null"
+        {
+            *types = one.clone().into();
+        }
+    }
+}
+
 /// Adds what a type does not tell to a place in a schema, a JSON pointer.
 fn constrain(components: &mut Map<String, Value>, name: &str, place: &str, more: &str) {
     let schema = components.get_mut(name).unwrap_or_else(|| panic!("there is no schema {name}"));
-    let place = schema.pointer_mut(place).unwrap_or_else(|| panic!("{name} has no {place}: {schema:#}"));
     let more: Map<String, Value> = serde_json::from_str(more).unwrap();
-    let object = place.as_object_mut().unwrap_or_else(|| panic!("{name}{place}"));
-    object.extend(more);
+    let text = format!("{schema:#}");
+    match schema.pointer_mut(place) {
+        Some(Value::Object(object)) => object.extend(more),
+        _ => panic!("{name} has no {place}: {text}"),
+    }
 }
 
 /// Returns a schema without what only Rust has: links of its documentation, the dialect, names of number types that JSON lacks.

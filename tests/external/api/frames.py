@@ -22,12 +22,20 @@ class Session:
         self.socket = connect(f"ws://127.0.0.1:{server.port}/ws/device/?token={account.renew()}", max_size=None)
         self.hello = json.loads(self.socket.recv(DEADLINE))
 
-    def answers(self, text):
-        self.socket.send(text)
-        self.socket.send(FENCE)
-        events = []
+    def receive(self):
+        """The next event that is not a piece of a streamed answer."""
         while True:
             event = json.loads(self.socket.recv(DEADLINE))
+            if event["type"] != "chat_delta":
+                return event
+
+    def answers(self, text):
+        """The answer to a frame, and whatever else comes before that to a ping behind it."""
+        self.socket.send(text)
+        events = [self.receive()]
+        self.socket.send(FENCE)
+        while True:
+            event = self.receive()
             if event["type"] == "pong" and event.get("ref") == "fence":
                 return events
             events.append(event)
@@ -81,8 +89,6 @@ def generated(session, kind, schema, answers, events, examples):
             return
         sent.append(text)
         got = session.answers(text)
-        # The pieces of a streamed answer come before it.
-        got = [event for event in got if event["type"] != "chat_delta"]
         assert len(got) == 1, f"{text} has {len(got)} answers: {got}"
         answer = got[0]
         assert answer["type"] in answers, f"{text}: {answer}"

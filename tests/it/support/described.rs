@@ -157,33 +157,65 @@ impl Operation {
     }
 }
 
-/// The schemas of the server's frames.
-struct Frames {
-    by_type: HashMap<&'static str, Validator>,
-    custom: Validator,
-    push: Validator,
+/// A WebSocket by what is spoken there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channel {
+    Device,
+    Console,
+    /// None that the document has, such as the one of the Autobahn suite.
+    Other,
 }
 
-static FRAMES: LazyLock<Frames> = LazyLock::new(|| {
-    let schemas = ASYNCAPI["components"]["schemas"].as_object().unwrap();
-    // Nothing beyond what is described: the document itself leaves room for later fields.
-    let strict = |name: &str| {
-        let mut schema = schemas[&format!("server.{name}")].clone();
-        schema["additionalProperties"] = false.into();
-        jsonschema::draft7::new(&schema).unwrap_or_else(|error| panic!("{name}: {error}"))
-    };
-    let names = schemas.keys().filter_map(|name| name.strip_prefix("server."));
-    let by_type = names.filter(|name| !["push", "custom_response"].contains(name)).map(|name| (name, strict(name))).collect();
-    Frames { by_type, custom: strict("custom_response"), push: strict("push") }
-});
+impl Channel {
+    /// Returns that of a path.
+    pub fn of(path: &str) -> Self {
+        match path {
+            path if path.starts_with("/ws/device") => Self::Device,
+            path if path.starts_with("/ws/console") => Self::Console,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The schemas of the server's frames on a channel.
+struct Frames {
+    by_type: HashMap<&'static str, Validator>,
+    /// Those whose type is not theirs alone.
+    any: Vec<Validator>,
+}
+
+impl Frames {
+    /// Compiles those whose names begin with `prefix`; `any` are those whose type may be another one.
+    fn new(prefix: &str, any: &[&str]) -> Self {
+        let schemas = ASYNCAPI["components"]["schemas"].as_object().unwrap();
+        // Nothing beyond what is described: the document itself leaves room for later fields.
+        let strict = |name: &str| {
+            let mut schema = schemas[&format!("{prefix}{name}")].clone();
+            schema["additionalProperties"] = false.into();
+            jsonschema::draft7::new(&schema).unwrap_or_else(|error| panic!("{name}: {error}"))
+        };
+        let names = schemas.keys().filter_map(|name| name.strip_prefix(prefix));
+        let by_type = names.filter(|name| !any.contains(name)).map(|name| (name, strict(name))).collect();
+        Self { by_type, any: any.iter().map(|name| strict(name)).collect() }
+    }
+}
+
+static DEVICE_FRAMES: LazyLock<Frames> = LazyLock::new(|| Frames::new("server.", &["push", "custom_response"]));
+static CONSOLE_FRAMES: LazyLock<Frames> = LazyLock::new(|| Frames::new("console.server.", &[]));
 
 /// Fails where a frame of the server is not one that `asyncapi.json` describes.
 #[track_caller]
-pub fn assert_frame(text: &str) {
+pub fn assert_frame(channel: Channel, text: &str) {
+    let frames = match channel {
+        Channel::Device => &*DEVICE_FRAMES,
+        Channel::Console => &*CONSOLE_FRAMES,
+        Channel::Other => return,
+    };
     let Ok(frame) = serde_json::from_str::<Value>(text) else { panic!("a frame that is no JSON: {text}") };
-    let own = frame["type"].as_str().and_then(|kind| FRAMES.by_type.get(kind));
-    if own.is_some_and(|validator| validator.is_valid(&frame)) || FRAMES.push.is_valid(&frame) || FRAMES.custom.is_valid(&frame) {
+    let own = frame["type"].as_str().and_then(|kind| frames.by_type.get(kind));
+    if frames.any.iter().chain(own).any(|validator| validator.is_valid(&frame)) {
         return;
     }
-    assert_valid(own.unwrap_or(&FRAMES.push), &frame, "a frame");
+    let nearest = own.or(frames.any.first()).unwrap_or_else(|| panic!("a frame that is not described: {text}"));
+    assert_valid(nearest, &frame, "a frame");
 }

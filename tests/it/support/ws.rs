@@ -10,13 +10,15 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-use super::{DEADLINE, described};
+use super::DEADLINE;
+use super::described::{self, Channel};
 
 /// A WebSocket client.
 pub struct Client {
     pub stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// The headers of the handshake's response.
     pub headers: tungstenite::http::HeaderMap,
+    channel: Channel,
 }
 
 impl Client {
@@ -31,7 +33,7 @@ impl Client {
         }
         let connecting = tokio_tungstenite::connect_async(request);
         let (stream, response) = timeout(DEADLINE, connecting).await.expect("connects in time")?;
-        Ok(Self { stream, headers: response.headers().clone() })
+        Ok(Self { stream, headers: response.headers().clone(), channel: Channel::of(path) })
     }
 
     /// Opens a WebSocket with a token and receives the first event.
@@ -56,7 +58,7 @@ impl Client {
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 other => {
                     if let Some(Ok(Message::Text(text))) = &other {
-                        described::assert_frame(text);
+                        described::assert_frame(self.channel, text);
                     }
                     return other;
                 }

@@ -32,8 +32,6 @@ enum At {
     Sender,
     /// The disk has too little space.
     Disk,
-    /// Behind a proxy on this machine.
-    Proxied,
 }
 
 struct Worlds {
@@ -43,6 +41,7 @@ struct Worlds {
     full: World,
     sender: World,
     disk: World,
+    /// Behind a proxy on this machine.
     proxied: World,
     browser: Browser,
 }
@@ -72,7 +71,7 @@ impl Worlds {
             full: full.await,
             sender: World::with(|config| config.mailbox.sender_bytes = 1).await,
             disk: World::with(|config| set(config, "storage.min_free_bytes", 1_u64 << 60)).await,
-            proxied: World::with(|config| config.server.trusted_proxies = vec!["127.0.0.1".parse().unwrap()]).await,
+            proxied: World::with(|config| config.server = toml::from_str("trusted_proxies = [\"127.0.0.1\"]").unwrap()).await,
             browser,
         }
     }
@@ -85,7 +84,6 @@ impl Worlds {
             At::Full => &self.full,
             At::Sender => &self.sender,
             At::Disk => &self.disk,
-            At::Proxied => &self.proxied,
         }
     }
 }
@@ -115,7 +113,7 @@ const CASES: &[Case] = &[
     ("GET /api/devices", "not_found", At::Usual, "user", "/api/devices?user_id=999999", ""),
     ("POST /api/devices", "not_found", At::Usual, "admin", "", r#"{"name":"lamp","user_id":999999}"#),
     ("POST /api/devices", "taken", At::Usual, "user", "", r#"{"name":"lamp","serial":"sn-1-11"}"#),
-    ("POST /api/devices", "limit_reached", At::Full, "user", "", ""),
+    ("POST /api/devices", "limit_reached", At::Full, "user", "", r#"{"name":"robot"}"#),
     ("POST /api/devices/pair", "pairing_over", At::Usual, "anonymous", "", r#"{"device_code":"qlp_wrong"}"#),
     ("POST /api/devices/claim", "not_found", At::Usual, "user", "", r#"{"code":"ZZZZZZ"}"#),
     ("POST /api/devices/claim", "limit_reached", At::Full, "user", "", ""),

@@ -23,7 +23,6 @@ pub const CODE: &str = "K7MPQ2";
 pub struct Tokens {
     pub admin: String,
     pub user: String,
-    pub bob: String,
     pub service: String,
     pub device: String,
 }
@@ -70,7 +69,7 @@ async fn template() -> Template {
     assert_eq!(sent("/api/messages/broadcast", &admin, json!({"message": "back in five minutes"})).await, 3);
     let songs = json!({"items": [{"name": "青花瓷", "artist": "周杰伦"}]}).to_string();
     server.http("PUT", "/api/catalog/songs", Some(&admin), Some(&songs)).await.ok();
-    let tokens = Tokens { admin, user: ana.token, bob: bob.token, service, device };
+    let tokens = Tokens { admin, user: ana.token, service, device };
     let (data, _) = server.stop().await;
     Template { data, tokens }
 }
