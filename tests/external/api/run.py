@@ -52,10 +52,10 @@ def schemathesis(server, role, examples):
         command += ["--exclude-name", name]
     run = subprocess.run(command, env=environment, cwd=server.home.name, capture_output=True, text=True)
     if run.returncode != 0:
-        sys.exit(f"schemathesis as {role}:\n{run.stdout[-60000:]}\n{run.stderr[-4000:]}")
-    figures = re.search(r"Test cases:.*", run.stdout) or re.search(r"^=+ .* =+$", run.stdout, re.M)
-    summary = [line.strip() for line in run.stdout.splitlines() if re.match(r"\s*(Test cases:|Operations:|\d+ generated|✅)", line)]
-    print(f"schemathesis as {role}: 0 failures; {' '.join(summary) or (figures and figures.group())}")
+        text = "\n".join(line[:1000] for line in run.stdout.splitlines())
+        sys.exit(f"schemathesis as {role}:\n{text}\n{run.stderr[-4000:]}")
+    figures = re.search(r"(\d+) generated.*", run.stdout)
+    print(f"schemathesis as {role}: {figures.group() if figures else '?'}, 0 failures")
 
 
 def main():
