@@ -93,6 +93,10 @@ tarball:
 page:
     .ci/run page
 
+# Checks the documents of docs/api, and calls every operation at random.
+api:
+    .ci/run api
+
 # Replays the exchanges recorded from the original system.
 conformance:
     .ci/run conformance

@@ -2,7 +2,7 @@
 
 # In this order: what is quick and fails often comes first.
 steps=(toolchain format typos recipes page_source lint test docs dependencies fuzz autobahn release units service dist package tarball page
-    conformance clients doc_recipes models migration faults stress)
+    api conformance clients doc_recipes models migration faults stress)
 
 # The programs that test the binary from outside.
 external=tests/external
@@ -169,6 +169,17 @@ step_page() {
     (cd "$scratch/page" && npm install --silent --no-audit --no-fund)
     mkdir -p target/page
     node "$scratch/page/test.mjs" "$PWD/$binary" "$(command -v chromium)" "$PWD/target/page"
+}
+
+# The API described: its documents as others read them, random calls, random frames. In an environment of its own.
+step_api() {
+    local venv=$PWD/target/ci/api
+    need_debian node nodejs npm npm
+    need_python -r $external/api/requirements.txt
+    cp -r $external/api "$scratch/api"
+    (cd "$scratch/api" && npm install --silent --no-audit --no-fund)
+    node "$scratch/api/asyncapi.mjs" docs/api/asyncapi.json
+    "$venv/bin/python" $external/api/run.py $binary --examples "${API_EXAMPLES:-$([ -n "$full" ] && echo 100 || echo 20)}"
 }
 
 # The exchanges recorded from the original system.

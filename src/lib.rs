@@ -66,6 +66,8 @@ mod config;
 mod control;
 mod core;
 mod data_dir;
+#[cfg(test)]
+mod describe;
 #[doc(hidden)]
 pub mod fuzzing;
 mod handlers;

@@ -20,6 +20,7 @@ use crate::store::{Role, Scope, Scopes, Token, TokenKind, User};
 
 /// Body of `POST /api/auth/login`. Unknown fields are ignored, as in the guide.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LoginRequest {
     username: String,
     password: String,
@@ -32,6 +33,7 @@ impl RequestBody for LoginRequest {}
 
 /// Body of `POST /api/auth/link`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LinkRequest {
     code: String,
@@ -41,6 +43,7 @@ impl RequestBody for LinkRequest {}
 
 /// Body of `POST /api/auth/register`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RegisterRequest {
     username: String,
@@ -66,6 +69,7 @@ pub fn fuzz_body(body: &[u8]) {
 
 /// A log-in: its token, or for a browser the secret that goes with its cookie, and the user.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LoginResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
@@ -76,6 +80,7 @@ pub struct LoginResponse {
 
 /// The user of a log-in.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LoginUser {
     id: UserId,
     username: String,
@@ -171,6 +176,7 @@ pub async fn elevate(call: Call, body: ElevateRequest) -> Result<Reply<ElevateRe
 
 /// The caller: its user and its token.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MeResponse {
     #[serde(flatten)]
     user: UserResponse,
@@ -200,6 +206,7 @@ pub async fn me(call: Call) -> Result<Reply<MeResponse>, ApiError> {
 
 /// A ticket, which stands in a URL instead of the token, once and for a short time.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TicketResponse {
     ticket: String,
     /// In seconds.
@@ -216,6 +223,7 @@ pub async fn ticket(call: Call) -> Result<Reply<TicketResponse>, ApiError> {
 
 /// Body of `PUT /api/auth/password`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ChangePasswordRequest {
     #[serde(alias = "old_password")]
@@ -235,6 +243,7 @@ pub async fn change_password(call: Call, body: ChangePasswordRequest) -> Result<
 
 /// A token without its secret.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TokenResponse {
     id: TokenId,
     kind: TokenKind,
@@ -288,6 +297,7 @@ pub async fn list_tokens(call: Call) -> Result<Reply<List<TokenResponse>>, ApiEr
 
 /// Body of `POST /api/auth/tokens` and `POST /api/devices/{id}/token`; may be empty.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateTokenRequest {
     label: Option<String>,
@@ -313,6 +323,7 @@ impl From<CreateTokenRequest> for TokenOptions {
 
 /// A new token with its secret, which is shown this once.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CreatedTokenResponse {
     id: TokenId,
     token: String,

@@ -15,6 +15,7 @@ use crate::http::request::{Call, MAX_PAGE};
 
 /// A client of a user.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ClientResponse {
     name: String,
     /// It has received everything up to here.

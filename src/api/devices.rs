@@ -16,6 +16,7 @@ use crate::store::{Device, NewDevice, SLOT_SECONDS, Slot, StoreError};
 
 /// A device as its users see it.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DeviceResponse {
     id: DeviceId,
     name: String,
@@ -104,6 +105,7 @@ pub async fn list(call: Call) -> Result<Reply<List<DeviceResponse>>, ApiError> {
 
 /// Body of `POST /api/devices`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateDeviceRequest {
     name: String,
@@ -161,6 +163,7 @@ pub async fn presence(call: Call) -> Result<Reply<PresenceResponse>, ApiError> {
 
 /// Body of `PATCH /api/devices/{id}`; absent fields stay as they are.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ChangeDeviceRequest {
     name: Option<String>,
@@ -203,6 +206,7 @@ pub async fn delete(call: Call) -> Result<Reply<()>, ApiError> {
 
 /// Body of `PUT /api/devices/{id}/primary`; may be empty.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SetPrimaryRequest {
     /// For administrators: the user whose primary device it becomes, instead of the caller.

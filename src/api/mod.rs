@@ -120,6 +120,25 @@ pub static ROUTES: &[Route] = routes! {
     Get    "/"                         ANYONE   info::greeting() -> GreetingResponse;
 };
 
+/// The types of bodies and data, for their description.
+#[cfg(test)]
+pub mod types {
+    pub use super::auth::{
+        ChangePasswordRequest, CreateTokenRequest, CreatedTokenResponse, LinkRequest, LoginRequest, LoginResponse, MeResponse,
+        RegisterRequest, TicketResponse, TokenResponse,
+    };
+    pub use super::clients::ClientResponse;
+    pub use super::companion::{ObserveRequest, SetCatalogRequest};
+    pub use super::devices::{ChangeDeviceRequest, CreateDeviceRequest, DeviceResponse, SetPrimaryRequest};
+    pub use super::info::{AliveResponse, GreetingResponse};
+    pub use super::messages::{SendMessageRequest, SendRequest, SendToUserRequest, SentResponse};
+    pub use super::monitor::{ConnectionsResponse, PerformanceResponse};
+    pub use super::pairing::{ClaimRequest, PairRequest, PairResponse};
+    pub use super::queue::{ClearedResponse, QueueResponse};
+    pub use super::receipts::{MessageResponse, ReceiptResponse};
+    pub use super::users::{ChangeUserRequest, CreateUserRequest, OnlineUserResponse, UserResponse};
+}
+
 /// For fuzzers: reads `body` as the bodies that clients without rights may send. An object, or an error that names the fault.
 #[doc(hidden)]
 pub fn fuzz_body(body: &[u8]) {

@@ -12,6 +12,7 @@ use crate::http::request::{BodyUserId, Call, RequestBody, parse_or_default};
 
 /// Body of `POST /api/devices/pair`; may be empty. Either a description of the device, or its device code.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PairRequest {
     device_code: Option<String>,
@@ -28,6 +29,7 @@ impl RequestBody for PairRequest {
 
 /// The state of a pairing.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum PairResponse {
     /// Started.
@@ -101,6 +103,7 @@ async fn poll(call: &Call, device_code: &str) -> Result<Reply<PairResponse>, Api
 
 /// Body of `POST /api/devices/claim`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ClaimRequest {
     code: String,

@@ -21,6 +21,7 @@ const ITEM_BYTES: usize = 1024;
 
 /// The size of one mailbox, or of all.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct QueueResponse {
     /// Of all: the number of mailboxes that are not empty.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,6 +54,7 @@ fn device(call: &Call) -> Result<Recipient, ApiError> {
 
 /// A cleared mailbox.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ClearedResponse {
     /// The number of messages that were deleted.
     messages: usize,

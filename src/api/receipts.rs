@@ -20,6 +20,7 @@ const MAX_READERS: usize = 1000;
 
 /// The receipt of a message.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ReceiptResponse {
     id: MessageId,
     /// `user`, `device` or `all`.
@@ -55,6 +56,7 @@ pub struct ReceiptResponse {
 
 /// A client in the receipt of a message.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ReaderResponse {
     client: String,
     /// `null` where the time is not known, or the client has passed over the message.
@@ -162,8 +164,9 @@ pub async fn cancel(call: Call) -> Result<Reply<()>, ApiError> {
 
 /// A message as it was pushed.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
-pub struct MessageResponse(Box<RawValue>);
+pub struct MessageResponse(#[cfg_attr(test, schemars(with = "crate::describe::types::PushedMessage"))] Box<RawValue>);
 
 /// `GET /api/messages/history?since=&limit=`: the messages still kept of one's own mailboxes, in id order.
 pub async fn history(call: Call) -> Result<Reply<List<MessageResponse>>, ApiError> {

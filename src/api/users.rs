@@ -17,6 +17,7 @@ use crate::store::{Role, User};
 
 /// An account without its password hash.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UserResponse {
     id: UserId,
     username: String,
@@ -57,6 +58,7 @@ pub async fn list(call: Call) -> Result<Reply<List<UserResponse>>, ApiError> {
 
 /// Body of `POST /api/users`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateUserRequest {
     username: String,
@@ -84,6 +86,7 @@ pub async fn show(call: Call) -> Result<Reply<UserResponse>, ApiError> {
 
 /// Body of `PATCH /api/users/{id}`; absent fields stay as they are.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ChangeUserRequest {
     disabled: Option<bool>,
@@ -109,6 +112,7 @@ pub async fn delete(call: Call) -> Result<Reply<()>, ApiError> {
 
 /// A user with at least one live connection.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct OnlineUserResponse {
     user_id: UserId,
     username: Option<String>,

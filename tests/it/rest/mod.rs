@@ -5,6 +5,7 @@ mod accounts;
 mod backup;
 mod browser;
 mod connections;
+mod described;
 mod heads;
 mod last_seen;
 mod lists;

@@ -59,7 +59,8 @@ impl Server {
         Self::on(tempfile::tempdir().unwrap(), config).await
     }
 
-    async fn on(data: tempfile::TempDir, mut config: Config) -> Self {
+    /// Starts one on a data directory, `data` in that directory.
+    pub async fn on(data: tempfile::TempDir, mut config: Config) -> Self {
         config.server.data_dir = data.path().join("data");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
