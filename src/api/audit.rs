@@ -20,6 +20,7 @@ const DEFAULT_PAGE: usize = 100;
 
 /// An entry of the audit trail.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AuditResponse {
     id: AuditId,
     at: Timestamp,
@@ -33,6 +34,7 @@ pub struct AuditResponse {
     subject_id: Option<u64>,
     /// The name of the subject, of a token its label.
     subject: Option<String>,
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     address: Option<IpAddr>,
     /// The other parts of the event, by name.
     details: BTreeMap<String, Value>,

@@ -146,6 +146,7 @@ pub async fn logout(call: Call) -> Result<Reply<()>, ApiError> {
 
 /// Body of `POST /api/auth/elevate`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ElevateRequest {
     password: String,
@@ -155,6 +156,7 @@ impl RequestBody for ElevateRequest {}
 
 /// An elevated session.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ElevateResponse {
     /// `null` where nothing asks for it: for tokens that are not in a cookie, and where the setting is off.
     elevated_until: Option<Timestamp>,

@@ -137,6 +137,7 @@ pub async fn show(call: Call) -> Result<Reply<DeviceResponse>, ApiError> {
 
 /// The online times of a device in the last day.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PresenceResponse {
     /// The length of a slot.
     slot_seconds: u64,

@@ -109,6 +109,7 @@ pub async fn clear_device(call: Call) -> Result<Reply<ClearedResponse>, ApiError
 
 /// A mailbox that is not empty.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MailboxResponse {
     /// `user:7`, `device:3` or `all`.
     recipient: String,
@@ -159,6 +160,7 @@ pub async fn list(call: Call) -> Result<Reply<List<MailboxResponse>>, ApiError> 
 
 /// A queued message.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct QueuedResponse {
     id: MessageId,
     #[serde(rename = "type")]
@@ -172,6 +174,7 @@ pub struct QueuedResponse {
     status: &'static str,
     /// As it is pushed, where the caller may read it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<crate::describe::types::PushedMessage>"))]
     message: Option<Box<RawValue>>,
 }
 

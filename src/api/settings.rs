@@ -9,6 +9,7 @@ use crate::http::request::Call;
 
 /// The configuration in force, with the source of each value.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SettingsResponse {
     /// The configuration file, where one was read.
     file: Option<String>,

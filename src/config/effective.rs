@@ -17,6 +17,7 @@ pub(super) const SECRETS: [&str; 3] = ["chat.key", "weather.qweather.key", "hand
 
 /// A setting in force.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Setting {
     /// `section.key`; of the nth `[[handler]]` block, from 0 on: `handler[n].key`.
     pub key: String,
