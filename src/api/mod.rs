@@ -123,19 +123,21 @@ pub static ROUTES: &[Route] = routes! {
 /// The types of bodies and data, for their description.
 #[cfg(test)]
 pub mod types {
+    pub use super::audit::AuditResponse;
     pub use super::auth::{
-        ChangePasswordRequest, CreateTokenRequest, CreatedTokenResponse, LinkRequest, LoginRequest, LoginResponse, MeResponse,
-        RegisterRequest, TicketResponse, TokenResponse,
+        ChangePasswordRequest, CreateTokenRequest, CreatedTokenResponse, ElevateRequest, ElevateResponse, LinkRequest,
+        LoginRequest, LoginResponse, MeResponse, RegisterRequest, TicketResponse, TokenResponse,
     };
     pub use super::clients::ClientResponse;
     pub use super::companion::{ObserveRequest, SetCatalogRequest};
-    pub use super::devices::{ChangeDeviceRequest, CreateDeviceRequest, DeviceResponse, SetPrimaryRequest};
+    pub use super::devices::{ChangeDeviceRequest, CreateDeviceRequest, DeviceResponse, PresenceResponse, SetPrimaryRequest};
     pub use super::info::{AliveResponse, GreetingResponse};
     pub use super::messages::{SendMessageRequest, SendRequest, SendToUserRequest, SentResponse};
     pub use super::monitor::{ConnectionsResponse, PerformanceResponse};
     pub use super::pairing::{ClaimRequest, PairRequest, PairResponse};
-    pub use super::queue::{ClearedResponse, QueueResponse};
+    pub use super::queue::{ClearedResponse, MailboxResponse, QueueResponse, QueuedResponse};
     pub use super::receipts::{MessageResponse, ReceiptResponse};
+    pub use super::settings::SettingsResponse;
     pub use super::users::{ChangeUserRequest, CreateUserRequest, OnlineUserResponse, UserResponse};
 }
 

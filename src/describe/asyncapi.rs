@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::console;
 use super::frames::{Inbound, event_examples, inbound, push_example};
 use super::schemas::inline;
 use crate::wire::outbound::RESERVED_TYPES;
@@ -50,11 +51,12 @@ pub struct Socket {
 
 /// Returns every kind.
 fn sockets() -> Vec<Socket> {
-    vec![Socket { prefix: "", channels: &CHANNELS, query: query(), inbound: inbound(), outbound: outbound() }]
+    let devices = Socket { prefix: "", channels: &CHANNELS, query: query(), inbound: inbound(), outbound: outbound() };
+    vec![devices, console::socket()]
 }
 
 /// Returns the messages of the server: every event, and what others have sent.
-fn outbound() -> Vec<Outbound> {
+pub fn outbound() -> Vec<Outbound> {
     let examples = event_examples();
     let schema = inline::<Event>();
     let variants = schema["oneOf"].as_array().or(schema["anyOf"].as_array()).unwrap_or_else(|| panic!("{schema:#}"));
@@ -118,6 +120,7 @@ fn push() -> Outbound {
             "type": kind,
             "message": { "description": "As its sender wrote it." },
             "sender": { "type": "string", "description": "The sender's user name; absent after `POST /api/messages`." },
+            "via": { "type": "string", "description": "The label of the service token that it was sent with; absent without one." },
             "timestamp": { "type": "string", "format": "date-time" },
             "id": { "type": "integer", "minimum": 1, "description": "Of a queued message." },
         },
@@ -263,7 +266,9 @@ mod tests {
     fn every_message_has_a_schema_that_its_examples_fit() {
         for socket in sockets() {
             for Outbound { name, schema, example, summary } in &socket.outbound {
-                let validator = jsonschema::draft7::new(schema).unwrap();
+                let mut strict = schema.clone();
+                strict["additionalProperties"] = false.into();
+                let validator = jsonschema::draft7::new(&strict).unwrap();
                 assert!(validator.is_valid(example), "{name}: {example} {schema:#}");
                 assert!(!summary.is_empty(), "{name}");
                 assert!(!validator.is_valid(&json!({})), "{name}");

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::auth::AuthError;
 use crate::health::Health;
 use crate::http::error::ApiError;
+use crate::store::{Scope, Scopes};
 use crate::telemetry::metrics::Refused;
 
 /// An error of a REST call.
@@ -34,6 +35,8 @@ fn samples() -> Vec<ApiError> {
         ApiError::WrongLink(AuthError::WrongLink),
         ApiError::ExposedLink(AuthError::ExposedLink),
         ApiError::Forbidden,
+        ApiError::ScopeMissing(Scopes::of(Scope::Send)),
+        ApiError::ElevationRequired,
         ApiError::RegistrationClosed,
         ApiError::ForeignOrigin("\"https://other.example\"; list it in server.origins".into()),
         ApiError::UnknownHost("other.example".into()),

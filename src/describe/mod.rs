@@ -7,6 +7,7 @@
 //! them. `tests/it/rest/described.rs` sends every example to a server.
 
 mod asyncapi;
+pub mod console;
 mod constraints;
 mod errors;
 mod frames;

@@ -11,6 +11,7 @@ use super::schemas::{Data, Schemas, envelope};
 use crate::api::ROUTES;
 use crate::auth::Actor;
 use crate::http::{Access, Route, Verb};
+use crate::store::Scopes;
 
 /// The answers to the examples, which `tests/it/rest/described.rs` records.
 const RECORDED: &str = include_str!("recorded.json");
@@ -19,7 +20,8 @@ const RECORDED: &str = include_str!("recorded.json");
 const TEXT: &str = "Realtime messages for companion devices, apps and web pages. docs/protocol.md describes the protocol, and \
     `/api/asyncapi.json` the WebSocket.\n\nA trailing slash is optional on every path; HEAD is answered as GET without the body; another \
     method is answered with 405 and `Allow`. Success is `{status, message, data}`, failure `{status, message, code}`. Every operation names \
-    its callers in `x-roles`.";
+    its callers in `x-roles`; one with `x-scopes` takes service tokens with one of those scopes only, and one with `x-elevated` takes a \
+    browser's cookie only after a log-in, or `POST /api/auth/elevate`, of the last ten minutes.";
 
 /// The tags, with a line about each.
 const TAGS: [(&str, &str); 9] = [
@@ -54,6 +56,16 @@ impl Operation<'_> {
         roles.into_iter().filter(|(actor, _)| self.access.allows(*actor)).map(|(_, name)| name).collect()
     }
 
+    /// Reports whether a browser's session must be elevated.
+    fn is_elevated(&self) -> bool {
+        self.route.is_some_and(|route| route.elevated)
+    }
+
+    /// The scopes any one of which a service token must have; `None` where every service token will do, or none.
+    fn scopes(&self) -> Option<Scopes> {
+        self.route.and_then(|route| route.scopes).filter(|scopes| *scopes != Scopes::ALL)
+    }
+
     /// The codes of all its errors.
     fn codes(&self) -> BTreeSet<&'static str> {
         let mut codes: BTreeSet<&'static str> = self.row.errors.iter().copied().collect();
@@ -67,6 +79,12 @@ impl Operation<'_> {
             if self.row.verb != Verb::Get {
                 codes.insert("csrf");
             }
+        }
+        if self.is_elevated() {
+            codes.insert("elevation_required");
+        }
+        if self.scopes().is_some() {
+            codes.insert("scope_missing");
         }
         if matches!(self.row.verb, Verb::Post | Verb::Put | Verb::Patch) {
             codes.extend(["too_large", "too_slow", "unsupported_media_type", "unsupported_encoding"]);
@@ -161,6 +179,12 @@ fn describe(
         "security": security(operation),
         "responses": responses,
     });
+    if operation.is_elevated() {
+        out["x-elevated"] = true.into();
+    }
+    if let Some(scopes) = operation.scopes() {
+        out["x-scopes"] = json!(scopes);
+    }
     if !row.text.is_empty() {
         out["description"] = row.text.into();
     }
@@ -216,6 +240,7 @@ fn success(operation: &Operation<'_>, schemas: &Schemas, recorded: &Value, statu
     let is_raw = matches!(data, Data::Raw);
     let schema = match row.media_type {
         Some("application/json") => json!({ "type": "object" }),
+        Some("application/gzip") => json!({ "type": "string", "format": "binary" }),
         Some(_) => json!({ "type": "string" }),
         None => envelope(&data, row.token),
     };
@@ -236,7 +261,16 @@ fn success(operation: &Operation<'_>, schemas: &Schemas, recorded: &Value, statu
     let examples: Map<String, Value> = row.examples.iter().filter(|one| one.status == status).map(example).collect();
     let media_type = row.media_type.unwrap_or("application/json");
     let text = if status == 201 { "Created" } else { "Done" };
-    json!({ "description": text, "content": { media_type: { "schema": schema, "examples": examples } } })
+    let mut out = json!({ "description": text, "content": { media_type: { "schema": schema, "examples": examples } } });
+    let header = |text: &str, schema: Value| json!({ "required": true, "description": text, "schema": schema });
+    if status == 201 {
+        let schema = json!({ "type": "string", "format": "uri-reference" });
+        out["headers"] = json!({ "Location": header("The path of what was created.", schema) });
+    }
+    if row.media_type == Some("application/gzip") {
+        out["headers"] = json!({ "Content-Disposition": header("A name for the file.", json!({ "type": "string" })) });
+    }
+    out
 }
 
 /// Returns the answer with these errors.

@@ -11,6 +11,7 @@ use super::constraints::CONSTRAINTS;
 use super::errors;
 use crate::api::types as api;
 use crate::health::Health;
+use crate::history::{OverviewResponse, SeriesResponse};
 use crate::http::list::List;
 use crate::http::reply::Raw;
 use crate::http::request::RequestBody;
@@ -95,6 +96,7 @@ impl Schemas {
                 api::LoginRequest,
                 api::LinkRequest,
                 api::RegisterRequest,
+                api::ElevateRequest,
                 api::ChangePasswordRequest,
                 api::CreateTokenRequest,
                 api::CreateUserRequest,
@@ -116,9 +118,11 @@ impl Schemas {
             api::LoginResponse,
             api::MeResponse,
             api::TicketResponse,
+            api::ElevateResponse,
             api::CreatedTokenResponse,
             api::UserResponse,
             api::DeviceResponse,
+            api::PresenceResponse,
             api::PairResponse,
             api::SentResponse,
             api::ReceiptResponse,
@@ -126,6 +130,9 @@ impl Schemas {
             api::ClearedResponse,
             api::ConnectionsResponse,
             api::PerformanceResponse,
+            api::SettingsResponse,
+            OverviewResponse,
+            SeriesResponse,
             api::AliveResponse,
             api::GreetingResponse,
             Vec<CatalogEntry>,
@@ -140,6 +147,9 @@ impl Schemas {
                 api::DeviceResponse,
                 api::MessageResponse,
                 api::ClientResponse,
+                api::MailboxResponse,
+                api::QueuedResponse,
+                api::AuditResponse,
             ]
         );
         let other = [(type_name::<()>(), Data::Nothing), (type_name::<Raw>(), Data::Raw)];

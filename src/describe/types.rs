@@ -74,6 +74,7 @@ inline_schema! {
             "type": { "type": "string", "minLength": 1, "maxLength": 64 },
             "message": { "description": "As its sender wrote it." },
             "sender": { "type": "string", "description": "The sender's user name; absent after POST /api/messages." },
+            "via": { "type": "string", "description": "The label of the service token that it was sent with; absent without one." },
             "timestamp": { "type": "string", "format": "date-time" },
             "id": { "type": "integer", "minimum": 1 }
         }

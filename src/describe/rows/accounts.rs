@@ -1,7 +1,7 @@
 //! Log-ins, tokens, users.
 
 use crate::describe::row::By::{Admin, Anonymous, Service, User};
-use crate::describe::row::{AFTER, LIMIT, PAGE, Parameter, Row, plain, row, with_body};
+use crate::describe::row::{AFTER, LIMIT, PAGE, Parameter, Row, id_query, plain, row, with_body};
 use crate::http::Verb::{Delete, Get, Patch, Post, Put};
 
 /// The name that a user is looked for by.
@@ -66,6 +66,17 @@ pub const ROWS: &[Row] = &[
     )
     .text("It replaces the token once, within 30 seconds."),
     row(
+        Post,
+        "/api/auth/elevate",
+        "Show the password again",
+        &[with_body("user", User, "/api/auth/elevate", r#"{"password":"ana-password"}"#)],
+    )
+    .text(
+        "For browsers: an operation with `x-elevated` needs a log-in of the last ten minutes (`limits.elevation_seconds`), or this within \
+         that time. Nothing asks other tokens for it.",
+    )
+    .errors(&["wrong_password"]),
+    row(
         Put,
         "/api/auth/password",
         "Change the password",
@@ -79,7 +90,15 @@ pub const ROWS: &[Row] = &[
     .text("Ends every log-in of the user, this one too, and returns a new token.")
     .errors(&["wrong_password"])
     .with_token(),
-    row(Get, "/api/auth/tokens", "List the caller's tokens", &[plain("own", User, "/api/auth/tokens?limit=2")]).parameters(PAGE),
+    row(
+        Get,
+        "/api/auth/tokens",
+        "List tokens",
+        &[plain("own", User, "/api/auth/tokens?limit=2"), plain("of-a-user", Admin, "/api/auth/tokens?user_id=2&limit=1")],
+    )
+    .text("The caller's, without their secrets; for administrators also those of `user_id`.")
+    .parameters(&[AFTER, LIMIT, id_query("user_id", "For administrators: the tokens of this user.")])
+    .errors(&["not_found"]),
     row(
         Post,
         "/api/auth/tokens",
@@ -87,13 +106,28 @@ pub const ROWS: &[Row] = &[
         &[
             with_body("script", User, "/api/auth/tokens", r#"{"label":"script","expires_in":86400}"#).created(),
             with_body("service", Admin, "/api/auth/tokens", r#"{"label":"shop","kind":"service"}"#).created(),
+            with_body(
+                "scopes",
+                Admin,
+                "/api/auth/tokens",
+                r#"{"label":"scraper","kind":"service","scopes":["read","metrics"]}"#,
+            )
+            .created(),
         ],
     )
-    .narrowed(r#"{"properties":{"kind":{"enum":["user","service",null]}}}"#)
-    .text("The token is shown this once. `kind` is `user` or, for administrators, `service`.")
+    .narrowed(
+        r#"{"properties":{"kind":{"enum":["user","service",null]}},"anyOf":[
+            {"required":["kind"],"properties":{"kind":{"const":"service"}}},
+            {"properties":{"scopes":{"type":"null"}}}
+        ]}"#,
+    )
+    .text(
+        "The token is shown this once. `kind` is `user` or, for administrators, `service`; `scopes` are those of a service, all where they \
+         are absent.",
+    )
     .errors(&["limit_reached"]),
     row(Delete, "/api/auth/tokens/{id}", "Revoke a token", &[plain("own", User, "/api/auth/tokens/4")])
-        .text("Its connections are closed at once with 4001."),
+        .text("One's own, or for administrators any. Its connections are closed at once with 4001."),
     row(
         Get,
         "/api/users",

@@ -67,6 +67,13 @@ pub const ROWS: &[Row] = &[
     row(Delete, "/api/devices/{id}", "Delete a device", &[plain("own", User, "/api/devices/1")])
         .text("Unbinds it from the caller; deletes it, and clears its queued messages, for its last user or an administrator."),
     row(
+        Get,
+        "/api/devices/{id}/presence",
+        "Show the online times of a device",
+        &[plain("own", User, "/api/devices/1/presence")],
+    )
+    .text("The last day in slots of ten minutes, 144 of them (fewer in the example); the last one is the present one."),
+    row(
         Put,
         "/api/devices/{id}/primary",
         "Make a device the primary one",
@@ -82,7 +89,7 @@ pub const ROWS: &[Row] = &[
         "Create a token of a device",
         &[with_body("own", User, "/api/devices/1/token", r#"{"label":"flash"}"#).created()],
     )
-    .narrowed(r#"{"properties":{"kind":{"enum":["device",null]}}}"#)
+    .narrowed(r#"{"properties":{"kind":{"enum":["device",null]},"scopes":{"type":"null"}}}"#)
     .text("It reaches this device's WebSocket, the receipts of messages to it, and `PUT /api/weather`. It is shown this once.")
     .errors(&["limit_reached"]),
 ];

@@ -1,7 +1,7 @@
 //! Sends, receipts, clients, queues.
 
 use crate::describe::row::By::{Admin, Device, Service, User};
-use crate::describe::row::{AFTER, Example, LIMIT, Parameter, Row, id_query, plain, row, with_body};
+use crate::describe::row::{AFTER, Example, LIMIT, PAGE, Parameter, Row, id_query, plain, row, with_body};
 use crate::http::Verb::{Delete, Get, Post};
 
 /// Makes a send that is not repeated.
@@ -18,6 +18,18 @@ const SEND: &[&str] =
 
 /// The user whose clients are meant.
 const OF_USER: Parameter = id_query("user_id", "For administrators: the clients of this user.");
+
+/// The length of a page, where all are listed if none is given.
+const LONG_LIMIT: Parameter = Parameter {
+    name: "limit",
+    place: "query",
+    text: "The length of the page.",
+    schema: r#"{"type":"integer","minimum":1,"maximum":1000,"default":1000}"#,
+};
+
+/// What a list of queued messages is.
+const QUEUED: &str = "What waits, the oldest first; nothing is acknowledged. Administrators get the `message` of others only with \
+    `server.console_contents = true`.";
 
 /// The descriptions.
 pub const ROWS: &[Row] = &[
@@ -106,12 +118,7 @@ pub const ROWS: &[Row] = &[
             text: "The `next` of the page before, a name.",
             schema: r#"{"type":"string"}"#,
         },
-        Parameter {
-            name: "limit",
-            place: "query",
-            text: "The length of the page.",
-            schema: r#"{"type":"integer","minimum":1,"maximum":1000,"default":1000}"#,
-        },
+        LONG_LIMIT,
         OF_USER,
     ])
     .errors(&["not_found"]),
@@ -126,4 +133,39 @@ pub const ROWS: &[Row] = &[
     row(Delete, "/api/queue/user/{id}", "Clear the mailbox of a user", &[plain("own", User, "/api/queue/user/2")]),
     row(Get, "/api/queue/device/{id}", "Measure the mailbox of a device", &[plain("own", User, "/api/queue/device/1")]),
     row(Delete, "/api/queue/device/{id}", "Clear the mailbox of a device", &[plain("own", User, "/api/queue/device/1")]),
+    row(
+        Get,
+        "/api/queues",
+        "List the mailboxes that are not empty",
+        &[plain("all", Admin, "/api/queues"), plain("after", Admin, "/api/queues?after=user:2&limit=1")],
+    )
+    .text("Users, devices, and the one of the broadcasts.")
+    .parameters(&[
+        Parameter {
+            name: "after",
+            place: "query",
+            text: "The `next` of the page before, a mailbox.",
+            schema: r#"{"type":"string","pattern":"^((user|device):[0-9]{1,19}|all)$"}"#,
+        },
+        LONG_LIMIT,
+    ]),
+    row(
+        Get,
+        "/api/queue/user/{id}/messages",
+        "List the queued messages of a user",
+        &[
+            plain("own", User, "/api/queue/user/2/messages"),
+            plain("of-a-user", Admin, "/api/queue/user/2/messages?after=1&limit=1"),
+        ],
+    )
+    .text(QUEUED)
+    .parameters(PAGE),
+    row(
+        Get,
+        "/api/queue/device/{id}/messages",
+        "List the queued messages of a device",
+        &[plain("own", User, "/api/queue/device/1/messages")],
+    )
+    .text(QUEUED)
+    .parameters(PAGE),
 ];

@@ -1,7 +1,7 @@
 //! Weather, catalogs, monitoring, the server itself.
 
 use crate::describe::row::By::{Admin, Anonymous, Device, Service};
-use crate::describe::row::{PAGE, Row, plain, row, with_body};
+use crate::describe::row::{AFTER, LIMIT, Parameter, Row, id_query, plain, row, with_body};
 use crate::http::Access;
 use crate::http::Verb::{Delete, Get, Put};
 
@@ -40,13 +40,51 @@ pub const ROWS: &[Row] = &[
     ),
     row(Delete, "/api/catalog/dances", "Empty the list of dances", &[plain("dances", Admin, "/api/catalog/dances")])
         .text("Every dance is accepted again."),
+    row(Get, "/api/monitor/overview", "Show the figures of the present moment", &[plain("now", Admin, "/api/monitor/overview")])
+        .text("Rates, mailboxes, memory, disk, the checks of `/readyz`, and what needs attention."),
+    row(
+        Get,
+        "/api/monitor/series",
+        "Show the figures of the last hour or day",
+        &[plain("hour", Admin, "/api/monitor/series"), plain("day", Admin, "/api/monitor/series?range=day")],
+    )
+    .text("Columns of the same length, with `null` where nothing is known; the examples are cut off after three moments.")
+    .parameters(&[Parameter {
+        name: "range",
+        place: "query",
+        text: "The last hour, every ten seconds, or the last day, every minute.",
+        schema: r#"{"type":"string","enum":["hour","day"],"default":"hour"}"#,
+    }]),
     row(
         Get,
         "/api/monitor/connections",
         "List the connections, with counters since the start",
-        &[plain("first", Admin, "/api/monitor/connections?limit=10")],
+        &[
+            plain("first", Admin, "/api/monitor/connections?limit=10"),
+            plain("of-a-user", Admin, "/api/monitor/connections?user_id=2&address=127.0.0.0/8"),
+        ],
     )
-    .parameters(PAGE),
+    .text("The parameters select connections; the counters are of all.")
+    .parameters(&[
+        AFTER,
+        LIMIT,
+        id_query("user_id", "Those of this user."),
+        id_query("device_id", "Those that stand for this device."),
+        Parameter { name: "client", place: "query", text: "Those that are this reader.", schema: r#"{"type":"string"}"# },
+        Parameter {
+            name: "address",
+            place: "query",
+            text: "Those from this address or network.",
+            schema: r#"{"type":"string","pattern":"^[0-9]{1,2}([.][0-9]{1,2}){3}(/([0-9]|[12][0-9]|3[0-2]))?$|^::1?(/[0-9]{1,2})?$"}"#,
+        },
+    ]),
+    row(
+        Delete,
+        "/api/monitor/connections/{id}",
+        "Close a connection",
+        &[plain("ana", Admin, "/api/monitor/connections/1")],
+    )
+    .text("With 1001; its client may reconnect."),
     row(
         Get,
         "/api/monitor/performance",
@@ -54,6 +92,27 @@ pub const ROWS: &[Row] = &[
         &[plain("all", Admin, "/api/monitor/performance")],
     )
     .text("Of each operation the last hundred, and totals since the start."),
+    row(
+        Get,
+        "/api/audit",
+        "List the audit trail, the newest entries first",
+        &[
+            plain("created", Admin, "/api/audit?event=user_created&limit=1"),
+            plain("of-a-user", Admin, "/api/audit?event=token_created&user_id=2&limit=1"),
+        ],
+    )
+    .parameters(&[
+        id_query("before", "The `next` of the page before."),
+        LIMIT,
+        Parameter { name: "event", place: "query", text: "Only events of this name.", schema: r#"{"type":"string"}"# },
+        id_query("user_id", "Only what this user did, or what was done to it."),
+    ]),
+    row(Get, "/api/settings", "Show the configuration in force", &[plain("all", Admin, "/api/settings")])
+        .text("Every setting with its source, secrets without their values; the example has three of them."),
+    row(Get, "/api/backup", "Download a backup", &[plain("file", Admin, "/api/backup")])
+        .text("As `qy-lty backup` writes it, streamed. A file that is whole ends its last chunk.")
+        .errors(&["backup_running"])
+        .answers("application/gzip"),
     row(Get, "/metrics", "Show all metrics", &[plain("scrape", Service, "/metrics")])
         .text("Prometheus' text format 0.0.4.")
         .answers("text/plain"),
