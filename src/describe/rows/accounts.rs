@@ -107,7 +107,7 @@ pub const ROWS: &[Row] = &[
             with_body("script", User, "/api/auth/tokens", r#"{"label":"script","expires_in":86400}"#).created(),
             with_body("service", Admin, "/api/auth/tokens", r#"{"label":"shop","kind":"service"}"#).created(),
             with_body(
-                "scopes",
+                "service-scopes",
                 Admin,
                 "/api/auth/tokens",
                 r#"{"label":"scraper","kind":"service","scopes":["read","metrics"]}"#,

@@ -74,8 +74,8 @@ pub const ROWS: &[Row] = &[
         Parameter {
             name: "address",
             place: "query",
-            text: "Those from this address or network.",
-            schema: r#"{"type":"string","pattern":"^[0-9]{1,2}([.][0-9]{1,2}){3}(/([0-9]|[12][0-9]|3[0-2]))?$|^::1?(/[0-9]{1,2})?$"}"#,
+            text: "Those from this address or network, such as `10.0.0.0/8`.",
+            schema: r#"{"type":"string","anyOf":[{"format":"ipv4"},{"format":"ipv6"},{"pattern":"^[0-9a-fA-F.:]+/[0-9]{1,3}$"}]}"#,
         },
     ]),
     row(
@@ -98,7 +98,7 @@ pub const ROWS: &[Row] = &[
         "List the audit trail, the newest entries first",
         &[
             plain("created", Admin, "/api/audit?event=user_created&limit=1"),
-            plain("of-a-user", Admin, "/api/audit?event=token_created&user_id=2&limit=1"),
+            plain("of-a-user", Admin, "/api/audit?event=token_made&user_id=2&limit=1"),
         ],
     )
     .parameters(&[

@@ -9,14 +9,14 @@ use crate::support::program::{output, program};
 use crate::support::{Server, eventually, roomy};
 
 /// Asks for a backup; the body is read by the test.
-async fn begin(server: &Server, method: reqwest::Method, token: &str) -> Response {
+pub async fn begin(server: &Server, method: reqwest::Method, token: &str) -> Response {
     let client = Client::builder().no_proxy().no_gzip().pool_max_idle_per_host(0).build().unwrap();
     let request = client.request(method, format!("http://{}/api/backup", server.address));
     request.header("authorization", format!("Token {token}")).send().await.unwrap()
 }
 
 /// Makes a backup longer than what fits between server and client.
-async fn fill(server: &Server, token: &str, user: u64) {
+pub async fn fill(server: &Server, token: &str, user: u64) {
     let mut state = 1u64;
     let text: String = std::iter::repeat_with(|| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

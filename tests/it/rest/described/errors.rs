@@ -8,11 +8,12 @@ use reqwest::header::{HeaderMap, HeaderName};
 use serde_json::{Value, json};
 
 use super::world::World;
+use crate::rest::backup;
 use crate::support::described::{Example, Operation, operations};
 use crate::support::http::Browser;
 use crate::support::raw::{HERE, Reply, connect, exchange};
 use crate::support::reader::path;
-use crate::support::{ADMIN_PASSWORD, Answer, set};
+use crate::support::{ADMIN_PASSWORD, Answer, eventually, set};
 
 /// Codes that no client can provoke at will, with the reason.
 const NOT_PROVOKED: [(&str, &str); 3] = [
@@ -47,6 +48,30 @@ struct Worlds {
     /// Behind a proxy on this machine.
     proxied: World,
     browser: Browser,
+    /// Log-ins are fresh for a second.
+    stale: World,
+    /// A log-in there that is not.
+    stale_browser: Browser,
+    /// A service token with the scope `metrics` alone, and one with `read` alone.
+    scoped: [String; 2],
+}
+
+/// Returns a server and a log-in there that is no longer fresh.
+async fn stale() -> (World, Browser) {
+    let world = World::with(|config| config.limits.elevation_seconds = 1).await;
+    let (browser, _) = Browser::log_in(&world.server, "admin", ADMIN_PASSWORD).await;
+    eventually("the log-in is no longer fresh", async || {
+        browser.call(&world.server, "GET", "/api/auth/me", &[], "").await.ok()["data"]["elevation_needed"] == true
+    })
+    .await;
+    (world, browser)
+}
+
+/// Returns a service token with that scope alone.
+async fn scoped(world: &World, scope: &str) -> String {
+    let body = json!({"kind": "service", "label": scope, "scopes": [scope]});
+    let made = world.server.post("/api/auth/tokens", &world.tokens.admin, body).await.expect(201);
+    made["data"]["token"].as_str().unwrap().to_owned()
 }
 
 impl Worlds {
@@ -67,7 +92,11 @@ impl Worlds {
             (config.limits.tokens_per_user, config.limits.devices_per_user) = (1, 1);
             config.mailbox.messages = 1;
         });
+        let (stale, stale_browser) = stale().await;
         Self {
+            scoped: [scoped(&usual, "metrics").await, scoped(&usual, "read").await],
+            stale,
+            stale_browser,
             usual,
             closed: World::with(|config| config.auth = toml::from_str("registration = \"closed\"").unwrap()).await,
             hurried,
@@ -109,6 +138,8 @@ const CASES: &[Case] = &[
         "",
         r#"{"current_password":"wrong","new_password":"new-password"}"#,
     ),
+    ("POST /api/auth/elevate", "wrong_password", At::Usual, "user", "", r#"{"password":"wrong"}"#),
+    ("GET /api/auth/tokens", "not_found", At::Usual, "admin", "/api/auth/tokens?user_id=999999", ""),
     ("POST /api/auth/tokens", "limit_reached", At::Full, "user", "", ""),
     ("POST /api/users", "taken", At::Usual, "admin", "", r#"{"username":"Ana","password":"ana-password"}"#),
     ("PATCH /api/users/{id}", "last_admin", At::Usual, "admin", "/api/users/1", r#"{"role":"user"}"#),
@@ -226,6 +257,16 @@ impl Attempt<'_> {
                 let role = ["device", "service", "user"].into_iter().find(|role| !operation.roles().contains(role));
                 usual.send(&operation.method, example, usual.token(role.unwrap())).await
             }
+            "elevation_required" => {
+                let (browser, body) = (&worlds.stale_browser, example.body.as_ref().map(Value::to_string).unwrap_or_default());
+                let csrf = [("x-csrf-token", browser.csrf.as_str())];
+                browser.call(&worlds.stale.server, &operation.method, &example.path, &csrf, &body).await
+            }
+            "scope_missing" => {
+                let scopes = operation.value["x-scopes"].as_array().unwrap();
+                let token = &worlds.scoped[usize::from(scopes.contains(&"metrics".into()))];
+                usual.send(&operation.method, example, Some(token)).await
+            }
             "csrf" => worlds.browser.call(&usual.server, &operation.method, &example.path, &[], "{}").await,
             "foreign_origin" => self.with_headers(&[("origin", "https://other.example")]).await,
             "unknown_host" => self.with_headers(&[("host", "other.example"), ("sec-fetch-site", "same-origin")]).await,
@@ -266,6 +307,13 @@ async fn alone(operation: &Operation, code: &str) -> Option<Answer> {
         "exposed_link" => return None,
         "already_received" | "already_ended" => World::new().await,
         "taken" if operation.path == "/api/devices/claim" => World::new().await,
+        "backup_running" => {
+            let world = World::new().await;
+            backup::fill(&world.server, &world.tokens.user, 2).await;
+            let mut first = backup::begin(&world.server, reqwest::Method::GET, &world.tokens.admin).await;
+            assert!(first.chunk().await.unwrap().is_some());
+            return Some(world.send(&operation.method, &example, world.token("admin")).await);
+        }
         _ => return None,
     };
     let (server, tokens) = (&world.server, &world.tokens);
@@ -275,7 +323,7 @@ async fn alone(operation: &Operation, code: &str) -> Option<Answer> {
             while client.json().await["id"] != 3 {}
             client.say(json!({"type": "ack", "message": {"id": 3}})).await;
             client.fence().await;
-            crate::support::eventually("it is received", async || {
+            eventually("it is received", async || {
                 server.get("/api/messages/1", Some(&tokens.admin)).await.ok()["data"]["status"] == "acked"
             })
             .await;
