@@ -4,11 +4,12 @@ pub mod files;
 
 use std::sync::Arc;
 
-use salvo::http::header::{ACCEPT, HeaderValue, LOCATION};
+use salvo::http::header::{ACCEPT, ALLOW, HeaderValue, LOCATION};
 use salvo::http::{Request, Response, StatusCode};
 use salvo::{Depot, FlowCtrl, Router, async_trait};
 
 use crate::app::App;
+use crate::http::error::ApiError;
 use files::File;
 
 /// The page.
@@ -75,7 +76,7 @@ impl salvo::Handler for Unslash {
 
 /// Adds the files that the page loads, and the descriptions of the API, which are there without the page, too.
 pub fn files(root: Router) -> Router {
-    root.push(at(|req| part(req.uri().path()).is_some()).get(Part).head(Part))
+    root.push(at(|req| part(req.uri().path()).is_some()).get(Part).head(Part).goal(OtherMethod))
 }
 
 /// Returns the file at a path.
@@ -84,6 +85,17 @@ fn part(path: &str) -> Option<File> {
         "/worker.js" => File::find(WORKER),
         "/api/openapi.json" | "/api/asyncapi.json" => File::find(&path[1..]),
         _ => File::find(path.strip_prefix('/').filter(|path| path.starts_with("page/"))?),
+    }
+}
+
+/// What answers the other methods, at the path of a file: Salvo takes such a path for one that does not exist.
+struct OtherMethod;
+
+#[async_trait]
+impl salvo::Handler for OtherMethod {
+    async fn handle(&self, _: &mut Request, _: &mut Depot, res: &mut Response, _: &mut FlowCtrl) {
+        ApiError::MethodNotAllowed.render(res);
+        res.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
 }
 

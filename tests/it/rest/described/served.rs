@@ -23,6 +23,8 @@ async fn documents_are_served_with_a_tag_to_anyone() {
         assert!(compressed.text.len() * 4 < committed.len(), "{path}");
         let head = server.http("HEAD", path, None, None).await;
         assert_eq!((head.status.as_u16(), head.text.as_str()), (200, ""), "{path}");
-        assert_eq!(server.http("POST", path, None, Some("{}")).await.expect(405)["code"], "method_not_allowed", "{path}");
+        let posted = server.http("POST", path, None, Some("{}")).await;
+        assert_eq!(posted.headers["allow"], "GET, HEAD", "{path}");
+        assert_eq!(posted.expect(405)["code"], "method_not_allowed", "{path}");
     }
 }
