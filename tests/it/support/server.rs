@@ -47,6 +47,10 @@ pub fn set(config: &mut Config, key: &str, value: impl Into<Value>) {
     let mut all = serde_json::to_value(&*config).unwrap();
     let (section, name) = key.split_once('.').unwrap();
     all[section][name] = value.into();
+    // A file has no null: what is not set is not there.
+    for section in all.as_object_mut().unwrap().values_mut() {
+        section.as_object_mut().into_iter().for_each(|settings| settings.retain(|_, value| !value.is_null()));
+    }
     *config = serde_json::from_value(all).unwrap_or_else(|error| panic!("{key}: {error}"));
 }
 
