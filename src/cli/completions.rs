@@ -65,10 +65,13 @@ fn zsh(script: &str) -> String {
     let mut whole = String::new();
     for line in script.lines() {
         let spec = line.trim_start();
-        let is_name = [":user -- ", "::user -- ", ":device -- ", "::device -- ", "*::words -- ", ":name -- Name of the client"]
-            .iter()
-            .any(|start| spec.starts_with(&format!("'{start}")))
-            || ["'--user=[", "'--device=["].iter().any(|start| spec.starts_with(start));
+        let is_argument =
+            ["':user -- ", "'::user -- ", "':device -- ", "'::device -- ", "'*::words -- ", "':name -- Name of the client"]
+                .iter()
+                .any(|start| spec.starts_with(start));
+        // Behind the options that it excludes, if any.
+        let is_option = ["--user=[", "--device=["].iter().any(|option| spec.contains(option));
+        let is_name = is_argument || is_option;
         if is_name {
             whole += &line.replace(":_default'", ":_qy_lty_names'")
         } else {
@@ -114,11 +117,11 @@ mod tests {
         assert!(bash.ends_with("complete -F _qy_lty_names -o bashdefault -o default qy-lty"));
         let zsh = of(Shell::Zsh);
         let named = |start: &str| {
-            let mut lines = zsh.lines().filter(|line| line.trim_start().starts_with(start)).peekable();
+            let mut lines = zsh.lines().filter(|line| line.contains(start)).peekable();
             assert!(lines.peek().is_some(), "{start}: {zsh}");
             assert!(lines.all(|line| line.contains(":_qy_lty_names'")), "{start}");
         };
-        for start in ["':user -- ", "'::user -- ", "':device -- ", "'*::words -- ", "'--user=[", "'--device=["] {
+        for start in ["':user -- ", "'::user -- ", "':device -- ", "'*::words -- ", "--user=[", "--device=["] {
             named(start);
         }
         assert!(zsh.contains("_qy-lty() {\n    local -a qy_lty_words") && zsh.starts_with("#compdef qy-lty"));

@@ -71,7 +71,7 @@ pub(super) enum QueueCommand {
         #[arg(long, conflicts_with_all = ["user", "device"])]
         all: bool,
         /// Clear every mailbox without asking
-        #[arg(long, requires = "all")]
+        #[arg(long, requires = "all", conflicts_with_all = ["user", "device"])]
         yes: bool,
     },
 }

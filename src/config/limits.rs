@@ -97,6 +97,7 @@ pub struct Limits {
     pub devices_per_user: usize,
     /// Seconds after a log-in in a browser, or after the password was shown again, within which it may change accounts, tokens and devices.
     /// 0: as long as the log-in lasts.
+    #[serde(deserialize_with = "units::seconds")]
     pub elevation_seconds: u32,
 }
 

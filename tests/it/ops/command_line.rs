@@ -69,7 +69,7 @@ async fn walk(at: &Path, n: &str) {
     let args = ["token", "create", "admin", "--kind", "service", "--scope", "send", "--scope", "read", "--label", n];
     let made = json(at, &args).await;
     assert_eq!((&made["kind"], &made["scopes"]), (&json!("service"), &json!(["send", "read"])));
-    assert!(run(at, &["token", "list", "admin"]).await.contains("send,read"));
+    assert!(run(at, &["token", "list", "admin"]).await.contains("send, read"));
     run(at, &["token", "delete", &made["id"].to_string()]).await;
     let tokens = json(at, &["token", "list", &ana]).await;
     assert_eq!((tokens[0]["label"].as_str(), tokens[1]["kind"].as_str()), (Some("door"), Some("device")));

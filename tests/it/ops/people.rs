@@ -7,7 +7,7 @@ use crate::support::eventually;
 use crate::support::program::{Running, configure, output, program};
 use crate::support::terminal::Terminal;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Runs a command with `input` on its standard input.
 async fn run_with(at: &Path, args: &[&str], input: &str) -> Output {
@@ -98,7 +98,7 @@ async fn devices_are_shown_renamed_and_made_primary() {
     run(at, &["token", "create", "ana", "--expires", "30d"]).await;
     run(at, &["send", "ana", "x", "--ttl", "1h"]).await;
     let shown = run(at, &["user", "show", "ana"]).await;
-    for part in ["desk (1)", "tokens", "1 message, ", " UTC (", "clients   none"] {
+    for part in ["desk (1, primary)", "tokens", "1 message, ", " UTC (", "clients   none"] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     let shown = json(at, &["user", "show", "ana"]).await;
@@ -153,7 +153,7 @@ async fn tables_have_names_times_and_columns_that_fit_chinese() {
     let users = run(at, &["user", "list"]).await;
     assert!(users.lines().skip(1).all(|line| line.ends_with("just now") || line.ends_with(" ago")), "{users}");
     assert!(json(at, &["user", "list"]).await[0]["created_at"].as_str().unwrap().contains("T"), "as ever");
-    assert_eq!(json(at, &["queue", "list"]).await[0].as_object().unwrap().len(), 4, "as ever");
+    assert_eq!(json(at, &["queue", "list"]).await[0].as_object().unwrap().len(), 8, "as ever");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,7 +282,7 @@ async fn interrupted_restore_and_backup_leave_nothing_behind() {
         // Its standard input stays open: it does not wait for that.
         let ended = tokio::time::timeout(crate::support::DEADLINE, restoring.wait()).await.unwrap().unwrap();
         let mut said = String::new();
-        tokio::io::AsyncReadExt::read_to_string(&mut restoring.stderr.take().unwrap(), &mut said).await.unwrap();
+        restoring.stderr.take().unwrap().read_to_string(&mut said).await.unwrap();
         assert_eq!((ended.code(), said.as_str()), (Some(130), "qy-lty: interrupted; nothing was restored\n"), "{name}");
         drop(input);
         assert_eq!(names(&at.join("data")), Vec::<String>::new(), "{name}");
@@ -299,8 +299,12 @@ async fn interrupted_restore_and_backup_leave_nothing_behind() {
         let mut open = Vec::new();
         loop {
             let Ok((mut stream, _)) = listener.accept().await else { return };
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n").await;
-            open.push(stream);
+            let mut head = vec![0; 4096];
+            // Not of those that only look whether there is a server.
+            if let Ok(1..) = stream.read(&mut head).await {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n").await;
+                open.push(stream);
+            }
         }
     });
     let before = names(at);
