@@ -278,6 +278,6 @@ mod tests {
             |with| serde_json::to_vec(&QueuedResponse::new(&Queued { head, waiting }, &payload, with).unwrap()).unwrap().len();
         assert!(item(false) < ITEM_BYTES, "{}", item(false));
         assert!(item(true) > payload.len() && item(true) < ITEM_BYTES + payload.len());
-        assert!(MAX_PAGE * ITEM_BYTES <= MAX_PAGE_BYTES);
+        const { assert!(MAX_PAGE * ITEM_BYTES <= MAX_PAGE_BYTES) };
     }
 }
