@@ -21,7 +21,8 @@ async fn refused(server: &Server, path: &str, headers: &[(&'static str, &str)]) 
 async fn ticket_bearer_and_the_pages_own_cookie_open_a_console() {
     let server = Server::start().await;
     let admin = server.admin().await;
-    let ticket = server.post("/api/auth/ticket", &admin, json!({})).await.ok()["data"]["ticket"].as_str().unwrap().to_owned();
+    let ticket =
+        server.post("/api/auth/ticket", &admin, json!({})).await.expect(201)["data"]["ticket"].as_str().unwrap().to_owned();
     let path = format!("/ws/console/?ticket={ticket}");
     let mut console = server.ws(&path).await;
     let hello = console.json().await;
