@@ -37,6 +37,10 @@ typos:
 recipes:
     .ci/run recipes
 
+# Checks the source of the page: vendored files, types, both languages, sizes.
+page_source:
+    .ci/run page_source
+
 # Runs clippy.
 lint:
     .ci/run lint
@@ -88,6 +92,10 @@ tarball:
 # Tests the page in Chromium.
 page:
     .ci/run page
+
+# Checks the documents of docs/api, and calls every operation at random.
+api:
+    .ci/run api
 
 # Replays the exchanges recorded from the original system.
 conformance:

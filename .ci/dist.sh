@@ -36,6 +36,7 @@ install -Dm 644 -t "$root/share/man/man1" "$stage"/man/*.1
 install -Dm 644 -t "$root/share/doc/qy-lty" README.md README.zh-CN.md CHANGELOG.md SECURITY.md LICENSE-MIT LICENSE-APACHE "$stage/THIRD-PARTY-NOTICES"
 install -Dm 644 -t "$root/share/doc/qy-lty/docs" docs/*.md # as in the repository, so that the links of README.md work
 install -Dm 644 -t "$root/share/doc/qy-lty/docs/zh" docs/zh/*.md
+install -Dm 644 -t "$root/share/doc/qy-lty/docs/api" docs/api/*.json
 install -Dm 644 -t "$root/share/doc/qy-lty/docs/monitoring" docs/monitoring/*
 install -Dm 644 -t "$root/share/doc/qy-lty/docs/curves" docs/curves/*
 install -Dm 644 -t "$root/share/doc/qy-lty/examples" systemd/config.toml

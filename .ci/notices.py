@@ -48,6 +48,10 @@ def main():
     for package in crates(sys.argv[1]):
         for text in texts(package):
             users[text].append(f"{package['name']} {package['version']} ({package['license']})")
+    # Those of the page are made from the npm tarballs: tests/external/page/vendor.mjs.
+    for notice in Path("src/web/page/vendor/LICENSES.txt").read_text().split("\n" + "-" * 80 + "\n"):
+        name, _, text = notice.partition("\n\n")
+        users[text.strip("\n")].append(name)
     print("qy-lty contains the libraries below, under the terms that follow their names.")
     for text, names in sorted(users.items(), key=lambda item: item[1]):
         print("\n" + "-" * 80)

@@ -3,7 +3,7 @@
 
 usage: sbom.py TARGET, in the project's directory, for example sbom.py x86_64-unknown-linux-gnu
 
-Lists the program and the crates that are linked into it, with licence, checksum and what depends on what. Tools that go by
+Lists the program, the crates that are linked into it and the packages that its page is made of, with licence, checksum and what depends on what. Tools that go by
 `cargo metadata` alone also list crates of optional features that are never built, another TLS library among them.
 """
 import json
@@ -40,6 +40,23 @@ def component(package, checksums):
     return found
 
 
+def page_components():
+    """The packages that the page's files are made of: see src/web/page/vendor/manifest.json."""
+    packages = json.loads(Path("src/web/page/vendor/manifest.json").read_text())["packages"]
+    for package in packages:
+        purl = f"pkg:npm/{package['name'].replace('@', '%40')}@{package['version']}"
+        yield {
+            "type": "library",
+            "bom-ref": purl,
+            "name": package["name"],
+            "version": package["version"],
+            "scope": "required",
+            "purl": purl,
+            "licenses": [{"expression": package["licence"]}],
+            "properties": [{"name": "tarball:sha256", "value": package["sha256"]}],
+        }
+
+
 def main():
     target = sys.argv[1]
     lock = tomllib.loads(Path("Cargo.lock").read_text())["package"]
@@ -68,6 +85,10 @@ def main():
         "purl": reference(manifest),
         "properties": [{"name": "target", "value": target}],
     }
+    page = list(page_components())
+    graph = {reference(package): dependencies(package["name"], package["version"]) for package in [manifest, *packages]}
+    graph[reference(manifest)] = sorted([*graph[reference(manifest)], *(one["bom-ref"] for one in page)])
+    graph.update({one["bom-ref"]: [] for one in page})
     moment = datetime.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), timezone.utc)
     bill = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
@@ -75,11 +96,8 @@ def main():
         "specVersion": "1.6",
         "version": 1,
         "metadata": {"timestamp": moment.strftime("%Y-%m-%dT%H:%M:%SZ"), "component": program},
-        "components": [component(package, checksums) for package in packages],
-        "dependencies": [
-            {"ref": reference(package), "dependsOn": dependencies(package["name"], package["version"])}
-            for package in [manifest, *packages]
-        ],
+        "components": [*(component(package, checksums) for package in packages), *page],
+        "dependencies": [{"ref": ref, "dependsOn": parts} for ref, parts in graph.items()],
     }
     print(json.dumps(bill, indent=1, ensure_ascii=False))
 

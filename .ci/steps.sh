@@ -1,8 +1,8 @@
 # The steps of .ci/run, each a function step_NAME. Sourced by .ci/run; `full` is set for the long forms.
 
 # In this order: what is quick and fails often comes first.
-steps=(toolchain format typos recipes lint test docs dependencies fuzz autobahn release units service dist package tarball page
-    conformance clients doc_recipes models migration faults stress)
+steps=(toolchain format typos recipes page_source lint test docs dependencies fuzz autobahn release units service dist package tarball page
+    api conformance clients doc_recipes models migration faults stress)
 
 # The programs that test the binary from outside.
 external=tests/external
@@ -40,6 +40,7 @@ step_recipes() {
 step_lint() {
     cargo clippy --locked --all-targets -- -D warnings
     cargo clippy --locked --features echo -- -D warnings
+    cargo clippy --locked --no-default-features -- -D warnings
 }
 
 # The README's own command.
@@ -154,12 +155,31 @@ step_tarball() {
     bash $external/tarball/run.sh target/dist/*.tar.gz
 }
 
-# The page, in a browser.
+# The source of the page: the vendored files as the npm tarballs make them, types, both languages, sizes.
+step_page_source() {
+    need_debian node nodejs npm npm
+    node $external/page/vendor.mjs
+    node $external/page/check.mjs
+}
+
+# The page, in a browser. Its pictures land in target/page, to be looked at.
 step_page() {
     need_debian chromium chromium node nodejs npm npm
     cp -r $external/page "$scratch/page"
     (cd "$scratch/page" && npm install --silent --no-audit --no-fund)
-    node "$scratch/page/test.mjs" "$PWD/$binary" "$(command -v chromium)"
+    mkdir -p target/page
+    node "$scratch/page/test.mjs" "$PWD/$binary" "$(command -v chromium)" "$PWD/target/page"
+}
+
+# The API described: its documents as others read them, random calls, random frames. In an environment of its own.
+step_api() {
+    local venv=$PWD/target/ci/api
+    need_debian node nodejs npm npm
+    need_python -r $external/api/requirements.txt
+    cp -r $external/api "$scratch/api"
+    (cd "$scratch/api" && npm install --silent --no-audit --no-fund)
+    node "$scratch/api/asyncapi.mjs" docs/api/asyncapi.json
+    "$venv/bin/python" $external/api/run.py $binary --examples "${API_EXAMPLES:-$([ -n "$full" ] && echo 100 || echo 20)}"
 }
 
 # The exchanges recorded from the original system.

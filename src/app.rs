@@ -3,17 +3,18 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
-use crate::auth::Auth;
+use crate::audit::Audit;
 use crate::auth::pairings::Pairings;
+use crate::auth::{Auth, AuthError, Caller};
 use crate::change::Changes;
-use crate::config::Config;
+use crate::config::{Config, Provenance};
 use crate::data_dir::{self, DataDirError};
 use crate::handlers::{Handlers, HandlersError};
 use crate::health::{Health, Prober};
@@ -22,7 +23,7 @@ use crate::hub::{Hub, Presence};
 use crate::mailbox::{self, Mailbox};
 use crate::net::tls::CertificateEnd;
 use crate::net::urls;
-use crate::store::{Caches, Store, StoreError, compact, repair_for_start};
+use crate::store::{Caches, Store, StoreError, Watch, compact, repair_for_start};
 use crate::telemetry::metrics::Metrics;
 
 /// The shared state of one running server.
@@ -33,6 +34,8 @@ pub struct App {
     pub store: Store,
     /// The way to change it.
     pub changes: Changes,
+    /// The audit trail.
+    pub audit: Audit,
     /// Authentication.
     pub auth: Auth,
     /// Devices waiting to be paired.
@@ -60,6 +63,8 @@ pub struct App {
     /// The end of validity of the server's certificate, where it has one.
     pub certificate_end: OnceLock<CertificateEnd>,
     config: ArcSwap<Config>,
+    /// The origins of the settings; none where the state was opened without them.
+    provenance: ArcSwap<Provenance>,
     handlers: ArcSwap<Handlers>,
 }
 
@@ -91,7 +96,7 @@ impl App {
         if is_wasteful(&store, &config, data)? {
             store.close()?;
             drop(store); // closes its files
-            match compact(&path) {
+            match compact(&path, Watch::NONE) {
                 Ok(done) => tracing::info!(before = done.before, after = done.after, "compacted the store"),
                 Err(error) => tracing::warn!(%error, "failed to compact the store; it is used as it is"),
             }
@@ -116,11 +121,14 @@ impl App {
     /// # Errors
     /// If the last flush fails.
     pub async fn close(self: Arc<Self>) -> Result<(), StoreError> {
-        if let Err(error) = self.auth.sweep().await {
+        if let Err(error) = self.sweep_auth().await {
             tracing::warn!(%error, "failed to write the last times of use");
         }
         if let Err(error) = self.mailbox.sweep(true).await {
             tracing::warn!(%error, "failed to write the last acknowledgements");
+        }
+        if let Err(error) = self.audit.flush().await {
+            tracing::warn!(%error, "failed to write the last entries of the audit trail");
         }
         tokio::task::spawn_blocking(move || self.store.close()).await.map_err(std::io::Error::other)?
     }
@@ -138,6 +146,7 @@ impl App {
             history: History::open(store.clone(), changes.clone(), config.storage.history_samples),
             prober: Prober::new(store.clone(), changes.clone(), hub.clone()),
             mailbox: Mailbox::new(store.clone(), changes.clone(), hub.clone(), &config, metrics.clone()),
+            audit: Audit::new(changes.clone(), config.storage.audit_entries),
             handlers: ArcSwap::from_pointee(Handlers::new(&config, store.clone(), changes.clone(), &metrics)?),
             auth: Auth::new(store.clone(), changes.clone(), &config.limits, config.storage.max_concurrent_hashes())
                 .map_err(StoreError::from)?,
@@ -154,6 +163,7 @@ impl App {
             changes,
             store,
             config: ArcSwap::from_pointee(config),
+            provenance: ArcSwap::default(),
         }))
     }
 
@@ -177,9 +187,39 @@ impl App {
         self.config.load()
     }
 
+    /// Returns the origins of the current settings.
+    pub fn provenance(&self) -> Guard<Arc<Provenance>> {
+        self.provenance.load()
+    }
+
+    /// Sets the origins of the current settings.
+    pub fn set_provenance(&self, provenance: Provenance) {
+        self.provenance.store(Arc::new(provenance));
+    }
+
     /// Returns the current handlers; clone the `Arc` for a call that waits for an upstream, which ends with the handlers it began with.
     pub fn handlers(&self) -> Guard<Arc<Handlers>> {
         self.handlers.load()
+    }
+
+    /// Evicts what has expired in authentication, and writes the last times of use. To be called once a minute.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn sweep_auth(&self) -> Result<(), AuthError> {
+        let elevation = self.config().limits.elevation().unwrap_or_default();
+        self.auth.sweep(elevation).await
+    }
+
+    /// Returns the time for which the browser session of `caller` is elevated still; `None` where it is not, or sessions need no elevation.
+    pub fn elevated_for(&self, caller: &Caller) -> Option<Duration> {
+        let elevation = self.config().limits.elevation()?;
+        self.auth.elevated_for(caller, elevation)
+    }
+
+    /// Returns whether the browser session of `caller` is elevated, where that is needed.
+    pub fn is_elevated(&self, caller: &Caller) -> bool {
+        self.config().limits.elevation().is_none_or(|elevation| self.auth.elevated_for(caller, elevation).is_some())
     }
 
     /// Applies `config` and the `handlers` made for it.
@@ -252,7 +292,7 @@ mod tests {
         assert_eq!(app.store.loss().map(|loss| (loss.commits, loss.records)), Some((0, 1)));
         assert_eq!(app.store.loss().map(|loss| loss.altered), Some(1), "not what the last commit left");
         assert!(!app.health().await.store);
-        assert!(app.store.check().unwrap().findings[0].what.contains("1 records or pages could not be read"));
+        assert!(app.store.check(Watch::NONE).unwrap().findings[0].what.contains("1 records or pages could not be read"));
         assert_ne!(app.store.epoch(), epoch);
         assert!(dir.path().join(QUARANTINE).read_dir().unwrap().count() == 1);
         app.store.acknowledge_loss().unwrap();

@@ -25,21 +25,27 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The results of all checks. As JSON, each is `"ok"` or `"failed"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Health {
     /// The server is not shutting down.
     #[serde(serialize_with = "as_text")]
+    #[cfg_attr(test, schemars(with = "crate::describe::types::CheckResult"))]
     pub running: bool,
     /// The free disk space exceeds `storage.min_free_bytes`.
     #[serde(serialize_with = "as_text")]
+    #[cfg_attr(test, schemars(with = "crate::describe::types::CheckResult"))]
     pub disk_space: bool,
     /// The disk accepted a recent commit.
     #[serde(serialize_with = "as_text")]
+    #[cfg_attr(test, schemars(with = "crate::describe::types::CheckResult"))]
     pub commit: bool,
     /// The hub delivers published messages.
     #[serde(serialize_with = "as_text")]
+    #[cfg_attr(test, schemars(with = "crate::describe::types::CheckResult"))]
     pub hub: bool,
     /// The store has lost nothing that it had accepted, or the operator has acknowledged it.
     #[serde(serialize_with = "as_text")]
+    #[cfg_attr(test, schemars(with = "crate::describe::types::CheckResult"))]
     pub store: bool,
 }
 

@@ -23,12 +23,13 @@
 //! | --- | --- |
 //! | `core` | ids, names, time, lives, deadlines, hexadecimal, untrusted text, words for wrong values |
 //! | `wire` | the bytes of the WebSocket protocol: inbound, outbound, frames, close codes |
-//! | `telemetry` | metrics and the audit trail |
+//! | `telemetry` | metrics, and the events of the audit trail |
 //! | `config` | settings: layers, validation, differences |
 //! | `log` | output of the log: text, JSON, systemd's journal |
 //! | `data_dir` | the directory that holds everything |
 //! | `store` | durable state; backup, restore, check, compact, migrate |
 //! | `change` | every change of durable state, as a value; the index of the mailboxes; the service clock |
+//! | `audit` | the audit trail: logged, and kept in the store |
 //! | `hub` | groups and presence |
 //! | `mailbox` | queued messages: append, commit, announce, read, acknowledge, expire |
 //! | `net` | listening sockets, TLS, client addresses, the redirect to HTTPS |
@@ -57,6 +58,7 @@ mod accounts;
 mod admission;
 mod api;
 mod app;
+mod audit;
 mod auth;
 mod change;
 mod cli;
@@ -64,6 +66,8 @@ mod config;
 mod control;
 mod core;
 mod data_dir;
+#[cfg(test)]
+mod describe;
 #[doc(hidden)]
 pub mod fuzzing;
 mod handlers;

@@ -22,7 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::admission::connection_gate::{ConnectionGate, ListenerPolicy};
 use crate::app::{App, OpenError};
 use crate::auth::AuthError;
-use crate::config::Config;
+use crate::config::{Config, Provenance};
 use crate::control::server::ControlServer;
 use crate::core::awake::{self, timeout};
 use crate::data_dir;
@@ -95,16 +95,16 @@ pub async fn serve(
     reloads: mpsc::Receiver<Reload>,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
-    serve_at(false, config, admin_password, listeners.into(), reloads, shutdown).await
+    serve_at(false, (config, Provenance::default()), admin_password, listeners.into(), reloads, shutdown).await
 }
 
-/// Runs the server as [`serve`] does; the banner is for a `terminal` where standard output is one.
+/// Runs the server as [`serve`] does, with the origins of its settings; the banner is for a `terminal` where standard output is one.
 ///
 /// # Errors
 /// As [`serve`].
 pub async fn serve_at(
     terminal: bool,
-    config: Config,
+    (config, provenance): (Config, Provenance),
     admin_password: Option<String>,
     listeners: Listeners,
     reloads: mpsc::Receiver<Reload>,
@@ -116,6 +116,7 @@ pub async fn serve_at(
     let place = data.clone();
     let app = tokio::task::spawn_blocking(move || App::open(config, &place)).await.map_err(io::Error::other)??;
     starting.abort();
+    app.set_provenance(provenance);
     let first = First { admin_password, terminal };
     let mut serving = Serving::start(app, &data, background, listeners, first, reloads).await?;
     let disk_failed = tokio::select! {

@@ -124,7 +124,7 @@ impl Accounts<'_> {
         } else {
             self.app.changes.run(UnbindDevice { user: caller, device: id }).await?
         };
-        by.audit(AuditEvent::DeviceDeleted(device.id));
+        by.audit(AuditEvent::DeviceDeleted(device.id, &device.name));
         Ok(react(self.app, &touched)?)
     }
 

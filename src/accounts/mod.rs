@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::App;
+use crate::audit::Audit;
 use crate::auth::pairings::PairingError;
 use crate::auth::{AuthError, Caller};
 use crate::change::ImportError;
@@ -33,7 +34,7 @@ use crate::core::names::NameError;
 use crate::core::text::TextError;
 use crate::net::client_addr::ClientAddr;
 use crate::store::{Authority, Device, StoreError, User};
-use crate::telemetry::audit::{self, AuditEvent};
+use crate::telemetry::audit::AuditEvent;
 use crate::telemetry::metrics::Refused;
 
 pub use devices::{BoundDevice, PatchDevice};
@@ -49,6 +50,8 @@ pub struct By<'a> {
     pub caller: Option<&'a Caller>,
     /// The client's address; `None` at the command line.
     pub address: Option<ClientAddr>,
+    /// The audit trail.
+    pub trail: &'a Audit,
 }
 
 impl By<'_> {
@@ -80,14 +83,14 @@ impl By<'_> {
         self.address.unwrap_or_else(|| IpAddr::V4(Ipv4Addr::UNSPECIFIED).into())
     }
 
-    /// Writes a line of the audit trail.
+    /// Records an event in the audit trail.
     fn audit(&self, event: AuditEvent<'_>) {
         self.audit_for(event, self.caller.map(|caller| caller.user.id));
     }
 
-    /// Writes a line of the audit trail where `user` acts without being authenticated by a token.
+    /// Records an event in the audit trail where `user` acts without being authenticated by a token.
     fn audit_for(&self, event: AuditEvent<'_>, user: Option<UserId>) {
-        audit::record(event, user, self.address.map(|address| address.ip));
+        self.trail.record(event, user, self.address.map(|address| address.ip));
     }
 }
 
@@ -156,6 +159,12 @@ pub enum FieldError {
     /// Another kind of token is asked for on a device's route.
     #[error("kind must be \"device\" here")]
     OnlyDeviceTokens,
+    /// Scopes are asked for a token that can't have any.
+    #[error("scopes are for tokens of kind \"service\" only")]
+    OnlyServicesHaveScopes,
+    /// The list of scopes is empty.
+    #[error("scopes must name at least one scope; leave it out for all of them")]
+    NoScopes,
     /// A name, serial, model or label is too short, too long, or hides its content.
     #[error(transparent)]
     Text(#[from] TextError),

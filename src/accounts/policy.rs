@@ -7,7 +7,7 @@
 use super::access::Access;
 use crate::auth::{Actor, Caller};
 use crate::core::ids::{DeviceId, Recipient, UserId};
-use crate::store::{Store, StoreError};
+use crate::store::{Scope, Scopes, Store, StoreError};
 
 macro_rules! actions {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -55,7 +55,9 @@ actions! {
     ManageAccounts,
     /// Change the password with the present one.
     ChangePassword,
-    /// Create a user token.
+    /// Elevate one's browser session with the password.
+    Elevate,
+    /// Create a user token, or a link that logs in as the user.
     CreateToken,
     /// Create a service token.
     CreateServiceToken,
@@ -162,10 +164,11 @@ const fn row(action: Action, rules: Rules) -> Row {
         Action::CommandDevice => cells(T, [T, P, N, N], Forbid),
         Action::ManageAccounts => cells(R, [R, R, R, R], Forbid),
         Action::ChangePassword => cells(U, [U, N, N, N], Forbid),
+        Action::Elevate => cells(U, [U, N, N, N], Forbid),
         Action::CreateToken => cells(U, [U, N, O, N], Hide),
         // It has an administrator's reach.
         Action::CreateServiceToken => cells(U, [R, N, O, N], Forbid),
-        Action::ManageTokens => cells(U, [U, U, O, N], Hide),
+        Action::ManageTokens => cells(U, [U, U, R, N], Hide),
         Action::LogOut => cells(P, [P, N, N, N], Forbid),
     }
 }
@@ -212,17 +215,20 @@ pub struct Requester {
     pub actor: Actor,
     /// The device that its token is for.
     pub device: Option<DeviceId>,
+    /// Set where its token allows it to send; that of a service needs the scope.
+    pub may_send: bool,
 }
 
 impl From<&Caller> for Requester {
     fn from(caller: &Caller) -> Self {
-        Self { user: caller.user.id, actor: caller.actor(), device: caller.token.device_id }
+        let may_send = caller.token.allows(Scopes::of(Scope::Send));
+        Self { user: caller.user.id, actor: caller.actor(), device: caller.token.device_id, may_send }
     }
 }
 
 impl Requester {
     /// A request without a credential.
-    pub const ANONYMOUS: Self = Self { user: UserId(0), actor: Actor::Anonymous, device: None };
+    pub const ANONYMOUS: Self = Self { user: UserId(0), actor: Actor::Anonymous, device: None, may_send: false };
 
     /// Returns the relation to an account, or to a user's mailbox.
     pub fn to_user(self, user: UserId) -> Relation {
@@ -296,10 +302,12 @@ mod tests {
             Action::ActForUser => [[L, L, L, L], [F, F, F, F], [F, F, F, F], [A, A, H, H], [A, A, A, A], [A, A, A, A]],
             Action::CommandDevice => [[L, L, L, L], [A, F, F, F], [A, A, F, F], [A, A, F, F], [A, A, F, F], [A, A, F, F]],
             Action::ManageAccounts => [[L, L, L, L], [F, F, F, F], [F, F, F, F], [F, F, F, F], [A, A, A, A], [A, A, A, A]],
-            Action::ChangePassword => [[L, L, L, L], [F, F, F, F], [F, F, F, F], [A, F, F, F], [A, F, F, F], [A, F, F, F]],
+            Action::ChangePassword | Action::Elevate => {
+                [[L, L, L, L], [F, F, F, F], [F, F, F, F], [A, F, F, F], [A, F, F, F], [A, F, F, F]]
+            }
             Action::CreateToken => [[L, L, L, L], [F, F, F, F], [F, F, F, F], [A, H, H, H], [A, H, H, H], [A, H, A, H]],
             Action::CreateServiceToken => [[L, L, L, L], [F, F, F, F], [F, F, F, F], [F, F, F, F], [A, F, F, F], [A, F, A, F]],
-            Action::ManageTokens => [[L, L, L, L], [F, F, F, F], [F, F, F, F], [A, A, H, H], [A, A, H, H], [A, A, A, H]],
+            Action::ManageTokens => [[L, L, L, L], [F, F, F, F], [F, F, F, F], [A, A, H, H], [A, A, A, H], [A, A, A, H]],
             Action::LogOut => [[L, L, L, L], [F, F, F, F], [A, F, F, F], [A, F, F, F], [A, F, F, F], [A, F, F, F]],
         }
     }
@@ -346,7 +354,7 @@ mod tests {
     fn relation_to_a_message_tells_a_device_only_what_is_addressed_to_it() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();
-        let device = Requester { user: UserId(1), actor: Actor::Device, device: Some(DeviceId(5)) };
+        let device = Requester { user: UserId(1), actor: Actor::Device, device: Some(DeviceId(5)), may_send: true };
         let to = |sender, recipient| device.to_message(&store, UserId(sender), recipient).unwrap();
         assert_eq!(to(2, Recipient::Device(DeviceId(5))), Relation::Itself);
         assert_eq!(to(2, Recipient::User(UserId(1))), Relation::Itself);

@@ -8,7 +8,7 @@ use crate::auth::{AuthError, Caller, Secret};
 use crate::change::{CreateToken, DeleteToken};
 use crate::core::ids::{DeviceId, TokenId, UserId};
 use crate::core::text::check_text;
-use crate::store::{NewToken, Role, StoreError, Token, TokenHash, TokenKind};
+use crate::store::{NewToken, Role, Scope, Scopes, StoreError, Token, TokenHash, TokenKind};
 use crate::telemetry::audit::AuditEvent;
 
 /// A freshly issued token: the only moment at which its secret is known.
@@ -29,6 +29,8 @@ pub struct TokenOptions {
     pub label: Option<String>,
     /// `user` where none is given, or `device` for a device.
     pub kind: Option<TokenKind>,
+    /// What a service token may do; everything that service tokens may where it is not given.
+    pub scopes: Option<Vec<Scope>>,
     /// Seconds from now.
     pub expires_in: Option<u64>,
 }
@@ -41,6 +43,15 @@ impl TokenOptions {
             (TokenKind::Device, None) => Err(FieldError::DeviceTokenWithoutDevice),
             (TokenKind::User | TokenKind::Service, Some(_)) => Err(FieldError::OnlyDeviceTokens),
             _ => Ok(kind),
+        }
+    }
+
+    /// Returns the scopes of a token of that kind.
+    fn scopes(&self, kind: TokenKind) -> Result<Option<Scopes>, FieldError> {
+        match &self.scopes {
+            Some(_) if kind != TokenKind::Service => Err(FieldError::OnlyServicesHaveScopes),
+            Some(scopes) if scopes.is_empty() => Err(FieldError::NoScopes),
+            scopes => Ok(scopes.as_ref().map(|scopes| scopes.iter().copied().collect())),
         }
     }
 
@@ -100,9 +111,10 @@ impl Accounts<'_> {
         kind: TokenKind,
         options: TokenOptions,
     ) -> Result<Issued, AccountsError> {
+        let scopes = options.scopes(kind)?;
         let (label, life_seconds) = options.label_and_life()?;
-        let because = by.authority()?;
-        let new = |hash| NewToken { user_id, device_id, kind, label, life_seconds, hash, make_room: false, because };
+        let (because, make_room) = (by.authority()?, false);
+        let new = |hash| NewToken { user_id, device_id, kind, scopes, label, life_seconds, hash, make_room, because };
         let issued = self.issue(new).await?;
         by.audit(AuditEvent::TokenMade(issued.token.id));
         Ok(issued)
@@ -126,7 +138,7 @@ impl Accounts<'_> {
         self.revoke(by, user.id, token.id, AuditEvent::LoggedOut(token.id)).await
     }
 
-    /// Revokes a token, and closes its connections. Users revoke their own tokens; the command line revokes any.
+    /// Revokes a token, and closes its connections. Users revoke their own tokens; administrators revoke any.
     ///
     /// # Errors
     /// [`AccountsError`]: denied, no such token, the store.

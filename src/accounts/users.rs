@@ -13,7 +13,7 @@ use crate::core::ids::UserId;
 use crate::core::names::prepare_username;
 use crate::core::time::Timestamp;
 use crate::store::{Authority, NewToken, NewUser, Role, StoreError, User, UserChange};
-use crate::telemetry::audit::{self, AuditEvent, UserChanges};
+use crate::telemetry::audit::{AuditEvent, UserChanges};
 use crate::telemetry::metrics::{LogIn, Operation};
 
 /// The data of a new account.
@@ -178,7 +178,7 @@ impl Accounts<'_> {
     /// [`AuthError::Password`], [`AuthError::Busy`], [`StoreError::Taken`], or when the store fails.
     pub async fn create_first_admin(&self, username: &str, password: &str) -> Result<User, AuthError> {
         let admin = self.store_user(username, password, Role::Admin, Authority::System).await?;
-        audit::record(AuditEvent::UserCreated(admin.id, Role::Admin.name()), None, None);
+        self.app.audit.record(AuditEvent::UserCreated(admin.id, Role::Admin.name()), None, None);
         Ok(admin)
     }
 
@@ -216,8 +216,9 @@ impl Accounts<'_> {
     /// [`AccountsError`]: denied, no such user, the last administrator, the store.
     pub async fn delete_user(&self, by: &By<'_>, id: UserId) -> Result<(), AccountsError> {
         self.permit(by, Action::ManageAccounts, by.requester().to_user(id), "user")?;
+        let user = self.app.store.user(id)?.ok_or(StoreError::Missing("user"))?;
         let touched = self.app.changes.run(DeleteUser { id }).await?;
-        by.audit(AuditEvent::UserDeleted(id));
+        by.audit(AuditEvent::UserDeleted(id, &user.username));
         Ok(react(self.app, &touched)?)
     }
 
@@ -236,15 +237,7 @@ impl Accounts<'_> {
     ) -> Result<(User, Issued), AccountsError> {
         self.permit(by, Action::ChangePassword, Relation::Itself, "user")?;
         let (auth, Caller { user, .. }) = (&self.app.auth, by.caller()?);
-        let confirmed = auth.confirm(user, current, by.limited_address()).await.inspect_err(|error| {
-            if matches!(error, AuthError::Throttled(_)) {
-                self.audit_refusal(by, AuditEvent::LogInThrottled(Some(user.id)));
-            }
-        });
-        if !confirmed? {
-            self.audit_refusal(by, AuditEvent::LogInFailed(Some(user.id)));
-            return Err(AuthError::WrongPassword.into());
-        }
+        self.confirm(by, user, current).await?;
         let change = UserChange { password_hash: Some(auth.hash_password(new).await?), ..UserChange::default() };
         // The password that was shown must still be the stored one when the new one is written.
         let authority = Authority::Password(user.password_hash.clone());
@@ -257,5 +250,38 @@ impl Accounts<'_> {
         react(self.app, &touched)?;
         let issued = self.issue_log_in(&user, kind).await?;
         Ok((user, issued))
+    }
+
+    /// Elevates the caller's session, after `password` has shown that its user is there. Only a browser's (`browser`) has anything to gain:
+    /// others are never asked for more.
+    ///
+    /// # Errors
+    /// [`AuthError::WrongPassword`], [`AuthError::Throttled`], [`AuthError::Busy`], or when the store fails.
+    pub async fn elevate(&self, by: &By<'_>, password: &str, browser: bool) -> Result<(), AccountsError> {
+        self.permit(by, Action::Elevate, Relation::Itself, "user")?;
+        let caller = by.caller()?;
+        self.confirm(by, &caller.user, password).await?;
+        if browser {
+            self.app.auth.elevate(caller);
+            by.audit(AuditEvent::Elevated(caller.token.id));
+        }
+        Ok(())
+    }
+
+    /// Checks that `password` is that of `user`, who is logged in; counts as a log-in attempt.
+    ///
+    /// # Errors
+    /// As for [`elevate`](Self::elevate).
+    async fn confirm(&self, by: &By<'_>, user: &User, password: &str) -> Result<(), AccountsError> {
+        let confirmed = self.app.auth.confirm(user, password, by.limited_address()).await.inspect_err(|error| {
+            if matches!(error, AuthError::Throttled(_)) {
+                self.audit_refusal(by, AuditEvent::LogInThrottled(Some(user.id)));
+            }
+        });
+        if confirmed? {
+            return Ok(());
+        }
+        self.audit_refusal(by, AuditEvent::LogInFailed(Some(user.id)));
+        Err(AuthError::WrongPassword.into())
     }
 }

@@ -175,8 +175,8 @@ impl Admission {
         self.proxies.load().prefix(peer(request).ip, request.headers())
     }
 
-    /// Evicts idle keys, and records the number of refusals that the audit trail left out. To be called once a minute.
-    pub fn sweep(&self) {
+    /// Evicts idle keys, and returns the number of refusals that the audit trail has left out since, if any. To be called once a minute.
+    pub fn sweep(&self) -> Option<u64> {
         self.connects.sweep();
         self.known_connects.sweep();
         self.refusals.sweep();
@@ -186,10 +186,7 @@ impl Admission {
         self.pairings.sweep();
         self.refusal_lines.sweep();
         let left_out = self.metrics.audit_suppressed.get();
-        match left_out.saturating_sub(self.left_out_before.swap(left_out, Ordering::Relaxed)) {
-            0 => {}
-            count => tracing::info!(target: crate::telemetry::audit::TARGET, event = "left_out", count),
-        }
+        Some(left_out.saturating_sub(self.left_out_before.swap(left_out, Ordering::Relaxed))).filter(|&count| count > 0)
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::users::UserResponse;
+use super::users::{UserResponse, user_path};
+use crate::accounts::policy::Action;
 use crate::accounts::{Issued, LogInKind, TokenOptions};
 use crate::auth::{Caller, TICKET_SECONDS, cookies};
 use crate::core::ids::{DeviceId, TokenId, UserId};
@@ -15,10 +16,11 @@ use crate::http::list::{List, Place};
 use crate::http::pages::cookie_of_another;
 use crate::http::reply::Reply;
 use crate::http::request::{Call, RequestBody, parse, parse_or_default};
-use crate::store::{Role, Token, TokenKind, User};
+use crate::store::{Role, Scope, Scopes, Token, TokenKind, User};
 
 /// Body of `POST /api/auth/login`. Unknown fields are ignored, as in the guide.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LoginRequest {
     username: String,
     password: String,
@@ -31,6 +33,7 @@ impl RequestBody for LoginRequest {}
 
 /// Body of `POST /api/auth/link`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LinkRequest {
     code: String,
@@ -40,6 +43,7 @@ impl RequestBody for LinkRequest {}
 
 /// Body of `POST /api/auth/register`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RegisterRequest {
     username: String,
@@ -65,6 +69,7 @@ pub fn fuzz_body(body: &[u8]) {
 
 /// A log-in: its token, or for a browser the secret that goes with its cookie, and the user.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LoginResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
@@ -75,6 +80,7 @@ pub struct LoginResponse {
 
 /// The user of a log-in.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LoginUser {
     id: UserId,
     username: String,
@@ -127,7 +133,8 @@ pub async fn register(call: Call, body: Result<RegisterRequest, ApiError>) -> Re
     let RegisterRequest { username, password } = body?;
     check_credentials(&username, &password)?;
     let made = call.app.accounts().register(&call.by(), &username, &password).await?;
-    Ok(logged_in(&call, "registered", made, LogInKind::Program).into_created())
+    let location = user_path(made.0.id);
+    Ok(logged_in(&call, "registered", made, LogInKind::Program).into_created(location))
 }
 
 /// `POST /api/auth/logout`: revokes the token of this call.
@@ -137,8 +144,41 @@ pub async fn logout(call: Call) -> Result<Reply<()>, ApiError> {
     Ok(if call.cookie.is_some() { reply.with_cookie(cookies::set(None, call.encrypted)) } else { reply })
 }
 
+/// Body of `POST /api/auth/elevate`.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ElevateRequest {
+    password: String,
+}
+
+impl RequestBody for ElevateRequest {}
+
+/// An elevated session.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ElevateResponse {
+    /// `null` where nothing asks for it: for tokens that are not in a cookie, and where the setting is off.
+    elevated_until: Option<Timestamp>,
+}
+
+/// Returns the end of the elevation of the call's session, for people; `None` where it is no browser's, is not elevated, or needs no
+/// elevation.
+fn elevated_until(call: &Call) -> Result<Option<Timestamp>, ApiError> {
+    let caller = call.caller()?;
+    let left = call.cookie.as_ref().and_then(|_| call.app.elevated_for(caller));
+    Ok(left.map(|left| Timestamp::now().plus_seconds(left.as_secs())))
+}
+
+/// `POST /api/auth/elevate`: shows the password again, for what a browser's session may do only just after that.
+pub async fn elevate(call: Call, body: ElevateRequest) -> Result<Reply<ElevateResponse>, ApiError> {
+    call.app.accounts().elevate(&call.by(), &body.password, call.cookie.is_some()).await?;
+    Ok(Reply::ok("elevated", ElevateResponse { elevated_until: elevated_until(&call)? }))
+}
+
 /// The caller: its user and its token.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MeResponse {
     #[serde(flatten)]
     user: UserResponse,
@@ -147,21 +187,28 @@ pub struct MeResponse {
     /// For a page that was reloaded and has only its cookie.
     #[serde(skip_serializing_if = "Option::is_none")]
     csrf: Option<String>,
+    /// The end of the elevation of a browser's session; `null` where it is not elevated, or nothing asks for it.
+    elevated_until: Option<Timestamp>,
+    /// Set where some calls would be refused until the session is elevated.
+    elevation_needed: bool,
 }
 
 /// `GET /api/auth/me`.
 pub async fn me(call: Call) -> Result<Reply<MeResponse>, ApiError> {
+    let elevated_until = elevated_until(&call)?;
+    let elevation_needed = call.cookie.is_some() && !call.app.is_elevated(call.caller()?);
     let Caller { user, token, hash } = call.caller()?.clone();
     let primary_device_id = call.app.store.primary_device(user.id)?;
     let csrf = call.cookie.as_deref().map(cookies::csrf);
     let last_used_at = call.app.auth.token_used(&hash, &token);
     let token = TokenResponse::new(Arc::unwrap_or_clone(token), last_used_at, &call.app.changes.clock().present());
     let user = Arc::unwrap_or_clone(user).into();
-    Ok(Reply::ok("ok", MeResponse { user, primary_device_id, token, csrf }))
+    Ok(Reply::ok("ok", MeResponse { user, primary_device_id, token, csrf, elevated_until, elevation_needed }))
 }
 
 /// A ticket, which stands in a URL instead of the token, once and for a short time.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TicketResponse {
     ticket: String,
     /// In seconds.
@@ -171,11 +218,14 @@ pub struct TicketResponse {
 /// `POST /api/auth/ticket`.
 pub async fn ticket(call: Call) -> Result<Reply<TicketResponse>, ApiError> {
     let secret = call.app.auth.ticket(call.caller()?)?;
-    Ok(Reply::created("ticket made", TicketResponse { ticket: secret.reveal().to_owned(), expires_in: TICKET_SECONDS }))
+    let data = TicketResponse { ticket: secret.reveal().to_owned(), expires_in: TICKET_SECONDS };
+    // Nothing but its secret tells it from others, and that stays out of headers, which proxies log.
+    Ok(Reply::created("ticket made", data, "/api/auth/ticket"))
 }
 
 /// Body of `PUT /api/auth/password`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ChangePasswordRequest {
     #[serde(alias = "old_password")]
@@ -195,9 +245,13 @@ pub async fn change_password(call: Call, body: ChangePasswordRequest) -> Result<
 
 /// A token without its secret.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TokenResponse {
     id: TokenId,
     kind: TokenKind,
+    /// Of a service token: what it may do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scopes: Option<Vec<Scope>>,
     device_id: Option<DeviceId>,
     label: String,
     created_at: Timestamp,
@@ -209,9 +263,15 @@ impl TokenResponse {
     /// The token `now`; `last_used_at` may not be in its record yet.
     fn new(token: Token, last_used_at: Option<Timestamp>, now: &Present) -> Self {
         let expires_at = token.shown_end(now);
+        let scopes = shown_scopes(&token);
         let Token { id, kind, device_id, label, created_at, .. } = token;
-        Self { id, kind, device_id, label, created_at, last_used_at, expires_at }
+        Self { id, kind, scopes, device_id, label, created_at, last_used_at, expires_at }
     }
+}
+
+/// Returns the scopes of a service token; `None` for others.
+fn shown_scopes(token: &Token) -> Option<Vec<Scope>> {
+    (token.kind == TokenKind::Service).then(|| token.scopes.unwrap_or(Scopes::ALL).iter().collect())
 }
 
 /// Returns a page of the tokens of `user`.
@@ -228,17 +288,24 @@ pub async fn tokens_of(call: &Call, user: UserId) -> Result<Reply<List<TokenResp
     .await
 }
 
-/// `GET /api/auth/tokens`: one's own.
+/// `GET /api/auth/tokens`: one's own, or for administrators those of `?user_id=`.
 pub async fn list_tokens(call: Call) -> Result<Reply<List<TokenResponse>>, ApiError> {
-    tokens_of(&call, call.caller()?.user.id).await
+    let user = match call.asked_user()? {
+        Some(asked) => call.app.accounts().user(&call.by(), Action::ManageTokens, asked)?.id,
+        None => call.caller()?.user.id,
+    };
+    tokens_of(&call, user).await
 }
 
 /// Body of `POST /api/auth/tokens` and `POST /api/devices/{id}/token`; may be empty.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateTokenRequest {
     label: Option<String>,
     kind: Option<TokenKind>,
+    /// For kind `service`: what the token may do, where that is not everything.
+    scopes: Option<Vec<Scope>>,
     /// In seconds from now.
     expires_in: Option<u64>,
 }
@@ -251,17 +318,21 @@ impl RequestBody for CreateTokenRequest {
 
 impl From<CreateTokenRequest> for TokenOptions {
     fn from(body: CreateTokenRequest) -> Self {
-        let CreateTokenRequest { label, kind, expires_in } = body;
-        Self { label, kind, expires_in }
+        let CreateTokenRequest { label, kind, scopes, expires_in } = body;
+        Self { label, kind, scopes, expires_in }
     }
 }
 
 /// A new token with its secret, which is shown this once.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CreatedTokenResponse {
     id: TokenId,
     token: String,
     kind: TokenKind,
+    /// Of a service token: what it may do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scopes: Option<Vec<Scope>>,
     label: String,
     device_id: Option<DeviceId>,
     expires_at: Option<Timestamp>,
@@ -270,18 +341,27 @@ pub struct CreatedTokenResponse {
 impl From<Issued> for CreatedTokenResponse {
     fn from(issued: Issued) -> Self {
         let token = issued.secret.reveal().to_owned();
+        let scopes = shown_scopes(&issued.token);
         let Token { id, kind, label, device_id, expires_at, .. } = issued.token;
-        Self { id, token, kind, label, device_id, expires_at }
+        Self { id, token, kind, scopes, label, device_id, expires_at }
+    }
+}
+
+impl CreatedTokenResponse {
+    /// Returns the reply to a request that has made it.
+    pub fn reply(self) -> Reply<Self> {
+        let location = format!("/api/auth/tokens/{}", self.id);
+        Reply::created("token made", self, location)
     }
 }
 
 /// `POST /api/auth/tokens`; kind `service` is for administrators.
 pub async fn create_token(call: Call, body: CreateTokenRequest) -> Result<Reply<CreatedTokenResponse>, ApiError> {
     let issued = call.app.accounts().create_token(&call.by(), call.caller()?.user.id, body.into()).await?;
-    Ok(Reply::created("token made", issued.into()))
+    Ok(CreatedTokenResponse::from(issued).reply())
 }
 
-/// `DELETE /api/auth/tokens/{id}`: one of one's own; its connections are closed at once.
+/// `DELETE /api/auth/tokens/{id}`: one of one's own, or for administrators of anyone's; its connections are closed at once.
 pub async fn delete_token(call: Call) -> Result<Reply<()>, ApiError> {
     call.app.accounts().revoke_token(&call.by(), call.id(TokenId, "token")?).await?;
     Ok(Reply::done("token revoked"))

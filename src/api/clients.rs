@@ -15,6 +15,7 @@ use crate::http::request::{Call, MAX_PAGE};
 
 /// A client of a user.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ClientResponse {
     name: String,
     /// It has received everything up to here.
@@ -28,8 +29,7 @@ pub struct ClientResponse {
 
 /// Returns the user whose clients the call is about: the caller, or for administrators that of `?user_id=`.
 fn owner(call: &Call) -> Result<UserId, ApiError> {
-    let asked = call.parameter("user_id").map(|text| text.parse().map_err(|_| ApiError::Invalid("user_id must be an id".into())));
-    let user = asked.transpose()?.map_or_else(|| Ok::<_, ApiError>(call.caller()?.user.id), Ok)?;
+    let user = call.asked_user()?.unwrap_or(call.caller()?.user.id);
     call.app.accounts().user(&call.by(), Action::ManageClients, user)?;
     Ok(user)
 }

@@ -22,9 +22,11 @@ const MAX_CLOCK_SKEW_SECONDS: u64 = 300;
 
 /// Body of `PUT /api/weather/{name}`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ObserveRequest {
     /// Degrees Celsius, a number or its decimal string.
+    #[cfg_attr(test, schemars(with = "crate::describe::types::Degrees"))]
     temp: Value,
     text: Option<String>,
     /// QWeather's icon number.
@@ -83,6 +85,7 @@ fn list(call: &Call, which: Catalog) -> Reply<Vec<CatalogEntry>> {
 
 /// Body of `PUT /api/catalog/songs` and `PUT /api/catalog/dances`: the whole list.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SetCatalogRequest {
     items: Vec<CatalogEntry>,

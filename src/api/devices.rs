@@ -16,6 +16,7 @@ use crate::store::{Device, NewDevice, SLOT_SECONDS, Slot, StoreError};
 
 /// A device as its users see it.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DeviceResponse {
     id: DeviceId,
     name: String,
@@ -63,6 +64,13 @@ impl DeviceResponse {
     pub fn bound(app: &App, BoundDevice { device, user }: BoundDevice) -> Result<Self, ApiError> {
         Self::new(app, device, user)
     }
+
+    /// Returns the reply to a call that has created a device, or given one to that user.
+    pub fn bound_reply(call: &Call, message: &str, made: BoundDevice) -> Result<Reply<Self>, ApiError> {
+        let device = Self::bound(&call.app, made)?;
+        let location = format!("/api/devices/{}", device.id);
+        Ok(Reply::created(message, device, location))
+    }
 }
 
 /// Returns the path's device, where the caller manages it.
@@ -74,8 +82,7 @@ fn managed(call: &Call) -> Result<Device, ApiError> {
 pub async fn list(call: Call) -> Result<Reply<List<DeviceResponse>>, ApiError> {
     let (after, limit) = call.page()?;
     let (by, accounts, viewer) = (call.by(), call.app.accounts(), call.caller()?.user.id);
-    let asked = call.parameter("user_id").map(|text| text.parse().map_err(|_| ApiError::Invalid("user_id must be an id".into())));
-    let of = match asked.transpose()? {
+    let of = match call.asked_user()? {
         Some(asked) => {
             accounts.permit(&by, Action::ActForUser, by.requester().to_user(asked), "user")?;
             Some(asked)
@@ -98,6 +105,7 @@ pub async fn list(call: Call) -> Result<Reply<List<DeviceResponse>>, ApiError> {
 
 /// Body of `POST /api/devices`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateDeviceRequest {
     name: String,
@@ -118,7 +126,7 @@ pub async fn create(call: Call, body: CreateDeviceRequest) -> Result<Reply<Devic
     let CreateDeviceRequest { name, serial, model, user_id, primary, max_bytes } = body;
     let new = NewDevice { name, serial, model, primary, max_bytes };
     let made = call.app.accounts().create_device(&call.by(), new, user_id.map(|id| id.0)).await?;
-    Ok(Reply::created("device created", DeviceResponse::bound(&call.app, made)?))
+    DeviceResponse::bound_reply(&call, "device created", made)
 }
 
 /// `GET /api/devices/{id}`.
@@ -129,6 +137,7 @@ pub async fn show(call: Call) -> Result<Reply<DeviceResponse>, ApiError> {
 
 /// The online times of a device in the last day.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PresenceResponse {
     /// The length of a slot.
     slot_seconds: u64,
@@ -155,6 +164,7 @@ pub async fn presence(call: Call) -> Result<Reply<PresenceResponse>, ApiError> {
 
 /// Body of `PATCH /api/devices/{id}`; absent fields stay as they are.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ChangeDeviceRequest {
     name: Option<String>,
@@ -197,6 +207,7 @@ pub async fn delete(call: Call) -> Result<Reply<()>, ApiError> {
 
 /// Body of `PUT /api/devices/{id}/primary`; may be empty.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SetPrimaryRequest {
     /// For administrators: the user whose primary device it becomes, instead of the caller.
@@ -223,5 +234,5 @@ pub async fn create_token(
 ) -> Result<Reply<CreatedTokenResponse>, ApiError> {
     let (id, body) = (managed(&call)?.id, body?);
     let issued = call.app.accounts().create_device_token(&call.by(), id, body.into()).await?;
-    Ok(Reply::created("token made", issued.into()))
+    Ok(CreatedTokenResponse::from(issued).reply())
 }

@@ -9,6 +9,7 @@ use crate::http::request::Call;
 
 /// The process.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AliveResponse {
     version: &'static str,
     uptime_seconds: u64,
@@ -31,6 +32,7 @@ pub async fn ready(call: Call) -> Result<Reply<Health>, ApiError> {
 
 /// The program and its first addresses.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct GreetingResponse {
     name: &'static str,
     version: &'static str,

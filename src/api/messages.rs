@@ -23,17 +23,21 @@ use crate::wire::{JsonObject, Push};
 /// The message of the guide's API after a send.
 const SENT: &str = "消息发送成功";
 /// The longest type, in characters.
-const MAX_TYPE_CHARS: usize = 64;
+pub const MAX_TYPE_CHARS: usize = 64;
 
 /// The longest idempotency key, in characters.
 const MAX_KEY_CHARS: usize = 128;
 
 /// Body of `POST /api/messages`. Unknown fields are ignored, as in the guide; values stay as they were written.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SendRequest {
     #[serde(rename = "type")]
+    #[cfg_attr(test, schemars(with = "crate::describe::types::SentType"))]
     kind: Option<Box<RawValue>>,
+    #[cfg_attr(test, schemars(with = "crate::describe::types::SentValue"))]
     message: Option<Box<RawValue>>,
+    #[cfg_attr(test, schemars(with = "BodyUserId"))]
     user_id: Option<Box<RawValue>>,
     delivery: Option<Delivery>,
     /// In seconds.
@@ -44,9 +48,12 @@ impl RequestBody for SendRequest {}
 
 /// Body of `POST /api/messages/user/{id}`. Unknown fields are ignored, as in the guide; values stay as they were written.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SendToUserRequest {
     #[serde(rename = "type")]
+    #[cfg_attr(test, schemars(with = "Option<crate::describe::types::SentType>"))]
     kind: Option<Box<RawValue>>,
+    #[cfg_attr(test, schemars(with = "crate::describe::types::AnyJson"))]
     message: Option<Box<RawValue>>,
     delivery: Option<Delivery>,
     /// In seconds.
@@ -57,10 +64,13 @@ impl RequestBody for SendToUserRequest {}
 
 /// Body of `POST /api/messages/device/{id}` and `POST /api/messages/broadcast`. Values stay as they were written.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SendMessageRequest {
     #[serde(rename = "type")]
+    #[cfg_attr(test, schemars(with = "Option<crate::describe::types::SentType>"))]
     kind: Option<Box<RawValue>>,
+    #[cfg_attr(test, schemars(with = "crate::describe::types::AnyJson"))]
     message: Option<Box<RawValue>>,
     delivery: Option<Delivery>,
     /// In seconds.
@@ -71,6 +81,7 @@ impl RequestBody for SendMessageRequest {}
 
 /// The way of delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Delivery {
     /// To the present connections, at most once.
@@ -177,9 +188,11 @@ pub fn fuzz_body(bytes: &[u8]) {
 
 /// A sent message.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SentResponse {
     #[serde(rename = "type")]
     kind: String,
+    #[cfg_attr(test, schemars(with = "crate::describe::types::AnyJson"))]
     message: Box<RawValue>,
     timestamp: Timestamp,
     /// Of a queued message.
@@ -200,7 +213,7 @@ async fn deliver(
 ) -> Result<Reply<SentResponse>, ApiError> {
     let message = content.message.ok_or_else(|| ApiError::Invalid("message is required".into()))?;
     let (mut timestamp, mut repeated) = (Timestamp::now(), false);
-    let push = Push { kind: &kind, message: &message, sender, timestamp };
+    let push = Push { kind: &kind, message: &message, sender, via: call.caller()?.via(), timestamp };
     let delivery = content.delivery.unwrap_or(Delivery::Queued);
     let began = Instant::now();
     let (id, recipients) = match delivery {

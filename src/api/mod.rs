@@ -1,6 +1,8 @@
 //! The REST API: the URL map on one screen, one file a resource.
 
+mod audit;
 pub mod auth;
+pub mod backup;
 mod clients;
 mod companion;
 mod devices;
@@ -9,8 +11,9 @@ mod messages;
 mod metrics;
 mod monitor;
 mod pairing;
-mod queue;
-mod receipts;
+pub mod queue;
+pub mod receipts;
+mod settings;
 mod users;
 
 use crate::health::Health;
@@ -19,9 +22,10 @@ use crate::http::list::List;
 use crate::http::reply::Raw;
 use crate::http::{Route, routes};
 use crate::store::CatalogEntry;
+use audit::AuditResponse;
 use auth::{
-    ChangePasswordRequest, CreateTokenRequest, CreatedTokenResponse, LinkRequest, LoginRequest, LoginResponse, MeResponse,
-    RegisterRequest, TicketResponse, TokenResponse,
+    ChangePasswordRequest, CreateTokenRequest, CreatedTokenResponse, ElevateRequest, ElevateResponse, LinkRequest, LoginRequest,
+    LoginResponse, MeResponse, RegisterRequest, TicketResponse, TokenResponse,
 };
 use clients::ClientResponse;
 use companion::{ObserveRequest, SetCatalogRequest};
@@ -30,8 +34,9 @@ use info::{AliveResponse, GreetingResponse};
 use messages::{SendMessageRequest, SendRequest, SendToUserRequest, SentResponse};
 use monitor::{ConnectionsResponse, PerformanceResponse};
 use pairing::{ClaimRequest, PairRequest, PairResponse};
-use queue::{ClearedResponse, QueueResponse};
+use queue::{ClearedResponse, MailboxResponse, QueueResponse, QueuedResponse};
 use receipts::{MessageResponse, ReceiptResponse};
+use settings::SettingsResponse;
 use users::{ChangeUserRequest, CreateUserRequest, OnlineUserResponse, UserResponse};
 
 pub use metrics::collector;
@@ -42,20 +47,21 @@ pub static ROUTES: &[Route] = routes! {
     Post   "/api/auth/token"           ANYONE   auth::login(LoginRequest) -> LoginResponse;
     Post   "/api/auth/register"        ANYONE   auth::register(try RegisterRequest) -> LoginResponse;
     Post   "/api/auth/link"            ANYONE   auth::link(LinkRequest) -> LoginResponse;
-    Post   "/api/auth/logout"          PROGRAMS auth::logout() -> ();
-    Get    "/api/auth/me"              PROGRAMS auth::me() -> MeResponse;
-    Post   "/api/auth/ticket"          PROGRAMS auth::ticket() -> TicketResponse;
+    Post   "/api/auth/logout"          PROGRAMS any auth::logout() -> ();
+    Get    "/api/auth/me"              PROGRAMS any auth::me() -> MeResponse;
+    Post   "/api/auth/ticket"          PROGRAMS any auth::ticket() -> TicketResponse;
+    Post   "/api/auth/elevate"         USERS    auth::elevate(ElevateRequest) -> ElevateResponse;
     Put    "/api/auth/password"        USERS    auth::change_password(ChangePasswordRequest) -> LoginResponse;
     Get    "/api/auth/tokens"          USERS    auth::list_tokens() -> List<TokenResponse>;
-    Post   "/api/auth/tokens"          USERS    auth::create_token(CreateTokenRequest) -> CreatedTokenResponse;
-    Delete "/api/auth/tokens/{id}"     USERS    auth::delete_token() -> ();
+    Post   "/api/auth/tokens"          USERS    elevated auth::create_token(CreateTokenRequest) -> CreatedTokenResponse;
+    Delete "/api/auth/tokens/{id}"     USERS    elevated auth::delete_token() -> ();
 
-    Get    "/api/users"                WATCHERS users::list() -> List<UserResponse>;
-    Post   "/api/users"                ADMINS   users::create(CreateUserRequest) -> UserResponse;
+    Get    "/api/users"                WATCHERS read users::list() -> List<UserResponse>;
+    Post   "/api/users"                ADMINS   elevated users::create(CreateUserRequest) -> UserResponse;
     Get    "/api/users/online"         ADMINS   users::online() -> List<OnlineUserResponse>;
     Get    "/api/users/{id}"           ADMINS   users::show() -> UserResponse;
-    Patch  "/api/users/{id}"           ADMINS   users::change(ChangeUserRequest) -> UserResponse;
-    Delete "/api/users/{id}"           ADMINS   users::delete() -> ();
+    Patch  "/api/users/{id}"           ADMINS   elevated users::change(ChangeUserRequest) -> UserResponse;
+    Delete "/api/users/{id}"           ADMINS   elevated users::delete() -> ();
 
     Get    "/api/devices"              USERS    devices::list() -> List<DeviceResponse>;
     Post   "/api/devices"              USERS    devices::create(CreateDeviceRequest) -> DeviceResponse;
@@ -63,49 +69,77 @@ pub static ROUTES: &[Route] = routes! {
     Post   "/api/devices/claim"        USERS    pairing::claim(ClaimRequest) -> DeviceResponse;
     Get    "/api/devices/{id}"         USERS    devices::show() -> DeviceResponse;
     Patch  "/api/devices/{id}"         USERS    devices::change(try ChangeDeviceRequest) -> DeviceResponse;
-    Delete "/api/devices/{id}"         USERS    devices::delete() -> ();
+    Delete "/api/devices/{id}"         USERS    elevated devices::delete() -> ();
     Get    "/api/devices/{id}/presence" USERS   devices::presence() -> PresenceResponse;
     Put    "/api/devices/{id}/primary" USERS    devices::make_primary(try SetPrimaryRequest) -> DeviceResponse;
-    Post   "/api/devices/{id}/token"   USERS    devices::create_token(try CreateTokenRequest) -> CreatedTokenResponse;
+    Post   "/api/devices/{id}/token"   USERS    elevated devices::create_token(try CreateTokenRequest) -> CreatedTokenResponse;
 
-    Post   "/api/messages"             PROGRAMS messages::send(SendRequest) -> SentResponse;
-    Post   "/api/messages/user/{id}"   PROGRAMS messages::send_to_user(try SendToUserRequest) -> SentResponse;
-    Post   "/api/messages/device/{id}" PROGRAMS messages::send_to_device(try SendMessageRequest) -> SentResponse;
-    Post   "/api/messages/broadcast"   WATCHERS messages::broadcast(SendMessageRequest) -> SentResponse;
+    Post   "/api/messages"             PROGRAMS send messages::send(SendRequest) -> SentResponse;
+    Post   "/api/messages/user/{id}"   PROGRAMS send messages::send_to_user(try SendToUserRequest) -> SentResponse;
+    Post   "/api/messages/device/{id}" PROGRAMS send messages::send_to_device(try SendMessageRequest) -> SentResponse;
+    Post   "/api/messages/broadcast"   WATCHERS broadcast messages::broadcast(SendMessageRequest) -> SentResponse;
 
     Get    "/api/messages/history"     USERS    receipts::history() -> List<MessageResponse>;
-    Get    "/api/messages/{id}"        TOKENS   receipts::show() -> ReceiptResponse;
-    Delete "/api/messages/{id}"        PROGRAMS receipts::cancel() -> ();
+    Get    "/api/messages/{id}"        TOKENS   read receipts::show() -> ReceiptResponse;
+    Delete "/api/messages/{id}"        PROGRAMS send receipts::cancel() -> ();
 
     Get    "/api/clients"              USERS    clients::list() -> List<ClientResponse>;
-    Delete "/api/clients/{name}"       USERS    clients::delete() -> ();
+    Delete "/api/clients/{name}"       USERS    elevated clients::delete() -> ();
 
     Get    "/api/queue"                ADMINS   queue::total() -> QueueResponse;
-    Delete "/api/queue"                ADMINS   queue::clear_all() -> ClearedResponse;
+    Delete "/api/queue"                ADMINS   elevated queue::clear_all() -> ClearedResponse;
     Get    "/api/queue/user/{id}"      USERS    queue::of_user() -> QueueResponse;
-    Delete "/api/queue/user/{id}"      USERS    queue::clear_user() -> ClearedResponse;
+    Delete "/api/queue/user/{id}"      USERS    elevated queue::clear_user() -> ClearedResponse;
     Get    "/api/queue/device/{id}"    USERS    queue::of_device() -> QueueResponse;
-    Delete "/api/queue/device/{id}"    USERS    queue::clear_device() -> ClearedResponse;
+    Delete "/api/queue/device/{id}"    USERS    elevated queue::clear_device() -> ClearedResponse;
 
-    Put    "/api/weather/{name}"       STATIONS companion::observe(try ObserveRequest) -> ();
+    Get    "/api/queues"                       ADMINS queue::list() -> List<MailboxResponse>;
+    Get    "/api/queue/user/{id}/messages"     USERS  queue::messages_of_user() -> List<QueuedResponse>;
+    Get    "/api/queue/device/{id}/messages"   USERS  queue::messages_of_device() -> List<QueuedResponse>;
+
+    Put    "/api/weather/{name}"       STATIONS send companion::observe(try ObserveRequest) -> ();
     Get    "/api/catalog/songs"        ADMINS   companion::songs() -> Vec<CatalogEntry>;
     Put    "/api/catalog/songs"        ADMINS   companion::set_songs(SetCatalogRequest) -> Vec<CatalogEntry>;
-    Delete "/api/catalog/songs"        ADMINS   companion::clear_songs() -> ();
+    Delete "/api/catalog/songs"        ADMINS   elevated companion::clear_songs() -> ();
     Get    "/api/catalog/dances"       ADMINS   companion::dances() -> Vec<CatalogEntry>;
     Put    "/api/catalog/dances"       ADMINS   companion::set_dances(SetCatalogRequest) -> Vec<CatalogEntry>;
-    Delete "/api/catalog/dances"       ADMINS   companion::clear_dances() -> ();
+    Delete "/api/catalog/dances"       ADMINS   elevated companion::clear_dances() -> ();
 
     Get    "/api/monitor/overview"     ADMINS   monitor::overview() -> OverviewResponse;
     Get    "/api/monitor/series"       ADMINS   monitor::series() -> SeriesResponse;
     Get    "/api/monitor/connections"  ADMINS   monitor::connections() -> ConnectionsResponse;
     Delete "/api/monitor/connections/{id}" ADMINS monitor::disconnect() -> ();
     Get    "/api/monitor/performance"  ADMINS   monitor::performance() -> PerformanceResponse;
-    Get    "/metrics"                  WATCHERS metrics::metrics() -> Raw;
+    Get    "/api/audit"                ADMINS   audit::list() -> List<AuditResponse>;
+    Get    "/api/settings"             ADMINS   settings::list() -> SettingsResponse;
+    Get    "/api/backup"               ADMINS   elevated backup::download() -> Raw;
+    Get    "/metrics"                  WATCHERS metrics metrics::metrics() -> Raw;
 
     Get    "/healthz"                  ANYONE   info::health() -> AliveResponse;
     Get    "/readyz"                   ANYONE   info::ready() -> Health;
     Get    "/"                         ANYONE   info::greeting() -> GreetingResponse;
 };
+
+/// The types of bodies and data, for their description.
+#[cfg(test)]
+pub mod types {
+    pub use super::audit::AuditResponse;
+    pub use super::auth::{
+        ChangePasswordRequest, CreateTokenRequest, CreatedTokenResponse, ElevateRequest, ElevateResponse, LinkRequest,
+        LoginRequest, LoginResponse, MeResponse, RegisterRequest, TicketResponse, TokenResponse,
+    };
+    pub use super::clients::ClientResponse;
+    pub use super::companion::{ObserveRequest, SetCatalogRequest};
+    pub use super::devices::{ChangeDeviceRequest, CreateDeviceRequest, DeviceResponse, PresenceResponse, SetPrimaryRequest};
+    pub use super::info::{AliveResponse, GreetingResponse};
+    pub use super::messages::{SendMessageRequest, SendRequest, SendToUserRequest, SentResponse};
+    pub use super::monitor::{ConnectionsResponse, PerformanceResponse};
+    pub use super::pairing::{ClaimRequest, PairRequest, PairResponse};
+    pub use super::queue::{ClearedResponse, MailboxResponse, QueueResponse, QueuedResponse};
+    pub use super::receipts::{MessageResponse, ReceiptResponse};
+    pub use super::settings::SettingsResponse;
+    pub use super::users::{ChangeUserRequest, CreateUserRequest, OnlineUserResponse, UserResponse};
+}
 
 /// For fuzzers: reads `body` as the bodies that clients without rights may send. An object, or an error that names the fault.
 #[doc(hidden)]
@@ -120,8 +154,10 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::auth::Actor;
     use crate::http::Verb;
     use crate::http::request::RequestBody;
+    use crate::store::Scopes;
 
     #[test]
     fn every_row_names_its_types() {
@@ -134,6 +170,15 @@ mod tests {
             }
             let known = ["()", "Response", "Response>", "::Raw", "::CatalogEntry>", "::Health"];
             assert!(known.iter().any(|end| response.ends_with(end)), "{what}");
+        }
+    }
+
+    #[test]
+    fn every_row_for_services_and_no_other_names_a_scope() {
+        for route in ROUTES {
+            let by_service = route.access.allows(Actor::Service) && !route.access.allows(Actor::Anonymous);
+            assert_eq!(route.scopes.is_some(), by_service, "{} {}", route.verb.name(), route.path);
+            assert_ne!(route.scopes, Some(Scopes::NONE), "{} {}", route.verb.name(), route.path);
         }
     }
 
@@ -155,8 +200,9 @@ mod tests {
             body::<LoginRequest>(&["username", "password", "cookie"]),
             body::<LinkRequest>(&["code"]),
             body::<RegisterRequest>(&["username", "password"]),
+            body::<ElevateRequest>(&["password"]),
             body::<ChangePasswordRequest>(&["current_password", "old_password", "new_password"]),
-            body::<CreateTokenRequest>(&["label", "kind", "expires_in"]),
+            body::<CreateTokenRequest>(&["label", "kind", "scopes", "expires_in"]),
             body::<CreateUserRequest>(&["username", "password", "role"]),
             body::<ChangeUserRequest>(&["disabled", "role", "password"]),
             body::<CreateDeviceRequest>(&["name", "serial", "model", "user_id", "primary"]),
@@ -215,6 +261,12 @@ mod tests {
             (refusal::<SendRequest>, r#"{"ttl": -1}"#, format!("ttl {U64}")),
             (refusal::<SendToUserRequest>, r#"{"ttl": 18446744073709551616}"#, format!("ttl {U64}")),
             (refusal::<CreateTokenRequest>, r#"{"expires_in": 1.5}"#, format!("expires_in {U64}")),
+            (refusal::<CreateTokenRequest>, r#"{"scopes": "send"}"#, "scopes must be a list".into()),
+            (
+                refusal::<CreateTokenRequest>,
+                r#"{"scopes": ["send", "root"]}"#,
+                r#"scopes[1] must be "send" or "broadcast" or "read" or "metrics""#.into(),
+            ),
             (refusal::<LoginRequest>, r#"{"username": 5}"#, "username must be a string".into()),
             (refusal::<LoginRequest>, r#"{"username": null}"#, "username must be a string".into()),
             (refusal::<LoginRequest>, r#"{"username": "a"}"#, "password is required".into()),

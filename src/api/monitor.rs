@@ -15,6 +15,7 @@ use crate::wire::CloseCode;
 
 /// Counters of the mailboxes since the start.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MailboxCounters {
     accepted: u64,
     delivered: u64,
@@ -41,6 +42,7 @@ impl From<&Metrics> for MailboxCounters {
 
 /// Live connections, a page of them, and counters since the start.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ConnectionsResponse {
     total_connections: usize,
     groups: usize,
@@ -57,6 +59,7 @@ pub struct ConnectionsResponse {
 
 /// Counters of sessions since the start.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SessionCounters {
     started: u64,
     ended: u64,
@@ -64,6 +67,7 @@ pub struct SessionCounters {
 
 /// Counters of WebSocket messages since the start.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MessageCounters {
     received: u64,
     sent: u64,
@@ -139,6 +143,7 @@ pub async fn disconnect(call: Call) -> Result<Reply<()>, ApiError> {
 
 /// An operation: its number since the start, and the last hundred.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct OperationItem {
     operation: &'static str,
     total: u64,
@@ -174,6 +179,7 @@ impl From<&OperationStats> for OperationItem {
 
 /// Durations and outcomes of operations.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PerformanceResponse {
     operations: Vec<OperationItem>,
 }

@@ -12,6 +12,7 @@ use crate::http::request::{BodyUserId, Call, RequestBody, parse_or_default};
 
 /// Body of `POST /api/devices/pair`; may be empty. Either a description of the device, or its device code.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PairRequest {
     device_code: Option<String>,
@@ -28,6 +29,7 @@ impl RequestBody for PairRequest {
 
 /// The state of a pairing.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum PairResponse {
     /// Started.
@@ -80,7 +82,8 @@ fn start(call: &Call, info: DeviceInfo) -> Result<Reply<PairResponse>, ApiError>
     let started = call.app.accounts().start_pairing(&call.by(), info)?;
     let (device_code, code) = (started.device_code.reveal().to_owned(), started.user_code);
     let data = PairResponse::Started { device_code, code, expires_in: PAIRING_SECONDS, interval: POLL_SECONDS };
-    Ok(Reply::created("show the code", data))
+    // Where it is polled: its number is a secret.
+    Ok(Reply::created("show the code", data, "/api/devices/pair"))
 }
 
 async fn poll(call: &Call, device_code: &str) -> Result<Reply<PairResponse>, ApiError> {
@@ -100,6 +103,7 @@ async fn poll(call: &Call, device_code: &str) -> Result<Reply<PairResponse>, Api
 
 /// Body of `POST /api/devices/claim`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ClaimRequest {
     code: String,
@@ -117,5 +121,5 @@ pub async fn claim(call: Call, body: ClaimRequest) -> Result<Reply<DeviceRespons
     let ClaimRequest { code, name, primary, user_id } = body;
     let (accounts, user) = (call.app.accounts(), user_id.map(|id| id.0));
     let claimed = accounts.claim_device(&call.by(), &code, name, primary, user).await?;
-    Ok(Reply::created("device claimed", DeviceResponse::bound(&call.app, claimed)?))
+    DeviceResponse::bound_reply(&call, "device claimed", claimed)
 }

@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::accounts::policy::{Action, Denied, Relation};
 use crate::admission::answers::MAX_PAGE_BYTES;
+use crate::app::App;
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
 use crate::http::error::ApiError;
@@ -19,6 +20,7 @@ const MAX_READERS: usize = 1000;
 
 /// The receipt of a message.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ReceiptResponse {
     id: MessageId,
     /// `user`, `device` or `all`.
@@ -54,6 +56,7 @@ pub struct ReceiptResponse {
 
 /// A client in the receipt of a message.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ReaderResponse {
     client: String,
     /// `null` where the time is not known, or the client has passed over the message.
@@ -161,8 +164,9 @@ pub async fn cancel(call: Call) -> Result<Reply<()>, ApiError> {
 
 /// A message as it was pushed.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
-pub struct MessageResponse(Box<RawValue>);
+pub struct MessageResponse(#[cfg_attr(test, schemars(with = "crate::describe::types::PushedMessage"))] Box<RawValue>);
 
 /// `GET /api/messages/history?since=&limit=`: the messages still kept of one's own mailboxes, in id order.
 pub async fn history(call: Call) -> Result<Reply<List<MessageResponse>>, ApiError> {
@@ -171,16 +175,26 @@ pub async fn history(call: Call) -> Result<Reply<List<MessageResponse>>, ApiErro
     let since = since.map_err(|_| ApiError::Invalid("since must be an id".into()))?.max(MessageId(after));
     let user = &call.caller()?.user;
     let (id, joined) = (user.id, user.joined);
+    kept(&call, limit, move |app| mailboxes_of(app, id, joined, since)).await
+}
+
+/// Returns the mailboxes that a user's messages come from, each with the id that they follow.
+pub fn mailboxes_of(app: &App, id: UserId, joined: MessageId, since: MessageId) -> Result<Vec<(Recipient, MessageId)>, ApiError> {
+    let mut mailboxes = vec![(Recipient::User(id), since), (Recipient::All, since.max(joined))];
+    for device in app.store.bound_devices(id, DeviceId(0)) {
+        mailboxes.push((Recipient::Device(device?), since));
+    }
+    Ok(mailboxes)
+}
+
+/// Returns a page of the messages still kept of mailboxes.
+pub async fn kept(
+    call: &Call,
+    limit: usize,
+    mailboxes: impl FnOnce(&App) -> Result<Vec<(Recipient, MessageId)>, ApiError> + Send + 'static,
+) -> Result<Reply<List<MessageResponse>>, ApiError> {
     let mut room = call.room(MAX_PAGE_BYTES).await?; // first: who waits holds nothing
-    let selected = call
-        .blocking(move |app| {
-            let mut mailboxes = vec![(Recipient::User(id), since), (Recipient::All, since.max(joined))];
-            for device in app.store.bound_devices(id, DeviceId(0)) {
-                mailboxes.push((Recipient::Device(device?), since));
-            }
-            Ok(app.mailbox.history(&mailboxes, limit, MAX_PAGE_BYTES))
-        })
-        .await?;
+    let selected = call.blocking(move |app| Ok(app.mailbox.history(&mailboxes(app)?, limit, MAX_PAGE_BYTES))).await?;
     // By the selection, not by what is found of it: a page of which nothing is left has a next one, too.
     let next = selected.next().map(|last| Place::Id(last.0));
     room.shrink(Page::room_for(selected.messages(), selected.bytes()));

@@ -17,6 +17,7 @@ use crate::store::{Role, User};
 
 /// An account without its password hash.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UserResponse {
     id: UserId,
     username: String,
@@ -30,6 +31,11 @@ impl From<User> for UserResponse {
         let User { id, username, role, disabled, created_at, .. } = user;
         Self { id, username, role, disabled, created_at }
     }
+}
+
+/// Returns the path of an account.
+pub fn user_path(id: UserId) -> String {
+    format!("/api/users/{id}")
 }
 
 /// `GET /api/users`; with `?username=`, that one, for all who may send to it.
@@ -52,6 +58,7 @@ pub async fn list(call: Call) -> Result<Reply<List<UserResponse>>, ApiError> {
 
 /// Body of `POST /api/users`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CreateUserRequest {
     username: String,
@@ -67,7 +74,8 @@ pub async fn create(call: Call, body: CreateUserRequest) -> Result<Reply<UserRes
     let CreateUserRequest { username, password, role } = body;
     let new = NewAccount { username, password, role: role.unwrap_or(Role::User) };
     let user = call.app.accounts().create_user(&call.by(), new).await?;
-    Ok(Reply::created("user created", user.into()))
+    let location = user_path(user.id);
+    Ok(Reply::created("user created", user.into(), location))
 }
 
 /// `GET /api/users/{id}`.
@@ -78,6 +86,7 @@ pub async fn show(call: Call) -> Result<Reply<UserResponse>, ApiError> {
 
 /// Body of `PATCH /api/users/{id}`; absent fields stay as they are.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ChangeUserRequest {
     disabled: Option<bool>,
@@ -103,6 +112,7 @@ pub async fn delete(call: Call) -> Result<Reply<()>, ApiError> {
 
 /// A user with at least one live connection.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct OnlineUserResponse {
     user_id: UserId,
     username: Option<String>,

@@ -9,6 +9,7 @@
 
 pub mod cookies;
 pub mod credential;
+mod elevations;
 mod error;
 mod last_seen;
 mod links;
@@ -20,6 +21,7 @@ mod throttle;
 mod tickets;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::throttle::Attempt;
 use crate::change::{Changes, Rehash, Seen};
@@ -98,6 +100,7 @@ impl Caller {
             user_id: user.id,
             device_id: None,
             kind: TokenKind::User,
+            scopes: None,
             label: String::new(),
             created_at: now,
             last_used_at: None,
@@ -120,6 +123,11 @@ impl Caller {
     /// Returns the authority for changes to another user's data.
     pub fn admin_authority(&self) -> Authority {
         if self.is_operator() { Authority::System } else { Authority::Admin(self.hash) }
+    }
+
+    /// Returns the label of a service token, which recipients see beside the name of its user; `None` where it has none.
+    pub fn via(&self) -> Option<&str> {
+        (self.token.kind == TokenKind::Service && !self.token.label.is_empty()).then_some(self.token.label.as_str())
     }
 
     /// Returns the kind of this caller.
@@ -170,6 +178,7 @@ pub struct Auth {
     throttle: throttle::LoginThrottle,
     tickets: tickets::Tickets,
     links: links::Links,
+    elevations: elevations::Elevations,
     last_seen: last_seen::LastSeen,
 }
 
@@ -189,6 +198,7 @@ impl Auth {
             throttle: throttle::LoginThrottle::new(limits.logins_per_minute),
             tickets: tickets::Tickets::default(),
             links: links::Links::default(),
+            elevations: elevations::Elevations::default(),
             last_seen: last_seen::LastSeen::default(),
         })
     }
@@ -339,6 +349,19 @@ impl Auth {
         right
     }
 
+    /// Elevates the browser session of `caller`, whose user has shown the password again.
+    pub fn elevate(&self, caller: &Caller) {
+        self.elevations.note(caller.hash);
+    }
+
+    /// Returns the time for which the browser session of `caller` is elevated still: `life` after its log-in, or after its user has shown
+    /// the password again. `None` where that is over.
+    pub fn elevated_for(&self, caller: &Caller, life: Duration) -> Option<Duration> {
+        let since_log_in = caller.token.age(&self.changes.clock().present());
+        let age = self.elevations.age(&caller.hash).map_or(since_log_in, |age| age.min(since_log_in));
+        life.checked_sub(age).filter(|left| !left.is_zero())
+    }
+
     /// Notes that an account with such a password hash has been written.
     pub fn note_hash(&self, hash: &str) {
         self.passwords.note(hash);
@@ -423,15 +446,16 @@ impl Auth {
         if same { Ok(Arc::unwrap_or_clone(user)) } else { Err(AuthError::WrongLink) }
     }
 
-    /// Writes the times of last use since the last call, and removes expired tickets, links and attempts. To be called every minute and
-    /// before shutdown.
+    /// Writes the times of last use since the last call, and removes expired tickets, links and attempts, and sessions that were elevated
+    /// longer ago than `elevation`. To be called every minute and before shutdown.
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn sweep(&self) -> Result<(), AuthError> {
+    pub async fn sweep(&self, elevation: Duration) -> Result<(), AuthError> {
         self.throttle.sweep();
         self.tickets.sweep();
         self.links.sweep();
+        self.elevations.sweep(elevation, |token| matches!(self.store.token(token), Ok(Some(_))));
         self.forget_replaced_hashes().await;
         let (tokens, devices) = self.last_seen.take();
         if tokens.is_empty() && devices.is_empty() {

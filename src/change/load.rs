@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::audit::Trail;
 use super::clock::Moment;
 use super::index::{Effects, Index};
 use super::keys::Keys;
@@ -52,7 +53,7 @@ pub(super) fn load(trees: &Trees, settings: Settings, moment: Moment) -> Result<
         let (key, earlier) = entry?;
         keys.insert(key, earlier.until);
     }
-    let state = State::new(Memory { index, keys, newest, newest_loaded });
+    let state = State::new(Memory { index, keys, newest, newest_loaded, trail: Trail::load(trees)? });
     let places = behind.into_keys().collect();
     Machine::new(trees, &state).follow(&Effects { places, ..Effects::default() }, moment)?;
     remove_orphans(trees, &state, moment)?;

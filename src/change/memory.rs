@@ -1,5 +1,6 @@
 //! The part of the state that is in memory.
 
+use super::audit::Trail;
 use super::index::Index;
 use super::keys::Keys;
 use crate::core::ids::MessageId;
@@ -15,4 +16,6 @@ pub struct Memory {
     pub newest: MessageId,
     /// The highest id of a message that was kept at the start. Lower than that given where messages were lost to a restore.
     pub newest_loaded: MessageId,
+    /// The entries of the audit trail.
+    pub trail: Trail,
 }

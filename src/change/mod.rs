@@ -9,6 +9,7 @@
 //! are those of the encoded form.
 
 mod accounts;
+mod audit;
 mod changes;
 mod clock;
 mod companion;
@@ -31,10 +32,11 @@ pub use accounts::{
     ChangeDevice, ChangeUser, CreateDevice, CreateToken, CreateUser, DeleteDevice, DeleteToken, DeleteUser, Rehash,
     RevokeDeviceTokens, Seen, SetPrimary, Touched, UnbindDevice,
 };
+pub use audit::RecordAudit;
 pub use changes::{Changes, Found, Riders};
 pub use companion::{Observe, SetCatalog};
 pub use import::{BeginImport, Import, ImportError, MAX_IMPORT_ROWS};
-pub use index::{Ack, DeliveryState, Listed, MAX_OPERATION_MESSAGES, ReaderState, Size, Waiting};
+pub use index::{Ack, DeliveryState, Listed, MAX_OPERATION_MESSAGES, Queued, ReaderState, Size, Waiting};
 pub use log::{Acknowledge, Append, AppendError, Appended, Cancel, CancelError, Clear, Expire, IdempotencyKey, Settings, Tick};
 pub use outcomes::{Outcome, OutcomeSender};
 pub use probe::Probe;
@@ -95,5 +97,6 @@ operations! {
     26 Rehash;
     27 BeginImport;
     28 Import;
-    29 RecordSample;
+    29 RecordAudit;
+    30 RecordSample;
 }

@@ -12,8 +12,9 @@ use crate::core::client::ClientName;
 use crate::core::ids::{DeviceId, MessageId, Recipient, TokenId, UserId};
 use crate::core::time::Timestamp;
 use crate::store::{
-    Answer, Authority, Catalog, CatalogEntry, DeviceChange, ImportState, Imported, ImportedDevice, ImportedToken, ImportedUser,
-    MetaKey, NewDevice, NewToken, NewUser, Observation, Role, Store, TokenHash, TokenKind, UserChange, restore,
+    Answer, AuditRecord, Authority, Catalog, CatalogEntry, DeviceChange, ImportState, Imported, ImportedDevice, ImportedToken,
+    ImportedUser, MetaKey, NewDevice, NewToken, NewUser, Observation, Role, Scope, Store, TokenHash, TokenKind, UserChange,
+    restore,
 };
 use crate::wire::JsonObject;
 use clock::Moment;
@@ -179,7 +180,9 @@ fn account_change() -> impl Strategy<Value = Change> {
     let token = token.prop_map(|(user_id, device_id, n, make_room, life, because)| {
         let kind = if device_id.is_some() { TokenKind::Device } else { TokenKind::User };
         let life_seconds = (life > 0).then_some(life * 100);
-        let new = NewToken { user_id, device_id, kind, label: "t".into(), life_seconds, hash: hash(n), make_room, because };
+        let scopes = make_room.then(|| Scope::ALL.into_iter().take(n.into()).collect());
+        let (label, hash) = ("t".into(), hash(n));
+        let new = NewToken { user_id, device_id, kind, scopes, label, life_seconds, hash, make_room, because };
         Change::CreateToken(CreateToken { new, limit: 3 })
     });
     prop_oneof![
@@ -306,12 +309,24 @@ fn other_change() -> impl Strategy<Value = Change> {
         let entry = |name| CatalogEntry { name, artist: None, style: None };
         Change::SetCatalog(SetCatalog { catalog: Catalog::Songs, entries: names.into_iter().map(entry).collect() })
     });
-    prop_oneof![observe, catalog, any::<bool>().prop_map(|write| Change::Probe(Probe { write }))]
+    let audit = proptest::collection::vec((proptest::option::of(user()), "[ab]"), 1..4).prop_map(|entries| {
+        let entry = |(user, event): (Option<UserId>, String)| AuditRecord {
+            at: moment(0).wall,
+            event,
+            user,
+            subject: None,
+            name: None,
+            address: None,
+            details: BTreeMap::new(),
+        };
+        Change::RecordAudit(RecordAudit { entries: entries.into_iter().map(entry).collect(), keep: 5 })
+    });
+    prop_oneof![observe, catalog, audit, any::<bool>().prop_map(|write| Change::Probe(Probe { write }))]
 }
 
 fn step() -> impl Strategy<Value = (Change, u64, Option<Due>, Interruption)> {
     let change =
-        prop_oneof![3 => account_change(), 3 => device_change(), 2 => import_change(), 9 => log_change(), 1 => other_change()];
+        prop_oneof![3 => account_change(), 3 => device_change(), 2 => import_change(), 9 => log_change(), 2 => other_change()];
     let interruption = prop_oneof![
         12 => Just(Interruption::None),
         2 => Just(Interruption::Restart),
@@ -415,7 +430,7 @@ fn user_of_many_keys_loses_its_own_and_a_restart_changes_nothing() {
 fn numbers_and_names_are_unique_and_encoded_forms_are_stable() {
     let mut numbers: Vec<u32> = Change::LIST.iter().map(|(number, _)| *number).collect();
     numbers.dedup();
-    assert_eq!(numbers, (1..=29).collect::<Vec<_>>(), "numbers are given once, in order");
+    assert_eq!(numbers, (1..=30).collect::<Vec<_>>(), "numbers are given once, in order");
     let object = JsonObject::new(&serde_json::json!({"type": "notice", "message": 1.0})).unwrap();
     let append =
         Append { recipient: Recipient::User(UserId(7)), sender: UserId(1), object, ttl: 60, key: None, privileged: false };

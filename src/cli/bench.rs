@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::control_client::{self, ControlClient};
+use super::failure::Interrupted;
 use super::output::{Output, note};
 use super::runtime::block_on;
 use super::settings::SettingFlags;
@@ -322,7 +323,7 @@ async fn temporary_token(client: &ControlClient) -> anyhow::Result<(u64, String)
 async fn interruptible<T>(work: LocalBoxFuture<'_, anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::select! {
         outcome = work => outcome,
-        outcome = interrupted() => Err(outcome.err().unwrap_or_else(|| anyhow!("interrupted"))),
+        outcome = interrupted() => Err(outcome.err().unwrap_or_else(|| Interrupted("what it had made was removed").into())),
     }
 }
 

@@ -11,6 +11,7 @@ use anyhow::{Context, anyhow, bail};
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
 
+use super::failure::{NoServer, Refused};
 use super::output::{Output, ReplyUnreadable, note};
 use super::run_as::{self, RunAs};
 use super::runtime::block_on;
@@ -19,7 +20,6 @@ use crate::config::Config;
 use crate::control::server::ControlServer;
 use crate::control::socket::SocketPath;
 use crate::core::disk::Explained;
-use crate::core::names::ID_PREFIX;
 use crate::data_dir;
 use crate::net::tls;
 use crate::store;
@@ -159,8 +159,8 @@ impl ControlClient {
     }
 
     /// Refuses unless a server is running; `reason` says what needs one.
-    pub(super) async fn require_server(&self, reason: &str) -> anyhow::Result<()> {
-        if self.get("/control/status").await?["running"] == true { Ok(()) } else { Err(anyhow!("no running server; {reason}")) }
+    pub(super) async fn require_server(&self, reason: &'static str) -> anyhow::Result<()> {
+        if self.get("/control/status").await?["running"] == true { Ok(()) } else { Err(NoServer(reason).into()) }
     }
 
     async fn request(&self, method: Method, path: &str, body: Option<String>) -> anyhow::Result<Response> {
@@ -182,8 +182,10 @@ impl ControlClient {
         }
         let body = response.bytes().await.unwrap_or_default();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let message = body["message"].as_str().map(str::to_owned);
-        Err(anyhow!("{}", message.unwrap_or_else(|| format!("the server refused the request with status {}", status.as_u16()))))
+        let field = |name: &str| body[name].as_str().map(str::to_owned);
+        let message =
+            field("message").unwrap_or_else(|| format!("the server refused the request with status {}", status.as_u16()));
+        Err(Refused { code: field("code"), message }.into())
     }
 
     /// Returns the reply to a question.
@@ -226,6 +228,11 @@ impl ControlClient {
         self.change(Method::PATCH, path, Some(body.to_string())).await
     }
 
+    /// Sends a body and returns the `data` of the reply.
+    pub(super) async fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.change(Method::PUT, path, Some(body.to_string())).await
+    }
+
     /// Deletes something and returns the `data` of the reply.
     pub(super) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
         self.change(Method::DELETE, path, None).await
@@ -249,32 +256,20 @@ impl ControlClient {
         }
     }
 
-    /// Returns the user with a name, or with a number after `id:`.
-    pub(super) async fn user(&self, name: &str) -> anyhow::Result<Value> {
-        if let Some(id) = name.strip_prefix(ID_PREFIX) {
-            let id: u64 = id.parse().map_err(|_| anyhow!("invalid user {name}: a number must follow id:"))?;
-            // Earlier versions accepted such a name: whoever asked for it must not get an administrator's account changed.
-            if let Some(named) = self.named(name).await?.filter(|user| user["id"] != id) {
-                bail!(
-                    "{name} stands for the user with that number and is the name of another, which begins with {ID_PREFIX}; \
-                     pass {ID_PREFIX}{} for the one with the name, or the name of the other",
-                    named["id"]
-                );
+    /// Returns the first `limit` items of a list that begins with the newest; `path` has a query, which may be empty.
+    pub(super) async fn newest(&self, path: &str, limit: u64) -> anyhow::Result<Vec<Value>> {
+        let (mut all, mut before) = (Vec::new(), String::new());
+        loop {
+            let left = limit.saturating_sub(all.len() as u64).min(PAGE_ITEMS as u64);
+            let mut page = self.reply(&format!("{path}&limit={left}{before}")).await?;
+            if let Value::Array(items) = page["data"].take() {
+                all.extend(items);
             }
-            return self.get(&format!("/api/users/{id}")).await;
+            match &page["next"] {
+                Value::Number(id) if (all.len() as u64) < limit => before = format!("&before={id}"),
+                _ => return Ok(all),
+            }
         }
-        self.named(name).await?.ok_or_else(|| anyhow!("no such user: {name}"))
-    }
-
-    /// Returns the user with a name.
-    async fn named(&self, name: &str) -> anyhow::Result<Option<Value>> {
-        let query: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        Ok(self.get(&format!("/api/users?username={query}")).await?.get(0).cloned())
-    }
-
-    /// Returns the id of the user with a name, or with a number after `id:`.
-    pub(super) async fn user_id(&self, name: &str) -> anyhow::Result<u64> {
-        self.user(name).await?["id"].as_u64().context("the server's reply has no user id")
     }
 }
 

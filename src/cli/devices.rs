@@ -5,7 +5,8 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::control_client::{ControlClient, object};
-use super::output::{Column, Output};
+use super::lookup::Names;
+use super::output::{Column, Output, bytes, count};
 
 /// The commands below `device`.
 #[derive(Debug, Subcommand)]
@@ -34,17 +35,37 @@ pub(super) enum DeviceCommand {
         #[arg(long)]
         user: Option<String>,
     },
+    /// Show a device with its users and queued messages
+    Show {
+        /// Number of the device, or a name that only one device has
+        device: String,
+    },
+    /// Rename a device
+    Rename {
+        /// Number of the device, or a name that only one device has
+        device: String,
+        /// New name
+        name: String,
+    },
+    /// Make a device the primary device of its user
+    Primary {
+        /// Number of the device, or a name that only one device has
+        device: String,
+        /// Name, or id:NUMBER; needed where the device has several users
+        #[arg(long)]
+        user: Option<String>,
+    },
     /// Bind a device to a further user
     Bind {
-        /// Id of the device
-        id: u64,
+        /// Number of the device, or a name that only one device has
+        device: String,
         /// Name, or id:NUMBER
         user: String,
     },
     /// Unbind a device from one of its users
     Unbind {
-        /// Id of the device
-        id: u64,
+        /// Number of the device, or a name that only one device has
+        device: String,
         /// Name, or id:NUMBER
         user: String,
     },
@@ -64,8 +85,8 @@ pub(super) enum DeviceCommand {
     /// Delete a device with its tokens and its mailbox
     #[command(alias = "remove")]
     Delete {
-        /// Id of the device
-        id: u64,
+        /// Number of the device, or a name that only one device has
+        device: String,
     },
 }
 
@@ -77,7 +98,7 @@ const COLUMNS: [Column; 8] = [
     ("PRIMARY", "primary"),
     ("ONLINE", "online"),
     ("SEEN", "last_seen"),
-    ("USERS", "user_ids"),
+    ("USERS", "users"),
 ];
 
 impl DeviceCommand {
@@ -101,21 +122,78 @@ impl DeviceCommand {
                     Some(user) => format!("?user_id={}", client.user_id(&user).await?),
                     None => String::new(),
                 };
-                out.table(&client.list(&format!("/api/devices{query}")).await?, &COLUMNS, "No devices")
+                let mut devices = client.list(&format!("/api/devices{query}")).await?;
+                if !out.is_json() {
+                    let mut names = Names::new(client);
+                    names.expect_users(devices.len()).await?;
+                    for device in &mut devices {
+                        device["users"] = names.users(&device["user_ids"]).await?.into();
+                    }
+                }
+                out.table(&devices, &COLUMNS, "No devices")
             }
-            Self::Bind { id, user } => bind(client, out, id, &user).await,
-            Self::Unbind { id, user } => unbind(client, out, id, &user).await,
+            Self::Show { device } => show(client, out, client.device(&device).await?).await,
+            Self::Rename { device, name } => {
+                let id = client.device_id(&device).await?;
+                let device = client.patch(&format!("/api/devices/{id}"), &json!({"name": name})).await?;
+                out.done(&device, &format!("Renamed device {id} to {}", device["name"]))
+            }
+            Self::Primary { device, user } => primary(client, out, &device, user.as_deref()).await,
+            Self::Bind { device, user } => bind(client, out, client.device_id(&device).await?, &user).await,
+            Self::Unbind { device, user } => unbind(client, out, client.device_id(&device).await?, &user).await,
             Self::Pair { code, user, name, primary } => {
                 let fields =
                     [("code", Some(json!(code))), ("name", name.map(Value::from)), ("primary", primary.then_some(json!(true)))];
                 pair(client, out, &user, &fields).await
             }
-            Self::Delete { id } => {
+            Self::Delete { device } => {
+                let id = client.device_id(&device).await?;
                 client.delete(&format!("/api/devices/{id}")).await?;
                 out.done(&json!({"id": id}), &format!("Deleted device {id}"))
             }
         }
     }
+}
+
+const FIELDS: [Column; 10] = [
+    ("device", "name"),
+    ("id", "id"),
+    ("serial", "serial"),
+    ("model", "model"),
+    ("largest message", "max_bytes"),
+    ("primary", "primary"),
+    ("online", "online"),
+    ("seen", "last_seen"),
+    ("users", "users"),
+    ("queued", "queued"),
+];
+
+/// Shows a device.
+async fn show(client: &ControlClient, out: Output, mut device: Value) -> anyhow::Result<()> {
+    let queue = client.get(&format!("/api/queue/device/{}", device["id"])).await?;
+    if out.is_json() {
+        device["queue"] = queue;
+        return out.line(&device.to_string());
+    }
+    device["users"] = Names::new(client).users(&device["user_ids"]).await?.into();
+    let (messages, size) = (queue["messages"].as_u64().unwrap_or(0), queue["bytes"].as_u64().unwrap_or(0));
+    device["queued"] = format!("{}, {}", count(messages, "message"), bytes(size)).into();
+    out.fields(&device, &FIELDS)
+}
+
+/// Makes a device the primary device of a user, or of the only one that it has.
+async fn primary(client: &ControlClient, out: Output, device: &str, user: Option<&str>) -> anyhow::Result<()> {
+    let id = client.device_id(device).await?;
+    let user = match user {
+        Some(user) => client.user_id(user).await?,
+        None => match users_of(client, id).await?[..] {
+            [only] => only,
+            _ => bail!("device {id} has several users; pass --user for the one whose primary device it becomes"),
+        },
+    };
+    let device = client.put(&format!("/api/devices/{id}/primary"), &json!({"user_id": user})).await?;
+    let user = Names::new(client).users(&json!([user])).await?;
+    out.done(&device, &format!("Device {} is the primary device of user {user}", device["name"]))
 }
 
 async fn bind(client: &ControlClient, out: Output, id: u64, user: &str) -> anyhow::Result<()> {

@@ -51,6 +51,16 @@ pub(super) const EXAMPLES_AND_ENVIRONMENT: &str = concat!(
     ),
     "\n\n",
     section!(
+        "Exit status",
+        "0    The command has done its work",
+        "1    It has failed; standard error has the reason",
+        "2    The arguments can't be parsed",
+        "3    No server is running: of status, and of commands that",
+        "     need one",
+        "130  A signal has ended it",
+    ),
+    "\n\n",
+    section!(
         "Files",
         "/etc/qy-lty/config.toml",
         "    Configuration of the packaged service; commands use",
@@ -64,14 +74,15 @@ pub(super) const USER: &str = section!(
     "qy-lty user create ana --admin",
     "echo \"$PASSWORD\" | qy-lty user create bob",
     "qy-lty user set-password id:7",
-    "qy-lty user delete bob",
+    "qy-lty user show ana",
+    "qy-lty user delete bob --yes",
 );
 
 /// Examples for `token`.
 pub(super) const TOKEN: &str = section!(
     "Examples",
-    "qy-lty token create ana --label laptop --expires 86400",
-    "qy-lty token create admin --service",
+    "qy-lty token create ana --label laptop --expires 30d",
+    "qy-lty token create admin --kind service --scope send --label home",
     "qy-lty token create --device 3",
     "qy-lty token delete 12",
 );
@@ -81,6 +92,9 @@ pub(super) const DEVICE: &str = section!(
     "Examples",
     "qy-lty device create lamp --user ana --serial SN-0001 --primary",
     "qy-lty device pair 7KQ2MX ana --name lamp",
+    "qy-lty device show lamp",
+    "qy-lty device rename 3 'desk lamp'",
+    "qy-lty device primary lamp",
     "qy-lty device bind 3 bob",
     "qy-lty device list --user ana --json",
 );
@@ -90,7 +104,7 @@ pub(super) const SEND: &str = section!(
     "Examples",
     "qy-lty send ana hello",
     "qy-lty send ana '{\"text\":\"hello\"}' --type notice",
-    "qy-lty send --device 3 '{\"on\":true}' --ttl 3600",
+    "qy-lty send --device lamp '{\"on\":true}' --ttl 1h",
     "qy-lty send --all 'maintenance at noon' --live",
     "uptime | qy-lty send admin -",
 );
@@ -101,17 +115,34 @@ pub(super) const QUEUE: &str = section!(
     "qy-lty queue list",
     "qy-lty queue list ana",
     "qy-lty queue clear --device 3",
-    "qy-lty queue clear --all",
+    "qy-lty queue clear --all --yes",
 );
 
 /// Examples for `client`.
 pub(super) const CLIENT: &str = section!("Examples", "qy-lty client list ana", "qy-lty client delete ana old-phone");
+
+/// Examples for `audit`.
+pub(super) const AUDIT: &str =
+    section!("Examples", "qy-lty audit", "qy-lty audit --user ana --limit 10", "qy-lty audit --event login_failed --json");
 
 /// Examples for `link`.
 pub(super) const LINK: &str = section!("Examples", "qy-lty link", "qy-lty link ana", "xdg-open \"$(qy-lty link)\"");
 
 /// Examples for `tail`.
 pub(super) const TAIL: &str = section!("Examples", "qy-lty tail", "qy-lty tail ana", "qy-lty tail --device 3 --json");
+
+/// Examples for `receipt`.
+pub(super) const RECEIPT: &str = section!("Examples", "qy-lty receipt 42", "qy-lty receipt 42 --json");
+
+/// Examples for `history`.
+pub(super) const HISTORY: &str =
+    section!("Examples", "qy-lty history ana", "qy-lty history --device lamp --limit 5", "qy-lty history ana --since 42 --json");
+
+/// The exit status of `status`.
+pub(super) const STATUS: &str = section!("Exit status", "0  The server is running", "3  No server is running");
+
+/// The exit status of `check`.
+pub(super) const CHECK: &str = section!("Exit status", "0  Nothing is damaged", "1  There are findings, or the check has failed");
 
 /// Examples for `backup`.
 pub(super) const BACKUP: &str =
@@ -147,8 +178,12 @@ pub(super) const CONFIG: &str = section!(
 );
 
 /// Examples for `completions`.
-pub(super) const COMPLETIONS: &str =
-    section!("Examples", "qy-lty completions bash > /etc/bash_completion.d/qy-lty", "qy-lty completions fish | source");
+pub(super) const COMPLETIONS: &str = section!(
+    "Examples",
+    "qy-lty completions bash > /etc/bash_completion.d/qy-lty",
+    "qy-lty completions zsh > ~/.zfunc/_qy-lty",
+    "qy-lty completions fish | source",
+);
 
 /// Examples for `man`.
 pub(super) const MAN: &str = section!("Examples", "qy-lty man | man -l -", "qy-lty man /usr/local/share/man/man1");

@@ -1,167 +1,25 @@
-//! `qy-lty status`, `backup`, `restore`, `check`, `compact`: operating a server.
+//! `qy-lty restore`, `check`, `compact`: the care of a store.
 
-use std::fs::{self, File};
-use std::io::{self, IsTerminal, Write};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use clap::Args;
-use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 
 use super::control_client::{self, ControlClient, is_served};
+use super::failure::{Interrupted, Refused};
+use super::interrupts::Interrupts;
 use super::output::{Column, Output, bytes, count, done_although};
+use super::progress::{Bar, Input, Watched};
 use super::run_as::{self, RunAs};
 use crate::config::Config;
-use crate::core::disk::Explained;
 use crate::data_dir::STORE_DIRECTORY;
-use crate::store;
+use crate::store::{self, Watch};
 
-const STATUS_FIELDS: [Column; 15] = [
-    ("server", "state"),
-    ("version", "version"),
-    ("process id", "pid"),
-    ("uptime in seconds", "uptime_seconds"),
-    ("address", "listen"),
-    ("data directory", "data_dir"),
-    ("epoch", "epoch"),
-    ("enough disk space", "disk_ok"),
-    ("connections", "connections"),
-    ("mailboxes in use", "mailboxes"),
-    ("queued messages", "messages"),
-    ("oldest of them", "oldest"),
-    ("size of them", "bytes"),
-    ("size of the store", "store_bytes"),
-    ("free disk space", "free_bytes"),
-];
-
-/// Shows the status of the server.
-pub(super) async fn status(client: &ControlClient, out: Output) -> anyhow::Result<()> {
-    let mut status = client.get("/control/status").await?;
-    if !out.is_json() {
-        for field in ["store_bytes", "free_bytes", "bytes"] {
-            status[field] = bytes(status[field].as_u64().unwrap_or(0)).into();
-        }
-        status["state"] = if status["running"] == true { "running" } else { "stopped" }.into();
-        if status["disk_ok"] == false {
-            let floor = bytes(status["min_free_bytes"].as_u64().unwrap_or(0));
-            status["disk_ok"] = format!("no: messages are refused with less than {floor} free").into();
-        }
-        if status["running"] != true {
-            status["pid"] = Value::Null;
-            status["uptime_seconds"] = Value::Null;
-        }
-    }
-    out.fields(&status, &STATUS_FIELDS)
-}
-
-/// The beginning of the names of unfinished backups.
-const DRAFT_PREFIX: &str = ".qy-lty-backup-";
-
-/// The age from which a draft that is not locked is abandoned.
-const MIN_DRAFT_AGE: Duration = Duration::from_secs(60);
-
-/// The longest answer to a question that is read.
-const MAX_ANSWER_BYTES: u64 = 100;
-
-/// The arguments of `backup`.
-#[derive(Debug, Args)]
-pub(super) struct Backup {
-    /// File to write; - is standard output
-    file: PathBuf,
-    /// Replace a file that is no backup without asking
-    #[arg(long)]
-    force: bool,
-}
-
-impl Backup {
-    /// Runs the command, whether a server is running or not.
-    pub(super) fn run(self, config: Config, out: Output) -> anyhow::Result<()> {
-        if self.file == Path::new("-") {
-            let sink = Box::new(io::stdout());
-            return control_client::run(config, out, async |client, _| download(client, sink).await);
-        }
-        let file = std::path::absolute(&self.file)?; // the working directory may change
-        let cant = |error: &dyn std::fmt::Display| anyhow!("can't write {}: {error}", self.file.display());
-        let failed = |error: io::Error| cant(&Explained(&error));
-        if fs::symlink_metadata(&file).is_ok_and(|meta| !meta.is_file()) {
-            bail!("can't write {}: it exists and is not a regular file", self.file.display());
-        }
-        if file.exists() && !self.force && !may_be_replaced(&file) {
-            may_replace(&self.file)?;
-        }
-        let directory = file.parent().unwrap_or(Path::new("/"));
-        remove_abandoned_drafts(directory);
-        // Opened as the caller, before anything else: the server needs no access to it. Readable by its owner only, and deleted
-        // unless it becomes the backup.
-        let draft = tempfile::Builder::new().prefix(DRAFT_PREFIX).tempfile_in(directory).map_err(failed)?;
-        // Released with the process, however that ends.
-        flock(draft.as_file(), FlockOperation::NonBlockingLockExclusive)?;
-        let sink = Box::new(draft.as_file().try_clone()?);
-        control_client::run(config, out, async |client, _| download(client, sink).await)?;
-        draft.as_file().sync_all().map_err(failed)?;
-        let (header, amount) = store::verify(io::BufReader::new(draft.reopen()?)).map_err(|error| cant(&error))?;
-        let size = draft.as_file().metadata()?.len();
-        draft.persist(&file).map_err(|error| failed(error.error))?;
-        File::open(directory)?.sync_all()?;
-        let data = json!({"file": file, "size": size, "records": amount.records, "epoch": header.epoch});
-        let text = format!("Wrote {}: {} records, {}, verified", file.display(), amount.records, bytes(size));
-        out.done(&data, &text)
-    }
-}
-
-/// Asks whether a file that is no backup may be replaced.
-///
-/// # Errors
-/// The answer is no, or nobody can be asked.
-fn may_replace(file: &Path) -> anyhow::Result<()> {
-    let what = format!("{} exists and is no backup", file.display());
-    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        bail!("{what}; choose another name, or pass --force to replace it");
-    }
-    if confirmed(&format!("{what}. Replace it?"), &mut io::stdin().lock(), &mut io::stderr())? {
-        return Ok(());
-    }
-    bail!("{what}; it was not replaced")
-}
-
-/// Asks a question that is answered with no, unless with y or yes.
-fn confirmed(question: &str, input: &mut impl io::BufRead, output: &mut impl Write) -> io::Result<bool> {
-    write!(output, "{question} [y/N] ")?;
-    output.flush()?;
-    let mut answer = String::new();
-    io::BufRead::read_line(&mut io::Read::take(input, MAX_ANSWER_BYTES), &mut answer)?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
-}
-
-/// Returns whether a backup may take the place of a file: it is one, or empty.
-fn may_be_replaced(file: &Path) -> bool {
-    let empty = || fs::metadata(file).is_ok_and(|meta| meta.len() == 0);
-    File::open(file).is_ok_and(|file| store::is_backup(io::BufReader::new(file))) || empty()
-}
-
-/// Removes the unfinished files of backups that were killed.
-fn remove_abandoned_drafts(directory: &Path) {
-    let drafts = fs::read_dir(directory).into_iter().flatten().flatten();
-    for draft in drafts.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(DRAFT_PREFIX.as_bytes())) {
-        // A backup locks its draft a moment after it has created it.
-        let age = draft.metadata().ok().and_then(|meta| meta.modified().ok()?.elapsed().ok()).unwrap_or_default();
-        let unlocked = |file: File| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
-        let abandoned = age > MIN_DRAFT_AGE && File::open(draft.path()).is_ok_and(unlocked);
-        if abandoned && let Err(error) = fs::remove_file(draft.path()) {
-            tracing::warn!(%error, file = %draft.path().display(), "can't remove what a killed backup has left");
-        }
-    }
-}
-
-async fn download(client: &ControlClient, mut sink: Box<dyn Write>) -> anyhow::Result<()> {
-    let mut stream = client.stream("/control/backup").await?;
-    while let Some(chunk) = stream.chunk().await.map_err(|_| anyhow!("the backup was interrupted; see the server's log"))? {
-        sink.write_all(&chunk).map_err(|error| anyhow!("failed to write the backup: {}", Explained(&error)))?;
-    }
-    Ok(sink.flush()?)
-}
+/// The end of an interrupted job, for the error.
+const UNCHANGED: &str = "nothing was changed";
 
 /// The arguments of `restore`.
 #[derive(Debug, Args)]
@@ -173,17 +31,22 @@ pub(super) struct Restore {
 impl Restore {
     /// Restores the backup into the data directory of the configuration, which must be empty.
     pub(super) fn run(self, mut config: Config, out: Output) -> anyhow::Result<()> {
-        let source: Box<dyn io::Read> = if self.file == Path::new("-") {
-            Box::new(io::stdin())
+        let (from_input, interrupts) = (self.file == Path::new("-"), Interrupts::watch()?);
+        let (source, size): (Box<dyn io::Read>, _) = if from_input {
+            (Box::new(Input::new(interrupts.clone())), None)
         } else {
             // Opened before anything is changed.
-            Box::new(File::open(&self.file).map_err(|error| anyhow!("can't read {}: {error}", self.file.display()))?)
+            let file = File::open(&self.file).map_err(|error| anyhow!("can't read {}: {error}", self.file.display()))?;
+            let size = file.metadata().ok().map(|meta| meta.len());
+            (Box::new(file), size)
         };
         let shown = std::path::absolute(&config.server.data_dir)?;
         let run_as = RunAs::owner_of(&mut config)?;
         let data = config.server.data_dir;
         run_as::prepare(&data)?;
-        let report = store::restore(io::BufReader::new(source), &data)?;
+        let source = Watched::new(source, Bar::bytes("Restoring", size), interrupts.clone());
+        let restored = store::restore(io::BufReader::new(source), &data).map_err(Into::into);
+        let report = interrupts.explain(restored, "nothing was restored")?;
         drop(run_as);
         let text = format!(
             "Restored {} records of {} into {}; clients that remember message ids start over (epoch {})",
@@ -218,10 +81,13 @@ impl Check {
         if self.acknowledge {
             return acknowledge(&data, config, out);
         }
+        let interrupts = Interrupts::watch()?;
         let mut found = match self.repair {
-            false if is_served(&data) => control_client::run(config, out, async |client, _| client.get("/control/check").await)?,
-            false => json!(offline(config, "a check", store::check)?),
-            true => json!(offline(config, "a repair", store::repair)?),
+            false if is_served(&data) => {
+                control_client::run(config, out, async |client, _| watched_check(client, &interrupts).await)?
+            }
+            false => json!(watched(config, "a check", "Checking", &interrupts, store::check)?),
+            true => json!(watched(config, "a repair", "Repairing", &interrupts, store::repair)?),
         };
         // By the path that the caller knows: the store was opened as the working directory.
         if let Some(place) = found["quarantine"].as_str().and_then(|place| Path::new(place).file_name()) {
@@ -240,6 +106,58 @@ impl Check {
             }
         }
     }
+}
+
+/// Has a running server check its store, and shows the progress. One of an earlier version does not report any.
+async fn watched_check(client: &ControlClient, interrupts: &Interrupts) -> anyhow::Result<Value> {
+    let mut stream = match client.stream("/control/check/watched").await {
+        Ok(stream) => stream,
+        Err(_) => return client.get("/control/check").await,
+    };
+    let (bar, mut unread) = (Bar::records("Checking"), Vec::new());
+    loop {
+        let chunk = tokio::select! {
+            chunk = stream.chunk() => chunk.map_err(|_| anyhow!("the check was interrupted; see the server's log"))?,
+            () = interrupts.wait() => return Err(Interrupted(UNCHANGED).into()),
+        };
+        let chunk = chunk.ok_or_else(|| anyhow!("the server stopped before the check was over"))?;
+        unread.extend_from_slice(&chunk);
+        while let Some(end) = unread.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = unread.drain(..=end).collect();
+            let mut line: Value = serde_json::from_slice(&line)?;
+            if line["found"].is_object() {
+                return Ok(line["found"].take());
+            }
+            if let Some(message) = line["error"]["message"].as_str() {
+                let code = line["error"]["code"].as_str().map(str::to_owned);
+                return Err(Refused { code, message: message.to_owned() }.into());
+            }
+            let number = |field: &str| line[field].as_u64().unwrap_or(0);
+            bar.part(line["tree"].as_str().unwrap_or_default(), number("number"), number("of"));
+            bar.at(number("records"));
+        }
+    }
+}
+
+/// Runs `job` on a store that no server has open, as [`offline`] does; shows its progress as that of `doing`.
+fn watched<T>(
+    config: Config,
+    what: &str,
+    doing: &str,
+    interrupts: &Interrupts,
+    job: impl FnOnce(&Path, Watch<'_>) -> store::Result<T>,
+) -> anyhow::Result<T> {
+    let done = offline(config, what, |path| {
+        let bar = Bar::records(doing);
+        job(
+            path,
+            Watch::new(&|progress| {
+                bar.show(progress);
+                interrupts.flow()
+            }),
+        )
+    });
+    interrupts.explain(done, UNCHANGED)
 }
 
 /// Notes that the operator knows of a loss.
@@ -299,28 +217,7 @@ fn offline<T>(mut config: Config, what: &str, job: impl FnOnce(&Path) -> store::
 
 /// Rewrites the store without the space of deleted records.
 pub(super) fn compact(config: Config, out: Output) -> anyhow::Result<()> {
-    let done = offline(config, "compacting", store::compact)?;
+    let done = watched(config, "compacting", "Compacting", &Interrupts::watch()?, store::compact)?;
     let text = format!("Compacted {} records: {} before, {} now", done.records, bytes(done.before), bytes(done.after));
     out.done(&serde_json::to_value(done)?, &text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_yes_replaces_a_file() {
-        let answer = |input: &str| {
-            let mut shown = Vec::new();
-            let yes = confirmed("Replace it?", &mut input.as_bytes(), &mut shown).unwrap();
-            assert_eq!(shown, b"Replace it? [y/N] ");
-            yes
-        };
-        for (input, yes) in
-            [("y\n", true), (" YES \r\n", true), ("\n", false), ("n\n", false), ("", false), ("yesterday\n", false)]
-        {
-            assert_eq!(answer(input), yes, "{input:?}");
-        }
-        assert!(!answer(&"y".repeat(1 << 20)));
-    }
 }

@@ -1,29 +1,44 @@
 //! The command line.
 
+mod audit;
+mod backup;
 mod bench;
 mod clients;
+mod complete;
+mod completions;
 mod config;
+mod confirm;
 mod control_client;
 mod devices;
+mod failure;
 mod help;
 mod import;
+mod interrupts;
 mod link;
+mod lookup;
 mod maintenance;
 mod man;
 mod message;
 mod messages;
 mod output;
 mod password;
+mod people;
+mod progress;
+mod queue;
+mod receipts;
 mod reload;
 mod run_as;
 mod runtime;
 mod serve;
 mod settings;
+mod status;
+mod tail;
 mod terminal;
 mod tokens;
 mod users;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::anyhow;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -57,7 +72,7 @@ enum Command {
     Control(ControlCommand),
     /// Write a backup to a file
     #[command(after_help = help::BACKUP)]
-    Backup(maintenance::Backup),
+    Backup(backup::Backup),
     /// Restore a backup into an empty data directory
     #[command(after_help = help::RESTORE)]
     Restore(maintenance::Restore),
@@ -65,6 +80,7 @@ enum Command {
     #[command(after_help = help::IMPORT)]
     Import(import::Import),
     /// Verify the data store
+    #[command(after_help = help::CHECK)]
     Check(maintenance::Check),
     /// Reclaim disk space while the server is stopped
     Compact,
@@ -102,21 +118,31 @@ enum ControlCommand {
     #[command(subcommand, after_help = help::DEVICE)]
     Device(devices::DeviceCommand),
     /// Send a message
-    #[command(override_usage = "qy-lty send [OPTIONS] <USER|--device ID|--all> <TEXT|->", after_help = help::SEND)]
+    #[command(override_usage = "qy-lty send [OPTIONS] <USER|--device DEVICE|--all> <TEXT|->", after_help = help::SEND)]
     Send(messages::Send),
     /// Manage the clients of a user
     #[command(subcommand, after_help = help::CLIENT)]
     Client(clients::ClientCommand),
     /// List or clear queued messages
     #[command(subcommand, after_help = help::QUEUE)]
-    Queue(messages::QueueCommand),
+    Queue(queue::QueueCommand),
+    /// Show who logged in, was refused, or changed accounts and devices
+    #[command(after_help = help::AUDIT)]
+    Audit(audit::Audit),
     /// Print a link that logs a browser on this machine in, once
     #[command(after_help = help::LINK)]
     Link(link::Link),
     /// Show messages as they are sent
     #[command(after_help = help::TAIL)]
-    Tail(messages::Tail),
+    Tail(tail::Tail),
+    /// Show the delivery status of a message
+    #[command(after_help = help::RECEIPT)]
+    Receipt(receipts::Receipt),
+    /// Show the messages that are queued or kept for a user or a device
+    #[command(after_help = help::HISTORY)]
+    History(receipts::History),
     /// Show server status
+    #[command(after_help = help::STATUS)]
     Status,
 }
 
@@ -129,26 +155,37 @@ impl ControlCommand {
             Self::Send(command) => command.run(client, out).await,
             Self::Client(command) => command.run(client, out).await,
             Self::Queue(command) => command.run(client, out).await,
+            Self::Audit(command) => command.run(client, out).await,
             Self::Link(command) => command.run(client, out).await,
             Self::Tail(command) => command.run(client, out).await,
-            Self::Status => maintenance::status(client, out).await,
+            Self::Receipt(command) => command.run(client, out).await,
+            Self::History(command) => command.run(client, out).await,
+            Self::Status => status::status(client, out).await,
         }
     }
 }
 
-/// Parses the arguments and runs their command. Ends the process for `--help`, `--version` and invalid arguments.
-///
-/// # Errors
-/// The command's error, which prints as one sentence.
-pub fn run() -> anyhow::Result<()> {
-    match dispatch(Cli::parse()) {
-        Err(error) if error.is::<ReaderClosed>() => Ok(()),
+/// Parses the arguments, runs their command and returns the exit status; writes its error to standard error. Ends the process for
+/// `--help`, `--version` and invalid arguments.
+pub fn run() -> ExitCode {
+    // Not among the commands, which help and scripts would list.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|name| name == complete::COMMAND) {
+        return complete::run(&Cli::command(), arguments);
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => failure::exit_for(&error, std::env::args_os().any(|argument| argument == "--json")),
+    };
+    let json = cli.json;
+    match dispatch(cli) {
+        Err(error) if error.is::<ReaderClosed>() => ExitCode::SUCCESS,
         Err(error) if error.is::<ReplyUnreadable>() => {
             note(&error.to_string());
-            Ok(())
+            ExitCode::SUCCESS
         }
-        Err(error) => Err(explained(error)),
-        Ok(()) => Ok(()),
+        Err(error) => failure::report(&explained(error), json),
+        Ok(()) => ExitCode::SUCCESS,
     }
 }
 
@@ -176,18 +213,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Check(command) => command.run(flags.for_commands()?, out),
         Command::Bench(command) => command.run(flags, out),
         Command::Compact => maintenance::compact(flags.for_commands()?, out),
-        Command::Completions { shell } => completions(shell, out),
+        Command::Completions { shell } => out.line(&completions::script(shell, &mut Cli::command())?),
         Command::Man { directory: None } => man::print(Cli::command(), out),
         Command::Man { directory: Some(directory) } => man::write_all(Cli::command(), &directory, out),
     }
-}
-
-fn completions(shell: Shell, out: Output) -> anyhow::Result<()> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "qy-lty", &mut script);
-    // The generator names states after the program but does not expect its hyphen: bash would complete the first word only.
-    let script = String::from_utf8(script)?.replace("qy__subcmd__lty", "qy__lty");
-    out.line(script.trim_end())
 }
 
 #[cfg(test)]
@@ -206,6 +235,13 @@ mod tests {
         assert!(parsed(&[]).unwrap().command.is_none());
         assert!(parsed(&["user", "list", "--json"]).unwrap().json);
         assert!(parsed(&["send", "--all", "--device", "3", "{}"]).is_err(), "one recipient");
+        assert!(parsed(&["send", "--device", "lamp", "--ttl", "1h", "x"]).is_ok());
+        assert!(
+            parsed(&["send", "ana", "x", "--ttl", "1.5h"]).is_err()
+                && parsed(&["token", "create", "ana", "--expires", "30d"]).is_ok()
+        );
+        assert!(parsed(&["queue", "clear", "--all", "--yes"]).is_ok() && parsed(&["queue", "clear", "ana", "--yes"]).is_err());
+        assert!(parsed(&["history", "ana", "--limit", "0"]).is_err() && parsed(&["receipt", "x"]).is_err());
         assert!(parsed(&["send", "--all", "{}"]).is_ok());
         assert!(parsed(&["send", "ana", "hello", "world"]).is_ok(), "refused with a hint");
         assert!(parsed(&["send", "ana", "-"]).is_ok() && parsed(&["send"]).is_err());
@@ -230,6 +266,16 @@ mod tests {
         }
         let help = |path: &str| parsed(&[path, "--help"]).unwrap_err().to_string();
         assert!(!help("user").contains("passwd") && !help("device").contains(" add"));
+    }
+
+    #[test]
+    fn exit_statuses_are_documented() {
+        let help = parsed(&["--help"]).unwrap_err().to_string();
+        for line in ["0 ", "1 ", "2 ", "3 ", "130"] {
+            assert!(help.lines().any(|shown| shown.trim_start().starts_with(line)), "{line}: {help}");
+        }
+        let short = parsed(&["status", "--help"]).unwrap_err().to_string();
+        assert!(short.contains("Exit status"), "{short}");
     }
 
     #[test]

@@ -5,7 +5,11 @@ use std::io::{self, Write};
 use anyhow::Context;
 use serde_json::Value;
 
+use super::people;
+pub(super) use super::people::{bytes, count};
+use super::people::{duration, padded, whole_time, width};
 use crate::core::text::visible;
+use crate::core::time::Timestamp;
 
 /// Writes to standard output.
 #[derive(Debug, Clone, Copy)]
@@ -68,17 +72,14 @@ impl Output {
         if rows.is_empty() {
             return self.line(none);
         }
-        let cells = rows.iter().map(|row| columns.iter().map(|(_, field)| text(&row[*field])).collect::<Vec<_>>());
+        let now = Timestamp::now();
+        let cells = rows.iter().map(|row| columns.iter().map(|(_, field)| cell(field, &row[*field], now)).collect::<Vec<_>>());
         let titles = columns.iter().map(|(title, _)| (*title).to_owned()).collect::<Vec<_>>();
         let all: Vec<Vec<String>> = std::iter::once(titles).chain(cells).collect();
-        let widths: Vec<usize> =
-            (0..columns.len()).map(|n| all.iter().map(|row| row[n].chars().count()).max().unwrap_or(0)).collect();
+        let widths: Vec<usize> = (0..columns.len()).map(|n| all.iter().map(|row| width(&row[n])).max().unwrap_or(0)).collect();
         for row in all {
-            let padded = row.iter().zip(&widths).map(|(cell, width)| {
-                let blanks = width - cell.chars().count();
-                format!("{cell}{}", " ".repeat(blanks))
-            });
-            self.line(padded.collect::<Vec<_>>().join("  ").trim_end())?;
+            let cells = row.iter().zip(&widths).map(|(cell, width)| padded(cell, *width));
+            self.line(cells.collect::<Vec<_>>().join("  ").trim_end())?;
         }
         Ok(())
     }
@@ -88,9 +89,13 @@ impl Output {
         if self.json {
             return self.line(&object.to_string());
         }
-        let width = fields.iter().map(|(title, _)| title.chars().count()).max().unwrap_or(0);
+        let (columns, now) = (fields.iter().map(|(title, _)| width(title)).max().unwrap_or(0), Timestamp::now());
         for (title, field) in fields.iter().filter(|(_, field)| !object[*field].is_null()) {
-            self.line(&format!("{title:width$}  {}", text(&object[*field])))?;
+            let value = match time(field, &object[*field]) {
+                Some(time) => whole_time(time, now),
+                None => cell(field, &object[*field], now),
+            };
+            self.line(&format!("{}  {value}", padded(title, columns)))?;
         }
         Ok(())
     }
@@ -109,6 +114,21 @@ impl Output {
     }
 }
 
+/// Returns the time in a field, where the field is one of a time.
+fn time(field: &str, value: &Value) -> Option<Timestamp> {
+    let named = field.ends_with("_at") || matches!(field, "at" | "oldest" | "last_seen" | "last_connected");
+    value.as_str().filter(|_| named)?.parse().ok()
+}
+
+/// Formats the value of a field for people: times by their distance from `now`, sizes with units.
+fn cell(field: &str, value: &Value, now: Timestamp) -> String {
+    match value.as_u64() {
+        Some(size) if field == "bytes" || field.ends_with("_bytes") => bytes(size),
+        Some(seconds) if field.ends_with("_seconds") => duration(seconds),
+        _ => time(field, value).map_or_else(|| text(value), |time| people::distance(time, now)),
+    }
+}
+
 /// Formats a value for people. Control characters, which could move the cursor, and characters that nobody would see are escaped.
 fn text(value: &Value) -> String {
     match value {
@@ -116,26 +136,9 @@ fn text(value: &Value) -> String {
         Value::Bool(true) => "yes".into(),
         Value::Bool(false) => "no".into(),
         Value::String(text) => visible(text),
-        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(","),
+        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     }
-}
-
-/// Formats a number of bytes for people.
-pub(super) fn bytes(count: u64) -> String {
-    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut size = count as f64;
-    let mut unit = 0;
-    while size >= 1024.0 && unit + 1 < units.len() {
-        size /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{count} B") } else { format!("{size:.1} {}", units[unit]) }
-}
-
-/// Formats a number of things for people: `1 message`, `2 messages`.
-pub(super) fn count(number: u64, thing: &str) -> String {
-    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -145,12 +148,25 @@ mod tests {
 
     #[test]
     fn values_are_formatted_for_people() {
-        assert_eq!(text(&json!([1, 2])), "1,2");
+        assert_eq!(text(&json!([1, 2])), "1, 2");
         assert_eq!(
             (text(&json!(null)), text(&json!(true)), text(&json!("a\u{1b}[2J"))),
             ("-".into(), "yes".into(), "a\\u{1b}[2J".into())
         );
-        assert_eq!((bytes(5), bytes(1536), bytes(3 << 30)), ("5 B".into(), "1.5 KiB".into(), "3.0 GiB".into()));
-        assert_eq!((count(0, "x"), count(1, "x"), count(2, "x")), ("0 xs".into(), "1 x".into(), "2 xs".into()));
+    }
+
+    #[test]
+    fn times_and_sizes_are_formatted_by_the_name_of_their_field() {
+        let now: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
+        let cell = |field: &str, value: Value| cell(field, &value, now);
+        assert_eq!(cell("created_at", json!("2026-01-31T11:57:00.000000+00:00")), "3 min ago");
+        assert_eq!(cell("last_seen", json!("2026-01-31T11:57:00Z")), "3 min ago");
+        assert_eq!(cell("name", json!("2026-01-31T11:57:00Z")), "2026-01-31T11:57:00Z", "a name is no time");
+        assert_eq!((cell("oldest", json!(null)), cell("at", json!("never"))), ("-".into(), "never".into()));
+        assert_eq!(
+            (cell("bytes", json!(1536)), cell("store_bytes", json!(5)), cell("id", json!(1536))),
+            ("1.5 KiB".into(), "5 B".into(), "1536".into())
+        );
+        assert_eq!(cell("uptime_seconds", json!(12_000)), "3 h 20 min");
     }
 }

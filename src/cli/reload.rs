@@ -8,7 +8,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::interval;
 
-use crate::config::Layers;
+use crate::config::{Layers, Provenance};
 use crate::log::Log;
 use crate::ops::reload::Reload;
 
@@ -48,16 +48,22 @@ pub(super) async fn next(signal: &mut Option<Signal>) -> Option<()> {
 }
 
 async fn reload(layers: &Arc<Layers>, log: &mut Log, listen: Option<SocketAddr>, server: &mpsc::Sender<Reload>) {
-    let layers = layers.clone();
-    let mut config = match tokio::task::spawn_blocking(move || layers.read()).await {
-        Ok(Ok(loaded)) => loaded.config,
-        Ok(Err(error)) => return tracing::error!(%error, "the new configuration can't be used; nothing was changed"),
+    let reread = layers.clone();
+    let (mut config, sources) = match tokio::task::spawn_blocking(move || reread.read()).await {
+        Ok(Ok(loaded)) => (loaded.config, loaded.sources),
+        Ok(Err(error)) => {
+            for error in error.problems() {
+                tracing::error!(%error, "the new configuration can't be used; nothing was changed");
+            }
+            return;
+        }
         Err(error) => return tracing::error!(%error, "failed to read the configuration; nothing was changed"),
     };
     config.server.listen = listen.unwrap_or(config.server.listen);
+    let provenance = Provenance::new(layers.file(), sources);
     let settings = config.log.clone();
     let (done, applied) = oneshot::channel();
-    if server.send(Reload { config, done }).await.is_ok()
+    if server.send(Reload { config, provenance, done }).await.is_ok()
         && applied.await.unwrap_or(false)
         && let Err(error) = log.reload(&settings)
     {

@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::reload;
 use super::runtime::block_on;
 use super::terminal;
-use crate::config::{Config, Layers};
+use crate::config::{Config, Layers, Loaded, Provenance};
 use crate::core::text::secret_in;
 use crate::data_dir::STORE_DIRECTORY;
 use crate::log;
@@ -23,6 +23,8 @@ use crate::store::summarize;
 
 /// The environment variable with the first administrator's password, for an empty data directory.
 const ADMIN_PASSWORD: &str = "QY_LTY_ADMIN_PASSWORD";
+/// The environment variable with which systemd passes sockets on.
+const SOCKETS_VARIABLE: &str = "LISTEN_FDS";
 /// The exit status after a second signal: 128 and SIGINT's number, as in shells.
 const INTERRUPTED_STATUS: i32 = 130;
 
@@ -43,7 +45,8 @@ impl Serve {
 }
 
 fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
-    let mut config = layers.read()?.config;
+    let Loaded { mut config, sources } = layers.read()?;
+    let mut provenance = Provenance::new(layers.file(), sources);
     let log = log::start(&config.log)?;
     raise_file_limit();
     let password = admin_password(&layers)?;
@@ -54,6 +57,9 @@ fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
         let hangup = signal(SignalKind::hangup())?;
         let (mut closed, hangup) = if terminal::is_attached() { (Some(hangup), None) } else { (None, Some(hangup)) };
         let (listeners, inherited) = listeners(&mut config)?;
+        if inherited.is_some() {
+            provenance.set_by_variable("server.listen", SOCKETS_VARIABLE);
+        }
         let shutdown = async {
             tokio::select! {
                 () = either(&mut interrupt, &mut terminate) => {}
@@ -67,7 +73,7 @@ fn run(layers: Layers, until_stdin_ends: bool) -> anyhow::Result<()> {
         };
         let (to_server, reloads) = mpsc::channel(1);
         let reloading = AbortOnDropHandle::new(tokio::spawn(reload::follow(hangup, layers, log, inherited, to_server)));
-        let outcome = crate::server::serve_at(terminal, config, password, listeners, reloads, shutdown).await;
+        let outcome = crate::server::serve_at(terminal, (config, provenance), password, listeners, reloads, shutdown).await;
         drop(reloading);
         Ok(outcome?)
     })?;

@@ -32,6 +32,20 @@ pub(super) struct SettingFlags {
 }
 
 impl SettingFlags {
+    /// Returns the flags with these names and values; others are ignored.
+    pub(super) fn of(given: &[(String, String)]) -> Self {
+        let mut flags = Self::default();
+        for (name, value) in given {
+            match name.as_str() {
+                "config" => flags.config = Some(value.into()),
+                "set" => flags.set.push(value.clone()),
+                "data-dir" => flags.data_dir = Some(value.clone()),
+                _ => {}
+            }
+        }
+        flags
+    }
+
     /// Returns the layers of the file, the environment and these flags.
     pub(super) fn layers(self) -> anyhow::Result<Layers> {
         let mut flags = self.set.iter().map(|text| Flag::set(text)).collect::<Result<Vec<_>, _>>()?;

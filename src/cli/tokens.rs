@@ -5,7 +5,10 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::control_client::{ControlClient, object};
+use super::lookup::{Names, beside};
 use super::output::{Column, Output};
+use crate::config::parse_seconds;
+use crate::store::Scope;
 
 /// The commands below `token`.
 #[derive(Debug, Subcommand)]
@@ -15,17 +18,23 @@ pub(super) enum TokenCommand {
         /// User of the token: a name, or id:NUMBER; not needed with --device
         #[arg(required_unless_present = "device")]
         user: Option<String>,
-        /// Let the token send to anyone and do nothing else; for administrators
+        /// Kind of the token: as good as its user, or a service of an administrator, which sends to anyone
+        #[arg(long, value_parser = ["user", "service"], conflicts_with_all = ["device", "service"])]
+        kind: Option<String>,
+        /// Short form of --kind service
         #[arg(long, conflicts_with = "device")]
         service: bool,
-        /// Create a token of a device, which reaches the device's WebSocket only
-        #[arg(long, value_name = "ID")]
-        device: Option<u64>,
+        /// Limit a service to this; repeat it for several. Without it, a service has every scope
+        #[arg(long = "scope", value_name = "SCOPE", value_parser = Scope::ALL.map(Scope::name), conflicts_with = "device")]
+        scopes: Vec<String>,
+        /// Create a token of a device (its number or its name), which reaches the device's WebSocket only
+        #[arg(long, value_name = "DEVICE")]
+        device: Option<String>,
         /// Text to identify the token in lists
         #[arg(long)]
         label: Option<String>,
-        /// Time until the token expires
-        #[arg(long, value_name = "SECONDS")]
+        /// Time until the token expires, in seconds or with a unit: 12h, 30d
+        #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
         expires: Option<u64>,
     },
     /// List a user's tokens
@@ -41,10 +50,11 @@ pub(super) enum TokenCommand {
     },
 }
 
-const COLUMNS: [Column; 7] = [
+const COLUMNS: [Column; 8] = [
     ("ID", "id"),
     ("KIND", "kind"),
-    ("DEVICE", "device_id"),
+    ("SCOPES", "scopes"),
+    ("DEVICE", "device"),
     ("LABEL", "label"),
     ("CREATED", "created_at"),
     ("USED", "last_used_at"),
@@ -55,11 +65,16 @@ impl TokenCommand {
     /// Runs the command.
     pub(super) async fn run(self, client: &ControlClient, out: Output) -> anyhow::Result<()> {
         match self {
-            Self::Create { user, service, device, label, expires } => {
-                let kind = service.then(|| json!("service"));
-                let body = object(&[("label", label.map(Value::from)), ("kind", kind), ("expires_in", expires.map(Value::from))]);
+            Self::Create { user, kind, service, scopes, device, label, expires } => {
+                let kind = if service { Some("service".into()) } else { kind };
+                let body = object(&[
+                    ("label", label.map(Value::from)),
+                    ("kind", kind.map(Value::from)),
+                    ("scopes", (!scopes.is_empty()).then(|| json!(scopes))),
+                    ("expires_in", expires.map(Value::from)),
+                ]);
                 let path = match (device, user) {
-                    (Some(id), _) => format!("/api/devices/{id}/token"),
+                    (Some(device), _) => format!("/api/devices/{}/token", client.device_id(&device).await?),
                     (None, user) => format!("/control/users/{}/tokens", client.user_id(&user.unwrap_or_default()).await?),
                 };
                 let created = client.post(&path, &body).await?;
@@ -74,7 +89,16 @@ impl TokenCommand {
             }
             Self::List { user } => {
                 let id = client.user_id(&user).await?;
-                out.table(&client.list(&format!("/control/users/{id}/tokens")).await?, &COLUMNS, "No tokens")
+                let mut tokens = client.list(&format!("/control/users/{id}/tokens")).await?;
+                if !out.is_json() {
+                    let mut names = Names::new(client);
+                    for token in &mut tokens {
+                        if let Some(device) = token["device_id"].as_u64() {
+                            token["device"] = beside(names.device(device).await?, device).into();
+                        }
+                    }
+                }
+                out.table(&tokens, &COLUMNS, "No tokens")
             }
             Self::Delete { id } => {
                 client.delete(&format!("/control/tokens/{id}")).await?;

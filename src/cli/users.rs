@@ -1,10 +1,11 @@
 //! `qy-lty user`.
 
 use clap::{Subcommand, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::confirm::confirm;
 use super::control_client::ControlClient;
-use super::output::{Column, Output};
+use super::output::{Column, Output, bytes, count};
 use super::password::read_password;
 
 /// The commands below `user`. A user is named by name, or by `id:` and the number.
@@ -21,6 +22,11 @@ pub(super) enum UserCommand {
     },
     /// List users
     List,
+    /// Show a user with their devices, clients, tokens and queued messages
+    Show {
+        /// Name, or id:NUMBER
+        user: String,
+    },
     /// Set a user's password, typed or read from standard input, and end their logins
     #[command(alias = "passwd")]
     SetPassword {
@@ -50,6 +56,9 @@ pub(super) enum UserCommand {
     Delete {
         /// Name, or id:NUMBER
         user: String,
+        /// Delete the user without asking
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -85,10 +94,12 @@ impl UserCommand {
                 return out.done(&user, &format!("Created user {}, id {}", user["username"], user["id"]));
             }
             Self::List => return out.table(&client.list("/api/users").await?, &COLUMNS, "No users"),
-            Self::Delete { user } => {
-                let id = client.user_id(&user).await?;
-                client.delete(&format!("/api/users/{id}")).await?;
-                return out.done(&json!({"id": id}), &format!("Deleted user {user}"));
+            Self::Show { user } => return show(client, out, client.user(&user).await?).await,
+            Self::Delete { user, yes } => {
+                let user = client.user(&user).await?;
+                confirm(&deletion(client, &user).await?, yes)?;
+                client.delete(&format!("/api/users/{}", user["id"])).await?;
+                return out.done(&json!({"id": user["id"]}), &format!("Deleted user {}", user["username"]));
             }
             Self::SetPassword { user } => {
                 let user = client.user(&user).await?; // before the password is read
@@ -101,4 +112,77 @@ impl UserCommand {
         let user = client.patch(&format!("/api/users/{}", user["id"]), &change).await?;
         out.done(&user, &format!("{done} user {}", user["username"]))
     }
+}
+
+/// Returns the devices of a user.
+async fn devices_of(client: &ControlClient, user: &Value) -> anyhow::Result<Vec<Value>> {
+    client.list(&format!("/api/devices?user_id={}", user["id"])).await
+}
+
+/// Returns the tokens of a user.
+async fn tokens_of(client: &ControlClient, user: &Value) -> anyhow::Result<Vec<Value>> {
+    client.list(&format!("/control/users/{}/tokens", user["id"])).await
+}
+
+/// Returns the question before a user is deleted, with what goes with them.
+async fn deletion(client: &ControlClient, user: &Value) -> anyhow::Result<String> {
+    let devices = devices_of(client, user).await?;
+    let alone = devices.iter().filter(|device| device["user_ids"].as_array().is_some_and(|users| users.len() == 1)).count();
+    let queue = client.get(&format!("/api/queue/user/{}", user["id"])).await?;
+    Ok(format!(
+        "Delete user {} (id {}) with {}, {} and {}?",
+        user["username"],
+        user["id"],
+        count(tokens_of(client, user).await?.len() as u64, "token"),
+        count(alone as u64, "device"),
+        count(queue["messages"].as_u64().unwrap_or(0), "queued message"),
+    ))
+}
+
+const FIELDS: [Column; 9] = [
+    ("user", "username"),
+    ("id", "id"),
+    ("role", "role"),
+    ("disabled", "disabled"),
+    ("created", "created_at"),
+    ("devices", "device_names"),
+    ("clients", "client_names"),
+    ("tokens", "token_count"),
+    ("queued", "queued"),
+];
+
+/// Shows a user.
+async fn show(client: &ControlClient, out: Output, mut user: Value) -> anyhow::Result<()> {
+    let (devices, tokens) = (devices_of(client, &user).await?, tokens_of(client, &user).await?);
+    let clients = client.list(&format!("/api/clients?user_id={}", user["id"])).await?;
+    let queue = client.get(&format!("/api/queue/user/{}", user["id"])).await?;
+    if out.is_json() {
+        for (name, value) in
+            [("devices", devices.into()), ("clients", clients.into()), ("tokens", tokens.into()), ("queue", queue)]
+        {
+            user[name] = value;
+        }
+        return out.line(&user.to_string());
+    }
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let device = |device: &Value| {
+        let marks = [("primary", "primary"), ("online", "online")];
+        let marks = marks.iter().filter(|(field, _)| device[field] == true).map(|(_, mark)| format!(", {mark}"));
+        format!("{} ({}{})", text(&device["name"]), device["id"], marks.collect::<String>())
+    };
+    let client = |client: &Value| {
+        let online = if client["online"] == true { ", online" } else { "" };
+        format!("{} ({} waiting{online})", text(&client["name"]), client["waiting"])
+    };
+    user["device_names"] = devices.iter().map(device).collect::<Vec<_>>().into();
+    user["client_names"] = clients.iter().map(client).collect::<Vec<_>>().into();
+    user["token_count"] = tokens.len().into();
+    let (messages, size) = (queue["messages"].as_u64().unwrap_or(0), queue["bytes"].as_u64().unwrap_or(0));
+    user["queued"] = format!("{}, {}", count(messages, "message"), bytes(size)).into();
+    for field in ["device_names", "client_names"] {
+        if user[field].as_array().is_some_and(Vec::is_empty) {
+            user[field] = "none".into();
+        }
+    }
+    out.fields(&user, &FIELDS)
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Secret;
+use super::{Secret, units};
 
 /// `[chat]`
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -25,8 +25,10 @@ pub struct ChatConfig {
     /// The sampling temperature, 0 to 2.
     pub temperature: Option<f64>,
     /// Timeout for a whole answer, in seconds. Not 0.
+    #[serde(deserialize_with = "units::seconds")]
     pub timeout_seconds: u32,
     /// Timeout for the next part of an answer, in seconds. Not 0.
+    #[serde(deserialize_with = "units::seconds")]
     pub idle_seconds: u32,
     /// Concurrent calls; further ones wait. Not 0.
     pub concurrency: usize,
@@ -81,6 +83,7 @@ pub struct WeatherConfig {
     /// Answers with the simulated climate when no other source does.
     pub simulated: bool,
     /// Seconds after which an observation of a weather station is ignored.
+    #[serde(deserialize_with = "units::seconds")]
     pub stale_seconds: u64,
     /// `[weather.qweather]`
     pub qweather: Option<QWeatherConfig>,
@@ -117,13 +120,13 @@ pub struct HandlerConfig {
     #[serde(default)]
     pub secret: Secret,
     /// Timeout for an answer, in seconds. Not 0.
-    #[serde(default = "default_timeout_seconds")]
+    #[serde(default = "default_timeout_seconds", deserialize_with = "units::seconds")]
     pub timeout_seconds: u32,
     /// Concurrent calls; further ones are refused. Not 0.
     #[serde(default = "default_concurrency")]
     pub concurrency: usize,
     /// The maximum size of an answer, in bytes.
-    #[serde(default = "default_max_bytes")]
+    #[serde(default = "default_max_bytes", deserialize_with = "units::bytes")]
     pub max_bytes: usize,
 }
 
@@ -167,11 +170,11 @@ const MAX_ANSWER_BYTES: usize = 1 << 20;
 /// The upper bound of `chat.turns`.
 pub(super) const MAX_TURNS: usize = 100;
 
-/// Returns the first problem in `handlers`: the index of the block, the key and the message.
-pub(super) fn invalid_handler(handlers: &[HandlerConfig]) -> Option<(usize, &'static str, &'static str)> {
+/// Returns the problems in `handlers`: the index of the block, the key and the message of each.
+pub(super) fn invalid_handlers(handlers: &[HandlerConfig]) -> Vec<(usize, &'static str, &'static str)> {
     let duplicate = |n: usize| handlers[..n].iter().any(|earlier| earlier.kind == handlers[n].kind);
-    let invalid = |n: usize| invalid_type(&handlers[n].kind, duplicate(n)).or_else(|| invalid_call(&handlers[n]));
-    (0..handlers.len()).find_map(|n| invalid(n).map(|(key, message)| (n, key, message)))
+    let invalid = |n: usize| invalid_type(&handlers[n].kind, duplicate(n)).into_iter().chain(invalid_call(&handlers[n]));
+    (0..handlers.len()).flat_map(|n| invalid(n).map(move |(key, message)| (n, key, message))).collect()
 }
 
 fn invalid_type(kind: &str, duplicate: bool) -> Option<(&'static str, &'static str)> {
@@ -188,7 +191,7 @@ fn invalid_type(kind: &str, duplicate: bool) -> Option<(&'static str, &'static s
     Some(("type", message))
 }
 
-fn invalid_call(handler: &HandlerConfig) -> Option<(&'static str, &'static str)> {
+fn invalid_call(handler: &HandlerConfig) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
     let checks = [
         (is_url(&handler.url), "url", "must begin with http:// or https://"),
         (
@@ -200,7 +203,7 @@ fn invalid_call(handler: &HandlerConfig) -> Option<(&'static str, &'static str)>
         ((1..=MAX_CONCURRENT_CALLS).contains(&handler.concurrency), "concurrency", "must be 1 to 4096"),
         (handler.max_bytes <= MAX_ANSWER_BYTES, "max_bytes", "must be at most 1048576"),
     ];
-    checks.into_iter().find(|check| !check.0).map(|(_, key, message)| (key, message))
+    checks.into_iter().filter(|check| !check.0).map(|(_, key, message)| (key, message))
 }
 
 /// Returns whether `text`, a URL or a host, contains a user name or a password, as `http://name:password@host` does: listings of

@@ -21,9 +21,6 @@ pub(super) fn explain(message: &str, key: Option<&str>) -> String {
 
 /// Describes the accepted values in place of Rust's types and parsers; `None` when `message` names neither.
 fn plain(message: &str) -> Option<String> {
-    if message == "invalid socket address syntax" {
-        return Some("must be an address and port, such as 127.0.0.1:8000".into());
-    }
     let Mismatch { given, expected, names } = Mismatch::parse(message, Format::Toml)?;
     let expected = expected?;
     if !names.is_empty() {

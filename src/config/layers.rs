@@ -1,6 +1,6 @@
 //! The layers of the configuration (defaults, file, environment, flags, in rising precedence) and the source of each value.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,11 @@ use toml::{Table, Value};
 
 use super::env::{CONFIG_FILE, Environment, SETTING_PREFIX, check_name};
 use super::explain::explain;
-use super::parse::{deserialize, line_of, lines, nearest_line};
+use super::parse::{Parsed, insert, lines, parse};
 use super::source::{Source, Sources};
 use super::validate::InvalidSetting;
 use super::{Config, ConfigError, credentials};
+use crate::data_dir::STORE_DIRECTORY;
 
 /// The maximum size of the file, in bytes; the default file, which sets everything, has some 10,000.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -111,13 +112,13 @@ impl Layers {
     /// Reads and merges all layers. Blocks.
     ///
     /// # Errors
-    /// The first problem, with its location.
+    /// All problems, with their locations.
     pub fn read(&self) -> Result<Loaded, ConfigError> {
         let (loaded, missing) = self.read_lenient()?;
-        match missing.into_iter().next() {
-            None => Ok(loaded),
-            Some(message) => Err(ConfigError::Secret(message)),
+        if missing.is_empty() {
+            return Ok(loaded);
         }
+        Err(ConfigError::of(missing.into_iter().map(ConfigError::Secret).collect()))
     }
 
     /// Reads and merges all layers for display, and returns a message for each missing secret instead of failing: the secrets of
@@ -147,48 +148,114 @@ impl Layers {
             None => (String::new(), &PathBuf::new()),
         };
         let invalid = |(line, message)| ConfigError::Invalid { path: path.clone(), line, message };
-        deserialize(&text).map_err(invalid)?;
-        let file: Table = text.parse().map_err(|error: toml::de::Error| invalid((1, error.message().to_owned())))?;
+        let file = parse(&text);
         let mut sources: Sources = lines(&text).into_iter().map(|(key, line)| (key, Source::File(path.clone(), line))).collect();
-        let overrides = self.overrides()?;
-        let mut table = file.clone();
+        let (overrides, mut above) = self.overrides();
+        let mut table = file.table.clone();
         for Override { source, path, value } in &overrides {
             insert(&mut table, path, value.clone());
             sources.insert(path.join("."), source.clone());
         }
-        let config: Config = table.try_into().map_err(|error: toml::de::Error| invalid((1, explain(error.message(), None))))?;
-        let Err(problem) = config.validate() else { return Ok(Loaded { config, sources }) };
-        Err(match cause(file, overrides, &problem) {
-            Some(Override { source, path, .. }) => {
-                let (_, message) = problem.report(|setting| path.join(".") == setting.to_string());
-                ConfigError::InvalidOverride { origin: source.to_string(), message }
+        let mut config: Config =
+            table.try_into().map_err(|error: toml::de::Error| invalid((1, explain(error.message(), None))))?;
+        let mut in_file = file.problems.clone();
+        for problem in impossible(&config, &file) {
+            match cause(&file.table, &overrides, &problem) {
+                Some(Override { source, path, .. }) => {
+                    let (_, message) = problem.report(|setting| path.join(".") == setting.to_string());
+                    above.push(ConfigError::InvalidOverride { origin: source.to_string(), message });
+                }
+                None => in_file.push(file.locate(&text, &problem)),
             }
-            None => {
-                let (setting, message) = problem.report(|setting| line_of(&text, setting).is_some());
-                invalid((nearest_line(&text, setting), message))
-            }
-        })
+        }
+        in_file.sort_by_key(|(line, _)| *line);
+        let mut problems: Vec<_> = in_file.into_iter().map(invalid).chain(above).collect();
+        if problems.is_empty() {
+            let written = config.server.data_dir.clone();
+            place_paths(&mut config, &sources);
+            problems.extend(moved_data(&written, &config, &sources));
+        }
+        if problems.is_empty() { Ok(Loaded { config, sources }) } else { Err(ConfigError::of(problems)) }
     }
 
-    /// Returns the settings of the environment and the flags, in rising precedence.
-    fn overrides(&self) -> Result<Vec<Override>, ConfigError> {
-        let mut overrides = Vec::new();
+    /// Returns the settings of the environment and the flags, in rising precedence, and the problems of those that can't be used.
+    fn overrides(&self) -> (Vec<Override>, Vec<ConfigError>) {
+        let (mut overrides, mut problems) = (Vec::new(), Vec::new());
+        let mut note = |parsed: Result<Option<Override>, ConfigError>| match parsed {
+            Ok(parsed) => overrides.extend(parsed),
+            Err(problem) => problems.push(problem),
+        };
         for (name, value) in self.environment.iter() {
-            let invalid = |message: String| ConfigError::InvalidOverride { origin: name.into(), message };
-            let Some(key) = name.strip_prefix(SETTING_PREFIX) else {
-                check_name(name).map_err(invalid)?;
-                continue;
-            };
-            let path = key.to_ascii_lowercase().split("__").map(str::to_owned).collect();
-            let value = value.to_str().ok_or_else(|| invalid("not valid UTF-8".into()))?;
-            overrides.push(parse_override(Source::Variable(name.into()), path, value, false)?);
+            note(variable(name, value));
         }
         for flag in &self.flags {
             let path = flag.key.split('.').map(str::to_owned).collect();
-            overrides.push(parse_override(Source::Flag(flag.name.clone()), path, &flag.value, flag.literal)?);
+            note(parse_override(Source::Flag(flag.name.clone()), path, &flag.value, flag.literal).map(Some));
         }
-        Ok(overrides)
+        (overrides, problems)
     }
+}
+
+/// Returns the problems with values that are known: a setting of the file that can't be used is at its default here.
+fn impossible(config: &Config, file: &Parsed) -> Vec<InvalidSetting> {
+    let mut found = if file.broken { Vec::new() } else { config.validate() };
+    found.retain(|problem| !problem.concerns(|setting| file.unusable.contains(&setting.to_string())));
+    found
+}
+
+/// Returns the setting of an environment variable; `None` where the variable is none of a setting.
+fn variable(name: &str, value: &OsStr) -> Result<Option<Override>, ConfigError> {
+    let invalid = |message: String| ConfigError::InvalidOverride { origin: name.into(), message };
+    let Some(key) = name.strip_prefix(SETTING_PREFIX) else { return check_name(name).map(|()| None).map_err(invalid) };
+    let path = key.to_ascii_lowercase().split("__").map(str::to_owned).collect();
+    let value = value.to_str().ok_or_else(|| invalid("not valid UTF-8".into()))?;
+    parse_override(Source::Variable(name.into()), path, value, false).map(Some)
+}
+
+/// Returns the directory of the file that sets `key`; `None` where something else sets it.
+fn directory_of<'s>(sources: &'s Sources, key: &str) -> Option<&'s Path> {
+    match sources.get(key) {
+        Some(Source::File(file, _)) => file.parent(),
+        _ => None,
+    }
+}
+
+/// Counts relative paths from the directory of the file that sets them, so that they mean the same wherever a command is started.
+fn place_paths(config: &mut Config, sources: &Sources) {
+    let paths = [
+        ("server.data_dir", Some(&mut config.server.data_dir)),
+        ("tls.cert", config.tls.cert.as_mut()),
+        ("tls.key", config.tls.key.as_mut()),
+    ];
+    for (key, path) in paths {
+        if let (Some(directory), Some(path)) = (directory_of(sources, key), path) {
+            *path = directory.join(&*path);
+        }
+    }
+}
+
+/// Returns the problem of a data directory that versions to 0.2 counted from the working directory: there is data where these had it,
+/// and none where it belongs now. A server would start without its accounts.
+fn moved_data(written: &Path, config: &Config, sources: &Sources) -> Option<ConfigError> {
+    let Some(Source::File(file, line)) = sources.get("server.data_dir") else { return None };
+    let data = &config.server.data_dir;
+    let has_store = |data: &Path| data.join(STORE_DIRECTORY).exists();
+    let moved = written.is_relative() && absolute(written) != absolute(data) && has_store(written) && !has_store(data);
+    moved.then(|| ConfigError::Invalid {
+        path: file.clone(),
+        line: *line,
+        message: format!(
+            "server.data_dir is relative to the directory of this file now: there is no data in {}, and there is in {}; move it \
+             there, or set its whole path",
+            absolute(data).display(),
+            absolute(written).display()
+        ),
+    })
+}
+
+/// Returns the whole path.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Reads the file. Refuses anything but a regular file of at most [`MAX_FILE_BYTES`], without blocking on a pipe that has no
@@ -237,26 +304,14 @@ fn parse_override(source: Source, path: Vec<String>, text: &str, literal: bool) 
     Ok(Override { source, path, value })
 }
 
-/// Inserts `value` at `path`, and creates the sections on the way.
-fn insert(table: &mut Table, path: &[String], value: Value) {
-    match path {
-        [] => {}
-        [key] => drop(table.insert(key.clone(), value)),
-        [section, rest @ ..] => {
-            let inner = table.entry(section.clone()).or_insert_with(|| Table::new().into());
-            if let Value::Table(inner) = inner {
-                insert(inner, rest, value);
-            }
-        }
-    }
-}
-
-/// Returns the override that introduces `problem`, applying one after the other; `None` when the file has it already.
-fn cause(mut table: Table, overrides: Vec<Override>, problem: &InvalidSetting) -> Option<Override> {
+/// Returns the override that introduces `problem`, applying one after the other to the settings of the file; `None` when the file has it
+/// already.
+fn cause<'o>(file: &Table, overrides: &'o [Override], problem: &InvalidSetting) -> Option<&'o Override> {
     let has_problem = |table: &Table| {
         let config: Option<Config> = table.clone().try_into().ok();
-        config.and_then(|config| config.validate().err()).as_ref() == Some(problem)
+        config.is_some_and(|config| config.validate().contains(problem))
     };
+    let mut table = file.clone();
     let (mut cause, mut before) = (None, has_problem(&table));
     for item in overrides {
         insert(&mut table, &item.path, item.value.clone());

@@ -1,6 +1,10 @@
 //! `[limits]`: bounds on connections, messages and requests.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+
+use super::units;
 
 /// `[limits]`: 0 disables a limit, except where noted.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -13,6 +17,7 @@ pub struct Limits {
     /// Unicode characters in a message; a longer one is answered with `MESSAGE_TOO_LARGE`.
     pub max_message_chars: usize,
     /// Bytes in a WebSocket frame or message; a larger one closes the connection with 1009.
+    #[serde(deserialize_with = "units::bytes")]
     pub max_frame_bytes: usize,
     /// Live connections of one user.
     pub connections_per_user: u32,
@@ -33,19 +38,24 @@ pub struct Limits {
     /// Refused credentials a minute from one address that are still answered with a close code; then 429.
     pub refusals_per_minute: u32,
     /// Seconds between the server's WebSocket pings.
+    #[serde(deserialize_with = "units::seconds")]
     pub ping_seconds: u32,
     /// Seconds without any frame or pong until a connection is closed with 4102, unless the peer's TCP still acknowledges.
+    #[serde(deserialize_with = "units::seconds")]
     pub idle_seconds: u32,
     /// Seconds a write may wait without progress until the connection is closed with 4100, unless the peer's TCP still
     /// acknowledges.
+    #[serde(deserialize_with = "units::seconds")]
     pub write_seconds: u32,
     /// Seconds without any frame, pong or progress of a write until a connection is closed with 4102, although the peer's TCP
     /// acknowledges.
+    #[serde(deserialize_with = "units::seconds")]
     pub stalled_seconds: u32,
     /// Frames a minute on one connection that are not a whole message: pings, fragments, unsolicited pongs. More close the
     /// connection with 4008.
     pub frames_per_minute: u32,
     /// Bytes a minute that one connection may send. Default: as many as `messages_per_minute` of `max_frame_bytes` each.
+    #[serde(deserialize_with = "units::bytes")]
     pub bytes_per_minute: Option<u32>,
     /// REST calls a minute of one user, with all of its tokens and its devices'.
     pub requests_per_minute: u32,
@@ -61,24 +71,34 @@ pub struct Limits {
     pub sockets: u32,
     /// Seconds within which the head of a request must arrive, from its first byte on; that of the first one, from the beginning of the
     /// connection on. Not 0.
+    #[serde(deserialize_with = "units::seconds")]
     pub head_seconds: u32,
     /// Seconds that an HTTP connection may be idle after an answer, before the next request. Not 0.
+    #[serde(deserialize_with = "units::seconds")]
     pub keep_alive_seconds: u32,
     /// Seconds within which the body of a request must arrive. Not 0.
+    #[serde(deserialize_with = "units::seconds")]
     pub body_seconds: u32,
     /// Bytes in a REST body; a larger one is refused with 413.
+    #[serde(deserialize_with = "units::bytes")]
     pub push_bytes: usize,
     /// Live messages that a connection may fall behind in each group; best a power of two. Not 0.
     pub group_buffer: usize,
     /// Bytes of live messages that a connection may fall behind, over all its groups. Default: 1/32 of the memory budget. Not 0.
+    #[serde(deserialize_with = "units::bytes")]
     pub group_bytes: Option<usize>,
     /// Bytes of long answers to REST calls that are on their way to clients; further ones wait. One user has a quarter of them, but at
     /// least 1.25 MiB. Default: 1/16 of the memory budget. Not 0.
+    #[serde(deserialize_with = "units::bytes")]
     pub answer_bytes: Option<usize>,
     /// Tokens of one user; a log-in beyond that revokes the least recently used one. Not 0.
     pub tokens_per_user: usize,
     /// Devices of one user.
     pub devices_per_user: usize,
+    /// Seconds after a log-in in a browser, or after the password was shown again, within which it may change accounts, tokens and devices.
+    /// 0: as long as the log-in lasts.
+    #[serde(deserialize_with = "units::seconds")]
+    pub elevation_seconds: u32,
 }
 
 impl Default for Limits {
@@ -115,11 +135,17 @@ impl Default for Limits {
             answer_bytes: None,
             tokens_per_user: 100,
             devices_per_user: 100,
+            elevation_seconds: 600,
         }
     }
 }
 
 impl Limits {
+    /// Returns the time for which a browser's session is elevated; `None` where sessions need no elevation.
+    pub fn elevation(&self) -> Option<Duration> {
+        (self.elevation_seconds > 0).then(|| Duration::from_secs(self.elevation_seconds.into()))
+    }
+
     /// Returns the limit on open HTTP connections of one address; 0: unlimited.
     pub fn sockets_per_address(&self) -> u32 {
         let derived = |n: u32| if n == 0 { 0 } else { n.max(50) };

@@ -3,14 +3,17 @@
 //! Every setting has a default, so an empty file is a valid configuration. Unknown keys and impossible values are refused with
 //! their location and, for a misspelt key, the nearest valid name: a setting that is silently ignored is worse than none.
 //!
-//! `sections`, `companion` and `limits` define the settings and `default_file` documents them; `parse` reads the file and keeps
-//! track of lines, `env` the environment, `credentials` the upstreams' secrets; `layers` merges all of it, `validate` checks
-//! the result, `diff` compares two configurations and `render` prints one.
+//! `sections`, `companion` and `limits` define the settings, with `units` and `addresses` for values with several forms, and
+//! `default_file` documents them; `parse` reads the file and keeps track of lines, `env` the environment, `credentials` the
+//! upstreams' secrets; `layers` merges all of it, `validate` checks the result, `diff` compares two configurations, `render` prints
+//! one and `effective` lists one with the source of each value.
 
+mod addresses;
 mod companion;
 mod credentials;
 mod default_file;
 mod diff;
+mod effective;
 mod env;
 mod explain;
 mod layers;
@@ -24,6 +27,7 @@ mod sections;
 mod source;
 #[cfg(test)]
 mod tests;
+mod units;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -35,6 +39,7 @@ use toml::{Table, Value};
 pub use companion::{ChatConfig, HandlerConfig, QWeatherConfig, Responder, WeatherConfig};
 pub use default_file::DEFAULT;
 pub use diff::ConfigDiff;
+pub use effective::Setting;
 pub use layers::{Flag, Layers, Loaded};
 pub use limits::Limits;
 pub use log_filter::log_filter;
@@ -44,6 +49,8 @@ pub use sections::{
     AuthConfig, ForwardedHeader, HistoryConfig, LogConfig, LogFormat, MailboxConfig, MessagesConfig, MetricsConfig, Registration,
     ServerConfig, StorageConfig, TlsConfig,
 };
+pub use source::Provenance;
+pub use units::parse_seconds;
 
 /// All settings.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
@@ -77,7 +84,7 @@ pub struct Config {
     pub limits: Limits,
 }
 
-/// The reason a configuration was refused. Displays as one sentence.
+/// The reason a configuration was refused. Displays as one sentence; several, as a line each below their number.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
@@ -109,6 +116,33 @@ pub enum ConfigError {
     /// A secret is missing or can't be read.
     #[error("{0}")]
     Secret(String),
+    /// There is more than one problem.
+    #[error("{}", listed(.0))]
+    Several(Vec<Self>),
+}
+
+/// Writes several problems, a line each.
+fn listed(problems: &[ConfigError]) -> String {
+    let lines: String = problems.iter().map(|problem| format!("\n  {problem}")).collect();
+    format!("{} problems in the configuration:{lines}", problems.len())
+}
+
+impl ConfigError {
+    /// Returns the error for some problems, of which there is at least one.
+    fn of(mut problems: Vec<Self>) -> Self {
+        match problems.pop() {
+            Some(only) if problems.is_empty() => only,
+            last => Self::Several(problems.into_iter().chain(last).collect()),
+        }
+    }
+
+    /// Returns the problems, each by itself.
+    pub fn problems(&self) -> &[Self] {
+        match self {
+            Self::Several(problems) => problems,
+            one => std::slice::from_ref(one),
+        }
+    }
 }
 
 impl Config {

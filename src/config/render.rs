@@ -46,7 +46,7 @@ impl Loaded {
 }
 
 /// Hides the secrets in the URLs of a setting.
-fn hide_in_urls(name: &str, value: &mut Value) {
+pub(super) fn hide_in_urls(name: &str, value: &mut Value) {
     match value {
         Value::String(text) => *text = without_secrets(name, text),
         Value::Array(values) => values.iter_mut().for_each(|value| hide_in_urls(name, value)),

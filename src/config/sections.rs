@@ -5,15 +5,16 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Network;
+use super::{Network, addresses, units};
 
 /// `[server]`
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerConfig {
-    /// The listening address and port; by default loopback only. Port 0 takes a free port.
+    /// The listening address and port; by default loopback only. Port 0 takes a free port, no address is every IPv4 address.
+    #[serde(deserialize_with = "addresses::address")]
     pub listen: SocketAddr,
-    /// The data directory, relative to the working directory; created with mode 0700.
+    /// The data directory, created with mode 0700; relative to the directory of the file that sets it, else to the working directory.
     pub data_dir: PathBuf,
     /// Web origins, besides the server's own, whose pages may open WebSockets and, with a token, call the REST API (CORS): for
     /// example `https://app.example.com`, or `capacitor://localhost` of an app in a web view.
@@ -63,15 +64,16 @@ pub enum ForwardedHeader {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsConfig {
-    /// The certificate chain, PEM; reloaded when it changes.
+    /// The certificate chain, PEM; reloaded when it changes. Relative as `server.data_dir` is.
     pub cert: Option<PathBuf>,
-    /// The private key, PEM; reloaded when it changes.
+    /// The private key, PEM; reloaded when it changes. Relative as `server.data_dir` is.
     pub key: Option<PathBuf>,
     /// Creates a self-signed certificate in the data directory, once.
     pub self_signed: bool,
     /// Further names and addresses in the self-signed certificate, for example `box.lan`.
     pub names: Vec<String>,
     /// The address that redirects plain HTTP to HTTPS, for example `0.0.0.0:80`.
+    #[serde(deserialize_with = "addresses::optional")]
     pub redirect: Option<SocketAddr>,
 }
 
@@ -118,17 +120,22 @@ pub struct MailboxConfig {
     pub messages: usize,
     /// Bytes of pending messages in one mailbox; further ones are refused with 507. The last tenth is kept in the same way. One message
     /// is always accepted.
+    #[serde(deserialize_with = "units::bytes")]
     pub bytes: u64,
     /// Bytes of pending messages of one sender, in all mailboxes together; further ones are refused with 507. Administrators and
     /// services have no such bound; 0: nobody has.
+    #[serde(deserialize_with = "units::bytes")]
     pub sender_bytes: u64,
     /// The lifetime of a message, in seconds, when its sender gives none. Not 0.
+    #[serde(deserialize_with = "units::seconds")]
     pub ttl: u64,
     /// The maximum lifetime that a sender may give, in seconds. Not 0.
+    #[serde(deserialize_with = "units::seconds")]
     pub max_ttl: u64,
     /// The most clients (readers) of one user; further ones are closed with 4104. 0: any number.
     pub readers: usize,
     /// Days without a connection after which a reader is forgotten; 0: never.
+    #[serde(deserialize_with = "units::days")]
     pub reader_days: u32,
     /// Connections that a message is written to without a proof before its reader passes over it; 0: any number.
     pub max_deliveries: u16,
@@ -154,6 +161,7 @@ impl Default for MailboxConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct HistoryConfig {
     /// Seconds that received messages are kept for replay; 0: not kept.
+    #[serde(deserialize_with = "units::seconds")]
     pub retain: u64,
     /// The maximum number of them in one mailbox; 0: none.
     pub messages: usize,
@@ -176,17 +184,24 @@ const HASH_BYTES: u64 = 19 << 20;
 pub struct StorageConfig {
     /// The free disk space, in bytes, below which messages are refused with 507; a quarter of it while the store has as much room
     /// inside; 0: never.
+    #[serde(deserialize_with = "units::bytes")]
     pub min_free_bytes: u64,
     /// Bytes kept in reserve, so that the store can still be opened on a full disk; 0: none.
+    #[serde(deserialize_with = "units::bytes")]
     pub ballast_bytes: u64,
     /// The memory, in bytes, for caches and buffers: the store's caches, the index of the mailboxes, password hashing,
     /// output buffered for slow clients, answers on their way. Connections are not included. At least 48 MiB.
+    #[serde(deserialize_with = "units::bytes")]
     pub memory_budget: u64,
     /// The store is compacted at the start when it occupies more than this many times the size of its content; 0: never. At
     /// least 12: a fresh store occupies up to ten times the size of its content.
     pub compact_ratio: u32,
     /// The size, in bytes, below which the store is never compacted at the start.
+    #[serde(deserialize_with = "units::bytes")]
     pub compact_min_bytes: u64,
+    /// The entries of the audit trail that are kept in the store: the last ones, of which no user has more than half. 0: none; else 100
+    /// to 100,000.
+    pub audit_entries: usize,
     /// Keeps the figures of the last day, one record a minute, for the charts of the console and the online times of devices.
     pub history_samples: bool,
 }
@@ -199,6 +214,7 @@ impl Default for StorageConfig {
             memory_budget: 128 << 20,
             compact_ratio: 20,
             compact_min_bytes: 256 << 20,
+            audit_entries: 10_000,
             history_samples: true,
         }
     }
@@ -242,6 +258,7 @@ impl StorageConfig {
 pub struct MetricsConfig {
     /// An additional address that serves `/metrics` without authentication: for a collector on this machine or in a separate
     /// network.
+    #[serde(deserialize_with = "addresses::optional")]
     pub listen: Option<SocketAddr>,
 }
 

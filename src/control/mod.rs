@@ -1,11 +1,11 @@
 //! The control socket: HTTP for the command line, through a socket in the data directory. Every client that can connect owns the
 //! directory, so every caller acts as its operator.
 
-mod backup;
+mod check;
+mod history;
 mod import;
 pub mod server;
 pub mod socket;
-mod stream;
 mod tail;
 
 use std::path::{Path, PathBuf};
@@ -18,18 +18,18 @@ use serde::Serialize;
 use crate::accounts::policy::Action;
 use crate::api;
 use crate::api::auth::{CreateTokenRequest, CreatedTokenResponse, TokenResponse, tokens_of};
+use crate::api::queue::MailboxResponse;
+use crate::api::receipts::MessageResponse;
 use crate::app::App;
 use crate::auth::{LINK_SECONDS, Secret};
-use crate::core::ids::{Recipient, TokenId, UserId};
+use crate::core::ids::{TokenId, UserId};
 use crate::core::time::Timestamp;
 use crate::http::error::ApiError;
-use crate::http::list::{List, Place};
+use crate::http::list::List;
 use crate::http::reply::{Raw, Reply};
-use crate::http::request::{Call, MAX_PAGE};
+use crate::http::request::Call;
 use crate::http::{AsJson, Route, mount, routes};
-use crate::mailbox::Size;
 use crate::store::{Findings, ImportState};
-use backup::backup;
 use import::{
     BeginImportRequest, CheckImportRequest, ImportRowsRequest, ImportRowsResponse, ImportStateResponse, RefusedRowResponse,
 };
@@ -38,14 +38,16 @@ use tail::tail;
 /// The routes of the control socket alone. They may change with every version: they are for this program's command line.
 pub static ROUTES: &[Route] = routes! {
     Get    "/control/status"             ADMINS status() -> StatusResponse;
-    Get    "/control/backup"             ADMINS backup() -> Raw;
-    Get    "/control/check"              ADMINS check() -> Findings;
+    Get    "/control/backup"             ADMINS api::backup::download() -> Raw;
+    Get    "/control/check"              ADMINS check::check() -> Findings;
+    Get    "/control/check/watched"      ADMINS check::watched() -> Raw;
     Delete "/control/loss"               ADMINS acknowledge_loss() -> ();
     Get    "/control/import"             ADMINS import::state() -> ImportStateResponse;
     Post   "/control/import"             ADMINS import::begin(BeginImportRequest) -> ImportState;
     Post   "/control/import/check"       ADMINS import::check(CheckImportRequest) -> Vec<RefusedRowResponse>;
     Post   "/control/import/rows"        ADMINS import::rows(ImportRowsRequest) -> ImportRowsResponse;
-    Get    "/control/queue"              ADMINS queue() -> List<MailboxResponse>;
+    Get    "/control/queue"              ADMINS api::queue::list() -> List<MailboxResponse>;
+    Get    "/control/history"            ADMINS history::history() -> List<MessageResponse>;
     Get    "/control/tail"               ADMINS tail() -> Raw;
     Get    "/control/users/{id}/tokens"  ADMINS tokens() -> List<TokenResponse>;
     Post   "/control/users/{id}/tokens"  ADMINS create_token(try CreateTokenRequest) -> CreatedTokenResponse;
@@ -117,38 +119,10 @@ fn absolute(data: &Path) -> PathBuf {
     std::fs::read_link(data).or_else(|_| std::path::absolute(data)).unwrap_or_else(|_| data.to_owned())
 }
 
-/// `GET /control/check`: verifies every record.
-async fn check(call: Call) -> Result<Reply<Findings>, ApiError> {
-    Ok(Reply::ok("ok", call.blocking(|app| Ok(app.store.check()?)).await?))
-}
-
 /// `DELETE /control/loss`: the operator knows of the loss that was noticed.
 async fn acknowledge_loss(call: Call) -> Result<Reply<()>, ApiError> {
     call.blocking(|app| Ok(app.store.acknowledge_loss()?)).await?;
     Ok(Reply::done("acknowledged"))
-}
-
-/// A mailbox that is not empty.
-#[derive(Debug, Serialize)]
-pub struct MailboxResponse {
-    /// `user:7`, `device:3` or `all`.
-    recipient: String,
-    messages: usize,
-    bytes: u64,
-    oldest: Option<Timestamp>,
-}
-
-/// `GET /control/queue?after=user:7`: the mailboxes that are not empty.
-async fn queue(call: Call) -> Result<Reply<List<MailboxResponse>>, ApiError> {
-    let after = call.parameter("after").map(|text| Recipient::parse(text).ok_or(ApiError::NotFound("mailbox"))).transpose()?;
-    let limit = call.limit(MAX_PAGE)?;
-    call.list(limit, move |app, page| {
-        page.fill(app.mailbox.sizes(after, limit + 1).into_iter().map(|(recipient, Size { messages, bytes, oldest })| {
-            let (recipient, oldest) = (recipient.to_string(), oldest.map_or(Ok(None), |id| app.mailbox.taken_at(id))?);
-            Ok((Place::Name(recipient.clone()), MailboxResponse { recipient, messages, bytes, oldest }))
-        }))
-    })
-    .await
 }
 
 /// `GET /control/users/{id}/tokens`: a user's tokens.
@@ -161,7 +135,7 @@ async fn tokens(call: Call) -> Result<Reply<List<TokenResponse>>, ApiError> {
 async fn create_token(call: Call, body: Result<CreateTokenRequest, ApiError>) -> Result<Reply<CreatedTokenResponse>, ApiError> {
     let (owner, body) = (user(&call)?, body?);
     let issued = call.app.accounts().create_token(&call.by(), owner, body.into()).await?;
-    Ok(Reply::created("token made", issued.into()))
+    Ok(CreatedTokenResponse::from(issued).reply())
 }
 
 /// A one-time link.
@@ -175,8 +149,10 @@ pub struct LinkResponse {
 /// `POST /control/users/{id}/link`: a link that logs a browser on this machine in as the user, once.
 async fn create_link(call: Call) -> Result<Reply<LinkResponse>, ApiError> {
     let server = call.app.url().ok_or_else(|| ApiError::Invalid("no server is running that a link could lead to".into()))?;
-    let code = call.app.accounts().make_link(&call.by(), call.id(UserId, "user")?)?;
-    Ok(Reply::created("link made", LinkResponse { url: link_url(&server, &code), expires_in: LINK_SECONDS }))
+    let user = call.id(UserId, "user")?;
+    let code = call.app.accounts().make_link(&call.by(), user)?;
+    let link = LinkResponse { url: link_url(&server, &code), expires_in: LINK_SECONDS };
+    Ok(Reply::created("link made", link, format!("/control/users/{user}/link")))
 }
 
 /// Returns the one-time link to the page of `server`, its URL without a path. Browsers send the fragment, and so the code, to nobody.

@@ -4,17 +4,18 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use salvo::http::ResBody;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc::channel;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::stream::streamed;
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::http::error::ApiError;
 use crate::http::reply::{Raw, Reply};
 use crate::http::request::Call;
+use crate::http::stream;
 use crate::hub::Announcement;
 
 /// The number of lines that wait for a client.
@@ -66,7 +67,13 @@ pub(super) async fn tail(call: Call) -> Result<Reply<Raw>, ApiError> {
             }
         }
     });
-    Ok(Reply::ok("ok", Raw { media_type: "application/x-ndjson", body: streamed(taken, |(line, _)| Ok::<_, Infallible>(line)) }))
+    Ok(Reply::ok(
+        "ok",
+        Raw {
+            media_type: "application/x-ndjson",
+            body: ResBody::stream(stream::items(taken, |(line, _)| Ok::<_, Infallible>(line))),
+        },
+    ))
 }
 
 /// Returns whether `recipient` receives the message: one of its own, or a broadcast.

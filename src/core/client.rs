@@ -16,6 +16,7 @@ const DEVICE_PREFIX: &str = "device:";
 
 /// The name of a client: chosen by it, `default`, or `device:<id>` for a device with a token of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(inline))]
 #[serde(transparent)]
 pub struct ClientName(Arc<str>);
 

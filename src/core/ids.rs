@@ -25,6 +25,7 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[cfg_attr(test, derive(schemars::JsonSchema), schemars(inline))]
         #[serde(transparent)]
         pub struct $name(pub u64);
 
@@ -71,6 +72,11 @@ id! {
 id! {
     /// One live connection; unique in one run of the process, not across restarts.
     ConnId
+}
+
+id! {
+    /// An entry of the audit trail; assigned in rising order.
+    AuditId
 }
 
 id! {

@@ -36,9 +36,14 @@ impl<'a> Mismatch<'a> {
             Some(rest) => ("sequence", halves(rest).1),
             None => halves(message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "))?),
         };
-        Some(Self { given, expected: words(expected, format).map(str::to_owned), names: Vec::new() })
+        // A quantity has its words already.
+        let own = expected.starts_with(OWN_WORDS).then_some(expected);
+        Some(Self { given, expected: own.or_else(|| words(expected, format)).map(str::to_owned), names: Vec::new() })
     }
 }
+
+/// The beginning of expectations that are written for people.
+const OWN_WORDS: &str = "a whole number of ";
 
 /// Returns the words for a type, as serde names it.
 fn words(expected: &str, format: Format) -> Option<&'static str> {
@@ -54,7 +59,7 @@ fn words(expected: &str, format: Format) -> Option<&'static str> {
         ("a string" | "path string" | "string or table", _) => "a string",
         ("a sequence", Format::Json) => "a list",
         ("a sequence", Format::Toml) => "a list, such as [\"a\", \"b\"]",
-        ("socket address", _) => "an address and port, such as \"127.0.0.1:8000\"",
+        ("socket address", _) => "an address and port, such as \"127.0.0.1:8000\", \"localhost:8000\" or \":8000\"",
         (other, _) if other != "a map" && !other.starts_with("struct ") => return None,
         (_, Format::Json) => "an object",
         (_, Format::Toml) => "a section",

@@ -13,6 +13,7 @@ const PRESENT: Duration = Duration::from_millis(900);
 
 /// The pending messages of all mailboxes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct QueueFigures {
     /// Mailboxes that are not empty.
     pub mailboxes: usize,
@@ -26,6 +27,7 @@ pub struct QueueFigures {
 
 /// The disk of the data directory.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DiskFigures {
     /// The size of the store.
     pub store_bytes: u64,
@@ -37,6 +39,7 @@ pub struct DiskFigures {
 
 /// The urgency of what needs attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Something may go wrong.
@@ -47,6 +50,7 @@ pub enum Level {
 
 /// Something that needs an administrator's attention.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Attention {
     /// Its kind, for programs.
     pub code: &'static str,
@@ -58,6 +62,7 @@ pub struct Attention {
 
 /// The figures of the present moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct OverviewResponse {
     /// The version of the server.
     pub version: &'static str,

@@ -15,6 +15,7 @@ pub(super) const FINE_SAMPLES: usize = 360;
 
 /// A range of time up to the present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Range {
     /// The last hour, since the start at most.
@@ -53,6 +54,7 @@ impl Step {
 
 /// Samples as columns, of the same length as `at`; `null` where there is none.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SeriesResponse {
     range: Range,
     step_seconds: u64,

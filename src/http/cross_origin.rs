@@ -12,7 +12,7 @@ use crate::app::App;
 /// Request headers that they may send.
 const REQUEST_HEADERS: [&str; 3] = ["authorization", "content-type", "idempotency-key"];
 /// Response headers that they may read.
-const RESPONSE_HEADERS: [&str; 1] = ["retry-after"];
+const RESPONSE_HEADERS: [&str; 2] = ["location", "retry-after"];
 /// The methods that they may use.
 const METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 

@@ -27,6 +27,7 @@ use crate::auth::credential::bearer;
 use crate::auth::{Actor, Caller, cookies};
 use crate::core::awake::timeout;
 use crate::http::error::ApiError;
+use crate::store::Scopes;
 use crate::telemetry::metrics::Refused;
 
 /// The length of a body, in bytes, that the control socket takes in any case: the command line sends records in parts of half of it.
@@ -133,8 +134,8 @@ impl Endpoint {
         let app = self.app.clone();
         let user = caller.as_ref().map(|caller| caller.user.id);
         let call = Call { app, caller, cookie, id, name, address, encrypted, foreign_page, query, idempotency_key, body };
-        let answer = (route.run)(call).await?.with_room(&self.app.admission.answers, user).await;
-        match answer {
+        let answer = (route.run)(call).await?.below(|| if self.control { None } else { self.app.admission.prefix(req) });
+        match answer.with_room(&self.app.admission.answers, user).await {
             Err(_) if route.verb == Verb::Get => Err(ApiError::NO_ROOM),
             // What has been changed is not answered with a refusal.
             Ok(answer) | Err(answer) => Ok(answer),
@@ -170,12 +171,19 @@ impl Endpoint {
                 Authorized { caller, cookie: Some(secret) }
             }
         };
-        if route.access.allows(who.caller.actor()) {
-            Ok(Some(who))
-        } else {
+        if !route.access.allows(who.caller.actor()) {
             tracing::debug!(user = who.caller.user.id.0, actor = ?who.caller.actor(), "route refused");
-            Err(ApiError::Forbidden)
+            return Err(ApiError::Forbidden);
         }
+        let scopes = route.scopes.unwrap_or(Scopes::NONE);
+        if !who.caller.token.allows(scopes) {
+            return Err(ApiError::ScopeMissing(scopes));
+        }
+        // Somebody may sit at a browser that was left logged in; a program's token is not left anywhere.
+        if route.elevated && who.cookie.is_some() && !self.app.is_elevated(&who.caller) {
+            return Err(ApiError::ElevationRequired);
+        }
+        Ok(Some(who))
     }
 
     /// Returns the words for the origin of the page that a request comes from; `None` for a page of this server, and for no page. An

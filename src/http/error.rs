@@ -14,7 +14,7 @@ use crate::auth::{AuthError, PasswordError};
 use crate::core::text::TextError;
 use crate::health::Health;
 use crate::mailbox::MailboxError;
-use crate::store::StoreError;
+use crate::store::{Scopes, StoreError};
 use crate::telemetry::metrics::Refused;
 
 /// Errors of REST calls.
@@ -50,6 +50,12 @@ pub enum ApiError {
     /// 403: authenticated, but not allowed.
     #[error("not allowed")]
     Forbidden,
+    /// 403: a service token without the scope that the route needs; the text names it.
+    #[error("this token lacks the scope {0}; create one that has it")]
+    ScopeMissing(Scopes),
+    /// 403: a browser's session that must be elevated.
+    #[error("show your password again: this log-in is not fresh enough; POST /api/auth/elevate, then repeat the request")]
+    ElevationRequired,
     /// 403: accounts are created by administrators only.
     #[error("registration is closed")]
     RegistrationClosed,
@@ -168,6 +174,8 @@ impl ApiError {
             Self::WrongLink(_) => (StatusCode::UNAUTHORIZED, "wrong_link"),
             Self::ExposedLink(_) => (StatusCode::FORBIDDEN, "exposed_link"),
             Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden"),
+            Self::ScopeMissing(_) => (StatusCode::FORBIDDEN, "scope_missing"),
+            Self::ElevationRequired => (StatusCode::FORBIDDEN, "elevation_required"),
             Self::RegistrationClosed => (StatusCode::FORBIDDEN, "registration_closed"),
             Self::ForeignOrigin(_) => (StatusCode::FORBIDDEN, "foreign_origin"),
             Self::UnknownHost(_) => (StatusCode::MISDIRECTED_REQUEST, "unknown_host"),
@@ -205,7 +213,7 @@ impl ApiError {
     pub fn refused(&self) -> Option<Refused> {
         match self {
             Self::Unauthorized => Some(Refused::Unauthorized),
-            Self::Forbidden => Some(Refused::Forbidden),
+            Self::Forbidden | Self::ScopeMissing(_) => Some(Refused::Forbidden),
             Self::RegistrationClosed => Some(Refused::RegistrationClosed),
             Self::ForeignOrigin(_) => Some(Refused::Origin),
             Self::UnknownHost(_) => Some(Refused::Host),
@@ -227,6 +235,7 @@ impl ApiError {
             | Self::Invalid(_)
             | Self::MissingParameter(_)
             | Self::ReservedType(_)
+            | Self::ElevationRequired
             | Self::PairingOver
             | Self::NotFound(_)
             | Self::MethodNotAllowed

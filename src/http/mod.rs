@@ -18,6 +18,7 @@ pub mod reply;
 pub mod request;
 mod route;
 pub mod spelling;
+pub mod stream;
 mod tree;
 mod unread;
 
@@ -33,7 +34,11 @@ use endpoint::Endpoint;
 pub use route::{Route, Verb};
 use tree::{Lookup, RouteTree};
 
-/// Builds a table of routes, a row each: method, path, access, handler with the type of its body, type of its `data`.
+/// Builds a table of routes, a row each: method, path, access, a further demand if there is one, handler with the type of its body, type of
+/// its `data`.
+///
+/// The demand is `elevated` where a browser's session must be elevated; or, where services may call the route, the scope that they need:
+/// `send`, `broadcast`, `read` or `metrics`, or `any` where each will do.
 ///
 /// A handler is called as `handler(call)` where the row has `()`, and as `handler(call, body)` where it names a type. With `try`
 /// before the type, the handler gets a `Result` and may answer something else before it answers that the body is unusable.
@@ -41,6 +46,19 @@ macro_rules! routes {
     (@request ()) => { None };
     (@request (try $request:ty)) => { Some(std::any::type_name::<$request>) };
     (@request ($request:ty)) => { Some(std::any::type_name::<$request>) };
+    (@scopes send $first:ident) => { Some($crate::store::Scopes::of($crate::store::Scope::Send)) };
+    (@scopes broadcast $first:ident) => { Some($crate::store::Scopes::of($crate::store::Scope::Broadcast)) };
+    (@scopes read $first:ident) => { Some($crate::store::Scopes::of($crate::store::Scope::Read)) };
+    (@scopes metrics $first:ident) => { Some($crate::store::Scopes::of($crate::store::Scope::Metrics)) };
+    (@scopes elevated $first:ident) => { None };
+    (@scopes any $first:ident) => { Some($crate::store::Scopes::ALL) };
+    (@scopes $first:ident) => { None };
+    (@elevated elevated $first:ident) => { true };
+    (@elevated $($any:ident)+) => { false };
+    // Without the word.
+    (@run [$word:ident $first:ident $(:: $run:ident)*] $($rest:tt)*) => {
+        $crate::http::routes!(@run [$first $(:: $run)*] $($rest)*)
+    };
     (@run [$($run:ident)::+] () $call:ident) => { $($run)::+($call).await };
     (@run [$($run:ident)::+] (try $request:ty) $call:ident) => {{
         let body = <$request as $crate::http::request::RequestBody>::read(&$call.body);
@@ -52,16 +70,19 @@ macro_rules! routes {
             Err(error) => Err(error),
         }
     };
-    ($($verb:ident $path:literal $access:ident $($run:ident)::+($($request:tt)*) -> $response:ty;)*) => {
+    // A handler's path is `first` and all of `run`; `second` is there where the first identifier is a word in front of it.
+    ($($verb:ident $path:literal $access:ident $first:ident $($second:ident)? $(:: $run:ident)*($($request:tt)*) -> $response:ty;)*) => {
         &[$($crate::http::Route {
             verb: $crate::http::Verb::$verb,
             path: $path,
             access: $crate::http::Access::$access,
+            elevated: $crate::http::routes!(@elevated $first $($second)?),
+            scopes: $crate::http::routes!(@scopes $first $($second)?),
             request: $crate::http::routes!(@request ($($request)*)),
             response: std::any::type_name::<$response>,
             run: |call| Box::pin(async move {
                 let reply: Result<$crate::http::reply::Reply<$response>, $crate::http::error::ApiError> =
-                    $crate::http::routes!(@run [$($run)::+] ($($request)*) call);
+                    $crate::http::routes!(@run [$first $($second)? $(:: $run)*] ($($request)*) call);
                 reply.and_then($crate::http::reply::Payload::encode)
             }),
         }),*]

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use salvo::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, SET_COOKIE};
+use salvo::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
 use salvo::http::{ResBody, Response, StatusCode};
 use serde::Serialize;
 
@@ -28,7 +28,11 @@ pub struct Head {
     pub message: String,
     token: Option<String>,
     cookie: Option<String>,
+    /// The name of the file that browsers make of the body.
+    file_name: Option<String>,
     replayed: bool,
+    /// The path of what was created; every 201 has one.
+    location: Option<String>,
 }
 
 /// A successful reply with `data` of type `T`; `()` stands for none.
@@ -47,7 +51,9 @@ impl Reply<()> {
 
 impl<T> Reply<T> {
     fn new(status: StatusCode, message: impl Into<String>, data: Option<T>) -> Self {
-        Self { head: Head { status, message: message.into(), token: None, cookie: None, replayed: false }, data }
+        let head =
+            Head { status, message: message.into(), token: None, cookie: None, file_name: None, replayed: false, location: None };
+        Self { head, data }
     }
 
     /// 200 with data.
@@ -55,14 +61,15 @@ impl<T> Reply<T> {
         Self::new(StatusCode::OK, message, Some(data))
     }
 
-    /// 201 with data.
-    pub fn created(message: impl Into<String>, data: T) -> Self {
-        Self::new(StatusCode::CREATED, message, Some(data))
+    /// 201 with data, and `location`, the path of what was created: one that GET shows, or else the path of its collection with its id.
+    pub fn created(message: impl Into<String>, data: T, location: impl Into<String>) -> Self {
+        Self::ok(message, data).into_created(location)
     }
 
-    /// The same with 201.
-    pub fn into_created(mut self) -> Self {
+    /// The same with 201 and `location`, as for [`created`](Self::created).
+    pub fn into_created(mut self, location: impl Into<String>) -> Self {
         self.head.status = StatusCode::CREATED;
+        self.head.location = Some(location.into());
         self
     }
 
@@ -81,6 +88,12 @@ impl<T> Reply<T> {
     /// The same with a `Set-Cookie` header.
     pub fn with_cookie(mut self, cookie: String) -> Self {
         self.head.cookie = Some(cookie);
+        self
+    }
+
+    /// The same as a file of that name, which has no character that is special in a quoted string.
+    pub fn with_file_name(mut self, name: String) -> Self {
+        self.head.file_name = Some(name);
         self
     }
 
@@ -191,6 +204,16 @@ impl Answer {
         Self { head, media_type, content }
     }
 
+    /// Puts the path that `prefix` returns, which a proxy has taken away from the URL, in front of the answer's location, if it has one.
+    pub fn below(mut self, prefix: impl FnOnce() -> Option<String>) -> Self {
+        if let Some(location) = &mut self.head.location
+            && let Some(prefix) = prefix()
+        {
+            location.insert_str(0, &prefix);
+        }
+        self
+    }
+
     /// Waits for room for the answer, where it needs some and has none yet.
     ///
     /// # Errors
@@ -213,6 +236,13 @@ impl Answer {
         headers.reserve(HEADERS); // at once, instead of twice while they are added
         if let Some(cookie) = head.cookie.as_ref().and_then(|cookie| HeaderValue::from_str(cookie).ok()) {
             headers.insert(SET_COOKIE, cookie);
+        }
+        let attachment = head.file_name.map(|name| format!("attachment; filename=\"{name}\""));
+        if let Some(attachment) = attachment.and_then(|text| HeaderValue::from_str(&text).ok()) {
+            headers.insert(CONTENT_DISPOSITION, attachment);
+        }
+        if let Some(location) = head.location.as_ref().and_then(|location| HeaderValue::from_str(location).ok()) {
+            headers.insert(LOCATION, location);
         }
         if head.replayed {
             headers.insert(REPLAYED, HeaderValue::from_static("true"));
@@ -250,9 +280,22 @@ mod tests {
         assert_eq!(text(Payload::encode(Reply::done("d")).unwrap()), r#"{"status":"success","message":"d"}"#);
         let items = Payload::encode(Reply::ok("ok", vec![1, 2])).unwrap();
         assert_eq!(text(items), r#"{"status":"success","message":"ok","data":[1,2]}"#);
-        let token = Payload::encode(Reply::created("c", 5).with_token("t")).unwrap();
-        assert_eq!(token.head.status, StatusCode::CREATED);
+        let token = Payload::encode(Reply::created("c", 5, "/c/5").with_token("t")).unwrap();
+        assert_eq!((token.head.status, token.head.location.as_deref()), (StatusCode::CREATED, Some("/c/5")));
         assert_eq!(text(token), r#"{"status":"success","message":"c","token":"t","data":5}"#);
+    }
+
+    #[test]
+    fn location_is_below_the_path_that_a_proxy_takes_away() {
+        let location = |prefix: Option<&str>| {
+            let answer = Payload::encode(Reply::created("c", 5, "/c/5")).unwrap().below(|| prefix.map(str::to_owned));
+            let mut response = Response::new();
+            answer.render(&mut response);
+            response.headers()[LOCATION].to_str().unwrap().to_owned()
+        };
+        assert_eq!([location(None), location(Some("/qy"))], ["/c/5", "/qy/c/5"]);
+        let plain = Payload::encode(Reply::done("d")).unwrap().below(|| panic!("it has no location"));
+        assert_eq!(plain.head.location, None);
     }
 
     #[tokio::test(start_paused = true)]

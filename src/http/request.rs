@@ -60,7 +60,7 @@ impl Call {
     /// Returns the requester of a change, for the account services.
     pub fn by(&self) -> By<'_> {
         let operator = self.caller.as_ref().is_some_and(Caller::is_operator); // which has no address
-        By { caller: self.caller.as_ref(), address: (!operator).then_some(self.address) }
+        By { caller: self.caller.as_ref(), address: (!operator).then_some(self.address), trail: &self.app.audit }
     }
 
     /// Reports whether nobody between the client and this server could read the call: it came over HTTPS, or from this machine.
@@ -81,6 +81,15 @@ impl Call {
     /// Returns a query parameter.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Returns `?user_id=`, the user that an administrator asks about.
+    ///
+    /// # Errors
+    /// [`ApiError::Invalid`].
+    pub fn asked_user(&self) -> Result<Option<UserId>, ApiError> {
+        let wrong = |_| ApiError::Invalid("user_id must be an id".into());
+        self.parameter("user_id").map(|text| text.parse().map_err(wrong)).transpose()
     }
 
     /// Returns `?after=` and `?limit=`.

@@ -6,6 +6,7 @@ use super::error::ApiError;
 use super::reply::Answer;
 use super::request::Call;
 use crate::accounts::access::Access;
+use crate::store::Scopes;
 
 /// The HTTP methods in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +50,11 @@ pub struct Route {
     pub path: &'static str,
     /// The actors that may call it.
     pub access: Access,
+    /// The scopes of service tokens that may call it, any one of which is enough; `None` where the route is not for services, or needs no
+    /// credential.
+    pub scopes: Option<Scopes>,
+    /// Set where a browser's session must be elevated: its log-in is fresh, or its user has shown the password again.
+    pub elevated: bool,
     /// The type of the body; `None` where the route takes none.
     pub request: Option<TypeName>,
     /// The type of `data` in a successful reply; `()` for none.

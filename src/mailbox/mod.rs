@@ -15,7 +15,7 @@
 //!   services. What some reader has is removed before it stops others, and those who lack it are told.
 //!
 //! Changes of durable state are in [`change`](crate::change); this is the service on top of them. `message` holds messages and
-//! receipts, `receipts` finds them, `reader` is one session's place in the log, `acks` gathers proofs of receipt, `disk` watches the
+//! receipts, `receipts` finds them, `peek` looks at what waits, `reader` is one session's place in the log, `acks` gathers proofs of receipt, `disk` watches the
 //! free space.
 
 mod acks;
@@ -23,6 +23,7 @@ mod disk;
 mod message;
 #[cfg(test)]
 mod model;
+mod peek;
 mod reader;
 mod receipts;
 mod trouble;
@@ -45,7 +46,7 @@ use acks::PendingAcks;
 use disk::DiskSpace;
 use trouble::Troubles;
 
-pub use crate::change::{CancelError, IdempotencyKey, JoinError, Listed, Outcome, OutcomeSender, Size};
+pub use crate::change::{CancelError, IdempotencyKey, JoinError, Listed, Outcome, OutcomeSender, Queued, Size};
 pub use message::{Accepted, Outgoing, ReaderReceipt, Receipt, Status};
 pub use reader::{Gap, LogReader, ReaderOptions, Since, Welcome};
 pub use trouble::Ending;
@@ -433,6 +434,11 @@ impl Mailbox {
     /// Returns the number of mailboxes with pending messages, and their sizes together.
     pub fn total(&self) -> (usize, Size) {
         self.changes.memory().index.total()
+    }
+
+    /// Returns the number of readers of a mailbox: of a user's, its clients; of the broadcasts, those of all users.
+    pub fn readers_of(&self, recipient: Recipient) -> usize {
+        self.changes.memory().index.readers_of(recipient)
     }
 
     /// Returns the sizes of up to `limit` mailboxes with pending messages, behind `after` in the order of recipients.

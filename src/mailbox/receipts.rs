@@ -13,9 +13,9 @@ use crate::core::time::Timestamp;
 use crate::store::{Blocks, EndState, StoreError};
 
 /// The bytes that are read for a history at once.
-const READ_BYTES: usize = 256 * 1024;
+pub(super) const READ_BYTES: usize = 256 * 1024;
 /// The bytes that a message counts for, besides its payload: finding it costs as much as reading them.
-const MESSAGE_COST_BYTES: usize = 1024;
+pub(super) const MESSAGE_COST_BYTES: usize = 1024;
 
 /// Messages selected for a history.
 #[derive(Debug)]

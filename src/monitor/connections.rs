@@ -15,6 +15,7 @@ const NO_PROOF: &str = "none";
 
 /// A live connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ConnectionItem {
     /// Its id in this run of the server.
     pub id: ConnId,

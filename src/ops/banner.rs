@@ -53,7 +53,7 @@ pub fn print(app: &App, listen: SocketAddr, fingerprint: Option<&str>, password:
 /// Makes a one-time link for the administrator of the first start; `None` where there is none, or it can't log in.
 fn link(app: &App, listen: SocketAddr, tls: bool) -> Option<String> {
     let admin = app.store.user_by_name(ADMIN).ok().flatten()?;
-    let by = By { caller: Some(&Caller::operator()), address: None };
+    let by = By { caller: Some(&Caller::operator()), address: None, trail: &app.audit };
     let code = app.accounts().make_link(&by, admin.id).ok()?;
     Some(link_url(&urls::local(listen, tls), &code))
 }

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::systemd;
 use crate::app::App;
-use crate::config::{Config, ConfigDiff};
+use crate::config::{Config, ConfigDiff, Provenance};
 use crate::handlers::HandlersError;
 use crate::net::tls::{ReadFiles, TlsError};
 
@@ -15,6 +15,8 @@ use crate::net::tls::{ReadFiles, TlsError};
 pub struct Reload {
     /// A configuration with which a server could start.
     pub config: Config,
+    /// Its origins.
+    pub provenance: Provenance,
     /// Receives whether the configuration was applied.
     pub done: oneshot::Sender<bool>,
 }
@@ -33,9 +35,9 @@ enum ReloadError {
 /// Applies the configurations that arrive, one after another, until its task is aborted. `tls` leads to the task that follows the
 /// certificate's files, where there is one.
 pub async fn run(app: Arc<App>, tls: Option<mpsc::Sender<ReadFiles>>, mut reloads: mpsc::Receiver<Reload>) {
-    while let Some(Reload { config, done }) = reloads.recv().await {
+    while let Some(Reload { config, provenance, done }) = reloads.recv().await {
         systemd::reloading();
-        let outcome = apply(&app, tls.as_ref(), config).await;
+        let outcome = apply(&app, tls.as_ref(), config, provenance).await;
         systemd::reloaded("the configuration was reloaded; see the log for the outcome");
         match &outcome {
             Ok(ConfigDiff { live, restart }) => {
@@ -51,7 +53,12 @@ pub async fn run(app: Arc<App>, tls: Option<mpsc::Sender<ReadFiles>>, mut reload
     }
 }
 
-async fn apply(app: &Arc<App>, tls: Option<&mpsc::Sender<ReadFiles>>, config: Config) -> Result<ConfigDiff, ReloadError> {
+async fn apply(
+    app: &Arc<App>,
+    tls: Option<&mpsc::Sender<ReadFiles>>,
+    config: Config,
+    provenance: Provenance,
+) -> Result<ConfigDiff, ReloadError> {
     let old = Arc::clone(&app.config());
     let changes = old.diff(&config);
     let new = old.apply_live(config);
@@ -69,5 +76,7 @@ async fn apply(app: &Arc<App>, tls: Option<&mpsc::Sender<ReadFiles>>, config: Co
         }
     }
     app.reload(new, handlers);
+    let provenance = app.provenance().reloaded(provenance, &changes.restart);
+    app.set_provenance(provenance);
     Ok(changes)
 }

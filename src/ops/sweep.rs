@@ -8,6 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::app::App;
 use crate::core::boot::BootInstant;
 use crate::monitor;
+use crate::telemetry::audit::AuditEvent;
 
 /// The interval at which due messages of the mailbox expire.
 const MAILBOX_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -30,11 +31,14 @@ pub async fn run(app: Arc<App>) {
         if let Err(error) = app.mailbox.sweep(full).await {
             tracing::warn!(%error, "failed to sweep the mailbox");
         }
+        app.audit.schedule();
         if full {
-            app.admission.sweep();
+            if let Some(count) = app.admission.sweep() {
+                app.audit.record(AuditEvent::LeftOut(count), None, None);
+            }
             app.handlers().sweep();
             app.pairings.sweep(BootInstant::now());
-            if let Err(error) = app.auth.sweep().await {
+            if let Err(error) = app.sweep_auth().await {
                 tracing::warn!(%error, "failed to write the times of last use");
             }
         }

@@ -86,6 +86,7 @@ impl From<Refusal> for Event {
 
 const INTERNAL: Refusal = Refusal(ErrorCode::InternalError, "Internal server error");
 const TOO_MANY: Refusal = Refusal(ErrorCode::UpstreamError, "too many answers are under way on this connection");
+const NO_SCOPE: Refusal = Refusal(ErrorCode::Forbidden, "target: this token lacks the scope \"send\"; create one that has it");
 const NOT_YOURS: Refusal = Refusal(ErrorCode::Forbidden, "target: no such device of yours");
 
 /// An answer on its way to a device.
@@ -283,6 +284,9 @@ pub(super) fn resolve_target(store: &Store, requester: Requester, target: Target
 
 /// Checks that the requester may command `device`.
 fn check_target(store: &Store, requester: Requester, device: DeviceId) -> Result<(), Refusal> {
+    if !requester.may_send {
+        return Err(NO_SCOPE);
+    }
     let allowed = policy::may_command(store, requester, device).map_err(|error| {
         tracing::error!(%error, "failed to check a target");
         INTERNAL

@@ -59,6 +59,9 @@ pub enum StoreError {
     /// An earlier write failed, or the store is closing: nothing is accepted any more.
     #[error("the store accepts no writes")]
     Stopped,
+    /// A job of maintenance was ended from outside; nothing was changed.
+    #[error("interrupted")]
+    Interrupted,
     /// The user, device or token to change does not exist.
     #[error("no such {0}")]
     Missing(&'static str),

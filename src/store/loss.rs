@@ -168,6 +168,7 @@ pub fn acknowledge_loss(store: &Path) -> Result<()> {
 mod tests {
     use super::*;
     use crate::core::ids::Recipient;
+    use crate::store::Watch;
     use crate::store::commit_note::CommitNote;
     use crate::store::records::Place;
     use crate::store::{Store, StoreError, check, compact, repair};
@@ -219,7 +220,7 @@ mod tests {
     async fn log_that_ends_before_the_note_is_a_loss_until_it_is_acknowledged() {
         let (dir, epoch) = shortened().await;
         let path = dir.path().join("store");
-        let found = check(&path).unwrap();
+        let found = check(&path, Watch::NONE).unwrap();
         assert_eq!((found.wrong, found.findings[0].what.starts_with("its end is missing, 5 commits")), (1, true));
         let mut epochs = vec![epoch];
         for _ in 0..2 {
@@ -228,17 +229,17 @@ mod tests {
             assert_eq!((loss.commits, loss.after, loss.newest), (5, MessageId(70), MessageId(77)));
             assert!(store.before_restore(MessageId(78)), "a client that knows it has not recovered");
             assert!(store.log().newest_given().unwrap() > MessageId(1 << 20));
-            assert!(store.check().unwrap().findings[0].what.contains("messages above 70"));
+            assert!(store.check(Watch::NONE).unwrap().findings[0].what.contains("messages above 70"));
             epochs.push(store.epoch().to_owned());
             store.close().unwrap();
             drop(store);
-            assert_eq!(check(&path).unwrap().wrong, 1);
+            assert_eq!(check(&path, Watch::NONE).unwrap().wrong, 1);
         }
         assert!(epochs[0] != epochs[1] && epochs[1] == epochs[2], "{epochs:?}");
         let store = Store::open(&path).unwrap();
         store.acknowledge_loss().unwrap();
         assert_eq!(store.loss(), None);
-        assert_eq!(store.check().unwrap().findings, []);
+        assert_eq!(store.check(Watch::NONE).unwrap().findings, []);
         store.close().unwrap();
         drop(store);
         assert_eq!(Store::open(&path).unwrap().loss(), None);
@@ -283,19 +284,19 @@ mod tests {
     async fn rewriting_a_store_does_not_hide_a_loss() {
         let (dir, epoch) = shortened().await;
         let path = dir.path().join("store");
-        compact(&path).unwrap();
+        compact(&path, Watch::NONE).unwrap();
         let store = Store::open(&path).unwrap();
         assert_eq!(store.loss().map(|loss| loss.commits), Some(5));
         assert_ne!(store.epoch(), epoch);
         store.close().unwrap();
         drop(store);
         // A repair tells of it, which acknowledges it.
-        let found = repair(&path).unwrap();
+        let found = repair(&path, Watch::NONE).unwrap();
         assert!(found.findings[0].what.contains("5 commits"), "{:?}", found.findings);
-        assert_eq!(check(&path).unwrap().findings, []);
+        assert_eq!(check(&path, Watch::NONE).unwrap().findings, []);
         let (dir, epoch) = shortened().await;
         let path = dir.path().join("store");
-        assert_eq!(repair(&path).unwrap().wrong, 1);
+        assert_eq!(repair(&path, Watch::NONE).unwrap().wrong, 1);
         let store = Store::open(&path).unwrap();
         assert_eq!(store.loss(), None);
         assert_ne!(store.epoch(), epoch);

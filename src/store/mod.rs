@@ -13,6 +13,7 @@
 //! - After an I/O error nothing is acknowledged any more: every later write fails.
 
 pub mod accounts;
+pub mod audit;
 mod blocks;
 mod cache;
 mod checked;
@@ -56,16 +57,18 @@ pub use error::{Result, Severity, StoreError};
 pub use log::fuzz_block;
 pub use log::{Blocks, Log};
 pub use loss::{Loss, acknowledge_loss};
-pub use maintenance::{BackupError, Findings, check, compact, is_backup, repair, repair_for_start, restore, verify};
+pub use maintenance::{
+    BackupError, BackupPermit, Findings, Progress, Watch, check, compact, is_backup, repair, repair_for_start, restore, verify,
+};
 pub use meta::MetaKey;
 use meta::SCHEMA;
 #[cfg(test)]
 pub use records::fold_name;
 pub use records::{
-    Answer, Authority, BlockBuilder, Catalog, CatalogEntry, Device, DeviceChange, Earlier, EndState, Head, INLINE_BYTES,
-    ImportState, Imported, ImportedDevice, ImportedToken, ImportedUser, MIN_MAX_BYTES, MINUTE_SECONDS, Minute, Missed, NewDevice,
-    NewToken, NewUser, Observation, OnlineDevices, PageNumber, Place, ReaderPlace, ReceiptPage, ReceiptRecord, Role,
-    SLOT_SECONDS, Sample, Slot, Stored, Token, TokenHash, TokenKind, User, UserChange,
+    Answer, AuditRecord, AuditSubject, Authority, BlockBuilder, Catalog, CatalogEntry, Device, DeviceChange, Earlier, EndState,
+    Head, INLINE_BYTES, ImportState, Imported, ImportedDevice, ImportedToken, ImportedUser, MIN_MAX_BYTES, MINUTE_SECONDS,
+    Minute, Missed, NewDevice, NewToken, NewUser, Observation, OnlineDevices, PageNumber, Place, ReaderPlace, ReceiptPage,
+    ReceiptRecord, Role, SLOT_SECONDS, Sample, Scope, Scopes, Slot, Stored, Token, TokenHash, TokenKind, User, UserChange,
 };
 pub use staging::is_unfinished;
 pub use trees::Trees;
@@ -269,14 +272,14 @@ impl Store {
         taken.saturating_sub(live.saturating_mul(MAX_BYTES_FOR_A_BYTE)).saturating_sub(MIN_STORE_BYTES)
     }
 
-    /// Returns the bytes of all keys and values; `u64::MAX` where some can't be read. Reads the long payloads, and blocks: the others
-    /// were added up when the store was opened.
+    /// Returns the bytes of all keys and values; `u64::MAX` where some can't be read. Reads the long payloads and the audit trail, and blocks: the
+    /// others were added up when the store was opened.
     ///
     /// # Errors
     /// If the store fails.
     pub fn live_bytes(&self) -> Result<u64> {
         let mut bytes = self.trees.tally.bytes();
-        for entry in self.trees.pieces.tree() {
+        for entry in self.trees.pieces.tree().iter().chain(self.trees.audit.tree()) {
             let (key, value) = entry?;
             bytes = bytes.saturating_add((key.len() + value.len()) as u64);
         }

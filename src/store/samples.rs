@@ -57,8 +57,8 @@ fn readable<K: DecodeKey, V: Value>(table: &Table<K, V>, first: &K) -> Vec<(K, V
 mod tests {
     use super::*;
     use crate::core::ids::DeviceId;
-    use crate::store::check;
     use crate::store::tests::fresh;
+    use crate::store::{Watch, check};
 
     fn sample(connections: u32) -> Sample {
         Sample { connections, received_per_second: 0.5, queue_messages: 7, disk_bytes: 1 << 20, ..Sample::default() }
@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(store.samples(Minute(0)), [(Minute(6), sample(6))]);
         store.close().unwrap();
         drop(store);
-        let found = check(&dir.path().join("store")).unwrap();
+        let found = check(&dir.path().join("store"), Watch::NONE).unwrap();
         assert_eq!((found.wrong, found.findings[0].tree), (1, "samples"));
     }
 }

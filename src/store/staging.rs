@@ -39,6 +39,9 @@ pub fn lock(path: &Path) -> Result<DirLock> {
     }
 }
 
+/// The name of the list of records that a repair has left behind, in quarantine.
+pub const LEFT_BEHIND: &str = "left-behind.jsonl";
+
 /// The marker file of a complete store, beside sled's files.
 const MARKER: &str = "epoch";
 /// sled's cache while a staged store is written, in bytes; two stores are open then.
@@ -179,6 +182,7 @@ pub fn is_unfinished(path: &Path) -> bool {
 pub fn recover(path: &Path) -> Result<()> {
     let (staged, old) = (staged_path(path), old_path(path));
     remove(&copy_path(path))?; // of a repair that was cut off
+    remove_unfinished_quarantine(path)?;
     if !staged.exists() && !old.exists() {
         return Ok(());
     }
@@ -195,6 +199,17 @@ pub fn recover(path: &Path) -> Result<()> {
     }
     remove(&staged)?;
     if path.exists() { remove(&old) } else { Ok(()) }
+}
+
+/// Removes what repairs that were cut off have put into quarantine: a list without the store that it belongs to.
+fn remove_unfinished_quarantine(path: &Path) -> Result<()> {
+    for place in fs::read_dir(path.with_file_name(engine::QUARANTINE)).into_iter().flatten().flatten() {
+        let names = fs::read_dir(place.path()).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        if names.collect::<Vec<_>>() == [LEFT_BEHIND] {
+            remove(&place.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes a directory, if it is there.

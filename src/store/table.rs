@@ -10,7 +10,7 @@ use sled::{IVec, Transactional, Tree};
 
 use super::tally::{Change, TreeTally};
 use super::{Result, StoreError};
-use crate::core::ids::{DeviceId, MessageId, Recipient, TokenId, UserId};
+use crate::core::ids::{AuditId, DeviceId, MessageId, Recipient, TokenId, UserId};
 
 /// A key, or the first part of one. Keys are big-endian ids, alone or joined, so that sled's byte order is the order of ids.
 pub trait Key {
@@ -101,7 +101,7 @@ macro_rules! ids {
     )*};
 }
 
-ids! { UserId DeviceId TokenId MessageId }
+ids! { UserId DeviceId TokenId MessageId AuditId }
 
 /// Makes pairs of ids keys: the first part is a prefix.
 macro_rules! pairs {
@@ -332,6 +332,12 @@ impl<K: DecodeKey, V: Value> Table<K, V> {
         let bound = |bound: Bound<&K>| bound.map(|key| key.encode().as_ref().to_vec());
         let range = (bound(range.start_bound()), bound(range.end_bound()));
         self.tree.range::<Vec<u8>, _>(range).map(|entry| self.entry(entry))
+    }
+
+    /// Returns the entries whose keys are below `end`, or all, the highest key first.
+    pub fn below(&self, end: Option<&K>) -> impl Iterator<Item = Result<(K, V)>> + use<'_, K, V> {
+        let end = end.map_or(Bound::Unbounded, |end| Bound::Excluded(end.encode().as_ref().to_vec()));
+        self.tree.range::<Vec<u8>, _>((Bound::Unbounded, end)).rev().map(|entry| self.entry(entry))
     }
 
     /// Returns the entry with the highest key.

@@ -12,9 +12,9 @@ use super::{Result, StoreError};
 
 /// The name of the tree, and its only key.
 const NAME: &str = "commits";
-/// The trees that are not summed: a message tells the length of its pieces, which are long; nothing depends on the figures of the last
-/// day, and versions that don't have them would take their sum for damage.
-const NOT_SUMMED: [&str; 3] = ["pieces", "samples", "online"];
+/// The trees that are not summed: a message tells the length of its pieces, which are long; nothing depends on the audit trail and the
+/// figures of the last day, and versions that don't have them would take their sum for damage.
+const NOT_SUMMED: [&str; 4] = ["pieces", "audit", "samples", "online"];
 
 /// What is known of the records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -233,6 +233,7 @@ impl Change {
 mod tests {
     use super::*;
     use crate::core::ids::{DeviceId, Recipient, UserId};
+    use crate::store::Watch;
     use crate::store::log::Log;
     use crate::store::records::Place;
     use crate::store::table::{Key, WriteSet};
@@ -286,7 +287,7 @@ mod tests {
             store.writer().run(write).await.unwrap();
             store.close().unwrap();
         }
-        assert_eq!(check(&path).unwrap().findings.iter().filter(|finding| finding.tree == "log").count(), 0);
+        assert_eq!(check(&path, Watch::NONE).unwrap().findings.iter().filter(|finding| finding.tree == "log").count(), 0);
     }
 
     #[tokio::test]

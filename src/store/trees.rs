@@ -11,14 +11,14 @@ use super::cache::Cache;
 use super::forms::Forms;
 use super::meta::{Meta, MetaKey};
 use super::records::{
-    CatalogEntry, CatalogKey, Device, Earlier, Minute, Observation, OnlineDevices, PageNumber, Place, ReceiptPage, Sample, Slot,
-    Token, TokenHash, User,
+    AuditRecord, CatalogEntry, CatalogKey, Device, Earlier, Minute, Observation, OnlineDevices, PageNumber, Place, ReceiptPage,
+    Sample, Slot, Token, TokenHash, User,
 };
 use super::table::{Table, Value};
 use super::tally::Tally;
 use super::{Result, StoreError};
 use crate::core::hex::hex;
-use crate::core::ids::{DeviceId, MessageId, Recipient, TokenId, UserId};
+use crate::core::ids::{AuditId, DeviceId, MessageId, Recipient, TokenId, UserId};
 
 macro_rules! trees {
     ($($(#[$doc:meta])* $name:ident: $key:ty => $value:ty;)*) => {
@@ -127,6 +127,8 @@ trees! {
     places: Recipient => Place;
     /// SHA-256 of sender and idempotency key → what was sent under it.
     idempotency: [u8; 32] => Earlier;
+    /// The audit trail.
+    audit: AuditId => AuditRecord;
     /// The figures of the last 1,440 minutes. Since version 0.3; not summed, so that earlier versions miss nothing.
     samples: Minute => Sample;
     /// The devices that were online in each of the last 144 slots of ten minutes. In the same way.

@@ -1,5 +1,6 @@
-//! The audit trail: log-ins, failed log-ins, and changes to accounts, tokens and devices. One line per event, under the log target
-//! `audit`, so that it can be filtered and stored separately. No line contains a secret.
+//! The events of the audit trail: log-ins, failed log-ins, and changes to accounts, tokens and devices. One line per event, under the log
+//! target `audit`, so that it can be filtered and stored separately; [`Audit`](crate::audit::Audit) also keeps them in the store. No line
+//! contains a secret.
 
 use std::net::IpAddr;
 
@@ -26,6 +27,8 @@ pub enum AuditEvent<'a> {
     LinkRefused,
     /// The user revoked the token of the session.
     LoggedOut(TokenId),
+    /// The user showed the password again, for the browser session of that token.
+    Elevated(TokenId),
     /// The user changed the account's own password.
     PasswordChanged,
     /// An account was created by registration.
@@ -34,8 +37,8 @@ pub enum AuditEvent<'a> {
     UserCreated(UserId, &'a str),
     /// An administrator changed an account.
     UserChanged(UserId, UserChanges<'a>),
-    /// An administrator deleted an account.
-    UserDeleted(UserId),
+    /// An administrator deleted an account; with its name.
+    UserDeleted(UserId, &'a str),
     /// A token was created.
     TokenMade(TokenId),
     /// A token was revoked.
@@ -52,8 +55,12 @@ pub enum AuditEvent<'a> {
     DeviceBound(DeviceId),
     /// The operator imported so many records from another system.
     Imported(u64),
-    /// A user gave up a device, or an administrator deleted it.
-    DeviceDeleted(DeviceId),
+    /// A user gave up a device, or an administrator deleted it; with its name.
+    DeviceDeleted(DeviceId, &'a str),
+    /// An administrator began to download a backup.
+    BackupDownloaded,
+    /// So many refusals, or entries for which there was no room, are not in the trail.
+    LeftOut(u64),
 }
 
 /// Changes to an account; `None` is unchanged.
@@ -67,37 +74,75 @@ pub struct UserChanges<'a> {
     pub password: bool,
 }
 
-/// Logs an event with the acting user, if known, and the client address.
-pub fn record(event: AuditEvent<'_>, user: Option<UserId>, address: Option<IpAddr>) {
-    let (user, address) = (user.map(|id| id.0), address.map(tracing::field::display));
-    macro_rules! line {
-        ($event:literal $(, $($field:tt)*)?) => {
-            tracing::info!(target: TARGET, event = $event, user, address $(, $($field)*)?)
-        };
-    }
-    match event {
-        AuditEvent::LoggedIn(token) => line!("login", token = token.0),
-        AuditEvent::LogInFailed(id) => line!("login_failed", subject = id.map(|id| id.0)),
-        AuditEvent::LogInThrottled(id) => line!("login_throttled", subject = id.map(|id| id.0)),
-        AuditEvent::LinkMade(id) => line!("link_made", subject = id.0),
-        AuditEvent::LinkUsed(token) => line!("link_used", token = token.0),
-        AuditEvent::LinkRefused => line!("link_refused"),
-        AuditEvent::LoggedOut(token) => line!("logout", token = token.0),
-        AuditEvent::PasswordChanged => line!("password_changed"),
-        AuditEvent::Registered => line!("registered"),
-        AuditEvent::UserCreated(id, role) => line!("user_created", subject = id.0, role),
-        AuditEvent::UserChanged(id, UserChanges { role, disabled, password }) => {
-            line!("user_changed", subject = id.0, role, disabled, password);
+/// An event as a line of the log and an entry of the trail: its name and its parts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Line<'a> {
+    /// The name of the event.
+    pub event: &'static str,
+    /// The account that it is about.
+    pub subject: Option<u64>,
+    /// The device that it is about.
+    pub device: Option<u64>,
+    /// The token that it is about, or that was made.
+    pub token: Option<u64>,
+    /// The name of a role.
+    pub role: Option<&'a str>,
+    /// The new state of an account.
+    pub disabled: Option<bool>,
+    /// A password was changed.
+    pub password: Option<bool>,
+    /// A number of records.
+    pub records: Option<u64>,
+    /// A number of refusals.
+    pub count: Option<u64>,
+    /// The name of what was deleted; not logged.
+    pub name: Option<&'a str>,
+}
+
+impl<'a> AuditEvent<'a> {
+    /// Returns the event's name and parts.
+    pub fn line(self) -> Line<'a> {
+        macro_rules! line {
+            ($event:literal $(, $field:ident = $value:expr)*) => {
+                Line { event: $event, $($field: Option::from($value),)* ..Line::default() }
+            };
         }
-        AuditEvent::UserDeleted(id) => line!("user_deleted", subject = id.0),
-        AuditEvent::TokenMade(token) => line!("token_made", token = token.0),
-        AuditEvent::TokenRevoked(token) => line!("token_revoked", token = token.0),
-        AuditEvent::PairingBegun => line!("pairing_begun"),
-        AuditEvent::PairingClaimed(device) => line!("pairing_claimed", device = device.0),
-        AuditEvent::PairingFailed => line!("pairing_failed"),
-        AuditEvent::PairingDone(device, token) => line!("pairing_done", device = device.0, token = token.0),
-        AuditEvent::DeviceBound(device) => line!("device_bound", device = device.0),
-        AuditEvent::Imported(records) => line!("imported", records),
-        AuditEvent::DeviceDeleted(device) => line!("device_deleted", device = device.0),
+        match self {
+            AuditEvent::LoggedIn(token) => line!("login", token = token.0),
+            AuditEvent::LogInFailed(id) => line!("login_failed", subject = id.map(|id| id.0)),
+            AuditEvent::LogInThrottled(id) => line!("login_throttled", subject = id.map(|id| id.0)),
+            AuditEvent::LinkMade(id) => line!("link_made", subject = id.0),
+            AuditEvent::LinkUsed(token) => line!("link_used", token = token.0),
+            AuditEvent::LinkRefused => line!("link_refused"),
+            AuditEvent::LoggedOut(token) => line!("logout", token = token.0),
+            AuditEvent::Elevated(token) => line!("elevated", token = token.0),
+            AuditEvent::PasswordChanged => line!("password_changed"),
+            AuditEvent::Registered => line!("registered"),
+            AuditEvent::UserCreated(id, role) => line!("user_created", subject = id.0, role = role),
+            AuditEvent::UserChanged(id, UserChanges { role, disabled, password }) => {
+                line!("user_changed", subject = id.0, role = role, disabled = disabled, password = password)
+            }
+            AuditEvent::UserDeleted(id, name) => line!("user_deleted", subject = id.0, name = name),
+            AuditEvent::TokenMade(token) => line!("token_made", token = token.0),
+            AuditEvent::TokenRevoked(token) => line!("token_revoked", token = token.0),
+            AuditEvent::PairingBegun => line!("pairing_begun"),
+            AuditEvent::PairingClaimed(device) => line!("pairing_claimed", device = device.0),
+            AuditEvent::PairingFailed => line!("pairing_failed"),
+            AuditEvent::PairingDone(device, token) => line!("pairing_done", device = device.0, token = token.0),
+            AuditEvent::DeviceBound(device) => line!("device_bound", device = device.0),
+            AuditEvent::Imported(records) => line!("imported", records = records),
+            AuditEvent::DeviceDeleted(device, name) => line!("device_deleted", device = device.0, name = name),
+            AuditEvent::BackupDownloaded => line!("backup_downloaded"),
+            AuditEvent::LeftOut(count) => line!("left_out", count = count),
+        }
+    }
+}
+
+impl Line<'_> {
+    /// Logs the event with the acting user, if known, and the client address.
+    pub fn log(&self, user: Option<UserId>, address: Option<IpAddr>) {
+        let (user, address) = (user.map(|id| id.0), address.map(tracing::field::display));
+        let Self { event, subject, device, token, role, disabled, password, records, count, name: _ } = *self;
+        tracing::info!(target: TARGET, event, user, address, subject, device, token, role, disabled, password, records, count);
     }
 }

@@ -218,6 +218,7 @@ pub struct Frame {
 
 /// The direction of a message, as the server sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// From a client.
@@ -228,6 +229,7 @@ pub enum Direction {
 
 /// A message that has come or that is being written.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TrafficEvent {
     /// The time.
     pub at: Timestamp,
@@ -260,6 +262,7 @@ pub struct TrafficEvent {
     pub id: Option<MessageId>,
     /// All of it, where contents are shown and it is not too long; a string where it is no JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<crate::describe::types::AnyJson>"))]
     pub message: Option<Box<RawValue>>,
 }
 
@@ -311,6 +314,7 @@ fn content(payload: &[u8]) -> Option<Box<RawValue>> {
 
 /// A status that a queued message has reached.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ReceiptEvent {
     /// The message.
     pub id: MessageId,

@@ -1,37 +1,51 @@
-//! The web page: log in, claim a device by its code, list one's devices. Files in the binary, nothing from elsewhere.
+//! The web page, a console for administrators and users, and the descriptions of the API: files in the binary, nothing from elsewhere.
 
-use std::borrow::Cow;
+pub mod files;
+
 use std::sync::Arc;
 
-use salvo::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
+use salvo::http::header::{ACCEPT, ALLOW, HeaderValue, LOCATION};
 use salvo::http::{Request, Response, StatusCode};
 use salvo::{Depot, FlowCtrl, Router, async_trait};
-use sha2::{Digest, Sha256};
 
 use crate::app::App;
-use crate::core::hex::hex;
-use crate::http::spelling;
+use crate::http::error::ApiError;
+use files::File;
 
-/// A file of the page.
-#[derive(Clone, Copy)]
-struct File {
-    kind: &'static str,
-    content: &'static str,
+/// The page.
+const INDEX: &str = "page/index.html";
+/// The worker that shows the page without a server. It lies above the other files, since it sees to the requests for what is below it.
+const WORKER: &str = "page/worker.js";
+
+/// Adds `/` and `/docs` for clients that accept HTML, if the page is in the binary. Others get [`api`](crate::api)'s reply at `/`, whose
+/// routes come after these.
+pub fn front(root: Router, app: &Arc<App>) -> Router {
+    if File::find(INDEX).is_none() {
+        return root;
+    }
+    let index = || Index(app.clone());
+    root.push(at(|req| is_front(req.uri().path()) && wants_html(req)).get(index()).head(index()))
+        .push(at(|req| req.uri().path() == "/docs/" && wants_html(req)).get(Unslash).head(Unslash))
 }
 
-const INDEX: File = File { kind: "text/html; charset=utf-8", content: include_str!("index.html") };
+/// Returns a router for the requests that `applies` to.
+fn at(applies: impl Fn(&Request) -> bool + Send + Sync + 'static) -> Router {
+    Router::with_filter_fn(move |req, path| {
+        let found = applies(req);
+        if found {
+            path.forward(usize::MAX); // Salvo calls an endpoint only where filters have read the whole path
+        }
+        found
+    })
+}
 
-/// The files that the page loads.
-const PARTS: [(&str, File); 3] = [
-    ("/page/app.js", File { kind: "text/javascript; charset=utf-8", content: include_str!("app.js") }),
-    ("/page/style.css", File { kind: "text/css; charset=utf-8", content: include_str!("style.css") }),
-    ("/page/icon.svg", File { kind: "image/svg+xml", content: include_str!("icon.svg") }),
-];
+/// Returns whether the page lies at that path. At `/docs` it shows the API.
+fn is_front(path: &str) -> bool {
+    path == "/" || path == "/docs"
+}
 
-/// Adds `/` for clients that accept HTML. Others get [`api`](crate::api)'s reply there, whose routes come after this one.
-pub fn front(root: Router, app: &Arc<App>) -> Router {
-    let index = || Index(app.clone());
-    root.push(Router::new().filter_fn(|req, _| req.uri().path() == "/" && wants_html(req)).get(index()).head(index()))
+fn wants_html(req: &Request) -> bool {
+    req.headers().get(ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|accept| accept.contains("text/html"))
 }
 
 /// The page itself. It names its files relative to itself; where a trusted proxy reports the path that it takes away, with that in front,
@@ -41,73 +55,97 @@ struct Index(Arc<App>);
 #[async_trait]
 impl salvo::Handler for Index {
     async fn handle(&self, req: &mut Request, _: &mut Depot, res: &mut Response, _: &mut FlowCtrl) {
+        let Some(index) = File::find(INDEX) else { return };
         match self.0.admission.prefix(req) {
-            Some(prefix) => send(req, res, INDEX.kind, INDEX.content.replace("=\"page/", &format!("=\"{prefix}/page/"))),
-            None => send(req, res, INDEX.kind, INDEX.content),
+            Some(prefix) => index.send_replaced(req, res, "=\"page/", &format!("=\"{prefix}/page/")),
+            None => index.send(req, res),
         }
     }
 }
 
-/// Adds the files that the page loads.
-pub fn files(mut root: Router) -> Router {
-    for (path, file) in PARTS {
-        root = root.push(Router::with_path(path).get(file).head(file));
-    }
-    root
-}
-
-fn wants_html(req: &Request) -> bool {
-    req.headers().get(ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|accept| accept.contains("text/html"))
-}
+/// Leads from `/docs/`, below which the page would look for its files, to `/docs`; relative, since a proxy may take a path away.
+struct Unslash;
 
 #[async_trait]
-impl salvo::Handler for File {
-    async fn handle(&self, req: &mut Request, _: &mut Depot, res: &mut Response, _: &mut FlowCtrl) {
-        send(req, res, self.kind, self.content);
+impl salvo::Handler for Unslash {
+    async fn handle(&self, _: &mut Request, _: &mut Depot, res: &mut Response, _: &mut FlowCtrl) {
+        res.status_code(StatusCode::PERMANENT_REDIRECT);
+        res.headers_mut().insert(LOCATION, HeaderValue::from_static("../docs"));
     }
 }
 
-/// Writes a file, or that the client has it already.
-fn send(req: &Request, res: &mut Response, kind: &'static str, content: impl Into<Cow<'static, str>>) {
-    let content = content.into();
-    // Not to be cached without revalidation: the next version must be seen at once.
-    let digest = Sha256::digest(&*content);
-    let tag = format!("\"{}\"", hex(&digest[..8]));
-    let headers = res.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert(VARY, HeaderValue::from_static("accept")); // "/" is another resource for programs
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        headers.insert(ETAG, tag);
+/// Adds the files that the page loads, and the descriptions of the API, which are there without the page, too.
+pub fn files(root: Router) -> Router {
+    root.push(at(|req| part(req.uri().path()).is_some()).get(Part).head(Part).goal(OtherMethod))
+}
+
+/// Returns the file at a path.
+fn part(path: &str) -> Option<File> {
+    match path {
+        "/worker.js" => File::find(WORKER),
+        "/api/openapi.json" | "/api/asyncapi.json" => File::find(&path[1..]),
+        _ => File::find(path.strip_prefix('/').filter(|path| path.starts_with("page/"))?),
     }
-    spelling::apply(res);
-    let headers = res.headers_mut();
-    if req.headers().get(IF_NONE_MATCH).is_some_and(|known| known == tag.as_str()) {
-        res.status_code(StatusCode::NOT_MODIFIED);
-        return;
+}
+
+/// What answers the other methods, at the path of a file: Salvo takes such a path for one that does not exist.
+struct OtherMethod;
+
+#[async_trait]
+impl salvo::Handler for OtherMethod {
+    async fn handle(&self, _: &mut Request, _: &mut Depot, res: &mut Response, _: &mut FlowCtrl) {
+        ApiError::MethodNotAllowed.render(res);
+        res.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    res.status_code(StatusCode::OK);
-    res.replace_body(match content {
-        Cow::Borrowed(text) => text.as_bytes().into(),
-        Cow::Owned(text) => text.into_bytes().into(),
-    });
+}
+
+/// A file at its path.
+struct Part;
+
+#[async_trait]
+impl salvo::Handler for Part {
+    async fn handle(&self, req: &mut Request, _: &mut Depot, res: &mut Response, _: &mut FlowCtrl) {
+        if let Some(file) = part(req.uri().path()) {
+            file.send(req, res);
+        }
+    }
 }
 
 #[cfg(test)]
+#[cfg(feature = "console")]
 mod tests {
     use super::*;
 
+    fn text(path: &str) -> String {
+        String::from_utf8(File::find(path).unwrap().content()).unwrap()
+    }
+
     #[test]
     fn page_complies_with_its_content_security_policy() {
-        for (needle, why) in
-            [("style=", "inline style"), ("<style", "inline style"), (" on", "inline handler"), ("http:", "elsewhere")]
-        {
-            assert!(!INDEX.content.contains(needle), "{why}");
+        let index = text(INDEX);
+        for (needle, why) in [
+            ("style=", "inline style"),
+            ("<style", "inline style"),
+            (" on", "inline handler"),
+            ("http:", "elsewhere"),
+            ("https:", "elsewhere"),
+        ] {
+            assert!(!index.contains(needle), "{why}");
         }
-        assert_eq!(INDEX.content.matches("<script").count(), INDEX.content.matches("src=\"page/").count());
-        let script = PARTS[0].1.content;
-        for unsafe_call in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"] {
-            assert!(!script.contains(unsafe_call), "{unsafe_call}");
+        assert_eq!(index.matches("<script").count(), index.matches("src=\"page/").count());
+        let own = files::tests::paths().filter(|path| path.ends_with(".js") && !path.contains("/vendor/"));
+        for path in own {
+            let script = text(&path);
+            for unsafe_call in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"] {
+                assert!(!script.contains(unsafe_call), "{path}: {unsafe_call}");
+            }
         }
+    }
+
+    #[test]
+    fn page_is_below_its_size() {
+        let size: usize =
+            files::tests::paths().filter(|path| path.starts_with("page/")).map(|path| File::find(&path).unwrap().size()).sum();
+        assert!(size < 200_000, "{size} bytes");
     }
 }

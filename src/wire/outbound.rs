@@ -18,6 +18,7 @@ pub const RESERVED_TYPES: &[&str] =
 
 /// The machine-readable codes of `error` events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ErrorCode {
     /// The frame holds no JSON.
@@ -42,6 +43,7 @@ pub enum ErrorCode {
 
 /// An event from the server to one connection.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
     /// The first event of every connection.
@@ -50,6 +52,7 @@ pub enum Event {
         status: &'static str,
         /// A string, as in the guide.
         #[serde(serialize_with = "as_string")]
+        #[cfg_attr(test, schemars(with = "crate::describe::types::IdText"))]
         user_id: UserId,
         /// A number, as in the guide.
         device_id: Option<DeviceId>,
@@ -151,12 +154,14 @@ pub enum Event {
         #[serde(rename = "type")]
         kind: String,
         /// The program's JSON, as it was written.
+        #[cfg_attr(test, schemars(with = "crate::describe::types::AnyJson"))]
         data: Raw,
     },
 }
 
 /// `data` of a `weather_response` (guide section 4.1).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WeatherReport {
     /// The requested city.
     pub city: City,
@@ -168,6 +173,7 @@ pub struct WeatherReport {
 
 /// A city's name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct City {
     /// As the client wrote it.
     pub name: String,
@@ -175,6 +181,7 @@ pub struct City {
 
 /// Weather and its age.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Weather {
     /// The present weather.
@@ -185,6 +192,7 @@ pub struct Weather {
 
 /// The present weather, as texts (QWeather's form, which the guide uses).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WeatherNow {
     /// Degrees Celsius: whole ones, but for those of a station.
     pub temp: String,
@@ -196,6 +204,7 @@ pub struct WeatherNow {
 
 /// `data` of a `sing_response`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SongData {
     /// Title.
     pub song: String,
@@ -207,6 +216,7 @@ pub struct SongData {
 
 /// `data` of a `dance_response`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DanceData {
     /// Name.
     pub dance: String,
@@ -283,6 +293,9 @@ pub struct Push<'a> {
     /// The sender's user name, where the route adds it (guide section 5.1).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sender: Option<&'a str>,
+    /// The label of the service token that it was sent with, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<&'a str>,
     /// The time at which the server accepted it.
     pub timestamp: Timestamp,
 }
@@ -386,8 +399,10 @@ mod tests {
     #[test]
     fn push_keeps_the_senders_bytes() {
         let raw = RawValue::from_string(r#"{"b":1.0,"a":[18446744073709551615,1e2]}"#.into()).unwrap();
-        let push = Push { kind: "notice", message: &raw, sender: Some("alice"), timestamp: moment() };
+        let push = Push { kind: "notice", message: &raw, sender: Some("alice"), via: None, timestamp: moment() };
         let json = JsonObject::new(&push).unwrap().into_bytes();
         insta::assert_snapshot!(String::from_utf8(json).unwrap(), @r#"{"type":"notice","message":{"b":1.0,"a":[18446744073709551615,1e2]},"sender":"alice","timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
+        let json = JsonObject::new(&Push { via: Some("home \"1\""), ..push }).unwrap().into_bytes();
+        insta::assert_snapshot!(String::from_utf8(json).unwrap(), @r#"{"type":"notice","message":{"b":1.0,"a":[18446744073709551615,1e2]},"sender":"alice","via":"home \"1\"","timestamp":"2026-11-22T08:15:30.000125+00:00"}"#);
     }
 }

@@ -17,7 +17,7 @@ use crate::hub::Identity;
 use crate::mailbox::Since;
 use crate::net::client_addr::ClientAddr;
 use crate::session::Options;
-use crate::store::{MIN_MAX_BYTES, TokenKind};
+use crate::store::{MIN_MAX_BYTES, Scope, Scopes, TokenKind};
 use crate::telemetry::metrics::Refused;
 use crate::wire::CloseCode;
 
@@ -77,6 +77,10 @@ pub(super) fn admit(
 ) -> Result<Result<Admitted, CloseCode>, ApiError> {
     let mut options = options(query)?;
     let checked = found.and_then(|(caller, credential)| {
+        if !caller.token.allows(Scopes::of(Scope::Read)) {
+            tracing::debug!(user = caller.user.id.0, token = caller.token.id.0, "a service without the scope read connected");
+            return Err(CloseCode::Unauthorized);
+        }
         let device = device(app, &caller, path_user)?;
         Ok((caller, credential, device))
     });

@@ -230,6 +230,7 @@ fn shorten(gaps: &mut Vec<LateGap>) {
 mod tests {
     use super::*;
     use crate::store::Store;
+    use crate::store::Watch;
 
     const START: i64 = state::MADE_AFTER + 86_400_000;
 
@@ -258,7 +259,7 @@ mod tests {
             assert!((3_600_000..4_000_000).contains(&age), "{age}");
         }
         assert_eq!(late_gaps(store.trees()).unwrap().len(), 1);
-        assert!(store.check().unwrap().findings.is_empty());
+        assert!(store.check(Watch::NONE).unwrap().findings.is_empty());
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::store::{EndState, Head, INLINE_BYTES, Place, ReceiptRecord};
 use queue::{Entry, Queue};
 
 pub use effects::{Effects, Ended, Passed};
-pub use query::{DeliveryState, Listed, ReaderState, Size, Waiting};
+pub use query::{DeliveryState, Listed, Queued, ReaderState, Size, Waiting};
 pub use readers::{Ack, Joined, TooManyReaders};
 pub use receipts::ReceiptTable;
 

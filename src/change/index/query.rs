@@ -7,7 +7,7 @@ use super::queue::{Entry, Queue};
 use crate::core::client::ClientName;
 use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::core::time::Timestamp;
-use crate::store::Place;
+use crate::store::{Head, Place};
 
 /// The size of a mailbox.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -57,6 +57,15 @@ pub struct Waiting {
     pub received: bool,
     /// The end of its life, in seconds of the service clock.
     pub expires: u64,
+}
+
+/// A message that no reader of a mailbox has received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queued {
+    /// The message without its payload.
+    pub head: Head,
+    /// It as it waits.
+    pub waiting: Waiting,
 }
 
 /// The place of a reader in one mailbox.
@@ -125,6 +134,31 @@ impl Index {
         size
     }
 
+    /// The broadcasts that wait for a user: those that none of its readers has received.
+    pub(super) fn broadcasts_of(&self, user: UserId, now: u64) -> Size {
+        let mut size = Size::default();
+        for (id, entry) in self.share_of(user, MessageId(0), MessageId(u64::MAX), now) {
+            size.messages += 1;
+            size.bytes += u64::from(entry.bytes);
+            size.oldest = size.oldest.or(Some(id));
+        }
+        size
+    }
+
+    /// Returns the broadcasts above `after` up to `upto` that wait for a user, in the order of their ids.
+    fn share_of(
+        &self,
+        user: UserId,
+        after: MessageId,
+        upto: MessageId,
+        now: u64,
+    ) -> impl Iterator<Item = (MessageId, Entry)> + '_ {
+        let place = self.places.get(&Recipient::User(user)).map_or(MessageId(0), |place| place.broadcasts);
+        let front = place.max(self.users.get(&user).copied().unwrap_or_default()).max(after);
+        let waiting = self.queues.get(&Recipient::All).into_iter().flat_map(move |queue: &Queue| queue.range(front, upto));
+        waiting.filter(move |(_, entry)| !entry.is_over(now))
+    }
+
     /// Returns the number of mailboxes with pending messages, and their sizes together.
     pub fn total(&self) -> (usize, Size) {
         let mut total = (0, Size::default());
@@ -187,17 +221,41 @@ impl Index {
     /// Returns the messages above `after` up to `upto` that are there.
     pub fn messages(&self, recipient: Recipient, after: MessageId, upto: MessageId) -> impl Iterator<Item = Waiting> + '_ {
         let found = self.queues.get(&recipient).into_iter().flat_map(move |queue| queue.range(after, upto));
-        found.filter_map(|(id, entry)| {
-            let Entry { bytes, deliveries, expires, .. } = entry;
-            Some(Waiting {
-                id,
-                block: self.block_of(id)?,
-                bytes,
-                deliveries,
-                received: entry.is_received(),
-                expires: expires.into(),
-            })
-        })
+        found.filter_map(|(id, entry)| self.waiting(id, entry))
+    }
+
+    /// Returns a message as it waits for a reader; `None` where its block is being removed.
+    fn waiting(&self, id: MessageId, entry: Entry) -> Option<Waiting> {
+        let Entry { bytes, deliveries, expires, .. } = entry;
+        let block = self.block_of(id)?;
+        Some(Waiting { id, block, bytes, deliveries, received: entry.is_received(), expires: expires.into() })
+    }
+
+    /// Returns up to `limit` messages of a mailbox above `after` up to `upto` that no reader has received, in the order of their ids;
+    /// those of a user with its share of the broadcasts.
+    pub fn queued(&self, recipient: Recipient, after: MessageId, upto: MessageId, limit: usize, now: u64) -> Vec<Queued> {
+        let own = self.queues.get(&recipient).into_iter().flat_map(|queue| queue.range(after, upto));
+        let own = own.filter(|(_, entry)| !entry.is_received() && !entry.is_over(now));
+        let queued = |of: Recipient, (id, entry): (MessageId, Entry)| {
+            Some(Queued { head: entry.head(of, id), waiting: self.waiting(id, entry)? })
+        };
+        let mut found: Vec<Queued> = own.filter_map(|entry| queued(recipient, entry)).take(limit).collect();
+        if let Recipient::User(user) = recipient {
+            let shared = self.share_of(user, after, upto, now).filter_map(|entry| queued(Recipient::All, entry));
+            found.extend(shared.take(limit));
+            found.sort_unstable_by_key(|queued| queued.head.id);
+            found.truncate(limit);
+        }
+        found
+    }
+
+    /// Returns the number of readers of a mailbox: of a user's, its clients; of the broadcasts, those of all users.
+    pub fn readers_of(&self, recipient: Recipient) -> usize {
+        match recipient {
+            Recipient::User(_) => self.place(recipient).map_or(0, |place| place.readers.len()),
+            Recipient::Device(_) => 1, // all its connections are one
+            Recipient::All => self.readers,
+        }
     }
 
     /// Returns the id above which messages of a mailbox are removed only with a note of it.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::queue::Queue;
 use super::{Effects, Ended, Index, MAX_FURTHER_ACKS, Passed};
 use crate::core::client::ClientName;
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
@@ -377,21 +376,6 @@ impl Index {
             self.end(recipient, id, EndState::Undeliverable, effects);
         }
         self.trim(recipient, now, effects);
-    }
-
-    /// The broadcasts that wait for a user: those that none of its readers has received.
-    pub(super) fn broadcasts_of(&self, user: UserId, now: u64) -> super::Size {
-        let place = self.places.get(&Recipient::User(user)).map_or(MessageId(0), |place| place.broadcasts);
-        let front = place.max(self.users.get(&user).copied().unwrap_or_default());
-        let mut size = super::Size::default();
-        let waiting =
-            self.queues.get(&Recipient::All).into_iter().flat_map(|queue: &Queue| queue.range(front, MessageId(u64::MAX)));
-        for (id, entry) in waiting.filter(|(_, entry)| !entry.is_over(now)) {
-            size.messages += 1;
-            size.bytes += u64::from(entry.bytes);
-            size.oldest = size.oldest.or(Some(id));
-        }
-        size
     }
 }
 

@@ -171,3 +171,19 @@ fn missing_secrets_are_read_from_variables_and_credentials() {
         );
     }
 }
+
+#[test]
+fn relative_path_in_a_file_is_counted_from_its_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.toml");
+    std::fs::write(&path, "[server]\ndata_dir = \"data\"\n[tls]\ncert = \"tls/cert.pem\"\nkey = \"/etc/key.pem\"\n").unwrap();
+    let read = |flags: Vec<Flag>| Layers::new(Some(path.clone()), [].into_iter(), flags).read().unwrap().config;
+    let config = read(vec![]);
+    assert_eq!(config.server.data_dir, dir.path().join("data"));
+    assert_eq!((config.tls.cert, config.tls.key), (Some(dir.path().join("tls/cert.pem")), Some("/etc/key.pem".into())));
+    let flag = Flag::dedicated("--data-dir", "server.data_dir", "other".into());
+    assert_eq!(read(vec![flag]).server.data_dir, PathBuf::from("other"));
+    let variable = ("QY_LTY__TLS__CERT".to_owned(), "cert.pem".into());
+    let config = Layers::new(Some(path), [variable].into_iter(), vec![]).read().unwrap().config;
+    assert_eq!(config.tls.cert, Some("cert.pem".into()));
+}

@@ -13,7 +13,7 @@ fn refused(text: &str) -> String {
 }
 
 /// Loads layers of a file with `text`, some variables and some `--set` flags.
-fn layered(text: &str, variables: &[(&str, &str)], sets: &[&str]) -> Result<Loaded, String> {
+pub(super) fn layered(text: &str, variables: &[(&str, &str)], sets: &[&str]) -> Result<Loaded, String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("c.toml");
     std::fs::write(&path, text).unwrap();
@@ -27,4 +27,13 @@ fn layered(text: &str, variables: &[(&str, &str)], sets: &[&str]) -> Result<Load
 fn source(loaded: &Loaded, key: &str) -> String {
     let text = loaded.sources.get(key).map(ToString::to_string).unwrap_or_default();
     text.rsplit_once('/').map_or(text.clone(), |(_, name)| name.to_owned())
+}
+
+/// Returns the default file with every commented-out setting set.
+pub(super) fn uncommented() -> String {
+    let bare = |line: &'static str| {
+        let inner = line.strip_prefix("# ")?;
+        (inner.starts_with('[') || default_file::key_of(inner).is_some()).then_some(inner)
+    };
+    DEFAULT.lines().map(|line| bare(line).unwrap_or(line)).collect::<Vec<_>>().join("\n")
 }

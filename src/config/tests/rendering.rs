@@ -1,7 +1,7 @@
 //! The default file, the rendered settings and the difference between configurations.
 
 use super::super::*;
-use super::layered;
+use super::{layered, uncommented};
 
 #[test]
 fn rendered_toml_parses_as_the_same_configuration() {
@@ -52,15 +52,6 @@ fn secrets_in_urls_are_not_shown() {
         config.chat.url = text.into();
         assert!(!Loaded { config, sources: Default::default() }.to_toml().contains("s3cret"), "{text}");
     }
-}
-
-/// Returns the default file with every commented-out setting set.
-fn uncommented() -> String {
-    let bare = |line: &'static str| {
-        let inner = line.strip_prefix("# ")?;
-        (inner.starts_with('[') || default_file::key_of(inner).is_some()).then_some(inner)
-    };
-    DEFAULT.lines().map(|line| bare(line).unwrap_or(line)).collect::<Vec<_>>().join("\n")
 }
 
 /// Returns the keys that the program accepts in `section`, from the error that lists them for an unknown key.
@@ -149,4 +140,28 @@ fn diff_separates_live_changes_from_those_that_need_a_restart() {
     assert_eq!(updated.diff(&new), ConfigDiff { live: vec![], restart }, "reported again until the restart");
     assert_eq!(old.diff(&Config::parse("[chat]\nkey = \"a\"\n").unwrap()).restart, ["tls.cert", "tls.key"]);
     assert_eq!(old.diff(&old), ConfigDiff::default());
+}
+
+#[test]
+fn every_duration_and_size_accepts_a_unit() {
+    let mut seen = 0;
+    for name in default_file::documented() {
+        let (section, key) = name.rsplit_once('.').unwrap();
+        let unit = match key {
+            "reader_days" => "d",
+            "ttl" | "max_ttl" | "retain" => "s",
+            "memory_budget" => "B",
+            _ if key.ends_with("seconds") => "s",
+            _ if key.ends_with("bytes") || key.starts_with("bytes") => "B",
+            _ => continue,
+        };
+        let text = match section {
+            "handler" => format!("[[handler]]\ntype = \"a\"\nurl = \"http://x\"\n{key} = \"100000000{unit}\"\n"),
+            _ => format!("[{section}]\n{key} = \"100000000{unit}\"\n"),
+        };
+        let refused = Config::parse(&text).err().map(|(_, message)| message).unwrap_or_default();
+        assert!(!refused.contains("whole number"), "{name}: {refused}");
+        seen += 1;
+    }
+    assert!(seen >= 28, "{seen}");
 }

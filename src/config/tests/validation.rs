@@ -7,7 +7,7 @@ use crate::telemetry::metrics::{Label, Received};
 #[test]
 fn empty_file_is_the_default_configuration() {
     assert_eq!(Config::parse("").unwrap(), Config::default());
-    assert!(Config::default().validate().is_ok());
+    assert!(Config::default().validate().is_empty());
 }
 
 #[test]
@@ -142,6 +142,11 @@ fn conflict_is_reported_for_the_setting_that_is_set() {
         );
     }
     assert!(Config::parse("[storage]\ncompact_ratio = 0\n").is_ok() && Config::parse("[storage]\ncompact_ratio = 12\n").is_ok());
+    for entries in [1, 99, 100_001] {
+        let expected = "2: storage.audit_entries must be 0, or 100 to 100000";
+        assert_eq!(refused(&format!("[storage]\naudit_entries = {entries}\n")), expected);
+    }
+    assert!([0, 100, 100_000].into_iter().all(|n| Config::parse(&format!("[storage]\naudit_entries = {n}\n")).is_ok()));
 }
 
 #[test]
@@ -160,8 +165,14 @@ fn log_filter_without_a_level_is_refused() {
 #[test]
 fn wrong_types_are_explained_without_names_of_rust_types() {
     for (text, message) in [
-        ("[server]\nlisten = \"localhost:8000\"", "2: listen: must be an address and port, such as 127.0.0.1:8000"),
-        ("[server]\nlisten = 5", "2: listen: must be an address and port, such as \"127.0.0.1:8000\", not the integer 5"),
+        (
+            "[server]\nlisten = \"box.lan:8000\"",
+            "2: listen: must be an address and port, such as \"127.0.0.1:8000\", \"localhost:8000\" or \":8000\", not the string \"box.lan:8000\"",
+        ),
+        (
+            "[server]\nlisten = 5",
+            "2: listen: must be an address and port, such as \"127.0.0.1:8000\", \"localhost:8000\" or \":8000\", not the integer 5",
+        ),
         ("[server]\norigins = \"https://a\"", "2: origins: must be a list, such as [\"a\", \"b\"], not the string \"https://a\""),
         ("[server]\nrequire_device = 1", "2: require_device: must be true or false, not the integer 1"),
         ("[limits]\nconnections = true", "2: connections: must be a whole number from 0 to 4294967295, not the boolean true"),
@@ -169,7 +180,7 @@ fn wrong_types_are_explained_without_names_of_rust_types() {
             "[limits]\nconnections = 4294967296",
             "2: connections: must be a whole number from 0 to 4294967295, not the integer 4294967296",
         ),
-        ("[mailbox]\nbytes = -1", "2: bytes: must be a whole number from 0, not the integer -1"),
+        ("[mailbox]\nmessages = -1", "2: messages: must be a whole number from 0, not the integer -1"),
         ("[mailbox]\nmessages = 1.5", "2: messages: must be a whole number from 0, not a floating point 1.5"),
         ("[chat]\ntemperature = \"hot\"", "2: temperature: must be a number, not the string \"hot\""),
         ("[chat]\nmodel = 4", "2: model: must be a string, not the integer 4"),
@@ -216,4 +227,105 @@ fn impossible_value_is_refused_with_its_line() {
     assert!(refused("[server\n").starts_with("1: "));
     assert_eq!(refused("[limits]\ngroup_buffer = 0\n"), "2: limits.group_buffer must be 1 to 1048576");
     assert_eq!(refused("[limits]\nanswer_bytes = 0\n"), "2: limits.answer_bytes must be at least 1");
+}
+
+#[test]
+fn every_problem_of_a_file_is_found_with_its_line() {
+    let text = "[server]\nlisten = \"nowhere\"\ntrusted_proxies = [\n  \"10.0.0.0/8\",\n  \"proxy\",\n]\n[limit]\nx = 1\n[limits]\nping_second = 5\n\
+                idle_seconds = \"soon\"\ngroup_buffer = 0\n[chat]\ntemperature = 9.0\nurl = \"x\"\n[[handler]]\nurl = \"ftp://x\"\n\
+                type = \"a b\"\n[[handler]]\ntimeout_seconds = \"1.5h\"\nmax_byte = 1\n[[handler]]\ntype = \"c\"\n\
+                [[handler]]\ntype = \"ping\"\nurl = \"http://x\"\n";
+    let problems =
+        layered(text, &[("QY_LTY__LIMITS__SOCKETS", "many"), ("QY_LTY_X", "")], &["limits.body_seconds=0"]).unwrap_err();
+    let expected = [
+        "c.toml:2: listen: must be an address and port",
+        "c.toml:5: trusted_proxies: \"proxy\" is not an IP address",
+        "c.toml:7: unknown key \"limit\"; did you mean \"limits\"?",
+        "c.toml:10: unknown key \"ping_second\"",
+        "c.toml:11: idle_seconds: must be a whole number of seconds up to 4294967295, or a duration such as \"90s\"",
+        "c.toml:12: limits.group_buffer must be 1 to 1048576",
+        "c.toml:14: chat.temperature must be 0 to 2",
+        "c.toml:15: chat.url must begin with",
+        "c.toml:17: handler.url must begin with",
+        "c.toml:18: handler.type must be 1 to 55",
+        "c.toml:20: timeout_seconds: must be a whole number of seconds",
+        "c.toml:21: unknown key \"max_byte\"; did you mean \"max_bytes\"?",
+        "c.toml:22: missing field `url`",
+        "c.toml:25: handler.type must not be a built-in message type",
+        "QY_LTY_X: unknown variable",
+        "QY_LTY__LIMITS__SOCKETS: must be a whole number",
+        "--set limits.body_seconds: limits.body_seconds must be at least 1",
+    ];
+    let lines: Vec<&str> = problems.lines().collect();
+    assert_eq!(lines[0], format!("{} problems in the configuration:", expected.len()), "{problems}");
+    assert_eq!(lines.len(), expected.len() + 1, "{problems}");
+    for (line, expected) in lines[1..].iter().zip(expected) {
+        assert!(line.starts_with(&format!("  {expected}")), "{line}: {expected}");
+    }
+}
+
+#[test]
+fn value_that_cannot_be_read_hides_no_other_and_causes_none() {
+    // The default of `ping_seconds` would be too large for this `idle_seconds`.
+    assert_eq!(refused("[limits]\nidle_seconds = 20\nping_seconds = \"x\"\n").split(':').next(), Some("3"));
+    let error = layered("[limits]\nidle_seconds = 20\nping_seconds = \"x\"\n", &[], &[]).unwrap_err();
+    assert!(error.starts_with("c.toml:3: ping_seconds: ") && error.lines().count() == 1, "{error}");
+    let error = layered("[server\nlisten = 5\n[limits]\nping_seconds = = 5\n", &[], &["limits.head_seconds=x"]).unwrap_err();
+    assert!(error.contains("c.toml:1: ") && error.contains("--set limits.head_seconds: "), "{error}");
+    assert!(!error.contains("listen: must be"), "what is no TOML has no settings: {error}");
+    let many: String = (0..1000).map(|n| format!("x{n} = 1\n")).collect();
+    assert!(layered(&many, &[], &[]).unwrap_err().starts_with("100 problems in the configuration:"));
+}
+
+#[test]
+fn durations_sizes_and_addresses_have_units_and_short_forms() {
+    let text = "[server]\nlisten = \":8000\"\n[metrics]\nlisten = \"localhost:9464\"\n[mailbox]\nttl = \"7d\"\nbytes = \"16MiB\"\n\
+                reader_days = \"4w\"\n[limits]\nping_seconds = \"20s\"\npush_bytes = \"1MB\"\nbytes_per_minute = \"1 MiB\"\n\
+                [[handler]]\ntype = \"a\"\nurl = \"http://x\"\ntimeout_seconds = \"1m\"\nmax_bytes = \"64KiB\"\n";
+    let config = Config::parse(text).unwrap();
+    assert_eq!(
+        (config.server.listen.to_string().as_str(), config.metrics.listen),
+        ("0.0.0.0:8000", "127.0.0.1:9464".parse().ok())
+    );
+    assert_eq!((config.mailbox.ttl, config.mailbox.bytes, config.mailbox.reader_days), (604_800, 16 << 20, 28));
+    assert_eq!(
+        (config.limits.ping_seconds, config.limits.push_bytes, config.limits.bytes_per_minute),
+        (20, 1_000_000, Some(1 << 20))
+    );
+    assert_eq!((config.handler[0].timeout_seconds, config.handler[0].max_bytes), (60, 65_536));
+    let loaded = layered(
+        "",
+        &[("QY_LTY__MAILBOX__TTL", "12h"), ("QY_LTY__TLS__REDIRECT", ":80")],
+        &["storage.memory_budget=1GiB", "tls.self_signed=true"],
+    )
+    .unwrap();
+    assert_eq!((loaded.config.mailbox.ttl, loaded.config.storage.memory_budget), (43_200, 1 << 30));
+    assert_eq!(loaded.config.tls.redirect, "0.0.0.0:80".parse().ok());
+    for (text, message) in [
+        (
+            "[mailbox]\nttl = \"1.5h\"",
+            "2: ttl: must be a whole number of seconds, or a duration such as \"90s\", \"15m\", \"12h\", \"7d\" or \"2w\", not the string \"1.5h\"",
+        ),
+        (
+            "[limits]\nping_seconds = 4294967296",
+            "2: ping_seconds: must be a whole number of seconds up to 4294967295, or a duration such as \"90s\", \"15m\", \"12h\", \
+             \"7d\" or \"2w\", not the integer 4294967296",
+        ),
+        ("[limits]\nping_seconds = \"8000w\"", "2: ping_seconds: \"8000w\" is too large: must be at most 4294967295 seconds"),
+        (
+            "[mailbox]\nreader_days = \"48h\"",
+            "2: reader_days: must be a whole number of days up to 4294967295, or a duration such as \"30d\" or \"4w\", not the string \"48h\"",
+        ),
+        (
+            "[mailbox]\nbytes = \"16M\"",
+            "2: bytes: must be a whole number of bytes, or a size such as \"512KiB\", \"16MiB\", \"2GiB\" or, in powers of ten, \"16MB\", \
+             not the string \"16M\"",
+        ),
+        (
+            "[mailbox]\nbytes = \"9999999999TiB\"",
+            "2: bytes: \"9999999999TiB\" is too large: must be at most 9223372036854775807 bytes",
+        ),
+    ] {
+        assert_eq!(refused(text), message);
+    }
 }

@@ -116,6 +116,7 @@ fn add_token(trees: &Trees, new: &ImportedToken, now: Timestamp) -> Result<bool>
         user_id: new.user,
         device_id: None,
         kind: TokenKind::User,
+        scopes: None,
         label: LABEL.into(),
         created_at: new.created_at.unwrap_or(now),
         last_used_at: None,

@@ -86,6 +86,7 @@ pub fn create(trees: &Trees, new: NewToken, limit: usize, now: &Present) -> Resu
         user_id: new.user_id,
         device_id: new.device_id,
         kind: new.kind,
+        scopes: new.scopes,
         label: new.label,
         created_at: now.wall,
         last_used_at: None,

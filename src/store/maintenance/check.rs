@@ -13,13 +13,14 @@ use sled::Tree;
 use super::migrate::must_migrate;
 use super::names::OldNames;
 use super::scan::{is_over, newest_message, readable};
+use super::watch::Watch;
 use crate::core::hex::hex;
-use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
+use crate::core::ids::{AuditId, DeviceId, MessageId, Recipient, UserId};
 use crate::store::log::{Log, read_payload};
 use crate::store::meta::MetaKey;
 use crate::store::records::{
-    BlockBuilder, CatalogEntry, CatalogKey, Device, Earlier, Head, Minute, Observation, OnlineDevices, PageNumber, Place,
-    ReceiptPage, Sample, Slot, Stored, Token, User, fold_name, read_block,
+    AuditRecord, BlockBuilder, CatalogEntry, CatalogKey, Device, Earlier, Head, Minute, Observation, OnlineDevices, PageNumber,
+    Place, ReceiptPage, Sample, Slot, Stored, Token, User, fold_name, read_block,
 };
 use crate::store::staging::{CACHE_BYTES, lock, recover};
 use crate::store::table::{DecodeKey, Key, Value};
@@ -115,6 +116,7 @@ fn verify_record(trees: &Trees, newest: MessageId, name: &str, key: &[u8], value
         },
         "receipt_pages" => readable(reads::<PageNumber, ReceiptPage>(key, value)),
         "idempotency" => readable(reads::<[u8; 32], Earlier>(key, value)),
+        "audit" => readable(reads::<AuditId, AuditRecord>(key, value)),
         "samples" => readable(reads::<Minute, Sample>(key, value)),
         "online" => readable(reads::<Slot, OnlineDevices>(key, value)),
         _ => readable(false),
@@ -218,16 +220,20 @@ fn origin<'a>(trees: &'a Trees, name: &str, key: &[u8], value: &[u8]) -> Option<
 /// Reads everything, and passes each good record that is not derived to `keep`, each damaged one to `lose`.
 pub(super) fn walk(
     trees: &Trees,
+    watch: Watch<'_>,
     mut keep: impl FnMut(&'static str, &[u8], &[u8]) -> Result<()>,
     mut lose: impl FnMut(&'static str, &[u8], &[u8], &str) -> Result<()>,
 ) -> Result<Findings> {
     let (mut found, newest) = (Findings::default(), newest_message(trees));
-    for (&name, tree) in Trees::NAMES.iter().zip(trees.all()) {
+    let all = Trees::NAMES.iter().zip(trees.all());
+    let of = all.len();
+    for (number, (&name, tree)) in (1..).zip(all) {
         let (broken, entries) = readable(tree);
         if let Some(what) = broken {
             found.add(name, &[], what);
         }
         for (key, value) in entries {
+            watch.at(name, number, of, found.records)?;
             found.records += 1;
             if DERIVED.contains(&name) {
                 if let Some(what) = verify_derived(trees, name, &key, &value).unwrap_or(Some("lists a record that can't be read"))
@@ -276,9 +282,9 @@ impl Store {
     /// Verifies every record while the store is used. Reads all of them: blocks, for some seconds a million.
     ///
     /// # Errors
-    /// If the store fails.
-    pub fn check(&self) -> Result<Findings> {
-        let verify = || walk(&self.trees, |_, _, _| Ok(()), |_, _, _, _| Ok(()));
+    /// If the store fails; [`StoreError::Interrupted`].
+    pub fn check(&self, watch: Watch<'_>) -> Result<Findings> {
+        let verify = || walk(&self.trees, watch, |_, _, _| Ok(()), |_, _, _, _| Ok(()));
         let mut found = verify()?;
         if found.wrong > 0 {
             // A record in the middle of a change at the first reading is not at the second.
@@ -317,11 +323,11 @@ pub(super) fn trees_of(db: sled::Db) -> Result<(sled::Db, Trees)> {
 /// Verifies every record of the store at `path`, which no process has open. Blocks.
 ///
 /// # Errors
-/// If the store can't be opened at all.
-pub fn check(path: &Path) -> Result<Findings> {
+/// If the store can't be opened at all; [`StoreError::Interrupted`].
+pub fn check(path: &Path, watch: Watch<'_>) -> Result<Findings> {
     let _lock = lock(path)?;
     let (_db, trees) = open(path)?;
-    let mut found = walk(&trees, |_, _, _| Ok(()), |_, _, _, _| Ok(()))?;
+    let mut found = walk(&trees, watch, |_, _, _| Ok(()), |_, _, _, _| Ok(()))?;
     if let Some(loss) = Loss::peek(&trees, path)? {
         found.add(LOG, &[], loss.description());
     }
@@ -371,11 +377,11 @@ pub(super) mod tests {
     fn good_store_has_no_findings_and_is_not_rewritten() {
         let (dir, store) = fresh();
         fill(&store);
-        assert_eq!(store.check().unwrap().findings, []);
+        assert_eq!(store.check(Watch::NONE).unwrap().findings, []);
         store.close().unwrap();
         drop(store);
         let path = dir.path().join("store");
-        assert_eq!(check(&path).unwrap(), repair(&path).unwrap());
+        assert_eq!(check(&path, Watch::NONE).unwrap(), repair(&path, Watch::NONE).unwrap());
         assert!(!dir.path().join(QUARANTINE).exists());
     }
 }

@@ -7,6 +7,7 @@ use sled::IVec;
 
 use super::migrate::must_migrate;
 use super::scan::is_over;
+use super::watch::Watch;
 use crate::core::ids::MessageId;
 use crate::store::records::{BlockBuilder, Stored, read_block};
 use crate::store::staging::{CACHE_BYTES, StagedStore, disk_bytes, lock, recover, remove, staged_path, swap};
@@ -29,7 +30,7 @@ pub struct Compacted {
 ///
 /// # Errors
 /// [`StoreError`]; the store is as it was then.
-pub fn compact(path: &Path) -> Result<Compacted> {
+pub fn compact(path: &Path, watch: Watch<'_>) -> Result<Compacted> {
     let _lock = lock(path)?;
     recover(path)?;
     let (db, before) = (engine::open(path, CACHE_BYTES)?, disk_bytes(path)?);
@@ -41,7 +42,7 @@ pub fn compact(path: &Path) -> Result<Compacted> {
         return Err(StoreError::Older);
     }
     let loss = Loss::find(&trees, path)?; // before it is copied: it changes the epoch
-    let copied = copy(&trees, path, loss).inspect_err(|_| drop(remove(&staged_path(path)))); // it would hold space that is short
+    let copied = copy(&trees, path, loss, watch).inspect_err(|_| drop(remove(&staged_path(path)))); // it would hold space that is short
     drop(trees);
     drop(db);
     let records = copied?;
@@ -69,13 +70,17 @@ fn without_removed(trees: &Trees, key: &[u8], block: IVec) -> Result<Option<IVec
 }
 
 /// Writes a complete staged store for the store at `path`, with its `loss`; returns the number of records.
-fn copy(trees: &Trees, path: &Path, loss: Option<Loss>) -> Result<u64> {
+fn copy(trees: &Trees, path: &Path, loss: Option<Loss>, watch: Watch<'_>) -> Result<u64> {
     let mut staged = StagedStore::create(path)?;
-    let mut records = 0;
-    for (tree, name) in trees.all().into_iter().zip(Trees::NAMES) {
+    let (mut records, mut read) = (0, 0);
+    let all = trees.all().into_iter().zip(Trees::NAMES);
+    let of = all.len();
+    for (number, (tree, name)) in (1..).zip(all) {
         let copy = staged.tree(name)?;
         for entry in tree {
             let (key, value) = entry?;
+            watch.at(name, number, of, read)?;
+            read += 1;
             let value = if name == &"blocks" { without_removed(trees, &key, value)? } else { Some(value) };
             let Some(value) = value else { continue };
             staged.put(&copy, &key, &value)?;
@@ -116,7 +121,7 @@ mod tests {
         log.set_receipts(PageNumber(0), &page).unwrap();
         store.close().unwrap();
         drop(store);
-        compact(&path).unwrap();
+        compact(&path, Watch::NONE).unwrap();
         let bytes = std::fs::read(path.join("db")).unwrap();
         let there = |text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
         assert_eq!([1, 2, 3].map(|id| there(&format!("secret {id}"))), [false, true, false]);
@@ -137,11 +142,11 @@ mod tests {
         }
         let remove = |trees: &Trees| (100..20_000u64).try_for_each(|n| trees.pieces.remove(&(MessageId(n), 0)));
         store.writer().run(remove).await.unwrap();
-        assert!(matches!(compact(&path), Err(StoreError::Locked(_))), "it is open");
+        assert!(matches!(compact(&path, Watch::NONE), Err(StoreError::Locked(_))), "it is open");
         let epoch = store.epoch().to_owned();
         store.close().unwrap();
         drop(store);
-        let done = compact(&path).unwrap();
+        let done = compact(&path, Watch::NONE).unwrap();
         assert!(done.after * 4 < done.before, "{done:?}");
         let store = Store::open(&path).unwrap();
         assert_eq!((store.epoch(), store.trees().pieces.keys().count()), (epoch.as_str(), 100));

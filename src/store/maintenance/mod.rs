@@ -14,11 +14,13 @@ mod repair;
 mod restore;
 mod salvage;
 mod scan;
+mod watch;
 
-pub use backup::{is_backup, verify};
+pub use backup::{BackupPermit, is_backup, verify};
 pub use check::{Findings, check};
 pub use compact::compact;
 pub use dump::BackupError;
 pub use migrate::{migrate, must_migrate};
 pub use repair::{repair, repair_for_start};
 pub use restore::restore;
+pub use watch::{Progress, Watch};

@@ -147,6 +147,7 @@ mod tests {
     use super::*;
     use crate::core::lifetime::Present;
     use crate::core::time::Timestamp;
+    use crate::store::Watch;
     use crate::store::accounts::write::{create_device, create_token};
     use crate::store::tests::fresh;
     use crate::store::{NewDevice, NewToken, TokenHash, fold_name};
@@ -187,7 +188,7 @@ mod tests {
         let token = NewToken { label: "a\u{feff}".into(), ..NewToken::login(UserId(1), TokenHash::of("t")) };
         create_token(trees, token, 9, &Present::at(now)).unwrap();
 
-        let found = store.check().unwrap();
+        let found = store.check(Watch::NONE).unwrap();
         assert_eq!((found.wrong, found.names.total), (0, 10), "{found:#?}");
         let listed: Vec<_> =
             found.names.listed.iter().map(|name| (name.of, name.id, name.field, name.problem.as_str())).collect();
@@ -214,7 +215,7 @@ mod tests {
         assert_eq!((names.total, names.listed.len()), (210, MAX_LISTED_NAMES));
         store.close().unwrap();
         drop(store);
-        let found = check(&dir.path().join("store")).unwrap();
+        let found = check(&dir.path().join("store"), Watch::NONE).unwrap();
         assert_eq!((found.wrong, found.names), (0, names));
     }
 }

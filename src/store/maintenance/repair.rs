@@ -12,35 +12,39 @@ use super::check::{Findings, LOG, derived, open, walk};
 use super::numbers;
 use super::salvage::{self, Salvaged};
 use super::scan::newest_message;
+use super::watch::Watch;
 use crate::core::hex::hex;
 use crate::core::ids::{MessageId, Recipient};
 use crate::core::time::Timestamp;
 use crate::store::log::Log;
 use crate::store::loss::begin_again;
 use crate::store::records::Place;
-use crate::store::staging::{StagedStore, copy_path, lock, remove, staged_path, swap};
+use crate::store::staging::{LEFT_BEHIND, StagedStore, copy_path, lock, remove, staged_path, swap};
 use crate::store::trees::Trees;
 use crate::store::{Loss, Result, SCHEMA, StoreError, acknowledge_loss, commit_note, engine};
 
 /// The trees without whose records messages, or the places of readers, are lost.
 const MESSAGE_TREES: [&str; 3] = ["blocks", "pieces", "places"];
 
-/// The name of the list of records left behind.
-const LIST: &str = "left-behind.jsonl";
-
 /// Verifies the store as [`check`](super::check::check) does, and rewrites a damaged one from its readable records. One that can't be
 /// opened is opened without the newest parts of its log. The damaged store, and a list of the records left behind, are moved to
 /// [`QUARANTINE`](engine::QUARANTINE). Blocks.
 ///
 /// # Errors
-/// If the store can't be opened at all, or the new one can't be written: nothing is changed then.
-pub fn repair(path: &Path) -> Result<Findings> {
-    rebuild(path, false)
+/// If the store can't be opened at all, or the new one can't be written, or [`StoreError::Interrupted`]: nothing is changed then.
+pub fn repair(path: &Path, watch: Watch<'_>) -> Result<Findings> {
+    rebuild(path, false, watch)
 }
 
 /// Repairs the store; notes what is lost in its directory where that is to be acknowledged.
-fn rebuild(path: &Path, unacknowledged: bool) -> Result<Findings> {
+fn rebuild(path: &Path, unacknowledged: bool, watch: Watch<'_>) -> Result<Findings> {
     let _lock = lock(path)?;
+    // What is half done would only take the space that is short.
+    rebuild_locked(path, unacknowledged, watch).inspect_err(|_| drop(remove(&copy_path(path))))
+}
+
+/// Repairs the store as [`rebuild`] does, which has its lock.
+fn rebuild_locked(path: &Path, unacknowledged: bool, watch: Watch<'_>) -> Result<Findings> {
     let mut salvaged = match open(path) {
         Ok((db, trees)) => Salvaged::whole(db, trees),
         Err(error @ (StoreError::Unreadable(_) | StoreError::DamagedLog)) => salvage::open(path, error)?,
@@ -48,7 +52,7 @@ fn rebuild(path: &Path, unacknowledged: bool) -> Result<Findings> {
     };
     let loss = salvaged.loss(path)?;
     if salvaged.is_whole() {
-        let mut verified = verify(&salvaged.trees)?;
+        let mut verified = verify(&salvaged.trees, watch)?;
         if verified.wrong == 0 {
             if let Some(loss) = loss {
                 Loss::find(&salvaged.trees, path)?;
@@ -59,24 +63,30 @@ fn rebuild(path: &Path, unacknowledged: bool) -> Result<Findings> {
             }
             return Ok(verified);
         }
-        salvaged = with_older_pages(path, salvaged, &verified)?;
+        salvaged = with_older_pages(path, salvaged, &verified, watch)?;
     }
     let place = engine::quarantine(path)?;
-    let rebuilt = rewrite_into(path, salvaged, loss, &place, unacknowledged);
+    let rebuilt = rewrite_into(path, salvaged, loss, &place, unacknowledged, watch);
     if rebuilt.is_err() {
-        // Nothing was changed: what is half done would only take the space that is short.
-        let _ = remove(&staged_path(path)).and(remove(&place)).and(remove(&copy_path(path)));
+        let _ = remove(&staged_path(path)).and(remove(&place));
     }
     rebuilt
 }
 
 /// Writes the readable records of a damaged store into a new one, which takes its place; the damaged one is moved to `place`.
-fn rewrite_into(path: &Path, salvaged: Salvaged, loss: Option<Loss>, place: &Path, unacknowledged: bool) -> Result<Findings> {
+fn rewrite_into(
+    path: &Path,
+    salvaged: Salvaged,
+    loss: Option<Loss>,
+    place: &Path,
+    unacknowledged: bool,
+    watch: Watch<'_>,
+) -> Result<Findings> {
     let trees = &salvaged.trees;
-    let list = OpenOptions::new().write(true).create_new(true).mode(0o600).open(place.join(LIST))?;
+    let list = OpenOptions::new().write(true).create_new(true).mode(0o600).open(place.join(LEFT_BEHIND))?;
     let mut staged = StagedStore::create(path)?;
     let (newest, noted, mut lost) = (newest_message(trees), commit_note::read(path), !salvaged.is_whole());
-    let mut found = rewrite(trees, &mut staged, &list, &mut lost)?;
+    let mut found = rewrite(trees, &mut staged, &list, &mut lost, watch)?;
     // Nobody knows what was in pages that can't be read.
     lost |= found.findings.iter().any(|finding| finding.key.is_empty() && MESSAGE_TREES.contains(&finding.tree));
     salvaged.findings().into_iter().for_each(|what| found.add(LOG, &[], what));
@@ -110,18 +120,18 @@ fn rewrite_into(path: &Path, salvaged: Salvaged, loss: Option<Loss>, place: &Pat
 }
 
 /// Reads all records.
-fn verify(trees: &Trees) -> Result<Findings> {
-    walk(trees, |_, _, _| Ok(()), |_, _, _, _| Ok(()))
+fn verify(trees: &Trees, watch: Watch<'_>) -> Result<Findings> {
+    walk(trees, watch, |_, _, _| Ok(()), |_, _, _, _| Ok(()))
 }
 
 /// Returns the store, or, where pages in it can't be read, the copy in which these are as they were before, whichever has more records.
-fn with_older_pages(path: &Path, whole: Salvaged, verified: &Findings) -> Result<Salvaged> {
+fn with_older_pages(path: &Path, whole: Salvaged, verified: &Findings, watch: Watch<'_>) -> Result<Salvaged> {
     if !verified.findings.iter().any(|finding| finding.key.is_empty()) {
         return Ok(whole);
     }
     let Ok(copy) = salvage::open(path, StoreError::DamagedLog) else { return Ok(whole) };
     let good = |found: &Findings| found.records.saturating_sub(found.wrong);
-    if good(&verify(&copy.trees)?) > good(verified) {
+    if good(&verify(&copy.trees, watch)?) > good(verified) {
         whole.close()?;
         Ok(copy)
     } else {
@@ -136,7 +146,7 @@ fn with_older_pages(path: &Path, whole: Salvaged, verified: &Findings) -> Result
 /// # Errors
 /// As [`repair`].
 pub fn repair_for_start(path: &Path) -> Result<()> {
-    let found = rebuild(path, true)?;
+    let found = rebuild(path, true, Watch::NONE)?;
     let quarantine = found.quarantine.unwrap_or_default();
     tracing::error!(findings = found.wrong, quarantine = %quarantine.display(), "rebuilt the store without what can't be read");
     Ok(())
@@ -144,10 +154,11 @@ pub fn repair_for_start(path: &Path) -> Result<()> {
 
 /// Writes the readable records of `trees` to the staged store, and the others to `list`; sets `lost` where one of them is of
 /// messages.
-fn rewrite(trees: &Trees, staged: &mut StagedStore, mut list: impl Write, lost: &mut bool) -> Result<Findings> {
+fn rewrite(trees: &Trees, staged: &mut StagedStore, mut list: impl Write, lost: &mut bool, watch: Watch<'_>) -> Result<Findings> {
     let mut kept: Vec<(&'static str, Vec<u8>, Vec<u8>)> = Vec::new();
     let found = walk(
         trees,
+        watch,
         |name, key, value| {
             kept.push((name, key.to_vec(), value.to_vec()));
             if kept.len() == 1000 { keep(staged, &mut kept) } else { Ok(()) }
@@ -205,6 +216,7 @@ mod tests {
     use crate::store::tests::fresh;
     use crate::store::{Blocks, Store};
     use std::fs;
+    use std::ops::ControlFlow;
 
     #[test]
     fn damaged_records_are_named_and_left_behind_and_all_others_are_kept() {
@@ -219,7 +231,7 @@ mod tests {
         trees.pieces.remove(&(MessageId(2), 1)).unwrap(); // of the long message, which is the newest
         trees.receipt_pages.tree().insert(PageNumber(9).encode(), b"x").unwrap();
         trees.meta.tree().insert(MetaKey::NextUser.name(), b"x").unwrap();
-        let found = store.check().unwrap();
+        let found = store.check(Watch::NONE).unwrap();
         let mut tree_names: Vec<_> = found.findings.iter().map(|finding| finding.tree).collect();
         tree_names.dedup();
         assert_eq!(
@@ -231,10 +243,10 @@ mod tests {
         store.close().unwrap();
         drop(store);
         let path = dir.path().join("store");
-        let wrong = check(&path).unwrap().wrong;
-        let repaired = repair(&path).unwrap();
+        let wrong = check(&path, Watch::NONE).unwrap().wrong;
+        let repaired = repair(&path, Watch::NONE).unwrap();
         assert_eq!(repaired.wrong, wrong);
-        assert_eq!(check(&path).unwrap().findings, []);
+        assert_eq!(check(&path, Watch::NONE).unwrap().findings, []);
         let place = repaired.quarantine.unwrap();
         let list = fs::read_to_string(place.join("left-behind.jsonl")).unwrap();
         assert_eq!(list.lines().count(), 5, "bob, a place, the block of the long message, a page of receipts, a number: {list}");
@@ -256,5 +268,34 @@ mod tests {
         assert!(store.log().newest_given().unwrap() > MessageId(2), "nor is the lost message's");
         let marks = [Recipient::User(UserId(1)), Recipient::Device(DeviceId(1))].map(|of| places[&of].gone);
         assert_eq!(marks, [MessageId(2), MessageId(2)], "clients learn that messages are missing");
+    }
+
+    #[test]
+    fn interrupted_repair_and_compaction_change_nothing() {
+        let (dir, store) = fresh();
+        fill(&store);
+        store.trees.users.tree().insert(UserId(2).to_key(), b"{").unwrap();
+        store.close().unwrap();
+        drop(store);
+        let path = dir.path().join("store");
+        let wrong = check(&path, Watch::NONE).unwrap().wrong;
+        // In the verification, and while the new store is written.
+        for walks in 0..2 {
+            let begun = std::cell::Cell::new(0);
+            let tell = |_| {
+                begun.set(begun.get() + 1);
+                if begun.get() > walks { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            assert!(matches!(repair(&path, Watch::new(&tell)), Err(StoreError::Interrupted)), "{walks}");
+            assert!(!staged_path(&path).exists() && !copy_path(&path).exists(), "{walks}");
+            let quarantine = fs::read_dir(path.with_file_name(engine::QUARANTINE)).into_iter().flatten().count();
+            assert_eq!(quarantine, 0, "{walks}");
+        }
+        let tell = |_| ControlFlow::Break(());
+        assert!(matches!(check(&path, Watch::new(&tell)), Err(StoreError::Interrupted)));
+        assert!(matches!(super::super::compact::compact(&path, Watch::new(&tell)), Err(StoreError::Interrupted)));
+        assert!(!staged_path(&path).exists());
+        assert_eq!(check(&path, Watch::NONE).unwrap().wrong, wrong);
+        assert_eq!(repair(&path, Watch::NONE).unwrap().wrong, wrong);
     }
 }

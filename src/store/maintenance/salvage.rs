@@ -137,6 +137,7 @@ fn copy_without(path: &Path, copy: &Path, left_out: &[Segment], treatment: Treat
 mod tests {
     use super::*;
     use crate::core::ids::{MessageId, Recipient};
+    use crate::store::Watch;
     use crate::store::records::{BlockBuilder, Head, Stored};
     use crate::store::{Store, check, damage, repair};
 
@@ -203,7 +204,7 @@ mod tests {
                 n => flip(&path.join(&summary), length * (n - 2) / 8),
             }
             assert_eq!(blocks(&path), 400, "damage {damage}");
-            assert_eq!(check(&path).unwrap().findings, []);
+            assert_eq!(check(&path, Watch::NONE).unwrap().findings, []);
         }
     }
 
@@ -225,12 +226,12 @@ mod tests {
                 continue;
             }
             harmed += 1;
-            assert!(check(&path).is_err());
-            let found = repair(&path).unwrap();
+            assert!(check(&path, Watch::NONE).is_err());
+            let found = repair(&path, Watch::NONE).unwrap();
             assert!(found.findings.iter().any(|finding| finding.tree == "log"), "{:?}", found.findings);
             assert!(found.quarantine.unwrap().join("store/db").exists());
             assert!(!copy_path(&path).exists());
-            assert_eq!(check(&path).unwrap().findings, []);
+            assert_eq!(check(&path, Watch::NONE).unwrap().findings, []);
             // What is behind the damage in the log can't be reached.
             assert!(blocks(&path) > 100, "{}", blocks(&path));
             let store = Store::open(&path).unwrap();
@@ -251,13 +252,13 @@ mod tests {
             for n in 0..6 {
                 flip(&path.join("db"), length * (first + 5 * n) / 100); // in what the summary covers
             }
-            let Ok(found) = check(&path) else { continue };
+            let Ok(found) = check(&path, Watch::NONE) else { continue };
             if found.wrong == 0 {
                 continue;
             }
             unreadable += 1;
-            repair(&path).unwrap();
-            assert_eq!(check(&path).unwrap().findings, []);
+            repair(&path, Watch::NONE).unwrap();
+            assert_eq!(check(&path, Watch::NONE).unwrap().findings, []);
             kept.push(blocks(&path));
             let store = Store::open(&path).unwrap();
             let place = store.trees().places.get(&Recipient::All).unwrap().unwrap();
@@ -281,7 +282,7 @@ mod tests {
             store.close().unwrap();
             drop(store);
             assert!(loss.is_some() || blocks(&path) == 400, "{n}");
-            assert_eq!(check(&path).unwrap().wrong > 0, loss.is_some());
+            assert_eq!(check(&path, Watch::NONE).unwrap().wrong > 0, loss.is_some());
         }
     }
 
@@ -291,7 +292,7 @@ mod tests {
         let path = dir.path().join("store");
         let garbage = vec![0x5a; 3 << 20];
         fs::write(path.join("db"), &garbage).unwrap();
-        assert!(matches!(repair(&path), Err(StoreError::Unreadable(_))));
+        assert!(matches!(repair(&path, Watch::NONE), Err(StoreError::Unreadable(_))));
         assert!(fs::read(path.join("db")).unwrap() == garbage);
         assert!(!copy_path(&path).exists() && !dir.path().join(engine::QUARANTINE).exists());
     }
@@ -326,8 +327,8 @@ mod tests {
                 }
                 Err(error) => {
                     assert!(matches!(error, StoreError::DamagedLog), "position {n}: {error}");
-                    assert!(matches!(check(&path), Err(StoreError::DamagedLog)), "and it stays as it is");
-                    let found = repair(&path).unwrap();
+                    assert!(matches!(check(&path, Watch::NONE), Err(StoreError::DamagedLog)), "and it stays as it is");
+                    let found = repair(&path, Watch::NONE).unwrap();
                     assert!(found.findings.iter().any(|finding| finding.tree == "log"));
                     refused += 1;
                     let kept = blocks(&path);
@@ -381,7 +382,7 @@ mod tests {
             assert_eq!(engine::summarize(&path).unwrap(), expected, "{before}");
             assert!(damage::bytes_behind_summary(&path).unwrap() < 4 << 20);
         }
-        assert_eq!(check(&path).unwrap().findings, []);
+        assert_eq!(check(&path, Watch::NONE).unwrap().findings, []);
         assert_eq!(super::tests::blocks(&path), 2010);
     }
 }

@@ -67,6 +67,7 @@ impl DecodeKey for CatalogKey {
 
 /// A song or a dance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CatalogEntry {
     /// Its title.

@@ -1,5 +1,6 @@
 //! The records of the store and their encodings. No I/O.
 
+mod audit;
 mod authority;
 mod companion;
 mod devices;
@@ -9,9 +10,11 @@ mod log;
 mod places;
 mod receipts;
 mod samples;
+mod scopes;
 mod tokens;
 mod users;
 
+pub use audit::{AuditRecord, AuditSubject};
 pub use authority::Authority;
 pub use companion::{Catalog, CatalogEntry, CatalogKey, Observation};
 pub use devices::{Device, DeviceChange, MIN_MAX_BYTES, NewDevice};
@@ -21,5 +24,6 @@ pub use log::{Answer, Block, BlockBuilder, Earlier, Head, INLINE_BYTES, Stored, 
 pub use places::{Missed, Place, ReaderPlace};
 pub use receipts::{EndState, PageNumber, ReceiptPage, ReceiptRecord};
 pub use samples::{MINUTE_SECONDS, Minute, OnlineDevices, SLOT_SECONDS, Sample, Slot};
+pub use scopes::{Scope, Scopes};
 pub use tokens::{NewToken, Token, TokenKind};
 pub use users::{NewUser, Role, User, UserChange, fold_name};

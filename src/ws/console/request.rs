@@ -223,4 +223,29 @@ mod tests {
         let deep = format!("{{\"type\":{}", "[".repeat(100_000));
         assert!(Request::parse(&deep).is_err());
     }
+
+    #[test]
+    fn what_is_described_is_accepted_and_nothing_else() {
+        let described = crate::describe::console::inbound();
+        for frame in &described {
+            for example in &frame.examples {
+                assert!(Request::parse(&example.to_string()).is_ok(), "{example}");
+            }
+        }
+        for text in [
+            r#"{"type":"subscribe"}"#,
+            r#"{"type":"subscribe","topic":null}"#,
+            r#"{"type":"subscribe","topic":"overview","filter":{"user_id":1}}"#,
+            r#"{"type":"subscribe","topic":"connections","filter":{"user":1}}"#,
+            r#"{"type":"subscribe","topic":"connections","filter":{"device_id":-1}}"#,
+            r#"{"type":"subscribe","topic":"traffic","filter":{"direction":"up"}}"#,
+            r#"{"type":"subscribe","topic":"traffic","filter":5}"#,
+            r#"{"type":"unsubscribe","topic":"x"}"#,
+        ] {
+            let value: serde_json::Value = serde_json::from_str(text).unwrap();
+            let frame = described.iter().find(|frame| value["type"] == frame.kind).unwrap();
+            assert!(!jsonschema::draft7::is_valid(&frame.schema, &value), "{text}");
+            assert!(Request::parse(text).is_err(), "{text}");
+        }
+    }
 }

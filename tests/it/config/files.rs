@@ -99,7 +99,12 @@ async fn invalid_config_is_refused_by_every_command() {
             "--set=limits.connections=many",
             "--set limits.connections: must be a whole number from 0 to 4294967295, not the string \"many\"",
         ),
-        ("", "", "--listen=nowhere", "--listen: must be an address and port, such as 127.0.0.1:8000"),
+        (
+            "",
+            "",
+            "--listen=nowhere",
+            "--listen: must be an address and port, such as \"127.0.0.1:8000\", \"localhost:8000\" or \":8000\", not the string \"nowhere\"",
+        ),
         (
             "",
             "",
@@ -151,4 +156,62 @@ async fn settings_of_all_layers_apply_to_json_log_and_data_dir() {
         }
     }
     assert!(dir.path().join("third").is_dir() && !dir.path().join("second").exists());
+}
+
+#[tokio::test]
+async fn all_problems_are_reported_at_once_to_people_and_programs() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    std::fs::write(at.join("c.toml"), "[limits]\nping_second = 5\nidle_seconds = \"soon\"\n\n[mailbox]\nttl = 0\n").unwrap();
+    let command = |args: &[&str]| {
+        let mut command = program(at, &[&["--config", "c.toml", "--listen", "nowhere"], args].concat());
+        command.env("QY_LTY__LIMITS__SOCKETS", "many");
+        command
+    };
+    let Output { status, stdout, stderr } = output(command(&["config", "check"])).await;
+    assert_eq!((status.code(), stdout.len()), (Some(1), 0));
+    let said = String::from_utf8(stderr).unwrap();
+    let expected = [
+        "qy-lty: 5 problems in the configuration:",
+        "  c.toml:2: unknown key \"ping_second\"; did you mean \"ping_seconds\"?",
+        "  c.toml:3: idle_seconds: must be a whole number of seconds",
+        "  c.toml:6: mailbox.ttl must be at least 1",
+        "  QY_LTY__LIMITS__SOCKETS: must be a whole number",
+        "  --listen: must be an address and port",
+    ];
+    assert_eq!(said.lines().count(), expected.len(), "{said}");
+    for (line, expected) in said.lines().zip(expected) {
+        assert!(line.starts_with(expected), "{line}: {expected}");
+    }
+    let Output { stderr, .. } = output(command(&["serve", "--json"])).await;
+    let error: Value = serde_json::from_slice(&stderr).unwrap();
+    assert_eq!(error["error"]["code"], "configuration");
+    assert_eq!(format!("qy-lty: {}\n", error["error"]["message"].as_str().unwrap()), said);
+}
+
+#[tokio::test]
+async fn data_directory_of_a_file_is_where_the_file_is_and_no_data_is_left_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    std::fs::create_dir_all(at.join("conf")).unwrap();
+    std::fs::write(at.join("conf/c.toml"), "[server]\nlisten = \"localhost:0\"\ndata_dir = \"data\"\n").unwrap();
+    let (_, shown, _) = outcome(program(at, &["config", "show", "--config", "conf/c.toml"])).await;
+    assert!(shown.contains("data_dir = \"conf/data\"  # conf/c.toml:3"), "{shown}");
+    // As a version before would have made it.
+    std::fs::create_dir_all(at.join("data/store")).unwrap();
+    for command in [&["serve"][..], &["user", "list"], &["config", "check"]] {
+        let (code, _, said) = outcome(program(at, &[&["--config", "conf/c.toml"], command].concat())).await;
+        assert_eq!(code, Some(1), "{command:?}");
+        let places = format!("no data in {}, and there is in {}", at.join("conf/data").display(), at.join("data").display());
+        assert!(
+            said.contains("conf/c.toml:3: server.data_dir is relative to the directory of this file now")
+                && said.contains(&places),
+            "{said}"
+        );
+    }
+    let (code, ..) = outcome(program(at, &["--config", "conf/c.toml", "--data-dir", "data", "config", "check"])).await;
+    assert_eq!(code, Some(0));
+    std::fs::rename(at.join("data"), at.join("conf/data")).unwrap();
+    let (code, _, said) = outcome(program(at, &["--config", "conf/c.toml", "config", "check"])).await;
+    assert_eq!(code, Some(0), "{said}");
 }

@@ -245,3 +245,44 @@ async fn reload_applies_another_certificate_if_usable() {
     let logged = server.reload("", READ).await;
     assert!(logged.contains("setting=\"tls.cert\"") && logged.contains("setting=\"tls.key\""), "{logged}");
 }
+
+#[tokio::test]
+async fn settings_are_listed_with_their_sources_and_follow_a_reload() {
+    let text = "[limits]\nping_seconds = 20\nlogins_per_minute = 0\n[chat]\nkey = \"s3cret\"\n";
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("c.toml"), text).unwrap();
+    let mut command = program(dir.path(), &["--config", "c.toml", "--listen", "127.0.0.1:0", "--set", "chat.turns=3"]);
+    command.env("QY_LTY_ADMIN_PASSWORD", ADMIN_PASSWORD).env("QY_LTY__MAILBOX__TTL", "3600");
+    let server = Served { dir, running: Running::spawn(command).await };
+    let token = server.token().await;
+    let shown = async || {
+        let answer = http::call(server.running.address, "GET", "/api/settings", &token, "").await;
+        assert!(!answer.text.contains("s3cret"), "{}", answer.text);
+        answer.ok()["data"].clone()
+    };
+    let find = |shown: &Value, key: &str| {
+        let setting = shown["settings"].as_array().unwrap().iter().find(|setting| setting["key"] == key);
+        let setting = setting.unwrap_or_else(|| panic!("{key}"));
+        ["value", "source", "where", "changed", "restart_pending"].map(|field| setting[field].clone())
+    };
+    let before = shown().await;
+    assert_eq!(before["file"], "c.toml");
+    for (key, value, source, place) in [
+        ("limits.ping_seconds", json!(20), "file", json!("c.toml:2")),
+        ("server.listen", json!("127.0.0.1:0"), "flag", json!("--listen")),
+        ("chat.turns", json!(3), "flag", json!("--set chat.turns")),
+        ("mailbox.ttl", json!(3600), "environment", json!("QY_LTY__MAILBOX__TTL")),
+        ("limits.idle_seconds", json!(75), "default", Value::Null),
+        ("chat.key", Value::Null, "file", json!("c.toml:5")),
+    ] {
+        assert_eq!(find(&before, key), [value, json!(source), place, json!(source != "default"), json!(false)], "{key}");
+    }
+    let secret = before["settings"].as_array().unwrap().iter().find(|setting| setting["key"] == "chat.key").unwrap();
+    assert_eq!((&secret["secret"], &secret["set"]), (&json!(true), &json!(true)));
+    server.reload("[storage]\ncompact_ratio = 13\n[limits]\nping_seconds = 21\nlogins_per_minute = 0\n", READ).await;
+    let after = shown().await;
+    assert_eq!(find(&after, "limits.ping_seconds")[..3], [json!(21), json!("file"), json!("c.toml:4")]);
+    assert_eq!(find(&after, "storage.compact_ratio"), [json!(20), json!("default"), Value::Null, json!(false), json!(true)]);
+    assert_eq!(find(&after, "chat.key")[1], "default");
+    server.running.stop().await;
+}

@@ -15,4 +15,5 @@ mod peek;
 mod power_cut;
 mod push;
 mod queue;
+mod queue_peek;
 mod window;

@@ -65,6 +65,12 @@ async fn walk(at: &Path, n: &str) {
     assert!(token.starts_with("qlt_") && token.lines().count() == 1, "nothing but the token");
     run(at, &["token", "create", "--device", &lamp]).await;
     assert!(refused(at, &["token", "create", &ana, "--service"]).await.contains("not allowed"));
+    assert!(refused(at, &["token", "create", &ana, "--scope", "send"]).await.contains("scopes are for tokens of kind"));
+    let args = ["token", "create", "admin", "--kind", "service", "--scope", "send", "--scope", "read", "--label", n];
+    let made = json(at, &args).await;
+    assert_eq!((&made["kind"], &made["scopes"]), (&json!("service"), &json!(["send", "read"])));
+    assert!(run(at, &["token", "list", "admin"]).await.contains("send, read"));
+    run(at, &["token", "delete", &made["id"].to_string()]).await;
     let tokens = json(at, &["token", "list", &ana]).await;
     assert_eq!((tokens[0]["label"].as_str(), tokens[1]["kind"].as_str()), (Some("door"), Some("device")));
     run(at, &["token", "delete", &tokens[0]["id"].to_string()]).await;
@@ -84,7 +90,7 @@ async fn walk(at: &Path, n: &str) {
     assert_eq!(json(at, &["queue", "list", &ana]).await["messages"], 2);
     assert!(refused(at, &["queue", "clear"]).await.contains("no mailbox"));
     assert_eq!(json(at, &["queue", "clear", &ana]).await["messages"], 2);
-    assert_eq!(json(at, &["queue", "clear", "--all"]).await["messages"], 1);
+    assert_eq!(json(at, &["queue", "clear", "--all", "--yes"]).await["messages"], 1);
 
     assert_eq!(json(at, &["user", "disable", &ana]).await["disabled"], true);
     assert_eq!(json(at, &["user", "enable", &ana]).await["disabled"], false);
@@ -93,8 +99,8 @@ async fn walk(at: &Path, n: &str) {
     assert!(refused(at, &["user", "disable", "id:x"]).await.contains("a number must follow id:"));
     assert_eq!(json(at, &["check"]).await["wrong"], 0);
     run(at, &["device", "remove", &lamp]).await;
-    run(at, &["user", "remove", &ana]).await;
-    assert!(refused(at, &["user", "remove", &ana]).await.contains("no such user"));
+    run(at, &["user", "remove", &ana, "--yes"]).await;
+    assert!(refused(at, &["user", "remove", &ana, "--yes"]).await.contains("no such user"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,7 +123,9 @@ async fn commands_give_same_results_with_and_without_server() {
     server.stop().await;
     assert!(!at.join("data/admin.sock").exists());
 
-    assert_eq!(json(at, &["status"]).await["running"], false);
+    let stopped = run_with(at, &["status", "--json"], "").await;
+    assert_eq!((stopped.status.code(), stopped.stderr.len()), (Some(3), 0));
+    assert_eq!(serde_json::from_slice::<Value>(&stopped.stdout).unwrap()["running"], false);
     walk(at, "2").await;
     assert!(json(at, &["compact"]).await["after"].as_u64().unwrap() > 0);
     assert!(refused(at, &["tail"]).await.contains("no running server"));
@@ -373,7 +381,7 @@ async fn command_that_was_carried_out_is_no_failure_though_nothing_can_be_shown(
         (&["queue", "clear", "ana"], ""),
         (&["send", "ana", "\"kept\""], ""),
         (&["device", "delete", "1"], ""),
-        (&["user", "delete", "bob"], ""),
+        (&["user", "delete", "bob", "--yes"], ""),
         (&["check", "--acknowledge"], ""),
         (&["backup", "b"], ""),
     ] {
@@ -452,7 +460,7 @@ async fn message_that_no_recipient_could_read_is_refused() {
     for message in [r#""\ud83d\ude00""#, "\"😀\"", "1e300"] {
         assert!(json(at, &["send", "--all", message]).await["id"].is_u64());
     }
-    assert_eq!(json(at, &["queue", "clear", "--all"]).await["messages"], 3);
+    assert_eq!(json(at, &["queue", "clear", "--all", "--yes"]).await["messages"], 3);
     server.stop().await;
 }
 

@@ -35,7 +35,7 @@ async fn read_only_disk_is_called_that_by_everything_that_writes() {
         "user disable admin",
         "device list",
         "send admin {}",
-        "queue clear --all",
+        "queue clear --all --yes",
         "status",
         "backup b2",
         "backup mnt/b2",

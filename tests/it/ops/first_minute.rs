@@ -83,7 +83,8 @@ async fn text_json_and_standard_input_are_sent() {
         (&["-", "--json"], b"text", "the message is not JSON"),
     ] {
         let (done, said) = run(at, &[&["send", "admin"][..], message].concat(), input).await;
-        assert!(!done && said.contains(why) && said.starts_with("qy-lty: "), "{message:?}: {said}");
+        let begin = if message.contains(&"--json") { "{\"error\":{" } else { "qy-lty: " };
+        assert!(!done && said.contains(why) && said.starts_with(begin), "{message:?}: {said}");
     }
     client.fence().await; // nothing of these was sent
     drop(client);

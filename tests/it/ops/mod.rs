@@ -9,6 +9,7 @@ mod health;
 mod import;
 mod metrics;
 mod old_names;
+mod people;
 mod process;
 mod repeated_lines;
 mod sleep;

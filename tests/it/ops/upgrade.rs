@@ -1,13 +1,14 @@
-//! Upgrades from 0.1: its data directory and its backup, as committed in `tests/fixtures`, hold everything after the migration.
+//! Upgrades from 0.1: its data directory and its backup, as committed in `tests/fixtures`, hold everything after the migration. And
+//! from 0.2.0, whose data directory needs none.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::support::disk::Disk;
-use crate::support::http;
 use crate::support::program::{Running, configure, output, program};
 use crate::support::ws::Client;
+use crate::support::{eventually, http};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -32,7 +33,12 @@ fn ids(items: &Value) -> Vec<u64> {
 
 /// The data directory of 0.1, unpacked at `at`.
 fn unpack(at: &Path) {
-    let archive = Path::new(FIXTURES).join("data-0.1.tar.gz");
+    unpack_of("0.1", at);
+}
+
+/// The data directory of a version, unpacked at `at`.
+fn unpack_of(version: &str, at: &Path) {
+    let archive = Path::new(FIXTURES).join(format!("data-{version}.tar.gz"));
     let tar = std::process::Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(at).arg("--no-same-owner").status();
     assert!(tar.unwrap().success());
 }
@@ -316,4 +322,40 @@ async fn backup_of_0_1_is_restored_with_everything_and_a_new_epoch() {
     assert_eq!(report["epoch"], expected()["epoch"]);
     assert_ne!(report["new_epoch"], report["epoch"]);
     everything_is_there(at).await.server.stop().await;
+}
+
+#[tokio::test]
+async fn data_directory_of_0_2_0_opens_unchanged_and_begins_an_audit_trail() {
+    let expected = std::fs::read(Path::new(FIXTURES).join("expected-0.2.json")).unwrap();
+    let expected: Value = serde_json::from_slice(&expected).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    unpack_of("0.2", at);
+    let server = Running::configured(at, "").await;
+    let (admin, user, device) = (text(&expected["admin"]), &expected["user"], &expected["device"]);
+    let get = async |path: &str| http::call(server.address, "GET", path, admin, "").await.ok()["data"].clone();
+    assert_eq!(get("/api/audit").await, json!([]), "it has none, and a start causes no entry");
+    let users = get("/api/users").await;
+    assert_eq!((users[1]["id"].clone(), &users[1]["username"]), (user["id"].clone(), &user["username"]));
+    for (kind, id) in [("user", &user["id"]), ("device", &device["id"])] {
+        assert_eq!(get(&format!("/api/queue/{kind}/{id}")).await, expected["queues"][kind], "{kind}");
+    }
+    let found = get(&format!("/api/devices/{}", device["id"])).await;
+    assert_eq!((&found["name"], &found["serial"]), (&device["name"], &device["serial"]));
+    let path = format!("/ws/device/?token={}&ack=client", text(&device["token"]));
+    let first = Client::open(server.address, &path, &[]).await.unwrap().json().await;
+    assert_eq!(first["epoch"], expected["epoch"]);
+    http::log_in(server.address, text(&user["username"]), text(&user["password"])).await;
+    let recorded = async |server: &Running| {
+        let answer = http::call(server.address, "GET", "/api/audit", admin, "").await.ok();
+        answer["data"].as_array().unwrap().iter().map(|entry| entry["event"].clone()).collect::<Vec<_>>()
+    };
+    eventually("the log-in is recorded", async || recorded(&server).await == ["login"]).await;
+    let (_, log) = server.stop().await;
+    assert!(!log.contains("migrating") && !log.contains("lost data"), "{log}");
+    let check = output(program(at, &["--config", "c.toml", "check", "--json"])).await;
+    assert_eq!(serde_json::from_slice::<Value>(&check.stdout).unwrap()["wrong"], 0, "{check:?}");
+    let again = Running::configured(at, "").await;
+    assert_eq!(recorded(&again).await, ["login"]);
+    again.stop().await;
 }

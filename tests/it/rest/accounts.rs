@@ -96,6 +96,28 @@ async fn token_secret_is_shown_once_and_revoked_at_once() {
 }
 
 #[tokio::test]
+async fn administrator_lists_and_revokes_tokens_of_others() {
+    let server = Server::start().await;
+    let (admin, ana) = (server.admin().await, server.user("ana").await);
+    let made = server.post("/api/auth/tokens", &ana.token, json!({"label": "lost phone"})).await.expect(201);
+    let (id, secret) = (made["data"]["id"].clone(), made["data"]["token"].as_str().unwrap().to_owned());
+    let path = format!("/api/auth/tokens?user_id={}", ana.id);
+    let list = server.get(&format!("{path}&limit=1"), Some(&admin)).await;
+    assert!(!list.text.contains(&secret[4..]));
+    let next = server.get(&format!("{path}&after={}", list.ok()["next"]), Some(&admin)).await.ok();
+    assert_eq!((&next["data"][0]["id"], &next["data"][0]["label"]), (&id, &json!("lost phone")));
+    assert_eq!(server.get("/api/auth/tokens?user_id=x", Some(&admin)).await.expect(400)["message"], "user_id must be an id");
+    server.get("/api/auth/tokens?user_id=999", Some(&admin)).await.expect(404);
+
+    let mut client = server.connect(&secret).await;
+    let path = format!("/api/auth/tokens/{id}");
+    server.delete(&path, &admin).await.ok();
+    assert_eq!(client.disconnected().await["code"], 4001);
+    server.get("/api/auth/me", Some(&secret)).await.expect(401);
+    server.delete(&path, &admin).await.expect(404);
+}
+
+#[tokio::test]
 async fn expired_token_gets_401() {
     let server = Server::start().await;
     let ana = server.user("ana").await;

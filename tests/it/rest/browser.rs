@@ -319,3 +319,56 @@ async fn page_names_its_files_below_the_path_that_a_proxy_takes_away() {
     let tag = page(&trusting, &["/qy"]).await.header("etag").unwrap().to_owned();
     assert_ne!(page(&trusting, &[]).await.header("etag").unwrap(), tag);
 }
+
+#[tokio::test]
+async fn page_files_are_compressed_for_clients_that_take_gzip_and_known_by_their_tags() {
+    let server = Server::with(unlimited()).await;
+    let get =
+        async |method: &str, path: &str, headers: &[(&str, &str)]| ask(HERE, server.address, method, path, headers, "").await;
+    for (path, kind) in [
+        ("/page/app.js", "text/javascript; charset=utf-8"),
+        ("/page/style.css", "text/css; charset=utf-8"),
+        ("/page/icon.svg", "image/svg+xml"),
+        ("/page/manifest.webmanifest", "application/manifest+json"),
+        ("/page/vendor/preact.js", "text/javascript; charset=utf-8"),
+        ("/worker.js", "text/javascript; charset=utf-8"),
+    ] {
+        let plain = get("GET", path, &[]).await;
+        let zipped = get("HEAD", path, &[("accept-encoding", "br, gzip")]).await;
+        assert_eq!((plain.status, zipped.status), (200, 200), "{path}");
+        assert_eq!((plain.header("content-encoding"), zipped.header("content-encoding")), (None, Some("gzip")), "{path}");
+        let tags = [&plain, &zipped].map(|answer| answer.header("etag").unwrap().to_owned());
+        assert_ne!(tags[0], tags[1], "{path}: two forms have two tags");
+        for answer in [&plain, &zipped] {
+            assert_eq!(answer.header("content-type"), Some(kind), "{path}");
+            assert_eq!(answer.header("vary"), Some("accept, accept-encoding"), "{path}");
+            assert!(answer.header("content-security-policy").unwrap().starts_with("default-src 'self'"), "{path}");
+        }
+        assert!(plain.body.contains(['{', '<']), "{path}");
+        let known = get("GET", path, &[("accept-encoding", "gzip"), ("if-none-match", &tags[1])]).await;
+        assert_eq!((known.status, known.body.as_str(), known.header("content-encoding")), (304, "", None), "{path}");
+        assert_eq!(get("GET", path, &[("if-none-match", &tags[1])]).await.status, 200, "{path}");
+    }
+    for path in [
+        "/page/",
+        "/page/nothing.js",
+        "/page/vendor/manifest.json",
+        "/page/vendor/preact.d.ts",
+        "/page/../Cargo.toml",
+        "/index.html",
+    ] {
+        assert_eq!(get("GET", path, &[]).await.status, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn api_pages_are_for_browsers() {
+    let server = Server::with(unlimited()).await;
+    let get = async |path: &str, accept: &str| ask(HERE, server.address, "GET", path, &[("accept", accept)], "").await;
+    let page = get("/docs", "text/html,*/*;q=0.8").await;
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    assert_eq!(page.body, get("/", "text/html").await.body);
+    let slash = get("/docs/", "text/html").await;
+    assert_eq!((slash.status, slash.header("location")), (308, Some("../docs")));
+    assert_eq!(get("/docs", "application/json").await.status, 404);
+}

@@ -2,8 +2,10 @@
 
 mod access;
 mod accounts;
+mod backup;
 mod browser;
 mod connections;
+mod described;
 mod heads;
 mod last_seen;
 mod lists;

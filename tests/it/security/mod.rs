@@ -2,9 +2,11 @@
 
 mod addresses;
 mod answers;
+mod audit;
 mod bodies;
 mod corpus;
 mod data_dir;
+mod elevation;
 mod floods;
 mod frames;
 mod guesses;

@@ -60,6 +60,7 @@ impl World {
             (format!("/api/queue/device/{device}"), admin),
             (format!("/api/messages/{}", self.message), admin),
             ("/api/auth/tokens".to_owned(), &self.user.token),
+            (format!("/api/auth/tokens?user_id={user}"), admin),
             ("/api/auth/me".to_owned(), &self.user.token),
             ("/api/messages/history".to_owned(), &self.user.token),
         ] {
@@ -161,6 +162,8 @@ async fn a14_foreign_ids_in_body_or_query_are_refused() {
         ("POST", "/api/auth/tokens".into(), json!({"kind": "service"}), 403),
         ("POST", "/api/auth/tokens".into(), json!({"kind": "device", "device_id": ana.device}), 400),
         ("GET", format!("/api/devices?user_id={victim}"), Value::Null, 404),
+        ("GET", format!("/api/auth/tokens?user_id={victim}"), Value::Null, 404),
+        ("GET", format!("/api/clients?user_id={victim}"), Value::Null, 404),
     ] {
         let text = (!body.is_null()).then(|| body.to_string());
         let answer = server.http(method, &path, Some(&mallory.user.token), text.as_deref()).await;

@@ -26,9 +26,10 @@ const TABLE: [(Action, [&str; 6]); Action::ALL.len()] = [
     (Action::CommandDevice, ["....", "+ff.", ".+f.", ".+f.", ".+f.", "...."]),
     (Action::ManageAccounts, ["u.u.", "f.f.", "f.f.", "f.f.", "+.+.", "..+."]),
     (Action::ChangePassword, ["u...", "f...", "f...", "+...", "+...", "...."]),
+    (Action::Elevate, ["u...", "f...", "f...", "+...", "+...", "...."]),
     (Action::CreateToken, ["u...", "f...", "f...", "+...", "+...", "..+."]),
     (Action::CreateServiceToken, ["u...", "f...", "f...", "f...", "+...", "..+."]),
-    (Action::ManageTokens, [".uu.", ".ff.", ".ff.", ".+h.", ".+h.", "..+."]),
+    (Action::ManageTokens, [".uu.", ".ff.", ".ff.", ".+h.", ".++.", "..+."]),
     // The operator is allowed to, but has no token: there is none to revoke.
     (Action::LogOut, ["u...", "f...", "+...", "+...", "+...", "h..."]),
 ];
@@ -151,14 +152,17 @@ impl World {
             Action::ManageClients => vec![("GET", format!("/api/clients?user_id={user}"), none)],
             Action::ManageUserQueue => vec![
                 ("GET", format!("/api/queue/user/{user}"), none.clone()),
+                ("GET", format!("/api/queue/user/{user}/messages"), none.clone()),
                 ("DELETE", format!("/api/queue/user/{user}"), none),
             ],
             Action::ManageDeviceQueue => vec![
                 ("GET", format!("/api/queue/device/{device}"), none.clone()),
+                ("GET", format!("/api/queue/device/{device}/messages"), none.clone()),
                 ("DELETE", format!("/api/queue/device/{device}"), none),
             ],
             Action::ManageAllQueues => {
-                vec![("GET", "/api/queue".into(), none.clone()), ("DELETE", "/api/queue".into(), none)]
+                let read = |path: &str| ("GET", path.to_owned(), none.clone());
+                vec![read("/api/queue"), read("/api/queues"), ("DELETE", "/api/queue".into(), none)]
             }
             Action::ManageDevice => vec![
                 ("GET", format!("/api/devices/{device}"), none),
@@ -185,6 +189,7 @@ impl World {
                 let body = json!({"current_password": "wrong", "new_password": "new-password"});
                 vec![("PUT", "/api/auth/password".into(), body)]
             }
+            Action::Elevate => vec![("POST", "/api/auth/elevate".into(), json!({"password": "wrong"}))],
             Action::CreateToken if actor == OPERATOR => vec![("POST", format!("/control/users/{user}/tokens"), json!({}))],
             Action::CreateToken => vec![("POST", "/api/auth/tokens".into(), json!({}))],
             Action::CreateServiceToken if actor == OPERATOR => {
@@ -195,7 +200,10 @@ impl World {
             Action::ManageTokens if actor == OPERATOR => {
                 vec![("DELETE", format!("/control/tokens/{}", self.token(owner).await), none)]
             }
-            Action::ManageTokens => vec![("DELETE", format!("/api/auth/tokens/{}", self.token(owner).await), none)],
+            Action::ManageTokens => vec![
+                ("GET", format!("/api/auth/tokens?user_id={}", self.accounts[owner].user.id), none.clone()),
+                ("DELETE", format!("/api/auth/tokens/{}", self.token(owner).await), none),
+            ],
             Action::LogOut => vec![("POST", "/api/auth/logout".into(), none)],
         }
     }

@@ -62,6 +62,7 @@ pub async fn try_request(
     let exchange = async {
         let response = request.send().await.ok()?;
         let (status, headers) = (response.status(), response.headers().clone());
+        assert!(status != 201 || headers.contains_key("location"), "201 without a Location");
         let bytes = response.bytes().await.ok()?;
         let json = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
         Some(Answer { status, headers, text: String::from_utf8_lossy(&bytes).into_owned(), json })

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod board;
+pub mod described;
 pub mod disk;
 pub mod http;
 pub mod kept;

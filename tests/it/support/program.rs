@@ -29,6 +29,14 @@ pub fn without_settings(command: &mut Command) -> &mut Command {
     command.env_remove("RUST_LOG")
 }
 
+/// The same, for a command that is waited for without a runtime.
+pub fn without_std_settings(command: &mut std::process::Command) -> &mut std::process::Command {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"QY_LTY_")) {
+        command.env_remove(name);
+    }
+    command.env_remove("RUST_LOG")
+}
+
 /// Runs a command to its end.
 pub async fn output(mut command: Command) -> Output {
     timeout(DEADLINE, command.output()).await.expect("ends in time").unwrap()

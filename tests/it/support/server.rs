@@ -44,10 +44,12 @@ pub fn roomy() -> Config {
 
 /// Sets `section.key` of a configuration by its name in the file.
 pub fn set(config: &mut Config, key: &str, value: impl Into<Value>) {
-    let mut all = serde_json::to_value(&*config).unwrap();
+    // TOML leaves out what has no value, where JSON has `null`, which no setting takes.
+    let mut all = toml::Table::try_from(&*config).unwrap();
     let (section, name) = key.split_once('.').unwrap();
-    all[section][name] = value.into();
-    *config = serde_json::from_value(all).unwrap_or_else(|error| panic!("{key}: {error}"));
+    let value = toml::Value::try_from(value.into()).unwrap();
+    all[section].as_table_mut().unwrap().insert(name.to_owned(), value);
+    *config = all.try_into().unwrap_or_else(|error| panic!("{key}: {error}"));
 }
 
 impl Server {
@@ -59,7 +61,8 @@ impl Server {
         Self::on(tempfile::tempdir().unwrap(), config).await
     }
 
-    async fn on(data: tempfile::TempDir, mut config: Config) -> Self {
+    /// Starts one on a data directory, `data` in that directory.
+    pub async fn on(data: tempfile::TempDir, mut config: Config) -> Self {
         config.server.data_dir = data.path().join("data");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

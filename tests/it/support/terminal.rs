@@ -1,7 +1,7 @@
 //! The program on a terminal of its own.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitStatus;
@@ -23,6 +23,8 @@ const READ_INTERVAL: Duration = Duration::from_millis(5);
 /// A terminal, and the program that was started on it. It has no terminal emulator: what the program writes is kept as it is.
 pub struct Terminal {
     pub child: Child,
+    /// The side of an emulator, to type on, until it is closed.
+    keyboard: Option<File>,
     shown: Arc<Mutex<Vec<u8>>>,
     /// Holds the terminal open.
     reading: JoinHandle<()>,
@@ -51,8 +53,9 @@ impl Terminal {
         setsid.envs(variables.iter().copied());
         let child = setsid.stdin(stream()).stdout(stream()).stderr(stream()).spawn().unwrap();
         let shown = Arc::new(Mutex::new(Vec::new()));
+        let keyboard = Some(File::from(ours.try_clone().unwrap()));
         let reading = tokio::spawn(read(ours.into(), shown.clone()));
-        Self { child, shown, reading }
+        Self { child, keyboard, shown, reading }
     }
 
     /// Returns what it shows so far.
@@ -66,6 +69,11 @@ impl Terminal {
         self.shown()
     }
 
+    /// Types a text.
+    pub fn types(&mut self, text: &str) {
+        self.keyboard.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().unwrap().to_string();
         assert!(std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
@@ -73,6 +81,7 @@ impl Terminal {
 
     /// Closes it, as a window or a connection is closed.
     pub async fn close(&mut self) {
+        self.keyboard = None;
         self.reading.abort();
         let _ = (&mut self.reading).await; // its side of the terminal is dropped with it
     }

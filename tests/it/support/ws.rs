@@ -11,12 +11,14 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 use super::DEADLINE;
+use super::described::{self, Channel};
 
 /// A WebSocket client.
 pub struct Client {
     pub stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// The headers of the handshake's response.
     pub headers: tungstenite::http::HeaderMap,
+    channel: Channel,
 }
 
 impl Client {
@@ -31,7 +33,7 @@ impl Client {
         }
         let connecting = tokio_tungstenite::connect_async(request);
         let (stream, response) = timeout(DEADLINE, connecting).await.expect("connects in time")?;
-        Ok(Self { stream, headers: response.headers().clone() })
+        Ok(Self { stream, headers: response.headers().clone(), channel: Channel::of(path) })
     }
 
     /// Opens a WebSocket with a token and receives the first event.
@@ -49,12 +51,17 @@ impl Client {
         self.send(value.to_string()).await;
     }
 
-    /// Returns the next message that is not a ping or pong.
+    /// Returns the next message that is not a ping or pong. A text must be a frame that `docs/api/asyncapi.json` describes.
     pub async fn next(&mut self) -> Option<Result<Message, tungstenite::Error>> {
         loop {
             match timeout(DEADLINE, self.stream.next()).await.expect("something comes in time") {
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                other => return other,
+                other => {
+                    if let Some(Ok(Message::Text(text))) = &other {
+                        described::assert_frame(self.channel, text);
+                    }
+                    return other;
+                }
             }
         }
     }

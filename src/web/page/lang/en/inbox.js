@@ -1,0 +1,25 @@
+// Texts of the view inbox.
+/** @type {import("../../lib/i18n.js").Texts} */
+export default {
+  "inbox.about": "What was sent to you and your devices, and what still waits.",
+  "inbox.send": "Send a message",
+  "inbox.send.action": "Send",
+  "inbox.to": "To",
+  "inbox.myself": "Myself",
+  "inbox.type": "Type",
+  "inbox.message": "Message",
+  "inbox.message.hint": "A text, or JSON that begins with { or [",
+  "inbox.notJson": "This begins like JSON but can't be read as JSON.",
+  "inbox.waiting": "Waiting for you",
+  "inbox.waiting.about": "Messages that none of your clients has received yet.",
+  "inbox.waiting.n": { one: "{n} message", other: "{n} messages" },
+  "inbox.oldest": "oldest",
+  "inbox.clear": "Delete all",
+  "inbox.clear.title": "Delete the waiting messages?",
+  "inbox.clear.text": "Nobody will receive them.",
+  "inbox.history": "Recent messages",
+  "inbox.none": "No messages yet",
+  "inbox.none.text": "Messages stay here for a day after they have been received.",
+  "inbox.from": "from",
+  "inbox.receipt": "Receipt",
+};

@@ -1,0 +1,25 @@
+// “我的消息”页的文字。
+/** @type {import("../../lib/i18n.js").Texts} */
+export default {
+  "inbox.about": "发给您和您的设备的消息，以及仍在排队的消息。",
+  "inbox.send": "发送消息",
+  "inbox.send.action": "发送",
+  "inbox.to": "接收方",
+  "inbox.myself": "自己",
+  "inbox.type": "类型",
+  "inbox.message": "内容",
+  "inbox.message.hint": "纯文本，或以 { 或 [ 开头的 JSON",
+  "inbox.notJson": "内容以 JSON 的形式开头，但不是有效的 JSON。",
+  "inbox.waiting": "等待您接收",
+  "inbox.waiting.about": "您的任何客户端都尚未收到的消息。",
+  "inbox.waiting.n": "{n} 条消息",
+  "inbox.oldest": "最早",
+  "inbox.clear": "全部删除",
+  "inbox.clear.title": "删除排队的消息？",
+  "inbox.clear.text": "删除后无人能收到这些消息。",
+  "inbox.history": "最近的消息",
+  "inbox.none": "还没有消息",
+  "inbox.none.text": "消息送达后会在这里保留一天。",
+  "inbox.from": "来自",
+  "inbox.receipt": "回执",
+};

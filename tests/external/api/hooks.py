@@ -1,0 +1,54 @@
+"""Hooks of schemathesis: the caller, and the texts whose form a schema cannot tell.
+
+QY_LTY_CONTROL, QY_LTY_PORT and QY_LTY_ROLE say whom to call as whom.
+"""
+import os
+import string
+import sys
+import pathlib
+
+import schemathesis
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from world import Account  # noqa: E402
+
+account = Account(os.environ["QY_LTY_CONTROL"], int(os.environ["QY_LTY_PORT"]), os.environ["QY_LTY_ROLE"])
+
+# Letters of several writings, and no character that nobody sees (docs/protocol.md, "Names").
+LETTERS = string.ascii_letters + string.digits + "äßéñøžçığ语灯青花瓷界かナ한글жд"
+WORD = st.text(LETTERS + "-_.'!#@", min_size=1, max_size=12)
+SPACED = st.lists(WORD, min_size=1, max_size=4).map(" ".join)
+TEXT = st.one_of(SPACED, st.text(LETTERS + string.punctuation + " ", min_size=1, max_size=100).filter(str.strip))
+# A random end, since names that look alike are refused.
+NAME = st.builds("{}-{}".format, st.text(string.ascii_letters, min_size=1, max_size=20), st.integers(10**9, 10**12))
+schemathesis.openapi.format("qy-text", TEXT)
+schemathesis.openapi.format("qy-note", st.one_of(st.just(""), TEXT))
+schemathesis.openapi.format("qy-password", st.text(LETTERS, min_size=8, max_size=40))
+schemathesis.openapi.format("qy-username", NAME)
+
+
+@schemathesis.auth(refresh_interval=None)
+class Token:
+    """The token of the caller, good at every call."""
+
+    def get(self, case, context):
+        return account.renew()
+
+    def set(self, case, data, context):
+        case.headers = case.headers or {}
+        case.headers["Authorization"] = f"Token {data}"
+
+
+def whole(value):
+    """Writes whole numbers as such: to a schema 5.0 is an integer, to the server, as to most of its clients' parsers, it is none."""
+    if isinstance(value, dict):
+        return {name: whole(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+@schemathesis.hook
+def map_body(context, body):
+    return whole(body)
