@@ -39,6 +39,7 @@ install -Dm 644 -t "$root/share/doc/qy-lty/docs/zh" docs/zh/*.md
 install -Dm 644 -t "$root/share/doc/qy-lty/docs/api" docs/api/*.json
 install -Dm 644 -t "$root/share/doc/qy-lty/docs/monitoring" docs/monitoring/*
 install -Dm 644 -t "$root/share/doc/qy-lty/docs/curves" docs/curves/*
+install -Dm 644 -t "$root/share/doc/qy-lty/docs/images" docs/images/*
 install -Dm 644 -t "$root/share/doc/qy-lty/examples" systemd/config.toml
 tar --create --gzip --file "$out/$name-$target.tar.gz" --directory "$stage" \
     --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" "$name"
