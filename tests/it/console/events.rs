@@ -151,7 +151,7 @@ async fn traffic_has_every_message_in_both_directions() {
     assert_eq!(backlog["id"], id);
     let seen = console.find(|item| item["direction"] == "out" && item["id"] == id).await;
     assert_eq!((&seen["connection_id"], &seen["delivery"]), (&json!(connection), &json!("queued")));
-    client.say(json!({"type": "ack", "id": id})).await;
+    client.say(json!({"type": "ack", "message": {"id": id}})).await;
     console.find(frame("ack", "in")).await;
     client.fence().await;
     console.find(|item| frame("ping", "in")(item) && item["bytes"] == 15).await;

@@ -1,6 +1,6 @@
 //! The overview, its history, and the online times of devices.
 
-use crate::support::{Server, eventually, unlimited};
+use crate::support::{Server, eventually, roomy, unlimited};
 use serde_json::{Value, json};
 
 async fn overview(server: &Server) -> Value {
@@ -36,7 +36,7 @@ async fn overview_has_the_figures_of_the_moment() {
 
 #[tokio::test]
 async fn rates_are_those_of_messages_in_and_out() {
-    let server = Server::start().await;
+    let server = Server::with(roomy()).await;
     let ana = server.user("ana").await;
     let mut client = server.connect(&ana.token).await;
     eventually("messages are counted", async || {
