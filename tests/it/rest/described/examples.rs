@@ -80,7 +80,7 @@ fn normalised(value: &Value, varying: bool) -> Value {
             (_, value) if number.is_some() => number.map(|(_, number)| fixed(*number, value)),
             ("slots", Value::Array(_)) => Some(json!([0, 0, 1, 1, 0, 1])),
             ("settings", Value::Array(all)) => Some(some_settings(all)),
-            ("csrf", Value::String(_)) => Some("Pb2oXh6kTq1mUe8r".into()),
+            ("csrf", Value::String(_)) => Some("5f1c0a9be27d4386b0c4e19a7f62d358".into()),
             // Whether an operation has occurred yet differs, too.
             ("last", _) if varying => Some(MOMENT.into()),
             ("code", Value::String(text)) if text.len() == 6 => Some("K7MPQ2".into()),
