@@ -15,18 +15,22 @@ DEADLINE = 60
 
 
 class Session:
-    """A connection of an account of its own, which says what comes until the fence."""
+    """A connection of an account of its own, which tells the answer to a frame from what else comes."""
+
+    # In the names of its messages and schemas; the role of its account; its path; and what comes by itself.
+    prefix, role, path, unasked = "", "user", "/ws/device/", {"chat_delta"}
 
     def __init__(self, server):
-        account = Account(server.control, server.port, "user")
-        self.socket = connect(f"ws://127.0.0.1:{server.port}/ws/device/?token={account.renew()}", max_size=None)
+        token = Account(server.control, server.port, self.role).renew()
+        headers = {"Authorization": f"Bearer {token}"}
+        self.socket = connect(f"ws://127.0.0.1:{server.port}{self.path}", max_size=None, additional_headers=headers)
         self.hello = json.loads(self.socket.recv(DEADLINE))
 
     def receive(self):
-        """The next event that is not a piece of a streamed answer."""
+        """The next event that does not come by itself."""
         while True:
             event = json.loads(self.socket.recv(DEADLINE))
-            if event["type"] != "chat_delta":
+            if event["type"] not in self.unasked:
                 return event
 
     def answers(self, text):
@@ -36,16 +40,27 @@ class Session:
         self.socket.send(FENCE)
         while True:
             event = self.receive()
-            if event["type"] == "pong" and event.get("ref") == "fence":
+            if event["type"] == "pong" and event.get("ref") == self.fence:
                 return events
             events.append(event)
+
+    fence = "fence"
+
+
+class Console(Session):
+    """The same at the WebSocket of consoles, which copies no `ref`, and answers one message after the other."""
+
+    prefix, role, path = "console.", "admin", "/ws/console/"
+    unasked = {"overview", "connections", "receipts", "traffic", "lost"}
+    fence = None
 
 
 def bounded(schema):
     """The schema for the generator: what is beyond the limits of the protocol itself is refused, and tested elsewhere."""
     schema = copy.deepcopy(schema)
     # The fence is told from answers by its ref.
-    schema["properties"]["ref"]["not"] = {"const": "fence"}
+    if "ref" in schema["properties"]:
+        schema["properties"]["ref"]["not"] = {"const": "fence"}
     return schema
 
 
@@ -60,21 +75,28 @@ def passes(frame):
 
 
 def check(server, asyncapi, examples):
-    schemas = asyncapi["components"]["schemas"]
+    for session in (Session, Console):
+        check_kind(server, asyncapi, session, examples)
+
+
+def check_kind(server, asyncapi, kind_of_session, examples):
+    """Sends frames of every message of the clients of one kind of WebSocket."""
+    prefix, total = kind_of_session.prefix, 0
+    schemas = {name.removeprefix(prefix): schema for name, schema in asyncapi["components"]["schemas"].items() if name.startswith(prefix)}
     events = {
         name.removeprefix("server."): jsonschema.Draft7Validator(schema)
         for name, schema in schemas.items()
         if name.startswith("server.")
     }
-    total = 0
     for name, operation in asyncapi["operations"].items():
-        kind = name.removeprefix("receive.")
-        if operation["action"] != "receive" or operation["channel"]["$ref"] != "#/channels/device":
+        if not name.startswith(f"{prefix}receive."):
             continue
+        kind = name.removeprefix(f"{prefix}receive.")
         answers = [message["$ref"].rsplit("server.", 1)[1] for message in operation["reply"]["messages"]]
-        session = Session(server)
+        session = kind_of_session(server)
+        events[session.hello["type"]].validate(session.hello)
         total += generated(session, kind, bounded(schemas[f"client.{kind}"]), answers, events, examples)
-    print(f"asyncapi.json: {total} generated frames, one answer each")
+    print(f"asyncapi.json: {total} generated frames to {kind_of_session.path}, one answer each")
 
 
 def generated(session, kind, schema, answers, events, examples):
@@ -92,12 +114,14 @@ def generated(session, kind, schema, answers, events, examples):
         assert len(got) == 1, f"{text} has {len(got)} answers: {got}"
         answer = got[0]
         assert answer["type"] in answers, f"{text}: {answer}"
-        if frame.get("ref") is not None:
+        if frame.get("ref") is not None and session.fence:
             assert answer.get("ref") == frame["ref"], f"{text}: {answer}"
-        # What is described is accepted, but for what depends on the connection: who has a device, who acknowledges.
+        # What is described is accepted, but for what depends on the connection: who has a device, who acknowledges; and for the form of an
+        # address.
         if answer["type"] == "error":
-            target = frame.get("target") not in (None, "self")
-            assert kind == "ack" or (target and answer["code"] in ("FORBIDDEN", "VALIDATION_ERROR")), f"{text}: {answer}"
+            target = frame.get("target") not in (None, "self") and answer["code"] in ("FORBIDDEN", "VALIDATION_ERROR")
+            address = (frame.get("filter") or {}).get("address") is not None
+            assert kind == "ack" or target or address, f"{text}: {answer}"
         events[answer["type"]].validate(answer)
 
     each()
