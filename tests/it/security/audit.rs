@@ -134,18 +134,19 @@ async fn flood_of_refusals_or_of_one_user_pushes_out_half_at_most() {
     for _ in 0..60 {
         server.post("/api/auth/tokens", &ana.token, json!({})).await.expect(201);
     }
-    // One address causes thirty lines a minute; the others are counted.
+    // One address causes thirty lines a minute, more where these take their time; the others are counted.
     for _ in 0..40 {
         server.login("nobody", "a-wrong-password").await.expect(401);
     }
-    eventually("refusals are recorded", async || entries(&server, "event=login_failed").await.len() == 30).await;
+    eventually("refusals are recorded", async || entries(&server, "event=login_failed").await.len() >= 30).await;
     for _ in 0..300 {
         server.post("/api/auth/tokens", &eve.token, json!({})).await.expect(201);
     }
     eventually("the trail is full", async || entries(&server, &format!("user_id={}&event=token_made", eve.id)).await.len() == 50)
         .await;
     let all = entries(&server, "").await;
-    assert_eq!((all.len(), entries(&server, "event=login_failed").await.len()), (100, 30), "what others did is still there");
+    let refused = entries(&server, "event=login_failed").await.len();
+    assert!(all.len() == 100 && (30..=40).contains(&refused), "what others did is still there: {}, {refused}", all.len());
     // And what is done next is recorded.
     server.http("PATCH", &format!("/api/users/{}", eve.id), Some(&admin), Some(r#"{"disabled":true}"#)).await.ok();
     assert_eq!(until(&server, "user_changed").await["subject"], "eve");
