@@ -18,7 +18,7 @@ const MOMENT: &str = "2026-11-22T08:15:30.000125+00:00";
 const LATER: &str = "2026-11-29T08:15:30.000125+00:00";
 
 /// Numbers of `/api/monitor` and `/healthz` that differ from run to run: durations, and counters of what else has happened.
-const VARYING: [(&str, f64); 23] = [
+const VARYING: [(&str, f64); 24] = [
     ("uptime_seconds", 3600.0),
     ("total", 12.0),
     ("slow", 0.0),
@@ -42,6 +42,7 @@ const VARYING: [(&str, f64); 23] = [
     ("memory_budget_bytes", 536_870_912.0),
     ("store_bytes", 524_288.0),
     ("free_bytes", 10_737_418_240.0),
+    ("lag", 0.0),
 ];
 
 /// The settings that an example keeps: all of them are documented elsewhere, and some are different for each test.
