@@ -239,7 +239,7 @@ fn every_problem_of_a_file_is_found_with_its_line() {
         layered(text, &[("QY_LTY__LIMITS__SOCKETS", "many"), ("QY_LTY_X", "")], &["limits.body_seconds=0"]).unwrap_err();
     let expected = [
         "c.toml:2: listen: must be an address and port",
-        "c.toml:5: trusted_proxies: \"proxy\" is not an IP address",
+        "c.toml:3: trusted_proxies: \"proxy\" is not an IP address",
         "c.toml:7: unknown key \"limit\"; did you mean \"limits\"?",
         "c.toml:10: unknown key \"ping_second\"",
         "c.toml:11: idle_seconds: must be a whole number of seconds up to 4294967295, or a duration such as \"90s\"",

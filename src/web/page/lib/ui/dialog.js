@@ -71,7 +71,7 @@ export async function confirm({ title, text, action, kind = "danger", typed }) {
     <${Form} submit=${action} kind=${kind} onCancel=${() => close(false)} onSubmit=${() => close(true)}>
       ${text && html`<p>${text}</p>`}
       ${typed !== undefined && html`<${Field} label=${t("ui.typeToConfirm", { text: typed })} name="typed" required focus
-        input=${{ autocomplete: "off", spellcheck: false, pattern: typed.replace(/[.*+?^${}()|[\]\\/-]/g, "\\$&") }} />`}
+        input=${{ autocomplete: "off", spellcheck: false, pattern: typed.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&") }} />`}
     <//>
   <//>`);
   return sure === true;
