@@ -126,7 +126,10 @@ fi
 console restore "$work/backup"
 
 step "the commands work on the directory itself, and leave it to its owner"
-console status --json | grep '"running":false' >/dev/null
+stopped=0
+said=$(console status --json) || stopped=$?
+[ "$stopped" = 3 ]
+grep '"running":false' <<<"$said" >/dev/null
 console check
 console compact
 console queue list ana
