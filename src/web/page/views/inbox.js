@@ -34,10 +34,7 @@ export default function Inbox() {
   useEffect(() => () => clearTimeout(pending.current), []);
   useLive("receipts", null, (frame) => {
     if (frame.type !== "receipts") return;
-    for (const item of frame.items) {
-      // With a client, it is what has become of the message there: "sent" is more than is known so far, "acked" less than that all have it.
-      if (item.client === undefined || (item.status === "sent" && !statuses.current.has(item.id))) statuses.current.set(item.id, item.status);
-    }
+    for (const item of frame.items) statuses.current.set(item.id, item.status);
     redraw((n) => n + 1);
     clearTimeout(pending.current);
     pending.current = setTimeout(reload, 300);
