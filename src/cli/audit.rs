@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::control_client::ControlClient;
+use super::lookup::encoded;
 use super::output::{Column, Output};
 
 /// The arguments of `audit`.
@@ -37,7 +38,7 @@ impl Audit {
             query.push(format!("user_id={}", client.user_id(user).await?));
         }
         if let Some(event) = &self.event {
-            query.push(format!("event={}", event.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>()));
+            query.push(format!("event={}", encoded(event)));
         }
         let entries = client.newest(&format!("/api/audit?{}", query.join("&")), self.limit).await?;
         let rows: Vec<Value> = if out.is_json() { entries } else { entries.iter().map(row).collect() };

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use clap::{Arg, Command};
 use serde_json::Value;
 
+use super::lookup::encoded;
 use super::output::Output;
 use super::settings::SettingFlags;
 use crate::control::socket::SocketPath;
@@ -113,8 +114,7 @@ fn names(line: &Line) -> Option<Vec<String>> {
         Kind::User => ("/api/users?".to_owned(), "username"),
         Kind::Device => ("/api/devices?".to_owned(), "name"),
         Kind::Client(user) => {
-            let query: String = user.bytes().map(|byte| format!("%{byte:02X}")).collect();
-            let found = Server::of(&line.settings)?.get(&format!("/api/users?username={query}"))?;
+            let found = Server::of(&line.settings)?.get(&format!("/api/users?username={}", encoded(user)))?;
             (format!("/api/clients?user_id={}&", found["data"][0]["id"]), "name")
         }
     };

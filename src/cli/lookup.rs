@@ -24,7 +24,7 @@ fn id_in(text: &str) -> Option<u64> {
 }
 
 /// Returns a name that means no character to a query.
-fn encoded(name: &str) -> String {
+pub(super) fn encoded(name: &str) -> String {
     name.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 

@@ -19,7 +19,7 @@ const TYPED: &str = r#"{"minLength":1}"#;
 pub const CONSTRAINTS: &[(&str, &str, &str)] = &[
     ("LoginRequest", "/properties/username", TYPED),
     ("LoginRequest", "/properties/password", TYPED),
-    ("LinkRequest", "/properties/code", r#"{"minLength":1}"#),
+    ("LinkRequest", "/properties/code", TYPED),
     ("ElevateRequest", "/properties/password", TYPED),
     ("RegisterRequest", "/properties/username", USERNAME),
     ("RegisterRequest", "/properties/password", PASSWORD),

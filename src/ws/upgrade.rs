@@ -36,7 +36,7 @@ use crate::telemetry::metrics::Refused;
 use crate::wire::{CloseCode, handshake};
 
 /// The time that a client may take to read the 101.
-const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The `User-Agent` of the client in ESP-IDF. Before 5.1.5, 5.2.3 and 5.3 it discards what arrives together with the 101.
 const ESP_USER_AGENT: &str = "ESP32 Websocket Client";

@@ -15,7 +15,7 @@ mod run;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use salvo::http::header::{AUTHORIZATION, COOKIE, HOST};
 use salvo::http::{Request, Response};
@@ -24,7 +24,7 @@ use salvo::{Depot, FlowCtrl, async_trait};
 use super::admit::{Found, Query, check_rate, header};
 use super::socket::Socket;
 use super::stream::ClientStream;
-use super::upgrade::{accept_key, switch};
+use super::upgrade::{UPGRADE_TIMEOUT, accept_key, switch};
 use crate::admission::Permit;
 use crate::app::App;
 use crate::auth::credential::Places;
@@ -42,9 +42,6 @@ pub const CONSOLE_PATH: &str = "/ws/console";
 
 /// The subprotocol of consoles, which they need not offer.
 const CONSOLE_SUBPROTOCOL: &str = "qy-lty.console.v1";
-
-/// The time that a client may take to read the 101.
-const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The handler of the route of consoles.
 pub struct Console(pub Arc<App>);
