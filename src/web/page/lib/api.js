@@ -36,6 +36,12 @@ export const reachable = signal(true);
 export const ended = signal(false);
 
 let csrf = "";
+/** Ends the requests of a session with it. */
+let session = new AbortController();
+/** The requests on their way. @type {Set<Promise<Response>>} */
+const running = new Set();
+/** Settles once the session is not being changed; meanwhile no other request is sent, since it would be refused. */
+let settled = Promise.resolve();
 
 /** An error that the server answered with. */
 export class ApiError extends Error {
@@ -84,16 +90,18 @@ export function url(path, query = {}) {
  * @param {URL} where
  * @param {any} body
  * @param {Record<string, string>} [extra] headers
+ * @param {AbortSignal} [signal]
  */
-async function once(method, where, body, extra) {
+async function send(method, where, body, extra, signal) {
   /** @type {Record<string, string>} */
   const headers = { ...extra };
   if (method !== "GET") headers["X-CSRF-Token"] = csrf;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let response;
   try {
-    response = await fetch(where, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store" });
+    response = await fetch(where, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store", signal });
   } catch {
+    if (signal?.aborted) throw new Cancelled();
     reachable.value = false;
     throw new Unreachable(t("ui.unreachable"));
   }
@@ -102,18 +110,57 @@ async function once(method, where, body, extra) {
 }
 
 /**
+ * Sends a request within the session.
+ * @param {string} method
+ * @param {URL} where
+ * @param {any} body
+ * @param {Record<string, string>} [extra] headers
+ */
+async function once(method, where, body, extra) {
+  const { signal } = session;
+  await settled;
+  if (signal.aborted) throw new Cancelled();
+  const answer = send(method, where, body, extra, signal);
+  running.add(answer);
+  try {
+    return await answer;
+  } finally {
+    running.delete(answer);
+  }
+}
+
+/**
+ * Sends a request that changes the session, while no other is on its way: between the old cookie and the new one, all are refused.
+ * @type {typeof once}
+ */
+async function alone(method, where, body, extra) {
+  const before = settled;
+  let done = () => {};
+  settled = new Promise((resolve) => { done = resolve; });
+  try {
+    await before;
+    await Promise.allSettled(running);
+    return await send(method, where, body, extra);
+  } finally {
+    done();
+  }
+}
+
+/**
  * Calls the API. A session that has ended signs the page out; where the server asks for the password again, so does the page.
  * @param {string} method
  * @param {string} path
- * @param {{body?: any, query?: Record<string, any>, headers?: Record<string, string>}} [options]
+ * @param {{body?: any, query?: Record<string, any>, headers?: Record<string, string>, by?: typeof once}} [options]
  * @returns {Promise<Answer>}
  * @throws {ApiError | Unreachable | Cancelled}
  */
-export async function request(method, path, { body, query, headers } = {}) {
+export async function request(method, path, { body, query, headers, by = once } = {}) {
   const where = url(path, query);
+  const { signal } = session;
   for (let attempt = 0; ; attempt += 1) {
-    const response = await once(method, where, body, headers);
+    const response = await by(method, where, body, headers);
     const answer = /** @type {Answer} */ (await response.json().catch(() => ({ message: response.statusText })));
+    if (signal.aborted && by === once) throw new Cancelled();
     if (response.ok) return answer;
     const error = new ApiError(response.status, answer);
     if (error.code === "csrf" && attempt === 0 && me.value) {
@@ -205,13 +252,18 @@ async function begin(answer) {
   await whoAmI();
 }
 
-/** Ends the session. */
+/** Ends the session, and before it what the views have asked for. */
 export async function signOut() {
-  await post("/api/auth/logout");
-  csrf = "";
-  ended.value = false;
-  remember(SIGNED_IN, null);
-  me.value = null;
+  session.abort();
+  try {
+    await request("POST", "/api/auth/logout", { body: {}, by: alone });
+    csrf = "";
+    ended.value = false;
+    remember(SIGNED_IN, null);
+    me.value = null;
+  } finally {
+    session = new AbortController();
+  }
 }
 
 /**
@@ -220,7 +272,7 @@ export async function signOut() {
  * @param {string} next
  */
 export async function changePassword(current, next) {
-  await begin(await put("/api/auth/password", { current_password: current, new_password: next }));
+  await begin(await request("PUT", "/api/auth/password", { body: { current_password: current, new_password: next }, by: alone }));
 }
 
 /**

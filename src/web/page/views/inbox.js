@@ -2,7 +2,8 @@
 import { Badge, Button, Card, Empty, Field, Form, Json, Loaded, Page, Status, Time, html, useEffect, useLoad, useRef, useState } from "../lib/ui.js";
 import { all, del, get, me, post } from "../lib/api.js";
 import { bytes, t } from "../lib/i18n.js";
-import { useLive, usePoll } from "../lib/live.js";
+import { usePoll } from "../lib/live.js";
+import { FINAL, readReceipts, useReceipts } from "../lib/receipts.js";
 
 const REFRESH_MS = 15_000;
 /** The most messages that are shown. */
@@ -32,16 +33,22 @@ export default function Inbox() {
   const reload = () => Promise.all([history.reload(), queue.reload()]);
   usePoll(reload, REFRESH_MS, []);
   useEffect(() => () => clearTimeout(pending.current), []);
-  useLive("receipts", null, (frame) => {
-    if (frame.type !== "receipts") return;
-    for (const item of frame.items) statuses.current.set(item.id, item.status);
+  // What is new is not in the list yet, and is read with it.
+  useReceipts(() => true, () => [...statuses.current].filter(([, status]) => !FINAL.has(status)).map(([id]) => id), (read) => {
+    for (const [id, { status }] of read) statuses.current.set(id, status);
+    while (statuses.current.size > MOST) statuses.current.delete(statuses.current.keys().next().value ?? 0);
     redraw((n) => n + 1);
     clearTimeout(pending.current);
     pending.current = setTimeout(reload, 300);
   });
+  const sent = async (/** @type {number} */ id) => {
+    statuses.current.set(id, "queued");
+    for (const [read, { status }] of await readReceipts([id])) statuses.current.set(read, status);
+    await reload();
+  };
   return html`<${Page} title=${t("nav.inbox")} about=${t("inbox.about")}>
     <div class="columns">
-      <${Compose} devices=${devices.data ?? []} user=${user} onSent=${reload} statusOf=${(/** @type {number} */ id) => statuses.current.get(id)} />
+      <${Compose} devices=${devices.data ?? []} user=${user} onSent=${sent} statusOf=${(/** @type {number} */ id) => statuses.current.get(id)} />
       <${Card} title=${t("inbox.waiting")} about=${t("inbox.waiting.about")}>
         <${Loaded} of=${queue}>${(/** @type {any} */ size) => html`<div class="spread">
           <span>${t("inbox.waiting.n", { n: size.messages })} · ${bytes(size.bytes)}${size.oldest && html` · ${t("inbox.oldest")} <${Time} at=${size.oldest} />`}</span>
@@ -69,7 +76,7 @@ function Message({ row, status }) {
   </li>`;
 }
 
-/** @param {{devices: any[], user: number, onSent: () => any, statusOf: (id: number) => string | undefined}} props */
+/** @param {{devices: any[], user: number, onSent: (id: number) => any, statusOf: (id: number) => string | undefined}} props */
 function Compose({ devices, user, onSent, statusOf }) {
   const [sent, setSent] = useState(/** @type {number | null} */ (null));
   const status = sent === null ? undefined : statusOf(sent) ?? "queued";
@@ -78,7 +85,7 @@ function Compose({ devices, user, onSent, statusOf }) {
       const path = to === "me" ? `/api/messages/user/${user}` : `/api/messages/device/${to}`;
       const { data } = await post(path, { type: type || "text", message: contentOf(message) });
       setSent(data.id);
-      await onSent();
+      await onSent(data.id);
     }}>
       <div class="fields">
         <${Field} label=${t("inbox.to")} name="to" type="select" options=${[{ value: "me", label: t("inbox.myself") }, ...devices.map((device) => ({ value: String(device.id), label: device.name }))]} />

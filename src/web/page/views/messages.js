@@ -4,7 +4,7 @@ import {
 } from "../lib/ui.js";
 import { ApiError, Cancelled, del, get, request } from "../lib/api.js";
 import { dateTime, duration, number, t } from "../lib/i18n.js";
-import { state, useLive, usePoll } from "../lib/live.js";
+import { FINAL, readReceipts, useReceipts } from "../lib/receipts.js";
 import { go, link } from "../lib/router.js";
 import { DeviceLink, UserLink, findDevice, findUser, useSuggestions } from "./parts/people.js";
 import { Pretty, brief } from "./parts/pretty.js";
@@ -27,12 +27,8 @@ const sent = signal(/** @type {Sent[]} */ ([]));
 const MOST_SENT = 50;
 let keys = 0;
 
-const FINAL = new Set(["acked", "expired", "cancelled", "cleared", "undeliverable"]);
 const TYPES = ["system", "notice", "alarm", "reminder", "chat_response"];
 const TTLS = [60, 3600, 86_400, 604_800, 2_592_000];
-/** How long receipts that change are collected before they are read again. */
-const SETTLE_MS = 250;
-const POLL_MS = 3000;
 const STEPS = ["queued", "sent", "acked"];
 
 /** @param {{params: string[], query: Record<string, string>}} props */
@@ -124,47 +120,20 @@ function parsed(text, format) {
 /** A key of a send. */
 const random = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
-/** Reads receipts again. @param {number[]} ids */
-async function refresh(ids) {
-  const read = new Map(await Promise.all(ids.map(async (id) => /** @type {[number, any]} */ ([id, (await get(`/api/messages/${id}`).catch(() => ({ data: null }))).data]))));
+/** @param {Map<number, any>} read */
+function show(read) {
   sent.value = sent.value.map((entry) => (entry.id !== undefined && read.get(entry.id) ? { ...entry, receipt: read.get(entry.id) } : entry));
 }
 
-/**
- * Follows the receipts of some messages: `onChange` gets the ids of those that have changed, `onStatus` each change of a message as a whole at once.
- * @param {(id: number) => boolean} wanted
- * @param {(ids: number[]) => any} onChange
- * @param {(item: any) => void} onStatus
- */
-function useReceipts(wanted, onChange, onStatus) {
-  const changed = useRef(/** @type {Set<number>} */ (new Set()));
-  const timer = useRef(/** @type {any} */ (0));
-  useEffect(() => () => clearTimeout(timer.current), []);
-  useLive("receipts", null, (frame) => {
-    for (const item of frame.type === "receipts" ? frame.items : []) {
-      if (!wanted(item.id)) continue;
-      if (item.client === undefined) onStatus(item); // else it is that client's, which the receipt tells
-      changed.current.add(item.id);
-    }
-    if (!changed.current.size) return;
-    clearTimeout(timer.current);
-    timer.current = setTimeout(() => {
-      const ids = [...changed.current];
-      changed.current.clear();
-      onChange(ids);
-    }, SETTLE_MS);
-  });
-}
+/** Reads receipts again. @param {number[]} ids */
+const refresh = async (ids) => show(await readReceipts(ids));
 
 function History() {
   const entries = sent.value;
   const open = () => sent.value.flatMap(({ id, receipt }) => (id !== undefined && !FINAL.has(receipt?.status) ? [id] : []));
-  useReceipts((id) => sent.value.some((entry) => entry.id === id), refresh, ({ id, status }) => {
-    sent.value = sent.value.map((entry) => (entry.id === id && entry.receipt ? { ...entry, receipt: { ...entry.receipt, status } } : entry));
-  });
-  // What has changed while another view was shown, or where there are no live updates.
+  useReceipts((id) => sent.value.some((entry) => entry.id === id), open, show);
+  // What has changed while another view was shown.
   useEffect(() => { refresh(open()); }, []);
-  usePoll(() => { if (state.value !== "open") refresh(open()); }, POLL_MS);
   return html`<${Card} flush title=${t("messages.sent")} about=${t("messages.sentAbout")}>
     ${entries.length ? html`<ul class="adm-entries" aria-live="polite">${entries.map((entry) => html`<li key=${entry.key}><${Entry} entry=${entry} /></li>`)}</ul>`
     : html`<${Empty} icon="messages" title=${t("messages.none")} text=${t("messages.noneText")} />`}
@@ -215,8 +184,7 @@ function Found({ id }) {
       throw error instanceof ApiError && error.status === 404 ? new ApiError(404, { message: t("messages.notFound", { id }) }) : error;
     }
   }, [id]);
-  useReceipts((changed) => changed === number_, receipt.reload, ({ status }) => { if (receipt.data) receipt.set({ ...receipt.data, status }); });
-  usePoll(() => { if (state.value !== "open" && receipt.data && !FINAL.has(receipt.data.status)) receipt.reload(); }, POLL_MS, [id]);
+  useReceipts((changed) => changed === number_, () => (receipt.data && FINAL.has(receipt.data.status) ? [] : [number_]), (read) => { if (read.has(number_)) receipt.set(read.get(number_)); });
   const content = useContent(receipt.data);
   const close = html`<${Button} kind="plain" icon="close" label=${t("ui.close")} onClick=${() => go("messages")} />`;
   return html`<${Card} title=${t("messages.message", { id })} actions=${close}><${Loaded} of=${receipt}>${(/** @type {any} */ data) => html`

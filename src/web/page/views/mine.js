@@ -4,6 +4,7 @@ import { del, get, me, patch, post, put, whoAmI } from "../lib/api.js";
 import { t } from "../lib/i18n.js";
 import { useLive, usePoll } from "../lib/live.js";
 import { PairDialog } from "../lib/pairing.js";
+import { FINAL, readReceipts, useReceipts } from "../lib/receipts.js";
 import { Snippets } from "../lib/snippets.js";
 
 const REFRESH_MS = 10_000;
@@ -16,7 +17,7 @@ export default function Mine() {
   const [pairing, setPairing] = useState(false);
   const [paired, setPaired] = useState(/** @type {number | null} */ (null));
   usePoll(list.reload, REFRESH_MS, []);
-  useLive("connections", null, (frame) => { if (frame.type === "connections" && !frame.reset) list.reload(); });
+  useLive("connections", null, (frame) => { if (frame.type === "connections") list.reload(); });
   const add = html`<${Button} kind="primary" icon="plus" onClick=${() => setPairing(true)}>${t("mine.pair")}<//>`;
   return html`<${Page} title=${t("nav.mine")} about=${t("mine.about")} actions=${add}>
     ${list.rows.length > 0 && html`<div class="device-grid">${list.rows.map((device) => html`<${Device} key=${device.id} device=${device} fresh=${device.id === paired} reload=${list.reload} />`)}</div>`}
@@ -76,20 +77,17 @@ function Device({ device, fresh, reload }) {
 /** Rings a device: a message to it, whose way is followed until it has arrived. @param {{device: any}} props */
 function Ring({ device }) {
   const [sent, setSent] = useState(/** @type {{id: number, status: string} | null} */ (null));
-  useLive(sent && sent.status !== "acked" ? "receipts" : null, null, (frame) => {
-    const mine = frame.items?.find((/** @type {any} */ item) => item.id === sent?.id);
-    if (mine) setSent({ id: mine.id, status: mine.status });
-  });
+  const show = (/** @type {Map<number, any>} */ read) => setSent((before) => (before && read.has(before.id) ? { id: before.id, status: read.get(before.id).status } : before));
+  useReceipts((id) => id === sent?.id, () => (sent && !FINAL.has(sent.status) ? [sent.id] : []), show);
   return html`<div class="row">
     <${Button} icon="bell" onClick=${async () => {
       setSent(null);
       const { data } = await post(`/api/messages/device/${device.id}`, { type: RING, message: { seconds: 10 }, ttl: 300 });
       setSent({ id: data.id, status: "queued" });
-      const receipt = await get(`/api/messages/${data.id}`);
-      setSent((before) => (before && before.id === data.id && before.status !== "acked" ? { id: data.id, status: receipt.data.status } : before));
+      show(await readReceipts([data.id]));
     }}>${t("mine.ring")}<//>
     <span role="status">${sent && html`<${Status} status=${sent.status} />`}</span>
-    ${sent && sent.status !== "acked" && !device.online && html`<span class="soft">${t("mine.ring.later")}</span>`}
+    ${sent && !FINAL.has(sent.status) && !device.online && html`<span class="soft">${t("mine.ring.later")}</span>`}
   </div>`;
 }
 
