@@ -1,8 +1,13 @@
-# The steps of .ci/run, each a function step_NAME. Sourced by .ci/run; `full` is set for the long forms.
+# The steps of .ci/run, each a function step_NAME. Sourced by .ci/run; `full` is set for the long forms,
+# `scratch` is a directory of the lane, `base` that of the run.
 
-# In this order: what is quick and fails often comes first.
-steps=(toolchain format typos recipes page_source lint test docs dependencies fuzz autobahn release units service dist package tarball page
-    conformance clients doc_recipes models migration faults stress)
+# What cargo tests without the release binary: what is quick and fails often comes first.
+first=(toolchain format typos recipes page_source lint test docs dependencies fuzz autobahn)
+# Beside it, since much of it waits: the release binary and what is done with it.
+beside=(release units service dist package tarball conformance clients doc_recipes models migration faults)
+# When nothing else runs: the page is told how long it may be busy.
+last=(page stress)
+steps=("${first[@]}" "${beside[@]}" "${last[@]}")
 
 # The programs that test the binary from outside.
 external=tests/external
@@ -43,10 +48,10 @@ step_lint() {
     cargo clippy --locked --no-default-features -- -D warnings
 }
 
-# The README's own command.
+# The README's own command. With more threads than there are cores: many tests wait, and they have to pass on a busy machine.
 step_test() {
     grep -qx 'cargo test' README.md
-    cargo test
+    RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) * 2))} cargo test
 }
 
 step_docs() {
@@ -74,7 +79,7 @@ step_fuzz() {
     for target in fuzz/fuzz_targets/*.rs; do
         name=$(basename "$target" .rs)
         mkdir "$scratch/$name"
-        quietly cargo +nightly fuzz run "$name" "$scratch/$name" "fuzz/corpus/$name" -- -max_total_time="${seconds:-30}"
+        quietly cargo +nightly fuzz run "$name" "$scratch/$name" "fuzz/corpus/$name" -- -max_total_time="${seconds:-10}"
         printf '%s: %s\n' "$name" "$(tail -1 "$scratch/log")"
     done
 }
@@ -238,7 +243,7 @@ step_faults() {
 
 # The long forms of what cargo test runs in short: only with --full, or by name.
 step_stress() {
-    if [ -z "$full" ] && [ ${#chosen[@]} -gt 1 ]; then
+    if [ -z "$full" ] && [ ${#chosen[@]} -ne 1 ]; then
         skip "only with --full"
         return
     fi
@@ -256,5 +261,5 @@ integration() { cargo test --locked --release --test it "$1::" -- --nocapture; }
 note_skipped() {
     local reason
     reason=$(sed -n 's/^SKIPPED: //p' "$scratch/log")
-    if [ -n "$reason" ]; then skipped+=("$current: $reason"); fi
+    if [ -n "$reason" ]; then printf '%s: %s\n' "$current" "$reason" >>"$base/skipped"; fi
 }
