@@ -18,6 +18,7 @@ use super::failure::Interrupted;
 use super::output::{Output, note};
 use super::runtime::block_on;
 use super::settings::SettingFlags;
+use crate::config::parse_seconds;
 use crate::core::disk::Explained;
 use crate::core::time::Timestamp;
 use crate::load::compare::{Noise, Run, compare};
@@ -69,8 +70,8 @@ pub(super) struct Bench {
 /// The sizes that can be chosen.
 #[derive(Debug, Args)]
 struct SizeFlags {
-    /// Time of each measurement, 1 to 3600
-    #[arg(long, value_name = "SECONDS", value_parser = bounded(1, 3600))]
+    /// Time of each measurement, in seconds or with a unit, up to an hour: 30, 90s, 5m
+    #[arg(long, value_name = "TIME", value_parser = measured_seconds)]
     seconds: Option<u64>,
     /// Connections of idle, up to 1000000
     #[arg(long, value_name = "N", value_parser = bounded(1, 1_000_000))]
@@ -97,6 +98,12 @@ struct SizeFlags {
 
 fn bounded(low: u64, high: u64) -> RangedU64ValueParser<u64> {
     RangedU64ValueParser::new().range(low..=high)
+}
+
+/// Parses the time of a measurement.
+fn measured_seconds(text: &str) -> Result<u64, String> {
+    let seconds = parse_seconds(text)?;
+    if (1..=3600).contains(&seconds) { Ok(seconds) } else { Err("must be from 1 second to 1 hour".into()) }
 }
 
 /// Parses the name of a workload.
@@ -398,12 +405,12 @@ mod tests {
 
     #[test]
     fn sizes_have_bounds_and_override_those_of_the_run() {
-        let bench = parsed("--quick --connections 70 --rate 5 --seconds 2 --size 1000").unwrap();
+        let bench = parsed("--quick --connections 70 --rate 5 --seconds 2s --size 1000").unwrap();
         let sizes = bench.sizes.sizes(bench.quick);
         let expected = Sizes { connections: 70, rate: 5.0, seconds: 2.0, size: 1000, ..Sizes::quick() };
         assert_eq!(sizes, expected);
         assert_eq!(parsed("").unwrap().sizes.sizes(false), Sizes::full());
-        for line in ["--connections 0", "--seconds 0", "--rate x", "--size 10001", "--senders 1025", "--seconds 3601"] {
+        for line in ["--connections 0", "--seconds 0", "--rate x", "--size 10001", "--senders 1025", "--seconds 3601", "--seconds 2h"] {
             assert!(parsed(line).unwrap_err().contains("invalid value"), "{line}");
         }
     }

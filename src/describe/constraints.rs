@@ -12,6 +12,10 @@ const USERNAME: &str = r#"{"minLength":1,"maxLength":150,"format":"qy-username"}
 const MAX_BYTES: &str = r#"{"minimum":1024,"maximum":4294967295}"#;
 /// The life of a message, in seconds.
 const TTL: &str = r#"{"minimum":1,"maximum":31622400}"#;
+/// A content, which is anything but nothing.
+const CONTENT: &str = r#"{"not":{"type":"null"}}"#;
+/// A live message has no life.
+const LIVE: &str = r#"{"anyOf":[{"properties":{"delivery":{"enum":["queued",null]}}},{"properties":{"ttl":{"type":"null"}}}]}"#;
 /// What a typed name or password may be.
 const TYPED: &str = r#"{"minLength":1}"#;
 
@@ -54,8 +58,13 @@ pub const CONSTRAINTS: &[(&str, &str, &str)] = &[
     ("PairResponse", "/anyOf/2/properties/state", r#"{"const":"paired"}"#),
     ("ClaimRequest", "/properties/name", TEXT),
     ("SendRequest", "/properties/ttl", TTL),
+    ("SendRequest", "", LIVE),
+    ("SendToUserRequest", "/properties/message", CONTENT),
     ("SendToUserRequest", "/properties/ttl", TTL),
+    ("SendToUserRequest", "", LIVE),
+    ("SendMessageRequest", "/properties/message", CONTENT),
     ("SendMessageRequest", "/properties/ttl", TTL),
+    ("SendMessageRequest", "", LIVE),
     ("ReceiptResponse", "/properties/to", r#"{"enum":["user","device","all"]}"#),
     (
         "ReceiptResponse",

@@ -113,16 +113,19 @@ impl Node {
     }
 
     /// Looks for the rest of a path below this node, and returns whether it has found a route. A dead end below a fixed segment leads
-    /// back to the parameter beside it.
+    /// back to the parameter beside it; but a text that is no id is not taken for one where the fixed path has routes for other methods.
     fn search<'p>(&self, mut rest: impl Iterator<Item = &'p str> + Clone, parameter: Parameter, search: &mut Search<'_>) -> bool {
         let Some(segment) = rest.next() else { return self.end(parameter, search) };
         let text = decoded(segment);
+        let others = search.others.len();
         if let Some((_, node)) = self.fixed.iter().find(|(fixed, _)| *fixed == text)
             && node.search(rest.clone(), parameter.clone(), search)
         {
             return true;
         }
-        self.parameter.as_ref().is_some_and(|(kind, node)| node.search(rest, kind.value(&text), search))
+        let Some((kind, node)) = &self.parameter else { return false };
+        let value = kind.value(&text);
+        (search.others.len() == others || value != Parameter::Id(None)) && node.search(rest, value, search)
     }
 
     /// Looks among the routes whose paths end here.
@@ -206,12 +209,13 @@ mod tests {
             ("GET", "/a/+7", "GET /a/{id} Id(None)"),
             ("GET", "/a/18446744073709551616", "GET /a/{id} Id(None)"),
             ("POST", "/a/all", "POST /a/all None"),
-            ("GET", "/a/all", "GET /a/{id} Id(None)"),
+            ("GET", "/a/all", "[Post]"),
             ("PUT", "/a/all/first", "PUT /a/{id}/first Id(None)"),
             ("GET", "/a/all/b%2Fc%20d/x", "GET /a/all/{name}/x Name(\"b/c d\")"),
             ("GET", "/a/all/%FF/x", "GET /a/all/{name}/x Name(\"\u{fffd}\")"),
             ("PUT", "/a", "[Get, Post]"),
-            ("PATCH", "/a/all", "[Post, Get, Delete]"),
+            ("PATCH", "/a/all", "[Post]"),
+            ("DELETE", "/a/al", "DELETE /a/{id} Id(None)"),
             ("OPTIONS", "/a/7", "[Get, Delete]"),
             ("get", "/a", "[Get, Post]"),
             ("GET", "/a/7/first/x", "-"),

@@ -79,11 +79,11 @@ pub fn files(root: Router) -> Router {
     root.push(at(|req| part(req.uri().path()).is_some()).get(Part).head(Part).goal(OtherMethod))
 }
 
-/// Returns the file at a path.
+/// Returns the file at a path; that of a description with or without a slash at its end, as everything below `/api`.
 fn part(path: &str) -> Option<File> {
     match path {
         "/worker.js" => File::find(WORKER),
-        "/api/openapi.json" | "/api/asyncapi.json" => File::find(&path[1..]),
+        "/api/openapi.json" | "/api/openapi.json/" | "/api/asyncapi.json" | "/api/asyncapi.json/" => File::find(path.trim_matches('/')),
         _ => File::find(path.strip_prefix('/').filter(|path| path.starts_with("page/"))?),
     }
 }

@@ -78,6 +78,16 @@ export function summary(series, at, format) {
 }
 
 /**
+ * The texts at an axis; where the format makes several ticks look alike, the whole numbers only.
+ * @param {number[]} ticks
+ * @param {(value: number) => string} format
+ */
+function labels(ticks, format) {
+  const made = ticks.map(format);
+  return new Set(made).size === made.length ? made : made.map((label, n) => (Number.isInteger(ticks[n]) ? label : ""));
+}
+
+/**
  * @param {Series[]} series
  * @param {number} width
  * @param {number} height
@@ -88,12 +98,12 @@ function options(series, width, height, format) {
   const [soft, line] = [colour("--soft"), colour("--line")];
   const font = "11px system-ui, sans-serif";
   return {
-    width, height, padding: [8, 4, 0, 0], legend: { show: false },
+    width, height, padding: [8, 16, 0, 0], legend: { show: false },
     cursor: { y: false, drag: { setScale: false }, points: { size: 6 } },
     scales: { x: { time: true }, y: { range: (/** @type {any} */ _, /** @type {number} */ low, /** @type {number} */ high) => [Math.min(0, low ?? 0), Math.max(high ?? 0, 1) * 1.1] } },
     axes: [
       { stroke: soft, font, grid: { show: false }, ticks: { stroke: line, size: 4 }, size: 26, space: 70, values: (/** @type {any} */ _, /** @type {number[]} */ ticks) => ticks.map((tick) => clock(tick * 1000).slice(0, 5)) },
-      { stroke: soft, font, grid: { stroke: line, width: 1 }, ticks: { show: false }, size: 52, space: 34, values: (/** @type {any} */ _, /** @type {number[]} */ ticks) => ticks.map(format) },
+      { stroke: soft, font, grid: { stroke: line, width: 1 }, ticks: { show: false }, size: 52, space: 34, values: (/** @type {any} */ _, /** @type {number[]} */ ticks) => labels(ticks, format) },
     ],
     series: [
       {},

@@ -8,6 +8,7 @@ async fn documents_are_served_with_a_tag_to_anyone() {
     for (path, key, committed) in [
         ("/api/openapi.json", "openapi", include_str!("../../../../docs/api/openapi.json")),
         ("/api/asyncapi.json", "asyncapi", include_str!("../../../../docs/api/asyncapi.json")),
+        ("/api/openapi.json/", "openapi", include_str!("../../../../docs/api/openapi.json")),
     ] {
         let answer = server.get(path, None).await;
         assert_eq!((answer.status.as_u16(), answer.text.as_str()), (200, committed), "{path}");
