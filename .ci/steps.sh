@@ -4,7 +4,7 @@
 # What cargo tests without the release binary: what is quick and fails often comes first.
 first=(toolchain format typos recipes page_source lint test docs dependencies fuzz autobahn)
 # Beside it, since much of it waits: the release binary and what is done with it.
-beside=(release units service dist package tarball conformance clients doc_recipes models migration faults)
+beside=(release units service dist package tarball conformance api clients doc_recipes models migration faults)
 # When nothing else runs: the page is told how long it may be busy.
 last=(page stress)
 steps=("${first[@]}" "${beside[@]}" "${last[@]}")
@@ -176,8 +176,7 @@ step_page() {
     node "$scratch/page/test.mjs" "$PWD/$binary" "$(command -v chromium)" "$PWD/target/page"
 }
 
-# The API described: its documents as others read them, random calls, random frames. In an environment of its own. Only when it is named:
-# no run of it has ended without a complaint yet.
+# The API described: its documents as others read them, random calls, random frames. In an environment of its own.
 step_api() {
     local venv=$PWD/target/ci/api
     need_debian node nodejs npm npm
@@ -185,7 +184,7 @@ step_api() {
     cp -r $external/api "$scratch/api"
     (cd "$scratch/api" && npm install --silent --no-audit --no-fund)
     node "$scratch/api/asyncapi.mjs" docs/api/asyncapi.json
-    "$venv/bin/python" $external/api/run.py $binary --examples "${API_EXAMPLES:-$([ -n "$full" ] && echo 100 || echo 5)}"
+    "$venv/bin/python" $external/api/run.py $binary --examples "${API_EXAMPLES:-$([ -n "$full" ] && echo 100 || echo 3)}"
 }
 
 # The exchanges recorded from the original system.

@@ -120,8 +120,9 @@ impl Content {
             return Err(ApiError::Invalid(format!("ttl must be 1 to {max_ttl} seconds")));
         }
         let key = call.idempotency_key.as_deref();
-        if key.is_some_and(|key| !(1..=MAX_KEY_CHARS).contains(&key.chars().count())) {
-            return Err(ApiError::Invalid(format!("Idempotency-Key must have 1 to {MAX_KEY_CHARS} characters")));
+        // Others would be read in several ways on the way here, and two keys become one.
+        if key.is_some_and(|key| !(1..=MAX_KEY_CHARS).contains(&key.len()) || !key.bytes().all(|b| matches!(b, b' '..=b'~'))) {
+            return Err(ApiError::Invalid(format!("Idempotency-Key must have 1 to {MAX_KEY_CHARS} printable ASCII characters")));
         }
         if self.delivery == Some(Delivery::Live) && (self.ttl.is_some() || key.is_some()) {
             return Err(ApiError::Invalid("ttl and Idempotency-Key are for delivery \"queued\"".into()));

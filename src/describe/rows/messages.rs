@@ -9,7 +9,7 @@ const KEY: Parameter = Parameter {
     name: "Idempotency-Key",
     place: "header",
     text: "For 24 hours, the same key from the same sender is the same message.",
-    schema: r#"{"type":"string","minLength":1,"maxLength":128,"pattern":"^[!-~]+$"}"#,
+    schema: r#"{"type":"string","minLength":1,"maxLength":128,"pattern":"^[!-~]([ -~]*[!-~])?$"}"#,
 };
 
 /// The errors of every send: of queued messages.

@@ -75,7 +75,7 @@ pub const ROWS: &[Row] = &[
             name: "address",
             place: "query",
             text: "Those from this address or network, such as `10.0.0.0/8`.",
-            schema: r#"{"type":"string","anyOf":[{"format":"ipv4"},{"format":"ipv6"},{"pattern":"^[0-9a-fA-F.:]+/[0-9]{1,3}$"}]}"#,
+            schema: r#"{"type":"string","format":"qy-network"}"#,
         },
     ]),
     row(
