@@ -207,6 +207,8 @@ class Link:
         if split:
             self.proxy.count(SPLIT)
             for at in range(min(len(data), SPLIT_BYTES)):
+                if writer.is_closing():
+                    raise ConnectionResetError
                 writer.write(data[at : at + 1])
                 await asyncio.sleep(0.0003)
             data = data[SPLIT_BYTES:]
