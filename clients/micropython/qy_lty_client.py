@@ -281,7 +281,7 @@ class DeviceWebSocketClient:
         """Closes in order: finishes the running handler, acknowledges, shakes hands; after 2 seconds each without ado."""
         task, worker, self._task = self._task, self._worker, None
         self._stop.set()
-        self._inbox = [entry for entry in self._inbox if not entry[2]]
+        self._filled.set()
         own = asyncio.current_task()
         until = time.ticks_add(time.ticks_ms(), CLOSE_SECONDS * 1000)
         while self._busy and own is not worker and time.ticks_diff(until, time.ticks_ms()) > 0:
@@ -341,6 +341,8 @@ class DeviceWebSocketClient:
                 self._first.set()
                 for send in self._queue:
                     send.settle("dropped", "closed")
+                return
+            if self._stop.is_set():
                 return
             self._enter("waiting")
             try:
@@ -444,7 +446,8 @@ class DeviceWebSocketClient:
         elif kind == "missed":
             self._emit("missed", {"count": None, "after": frame.get("after"), "upto": frame.get("upto")})
         if not isinstance(number, int):
-            if not self._answer(frame) and await self._room(size):
+            silent = kind in ("connection_status", "disconnect", "missed", "pong") and kind not in self._handlers
+            if not self._answer(frame) and not silent and await self._room(size):
                 self._put(frame, size, 0)
             return
         if not self._behind:
@@ -499,11 +502,13 @@ class DeviceWebSocketClient:
     async def _work(self):
         """Calls handlers, one message after the other, over all connections. Never writes: a dead connection must not stop it."""
         while True:
-            while not self._inbox:
+            while not (self._inbox or self._stop.is_set()):
                 self._filled.clear()
                 if self._behind:
                     self._end(Ended(0, "reading the rest again"))
                 await self._filled.wait()
+            if self._stop.is_set():
+                return  # What is in the inbox comes again.
             frame, size, number, epoch = self._inbox.pop(0)
             self._busy = True
             handler = self._handlers.get(frame.get("type"))
@@ -527,8 +532,6 @@ class DeviceWebSocketClient:
                     self._full.set()
                 if not self._ready.is_set():
                     self._save()
-            if self._stop.is_set():
-                return
             await asyncio.sleep(0)
 
     async def _acknowledge_always(self):

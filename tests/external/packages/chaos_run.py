@@ -75,7 +75,7 @@ class Case:
         self.driver = shlex.split(driver)
         self.name = next((word for word in reversed(self.driver) if "driver" in word), driver)
         self.sent, self.handled, self.kicks, self.over = [], [], 0, threading.Event()
-        self.first, self.peak = 0, 0
+        self.first, self.peak, self.stderr = 0, 0, ""
 
     def send(self, numbers):
         with ThreadPoolExecutor(SENDERS) as pool:
@@ -123,7 +123,7 @@ class Case:
         timer.cancel()
         watcher.join()
         drain.join()
-        text = "".join(errors[-20:])
+        text = self.stderr = "".join(errors[-20:])
         if malformed:
             return f"a line is not `n id`: {malformed!r}\n{text}"
         if status:
@@ -164,7 +164,7 @@ class Case:
         if failure:
             print(f"       {failure}", flush=True)
         if not well or self.run.verbose:
-            print(f"       {json.dumps(counts)}", flush=True)
+            print(f"       {json.dumps(counts)}", *self.stderr.splitlines(), sep="\n       ", flush=True)
         return well
 
 
