@@ -222,7 +222,7 @@ class DeviceWebSocketClient:
         self._epoch, self._last, self._since = state.get("epoch"), state.get("id", 0), since
         self._taken, self._base, self._saved = self._last, 0, None  # Taken into the inbox; handled is `_last`.
         self._queue = [Send(ref, text.encode(), retry) for ref, text, retry in state.get("queue", ())]
-        self._unanswered, self._inbox, self._inbox_bytes, self._busy, self._unacked = [], [], 0, False, 0
+        self._unanswered, self._inbox, self._inbox_bytes, self._current, self._unacked = [], [], 0, None, 0
         self._task = self._worker = self._socket = None
         for name in ("_over", "_ready", "_stop", "_more", "_filled", "_space", "_due", "_full", "_first"):
             setattr(self, name, asyncio.Event())
@@ -284,7 +284,7 @@ class DeviceWebSocketClient:
         self._filled.set()
         own = asyncio.current_task()
         until = time.ticks_add(time.ticks_ms(), CLOSE_SECONDS * 1000)
-        while self._busy and own is not worker and time.ticks_diff(until, time.ticks_ms()) > 0:
+        while self._current is not None and own is not worker and time.ticks_diff(until, time.ticks_ms()) > 0:
             await asyncio.sleep(0.01)
         if self._ready.is_set():
             try:
@@ -296,8 +296,9 @@ class DeviceWebSocketClient:
             await task
             if own is not worker:
                 worker.cancel()
-                self._busy = False
-        self._inbox, self._inbox_bytes, self._taken = [], 0, self._last
+                self._current = None
+        # A handler that called this finishes afterwards; its message is not to be taken again.
+        self._inbox, self._inbox_bytes, self._taken = [], 0, max(self._last, self._current or 0)
         self._save()
         for send in self._queue:
             send.settle("dropped", "closed")
@@ -510,7 +511,7 @@ class DeviceWebSocketClient:
             if self._stop.is_set():
                 return  # What is in the inbox comes again.
             frame, size, number, epoch = self._inbox.pop(0)
-            self._busy = True
+            self._current = number
             handler = self._handlers.get(frame.get("type"))
             if handler:
                 try:
@@ -521,8 +522,8 @@ class DeviceWebSocketClient:
                     self._fail(error, frame.get("type"))
             else:
                 self._emit("message", frame)
-            self._busy = False
-            self._inbox_bytes -= size
+            self._current = None
+            self._inbox_bytes = max(0, self._inbox_bytes - size)
             self._space.set()
             if number and epoch == self._epoch:
                 self._last = number

@@ -39,7 +39,7 @@ def make(options):
         options["ssl"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         options["ssl"].verify_mode = ssl.CERT_REQUIRED
         with open(ca, "rb") as file:
-            options["ssl"].load_verify_locations(file.read())
+            options["ssl"].load_verify_locations(cadata=file.read())
     return qy.DeviceWebSocketClient(token if tokens else options.pop("token"), options.pop("base_url"), **options)
 
 
@@ -85,7 +85,10 @@ async def do(client, command):
         await client.request_sing("青花瓷", "周杰伦")
         await client.request_dance("街舞", "hiphop")
     elif kind == "chat":
-        say(parts=[part async for part in client.chat(command["text"])])
+        parts = []
+        async for part in client.chat(command["text"]):
+            parts.append(part)
+        say(parts=parts)
     elif kind == "connect":
         try:
             await client.connect()

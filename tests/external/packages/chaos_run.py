@@ -85,7 +85,7 @@ class Case:
     def kick(self):
         """Has the server close the connections every few seconds: its close frames are what the proxy swallows."""
         dice = random.Random(self.seed)
-        while not self.over.wait(dice.uniform(1, 4)):
+        while not self.over.wait(dice.uniform(0.5, 2)):
             try:
                 self.kicks += self.run.server.kick(self.user)
             except (OSError, RuntimeError, ValueError):
@@ -136,7 +136,7 @@ class Case:
         self.user, token = server.user(f"chaos-{self.number}-{self.seed}")
         self.send(range(messages // 2))
         proxy = subprocess.Popen(
-            [sys.executable, HERE / "chaos.py", "--to", f"127.0.0.1:{server.port}", "--seed", str(self.seed)],
+            [sys.executable, HERE / "chaos.py", "--to", f"127.0.0.1:{server.port}", "--seed", str(self.seed), *self.run.only],
             stdout=subprocess.PIPE, text=True)
         url = f"ws://127.0.0.1:{proxy.stdout.readline().split()[1]}"
         rest = threading.Thread(target=self.send, args=(range(messages // 2, messages),))
@@ -174,6 +174,7 @@ class Run:
     def __init__(self, options, path):
         self.messages, self.store, self.growth = options.messages, options.store, options.growth_mib
         self.kills, self.verbose, self.path = options.kills, options.verbose, path
+        self.only = ["--only", options.only] if options.only else []
         self.timeout = options.timeout or 180 + options.messages * 0.1
         self.server = Server(options.binary, path, options.messages * 2 + 1000)
 
@@ -208,6 +209,7 @@ def main():
     parser.add_argument("--store", action="store_true", help="pass a store file, and run each driver twice")
     parser.add_argument("--growth-mib", type=float, default=64, help="largest growth of the driver's memory")
     parser.add_argument("--timeout", type=float, help="seconds for one driver")
+    parser.add_argument("--only", help="faults, as chaos.py takes them")
     parser.add_argument("--verbose", action="store_true", help="print the proxy's counts")
     options = parser.parse_args()
     check_judge()

@@ -38,6 +38,7 @@ class Server:
     def __init__(self, binary, directory, messages):
         self.binary, self.path = pathlib.Path(binary).resolve(), pathlib.Path(directory)
         self.messages, self.starts, self.process = messages, 0, None
+        self.config = ""  # Further sections, from the next start on.
         self.local, self.lock = threading.local(), threading.Lock()
         self.port = 0
         self.start()
@@ -45,7 +46,7 @@ class Server:
 
     def start(self):
         """Starts the binary, on a free port at first and on the same one later, and waits until it serves."""
-        (self.path / "config.toml").write_text(CONFIG.format(port=self.port, messages=self.messages))
+        (self.path / "config.toml").write_text(CONFIG.format(port=self.port, messages=self.messages) + self.config)
         self.starts += 1
         log = self.path / f"log.{self.starts}"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("QY_LTY")}
@@ -69,6 +70,7 @@ class Server:
             self.process.kill()
             self.process.wait()
             time.sleep(0.3)
+            self.local = threading.local()  # The connections of all threads have ended.
             self.start()
 
     def call(self, method, path, body=None, token=None, tries=1):
