@@ -193,7 +193,7 @@ async def together():
     whole, seen = 0, []
     async with Run(Server(parts, stay=0.0), "--seed", "5", "--calm-after", "15") as run:
         began = time.monotonic()
-        for round_number in range(8):
+        for _ in range(8):
             seen += await run.clients(40, limit=15)
         await asyncio.sleep(max(0.0, 15.5 - (time.monotonic() - began)))
         calm = await run.clients(40)
