@@ -18,6 +18,7 @@ import os
 import pathlib
 import random
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -212,6 +213,9 @@ def main():
     parser.add_argument("--only", help="faults, as chaos.py takes them")
     parser.add_argument("--verbose", action="store_true", help="print the proxy's counts")
     options = parser.parse_args()
+    for driver in options.drivers:
+        if not shutil.which(shlex.split(driver)[0]):
+            parser.error(f"there is no program for the driver {driver!r}")
     check_judge()
     os.environ["PYTHONUNBUFFERED"] = "1"
     with tempfile.TemporaryDirectory(prefix="qy-lty-chaos-") as directory:
