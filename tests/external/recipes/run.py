@@ -16,19 +16,12 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 
+import boards
 import proxies
 from blocks import recipes, replaced
 from server import PASSWORD, Server, certificate
 
-HERE = pathlib.Path(__file__).resolve().parent
-PAGE = HERE.parents[2] / "docs" / "clients.md"
-
 THROUGH = [proxies.check_messages, proxies.check_address, proxies.check_page, proxies.check_head, proxies.check_quiet]
-COMPILERS = {
-    "esp-idf": ["gcc", "-x", "c", "-std=gnu11"],
-    "arduino-links2004": ["g++", "-x", "c++", "-std=gnu++17", "-include", "Arduino.h"],
-    "arduino-gilmaimon": ["g++", "-x", "c++", "-std=gnu++17", "-include", "Arduino.h"],
-}
 # Commands, and what must stand in their output.
 TOOLS = {
     "curl": ("curl", ['"status":"queued"', '"message":"message cancelled"']),
@@ -43,8 +36,8 @@ class Recipes:
     """The recipes, a server for them, and one whose heartbeats come each second."""
 
     def __init__(self, binary, directory):
-        self.texts = recipes(PAGE.read_text())
-        known = {"server", *proxies.PROXIES, *COMPILERS, *TOOLS}
+        self.texts = recipes(boards.PAGE.read_text())
+        known = {"server", *proxies.PROXIES, *boards.BOARDS, *TOOLS}
         if set(self.texts) != known:
             raise SystemExit(f"on the page and not here, or the reverse: {sorted(set(self.texts) ^ known)}")
         self.directory = directory
@@ -67,8 +60,8 @@ class Recipes:
         cases["direct/head"] = lambda: proxies.check_head(self.server, self.server.door, None)
         for name in TOOLS:
             cases[name] = lambda n=name: self.tool(n)
-        for name in COMPILERS:
-            cases[name] = lambda n=name: self.compile(n)
+        for name in boards.BOARDS:
+            cases[name] = lambda n=name: boards.check(n, self.texts[n])
         return cases
 
     def through(self, name, check, server, *more):
@@ -140,19 +133,6 @@ class Recipes:
             finally:
                 os.killpg(process.pid, 9)
                 process.wait()
-
-    def compile(self, name):
-        """The block compiles without a warning, and would not if it called something that there isn't."""
-        def status(text):
-            return subprocess.run(
-                [*COMPILERS[name], "-I", HERE / "stubs", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-format-truncation",
-                 "-Werror", "-fsyntax-only", "-"], input=text, text=True, capture_output=True)
-
-        text = self.texts[name]
-        result = status(text)
-        assert result.returncode == 0, result.stderr
-        wrong = text.replace("onEvent(", "onEvents(", 1).replace("client.poll", "client.pol").replace("_init(", "_initial(")
-        assert wrong != text and status(wrong).returncode != 0, "the stubs notice nothing"
 
     def stop(self):
         self.server.stop()

@@ -1,7 +1,10 @@
-// What sketches on docs/clients.md use of the Arduino core, as declarations: for a compiler, not for a board.
+// What the sketches in clients/esp32 use of the Arduino core, as declarations: for a compiler, not for a board.
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
 
 class String {
 public:
@@ -20,3 +23,4 @@ extern SerialPort Serial;
 
 unsigned long millis();
 void delay(unsigned long milliseconds);
+long random(long bound);

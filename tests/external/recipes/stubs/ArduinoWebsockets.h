@@ -1,4 +1,4 @@
-// The interface of ArduinoWebsockets 0.5 (gilmaimon) as far as docs/clients.md uses it, as declarations.
+// The interface of ArduinoWebsockets 0.5 (gilmaimon) as far as clients/esp32 uses it, as declarations.
 #pragma once
 #include "Arduino.h"
 #include <functional>
@@ -12,6 +12,7 @@ public:
 class WebsocketsClient {
 public:
   void onMessage(const std::function<void(WebsocketsMessage)> callback);
+  void addHeader(const String key, const String value);
   bool connect(const String url);
   bool available(const bool test = false);
   bool poll();

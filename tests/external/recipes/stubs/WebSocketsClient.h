@@ -1,4 +1,4 @@
-// The interface of arduinoWebSockets 2.7 (Links2004) as far as docs/clients.md uses it, as declarations.
+// The interface of arduinoWebSockets 2.7 (Links2004) as far as clients/esp32 uses it, as declarations.
 #pragma once
 #include "Arduino.h"
 #include <functional>

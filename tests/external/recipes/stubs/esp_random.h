@@ -1,0 +1,5 @@
+/* The random numbers of ESP-IDF, as declarations. */
+#pragma once
+#include <stdint.h>
+
+uint32_t esp_random(void);
