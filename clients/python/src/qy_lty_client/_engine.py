@@ -331,7 +331,8 @@ class Engine:
 
     def _greet(self, connection: Connection, frame: Frame) -> None:
         last_id = frame.get("last_id")
-        self.tracker.start_connection(str(frame.get("epoch") or ""), last_id if isinstance(last_id, int) else 0)
+        place = last_id if isinstance(last_id, int) else 0
+        self.tracker.start_connection(str(frame.get("epoch") or ""), place, bool(frame.get("pending")))
         self._tokens.accepted()
         connection.greeted.set()
         self._set_state("connected")

@@ -32,6 +32,8 @@ class Tracker:
         self._open: deque[Entry] = deque()
         self._unacked: deque[int] = deque()
         self._done_ahead: set[int] = set()
+        #: The server has, or was sent on this connection, the acknowledgement of what is handled.
+        self._confirmed = False
 
     def restore(self, epoch: str | None, handled: int) -> None:
         """Continues from a stored position."""
@@ -43,9 +45,10 @@ class Tracker:
         last = self.handled or self.base
         return f"{self.epoch}:{last}" if self.epoch and last else None
 
-    def start_connection(self, epoch: str, last_id: int) -> bool:
+    def start_connection(self, epoch: str, last_id: int, pending: bool) -> bool:
         """Takes over the epoch of a new connection; returns whether it is another one, so that all ids before are void."""
         self._unacked.clear()
+        self._confirmed = not pending
         changed = self.epoch is not None and epoch != self.epoch
         if changed:
             # Entries of the old epoch that are still being handled are no longer in `_open`: finishing them moves nothing.
@@ -85,6 +88,10 @@ class Tracker:
         """Returns whether an acknowledgement would be news to the server."""
         return bool(self._unacked) and self._unacked[0] <= self.handled
 
+    def all_acked(self) -> bool:
+        """Returns whether everything that was accepted is handled, and acknowledged on this connection as far as it sent it."""
+        return self._confirmed and not self._open and not self._unacked
+
     def take_ack(self) -> int | None:
         """Returns the id to acknowledge: the highest one *of this connection* up to which everything is handled.
 
@@ -94,6 +101,7 @@ class Tracker:
         last = None
         while self._unacked and self._unacked[0] <= self.handled:
             last = self._unacked.popleft()
+        self._confirmed = self._confirmed or last is not None
         return last
 
     def rewind(self) -> None:

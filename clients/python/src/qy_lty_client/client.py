@@ -59,6 +59,11 @@ class DeviceWebSocketClient:
         return self._engine.tracker.handled
 
     @property
+    def acknowledged(self) -> bool:
+        """Whether everything that arrived is handled, and its acknowledgement written on the present connection."""
+        return self.state == "connected" and self._engine.tracker.all_acked()
+
+    @property
     def queue_size(self) -> int:
         """The number of sends that wait for a connection."""
         return len(self._engine.queue)
