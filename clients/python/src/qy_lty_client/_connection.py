@@ -145,7 +145,7 @@ class Connection:
                 if isinstance(raw, str):
                     self._take(raw)
                 if not self._dispatcher.room.is_set():
-                    # Not reading any further makes TCP slow the server down.
+                    # Not reading any further makes TCP slow the server down. Never with ack="client": the window is smaller.
                     await self._dispatcher.room.wait()
         except ConnectionClosed as error:
             return self._ending(error)

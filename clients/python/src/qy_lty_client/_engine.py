@@ -324,10 +324,8 @@ class Engine:
             self._done(job)
         elif kind in INTERNAL_TYPES and kind not in self.handlers:
             pass
-        elif entry is None and self._dispatcher.full:
+        elif not self._dispatcher.put(job):
             self.fail(BufferError(f"a live message of type {kind!r} was dropped: the handlers are too slow"))
-        else:
-            self._dispatcher.put(job)
 
     def _greet(self, connection: Connection, frame: Frame) -> None:
         last_id = frame.get("last_id")
