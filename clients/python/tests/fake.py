@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.http11 import Request, Response
 from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
 
 Script = Callable[["Peer"], Awaitable[None]]
 
@@ -29,7 +29,8 @@ class Peer:
         await self.socket.send(json.dumps(frame))
 
     async def greet(self, **fields: Any) -> None:
-        status = {"type": "connection_status", "status": "connected", "user_id": "1", "device_id": None, "epoch": "e", "last_id": 0, "pending": 0}
+        status = {"type": "connection_status", "status": "connected", "user_id": "1", "device_id": None}
+        status = {**status, "epoch": "e", "last_id": 0, "pending": 0}
         await self.send(**{**status, **fields})
 
     async def receive(self) -> dict[str, Any]:

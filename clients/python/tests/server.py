@@ -110,7 +110,8 @@ class User:
     def push(self, message: Any, kind: str = "note", **fields: Any) -> int | None:
         """Sends to this user; returns the id."""
         body = {"type": kind, "message": message, **fields}
-        return self.server.call("POST", f"/api/messages/user/{self.id}", body, self.server.admin)["data"].get("id")
+        number = self.server.call("POST", f"/api/messages/user/{self.id}", body, self.server.admin)["data"].get("id")
+        return number if isinstance(number, int) else None
 
     def waiting(self) -> int:
         return int(self.server.call("GET", f"/api/queue/user/{self.id}", token=self.server.admin)["data"]["messages"])

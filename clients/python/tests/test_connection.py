@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,10 +17,14 @@ from server import Server, User
 QUICK = BackOff(0.05, 0.2)
 
 
+def _record(events: list[tuple[str, Any]], name: str, data: Any) -> None:
+    events.append((name, data))
+
+
 def record(client: DeviceWebSocketClient, *names: str) -> list[tuple[str, Any]]:
     events: list[tuple[str, Any]] = []
     for name in names:
-        client.on(name, lambda data, name=name: events.append((name, data)))
+        client.on(name, partial(_record, events, name))
     return events
 
 
@@ -80,7 +85,7 @@ def test_token_is_in_a_header_and_the_subprotocol_is_offered(run: Any) -> None:
 def test_options_are_validated() -> None:
     for options in ({"client": "a b"}, {"client": "x" * 65}, {"ack": "never"}, {"concurrency": 0}, {"max_bytes": 10}, {"queue_limit": 0}):
         with pytest.raises(ValueError, match="must"):
-            DeviceWebSocketClient("t", **options)  # type: ignore[arg-type]
+            DeviceWebSocketClient("t", **options)
     for url in ("localhost:8000", "ftp://host", "ws://", "ws://host:port", "ws://u:p@host", "ws://host?x=1"):
         with pytest.raises(ValueError):  # noqa: PT011 - several texts, one of them Python's own
             DeviceWebSocketClient("t", url)

@@ -290,7 +290,7 @@ def test_position_outlives_the_process(user: User, run: Any, tmp_path: Path, ack
         for n in range(4):
             await asyncio.to_thread(user.push, n)
             async with client() as current:
-                await until(lambda n=n: len(got) == n + 1)  # type: ignore[misc]
+                await until(lambda n=n: len(got) == n + 1)
                 await until(lambda: user.waiting() == 0)
                 last, epoch = current.last_id, current.epoch
             state = json.loads(path.read_text())

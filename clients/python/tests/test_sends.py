@@ -38,7 +38,8 @@ def test_outcome_of_a_send_is_the_answer_and_handlers_get_it_too(user: User, run
             assert (outcome.status, outcome.reply["message"] if outcome.reply else None) == ("answered", "收到消息:你好")
             await until(lambda: [frame["message"] for frame in got] == ["收到消息:你好"])
             for send, kind in (
-                (await client.request_weather("北京"), "weather_response"), (await client.request_sing("青花瓷", "周杰伦"), "sing_response"),
+                (await client.request_weather("北京"), "weather_response"),
+                (await client.request_sing("青花瓷", "周杰伦"), "sing_response"),
                 (await client.request_dance("waltz", "classic"), "dance_response"),
             ):
                 outcome = await send.outcome

@@ -1,9 +1,11 @@
 """The client for programs without asyncio: an event loop in a thread, and methods that block.
 
-    from qy_lty_client.sync import DeviceWebSocketClient
+```python
+from qy_lty_client.sync import DeviceWebSocketClient
 
-    with DeviceWebSocketClient("qlt_…", "ws://localhost:8000") as client:
-        print(client.request("weather", {"city": "北京"})["data"])
+with DeviceWebSocketClient("qlt_…", "ws://localhost:8000") as client:
+    print(client.request("weather", {"city": "北京"})["data"])
+```
 """
 
 from __future__ import annotations
