@@ -29,7 +29,7 @@ class Peer:
         await self.socket.send(json.dumps(frame))
 
     async def greet(self, **fields: Any) -> None:
-        status = {"type": "connection_status", "status": "connected", "user_id": "1", "device_id": None}
+        status: dict[str, Any] = {"type": "connection_status", "status": "connected", "user_id": "1", "device_id": None}
         status = {**status, "epoch": "e", "last_id": 0, "pending": 0}
         await self.send(**{**status, **fields})
 

@@ -10,8 +10,8 @@ import sys
 
 sys.path.append(os.path.dirname(os.path.abspath(__file__)))
 
-import qy_lty_client  # noqa: E402
-from server import Server  # noqa: E402
+import qy_lty_client
+from server import Server
 
 
 async def main(token: str, url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from fake import FakeServer, Peer
 from qy_lty_client import BackOff, DeviceWebSocketClient, FileStore
 from qy_lty_client._resume import Tracker
 from server import Server, User
+
+
+def has_length(items: list[Any], length: int) -> bool:
+    return len(items) == length
+
 
 QUICK = BackOff(0.05, 0.2)
 
@@ -168,7 +174,7 @@ def test_repeats_are_dropped_and_acknowledged(run: Any) -> None:
                 continue
             acks[-1].append(frame["message"]["id"])
             if peer.number == 1:
-                peer.socket.transport.abort()  # type: ignore[attr-defined]
+                peer.socket.transport.abort()
                 return
 
     async def main() -> None:
@@ -290,7 +296,7 @@ def test_position_outlives_the_process(user: User, run: Any, tmp_path: Path, ack
         for n in range(4):
             await asyncio.to_thread(user.push, n)
             async with client() as current:
-                await until(lambda n=n: len(got) == n + 1)
+                await until(partial(has_length, got, n + 1))
                 await until(lambda: user.waiting() == 0)
                 last, epoch = current.last_id, current.epoch
             state = json.loads(path.read_text())
