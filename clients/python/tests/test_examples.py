@@ -27,7 +27,11 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-W", "error", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
+    # Programs in the background of a script ignore SIGINT, and so would their children.
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
 
 
 def finish(process: subprocess.Popen[str]) -> str:

@@ -35,7 +35,11 @@ def test_calls_of_an_account(user: User, run: Any) -> None:
         sent = await rest.send_to_device(device["id"], "note", {"a": 1})
         async with DeviceWebSocketClient(token, user.server.url) as client:
             await wait_for(lambda: client.acknowledged and client.last_id == sent["id"])
-        receipt = await rest.receipt(sent["id"])
+        for _ in range(500):
+            receipt = await rest.receipt(sent["id"])
+            if receipt["status"] == "acked":
+                break
+            await asyncio.sleep(0.02)
         assert receipt["status"] == "acked"
         mine = await rest.send_to_user(user.id, "note", "x", ttl=60)
         assert (await rest.queue("user", user.id))["messages"] == 1

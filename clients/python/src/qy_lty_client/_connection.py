@@ -9,7 +9,6 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State as SocketState
 
@@ -18,6 +17,7 @@ from ._dispatch import Dispatcher
 from ._options import Options
 from ._resume import Tracker
 from ._sends import Frame, SendQueue, now, to_text
+from ._transport import Socket
 
 #: Handled messages, and seconds, after which an acknowledgement is sent.
 ACK_MESSAGES = 100
@@ -42,7 +42,7 @@ class Connection:
     """A WebSocket whose handshake is done, until its end."""
 
     def __init__(
-        self, socket: ClientConnection, options: Options, tracker: Tracker, queue: SendQueue, dispatcher: Dispatcher,
+        self, socket: Socket, options: Options, tracker: Tracker, queue: SendQueue, dispatcher: Dispatcher,
         receive: Callable[[Frame, int], None], fail: Callable[[Exception], None], save: Callable[[], Awaitable[None]] | None,
         gap: float,
     ) -> None:
@@ -148,14 +148,16 @@ class Connection:
                     # Not reading any further makes TCP slow the server down. Never with ack="client": the window is smaller.
                     await self._dispatcher.room.wait()
         except ConnectionClosed as error:
+            for text in self._socket.remaining():
+                self._take(text)
             return self._ending(error)
         except (asyncio.TimeoutError, TimeoutError):
             return self._advised() or Ending(1006, "the server sent no connection_status in time")
 
     async def _next(self, limit: float | None) -> str | bytes:
         if limit is None:
-            return await self._socket.recv()
-        return await asyncio.wait_for(self._socket.recv(), limit)
+            return await self._socket.next_message()
+        return await asyncio.wait_for(self._socket.next_message(), limit)
 
     def _take(self, raw: str) -> None:
         try:
