@@ -303,6 +303,7 @@ def test_position_outlives_the_process(user: User, run: Any, tmp_path: Path, ack
                 last, epoch = current.last_id, current.epoch
             state = json.loads(path.read_text())
             assert (state["last_id"], state["epoch"]) == (last, epoch)
+            assert not current._engine.tracker._unacked
         assert got == [0, 1, 2, 3]
 
     run(main())

@@ -119,10 +119,8 @@ class Connection:
             self._ack_timer = None
         if self._save is not None:
             await self._save()
-        if self._options.ack != "client":
-            return
         last = self._tracker.take_ack()
-        if last is not None:
+        if last is not None and self._options.ack == "client":
             await self._socket.send(f'{{"type":"ack","message":{{"id":{last}}}}}')
 
     def pause(self) -> None:

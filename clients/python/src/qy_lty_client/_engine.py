@@ -74,6 +74,11 @@ class Engine:
             logger.error("the client ended with an error", exc_info=task.exception())
             self._set_state("closed")
 
+    async def closed(self) -> None:
+        """Waits for a closing that is going on."""
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
+
     async def next_state(self) -> str:
         """Waits for a change of the state, and returns the new one."""
         waiter: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -329,7 +334,8 @@ class Engine:
 
     def _greet(self, connection: Connection, frame: Frame) -> None:
         last_id = frame.get("last_id")
-        place = last_id if isinstance(last_id, int) else 0
+        # A replay that the program has asked for begins anew until something of it is handled.
+        place = last_id if isinstance(last_id, int) and self.options.since is None else 0
         self.tracker.start_connection(str(frame.get("epoch") or ""), place, bool(frame.get("pending")))
         self._tokens.accepted()
         connection.greeted.set()

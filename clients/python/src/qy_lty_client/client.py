@@ -74,6 +74,7 @@ class DeviceWebSocketClient:
         A server that is not reachable is tried again, without a limit of attempts, until `timeout`, if there is one: `TimeoutError`.
         Raises `GoneError` where the server refuses the client for good, and `ConnectionError` where it is closed meanwhile.
         """
+        await self._engine.closed()
         self._engine.start()
         try:
             await asyncio.wait_for(self._until_connected(), timeout)
