@@ -60,7 +60,7 @@ export async function socketArguments(base, token, options, query, timeout) {
   let init;
   if (value) parameters.set("ticket", value);
   // The class of `ws` takes headers; that of browsers and runtimes can set this one header only. A URL ends up in logs.
-  else if (WebSocket?.Server) init = { headers: { Authorization: `Token ${token}` } };
+  else if (WebSocket?.prototype?.on) init = { headers: { Authorization: `Token ${token}` } };
   else if (/^[\w.~+-]+$/.test(token)) protocols.push(`token.${token}`);
   else parameters.set("token", token);
   return [`${address(base, "ws")}/ws/device/?${parameters}`, protocols, init];

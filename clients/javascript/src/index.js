@@ -7,6 +7,5 @@ export { PROTOCOL } from "./address.js";
 export { Chat } from "./chat.js";
 export { DeviceWebSocketClient } from "./client.js";
 export { RequestError } from "./outbox.js";
-export { pair } from "./pair.js";
 export { webStore } from "./storage.js";
 export * from "./types.js";

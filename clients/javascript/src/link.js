@@ -119,7 +119,7 @@ export class Link {
 
   /** Starts an attempt. */
   async #open() {
-    const { _client, _inbox, _saver, _fault } = this._core;
+    const { _client, _inbox, _saver } = this._core;
     const { connectTimeout = 20, client, ack, maxBytes, since, WebSocket: Socket = globalThis.WebSocket } = _client.options;
     const turn = ++this.#turn;
     this.#advice = undefined;
@@ -135,14 +135,14 @@ export class Link {
       const [url, protocols, init] = await socketArguments(_client.baseUrl, this.#token, _client.options, query, connectTimeout * 1000);
       if (turn === this.#turn) this.#attach(init ? new Socket(url, protocols, init) : new Socket(url, protocols));
     } catch (error) {
-      if (turn !== this.#turn) return;
-      _fault(error);
-      this.#refused(/** @type {any} */ (error));
+      if (turn === this.#turn) this.#refused(error);
     }
   }
 
-  /** @param {Partial<Refusal>} error The reason for which an attempt failed. */
-  #refused({ status, message, retryAfter = 0 }) {
+  /** @param {any} error The reason for which an attempt failed: a `Refusal` where it was one. */
+  #refused(error) {
+    const { status, message, retryAfter = 0 } = error;
+    this._core._fault(error);
     this.#retryAfter = retryAfter;
     this.#ended({ code: status === 401 ? 4001 : 1006, reason: `${message}` });
   }
@@ -160,7 +160,7 @@ export class Link {
     ws.onerror = own(_fault);
     ws.onclose = own((event) => this.#ended(event));
     // Only the class of `ws` shows why a handshake was refused.
-    if (_client.options.WebSocket?.Server) {
+    if (_client.options.WebSocket?.prototype?.on) {
       ws.on("unexpected-response", own((_request, response) => this.#refused(new Refusal(response.statusCode, response.headers["retry-after"]))));
     }
   }

@@ -3,6 +3,7 @@
  * @module
  */
 import { address } from "./address.js";
+export { pair } from "./pair.js";
 /** @import { Operations } from "./api.js" */
 
 /** The most attempts at one call. */

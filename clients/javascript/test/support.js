@@ -7,7 +7,7 @@ import net from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import WebSocket from "ws";
-import { DeviceWebSocketClient } from "../src/index.js";
+import { DeviceWebSocketClient } from "qy-lty-client";
 
 export const PASSWORD = "correct-horse-battery";
 /** The binary under test: `QY_LTY` in the environment. */
