@@ -29,6 +29,7 @@ export class DeviceWebSocketClient {
    * @param {ClientOptions} [options] The options.
    */
   constructor(token, baseUrl = "ws://localhost:8000", options = {}) {
+    if (!(options.WebSocket ?? globalThis.WebSocket)) throw new TypeError("no WebSocket here: pass the class of the package `ws` as the option `WebSocket`");
     this.token = token;
     this.baseUrl = baseUrl;
     this.options = options;
@@ -97,7 +98,7 @@ export class DeviceWebSocketClient {
    * @param {SendOptions} [options] Options.
    * @returns {Send} The send, with its outcome.
    */
-  sendMessage(type, message, options = {}) {
+  sendMessage(type, message = {}, options = {}) {
     return this.#outbox._add(type, message, options);
   }
 
@@ -108,7 +109,7 @@ export class DeviceWebSocketClient {
    * @param {RequestOptions} [options] Options.
    * @returns {Promise<Frame>} The reply. Rejects with a `RequestError`.
    */
-  async request(type, message, options = {}) {
+  async request(type, message = {}, options = {}) {
     const outcome = await this.#outbox._add(type, message, { timeout: this.options.requestTimeout ?? 30, ...options }, () => false).outcome;
     if (outcome.status === "answered") return outcome.reply;
     throw failure(outcome);

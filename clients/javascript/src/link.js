@@ -53,7 +53,9 @@ export class Link {
   #renewed = false;
   /** The number of missed messages that the server repeats, until something is acknowledged. */
   _missed = 0;
-  /** @type {string | undefined} */
+  /** Whether the credential of this attempt can be had anew. */
+  #renewable = false;
+  /** @type {string | undefined} What the program's function has returned. */
   #token;
   /** @type {any} */
   #opened;
@@ -130,9 +132,11 @@ export class Link {
     try {
       await _saver._busy;
       const { token } = _client;
-      this.#token ??= typeof token === "function" ? await token() : token;
+      const secret = typeof token === "function" ? (this.#token ??= await token()) : token;
       const query = { client, ack: ack === "auto" ? ack : "client", max_bytes: maxBytes, since: _inbox._since() ?? since };
-      const [url, protocols, init] = await socketArguments(_client.baseUrl, this.#token, _client.options, query, connectTimeout * 1000);
+      const [url, protocols, init] = await socketArguments(_client.baseUrl, secret, _client.options, query, connectTimeout * 1000);
+      // A ticket is forgotten when the server restarts: not the token need be wrong.
+      this.#renewable = typeof token === "function" || /[?&]ticket=/.test(url);
       if (turn === this.#turn) this.#attach(init ? new Socket(url, protocols, init) : new Socket(url, protocols));
     } catch (error) {
       if (turn === this.#turn) this.#refused(error);
@@ -245,7 +249,7 @@ export class Link {
     if (this.#connectedAt && Date.now() - this.#connectedAt >= first * 1000) _client.reconnectAttempts = 0;
     const retryAfter = Math.min(this.#advice?.retry_after ?? this.#retryAfter, MAX_RETRY_AFTER);
     let stay = reconnect === false || (code in AWAY && reconnect !== true);
-    if (code === 4001 && !this.#renewed && (typeof _client.token === "function" || _client.options.ticket)) {
+    if (code === 4001 && !this.#renewed && this.#renewable) {
       stay = false;
       this.#renewed = true;
       this.#token = undefined;
