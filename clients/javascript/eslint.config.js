@@ -16,7 +16,7 @@ export default [
     rules: {
       "max-lines-per-function": ["error", 60],
       "jsdoc/require-jsdoc": ["error", { publicOnly: true, require: { ClassDeclaration: true, FunctionDeclaration: true, MethodDefinition: true } }],
-      "jsdoc/require-param": "error", "jsdoc/require-param-type": "error", "jsdoc/check-param-names": "error", "jsdoc/check-tag-names": ["error", { typed: false, definedTags: ["import", "template"] }],
+      "jsdoc/require-param": "error", "jsdoc/require-param-type": "error", "jsdoc/check-param-names": "error", "jsdoc/check-tag-names": ["error", { typed: false, definedTags: ["import", "template", "internal"] }],
     },
   },
   {

@@ -4,43 +4,53 @@ import { RequestError } from "./outbox.js";
 
 /** A streamed answer: an async iterator of its parts. Leaving the loop early cancels it. */
 export class Chat {
+  #cancel;
+  /** @type {string[]} Parts that have not been read; the server ends an answer after 8,000 characters. */
+  #parts = [];
+  #received = "";
+  /** @type {Frame | RequestError | undefined} */
+  #end;
+  #wake = () => {};
+  /** @type {Promise<void> | undefined} */
+  #done;
+  /** The `ref` of the question. */
+  ref = "";
+
   /**
    * @param {() => Promise<boolean>} cancel Stops the question.
+   * @internal
    */
   constructor(cancel) {
-    this._cancel = cancel;
-    /** @type {string[]} Parts that have not been read; the server ends an answer after 8,000 characters. */
-    this._parts = [];
-    this._any = false;
-    /** @type {Frame | RequestError | undefined} */
-    this._end = undefined;
-    /** @type {() => void} */
-    this._wake = () => {};
-    /** @type {string} */
-    this.ref = "";
+    this.#cancel = cancel;
   }
 
-  /** @param {Entry} entry The question. */
+  /**
+   * @param {Entry} entry The question.
+   * @internal
+   */
   _follow(entry) {
     this.ref = entry.ref;
-    this._done = entry.outcome.then((outcome) => {
-      this._end = outcome.status === "answered" ? outcome.reply : failure(outcome);
+    this.#done = entry.outcome.then((outcome) => {
+      this.#end = outcome.status === "answered" ? outcome.reply : failure(outcome);
       // The built-in responder sends no parts.
-      if (!this._any && !(this._end instanceof RequestError) && this._end.message) this._parts.push(this._end.message);
-      this._wake();
+      if (!this.#received && !(this.#end instanceof RequestError) && this.#end.message) this.#parts.push(this.#end.message);
+      this.#wake();
     });
   }
 
-  /** @param {string} text The next part. */
+  /**
+   * @param {string} text The next part.
+   * @internal
+   */
   _push(text) {
-    this._any = true;
-    this._parts.push(text);
-    this._wake();
+    this.#received += text;
+    this.#parts.push(text);
+    this.#wake();
   }
 
   /** Whether the question was stopped: by `cancel`, or with the conversation. */
   get cancelled() {
-    return this._end instanceof RequestError ? this._end.code === "cancelled" : this._end?.type === "chat_cancelled";
+    return this.#end instanceof RequestError ? this.#end.code === "cancelled" : this.#end?.type === "chat_cancelled";
   }
 
   /**
@@ -48,7 +58,7 @@ export class Chat {
    * @returns {Promise<boolean>} Whether it was still being answered.
    */
   cancel() {
-    return this._end ? Promise.resolve(false) : this._cancel();
+    return this.#end ? Promise.resolve(false) : this.#cancel();
   }
 
   /**
@@ -56,10 +66,10 @@ export class Chat {
    * @returns {Promise<string>} The text; what has arrived of it where the question was stopped. Rejects with a `RequestError` if it fails.
    */
   async text() {
-    await this._done;
-    if (this.cancelled) return "";
-    if (this._end instanceof RequestError) throw this._end;
-    return /** @type {Frame} */ (this._end).message;
+    await this.#done;
+    if (this.cancelled) return this.#received;
+    if (this.#end instanceof RequestError) throw this.#end;
+    return /** @type {Frame} */ (this.#end).message;
   }
 
   /**
@@ -69,14 +79,14 @@ export class Chat {
   async *[Symbol.asyncIterator]() {
     try {
       for (;;) {
-        while (this._parts.length) yield /** @type {string} */ (this._parts.shift());
-        if (this._end) break;
-        await new Promise((wake) => (this._wake = () => wake(undefined)));
+        while (this.#parts.length) yield /** @type {string} */ (this.#parts.shift());
+        if (this.#end) break;
+        await new Promise((wake) => (this.#wake = () => wake(undefined)));
       }
-      if (this._end instanceof RequestError && !this.cancelled) throw this._end;
+      if (this.#end instanceof RequestError && !this.cancelled) throw this.#end;
     } finally {
       // Where the loop was left early.
-      if (!this._end) await this.cancel();
+      if (!this.#end) await this.cancel();
     }
   }
 }

@@ -76,6 +76,7 @@ test("answer_can_be_cancelled", async (t) => {
   }
   assert.ok(count >= 4);
   assert.equal(chat.cancelled, true);
+  assert.match(await chat.text(), /^endless story/);
   await until(() => closed === 1, "the model's connection is closed");
   const left = client.chat("endless again");
   for await (const part of left) {

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Server, clientOf, until } from "./support.js";
@@ -10,7 +11,11 @@ const example = (name) => fileURLToPath(new URL(`../examples/${name}`, import.me
 
 /** Starts an example; `output()` is everything it has written. */
 function run(t, name, args, env) {
-  const child = spawn(process.execPath, [example(name), ...args], { env: { ...process.env, ...env } });
+  return start(t, [example(name), ...args], env);
+}
+
+function start(t, args, env) {
+  const child = spawn(process.execPath, args, { env: { ...process.env, ...env } });
   t.after(() => child.kill("SIGKILL"));
   let text = "";
   child.stdout.on("data", (data) => (text += data));
@@ -44,4 +49,20 @@ test("story_handler_answers_signed_requests_only", async (t) => {
   await client.connect();
   const { data } = await client.request("story", { about: "a lamp" });
   assert.equal(data.title, "The story of a lamp");
+});
+
+test("ten_lines_of_the_readme_work", async (t) => {
+  const server = await Server.start();
+  t.after(() => server.remove());
+  const user = await server.user();
+  const readme = await readFile(new URL("../README.md", import.meta.url), "utf8");
+  const [, code] = /## Ten lines[^]+?```js\n([^]+?)```/.exec(readme);
+  const file = fileURLToPath(new URL(`fixtures/run_readme_${process.pid}.mjs`, import.meta.url));
+  t.after(() => rm(file, { force: true }));
+  const own = 'import WebSocket from "ws"; globalThis.WebSocket ??= WebSocket;\n';
+  await writeFile(file, own + code.replace("qlt_…", user.token).replace("ws://localhost:8000", server.ws));
+  const { output } = start(t, [file], {});
+  await until(() => output().includes("收到消息:Tell me a story"), output);
+  await server.push(user, "dinner", "system");
+  await until(() => output().includes("admin dinner"), output);
 });
