@@ -96,7 +96,7 @@ export class Chat {
  * @param {Exclude<import("./types.js").Outcome, {status: "answered"}>} outcome The outcome.
  */
 export function failure(outcome) {
-  if (outcome.status === "stored") return new RequestError("closed");
-  if (outcome.status === "dropped" && outcome.reason === "refused") return new RequestError(outcome.code, outcome.message);
-  return new RequestError(outcome.reason === "expired" ? "timeout" : outcome.reason);
+  const { reason } = outcome;
+  if (reason === "refused") return new RequestError(outcome.code, outcome.message);
+  return new RequestError(/expired|unanswered/.test(reason) ? "timeout" : reason);
 }

@@ -29,6 +29,8 @@ export class DeviceWebSocketClient {
    * @param {ClientOptions} [options] The options.
    */
   constructor(token, baseUrl = "ws://localhost:8000", options = {}) {
+    const { client } = options;
+    if (client != null && !/^[\w.-]{1,64}$/.test(client)) throw new TypeError(`client ${client} must have 1 to 64 of the characters A-Z a-z 0-9 . _ -`);
     if (!(options.WebSocket ?? globalThis.WebSocket)) throw new TypeError("no WebSocket here: pass the class of the package `ws` as the option `WebSocket`");
     this.token = token;
     this.baseUrl = baseUrl;
@@ -39,7 +41,7 @@ export class DeviceWebSocketClient {
     this.reconnectAttempts = 0;
     /** @type {Map<string, Handler>} */
     this.messageHandlers = new Map();
-    const { queue, client, ack, concurrency = 1, queueLimit = 1000, messagesPerMinute = 90, requestTimeout = 30 } = options;
+    const { queue, ack, concurrency = 1, queueLimit = 1000, messagesPerMinute = 90, requestTimeout = 30 } = options;
     const store = queue && "getItem" in queue ? webStore(queue, `qy-lty:${client ?? "default"}`) : queue;
     const _fault = (/** @type {any} */ error) => {
       if (this.onError) this.#guard(this.onError, error, true);
@@ -54,7 +56,7 @@ export class DeviceWebSocketClient {
         // The server tells of missed messages until something is acknowledged.
         if (this.#link._write(JSON.stringify(frame))) this.#link._missed = 0;
       },
-    }, { acks: ack !== "auto", concurrency });
+    }, { acks: ack !== "auto", concurrency: Math.max(1, concurrency) });
     this.#outbox = new Outbox({
       _save, _write: (text) => this.#link._write(text), _buffered: () => this.ws?.bufferedAmount ?? 0,
     }, { limit: queueLimit, perMinute: messagesPerMinute, timeout: requestTimeout, persistent: !!store });

@@ -121,7 +121,7 @@ export class Outbox {
     const at = this._queue.indexOf(entry);
     if (at >= 0) this._queue.splice(at, 1);
     this._flying.delete(entry.ref);
-    entry._settle(at >= 0 ? { status: "dropped", reason } : { status: "sent", reason: "timeout" });
+    entry._settle(at >= 0 ? { status: "dropped", reason } : { status: "sent", reason: "unanswered" });
     this._changed(entry);
   }
 
@@ -226,7 +226,7 @@ export class Outbox {
   _close() {
     this._lost(1000);
     for (const entry of this._queue.splice(0)) {
-      entry._settle(this._settings.persistent && !entry._private ? { status: "stored" } : { status: "dropped", reason: "closed" });
+      entry._settle({ status: "dropped", reason: "closed", stored: this._settings.persistent && !entry._private });
     }
   }
 

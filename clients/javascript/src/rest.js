@@ -33,6 +33,13 @@ export class RestError extends Error {
 const randomKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /**
+ * Returns the path of a queue.
+ * @param {string} [kind] Whose.
+ * @param {number} [id] Its id.
+ */
+const queuePath = (kind, id) => (kind ? `/api/queue/${kind}/${id}` : "/api/queue");
+
+/**
  * Options of any call.
  * @typedef {object} CallOptions
  * @property {unknown} [body] The body.
@@ -42,8 +49,8 @@ const randomKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((byt
  */
 
 /**
- * A message to send.
- * @typedef {{type?: string, message: unknown, delivery?: "queued" | "live", ttl?: number, idempotencyKey?: string}} Message
+ * Options of a message: `ttl` in seconds.
+ * @typedef {{delivery?: "queued" | "live", ttl?: number, idempotencyKey?: string}} MessageOptions
  */
 
 /** The REST API with one token. Calls that are safe to repeat are repeated after faults of the network, 429 and 503: up to six attempts. */
@@ -175,7 +182,7 @@ export class RestClient {
    * @param {Operations["patch_devices_id"]["body"]} body The changes.
    * @returns {Promise<Operations["patch_devices_id"]["data"]>} The device.
    */
-  async changeDevice(id, body) {
+  async updateDevice(id, body) {
     return (await this.call("PATCH", `/api/devices/${id}`, { body })).data;
   }
 
@@ -188,7 +195,7 @@ export class RestClient {
    * @param {Operations["post_devices_claim"]["body"]} body The code that a device shows.
    * @returns {Promise<Operations["post_devices_claim"]["data"]>} The device.
    */
-  async claimDevice(body) {
+  async claim(body) {
     return (await this.call("POST", "/api/devices/claim", { body })).data;
   }
 
@@ -197,43 +204,52 @@ export class RestClient {
    * @param {Operations["post_devices_id_token"]["body"]} [body] Label and life.
    * @returns {Promise<Operations["post_devices_id_token"]["data"]>} A token of the device.
    */
-  async createDeviceToken(id, body = {}) {
+  async deviceToken(id, body = {}) {
     return (await this.call("POST", `/api/devices/${id}/token`, { body })).data;
   }
 
   /**
    * Sends with a key that is made once, so that a repeated attempt is not a second message.
    * @param {string} path The route.
-   * @param {Message} message The message.
+   * @param {string} type The type.
+   * @param {unknown} message The content.
+   * @param {MessageOptions} [options] Options.
    */
-  async #send(path, { idempotencyKey = randomKey(), ...body }) {
-    return (await this.call("POST", path, { body, idempotencyKey })).data;
+  async #send(path, type, message, { idempotencyKey = randomKey(), ...options } = {}) {
+    return (await this.call("POST", path, { body: { type, message, ...options }, idempotencyKey })).data;
   }
 
   /**
    * @param {number} id The user.
-   * @param {Message} message The message.
+   * @param {string} type The type.
+   * @param {unknown} message The content.
+   * @param {MessageOptions} [options] Options.
    * @returns {Promise<Operations["post_messages_user_id"]["data"]>} The message as it was accepted: it is on disk.
    */
-  sendToUser(id, message) {
-    return this.#send(`/api/messages/user/${id}`, message);
+  sendToUser(id, type, message, options) {
+    return this.#send(`/api/messages/user/${id}`, type, message, options);
   }
 
   /**
    * @param {number} id The device.
-   * @param {Message} message The message.
+   * @param {string} type The type.
+   * @param {unknown} message The content.
+   * @param {MessageOptions} [options] Options.
    * @returns {Promise<Operations["post_messages_device_id"]["data"]>} The message as it was accepted.
    */
-  sendToDevice(id, message) {
-    return this.#send(`/api/messages/device/${id}`, message);
+  sendToDevice(id, type, message, options) {
+    return this.#send(`/api/messages/device/${id}`, type, message, options);
   }
 
   /**
-   * @param {Message} message The message, for every user.
+   * Sends to every user.
+   * @param {string} type The type.
+   * @param {unknown} message The content.
+   * @param {MessageOptions} [options] Options.
    * @returns {Promise<Operations["post_messages_broadcast"]["data"]>} The message as it was accepted.
    */
-  broadcast(message) {
-    return this.#send("/api/messages/broadcast", message);
+  broadcast(type, message, options) {
+    return this.#send("/api/messages/broadcast", type, message, options);
   }
 
   /**
@@ -245,16 +261,31 @@ export class RestClient {
   }
 
   /** @param {number} id A message that nobody has received, to take back. */
-  async cancelMessage(id) {
+  async takeBack(id) {
     await this.call("DELETE", `/api/messages/${id}`);
   }
 
   /**
-   * @param {Operations["get_messages_history"]["query"]} [query] Page.
-   * @returns {Promise<{data: Operations["get_messages_history"]["data"], next?: number}>} Retained messages, and the `since` of the next page.
+   * @param {number} [since] The id after which to begin.
+   * @returns {AsyncGenerator<Operations["get_messages_history"]["data"][number], void, void>} The retained messages, page by page.
    */
-  history(query) {
-    return this.call("GET", "/api/messages/history", { query });
+  history(since = 0) {
+    return this.list("/api/messages/history", { since });
+  }
+
+  /**
+   * Reads a list to its end.
+   * @param {string} path The path.
+   * @param {Record<string, any>} [query] Parameters.
+   * @returns {AsyncGenerator<any, void, void>} Its entries; a page is read when it is needed.
+   */
+  async *list(path, query = {}) {
+    for (let page = query; ; ) {
+      const { data, next } = await this.call("GET", path, { query: page });
+      yield* data;
+      if (next === undefined || next === null) return;
+      page = { ...query, since: undefined, after: next };
+    }
   }
 
   /**
@@ -263,16 +294,16 @@ export class RestClient {
    * @returns {Promise<Operations["get_queue_user_id"]["data"]>} What waits there.
    */
   async queue(kind, id) {
-    return (await this.call("GET", kind ? `/api/queue/${kind}/${id}` : "/api/queue")).data;
+    return (await this.call("GET", queuePath(kind, id))).data;
   }
 
   /**
-   * @param {"user" | "device"} kind Whose queue.
-   * @param {number} id Its id.
+   * @param {"user" | "device"} [kind] Whose queue; without, all of them.
+   * @param {number} [id] Its id.
    * @returns {Promise<Operations["delete_queue_user_id"]["data"]>} The number of messages deleted.
    */
   async clearQueue(kind, id) {
-    return (await this.call("DELETE", `/api/queue/${kind}/${id}`)).data;
+    return (await this.call("DELETE", queuePath(kind, id))).data;
   }
 
   /**

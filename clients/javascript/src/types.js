@@ -14,13 +14,13 @@
  */
 
 /**
- * The fate of a send:
+ * The end of a send:
  * - `answered`: the server has replied, with `reply`;
- * - `sent`: written, but no reply is known, since the connection ended (`disconnected`) or the reply took too long (`timeout`);
- * - `stored`: not written yet, and kept in the persistent queue for the next start;
- * - `dropped`: not sent (`full`, `closed`, `expired`, `cancelled`), or refused by the server with `code`.
- * @typedef {{status: "answered", reply: Frame} | {status: "sent", reason: "disconnected" | "timeout"} | {status: "stored"}
- *   | {status: "dropped", reason: "full" | "closed" | "expired" | "cancelled"}
+ * - `sent`: written, but no reply is known, since the connection ended (`disconnected`) or the reply took too long (`unanswered`);
+ * - `dropped`: not sent (`full`, `closed`, `expired`, `cancelled`), or refused by the server with `code`. With `stored`, a send that was
+ *   dropped as `closed` is in the persistent queue, and is sent after the next start.
+ * @typedef {{status: "answered", reply: Frame} | {status: "sent", reason: "disconnected" | "unanswered"}
+ *   | {status: "dropped", reason: "full" | "expired" | "cancelled"} | {status: "dropped", reason: "closed", stored: boolean}
  *   | {status: "dropped", reason: "refused", code: string, message: string}} Outcome
  */
 
@@ -28,7 +28,7 @@
  * A send on its way.
  * @typedef {object} Send
  * @property {string} ref Its `ref`, which the reply carries.
- * @property {"queued" | "sent" | "answered" | "stored" | "dropped"} status Its state now.
+ * @property {"queued" | "sent" | "answered" | "dropped"} status Its state now.
  * @property {Promise<Outcome>} outcome Its end; never rejects.
  */
 

@@ -59,7 +59,7 @@ test("send_that_is_too_old_is_dropped", async (t) => {
   const left = clientOf(t, server, user.token);
   const waiting = left.sendMessage("weather", {});
   await left.disconnect();
-  assert.deepEqual(await waiting.outcome, { status: "dropped", reason: "closed" });
+  assert.deepEqual(await waiting.outcome, { status: "dropped", reason: "closed", stored: false });
 });
 
 test("request_rejects_with_code_timeout_and_disconnect", async (t) => {
@@ -85,6 +85,17 @@ test("request_rejects_with_code_timeout_and_disconnect", async (t) => {
   assert.equal((await sendAgain.outcome).reply.data.city.name, "厦门");
 });
 
+test("written_send_without_an_answer_is_sent", async (t) => {
+  const relay = await Relay.start(server.address);
+  t.after(() => relay.close());
+  const user = await server.user();
+  const client = clientOf(t, relay, user.token, { requestTimeout: 0.2 });
+  await client.connect();
+  relay.passes = false;
+  assert.deepEqual(await client.requestWeather("x").outcome, { status: "sent", reason: "unanswered" });
+  assert.throws(() => clientOf(t, server, user.token, { client: "a b" }), /1 to 64/);
+});
+
 test("offline_request_times_out_in_the_queue", async (t) => {
   const client = clientOf(t, { ws: "ws://127.0.0.1:1" }, "token");
   client.connect();
@@ -107,7 +118,7 @@ test("queue_and_position_survive_in_web_storage", async (t) => {
   assert.equal(first.request("weather").catch(() => {}) instanceof Promise, true);
   assert.equal(JSON.parse(storage.map.get("qy-lty:page")).queue.length >= 1, true);
   await first.disconnect();
-  assert.deepEqual(await stored.outcome, { status: "stored" });
+  assert.deepEqual(await stored.outcome, { status: "dropped", reason: "closed", stored: true });
 
   const second = clientOf(t, server, user.token, { ...options, since: 0 });
   const songs = [];

@@ -18,14 +18,14 @@ test("users_devices_and_messages_are_reached", async (t) => {
   assert.equal((await rest.me()).username, user.username);
   const device = await rest.createDevice({ name: "lamp", serial: `s${user.id}` });
   assert.deepEqual((await rest.devices()).map(({ name }) => name), ["lamp"]);
-  assert.equal((await rest.changeDevice(device.id, { name: "light" })).name, "light");
+  assert.equal((await rest.updateDevice(device.id, { name: "light" })).name, "light");
   assert.equal((await rest.device(device.id)).name, "light");
-  const sent = await rest.sendToUser(user.id, { type: "note", message: { a: 1 }, ttl: 60 });
-  await rest.sendToDevice(device.id, { message: "on" });
+  const sent = await rest.sendToUser(user.id, "note", { a: 1 }, { ttl: 60 });
+  await rest.sendToDevice(device.id, "light", "on");
   assert.equal((await rest.receipt(sent.id)).status, "queued");
   assert.equal((await rest.queue("user", user.id)).messages, 1);
   assert.equal((await rest.queue("device", device.id)).messages, 1);
-  await rest.cancelMessage(sent.id);
+  await rest.takeBack(sent.id);
   assert.equal((await rest.receipt(sent.id)).status, "cancelled");
   assert.equal((await rest.clearQueue("device", device.id)).messages, 1);
   const client = clientOf(t, server, (await rest.createToken({ label: "x" })).token, { client: "phone" });
@@ -34,13 +34,21 @@ test("users_devices_and_messages_are_reached", async (t) => {
   await client.disconnect();
   await rest.deleteClient("phone");
   assert.match((await rest.ticket()).ticket, /./);
-  assert.ok(Array.isArray((await rest.history({ since: 0 })).data));
+  await rest.sendToUser(user.id, "note", 1);
+  await rest.sendToUser(user.id, "note", 2);
+  const kept = [];
+  for await (const { message } of rest.history()) kept.push(message);
+  assert.deepEqual(kept, [1, 2]);
+  const paged = [];
+  for await (const { message } of rest.list("/api/messages/history", { since: 0, limit: 1 })) paged.push(message);
+  assert.deepEqual(paged, [1, 2]);
   await rest.deleteDevice(device.id);
   await rest.logout();
   await assert.rejects(new RestClient(server.base, "qlt_x").me(), (error) => error instanceof RestError && error.status === 401 && error.code === "unauthorized");
   const admin = new RestClient(server.base, server.admin);
-  assert.equal((await admin.broadcast({ message: "all" })).delivery, "queued");
+  assert.equal((await admin.broadcast("note", "all")).delivery, "queued");
   assert.ok((await admin.queue()).messages >= 1);
+  assert.ok((await admin.clearQueue()).messages >= 1);
 });
 
 test("send_is_repeated_with_one_key_and_stored_once", async (t) => {
@@ -61,7 +69,7 @@ test("send_is_repeated_with_one_key_and_stored_once", async (t) => {
   t.after(() => (faulty.closeAllConnections(), faulty.close()));
   const rest = new RestClient(`http://127.0.0.1:${faulty.address().port}`, user.token);
   const start = Date.now();
-  await rest.sendToUser(user.id, { message: "once" });
+  await rest.sendToUser(user.id, "note", "once");
   assert.ok(Date.now() - start >= 1000, "Retry-After is obeyed");
   assert.equal(keys.length, 3);
   assert.match(keys[0], /^[0-9a-f]{32}$/);
@@ -75,7 +83,7 @@ test("device_gets_its_token_by_pairing", async (t) => {
   let code;
   const pairing = pair({ baseUrl: server.ws, name: "robot", serial: `p${user.id}`, onCode: (text) => (code = text) });
   await until(() => code);
-  await owner.claimDevice({ code });
+  await owner.claim({ code });
   const token = await pairing;
   const device = clientOf(t, server, token);
   const connected = new Promise((done) => device.on("connected", done));
