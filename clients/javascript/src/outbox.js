@@ -4,6 +4,8 @@
 const MAX_TRIES = 10;
 /** Bytes that may wait in the socket; further sends wait in the queue, where they have a bound and an outcome. */
 const MAX_BUFFERED = 1 << 20;
+/** Requests without a reply whose late replies are recognised, and dropped. */
+const MAX_FORGOTTEN = 256;
 
 /** A request that failed: `code` is the server's, or `timeout`, `disconnected`, `closed`, `full`, `cancelled`. */
 export class RequestError extends Error {
@@ -69,6 +71,8 @@ export class Outbox {
     this._queue = [];
     /** @type {Map<string, Entry>} Written and unanswered, in that order. */
     this._flying = new Map();
+    /** @type {Set<string>} */
+    this._forgotten = new Set();
     this._prefix = Math.random().toString(36).slice(2, 10);
     this._count = 0;
     this._allowance = settings.perMinute;
@@ -120,7 +124,11 @@ export class Outbox {
   _remove(entry, reason) {
     const at = this._queue.indexOf(entry);
     if (at >= 0) this._queue.splice(at, 1);
-    this._flying.delete(entry.ref);
+    if (this._flying.delete(entry.ref) && entry._private) {
+      const { _forgotten } = this;
+      _forgotten.add(entry.ref);
+      if (_forgotten.size > MAX_FORGOTTEN) _forgotten.delete([..._forgotten][0]);
+    }
     entry._settle(at >= 0 ? { status: "dropped", reason } : { status: "sent", reason: "unanswered" });
     this._changed(entry);
   }
@@ -174,7 +182,7 @@ export class Outbox {
    */
   _reply(frame) {
     const entry = this._flying.get(/** @type {string} */ (frame.ref));
-    if (!entry) return false;
+    if (!entry) return this._forgotten.has(/** @type {string} */ (frame.ref));
     if (frame.type === "error" && frame.code === "RATE_LIMITED") {
       this._again([...this._flying.values()].slice([...this._flying.keys()].indexOf(entry.ref)));
       this._allowance = 0;

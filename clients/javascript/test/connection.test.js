@@ -233,3 +233,20 @@ test("attempt_without_a_first_event_ends_after_the_connect_timeout", async (t) =
   assert.equal(ends[0].reason, "connect timeout");
   await once(mute.sockets, "connection");
 });
+
+test("late_reply_of_a_request_reaches_nobody", async (t) => {
+  const slow = await fake(t, (socket) => {
+    socket.send(JSON.stringify(hello));
+    socket.on("message", (data) => {
+      const { ref } = JSON.parse(data);
+      setTimeout(() => socket.send(JSON.stringify({ type: "weather_response", data: {}, ref })), 400);
+    });
+  });
+  const client = clientOf(t, slow, "token", { heartbeatSeconds: 0 });
+  const others = collect(client, "message");
+  await client.connect();
+  await assert.rejects(client.request("weather", {}, { timeout: 0.1 }), { code: "timeout" });
+  const plain = await client.requestWeather("x").outcome;
+  assert.equal(plain.status, "answered");
+  assert.deepEqual(others.map(({ ref }) => ref), [plain.reply.ref]);
+});
