@@ -105,6 +105,10 @@ conformance:
 clients:
     .ci/run clients
 
+# Checks the client packages, and runs them through bad networks.
+packages:
+    .ci/run packages
+
 # Runs the recipes of docs/clients.md.
 doc_recipes:
     .ci/run doc_recipes

@@ -4,7 +4,7 @@
 # What cargo tests without the release binary: what is quick and fails often comes first.
 first=(toolchain format typos recipes page_source lint test docs dependencies fuzz autobahn)
 # Beside it, since much of it waits: the release binary and what is done with it.
-beside=(release units service dist package tarball conformance api clients doc_recipes models migration faults)
+beside=(release units service dist package tarball conformance api clients packages doc_recipes models migration faults)
 # When nothing else runs: the page is told how long it may be busy.
 last=(page stress)
 steps=("${first[@]}" "${beside[@]}" "${last[@]}")
@@ -200,6 +200,21 @@ step_clients() {
     python3 -c 'import ensurepip' 2>/dev/null || need_debian - python3-venv
     bash $external/clients/setup.sh target/ci/clients
     python3 $external/clients/run.py $binary target/ci/clients ${full:+--long}
+}
+
+# The client packages against the binary, each with its own check, and then all of them through a proxy that treats connections badly.
+step_packages() {
+    local packages=$PWD/target/ci/packages seeds=${CHAOS_SEEDS:-${full:+5}} messages=${full:+10000}
+    need_debian chromium chromium node nodejs npm npm openssl openssl gcc gcc g++ g++
+    python3 -c 'import ensurepip' 2>/dev/null || need_debian - python3-venv
+    mkdir -p "$packages"
+    bash clients/javascript/check.sh $binary
+    bash clients/python/check.sh $binary "$packages/python"
+    bash clients/micropython/check.sh $binary "$packages/micropython"
+    python3 $external/packages/chaos_run.py $binary "node clients/javascript/test/chaos_driver.mjs" \
+        "env PYTHONPATH=clients/python/src $packages/python/newest/bin/python clients/python/tests/chaos_driver.py" \
+        "$packages/micropython/bin/micropython -X heapsize=192k clients/micropython/tests/chaos_driver.py" \
+        --messages "${messages:-500}" --seeds "${seeds:-1}"
 }
 
 # The recipes of docs/clients.md: proxies, command-line tools, boards.

@@ -592,30 +592,23 @@ export type Scope = "send" | "broadcast" | "read" | "metrics";
 
 /** Body of `POST /api/messages/device/{id}` and `POST /api/messages/broadcast`. Values stay as they were written. */
 export type SendMessageRequest = {
-  delivery?: Delivery | null;
-  message: unknown;
-  /** In seconds. */
-  ttl?: number | null;
-  type?: string | null;
+  delivery?: "queued" | null;
+} | {
+  ttl?: null;
 };
 
 /** Body of `POST /api/messages`. Unknown fields are ignored, as in the guide; values stay as they were written. */
 export type SendRequest = {
-  delivery?: Delivery | null;
-  message: unknown;
-  /** In seconds. */
-  ttl?: number | null;
-  type: string;
-  user_id: number | string;
+  delivery?: "queued" | null;
+} | {
+  ttl?: null;
 };
 
 /** Body of `POST /api/messages/user/{id}`. Unknown fields are ignored, as in the guide; values stay as they were written. */
 export type SendToUserRequest = {
-  delivery?: Delivery | null;
-  message: unknown;
-  /** In seconds. */
-  ttl?: number | null;
-  type?: string | null;
+  delivery?: "queued" | null;
+} | {
+  ttl?: null;
 };
 
 /** A sent message. */
@@ -1113,7 +1106,7 @@ export interface Operations {
       /** Those that are this reader. */
       client?: string;
       /** Those from this address or network, such as `10.0.0.0/8`. */
-      address?: unknown;
+      address?: string;
     };
     body: undefined;
     data: ConnectionsResponse;
