@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { RequestError } from "qy-lty-client";
 import { fileStore } from "qy-lty-client/file";
-import { Relay, Server, clientOf, sleep, until } from "./support.js";
+import { Relay, Server, clientOf, collect, sleep, until } from "./support.js";
 
 let server;
 before(async () => (server = await Server.start("[limits]\nconnects_per_minute = 0\n")));
@@ -43,9 +43,11 @@ test("refused_send_has_the_code_of_the_server", async (t) => {
   assert.equal(outcome.code, "UNSUPPORTED_TYPE");
   const long = await client.sendChatMessage("x".repeat(11_000)).outcome;
   assert.equal(long.code, "MESSAGE_TOO_LARGE");
+  const ends = collect(client, "disconnected");
   const huge = client.sendMessage("chat_message", "y".repeat(80_000), { retry: true });
   assert.deepEqual(await huge.outcome, { status: "dropped", reason: "refused", code: "1009", message: "message too big" });
   await until(() => client.state === "connected");
+  assert.equal(ends.length, 1, "it is not sent again");
 });
 
 test("send_that_is_too_old_is_dropped", async (t) => {
@@ -126,11 +128,12 @@ test("queue_and_position_survive_in_web_storage", async (t) => {
   second.onMessage("sing_response", ({ data }) => songs.push(data.song));
   second.onMessage("note", ({ message }) => again.push(message));
   await second.connect();
+  await until(() => songs.length);
+  assert.equal(JSON.parse(storage.map.get("qy-lty:page")).queue.length, 0);
   await server.push(user, 2);
-  await until(() => songs.length && again.length);
+  await until(() => again.length);
   assert.deepEqual(songs, ["kept"]);
   assert.deepEqual(again, [2], "the first message is not handled again");
-  await until(() => JSON.parse(storage.map.get("qy-lty:page")).queue.length === 0);
 });
 
 test("store_may_be_a_file_or_asynchronous", async (t) => {
