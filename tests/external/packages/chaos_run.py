@@ -142,10 +142,10 @@ class Case:
         url = f"ws://127.0.0.1:{proxy.stdout.readline().split()[1]}"
         rest = threading.Thread(target=self.send, args=(range(messages // 2, messages),))
         kicker = threading.Thread(target=self.kick)
-        rest.start()
         kicker.start()
         store = [str(self.run.path / f"store-{self.number}-{self.seed}")] if self.run.store else []
         failure = self.drive(url, token, messages // 2, store) if store else None
+        rest.start()  # after the first run, or it would take some of the second one's
         failure = failure or self.drive(url, token, messages - len(self.handled), store)
         self.over.set()
         rest.join()
