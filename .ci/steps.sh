@@ -208,9 +208,9 @@ step_packages() {
     need_debian chromium chromium node nodejs npm npm openssl openssl gcc gcc g++ g++
     python3 -c 'import ensurepip' 2>/dev/null || need_debian - python3-venv
     mkdir -p "$packages"
-    bash clients/javascript/check.sh $binary
-    bash clients/python/check.sh $binary "$packages/python"
-    bash clients/micropython/check.sh $binary "$packages/micropython"
+    bash clients/javascript/check.sh "$PWD/$binary"
+    bash clients/python/check.sh "$PWD/$binary" "$packages/python"
+    bash clients/micropython/check.sh "$PWD/$binary" "$packages/micropython"
     python3 $external/packages/chaos_run.py $binary "node clients/javascript/test/chaos_driver.mjs" \
         "env PYTHONPATH=clients/python/src $packages/python/newest/bin/python clients/python/tests/chaos_driver.py" \
         "$packages/micropython/bin/micropython -X heapsize=192k clients/micropython/tests/chaos_driver.py" \

@@ -4,9 +4,9 @@
 #
 # usage: check.sh BINARY [DIRECTORY]; environments are kept in the directory (.venvs) for the next time.
 set -euo pipefail
-cd "$(dirname "$0")"
 QY_LTY=$(realpath "$1")
 export QY_LTY
+cd "$(dirname "$0")"
 venvs=${2:-$PWD/.venvs}
 tools=(pytest pytest-timeout ruff mypy build hatchling)
 
