@@ -82,3 +82,8 @@ def test_chaos_driver(user: User, tmp_path: Path) -> None:
     done = subprocess.run([*driver, str(tmp_path / "state")], stdout=subprocess.PIPE, text=True, timeout=90, check=True)
     assert done.stdout.splitlines() == [f"{n} {number}" for n, number in enumerate(ids)]
     assert user.waiting() == 0
+
+
+def test_chaos_driver_with_nothing_left_to_handle(user: User) -> None:
+    driver = [sys.executable, str(Path(__file__).parent / "chaos_driver.py"), user.server.url, user.token, "c", "0"]
+    assert subprocess.run(driver, stdout=subprocess.PIPE, text=True, timeout=90, check=True).stdout == ""
