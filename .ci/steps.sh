@@ -4,7 +4,7 @@
 # What cargo tests without the release binary: what is quick and fails often comes first.
 first=(toolchain format typos recipes page_source lint test docs dependencies fuzz autobahn)
 # Beside it, since much of it waits: the release binary and what is done with it.
-beside=(release units service dist package tarball conformance api clients packages doc_recipes models migration faults)
+beside=(release units service dist package tarball conformance api clients doc_recipes models migration faults)
 # When nothing else runs: the page is told how long it may be busy.
 last=(page stress)
 steps=("${first[@]}" "${beside[@]}" "${last[@]}")
@@ -203,6 +203,7 @@ step_clients() {
 }
 
 # The client packages against the binary, each with its own check, and then all of them through a proxy that treats connections badly.
+# Only when it is named, until it has run beside the others on a busy machine often enough.
 step_packages() {
     local packages=$PWD/target/ci/packages seeds=${CHAOS_SEEDS:-${full:+5}} messages=${full:+10000}
     need_debian chromium chromium node nodejs npm npm openssl openssl gcc gcc g++ g++
