@@ -410,7 +410,9 @@ mod tests {
         let expected = Sizes { connections: 70, rate: 5.0, seconds: 2.0, size: 1000, ..Sizes::quick() };
         assert_eq!(sizes, expected);
         assert_eq!(parsed("").unwrap().sizes.sizes(false), Sizes::full());
-        for line in ["--connections 0", "--seconds 0", "--rate x", "--size 10001", "--senders 1025", "--seconds 3601", "--seconds 2h"] {
+        for line in
+            ["--connections 0", "--seconds 0", "--rate x", "--size 10001", "--senders 1025", "--seconds 3601", "--seconds 2h"]
+        {
             assert!(parsed(line).unwrap_err().contains("invalid value"), "{line}");
         }
     }

@@ -83,7 +83,9 @@ pub fn files(root: Router) -> Router {
 fn part(path: &str) -> Option<File> {
     match path {
         "/worker.js" => File::find(WORKER),
-        "/api/openapi.json" | "/api/openapi.json/" | "/api/asyncapi.json" | "/api/asyncapi.json/" => File::find(path.trim_matches('/')),
+        "/api/openapi.json" | "/api/openapi.json/" | "/api/asyncapi.json" | "/api/asyncapi.json/" => {
+            File::find(path.trim_matches('/'))
+        }
         _ => File::find(path.strip_prefix('/').filter(|path| path.starts_with("page/"))?),
     }
 }

@@ -78,13 +78,8 @@ pub const ROWS: &[Row] = &[
             schema: r#"{"type":"string","format":"qy-network"}"#,
         },
     ]),
-    row(
-        Delete,
-        "/api/monitor/connections/{id}",
-        "Close a connection",
-        &[plain("ana", Admin, "/api/monitor/connections/1")],
-    )
-    .text("With 1001; its client may reconnect."),
+    row(Delete, "/api/monitor/connections/{id}", "Close a connection", &[plain("ana", Admin, "/api/monitor/connections/1")])
+        .text("With 1001; its client may reconnect."),
     row(
         Get,
         "/api/monitor/performance",

@@ -73,7 +73,10 @@ async fn repeated_idempotency_key_sends_once() {
     assert_ne!(post(&admin, "k1", r#"{"message":1}"#).await.ok()["data"]["id"], first, "another sender's key is another key");
     for key in [&*"k".repeat(129), "ключ", "k\t1"] {
         let refused = post(&ana.token, key, r#"{"message":1}"#).await.expect(400);
-        assert!(refused["message"].as_str().unwrap().starts_with("Idempotency-Key must have 1 to 128 printable ASCII"), "{refused}");
+        assert!(
+            refused["message"].as_str().unwrap().starts_with("Idempotency-Key must have 1 to 128 printable ASCII"),
+            "{refused}"
+        );
     }
     let server = server.restart().await;
     let headers =
