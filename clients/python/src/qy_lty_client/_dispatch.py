@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ._events import finish
 from ._resume import Entry
 from ._sends import Frame
 
@@ -113,13 +114,7 @@ class Dispatcher:
         self._backlog.clear()
         self._queued, self._live = _Load(), _Load()
         self.room.set()
-        others = {task for task in self._workers if task is not caller}
-        if others:
-            _, late = await asyncio.wait(others, timeout=seconds)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late, timeout=seconds)
+        await finish(self._workers, seconds, caller)
 
     def reopen(self) -> None:
         """Takes messages again, perhaps in another event loop."""

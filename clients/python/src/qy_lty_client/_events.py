@@ -66,10 +66,15 @@ class Emitter:
 
     async def close(self, seconds: float, caller: asyncio.Task[Any] | None) -> None:
         """Waits for running functions, then cancels them; not the one that asks for it itself."""
-        others = {task for task in self._tasks if task is not caller}
-        if others:
-            _, late = await asyncio.wait(others, timeout=seconds)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late, timeout=seconds)
+        await finish(self._tasks, seconds, caller)
+
+
+async def finish(tasks: set[asyncio.Task[Any]], seconds: float, caller: asyncio.Task[Any] | None) -> None:
+    """Waits for tasks, then cancels those that are late; not the one that asks for it itself."""
+    others = {task for task in tasks if task is not caller}
+    if others:
+        _, late = await asyncio.wait(others, timeout=seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=seconds)
