@@ -273,15 +273,13 @@ class DeviceWebSocketClient(Events):
             frame, size, number, epoch = self._inbox.pop(0)
             self._current = number
             handler = self._handlers.get(frame.get("type"))
-            if handler:
+            for each in [handler] if handler else list(self._listeners.get("message", ())):
                 try:
-                    result = handler(frame)
+                    result = each(frame)
                     if hasattr(result, "send"):
                         await result
                 except Exception as error:  # Handled all the same, else it would come again for ever.
                     self._fail(error, frame.get("type"))
-            else:
-                self._emit("message", frame)
             self._current = None
             self._inbox_bytes = max(0, self._inbox_bytes - size)
             self._space.set()

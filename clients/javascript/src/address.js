@@ -39,6 +39,7 @@ async function exchange(base, token, timeout) {
   });
   if (response.ok) return (await response.json()).data.ticket;
   if (response.status !== 403) throw new Refusal(response.status, response.headers.get("retry-after"));
+  return undefined;
 }
 
 /**

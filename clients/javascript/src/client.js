@@ -41,8 +41,8 @@ export class DeviceWebSocketClient {
     this.reconnectAttempts = 0;
     /** @type {Map<string, Handler>} */
     this.messageHandlers = new Map();
-    const { queue, ack, concurrency = 1, queueLimit = 1000, messagesPerMinute = 90, requestTimeout = 30 } = options;
-    const store = queue && "getItem" in queue ? webStore(queue, `qy-lty:${client ?? "default"}`) : queue;
+    const { store: kept, ack, peek, concurrency = 1, queueLimit = 1000, messagesPerMinute = 90, requestTimeout = 30 } = options;
+    const store = kept && "getItem" in kept ? webStore(kept, `qy-lty:${client ?? "default"}`) : kept;
     const _fault = (/** @type {any} */ error) => {
       if (this.onError) this.#guard(this.onError, error, true);
       _emit("error", error);
@@ -56,7 +56,7 @@ export class DeviceWebSocketClient {
         // The server tells of missed messages until something is acknowledged.
         if (this.#link._write(JSON.stringify(frame))) this.#link._missed = 0;
       },
-    }, { acks: ack !== "auto", concurrency: Math.max(1, concurrency) });
+    }, { acks: ack !== "auto" && !peek, concurrency: Math.max(1, concurrency) });
     this.#outbox = new Outbox({
       _save, _write: (text) => this.#link._write(text), _buffered: () => this.ws?.bufferedAmount ?? 0,
     }, { limit: queueLimit, perMinute: messagesPerMinute, timeout: requestTimeout, persistent: !!store });
@@ -202,9 +202,10 @@ export class DeviceWebSocketClient {
    * @template {keyof Events} Name
    * @param {Name} name The event.
    * @param {Events[Name]} data Its data.
+   * @returns {Promise<unknown>} The end of the last of them; never rejects.
    */
   #emit(name, data) {
-    for (const listener of [...(this.#listeners.get(name) ?? [])]) this.#guard(listener, data, name === "error");
+    return Promise.all([...(this.#listeners.get(name) ?? [])].map((listener) => this.#guard(listener, data, name === "error")));
   }
 
   /**
@@ -229,6 +230,6 @@ export class DeviceWebSocketClient {
     if (!frame) return;
     const handler = this.messageHandlers.get(frame.type);
     if (handler) await this.#guard(handler, frame);
-    else if (!OWN.test(frame.type)) this.#emit("message", frame);
+    else if (!OWN.test(frame.type)) await this.#emit("message", frame);
   }
 }

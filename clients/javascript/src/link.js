@@ -25,7 +25,7 @@ const MAX_RETRY_AFTER = 3600;
  * @property {Inbox} _inbox Its received messages.
  * @property {Outbox} _outbox Its sends.
  * @property {Saver} _saver Its store.
- * @property {<Name extends keyof Events>(name: Name, data: Events[Name]) => void} _emit Calls listeners.
+ * @property {<Name extends keyof Events>(name: Name, data: Events[Name]) => unknown} _emit Calls listeners.
  * @property {(work: ((data: any) => unknown) | undefined, data: any) => unknown} _guard Runs a callback of the program.
  * @property {(error: any) => void} _fault Reports a fault of the connection.
  * @property {(frame: Frame | undefined) => Promise<void>} _handle Runs a handler.
@@ -122,7 +122,7 @@ export class Link {
   /** Starts an attempt. */
   async #open() {
     const { _client, _inbox, _saver } = this._core;
-    const { connectTimeout = 20, client, ack, maxBytes, since, WebSocket: Socket = globalThis.WebSocket } = _client.options;
+    const { connectTimeout = 20, client, ack, peek, maxBytes, since, WebSocket: Socket = globalThis.WebSocket } = _client.options;
     const turn = ++this.#turn;
     this.#advice = undefined;
     this.#retryAfter = this.#connectedAt = 0;
@@ -133,7 +133,7 @@ export class Link {
       await _saver._busy;
       const { token } = _client;
       const secret = typeof token === "function" ? (this.#token ??= await token()) : token;
-      const query = { client, ack: ack === "auto" ? ack : "client", max_bytes: maxBytes, since: _inbox._since() ?? since };
+      const query = { client, [peek ? "peek" : "ack"]: peek ? 1 : ack ?? "client", max_bytes: maxBytes, since: _inbox._since() ?? since };
       const [url, protocols, init] = await socketArguments(_client.baseUrl, secret, _client.options, query, connectTimeout * 1000);
       // A ticket is forgotten when the server restarts: not the token need be wrong.
       this.#renewable = typeof token === "function" || /[?&]ticket=/.test(url);

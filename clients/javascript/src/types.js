@@ -18,7 +18,7 @@
  * - `answered`: the server has replied, with `reply`;
  * - `sent`: written, but no reply is known, since the connection ended (`disconnected`) or the reply took too long (`unanswered`);
  * - `dropped`: not sent (`full`, `closed`, `expired`, `cancelled`), or refused by the server with `code`. With `stored`, a send that was
- *   dropped as `closed` is in the persistent queue, and is sent after the next start.
+ *   dropped as `closed` is in the store, and is sent after the next start.
  * @typedef {{status: "answered", reply: Frame} | {status: "sent", reason: "disconnected" | "unanswered"}
  *   | {status: "dropped", reason: "full" | "expired" | "cancelled"} | {status: "dropped", reason: "closed", stored: boolean}
  *   | {status: "dropped", reason: "refused", code: string, message: string}} Outcome
@@ -49,7 +49,7 @@
  */
 
 /**
- * The state that a persistent queue keeps: the epoch of the server's data, the highest id handled, and the sends that wait.
+ * The state that a store keeps: the epoch of the server's data, the highest id handled, and the sends that wait.
  * @typedef {{epoch?: string, id?: number, queue?: {ref: string, text: string, retry?: boolean, until?: number}[]}} SavedState
  */
 
@@ -71,8 +71,9 @@
  * @property {string} [client] The name of this installation: 1 to 64 of `A–Z a–z 0–9 . _ -`. It makes the connection a reader of its own.
  * @property {string | number} [since] Replays the retained messages after that id, or `epoch:id`, on the first connection.
  * @property {"client" | "auto"} [ack] `client` (the default): a message is acknowledged once its handler has finished. `auto`: once it has arrived.
+ * @property {boolean} [peek] Observes: receives what the reader would, and takes nothing from it.
  * @property {number} [concurrency] Queued messages handled at the same time; 1, the default, is in order.
- * @property {Store | WebStorage} [queue] Where the position and the waiting sends are kept; in memory by default.
+ * @property {Store | WebStorage} [store] Where the position and the waiting sends are kept; in memory by default.
  * @property {number} [queueLimit] Sends that may wait or be unanswered at the same time; further ones are dropped as `full`. 1000.
  * @property {number} [messagesPerMinute] The pace of sends, below the server's limit; 90 by default, 0 for none.
  * @property {number} [heartbeatSeconds] Seconds between pings; 30.

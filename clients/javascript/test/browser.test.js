@@ -55,7 +55,7 @@ test("page_connects_with_tickets_and_comes_back", async (t) => {
   const { page, sockets, faults } = await open(t, "/blank.html");
   await page.evaluate(async ([url, token]) => {
     const { DeviceWebSocketClient } = await import("/dist/esm/index.js");
-    const client = (window.client = new DeviceWebSocketClient(token, url, { client: "page", queue: localStorage, backOff: { first: 600, most: 600 }, onError: null }));
+    const client = (window.client = new DeviceWebSocketClient(token, url, { client: "page", store: localStorage, backOff: { first: 600, most: 600 }, onError: null }));
     window.notes = [];
     client.onMessage("note", ({ message }) => window.notes.push(message));
     await client.connect();

@@ -14,7 +14,7 @@ if (!count) {
 }
 
 const client = new DeviceWebSocketClient(token, url, {
-  client: name, ack: "client", WebSocket, queue: file ? fileStore(file) : undefined, backOff: { first: 0.1, most: 1 }, heartbeatSeconds: 2, connectTimeout: 10,
+  client: name, ack: "client", WebSocket, store: file ? fileStore(file) : undefined, backOff: { first: 0.1, most: 1 }, heartbeatSeconds: 2, connectTimeout: 10,
 });
 const seen = new Set();
 let last = 0;

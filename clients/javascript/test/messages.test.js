@@ -197,3 +197,30 @@ test("handler_may_be_added_and_listeners_removed", async (t) => {
   await until(() => seen.includes("late 3"));
   assert.ok(!seen.includes(2));
 });
+
+test("listener_of_messages_is_waited_for_like_a_handler", async (t) => {
+  const user = await server.user();
+  const client = clientOf(t, server, user.token);
+  let finish;
+  client.on("message", () => new Promise((done) => (finish = done)));
+  await client.connect();
+  const id = await server.push(user, 1);
+  await until(() => finish);
+  await sleep(700);
+  assert.equal(await status(id), "sent");
+  finish();
+  await until(async () => (await status(id)) === "acked");
+});
+
+test("observer_takes_nothing", async (t) => {
+  const user = await server.user();
+  const id = await server.push(user, "for the reader");
+  const observer = clientOf(t, server, user.token, { peek: true });
+  const seen = collect(observer, "message");
+  await observer.connect();
+  await until(() => seen.some((frame) => frame.id === id));
+  await sleep(700);
+  await observer.disconnect();
+  assert.equal(await status(id), "queued");
+  assert.deepEqual(await server.call("GET", `/api/clients?user_id=${user.id}`), []);
+});

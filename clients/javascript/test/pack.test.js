@@ -58,7 +58,7 @@ test("packed_declarations_are_strict", async () => {
     import { DeviceWebSocketClient, webStore, type Outcome, type Frame, type Send } from "qy-lty-client";
     import { RestClient } from "qy-lty-client/rest";
     import { fileStore } from "qy-lty-client/file";
-    const client = new DeviceWebSocketClient(async () => "t", "ws://h", { ack: "client", concurrency: 2, queue: fileStore("f"), backOff: { first: 1 } });
+    const client = new DeviceWebSocketClient(async () => "t", "ws://h", { ack: "client", concurrency: 2, store: fileStore("f"), backOff: { first: 1 } });
     const stop: () => void = client.on("missed", ({ count }) => { const n: number | null = count; void n; });
     const send: Send = client.sendMessage("weather", { city: "x" }, { retry: true });
     send.outcome.then((outcome: Outcome) => { if (outcome.status === "answered") { const reply: Frame = outcome.reply; void reply; } });

@@ -107,7 +107,7 @@ test("offline_request_times_out_in_the_queue", async (t) => {
 test("queue_and_position_survive_in_web_storage", async (t) => {
   const user = await server.user();
   const storage = webStorage();
-  const options = { queue: storage, client: "page" };
+  const options = { store: storage, client: "page" };
   const first = clientOf(t, server, user.token, options);
   const handled = [];
   first.onMessage("note", ({ message }) => handled.push(message));
@@ -141,14 +141,14 @@ test("store_may_be_a_file_or_asynchronous", async (t) => {
   t.after(() => rm(directory, { recursive: true }));
   const user = await server.user();
   const file = fileStore(join(directory, "state.json"));
-  const first = clientOf(t, server, user.token, { queue: file });
+  const first = clientOf(t, server, user.token, { store: file });
   first.sendMessage("sing", { song: "x" });
   await first.disconnect();
   const slow = {
     load: async () => (await sleep(30), file.load()),
     save: async (state) => (await sleep(5), file.save(state)),
   };
-  const second = clientOf(t, server, user.token, { queue: slow });
+  const second = clientOf(t, server, user.token, { store: slow });
   const songs = [];
   const notes = [];
   second.onMessage("sing_response", ({ data }) => songs.push(data.song));
@@ -167,7 +167,7 @@ test("store_may_be_a_file_or_asynchronous", async (t) => {
 test("store_that_fails_does_not_stop_the_client", async (t) => {
   const user = await server.user();
   const errors = [];
-  const client = clientOf(t, server, user.token, { queue: { load: () => { throw new Error("no disk"); }, save: async () => { throw new Error("full"); } } });
+  const client = clientOf(t, server, user.token, { store: { load: () => { throw new Error("no disk"); }, save: async () => { throw new Error("full"); } } });
   client.on("error", (error) => errors.push(error.message));
   await client.connect();
   const notes = [];

@@ -53,6 +53,21 @@ def test_message_is_acknowledged_after_its_async_handler(user: User, run: Any) -
     run(main())
 
 
+def test_observer_takes_nothing(user: User, run: Any) -> None:
+    async def main() -> None:
+        seen: list[int] = []
+        number = await asyncio.to_thread(user.push, "x")
+        observer = DeviceWebSocketClient(user.token, user.server.url, peek=True)
+        observer.on("message", lambda frame: seen.append(frame["id"]))
+        await observer.connect()
+        await until(lambda: number in seen)
+        await asyncio.sleep(0.6)  # three times the delay of an acknowledgement
+        await observer.disconnect()
+        assert user.waiting() == 1
+
+    run(main())
+
+
 def test_unfinished_handler_gets_its_message_again(user: User, run: Any) -> None:
     async def main() -> None:
         got: list[str] = []

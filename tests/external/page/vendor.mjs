@@ -1,5 +1,5 @@
-// vendor.mjs [--write]: makes the files of src/web/page/vendor from the npm tarballs that its manifest names, and compares them with
-// those that are committed; with --write it replaces them, and the checksums in the manifest.
+// vendor.mjs [--write]: makes the files of src/web/page/vendor from the npm tarballs that its manifest names, and from the client in
+// clients/javascript; compares them with those that are committed. With --write it replaces them, and the checksums in the manifest.
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdtemp, mkdir, readFile, rm, writeFile } from "node:fs/promises";
@@ -8,7 +8,8 @@ import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 const ESBUILD = "0.28.2";
-const vendor = join(dirname(fileURLToPath(import.meta.url)), "../../../src/web/page/vendor");
+const root = join(dirname(fileURLToPath(import.meta.url)), "../../..");
+const vendor = join(root, "src/web/page/vendor");
 const write = process.argv.includes("--write");
 const sha256 = (bytes) => createHash("sha256").update(bytes).digest("hex");
 
@@ -24,6 +25,8 @@ const FILES = {
       export const html = htm.bind(h);`,
   },
   "uplot.js": { entry: `export { default } from "uplot";` },
+  // Fields with `_` are that package's own, as its scripts/build.js has it.
+  "qy-lty-client.js": { entry: `export { DeviceWebSocketClient } from "./clients/javascript/src/index.js";`, from: root, mangleProps: /^_/ },
   "lean-qr.js": { entry: `export { generate, correction } from "lean-qr";` },
   "uplot.css": { copy: "uplot/dist/uPlot.min.css" },
   "LICENSES.txt": {},
@@ -53,7 +56,7 @@ try {
   }
   npm("install", "--silent", "--no-save", "--no-audit", "--no-fund", "--prefix", join(work, "tool"), `esbuild@${ESBUILD}`);
   const { buildSync } = await import(pathToFileURL(join(work, "tool/node_modules/esbuild/lib/main.js")).href);
-  for (const [name, { entry, copy }] of Object.entries(FILES)) {
+  for (const [name, { entry, copy, from = work, mangleProps }] of Object.entries(FILES)) {
     let bytes;
     if (name === "LICENSES.txt") {
       bytes = Buffer.from(licences.join(`\n${"-".repeat(80)}\n`));
@@ -61,7 +64,7 @@ try {
       bytes = await readFile(join(work, "node_modules", copy));
     } else {
       const made = buildSync({
-        stdin: { contents: entry, resolveDir: work }, bundle: true, format: "esm", minify: true, target: "es2022",
+        stdin: { contents: entry, resolveDir: from }, bundle: true, mangleProps, format: "esm", minify: true, target: "es2022",
         legalComments: "inline", charset: "utf8", write: false, define: { "process.env.NODE_ENV": '"production"' },
       });
       bytes = Buffer.from(made.outputFiles[0].contents);
@@ -74,7 +77,7 @@ try {
     const present = await readFile(join(vendor, name));
     if (sha256(bytes) !== manifest.files[name] || !present.equals(bytes)) {
       failed += 1;
-      console.error(`${name} differs from what its tarballs make; run: node tests/external/page/vendor.mjs --write`);
+      console.error(`${name} differs from what its sources make; run: node tests/external/page/vendor.mjs --write`);
     }
   }
   if (write) await writeFile(join(vendor, "manifest.json"), `${JSON.stringify(manifest, null, 2)}\n`);

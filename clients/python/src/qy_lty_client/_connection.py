@@ -120,7 +120,7 @@ class Connection:
         if self._save is not None:
             await self._save()
         last = self._tracker.take_ack()
-        if last is not None and self._options.ack == "client":
+        if last is not None and self._options.acknowledges:
             await self._socket.send(f'{{"type":"ack","message":{{"id":{last}}}}}')
 
     def pause(self) -> None:

@@ -26,6 +26,7 @@ class Options:
     client: str | None = None
     since: int | str | None = None
     ack: Literal["client", "auto"] = "client"
+    peek: bool = False
     concurrency: int = 1
     store: Store | None = None
     queue_limit: int = 1000
@@ -56,6 +57,11 @@ class Options:
             raise ValueError("max_bytes must be at least 1024")
 
     @property
+    def acknowledges(self) -> bool:
+        """Whether messages are acknowledged with frames; an observer may not do so."""
+        return self.ack == "client" and not self.peek
+
+    @property
     def max_size(self) -> int:
         """The largest frame that is received, in bytes."""
         return DEFAULT_MAX_SIZE if self.max_bytes is None else self.max_bytes + ENVELOPE_BYTES
@@ -69,7 +75,9 @@ class Options:
             since = str(self.since)
         if since is not None:
             parameters["since"] = since
-        if self.ack == "client":
+        if self.peek:
+            parameters["peek"] = "1"
+        elif self.ack == "client":
             parameters["ack"] = "client"
         if self.max_bytes is not None:
             parameters["max_bytes"] = str(self.max_bytes)

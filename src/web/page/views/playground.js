@@ -29,8 +29,8 @@ export default function Playground() {
   const [byHand, setByHand] = useState(false);
   const [wanted, setWanted] = useState(true);
   const good = mode === "observer" || CLIENT_NAME.test(name);
-  const query = useMemo(() => (mode === "observer" ? { peek: 1 } : { client: name, ack: byHand ? "client" : undefined }), [mode, name, byHand]);
-  const socket = useSocket(query, wanted && good);
+  const settings = useMemo(() => (mode === "observer" ? { peek: true } : { client: name, byHand }), [mode, name, byHand]);
+  const socket = useSocket(settings, wanted && good);
   const last = socket.log.find(({ direction, value }) => direction === "in" && typeof value?.id === "number")?.value.id;
 
   return html`<${Page} title=${t("nav.playground")} about=${t("playground.about")}>
@@ -38,7 +38,7 @@ export default function Playground() {
       <div class="playground-left">
         <${Hello} socket=${socket} />
         <${Composer} socket=${socket} byHand=${mode === "client" && byHand} last=${last} />
-        <${Connection} mode=${mode} setMode=${setMode} name=${name} setName=${setName} good=${good} byHand=${byHand} setByHand=${setByHand} query=${query} />
+        <${Connection} mode=${mode} setMode=${setMode} name=${name} setName=${setName} good=${good} byHand=${byHand} setByHand=${setByHand} />
       </div>
       <${Log} socket=${socket} wanted=${wanted} setWanted=${setWanted} />
     </div>
@@ -90,16 +90,16 @@ function Composer({ socket, byHand, last }) {
 }
 
 /**
- * @param {{mode: string, setMode: (mode: string) => void, name: string, setName: (name: string) => void, good: boolean, byHand: boolean, setByHand: (on: boolean) => void, query: any}} props
+ * @param {{mode: string, setMode: (mode: string) => void, name: string, setName: (name: string) => void, good: boolean, byHand: boolean, setByHand: (on: boolean) => void}} props
  */
-function Connection({ mode, setMode, name, setName, good, byHand, setByHand, query }) {
+function Connection({ mode, setMode, name, setName, good, byHand, setByHand }) {
   const [typed, setTyped] = useState(name);
   const [id, tick] = [useId(), useId()];
   useEffect(() => {
     const timer = setTimeout(() => setName(typed), 500); // not a connection for each letter
     return () => clearTimeout(timer);
   }, [typed]);
-  const where = url("/ws/device/", query);
+  const where = url("/ws/device/", mode === "observer" ? { peek: 1 } : { client: name, ack: "client" });
   where.protocol = where.protocol.replace("http", "ws");
   return html`<${Card} class="playground-connection" title=${t("playground.connection")}>
     <div><${Segmented} label=${t("playground.mode")} value=${mode} onChange=${setMode} options=${["observer", "client"].map((value) => ({ value, label: t(`playground.mode.${value}`) }))} /></div>

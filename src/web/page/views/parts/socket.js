@@ -1,6 +1,7 @@
-// A client's WebSocket, by a ticket of the session: it comes back by itself unless the server says that there is no point.
+// A client by a ticket of the session, that of the package in clients/javascript, with all that it sends and receives.
 import { useEffect, useRef, useState } from "../../lib/ui.js";
 import { errorText, post, url } from "../../lib/api.js";
+import { DeviceWebSocketClient } from "../../vendor/qy-lty-client.js";
 
 /**
  * @typedef {object} Entry A line of the log: a frame, or what became of the connection.
@@ -17,8 +18,8 @@ import { errorText, post, url } from "../../lib/api.js";
 const MOST = 300;
 /** Frames that arrive together are shown together. */
 const SHOW_MS = 50;
-const FIRST_RETRY_MS = 500;
-const LAST_RETRY_MS = 15_000;
+/** What is shown of a client's state; else it is off. @type {Record<string, "connecting" | "open" | "waiting">} */
+const STATES = { connecting: "connecting", connected: "open", waiting: "waiting" };
 
 /** @param {string} text */
 function parse(text) {
@@ -31,13 +32,13 @@ function parse(text) {
 
 /**
  * Connects while the component is shown.
- * @param {Record<string, string | number | undefined>} query of the WebSocket's address, without the credential; another one connects anew
+ * @param {{peek?: boolean, client?: string, byHand?: boolean}} settings other ones connect anew; `byHand`: the client acknowledges nothing
  * @param {boolean} wanted
  */
-export function useSocket(query, wanted) {
+export function useSocket(settings, wanted) {
   const [state, setState] = useState(/** @type {"off" | "connecting" | "open" | "waiting"} */ ("off"));
   const [log, setLog] = useState(/** @type {Entry[]} */ ([]));
-  const held = useRef({ socket: /** @type {WebSocket | null} */ (null), n: 0, fresh: /** @type {Entry[]} */ ([]), said: "", timer: /** @type {any} */ (0), waits: new Map() });
+  const held = useRef({ client: /** @type {DeviceWebSocketClient | null} */ (null), n: 0, fresh: /** @type {Entry[]} */ ([]), said: "", timer: /** @type {any} */ (0), waits: new Map() });
   const own = held.current;
 
   /** @param {Omit<Entry, "n" | "at">} entry */
@@ -56,77 +57,59 @@ export function useSocket(query, wanted) {
   };
 
   useEffect(() => {
-    if (!wanted) {
-      setState("off");
-      return undefined;
-    }
+    setState("off");
+    if (!wanted) return undefined;
     let over = false;
-    let retry = FIRST_RETRY_MS;
-    let retryAfter = 0;
-    let hopeless = false;
-    /** @type {any} */
-    let timer;
-    const again = () => {
-      own.socket = null;
-      if (over) return;
-      if (hopeless) {
-        setState("off");
-        return;
-      }
-      setState("waiting");
-      timer = setTimeout(connect, retryAfter || retry * (1 + Math.random() / 2));
-      retryAfter = 0;
-      retry = Math.min(retry * 2, LAST_RETRY_MS);
-    };
-    const connect = async () => {
-      setState("connecting");
-      try {
-        const { data } = await post("/api/auth/ticket");
-        if (over) return;
-        const where = url("/ws/device/", { ...query, ticket: data.ticket });
-        where.protocol = where.protocol.replace("http", "ws");
-        const socket = new WebSocket(where);
-        own.socket = socket;
-        socket.onopen = () => {
-          if (over) return;
-          setState("open");
-          note({ direction: "note", type: "open", text: "" });
-        };
-        socket.onmessage = ({ data: text }) => {
-          if (over || typeof text !== "string") return;
+    let failed = false;
+    /** @param {Omit<Entry, "n" | "at">} entry */
+    const see = (entry) => { if (!over) note(entry); };
+    // Every frame is shown as it is on the wire, those of the client itself, too.
+    class Watched extends WebSocket {
+      /** @param {string} where @param {string[]} protocols */
+      constructor(where, protocols) {
+        super(where, protocols);
+        this.addEventListener("open", () => see({ direction: "note", type: "open", text: "" }));
+        this.addEventListener("message", ({ data: text }) => {
           const value = parse(text);
-          if (value?.type === "disconnect") {
-            hopeless = value.reconnect === false;
-            retryAfter = (value.retry_after ?? 0) * 1000;
-          }
-          if (value?.type === "connection_status") retry = FIRST_RETRY_MS;
-          note({ direction: "in", type: value?.type ?? "?", text, value });
+          see({ direction: "in", type: value?.type ?? "?", text, value });
           own.waits.get(value?.id)?.();
-        };
-        socket.onclose = ({ code, reason }) => {
-          if (own.socket !== socket) return;
-          note({ direction: "note", type: "closed", text: reason, code });
-          again();
-        };
-      } catch (error) {
-        if (over) return;
-        note({ direction: "note", type: "failed", text: errorText(error) });
-        again();
+        });
       }
-    };
-    connect();
+
+      /** @param {string} text */
+      send(text) {
+        super.send(text);
+        const value = parse(text);
+        see({ direction: "out", type: value?.type ?? "?", text, value });
+      }
+    }
+    const { byHand, ...others } = settings;
+    const client = new DeviceWebSocketClient("", String(url("/")), {
+      ...others, WebSocket: Watched, concurrency: Infinity, heartbeatSeconds: 0, backOff: { first: 0.5, most: 15 },
+      ticket: async () => (await post("/api/auth/ticket")).data.ticket,
+    });
+    own.client = client;
+    // What is never handled is not acknowledged, but by hand.
+    if (byHand) client.on("message", () => new Promise(() => {}));
+    client.on("state", (now) => {
+      if (over) return;
+      failed &&= now !== "connecting";
+      setState(STATES[now] ?? "off");
+    });
+    client.on("error", (error) => {
+      if (!(error instanceof Error)) return;
+      failed = true;
+      see({ direction: "note", type: "failed", text: errorText(error) });
+    });
+    client.on("disconnected", ({ code, reason }) => { if (!failed) see({ direction: "note", type: "closed", text: reason, code }); });
+    client.connect();
     return () => {
+      if (client.state === "connected") see({ direction: "note", type: "left", text: "" });
       over = true;
-      clearTimeout(timer);
-      const socket = own.socket;
-      own.socket = null;
-      if (socket) {
-        socket.onclose = null;
-        socket.close(1000);
-        note({ direction: "note", type: "left", text: "" });
-      }
+      own.client = null;
+      client.disconnect();
     };
-  }, [JSON.stringify(query), wanted]);
+  }, [JSON.stringify(settings), wanted]);
   useEffect(() => () => clearTimeout(own.timer), []);
 
   return {
@@ -135,10 +118,9 @@ export function useSocket(query, wanted) {
     clear: () => setLog([]),
     /** @param {string} text @returns {boolean} whether it could be sent */
     send: (text) => {
-      if (own.socket?.readyState !== WebSocket.OPEN) return false;
-      own.socket.send(text);
-      const value = parse(text);
-      note({ direction: "out", type: value?.type ?? "?", text, value });
+      const { client } = own;
+      if (client?.state !== "connected") return false;
+      client.ws.send(text);
       return true;
     },
     /**

@@ -1,0 +1,1 @@
+export { DeviceWebSocketClient } from "../../../../clients/javascript/src/index.js";
