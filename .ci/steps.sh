@@ -4,7 +4,7 @@
 # What cargo tests without the release binary: what is quick and fails often comes first.
 first=(toolchain format typos recipes page_source lint test docs dependencies fuzz autobahn)
 # Beside it, since much of it waits: the release binary and what is done with it.
-beside=(release units service dist package tarball conformance api clients doc_recipes models migration faults)
+beside=(release units service dist package tarball conformance api packages clients doc_recipes models migration faults)
 # When nothing else runs: the page is told how long it may be busy.
 last=(page stress)
 steps=("${first[@]}" "${beside[@]}" "${last[@]}")
@@ -204,20 +204,22 @@ step_clients() {
     python3 $external/clients/run.py $binary target/ci/clients ${full:+--long}
 }
 
-# The client packages against the binary, each with its own check, and then all of them through a proxy that treats connections badly.
-# Only when it is named, until it has run beside the others on a busy machine often enough.
+# The client packages against the binary: each with its own check, and all of them through a proxy that treats connections badly, in a
+# network that loses segments, too.
 step_packages() {
     local packages=$PWD/target/ci/packages seeds=${CHAOS_SEEDS:-${full:+5}} messages=${full:+10000}
-    need_debian chromium chromium node nodejs npm npm openssl openssl gcc gcc g++ g++
+    local chaos=(python3 $external/packages/chaos_run.py $binary "node clients/javascript/test/chaos_driver.mjs"
+        "env PYTHONPATH=clients/python/src $packages/python/newest/bin/python clients/python/tests/chaos_driver.py"
+        "$packages/micropython/bin/micropython -X heapsize=192k clients/micropython/tests/chaos_driver.py")
+    need_debian chromium chromium node nodejs npm npm openssl openssl gcc gcc g++ g++ nft nftables ip iproute2
     python3 -c 'import ensurepip' 2>/dev/null || need_debian - python3-venv
     mkdir -p "$packages"
     bash clients/javascript/check.sh "$PWD/$binary"
     bash clients/python/check.sh "$PWD/$binary" "$packages/python"
     bash clients/micropython/check.sh "$PWD/$binary" "$packages/micropython"
-    python3 $external/packages/chaos_run.py $binary "node clients/javascript/test/chaos_driver.mjs" \
-        "env PYTHONPATH=clients/python/src $packages/python/newest/bin/python clients/python/tests/chaos_driver.py" \
-        "$packages/micropython/bin/micropython -X heapsize=192k clients/micropython/tests/chaos_driver.py" \
-        --messages "${messages:-500}" --seeds "${seeds:-1}"
+    "${chaos[@]}" --messages "${messages:-500}" --seeds "${seeds:-1}"
+    bash $external/packages/lossy.sh "${chaos[@]}" --messages "${messages:-300}" --seeds 1 | tee "$scratch/log"
+    note_skipped
 }
 
 # The recipes of docs/clients.md: proxies, command-line tools, boards.

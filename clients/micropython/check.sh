@@ -18,7 +18,7 @@ export QY_LTY_BINARY=$binary MICROPYTHON=$venv/bin/micropython
     "$here" "$root/tests/external/packages" "$root/tests/external/recipes/boards.py"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -1)
 grep -q "^__version__ = \"$version\"$" "$here/qy_lty_client.py" || { echo "__version__ is not that of Cargo.toml, $version"; exit 1; }
-for file in "$here"/*.py "$here"/tests/*.py; do
+for file in "$here"/*.py "$here"/examples/*.py "$here"/tests/*.py; do
     [ "$(wc -l <"$file")" -le 400 ] || { echo "$file has more than 400 lines"; exit 1; }
 done
 

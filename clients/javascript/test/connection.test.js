@@ -7,7 +7,7 @@ import { after, before, test } from "node:test";
 import { promisify } from "node:util";
 import WebSocket, { WebSocketServer } from "ws";
 import { DeviceWebSocketClient } from "qy-lty-client";
-import { Relay, Server, clientOf, collect, until } from "./support.js";
+import { Relay, Server, clientOf, collect, playedSocket, until } from "./support.js";
 
 let server;
 before(async () => (server = await Server.start("[limits]\nconnects_per_minute = 0\nrefusals_per_minute = 0\n[mailbox]\nreaders = 1\n")));
@@ -249,4 +249,17 @@ test("late_reply_of_a_request_reaches_nobody", async (t) => {
   const plain = await client.requestWeather("x").outcome;
   assert.equal(plain.status, "answered");
   assert.deepEqual(others.map(({ ref }) => ref), [plain.reply.ref]);
+});
+
+test("close_codes_alone_keep_the_client_away", async (t) => {
+  for (const code of [4001, 4003, 4104]) {
+    const Played = playedSocket();
+    const client = new DeviceWebSocketClient("t", "ws://played", { WebSocket: Played, ticket: false, backOff: { first: 0.01, most: 0.01 } });
+    t.after(() => client.disconnect());
+    const gone = collect(client, "gone");
+    await client.connect();
+    Played.last.onclose({ code, reason: "" });
+    await until(() => gone.length, "gone", 10);
+    assert.deepEqual([gone[0].code, client.state], [code, "gone"]);
+  }
 });

@@ -224,3 +224,21 @@ test("observer_takes_nothing", async (t) => {
   assert.equal(await status(id), "queued");
   assert.deepEqual(await server.call("GET", `/api/clients?user_id=${user.id}`), []);
 });
+
+test("message_is_acknowledged_after_the_store_has_its_position", async (t) => {
+  const user = await server.user();
+  const saves = [];
+  const store = { load: () => null, save: (state) => new Promise((done) => saves.push({ state, done })) };
+  const client = clientOf(t, server, user.token, { store });
+  t.after(() => saves.forEach(({ done }) => done()));
+  const notes = [];
+  client.onMessage("note", ({ message }) => notes.push(message));
+  await client.connect();
+  const id = await server.push(user, 1);
+  await until(() => notes.length && saves.some(({ state }) => state.id === id));
+  await sleep(700);
+  assert.equal(await status(id), "sent");
+  store.save = () => {};
+  saves.forEach(({ done }) => done());
+  await until(async () => (await status(id)) === "acked");
+});

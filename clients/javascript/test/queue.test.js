@@ -4,9 +4,9 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { RequestError } from "qy-lty-client";
+import { DeviceWebSocketClient, RequestError } from "qy-lty-client";
 import { fileStore } from "qy-lty-client/file";
-import { Relay, Server, clientOf, collect, sleep, until } from "./support.js";
+import { Relay, Server, clientOf, collect, playedSocket, sleep, until } from "./support.js";
 
 let server;
 before(async () => (server = await Server.start("[limits]\nconnects_per_minute = 0\n")));
@@ -175,4 +175,18 @@ test("store_that_fails_does_not_stop_the_client", async (t) => {
   const id = await server.push(user, 1);
   await until(async () => notes.length && (await server.call("GET", `/api/messages/${id}`)).status === "acked");
   assert.ok(errors.includes("full"));
+});
+
+test("reply_that_comes_too_late_reaches_nobody", async (t) => {
+  const Played = playedSocket();
+  const client = new DeviceWebSocketClient("t", "ws://played", { WebSocket: Played, ticket: false });
+  t.after(() => client.disconnect());
+  const seen = collect(client, "message");
+  await client.connect();
+  await assert.rejects(client.request("weather", {}, { timeout: 0.05 }), { code: "timeout" });
+  const [{ ref }] = Played.last.sent;
+  Played.last.says({ type: "weather_response", ref });
+  Played.last.says({ type: "weather_response", ref: "another" });
+  await until(() => seen.length);
+  assert.deepEqual(seen.map((frame) => frame.ref), ["another"]);
 });

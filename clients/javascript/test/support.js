@@ -111,6 +111,25 @@ export function collect(client, name) {
   return seen;
 }
 
+/** A class of sockets that are greeted, and whose server the test plays; `last` is the newest one. */
+export const playedSocket = () => class Played {
+  static last;
+  readyState = 0;
+  bufferedAmount = 0;
+  sent = [];
+  constructor() {
+    Played.last = this;
+    setTimeout(() => {
+      this.readyState = 1;
+      this.onopen({});
+      this.says({ type: "connection_status", epoch: "e", last_id: 0, pending: 0 });
+    });
+  }
+  says(frame) { this.onmessage?.({ data: JSON.stringify(frame) }); }
+  send(text) { this.sent.push(JSON.parse(text)); }
+  close() { this.readyState = 3; this.onclose?.({ code: 1000, reason: "" }); }
+};
+
 /** A relay in front of a server, whose connections can be cut or stopped. */
 export class Relay {
   static async start(address) {

@@ -1,10 +1,13 @@
 """The client on MicroPython against the real server. Run by check.sh."""
 
+import os
+import pathlib
 import subprocess
 import unittest
 
 from support import Agent, real_server
 
+CLIENT = pathlib.Path(__file__).resolve().parent.parent
 CHAIN = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
 
 
@@ -189,6 +192,20 @@ class ServerTest(unittest.TestCase):
             for _ in range(2):
                 while agent.wait(event="message")["data"]["type"] != "sing_response":
                     pass
+
+    def test_example_switches_the_lamp(self):
+        user, token = self.user()
+        program = [os.environ.get("MICROPYTHON", "micropython"), "-X", "heapsize=192k", str(CLIENT / "examples/lamp.py"), self.url, token]
+        environment = {**os.environ, "MICROPYPATH": f"{CLIENT}:.frozen"}
+        with subprocess.Popen(program, stdout=subprocess.PIPE, text=True, cwd=self.directory.name, env=environment) as lamp:
+            try:
+                self.assertRegex(lamp.stdout.readline(), "^[^ ]+$")  # The weather.
+                self.send(user, 1, "lamp", {"on": True})
+                self.assertEqual(lamp.stdout.readline(), "the lamp is on\n")
+                self.send(user, 1, "lamp", {"on": False})
+                self.assertEqual(lamp.stdout.readline(), "the lamp is off\n")
+            finally:
+                lamp.kill()
 
 
 class TlsTest(unittest.TestCase):
