@@ -1,5 +1,6 @@
 //! The messages of a client: checked against the rates, parsed, and answered or dispatched.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::count;
@@ -9,31 +10,26 @@ use super::state::Session;
 use super::window::Proof;
 use crate::core::ids::MessageId;
 use crate::core::time::Timestamp;
-use crate::handlers::{CommandContext, Stop};
+use crate::handlers::{CommandContext, Handlers, Stop};
 use crate::telemetry::live::Direction;
 use crate::telemetry::metrics::{Label, MeasuredCommand, Received, Refused, SentError};
 use crate::wire::inbound::{Rejection, Request, Target, parse};
 use crate::wire::{Command, Event, Inbound};
 
-/// The time of one turn of a connection's task, in which it answers everything that has arrived.
-#[derive(Debug)]
+/// One turn of a connection's task, in which it answers everything that has arrived: its time, and the settings that hold for it.
 pub struct Turn {
     /// The time of all answers.
     pub now: Timestamp,
     /// The beginning of the turn: that of the client's activity.
     pub began: Instant,
+    /// The most characters of a message; 0: any number.
+    max_chars: usize,
+    handlers: Arc<Handlers>,
     /// The end of the last message. Each message is timed from there on, so that the clock is read once for each.
     last: Instant,
 }
 
 impl Turn {
-    /// Begins a turn.
-    #[inline]
-    pub fn begin() -> Self {
-        let began = Instant::now();
-        Self { now: Timestamp::now(), began, last: began }
-    }
-
     /// Returns the time since the last message.
     #[inline]
     fn lap(&mut self) -> Duration {
@@ -43,6 +39,14 @@ impl Turn {
 }
 
 impl Session {
+    /// Begins a turn.
+    #[inline]
+    pub fn begin_turn(&self) -> Turn {
+        let began = Instant::now();
+        let max_chars = self.app.config().limits.max_message_chars;
+        Turn { now: Timestamp::now(), began, max_chars, handlers: Arc::clone(&self.app.handlers()), last: began }
+    }
+
     /// Counts that reading has ended with `end`.
     pub fn reading_ended(&self, end: End) {
         tracing::debug!(reason = %end, "reading ended");
@@ -79,7 +83,7 @@ impl Session {
     #[inline]
     pub fn receive_text(&mut self, text: &str, turn: &mut Turn) -> Result<Option<Reply>, End> {
         self.show(Direction::In, None, text.as_bytes());
-        let message = parse(text, self.app.config().limits.max_message_chars, self.app.handlers().custom_types());
+        let message = parse(text, turn.max_chars, turn.handlers.custom_types());
         let request = match message {
             Ok(Inbound::Ack { id, reference }) => return self.receive_ack(id, reference),
             Ok(Inbound::Request(request)) => Ok(request),
@@ -160,7 +164,7 @@ impl Session {
         let Request { reference, target, command } = request;
         self.app.metrics.traffic.received.inc((&command).into());
         let measured = MeasuredCommand::from(&command);
-        let quick = self.answer_immediately(command, turn.now);
+        let quick = self.answer_immediately(command, turn);
         if let Ok(answer) = &quick {
             self.app.metrics.record_command(&measured, answer, turn.lap(), turn.now);
         }
@@ -177,7 +181,7 @@ impl Session {
 
     /// Answers a command that needs no waiting, or returns it.
     #[inline]
-    fn answer_immediately(&self, command: Command, now: Timestamp) -> Result<Event, Command> {
+    fn answer_immediately(&self, command: Command, turn: &Turn) -> Result<Event, Command> {
         match &command {
             Command::ChatCancel { question } => {
                 return Ok(Event::ChatCancel { cancelled: PendingReplies::cancel(&self.pending, Some(question)) });
@@ -186,7 +190,7 @@ impl Session {
             Command::ChatReset => _ = PendingReplies::cancel(&self.pending, None),
             _ => {}
         }
-        self.app.handlers().answer_immediately(self.requester.user, command, now)
+        turn.handlers.answer_immediately(self.requester.user, command, turn.now)
     }
 
     /// Has a device perform the answer to a command, which is either there already or takes time.

@@ -9,32 +9,32 @@ use crate::core::ids::MessageId;
 /// Reads `text` if it is in a plain form.
 #[inline]
 pub(super) fn parse(text: &str) -> Option<Inbound> {
-    let mut rest = Cursor(text);
+    let mut rest = Cursor { text, at: 0 };
     let (mut kind, mut reference, mut id, mut has_message) = (None, None, None, false);
-    rest.expect('{')?;
+    rest.expect(b'{')?;
     loop {
         let name = rest.string()?;
-        rest.expect(':')?;
+        rest.expect(b':')?;
         match name {
             "type" if kind.is_none() => kind = Some(rest.string()?),
             "ref" if reference.is_none() => reference = Some(rest.string().filter(|text| text.len() <= MAX_REF_CHARS)?),
             "message" if !has_message => {
                 has_message = true;
-                rest.expect('{')?;
-                if rest.expect('}').is_none() {
+                rest.expect(b'{')?;
+                if rest.expect(b'}').is_none() {
                     rest.string().filter(|&name| name == "id")?;
-                    rest.expect(':')?;
+                    rest.expect(b':')?;
                     id = Some(MessageId(rest.number()?));
-                    rest.expect('}')?;
+                    rest.expect(b'}')?;
                 }
             }
             _ => return None,
         }
-        if rest.expect(',').is_none() {
+        if rest.expect(b',').is_none() {
             break;
         }
     }
-    rest.expect('}')?;
+    rest.expect(b'}')?;
     rest.end()?;
     let reference = reference.map(str::to_owned);
     match kind? {
@@ -44,49 +44,65 @@ pub(super) fn parse(text: &str) -> Option<Inbound> {
     }
 }
 
-/// What is left of a text.
-struct Cursor<'a>(&'a str);
+/// A text, and how much of it is read. Byte by byte: patterns of `str` are not inlined in code that is optimised for size.
+struct Cursor<'a> {
+    text: &'a str,
+    /// The offset of the next byte; between two characters, as what is passed are whole strings and single bytes of ASCII.
+    at: usize,
+}
 
 impl<'a> Cursor<'a> {
     #[inline]
+    fn next(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    #[inline]
     fn skip_space(&mut self) {
-        if self.0.as_bytes().first().is_some_and(u8::is_ascii_whitespace) {
-            self.0 = self.0.trim_start_matches([' ', '\t', '\r', '\n']);
+        while matches!(self.next(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+            self.at += 1;
         }
     }
 
     /// Skips white space and `expected`.
     #[inline]
-    fn expect(&mut self, expected: char) -> Option<()> {
+    fn expect(&mut self, expected: u8) -> Option<()> {
         self.skip_space();
-        self.0 = self.0.strip_prefix(expected)?;
-        Some(())
+        (self.next()? == expected).then(|| self.at += 1)
     }
 
     /// Reads a string without escapes; those with control characters are no JSON.
     #[inline]
     fn string(&mut self) -> Option<&'a str> {
-        self.expect('"')?;
-        let end = self.0.bytes().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))?;
-        let (text, rest) = self.0.split_at(end);
-        self.0 = rest.strip_prefix('"')?;
-        Some(text)
+        self.expect(b'"')?;
+        let start = self.at;
+        loop {
+            match self.next()? {
+                b'"' => break,
+                b'\\' | 0..0x20 => return None,
+                _ => self.at += 1,
+            }
+        }
+        self.at += 1;
+        self.text.get(start..self.at - 1)
     }
 
     /// Reads a whole number without a sign or leading zeros.
     #[inline]
     fn number(&mut self) -> Option<u64> {
         self.skip_space();
-        let end = self.0.bytes().position(|byte| !byte.is_ascii_digit())?;
-        let (digits, rest) = self.0.split_at(end);
-        self.0 = rest;
+        let start = self.at;
+        while self.next()?.is_ascii_digit() {
+            self.at += 1;
+        }
+        let digits = self.text.get(start..self.at)?;
         if digits.starts_with('0') && digits.len() > 1 { None } else { digits.parse().ok() }
     }
 
     #[inline]
     fn end(&mut self) -> Option<()> {
         self.skip_space();
-        self.0.is_empty().then_some(())
+        self.next().is_none().then_some(())
     }
 }
 

@@ -290,7 +290,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     #[inline]
     async fn receive(&mut self) -> Result<(), End> {
         self.pushes = 0;
-        let (mut turn, mut out, mut outcome) = (Turn::begin(), buffers::take(), Ok(()));
+        let (out, outcome) = self.answer_arrived();
+        if !out.is_empty() {
+            self.write(&out).await?; // requests that came before the end are still answered
+        }
+        buffers::give_back(out);
+        outcome
+    }
+
+    /// Returns the answers to what has arrived, as frames, and whether the connection goes on behind them. Not `async`, so that what a turn
+    /// needs takes no room in the task.
+    #[inline]
+    fn answer_arrived(&mut self) -> (Vec<u8>, Result<(), End>) {
+        let (mut turn, mut out, mut outcome) = (self.session.begin_turn(), buffers::take(), Ok(()));
         while outcome.is_ok()
             && out.len() < BATCH_BYTES
             && let Some(next) = self.socket.next()
@@ -312,11 +324,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             let reference = self.session.take_refused_reference();
             append(&self.session, &mut out, &Reply { event, reference }, turn.now);
         }
-        if !out.is_empty() {
-            self.write(&out).await?; // requests that came before the end are still answered
-        }
-        buffers::give_back(out);
-        outcome
+        (out, outcome)
     }
 
     /// Appends a ping to `out`. Its pong is not counted against the client.
