@@ -4,10 +4,12 @@
 # What cargo tests without the release binary: what is quick and fails often comes first.
 first=(toolchain format typos recipes page_source lint test docs dependencies fuzz autobahn)
 # Beside it, since much of it waits: the release binary and what is done with it.
-beside=(release units service dist package tarball conformance api packages clients doc_recipes models migration faults)
+beside=(release units service dist package tarball conformance api clients faults)
+# Beside both, once there is the release binary: more that waits.
+behind=(packages doc_recipes models migration)
 # When nothing else runs: the page is told how long it may be busy.
 last=(page stress)
-steps=("${first[@]}" "${beside[@]}" "${last[@]}")
+steps=("${first[@]}" "${beside[@]}" "${behind[@]}" "${last[@]}")
 
 # The programs that test the binary from outside.
 external=tests/external
