@@ -1,5 +1,5 @@
 //! Types that every other module may use: ids, names, time, lives and deadlines, hexadecimal, characters that are safe to
-//! display, and words for values that serde refuses. No I/O but clocks and timers.
+//! display, words for values that serde refuses, and the connection that a task works for. No I/O but clocks and timers.
 
 pub mod awake;
 pub mod boot;
@@ -11,5 +11,6 @@ pub mod lifetime;
 pub mod map;
 pub mod mismatch;
 pub mod names;
+pub mod subject;
 pub mod text;
 pub mod time;

@@ -1,4 +1,4 @@
-//! One record of the log: an event's message and fields, and the fields of the spans around it.
+//! One record of the log: an event's message and fields, those of the connection that it is about, and those of the spans around it.
 
 use std::fmt;
 
@@ -9,6 +9,8 @@ use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
+
+use crate::core::subject::Subject;
 
 /// The value of a field. Displays as in a line of text: strings in quotes, everything else as it is.
 #[derive(Debug, Clone)]
@@ -63,6 +65,16 @@ impl Fields {
         self.0.push((name, value));
     }
 
+    /// Appends the names of a connection.
+    fn set_subject(&mut self, Subject { connection, user, device, address }: Subject) {
+        self.set("conn", Value::Unsigned(connection.0));
+        self.set("user", Value::Unsigned(user.0));
+        if let Some(device) = device {
+            self.set("device", Value::Unsigned(device.0));
+        }
+        self.set("address", Value::Formatted(address.to_string()));
+    }
+
     /// Returns the fields, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, &Value)> {
         self.0.iter().map(|(name, value)| (*name, value))
@@ -107,7 +119,7 @@ pub(super) struct Record {
     pub(super) metadata: &'static Metadata<'static>,
     /// The message; `None` for an event of fields alone.
     pub(super) message: Option<String>,
-    /// The fields of the spans, the outermost first, then those of the event. Where a name occurs several times, the event's field
+    /// Those of the connection, those of the spans, the outermost first, then those of the event. Where a name occurs several times, the event's field
     /// is kept, else the innermost span's.
     pub(super) fields: Fields,
 }
@@ -166,6 +178,9 @@ where
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut fields = Fields::default();
+        if let Some(subject) = Subject::current() {
+            fields.set_subject(subject);
+        }
         for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
             if let Some(SpanFields(of_span)) = span.extensions().get() {
                 of_span.iter().filter(|(name, _)| *name != MESSAGE).for_each(|(name, value)| fields.set(name, value.clone()));

@@ -13,11 +13,11 @@ use std::time::Instant;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
-use tracing::Instrument;
 
 use crate::accounts::policy::{self, Requester};
 use crate::app::App;
 use crate::core::ids::{DeviceId, MessageId, Recipient};
+use crate::core::subject::about_the_same;
 use crate::core::time::Timestamp;
 use crate::handlers::{CommandContext, Stop};
 use crate::mailbox::{MailboxError, Outcome, OutcomeSender, Outgoing};
@@ -119,7 +119,7 @@ impl PendingReplies {
         let (outcome_sender, outcomes) = channel(MAX_WATCHED_MESSAGES); // each message has one outcome
         let (mut tasks, watch_count) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
         let perform = perform_all(app.clone(), queue, completed_sender.clone(), outcome_sender, watch_count.clone());
-        tasks.spawn(perform.in_current_span());
+        tasks.spawn(about_the_same(perform));
         Box::new(Self {
             tasks,
             completed_sender,
@@ -159,7 +159,7 @@ impl PendingReplies {
             pending.questions.push((asked.reference.clone(), asked.stop.clone()));
         }
         let (completed, commands) = (pending.completed_sender.clone(), pending.commands.clone());
-        pending.tasks.spawn(answer(app.clone(), asked, command, device, completed, commands).in_current_span());
+        pending.tasks.spawn(about_the_same(answer(app.clone(), asked, command, device, completed, commands)));
         Ok(())
     }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::time::Instant;
-use tracing::Span;
 
 use super::count;
 use super::delivery::Delivery;
@@ -20,6 +19,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::core::client::ClientName;
 use crate::core::ids::{DeviceId, MessageId};
+use crate::core::subject::Subject;
 use crate::core::time::Timestamp;
 use crate::hub::{Announcement, Connection, Identity, Registration, Subscription};
 use crate::mailbox::{Gap, ReaderOptions, Since, Welcome};
@@ -136,11 +136,13 @@ impl Session {
         }
     }
 
-    /// Returns the span of the connection's log lines.
-    pub fn span(&self) -> Span {
-        let Identity { user_id, device_id, address, .. } = self.connection().identity;
-        let (conn, user, device) = (self.connection().id.0, user_id.0, device_id.map(|id| id.0));
-        tracing::info_span!("connection", conn, user, device, %address)
+    /// Returns what returns the subject of the connection's log lines.
+    pub fn subject(&self) -> impl Fn() -> Option<Subject> + use<> {
+        let connection = self.connection().clone();
+        move || {
+            let Identity { user_id: user, device_id: device, address, .. } = connection.identity;
+            Some(Subject { connection: connection.id, user, device, address })
+        }
     }
 
     /// Ends the session: counts and logs `end`, leaves the presence, and drops what is pending. Returns what still receives proofs

@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tracing::Instrument;
 
 use super::alarm::{Alarm, Ring};
 use super::buffers;
@@ -18,6 +17,7 @@ use super::socket::Socket;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::core::ids::MessageId;
+use crate::core::subject::about;
 use crate::core::time::Timestamp;
 use crate::hub::{Announcement, Identity, Lagged, Subscription};
 use crate::mailbox::Gap;
@@ -83,7 +83,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (session, mut subscription) = Session::start(app, caller, identity, options);
-    let span = session.span();
+    let subject = session.subject();
     let Transport { socket, peer, permits } = transport;
     let mut driver = Driver { session, socket, peer, pushes: 0, waited: false };
     let connection = async move {
@@ -101,7 +101,7 @@ where
         ended.finish();
         drop(permits);
     };
-    connection.instrument(span)
+    about(subject, connection)
 }
 
 /// Applies the proof in a message that came when the session had ended.
