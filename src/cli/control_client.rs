@@ -4,41 +4,35 @@
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
-use reqwest::{Client, Method, Response};
+use anyhow::{Context, bail};
+use reqwest::{Method, Response};
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
+use super::endpoint::{Endpoint, LOCK_RETRY_INTERVAL};
 use super::failure::{NoServer, Refused};
 use super::output::{Output, ReplyUnreadable, note};
 use super::run_as::{self, RunAs};
 use super::runtime::block_on;
-use crate::app::{App, OpenError};
 use crate::config::Config;
-use crate::control::server::ControlServer;
 use crate::control::socket::SocketPath;
 use crate::core::disk::Explained;
 use crate::data_dir;
-use crate::net::tls;
 use crate::store;
-use crate::store::StoreError;
 
-/// The longest wait for a store that another process has locked.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-/// The pause between two attempts to open a locked store.
-const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// The most times that a request is made, where other commands that serve the socket end meanwhile.
+const MAX_ATTEMPTS: usize = 5;
 
 /// The number of items that one request for a list asks for.
 const PAGE_ITEMS: usize = 1000;
 
 /// A client of the control socket.
 pub(super) struct ControlClient {
-    client: Client,
-    path: SocketPath,
-    /// The state and the socket of this process, where no server is running.
-    in_process: Option<(Arc<App>, ControlServer)>,
+    config: Config,
+    /// Whether this process may open the data directory itself: what root creates there would not belong to its owner.
+    may_open: bool,
+    endpoint: Mutex<Endpoint>,
 }
 
 /// Runs `job` with a client of the server that `config` describes.
@@ -65,10 +59,11 @@ pub(super) fn run_anywhere<T>(
 ) -> anyhow::Result<T> {
     // Compacting takes long; only a server does it when it opens its store.
     config.storage.compact_ratio = 0;
-    let _run_as = if is_served(&config.server.data_dir) { None } else { RunAs::owner_of(&mut config)? };
+    let run_as = if is_served(&config.server.data_dir) { None } else { RunAs::owner_of(&mut config)? };
+    let may_open = run_as.is_some() || !run_as::is_wanted(&config.server.data_dir);
 
     block_on(async move {
-        let client = ControlClient::open(config).await?;
+        let client = ControlClient::open(config, may_open).await?;
         let outcome = job(&client, out).await;
         match (client.close().await, outcome) {
             // What the job has done is on the disk.
@@ -115,47 +110,13 @@ pub(super) fn object(fields: &[(&str, Option<Value>)]) -> Value {
 }
 
 impl ControlClient {
-    async fn open(config: Config) -> anyhow::Result<Self> {
-        let data = config.server.data_dir.clone();
-        let deadline = Instant::now() + LOCK_TIMEOUT;
-        let in_process = loop {
-            if is_served(&data) {
-                break None;
-            }
-            run_as::prepare(&data)?;
-            let (config, place) = (config.clone(), data.clone());
-            match tokio::task::spawn_blocking(move || App::open(config, &place)).await? {
-                Ok(app) => {
-                    let served = ControlServer::serve(&app, &data).await;
-                    let error = |error: std::io::Error| {
-                        anyhow!("failed to create the control socket in {}: {}", data.display(), Explained(&error))
-                    };
-                    break Some((app, served.map_err(error)?));
-                }
-                // A server that is starting or stopping, or another command: its socket will soon be there, or the lock gone.
-                Err(OpenError::Store(StoreError::Locked(_))) if Instant::now() < deadline => {
-                    tokio::time::sleep(LOCK_RETRY_INTERVAL).await;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        };
-        let path = SocketPath::of(&data)?;
-        // Nothing is encrypted here, but the client requires a TLS provider.
-        tls::install_provider();
-        let client = Client::builder().unix_socket(path.as_path()).no_proxy().build()?;
-        Ok(Self { client, path, in_process })
+    async fn open(config: Config, may_open: bool) -> anyhow::Result<Self> {
+        let endpoint = Mutex::new(Endpoint::open(&config, may_open).await?);
+        Ok(Self { config, may_open, endpoint })
     }
 
     async fn close(self) -> anyhow::Result<()> {
-        drop((self.client, self.path));
-        if let Some((app, served)) = self.in_process {
-            app.stopping.cancel();
-            app.sessions.close();
-            served.stop().await;
-            app.sessions.wait().await; // a backup in progress ends once nobody reads it
-            app.close().await?;
-        }
-        Ok(())
+        self.endpoint.into_inner().close().await
     }
 
     /// Refuses unless a server is running; `reason` says what needs one.
@@ -165,17 +126,23 @@ impl ControlClient {
 
     async fn request(&self, method: Method, path: &str, body: Option<String>) -> anyhow::Result<Response> {
         let changes = method != Method::GET;
-        let request = self.client.request(method, format!("http://control{path}"));
-        let request = match body {
-            Some(body) => request.header("content-type", "application/json").body(body),
-            None => request,
-        };
-        let response = request.send().await.map_err(|error| match changes && !error.is_connect() {
-            true => {
-                anyhow!("the server did not respond, and may have done it or not; look before you repeat it, and see its log")
+        let mut attempts = 1;
+        let response = loop {
+            let client = self.endpoint.lock().await.client.clone();
+            let request = client.request(method.clone(), format!("http://control{path}"));
+            let request = match &body {
+                Some(body) => request.header("content-type", "application/json").body(body.clone()),
+                None => request,
+            };
+            match request.send().await {
+                Ok(response) => break response,
+                Err(error) if (error.is_connect() || !changes) && attempts < MAX_ATTEMPTS && self.reconnect().await? => attempts += 1,
+                Err(error) if changes && !error.is_connect() => {
+                    bail!("the server did not respond, and may have done it or not; look before you repeat it, and see its log")
+                }
+                Err(_) => bail!("the server did not respond; see its log"),
             }
-            false => anyhow!("the server did not respond; see its log"),
-        })?;
+        };
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -186,6 +153,17 @@ impl ControlClient {
         let message =
             field("message").unwrap_or_else(|| format!("the server refused the request with status {}", status.as_u16()));
         Err(Refused { code: field("code"), message }.into())
+    }
+
+    /// Finds the server anew where it is another process: a command that served the socket has ended, perhaps. Returns whether it did.
+    async fn reconnect(&self) -> anyhow::Result<bool> {
+        let mut endpoint = self.endpoint.lock().await;
+        if endpoint.is_foreign() {
+            tokio::time::sleep(LOCK_RETRY_INTERVAL).await;
+            *endpoint = Endpoint::open(&self.config, self.may_open).await?;
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     /// Returns the reply to a question.

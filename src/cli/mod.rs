@@ -10,6 +10,7 @@ mod config;
 mod confirm;
 mod control_client;
 mod devices;
+mod endpoint;
 mod failure;
 mod help;
 mod import;

@@ -1,7 +1,7 @@
 //! Runs root's commands as the owner of the data directory: the files they create belong to the owner, and nothing that the owner
 //! has put there, a link for example, leads root anywhere.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, Metadata};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -30,12 +30,7 @@ impl RunAs {
     /// A directory that can't be entered or created, or that changes its owner meanwhile.
     pub(super) fn owner_of(config: &mut Config) -> anyhow::Result<Option<Self>> {
         let data = &config.server.data_dir;
-        let metadata = |place: &Path| Some((place.to_owned(), fs::metadata(place).ok()?));
-        let named = |place: &Path| if place.as_os_str().is_empty() { PathBuf::from(".") } else { place.to_owned() };
-        let Some((place, meta)) = data.ancestors().find_map(|place| metadata(&named(place))) else { return Ok(None) };
-        if !cfg!(target_os = "linux") || !geteuid().is_root() || meta.uid() == 0 {
-            return Ok(None);
-        }
+        let Some((place, meta)) = foreign_place(data) else { return Ok(None) };
         let rest = if place == Path::new(".") { data.clone() } else { data.strip_prefix(&place)?.to_owned() };
         // The path may lead through directories that only root can enter, as with systemd's dynamic users.
         std::env::set_current_dir(&place).with_context(|| format!("can't enter {}", place.display()))?;
@@ -55,6 +50,19 @@ impl RunAs {
         config.server.data_dir = WORKING_DIRECTORY.into();
         Ok(Some(this))
     }
+}
+
+/// Returns the data directory, or the closest parent that exists, where root runs this and the owner is somebody else.
+fn foreign_place(data: &Path) -> Option<(PathBuf, Metadata)> {
+    let metadata = |place: &Path| Some((place.to_owned(), fs::metadata(place).ok()?));
+    let named = |place: &Path| if place.as_os_str().is_empty() { PathBuf::from(".") } else { place.to_owned() };
+    let (place, meta) = data.ancestors().find_map(|place| metadata(&named(place)))?;
+    (cfg!(target_os = "linux") && geteuid().is_root() && meta.uid() != 0).then_some((place, meta))
+}
+
+/// Returns whether only [`RunAs::owner_of`] may open the data directory.
+pub(super) fn is_wanted(data: &Path) -> bool {
+    foreign_place(data).is_some()
 }
 
 /// Prepares the data directory, unless [`RunAs::owner_of`] has done so.

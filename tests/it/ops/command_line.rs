@@ -443,6 +443,37 @@ async fn reply_that_cannot_be_read_is_no_failure() {
     assert_eq!(seen, 4);
 }
 
+/// Where no server runs, commands serve the socket for as long as they take, and others use it.
+#[tokio::test(flavor = "multi_thread")]
+async fn question_to_a_command_that_ends_is_asked_again_and_a_change_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    Running::configured(at, "").await.kill().await;
+    let socket = at.join("data/admin.sock");
+    // Ends as soon as it has a request, without an answer.
+    let serve = || {
+        let _ = std::fs::remove_file(&socket);
+        let (listener, socket) = (tokio::net::UnixListener::bind(&socket).unwrap(), socket.clone());
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = vec![0; 4096];
+                if let Ok(1..) = tokio::io::AsyncReadExt::read(&mut stream, &mut head).await {
+                    return std::fs::remove_file(&socket).unwrap();
+                }
+            }
+        })
+    };
+    let other = serve();
+    assert_eq!(json(at, &["queue", "list"]).await, json!([]));
+    other.await.unwrap();
+    let other = serve();
+    let said = refused(at, &["send", "--all", "1"]).await;
+    assert!(said.contains("may have done it or not"), "{said}");
+    other.await.unwrap();
+    assert_eq!(json(at, &["queue", "list"]).await, json!([]));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn message_that_no_recipient_could_read_is_refused() {
     let dir = tempfile::tempdir().unwrap();
