@@ -136,7 +136,9 @@ impl ControlClient {
             };
             match request.send().await {
                 Ok(response) => break response,
-                Err(error) if (error.is_connect() || !changes) && attempts < MAX_ATTEMPTS && self.reconnect().await? => attempts += 1,
+                Err(error) if (error.is_connect() || !changes) && attempts < MAX_ATTEMPTS && self.reconnect().await? => {
+                    attempts += 1
+                }
                 Err(error) if changes && !error.is_connect() => {
                     bail!("the server did not respond, and may have done it or not; look before you repeat it, and see its log")
                 }
