@@ -10,7 +10,7 @@ import os
 import time
 
 from qy_lty_parts import MAX_RETRY_AFTER, Chat, Ended, Events, FileStore, Outcome, RequestError, Send, Socket, pair, rest
-from qy_lty_parts import frame_of, query_of, result_of, within
+from qy_lty_parts import frame_of, is_name, query_of, result_of, within
 
 __version__ = "0.2.0"
 __all__ = ("Chat", "DeviceWebSocketClient", "Ended", "FileStore", "Outcome", "RequestError", "Send", "pair", "rest")
@@ -20,6 +20,7 @@ INBOX_LIMIT = 16
 CONNECT_SECONDS = 20  # From the address look-up to the first event.
 CLOSE_SECONDS = 2
 ACK_MESSAGES, ACK_SECONDS = 100, 0.2
+GOOD_MS = 5000  # A connection that lived for so long, or on which something was handled, was a success.
 MAX_TRIES = 10  # Connections on which a send with `retry` is written.
 
 
@@ -28,8 +29,8 @@ class DeviceWebSocketClient(Events):
 
     def __init__(self, token, base_url="ws://localhost:8000", client=None, since=None, ack="client", max_bytes=8192, store=None,
                  queue_limit=20, queue_bytes=16384, heartbeat_seconds=30, request_timeout=30, back_off=None, ssl=None):
-        if ack not in ("client", "auto") or max_bytes < 1024 or heartbeat_seconds <= 0:
-            raise ValueError("ack must be 'client' or 'auto', max_bytes at least 1024, and heartbeat_seconds above 0")
+        if ack not in ("client", "auto") or max_bytes < 1024 or heartbeat_seconds <= 0 or not is_name(client):
+            raise ValueError("ack must be 'client' or 'auto', max_bytes at least 1024, heartbeat_seconds above 0, client a name")
         super().__init__()
         self.token, self.base_url, self.client, self.ack, self.max_bytes, self.ssl = token, base_url, client, ack, max_bytes, ssl
         self.store, self.queue_limit, self.queue_bytes, self.heartbeat = store, queue_limit, queue_bytes, heartbeat_seconds
@@ -40,7 +41,7 @@ class DeviceWebSocketClient(Events):
         self._taken, self._base, self._saved = self._last, 0, None  # Taken into the inbox; handled is `_last`.
         self._queue = [Send(ref, text.encode(), retry) for ref, text, retry in state.get("queue", ())]
         self._unanswered, self._inbox, self._inbox_bytes, self._current, self._unacked = [], [], 0, None, 0
-        self._task = self._worker = self._socket = None
+        self._task = self._worker = self._socket = self._told = None
         for name in ("_over", "_ready", "_stop", "_more", "_filled", "_space", "_due", "_full", "_first"):
             setattr(self, name, asyncio.Event())
 
@@ -54,8 +55,8 @@ class DeviceWebSocketClient(Events):
             if not self._worker or self._worker.done():
                 self._worker = asyncio.create_task(self._work())
         await self._first.wait()
-        if self.state == "gone":
-            raise self._ending
+        if self._stop.is_set() or self.state == "gone":
+            raise self._ending if self.state == "gone" else Ended(1000, "the client was closed")
 
     async def disconnect(self):
         """Closes in order: finishes the running handler, acknowledges, shakes hands; after 2 seconds each without ado.
@@ -63,8 +64,8 @@ class DeviceWebSocketClient(Events):
         Returns whether the server confirmed it: it then has the acknowledgement of everything that was handled.
         """
         task, worker, self._task = self._task, self._worker, None
-        self._stop.set()
-        self._filled.set()
+        for event in (self._stop, self._filled, self._first):
+            event.set()
         own = asyncio.current_task()
         until = time.ticks_add(time.ticks_ms(), CLOSE_SECONDS * 1000)
         while self._current is not None and own is not worker and time.ticks_diff(until, time.ticks_ms()) > 0:
@@ -80,7 +81,7 @@ class DeviceWebSocketClient(Events):
             await task
             if own is not worker:
                 worker.cancel()
-                self._current = None
+                self._worker = self._current = None
         # A handler that called this finishes afterwards; its message is not to be taken again.
         self._inbox, self._inbox_bytes, self._taken = [], 0, max(self._last, self._current or 0)
         self._save()
@@ -93,7 +94,7 @@ class DeviceWebSocketClient(Events):
         """Ends the sends that wait; a store keeps them for the next start."""
         for send in self._queue:
             send.settle("dropped", "closed")
-        self._queue = self._queue if self.store else []
+        self._queue = [send for send in self._queue if not send.private] if self.store else []
 
     async def _close(self):
         await self._acknowledge()
@@ -104,9 +105,10 @@ class DeviceWebSocketClient(Events):
         tries, renewed = 0, False
         while not self._stop.is_set():
             self._enter("connecting")
+            before, began = self._last, time.ticks_ms()
             greeted = await self._session()
-            ending = self._ending
-            tries, renewed = (0, False) if greeted else (tries + 1, renewed)
+            ending, good = self._ending, self._last != before or time.ticks_diff(time.ticks_ms(), began) > GOOD_MS
+            tries, renewed = 0 if greeted and good else tries + 1, renewed and not greeted
             advice = self._advice or {}
             again = advice.get("reconnect", True) and ending.code not in GONE
             if ending.code == 4001 and callable(self.token) and not renewed:
@@ -253,8 +255,10 @@ class DeviceWebSocketClient(Events):
         self._more.set()
         self._enter("connected")
         self._emit("connected", frame)
+        told, self._told = self._told, (epoch, self._last, frame.get("missed"))
         if frame.get("missed"):
-            self._emit("missed", {"count": frame["missed"]})
+            if self._told != told:  # The server repeats it until something is acknowledged.
+                self._emit("missed", {"count": frame["missed"]})
         elif resumed and frame.get("recovered") is False:
             self._emit("missed", {"count": None})
         elif resumed and frame.get("recovered"):
@@ -318,7 +322,7 @@ class DeviceWebSocketClient(Events):
             try:
                 self.store.save({"epoch": self._epoch, "id": self._last, "queue": [(s.ref, s.text.decode(), s.retry) for s in keep]})
                 self._saved = state
-            except OSError as error:
+            except Exception as error:  # Whatever is wrong with the store, a device has to go on.
                 self._fail(error, "store")
 
     # Sending.

@@ -37,6 +37,11 @@ class Ended(Exception):
         self.code, self.reason, self.retry_after = code, reason, retry_after
 
 
+def is_name(client):
+    """Returns whether a reader may have this name, or none."""
+    return client is None or 0 < len(client) <= 64 and all(c.isalpha() and ord(c) < 128 or c.isdigit() or c in "._-" for c in client)
+
+
 def query_of(client, since, ack, max_bytes):
     """Returns the query of a connection."""
     pairs = (("client", client), ("since", since), ("ack", ack), ("max_bytes", max_bytes))
@@ -351,8 +356,8 @@ async def pair(base_url, name=None, serial=None, model=None, on_code=None, ssl=N
         status, reply, wait = 0, None, None
         try:
             status, reply, wait = await rest(base_url, "POST", "/api/devices/pair", body, ssl=ssl)
-        except (OSError, Ended, asyncio.TimeoutError):
-            pass  # The network; the pairing goes on, or ends with 410.
+        except (OSError, Ended, ValueError, asyncio.TimeoutError):
+            pass  # The network, or a proxy's page; the pairing goes on, or ends with 410.
         data = reply.get("data") or {} if status in (200, 201) else {}
         if data.get("state") == "paired":
             return data["token"]
@@ -362,6 +367,6 @@ async def pair(base_url, name=None, serial=None, model=None, on_code=None, ssl=N
                 on_code(data["code"])
         elif status == 410:
             body = description
-        elif status and status < 500 and status not in (200, 429):
+        elif status and status < 500 and status not in (200, 408, 429):
             raise RequestError((reply or {}).get("code"), (reply or {}).get("message"))
         await asyncio.sleep(min(wait or interval, MAX_RETRY_AFTER))

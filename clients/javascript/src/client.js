@@ -30,8 +30,9 @@ export class DeviceWebSocketClient {
    */
   constructor(token, baseUrl = "ws://localhost:8000", options = {}) {
     const { client } = options;
-    if (client != null && !/^[\w.-]{1,64}$/.test(client)) throw new TypeError(`client ${client} must have 1 to 64 of the characters A-Z a-z 0-9 . _ -`);
-    if (!(options.WebSocket ?? globalThis.WebSocket)) throw new TypeError("no WebSocket here: pass the class of the package `ws` as the option `WebSocket`");
+    if (client != null && !/^[\w.-]{1,64}$/.test(client)) throw new TypeError("client must have 1 to 64 of A-Z a-z 0-9 . _ -");
+    if (!/^(ws|http)s?:\/\/./i.test(baseUrl)) throw new TypeError("baseUrl must begin with ws:// or http://, or with wss:// or https://");
+    if (!(options.WebSocket ?? globalThis.WebSocket)) throw new TypeError("no WebSocket here: pass the class of `ws` as `WebSocket`");
     this.token = token;
     this.baseUrl = baseUrl;
     this.options = options;
@@ -51,14 +52,14 @@ export class DeviceWebSocketClient {
     const _handle = this.#handle.bind(this);
     const _save = () => this.#saver._save();
     this.#inbox = new Inbox({
-      _handle, _save, _saved: () => this.#saver._busy, _overflow: (count) => _emit("missed", { count }),
+      _handle, _save, _saved: () => this.#saver._saved(), _overflow: (count) => _emit("missed", { count }),
       _send: (frame) => {
         // The server tells of missed messages until something is acknowledged.
         if (this.#link._write(JSON.stringify(frame))) this.#link._missed = 0;
       },
     }, { acks: ack !== "auto" && !peek, concurrency: Math.max(1, concurrency) });
     this.#outbox = new Outbox({
-      _save, _write: (text) => this.#link._write(text), _buffered: () => this.ws?.bufferedAmount ?? 0,
+      _save, _write: (text) => this.#link._write(text), _buffered: () => this.ws?.bufferedAmount ?? 0, _gone: () => this.state === "gone",
     }, { limit: queueLimit, perMinute: messagesPerMinute, timeout: requestTimeout, persistent: !!store });
     this.#saver = new Saver(store, () => {
       const { _epoch, _handled } = this.#inbox;
@@ -112,7 +113,7 @@ export class DeviceWebSocketClient {
    * @returns {Promise<Frame>} The reply. Rejects with a `RequestError`.
    */
   async request(type, message = {}, options = {}) {
-    const outcome = await this.#outbox._add(type, message, { timeout: this.options.requestTimeout ?? 30, ...options }, () => false).outcome;
+    const outcome = await this.#outbox._add(type, message, { ...options, timeout: options.timeout ?? this.options.requestTimeout ?? 30 }, () => false).outcome;
     if (outcome.status === "answered") return outcome.reply;
     throw failure(outcome);
   }

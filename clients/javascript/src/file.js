@@ -18,6 +18,8 @@ export function fileStore(path) {
         return JSON.parse(readFileSync(path, "utf8"));
       } catch (error) {
         if (/** @type {any} */ (error).code === "ENOENT") return null;
+        // Told as an error, and kept for who wants to look: the next state takes its place.
+        if (error instanceof SyntaxError) renameSync(path, `${path}.damaged`);
         throw error;
       }
     },

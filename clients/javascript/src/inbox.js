@@ -15,7 +15,7 @@ export class Inbox {
    * @param {(frame: Frame | undefined) => Promise<void>} host._handle Runs the handler; never rejects.
    * @param {(frame: object) => void} host._send Writes a frame where there is a connection.
    * @param {() => unknown} host._save Saves the state.
-   * @param {() => Promise<void> | undefined} host._saved Returns the end of a save that is under way; never rejects.
+   * @param {() => Promise<void>} host._saved Returns the end of the saves that the present state waits for; never rejects.
    * @param {(count: number) => void} host._overflow Reports messages that had to be dropped.
    * @param {{acks: boolean, concurrency: number}} settings Whether messages are acknowledged here, and the number handled at the same time.
    */
@@ -64,6 +64,8 @@ export class Inbox {
    */
   _receive(frame, id, size) {
     this._here = Math.max(this._here, id);
+    // Also of what an earlier connection has acknowledged: replayed, it takes room in the server's window.
+    this._acked = Math.min(this._acked, id - 1);
     const weight = 1 + size / CHARS_PER_MESSAGE;
     if (id <= this._seen) {
       // Handled, or being handled; the acknowledgement was lost with the last connection.
@@ -120,11 +122,11 @@ export class Inbox {
     this._weight = 0;
     const id = Math.min(this._handled, this._here);
     if (!this._settings.acks || id <= this._acked) return;
-    this._acked = id;
     const epoch = this._epoch;
-    const saving = this._host._saved();
-    if (saving) await saving;
-    if (epoch === this._epoch && id <= this._here) this._host._send({ type: "ack", message: { id } });
+    await this._host._saved();
+    if (epoch !== this._epoch || id > this._here || id <= this._acked) return;
+    this._acked = id;
+    this._host._send({ type: "ack", message: { id } });
   }
 
   /** The connection has ended. */

@@ -7,9 +7,9 @@ import { Refusal, socketArguments } from "./address.js";
 
 /** Close codes after which another attempt can't succeed. */
 const AWAY = /** @type {Record<number, string>} */ ({
-  4001: "the token is missing, wrong, expired or revoked: get another one",
-  4003: "the user id in the path is not the token's user",
-  4104: "too many clients: delete a reader that is no longer used",
+  4001: "get another token",
+  4003: "fix the user id in the path",
+  4104: "delete a client that is no longer used",
 });
 /** Milliseconds to wait for the server's close frame. */
 const CLOSE_TIMEOUT = 2000;
@@ -72,9 +72,9 @@ export class Link {
   /** @returns {Promise<boolean>} Whether it is connected. */
   _connect() {
     return new Promise((resolve) => {
-      if (this._state === "connected") return resolve(true);
+      if (this._state === "connected" && !this.#closing) return resolve(true);
       this.#waiting.push(resolve);
-      if (/idle|closed|gone/.test(this._state)) this.#start();
+      if (!this.#closing && /idle|closed|gone/.test(this._state)) this.#start();
     });
   }
 
@@ -134,9 +134,10 @@ export class Link {
       const { token } = _client;
       const secret = typeof token === "function" ? (this.#token ??= await token()) : token;
       const query = { client, [peek ? "peek" : "ack"]: peek ? 1 : ack ?? "client", max_bytes: maxBytes, since: _inbox._since() ?? since };
+      this.#renewable = typeof token === "function";
       const [url, protocols, init] = await socketArguments(_client.baseUrl, secret, _client.options, query, connectTimeout * 1000);
       // A ticket is forgotten when the server restarts: not the token need be wrong.
-      this.#renewable = typeof token === "function" || /[?&]ticket=/.test(url);
+      this.#renewable ||= /[?&]ticket=/.test(url);
       if (turn === this.#turn) this.#attach(init ? new Socket(url, protocols, init) : new Socket(url, protocols));
     } catch (error) {
       if (turn === this.#turn) this.#refused(error);
@@ -157,7 +158,7 @@ export class Link {
     _client.ws = ws;
     /** @param {(event: any, more: any) => void} work The function; called for the socket of the moment only. */
     const own = (work) => (/** @type {any} */ event, /** @type {any} */ more) => {
-      if (ws === _client.ws) work(event, more);
+      if (ws === _client.ws && !this.#closing) work(event, more);
     };
     ws.onopen = own((event) => (this.#opened = event));
     ws.onmessage = own(({ data }) => this.#receive(data));
@@ -203,6 +204,8 @@ export class Link {
     _emit("connected", status);
     _guard(_client.onConnect, this.#opened);
     const { missed = 0, recovered } = status;
+    // The server counts anew after an acknowledgement; those of the library are not seen here.
+    if (_client.options.ack === "auto" && missed !== this._missed) this._missed = 0;
     if (missed > this._missed) _emit("missed", { count: missed - this._missed });
     else if (recovered === false && !missed) _emit("missed", { count: null });
     if (recovered && again) _emit("recovered", status);
@@ -258,14 +261,15 @@ export class Link {
     const retryIn = stay ? 0 : retryAfter + Math.random() * limit;
     this.#notBefore = Date.now() + retryAfter * 1000;
     if (!stay) this.#timer = setTimeout(() => this.#open(), retryIn * 1000);
+    if (stay) {
+      this.#deafen();
+      _outbox._close();
+      this.#answer(false);
+    }
     this.#set(stay ? "gone" : "waiting");
     _guard(_client.onDisconnect, event);
     _emit("disconnected", { code, reason, willReconnect: !stay, retryIn });
-    if (stay) {
-      this.#deafen();
-      _emit("gone", { code, reason, meaning: AWAY[code] ?? reason });
-      this.#answer(false);
-    }
+    if (stay) _emit("gone", { code, reason, meaning: AWAY[code] ?? reason });
   }
 
   /** Lets go of the socket, whatever state it is in. */
@@ -297,9 +301,9 @@ export class Link {
     await _inbox._ack();
     this.#set("closing");
     _outbox._close();
-    if (ws?.readyState < 3) {
+    if (ws) {
       /** @type {CloseInfo} */
-      const event = await new Promise((resolve) => {
+      const event = ws.readyState > 2 ? { code: 1006, reason: "" } : await new Promise((resolve) => {
         this.#timer = setTimeout(() => resolve({ code: 1006, reason: "no close frame" }), CLOSE_TIMEOUT);
         ws.onerror = () => {};
         ws.onclose = resolve;
@@ -310,7 +314,7 @@ export class Link {
       _emit("disconnected", { code: event.code, reason: event.reason, willReconnect: false, retryIn: 0 });
     }
     _inbox._lost();
-    await _saver._busy;
+    while (_saver._busy) await _saver._busy;
     this.#set("closed");
   }
 }

@@ -4,6 +4,8 @@
 const MAX_TRIES = 10;
 /** Bytes that may wait in the socket; further sends wait in the queue, where they have a bound and an outcome. */
 const MAX_BUFFERED = 1 << 20;
+/** The server's usual bound of a frame, in bytes. */
+const MAX_FRAME = 65536;
 /** Requests without a reply whose late replies are recognised, and dropped. */
 const MAX_FORGOTTEN = 256;
 
@@ -61,6 +63,7 @@ export class Outbox {
    * @param {object} host The connection.
    * @param {(text: string) => boolean} host._write Writes a frame; false without a connection.
    * @param {() => number} host._buffered Bytes that wait in the socket.
+   * @param {() => boolean} host._gone Whether the client stays away.
    * @param {() => unknown} host._save Saves the state, where it is persistent.
    * @param {{limit: number, perMinute: number, timeout: number, persistent: boolean}} settings Bounds; `timeout` in seconds.
    */
@@ -95,8 +98,9 @@ export class Outbox {
     entry._retry = retry;
     entry._onframe = onframe;
     entry._private = !!onframe;
-    if (this._queue.length + this._flying.size >= this._settings.limit) {
-      entry._settle({ status: "dropped", reason: "full" });
+    const full = this._queue.length + this._flying.size >= this._settings.limit;
+    if (full || this._host._gone()) {
+      entry._settle(full ? { status: "dropped", reason: "full" } : { status: "dropped", reason: "closed", stored: false });
       return entry;
     }
     if (ttl) entry._until = Date.now() + ttl * 1000;
@@ -149,6 +153,11 @@ export class Outbox {
         break;
       }
       const [entry] = this._queue;
+      // One that the store keeps has no timer while the client is closed.
+      if (entry._until && entry._until <= Date.now()) {
+        this._remove(entry, "expired");
+        continue;
+      }
       if (!this._host._write(entry._text)) break;
       this._queue.shift();
       this._allowance--;
@@ -218,13 +227,14 @@ export class Outbox {
     clearTimeout(this._timer);
     const again = [];
     for (const entry of [...this._flying.values()]) {
-      // A frame that is too big closes the connection each time.
-      if (entry._retry && code !== 1009 && entry._tries < MAX_TRIES) {
+      // A frame that is too big closes the connection each time. The server counts bytes: a character has three at most.
+      const big = code === 1009 && entry._text.length * 3 > MAX_FRAME;
+      if (entry._retry && !big && entry._tries < MAX_TRIES) {
         again.push(entry);
         continue;
       }
       this._flying.delete(entry.ref);
-      entry._settle(code === 1009 ? { status: "dropped", reason: "refused", code: "1009", message: "message too big" } : { status: "sent", reason: "disconnected" });
+      entry._settle(big ? { status: "dropped", reason: "refused", code: "1009", message: "message too big" } : { status: "sent", reason: "disconnected" });
     }
     this._again(again);
     this._host._save();
@@ -233,9 +243,11 @@ export class Outbox {
   /** The client is closed: nothing waits any more, but for what a persistent store has. */
   _close() {
     this._lost(1000);
-    for (const entry of this._queue.splice(0)) {
-      entry._settle({ status: "dropped", reason: "closed", stored: this._settings.persistent && !entry._private });
-    }
+    this._queue = this._queue.filter((entry) => {
+      const stored = this._settings.persistent && !entry._private;
+      entry._settle({ status: "dropped", reason: "closed", stored });
+      return stored;
+    });
   }
 
   /** Returns the sends that outlive the process. */

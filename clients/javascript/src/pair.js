@@ -57,7 +57,7 @@ export async function pair({ baseUrl, name, serial, model, onCode, signal }) {
         throw new PairingError(message);
       } else {
         failures++;
-        wait = Math.max(wait, Number(response.headers.get("retry-after")));
+        wait = Math.max(wait, Math.min(3600, Number(response.headers.get("retry-after")) || 0));
       }
     } catch (error) {
       if (error instanceof PairingError) throw error;

@@ -39,6 +39,13 @@ export class Saver {
     if (!this._busy) this._run(() => store.save(this._state()), () => {});
   }
 
+  /** Waits until the state of this moment is saved; later ones may be waiting then. */
+  async _saved() {
+    const dirty = this._dirty;
+    await this._busy;
+    if (dirty) await this._busy;
+  }
+
   /**
    * Runs a function of the store, which may be asynchronous.
    * @param {() => any} work The function.
@@ -51,10 +58,10 @@ export class Saver {
       this._busy = result.then(then).catch(this._failed).then(() => {
         this._busy = undefined;
         if (this._dirty) this._save();
-        return this._busy;
       });
     } catch (error) {
-      this._failed(error);
+      // Not at once: in the constructor nobody listens yet.
+      setTimeout(() => this._failed(error));
     }
   }
 }

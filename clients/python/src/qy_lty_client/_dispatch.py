@@ -72,7 +72,12 @@ class Dispatcher:
         self.room.set()
 
     def put(self, job: Job) -> bool:
-        """Queues a message for its handler; returns false for a live one for which there is no room."""
+        """Queues a message for its handler; returns false for a live one for which there is no room.
+
+        While handlers are being ended it takes nothing: what is not handled comes again on the next connection.
+        """
+        if self._closing:
+            return True
         if job.entry is None and self._live.reaches(MAX_LIVE, MAX_LIVE_BYTES):
             return False
         self._backlog.append(job)

@@ -97,10 +97,8 @@ class Engine:
 
     def cancel(self) -> None:
         """Stops connecting at once, for one who no longer waits for the first connection, unless somebody else does."""
-        if not self._waiters:
-            if self._task is not None:
-                self._task.cancel()
-            self._set_state("closed")
+        if not self._waiters and self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close(None), name="qy-lty close")
 
     async def _close(self, caller: asyncio.Task[Any] | None) -> None:
         total = self.options.close_timeout
@@ -273,6 +271,9 @@ class Engine:
         self.connection = connection
         try:
             ending = await connection.run()
+        except Exception as error:  # a frame that nobody could foresee must not end the client
+            self.fail(error)
+            ending = Ending(1006, str(error))
         finally:
             self.connection = None
         if ending.code == 4008 and ending.retry_after is not None:
@@ -378,5 +379,5 @@ class Engine:
         self.tracker.finish(job.entry)
         if self.connection is not None:
             self.connection.handled()
-        elif self._saver is not None:
+        elif self._saver is not None and self._closing is None:  # the last save has been made, with the sends that wait
             self._saver.mark()

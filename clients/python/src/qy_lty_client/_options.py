@@ -63,8 +63,8 @@ class Options:
 
     @property
     def max_size(self) -> int:
-        """The largest frame that is received, in bytes."""
-        return DEFAULT_MAX_SIZE if self.max_bytes is None else self.max_bytes + ENVELOPE_BYTES
+        """The largest frame that is received, in bytes: `max_bytes` bounds queued messages alone, not replies and live messages."""
+        return max(DEFAULT_MAX_SIZE, (self.max_bytes or 0) + ENVELOPE_BYTES)
 
     def parameters(self, since: str | None) -> dict[str, str]:
         """Returns the query parameters of a connection."""
