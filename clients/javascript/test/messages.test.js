@@ -149,8 +149,9 @@ test("missed_messages_are_told", async (t) => {
   for (let n = 0; n < 60; n++) {
     await server.push(user, n);
     await until(() => notes.length === n + 1);
+    // The mailbox has room for 40.
+    if (n % 20 === 19) await until(async () => (await server.call("GET", `/api/clients?user_id=${user.id}`)).find(({ name }) => name === "fast").waiting === 0);
   }
-  await until(async () => (await server.call("GET", `/api/clients?user_id=${user.id}`)).find(({ name }) => name === "fast").waiting === 0);
   const missed = collect(slow, "missed");
   const late = collect(slow, "message");
   await slow.connect();
@@ -241,4 +242,24 @@ test("message_is_acknowledged_after_the_store_has_its_position", async (t) => {
   store.save = () => {};
   saves.forEach(({ done }) => done());
   await until(async () => (await status(id)) === "acked");
+});
+
+test("replay_is_acknowledged_beyond_the_servers_window", async (t) => {
+  const own = await Server.start("[limits]\nconnects_per_minute = 0\n");
+  t.after(() => own.remove());
+  const user = await own.user();
+  const text = "x".repeat(100000);
+  const first = clientOf(t, own, user.token);
+  const seen = collect(first, "message");
+  await first.connect();
+  for (let n = 0; n < 15; n++) await own.push(user, text);
+  await until(() => seen.length === 15);
+  await first.disconnect();
+  const again = clientOf(t, own, user.token, { since: 0 });
+  const notes = [];
+  again.onMessage("note", ({ id }) => notes.push(id));
+  await again.connect();
+  const last = await own.push(user, "after");
+  await until(() => notes.includes(last));
+  assert.equal(new Set(notes).size, 16);
 });

@@ -190,3 +190,49 @@ test("reply_that_comes_too_late_reaches_nobody", async (t) => {
   await until(() => seen.length);
   assert.deepEqual(seen.map((frame) => frame.ref), ["another"]);
 });
+
+test("sends_that_the_store_keeps_are_sent_by_the_next_connection_of_the_same_client", async (t) => {
+  const Played = playedSocket();
+  const states = [];
+  const store = { load: () => null, save: async (state) => { await sleep(30); states.push(state); } };
+  const client = new DeviceWebSocketClient("t", "ws://played", { WebSocket: Played, ticket: false, store });
+  const send = client.sendMessage("note", 1);
+  await client.disconnect();
+  assert.deepEqual(await send.outcome, { status: "dropped", reason: "closed", stored: true });
+  assert.equal(states.at(-1).queue.length, 1);
+  t.after(() => client.disconnect());
+  await client.connect();
+  await until(() => Played.last.sent.some(({ ref }) => ref === send.ref));
+});
+
+test("connect_before_the_end_of_disconnect_connects_again", async (t) => {
+  const Played = playedSocket();
+  const client = new DeviceWebSocketClient("t", "ws://played", { WebSocket: Played, ticket: false });
+  t.after(() => client.disconnect());
+  await client.connect();
+  const closing = client.disconnect();
+  assert.equal(await client.connect(), true);
+  await closing;
+  assert.equal(client.state, "connected");
+});
+
+test("sends_of_a_client_that_stays_away_end", async (t) => {
+  const Played = playedSocket();
+  const client = new DeviceWebSocketClient("t", "ws://played", { WebSocket: Played, ticket: false });
+  t.after(() => client.disconnect());
+  await client.connect();
+  Played.last.onclose({ code: 4104, reason: "" });
+  assert.deepEqual(await client.sendMessage("note").outcome, { status: "dropped", reason: "closed", stored: false });
+});
+
+test("only_what_is_too_big_is_refused_with_its_close", async (t) => {
+  const Played = playedSocket();
+  const client = new DeviceWebSocketClient("t", "ws://played", { WebSocket: Played, ticket: false, backOff: { first: 0.01, most: 0.01 } });
+  t.after(() => client.disconnect());
+  await client.connect();
+  const [small, big] = [client.sendMessage("note", 1, { retry: true }), client.sendMessage("note", "x".repeat(70000), { retry: true })];
+  const first = Played.last;
+  first.onclose({ code: 1009, reason: "" });
+  assert.equal((await big.outcome).reason, "refused");
+  await until(() => Played.last !== first && Played.last.sent.some(({ ref }) => ref === small.ref));
+});

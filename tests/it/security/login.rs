@@ -64,8 +64,8 @@ fn spread(times: [Duration; 3]) -> f64 {
 async fn a10_unknown_name_is_answered_like_wrong_password_in_same_time() {
     let server = with_names().await;
     let mut least = [Duration::MAX; 3];
-    for _ in 0..5 {
-        // The fastest of each: other work on the machine delays some, and seldom all.
+    for _ in 0..40 {
+        // The fastest of each: other work on the machine delays some, and all only while there is much of it.
         for (least, times) in least.iter_mut().zip(times(&server, 12).await) {
             *least = times[0].min(*least);
         }
