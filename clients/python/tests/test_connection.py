@@ -145,6 +145,20 @@ def test_connect_waits_for_a_server_that_comes_later(own: Any, run: Any) -> None
     run(main())
 
 
+def test_connect_that_is_cancelled_ends_sends_and_may_be_repeated(user: User, run: Any) -> None:
+    async def main() -> None:
+        client = DeviceWebSocketClient(user.token, "ws://127.0.0.1:1")
+        send = await client.send_message("sing", {})
+        with pytest.raises((asyncio.TimeoutError, TimeoutError)):
+            await asyncio.wait_for(client.connect(), 0.2)
+        assert (await asyncio.wait_for(send.outcome, 20)).reason == "closed"
+        with pytest.raises((asyncio.TimeoutError, TimeoutError)):
+            await asyncio.wait_for(client.connect(), 0.2)
+        await client.disconnect()
+
+    run(main())
+
+
 def test_revoked_token_keeps_the_client_away(user: User, run: Any) -> None:
     number, token = user.new_token()
 

@@ -207,6 +207,60 @@ def test_repeats_are_dropped_and_acknowledged(run: Any) -> None:
     run(main())
 
 
+def test_frame_that_nobody_could_foresee_ends_no_more_than_its_connection(run: Any) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        if peer.number == 1:
+            await peer.socket.send('{"type":[]}')
+        elif peer.number == 2:
+            await peer.socket.send("[" * 100_000)
+        await peer.send(type="note", message=peer.number, id=peer.number)
+        await peer.socket.wait_closed()
+
+    async def main() -> None:
+        got: list[int] = []
+        async with FakeServer(script) as server:
+            client = DeviceWebSocketClient("t", server.url, back_off=QUICK)
+            client.on("error", lambda error: None)
+            client.register_handler("note", lambda frame: got.append(frame["id"]))
+            await client.connect()
+            await until(lambda: 3 in got)
+            assert client.running
+            await client.disconnect()
+
+    run(main())
+
+
+def test_what_comes_while_the_client_is_closed_is_handled_once_and_in_order(run: Any) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.greet()
+        number = 0
+        if "since=" in peer.path:
+            number = int(peer.path.split("%3A")[1].split("&")[0])
+        while True:
+            number += 1
+            await peer.send(type="note", message=number, id=number)
+            await asyncio.sleep(0.02)
+
+    async def main() -> None:
+        got: list[int] = []
+
+        async def handle(frame: dict[str, Any]) -> None:
+            await asyncio.sleep(0.1)
+            got.append(frame["id"])
+
+        async with FakeServer(script) as server:
+            client = DeviceWebSocketClient("t", server.url, back_off=QUICK)
+            client.register_handler("note", handle)
+            for _ in range(3):
+                await client.connect()
+                await asyncio.sleep(1)
+                await client.disconnect()
+            assert got == list(range(1, len(got) + 1))
+
+    run(main())
+
+
 def test_another_epoch_voids_the_ids(run: Any) -> None:
     async def script(peer: Peer) -> None:
         await peer.greet(epoch=f"e{peer.number}", **({} if peer.number == 1 else {"recovered": False}))
