@@ -3,6 +3,7 @@
 import os
 import pathlib
 import subprocess
+import time
 import unittest
 
 from support import Agent, real_server
@@ -167,6 +168,19 @@ class ServerTest(unittest.TestCase):
             # The message was not acknowledged, as its handler had not finished; it is known all the same, and not handled again.
             agent.do(do="connect")
             agent.wait(event="recovered")
+            more = self.send(user, 1)
+            agent.wait(handled=more[0])
+            self.assertEqual(agent.handled(), ids + more)
+
+    def test_handlers_run_again_after_a_close_that_cancelled_one(self):
+        user, token = self.user()
+        ids = self.send(user, 1, "slow", {"seconds": 4})
+        with Agent(token=token, base_url=self.url, client="a") as agent:
+            agent.wait(done="connect")
+            time.sleep(1)  # It is being handled.
+            agent.do(do="disconnect")
+            agent.wait(done="disconnect")
+            agent.do(do="connect")
             more = self.send(user, 1)
             agent.wait(handled=more[0])
             self.assertEqual(agent.handled(), ids + more)
