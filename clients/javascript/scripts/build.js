@@ -13,7 +13,7 @@ for (const [folder, format] of [["esm", "esm"], ["cjs", "cjs"]]) {
     entryPoints: ["index", "rest", "file"].map((name) => join(root, `src/${name}.js`)),
     outdir: join(dist, folder), bundle: true, minify: true, format, target: "es2022", platform: "neutral", external: ["node:*"],
     // Fields with `_` are the package's own, across its modules.
-    mangleProps: /^_/, charset: "utf8", legalComments: "none", sourcemap: true, sourcesContent: true, lineLimit: 500,
+    mangleProps: /^_/, charset: "utf8", legalComments: "none", sourcemap: true, sourcesContent: true,
   });
 }
 execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", join(root, "tsconfig.build.json")], { stdio: "inherit" });

@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { gzipSync } from "node:zlib";
 
-const MAX_CORE = 6 * 1024;
+const MAX_CORE = 6000;
 const sizes = {};
 for (const name of ["index", "rest", "file"]) {
   sizes[name] = gzipSync(await readFile(new URL(`../dist/esm/${name}.js`, import.meta.url)), { level: 9 }).length;

@@ -31,7 +31,7 @@ export class DeviceWebSocketClient {
   constructor(token, baseUrl = "ws://localhost:8000", options = {}) {
     const { client } = options;
     if (client != null && !/^[\w.-]{1,64}$/.test(client)) throw new TypeError("client must have 1 to 64 of A-Z a-z 0-9 . _ -");
-    if (!/^(ws|http)s?:\/\/./i.test(baseUrl)) throw new TypeError("baseUrl must begin with ws:// or http://, or with wss:// or https://");
+    if (!/^(ws|http)s?:\/\/./i.test(baseUrl)) throw new TypeError("baseUrl must begin with ws://, wss://, http:// or https://");
     if (!(options.WebSocket ?? globalThis.WebSocket)) throw new TypeError("no WebSocket here: pass the class of `ws` as `WebSocket`");
     this.token = token;
     this.baseUrl = baseUrl;
@@ -113,7 +113,7 @@ export class DeviceWebSocketClient {
    * @returns {Promise<Frame>} The reply. Rejects with a `RequestError`.
    */
   async request(type, message = {}, options = {}) {
-    const outcome = await this.#outbox._add(type, message, { ...options, timeout: options.timeout ?? this.options.requestTimeout ?? 30 }, () => false).outcome;
+    const outcome = await this.#outbox._add(type, message, options, () => false).outcome;
     if (outcome.status === "answered") return outcome.reply;
     throw failure(outcome);
   }

@@ -242,7 +242,7 @@ export class Link {
    * @param {CloseInfo} event The close event, or what stands for it.
    */
   #ended(event) {
-    const { _client, _inbox, _outbox, _emit, _guard } = this._core;
+    const { _client, _inbox, _outbox, _emit } = this._core;
     const { backOff: { first = 1, most = 60 } = {} } = _client.options;
     const { code, reason, reconnect } = { .../** @type {any} */ ({ code: event.code, reason: event.reason }), ...this.#advice };
     this.#detach();
@@ -267,9 +267,19 @@ export class Link {
       this.#answer(false);
     }
     this.#set(stay ? "gone" : "waiting");
-    _guard(_client.onDisconnect, event);
-    _emit("disconnected", { code, reason, willReconnect: !stay, retryIn });
+    this.#tell(event, { code, reason, willReconnect: !stay, retryIn });
     if (stay) _emit("gone", { code, reason, meaning: AWAY[code] ?? reason });
+  }
+
+  /**
+   * Tells the program of the end of a connection or of an attempt.
+   * @param {CloseInfo} event The close event, or what stands for it.
+   * @param {Events["disconnected"]} data Its event.
+   */
+  #tell(event, data) {
+    const { _client, _emit, _guard } = this._core;
+    _guard(_client.onDisconnect, event);
+    _emit("disconnected", data);
   }
 
   /** Lets go of the socket, whatever state it is in. */
@@ -289,7 +299,7 @@ export class Link {
 
   /** Closes the connection: acknowledgements, the close handshake, the store. */
   async #close() {
-    const { _client, _inbox, _outbox, _saver, _emit, _guard } = this._core;
+    const { _client, _inbox, _outbox, _saver } = this._core;
     const { ws } = _client;
     this.#answer(false);
     this.#deafen();
@@ -310,8 +320,7 @@ export class Link {
         ws.close(1000);
       });
       this.#detach();
-      _guard(_client.onDisconnect, event);
-      _emit("disconnected", { code: event.code, reason: event.reason, willReconnect: false, retryIn: 0 });
+      this.#tell(event, { code: event.code, reason: event.reason, willReconnect: false, retryIn: 0 });
     }
     _inbox._lost();
     while (_saver._busy) await _saver._busy;

@@ -104,7 +104,7 @@ export class Outbox {
       return entry;
     }
     if (ttl) entry._until = Date.now() + ttl * 1000;
-    this._deadline(entry, onframe ? timeout : ttl);
+    this._deadline(entry, onframe ? timeout ?? this._settings.timeout : ttl);
     this._queue.push(entry);
     this._flush() || this._changed(entry);
     return entry;

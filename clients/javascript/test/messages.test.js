@@ -11,11 +11,10 @@ after(() => server.remove());
 
 const status = async (id) => (await server.call("GET", `/api/messages/${id}`)).status;
 
-test("message_is_acknowledged_after_its_handler", async (t) => {
-  const user = await server.user();
-  const client = clientOf(t, server, user.token);
+/** A message is acknowledged once the function that `register` is given has finished, and not before. */
+async function isAcknowledgedAfter(user, client, register) {
   let finish;
-  client.onMessage("note", () => new Promise((done) => (finish = done)));
+  register(() => new Promise((done) => (finish = done)));
   await client.connect();
   const id = await server.push(user, 1);
   await until(() => finish);
@@ -23,6 +22,12 @@ test("message_is_acknowledged_after_its_handler", async (t) => {
   assert.equal(await status(id), "sent");
   finish();
   await until(async () => (await status(id)) === "acked");
+}
+
+test("message_is_acknowledged_after_its_handler", async (t) => {
+  const user = await server.user();
+  const client = clientOf(t, server, user.token);
+  await isAcknowledgedAfter(user, client, (handler) => client.onMessage("note", handler));
 
   const automatic = clientOf(t, server, user.token, { ack: "auto", client: "auto" });
   automatic.onMessage("note", () => new Promise(() => {}));
@@ -202,15 +207,7 @@ test("handler_may_be_added_and_listeners_removed", async (t) => {
 test("listener_of_messages_is_waited_for_like_a_handler", async (t) => {
   const user = await server.user();
   const client = clientOf(t, server, user.token);
-  let finish;
-  client.on("message", () => new Promise((done) => (finish = done)));
-  await client.connect();
-  const id = await server.push(user, 1);
-  await until(() => finish);
-  await sleep(700);
-  assert.equal(await status(id), "sent");
-  finish();
-  await until(async () => (await status(id)) === "acked");
+  await isAcknowledgedAfter(user, client, (listener) => client.on("message", listener));
 });
 
 test("observer_takes_nothing", async (t) => {
