@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::control_client::{self, ControlClient};
+use super::endpoint;
 use super::failure::Interrupted;
 use super::output::{Output, note};
 use super::runtime::block_on;
@@ -210,7 +211,7 @@ impl Bench {
             return block_on(self.with_token(&target, &token, None, None, sizes));
         }
         let config = flags.for_commands()?;
-        if !control_client::is_served(&config.server.data_dir) {
+        if !endpoint::is_served(&config.server.data_dir) {
             bail!(
                 "it takes an administrator of {}: pass --token or set {TOKEN}, or name the data directory of the running server with --data-dir",
                 target.url()

@@ -2,7 +2,6 @@
 //! running, this process opens the directory and serves the same socket itself. So a command does the same and prints the same
 //! whether a server is running or not.
 
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -10,13 +9,12 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::endpoint::{Endpoint, LOCK_RETRY_INTERVAL};
+use super::endpoint::{Endpoint, LOCK_RETRY_INTERVAL, is_served};
 use super::failure::{NoServer, Refused};
 use super::output::{Output, ReplyUnreadable, note};
 use super::run_as::{self, RunAs};
 use super::runtime::block_on;
 use crate::config::Config;
-use crate::control::socket::SocketPath;
 use crate::core::disk::Explained;
 use crate::data_dir;
 use crate::store;
@@ -96,11 +94,6 @@ pub(super) fn require_data(data: &Path) -> anyhow::Result<()> {
 pub(super) fn has_no_data(data: &Path) -> bool {
     let store = data.join(data_dir::STORE_DIRECTORY);
     matches!(store.try_exists(), Ok(false)) && !store::is_unfinished(&store)
-}
-
-/// Reports whether a server, or another command, listens on the control socket in the data directory `data`.
-pub(super) fn is_served(data: &Path) -> bool {
-    SocketPath::of(data).is_ok_and(|path| UnixStream::connect(path.as_path()).is_ok())
 }
 
 /// Makes an object of the fields that have a value.

@@ -1,5 +1,6 @@
 //! The server that a command talks to: one that is running, or one that this process is itself.
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,7 +8,6 @@ use std::time::{Duration, Instant};
 use anyhow::{anyhow, bail};
 use reqwest::Client;
 
-use super::control_client::is_served;
 use super::run_as;
 use crate::app::{App, OpenError};
 use crate::config::Config;
@@ -21,6 +21,11 @@ use crate::store::StoreError;
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause between two attempts to open a locked store.
 pub(super) const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Reports whether a server, or another command, listens on the control socket in the data directory `data`.
+pub(super) fn is_served(data: &Path) -> bool {
+    SocketPath::of(data).is_ok_and(|path| UnixStream::connect(path.as_path()).is_ok())
+}
 
 /// The server that a command talks to.
 pub(super) struct Endpoint {

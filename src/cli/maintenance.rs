@@ -8,7 +8,8 @@ use anyhow::{anyhow, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::control_client::{self, ControlClient, is_served};
+use super::control_client::{self, ControlClient};
+use super::endpoint::is_served;
 use super::failure::{Interrupted, Refused};
 use super::interrupts::Interrupts;
 use super::output::{Column, Output, bytes, count, done_although};
