@@ -71,7 +71,7 @@ step_dependencies() {
     fi
 }
 
-# In short without the address sanitizer and with many codegen units, which halves what takes longest, compiling: nothing here is `unsafe`.
+# In short without the address sanitizer and with many codegen units, since compiling takes longest: nothing here is `unsafe`.
 step_fuzz() {
     local target name seconds=${FUZZ_SECONDS:-${full:+600}} options=()
     [ -n "$full" ] || options=(--sanitizer none --codegen-units 16)
