@@ -124,13 +124,16 @@ test("wrong_token_keeps_the_client_away", async (t) => {
 
 test("refused_token_is_renewed_once", async (t) => {
   const user = await server.user();
-  const tokens = ["qlt_old", user.token];
-  const client = clientOf(t, server, async () => tokens.shift());
-  assert.equal(await client.connect(), true);
-  let calls = 0;
-  const hopeless = clientOf(t, server, async () => (calls++, "qlt_wrong"));
-  assert.equal(await hopeless.connect(), false);
-  assert.equal(calls, 2);
+  for (const ticket of [false, true]) {
+    const tokens = ["qlt_old", user.token];
+    const client = clientOf(t, server, async () => tokens.shift(), { ticket });
+    assert.equal(await client.connect(), true);
+    await client.disconnect(); // this server has room for one client
+    let calls = 0;
+    const hopeless = clientOf(t, server, async () => (calls++, "qlt_wrong"), { ticket });
+    assert.equal(await hopeless.connect(), false);
+    assert.equal(calls, 2);
+  }
 });
 
 test("other_refusals_keep_the_client_away", async (t) => {

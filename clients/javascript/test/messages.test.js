@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { Relay, Server, clientOf, collect, sleep, until } from "./support.js";
+import { Relay, Server, clientOf, collect, playedSocket, sleep, until } from "./support.js";
 
 let server;
 before(async () => (server = await Server.start("[limits]\nconnects_per_minute = 0\n[mailbox]\nmessages = 40\n[history]\nmessages = 5\n")));
@@ -164,6 +164,21 @@ test("missed_messages_are_told", async (t) => {
   assert.ok(missed[0].count > 0 && missed[0].count <= 20, JSON.stringify(missed));
   await until(() => late.length + missed[0].count === 60, () => `${late.length} + ${missed[0].count}`);
   assert.equal(missed.length, 1);
+});
+
+test("missed_messages_are_told_anew_after_the_library_has_acknowledged", async (t) => {
+  const WebSocket = playedSocket();
+  const client = clientOf(t, server, "token", { WebSocket, ack: "auto", client: "auto" });
+  const missed = collect(client, "missed");
+  // The server tells of 3 until something is acknowledged, which the library does unseen; then of others.
+  for (const [told, all] of [[3, 3], [3, 3], [0, 3], [2, 5], [3, 8]]) {
+    const before = WebSocket.last;
+    if (before) before.onclose?.({ code: 1006, reason: "" });
+    else client.connect();
+    WebSocket.missed = told;
+    await until(() => WebSocket.last !== before && client.state === "connected");
+    assert.equal(missed.reduce((sum, { count }) => sum + count, 0), all, JSON.stringify([told, missed]));
+  }
 });
 
 test("other_epoch_discards_the_position", async (t) => {

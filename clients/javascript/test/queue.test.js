@@ -1,6 +1,6 @@
 // Sends: the queue, outcomes, requests, persistence.
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
@@ -175,6 +175,24 @@ test("store_that_fails_does_not_stop_the_client", async (t) => {
   const id = await server.push(user, 1);
   await until(async () => notes.length && (await server.call("GET", `/api/messages/${id}`)).status === "acked");
   assert.ok(errors.includes("full"));
+});
+
+test("damaged_file_is_told_and_put_aside", async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), "qy-lty-js-"));
+  t.after(() => rm(directory, { recursive: true }));
+  const user = await server.user();
+  const path = join(directory, "state.json");
+  for (const text of ["", "{\"epoch\": \"e\", \"id\"", "\u0000\u0000"]) {
+    await writeFile(path, text);
+    const client = clientOf(t, server, user.token, { store: fileStore(path), client: "reader" });
+    const errors = collect(client, "error");
+    assert.equal(await client.connect(), true, "a client without a position");
+    assert.ok(errors[0] instanceof SyntaxError, String(errors[0]));
+    assert.equal(await readFile(`${path}.damaged`, "utf8"), text);
+    const id = await server.push(user, text);
+    await until(() => fileStore(path).load()?.id === id, "the next state takes its place");
+    await client.disconnect();
+  }
 });
 
 test("reply_that_comes_too_late_reaches_nobody", async (t) => {

@@ -95,6 +95,22 @@ test("device_gets_its_token_by_pairing", async (t) => {
   await assert.rejects(pair({ baseUrl: server.base, name: "x".repeat(200), onCode: assert.fail }), /name/);
 });
 
+test("pairing_goes_on_whatever_retry_after_says", async (t) => {
+  const answers = [[429, "Wed, 21 Oct 2037 07:28:00 GMT"], [503, "soon"], [503, "1 minute"]];
+  const web = http.createServer((_, response) => {
+    const [status, retryAfter] = answers.shift() ?? [200];
+    if (retryAfter) response.setHeader("Retry-After", retryAfter);
+    response.writeHead(status, { "Content-Type": "application/json" });
+    response.end(JSON.stringify(status === 200 ? { data: { state: "paired", token: "qlt_x" } } : { message: "later" }));
+  });
+  await new Promise((ready) => web.listen(0, "127.0.0.1", ready));
+  t.after(() => (web.closeAllConnections(), web.close()));
+  const began = Date.now();
+  assert.equal(await pair({ baseUrl: `http://127.0.0.1:${web.address().port}`, name: "robot", onCode: assert.fail }), "qlt_x");
+  assert.deepEqual(answers, []);
+  assert.ok(Date.now() - began > 3000, "each failure is waited for");
+});
+
 test("types_are_those_of_the_document", () => {
   execFileSync(process.execPath, [fileURLToPath(new URL("../scripts/api_types.js", import.meta.url)), "--check"], { stdio: "inherit" });
 });

@@ -111,9 +111,10 @@ export function collect(client, name) {
   return seen;
 }
 
-/** A class of sockets that are greeted, and whose server the test plays; `last` is the newest one. */
+/** A class of sockets that are greeted, with `missed` messages, and whose server the test plays; `last` is the newest one. */
 export const playedSocket = () => class Played {
   static last;
+  static missed;
   readyState = 0;
   bufferedAmount = 0;
   sent = [];
@@ -122,7 +123,7 @@ export const playedSocket = () => class Played {
     setTimeout(() => {
       this.readyState = 1;
       this.onopen({});
-      this.says({ type: "connection_status", epoch: "e", last_id: 0, pending: 0 });
+      this.says({ type: "connection_status", epoch: "e", last_id: 0, pending: 0, missed: Played.missed });
     });
   }
   says(frame) { this.onmessage?.({ data: JSON.stringify(frame) }); }
