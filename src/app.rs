@@ -9,9 +9,10 @@ use arc_swap::{ArcSwap, Guard};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::accounts::revocation;
 use crate::admission::Admission;
 use crate::audit::Audit;
-use crate::auth::pairings::Pairings;
+use crate::auth::pairings::Polls;
 use crate::auth::{Auth, AuthError, Caller};
 use crate::change::Changes;
 use crate::config::{Config, Provenance};
@@ -38,8 +39,8 @@ pub struct App {
     pub audit: Audit,
     /// Authentication.
     pub auth: Auth,
-    /// Devices waiting to be paired.
-    pub pairings: Pairings,
+    /// The pace of devices that wait to be paired.
+    pub polls: Polls,
     /// Admission control.
     pub admission: Admission,
     /// Groups and presence.
@@ -142,7 +143,7 @@ impl App {
         let metrics = Metrics::new(store.commits().clone());
         metrics.live.show_contents(config.server.console_contents);
         let changes = Changes::open(store.clone(), mailbox::settings(&config), metrics.clone())?;
-        Ok(Arc::new(Self {
+        let app = Arc::new(Self {
             history: History::open(store.clone(), changes.clone(), config.storage.history_samples),
             prober: Prober::new(store.clone(), changes.clone(), hub.clone()),
             mailbox: Mailbox::new(store.clone(), changes.clone(), hub.clone(), &config, metrics.clone()),
@@ -150,7 +151,7 @@ impl App {
             handlers: ArcSwap::from_pointee(Handlers::new(&config, store.clone(), changes.clone(), &metrics)?),
             auth: Auth::new(store.clone(), changes.clone(), &config.limits, config.storage.max_concurrent_hashes())
                 .map_err(StoreError::from)?,
-            pairings: Pairings::default(),
+            polls: Polls::default(),
             admission: Admission::new(&config, metrics.clone()),
             consoles: Arc::default(),
             hub,
@@ -164,7 +165,14 @@ impl App {
             store,
             config: ArcSwap::from_pointee(config),
             provenance: ArcSwap::default(),
-        }))
+        });
+        let reacting = Arc::downgrade(&app);
+        app.changes.set_revocation(move |touched| {
+            if let Some(app) = reacting.upgrade() {
+                revocation::react(&app, touched);
+            }
+        });
+        Ok(app)
     }
 
     /// Returns the health of the server, which is checked at most once a second.

@@ -210,7 +210,7 @@ impl Serving {
             background.spawn(metrics);
         }
         tracing::info!(%address, data = %data.display(), version = env!("CARGO_PKG_VERSION"), "serving");
-        banner::print(&app, address, fingerprint.as_deref(), password.as_deref(), terminal);
+        banner::print(&app, address, fingerprint.as_deref(), password.as_deref(), terminal).await;
         systemd::ready(address);
         background.spawn(systemd::watch(app.clone(), address));
         background.spawn(names::report(app.clone()));

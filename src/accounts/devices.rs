@@ -2,10 +2,9 @@
 
 use super::limits::MAX_DEVICE_USERS;
 use super::policy::Action;
-use super::revocation::react;
 use super::{Accounts, AccountsError, By, FieldError};
-use crate::auth::pairings::{DeviceInfo, PairingError};
-use crate::change::{ChangeDevice, CreateDevice, DeleteDevice, SetPrimary, UnbindDevice};
+use crate::auth::pairings::typed_code;
+use crate::change::{ChangeDevice, ClaimPairing, CreateDevice, DeleteDevice, PairingError, SetPrimary, UnbindDevice};
 use crate::core::ids::{DeviceId, UserId};
 use crate::core::text::check_text;
 use crate::store::{Device, DeviceChange, MIN_MAX_BYTES, NewDevice, StoreError};
@@ -87,11 +86,10 @@ impl Accounts<'_> {
         }
         let before = store.device_users(id)?;
         let change = DeviceChange { name, serial, model, max_bytes, users };
-        let (device, touched) = self.app.changes.run(ChangeDevice { id, change }).await?;
+        let device = self.app.changes.run(ChangeDevice { id, change }).await?;
         if before != store.device_users(id)? {
             by.audit(AuditEvent::DeviceBound(id));
         }
-        react(self.app, &touched)?;
         if let Some(primary) = primary {
             self.app.changes.run(SetPrimary { user: caller, device: id, primary }).await?;
         }
@@ -119,13 +117,13 @@ impl Accounts<'_> {
         let device = self.device(by, Action::ManageDevice, id)?;
         let (store, caller) = (&self.app.store, by.caller()?.user.id);
         let assigns = by.requester().to_device(store, id)?;
-        let touched = if self.permit(by, Action::AssignDevice, assigns, "device").is_ok() {
-            self.app.changes.run(DeleteDevice { id }).await?
+        if self.permit(by, Action::AssignDevice, assigns, "device").is_ok() {
+            self.app.changes.run(DeleteDevice { id }).await?;
         } else {
-            self.app.changes.run(UnbindDevice { user: caller, device: id }).await?
-        };
+            self.app.changes.run(UnbindDevice { user: caller, device: id }).await?;
+        }
         by.audit(AuditEvent::DeviceDeleted(device.id, &device.name));
-        Ok(react(self.app, &touched)?)
+        Ok(())
     }
 
     /// Makes a device the primary one of the caller, or of the user `named`. Takes effect at the next connection.
@@ -155,55 +153,25 @@ impl Accounts<'_> {
     ) -> Result<BoundDevice, AccountsError> {
         check_info(name.as_deref(), None, None)?;
         let user = self.acting_for(by, named)?;
-        let claim =
-            self.app.pairings.claim(code, by.caller()?.user.id, crate::core::boot::BootInstant::now()).map_err(|error| {
+        let (caller, limit) = (by.caller()?.user.id, self.app.config().limits.devices_per_user);
+        let claimed = match typed_code(code) {
+            Some(code) => self.app.changes.run(ClaimPairing { code, by: caller, user, name, primary, limit }).await,
+            None => {
+                let blocked = self.app.changes.memory().pairings.blocked(caller, self.app.changes.clock().present().lived);
+                Err(blocked.map_or(PairingError::Unknown, PairingError::TooMany))
+            }
+        };
+        let device = claimed.map_err(|error| {
+            if matches!(error, PairingError::Unknown | PairingError::TooMany(_)) {
                 self.audit_refusal(by, AuditEvent::PairingFailed);
-                match error {
-                    PairingError::Unknown => StoreError::Missing("code").into(),
-                    other => AccountsError::from(other),
-                }
-            })?;
-        let device = self.adopt(claim.device(), user, name, primary).await?;
-        claim.succeed(user, device.id);
+            }
+            match error {
+                PairingError::Unknown => StoreError::Missing("code").into(),
+                other => AccountsError::from(other),
+            }
+        })?;
         by.audit(AuditEvent::PairingClaimed(device.id));
         Ok(BoundDevice { device, user })
-    }
-
-    /// Returns the device's record: the one that `user` has of it, by its serial, or a new one.
-    async fn adopt(
-        &self,
-        info: &DeviceInfo,
-        user: UserId,
-        name: Option<String>,
-        primary: Option<bool>,
-    ) -> Result<Device, AccountsError> {
-        let store = &self.app.store;
-        let known = info.serial.as_deref().map_or(Ok(Vec::new()), |serial| store.devices_by_serial(serial))?;
-        let mut own = None;
-        for device in known {
-            if own.is_none() && store.owns(user, device.id)? {
-                own = Some(device);
-            }
-        }
-        let mut others = store.devices_of(user, DeviceId(0)).take(2);
-        let own_id = own.as_ref().map(|device| device.id);
-        let is_only = others.try_fold(true, |only, device| device.map(|device| only && Some(device.id) == own_id))?;
-        let primary = primary.unwrap_or(is_only);
-        match own {
-            Some(known) => {
-                let change = DeviceChange { name, model: info.model.clone().map(Some), ..DeviceChange::default() };
-                let (device, _) = self.app.changes.run(ChangeDevice { id: known.id, change }).await?;
-                if primary {
-                    self.app.changes.run(SetPrimary { user, device: device.id, primary }).await?;
-                }
-                Ok(device)
-            }
-            None => {
-                let name = name.or_else(|| info.name.clone()).unwrap_or_else(|| "device".into());
-                let new = NewDevice { name, serial: info.serial.clone(), model: info.model.clone(), primary, max_bytes: None };
-                self.store_device(new, user).await
-            }
-        }
     }
 
     async fn store_device(&self, new: NewDevice, user: UserId) -> Result<Device, AccountsError> {

@@ -1,4 +1,4 @@
-//! One-time links: made by the owner of the data directory, used by a browser to log in. The codes are in `auth`.
+//! One-time links: made by the owner of the data directory, used by a browser to log in. The codes are in [`change`](crate::change).
 
 use super::policy::Action;
 use super::{Accounts, AccountsError, By, FieldError, Issued, LogInKind};
@@ -13,12 +13,12 @@ impl Accounts<'_> {
     ///
     /// # Errors
     /// [`AccountsError`]: denied, no such user, a disabled one, no random numbers, the store.
-    pub fn make_link(&self, by: &By<'_>, id: UserId) -> Result<Secret, AccountsError> {
+    pub async fn make_link(&self, by: &By<'_>, id: UserId) -> Result<Secret, AccountsError> {
         let user = self.user(by, Action::CreateToken, id)?; // whoever has the link acts as the user
         if user.disabled {
             return Err(FieldError::UserDisabled.into());
         }
-        let code = self.app.auth.link(&user)?;
+        let code = self.app.auth.link(&user).await?;
         by.audit(AuditEvent::LinkMade(id));
         Ok(code)
     }
@@ -29,7 +29,7 @@ impl Accounts<'_> {
     /// # Errors
     /// [`AuthError::WrongLink`], [`AuthError::ExposedLink`], [`AuthError::Throttled`], or when the store fails.
     pub async fn log_in_by_link(&self, by: &By<'_>, code: &str, private: bool) -> Result<(User, Issued), AccountsError> {
-        let outcome = match self.app.auth.redeem_link(code, private, by.limited_address()) {
+        let outcome = match self.app.auth.redeem_link(code, private, by.limited_address()).await {
             Ok(user) => match self.issue_log_in(&user, LogInKind::Browser).await {
                 // The password was changed, or the account disabled, in this moment.
                 Err(AuthError::WrongPassword) => Err(AuthError::WrongLink),
@@ -48,7 +48,7 @@ impl Accounts<'_> {
             AuthError::Throttled(_) => self.audit_refusal(by, AuditEvent::LogInThrottled(None)),
             _ => {}
         })?;
-        self.finish_log_in(by, &user, &issued, AuditEvent::LinkUsed(issued.token.id))?;
+        self.finish_log_in(by, &user, &issued, AuditEvent::LinkUsed(issued.token.id));
         Ok((user, issued))
     }
 }

@@ -1,5 +1,5 @@
 //! Accounts, devices and their credentials as services: each change is one call that checks the [`policy`], commits,
-//! writes the audit trail, and closes the connections that lost their right.
+//! and writes the audit trail. Connections that lost their right by it are closed.
 //!
 //! # Invariants
 //! - Nothing else changes users, devices or tokens, except for their times of last use. Nothing but [`revocation::react`] ends
@@ -26,9 +26,8 @@ use std::time::Duration;
 
 use crate::app::App;
 use crate::audit::Audit;
-use crate::auth::pairings::PairingError;
 use crate::auth::{AuthError, Caller};
-use crate::change::ImportError;
+use crate::change::{ImportError, PairingError};
 use crate::core::ids::{DeviceId, UserId};
 use crate::core::names::NameError;
 use crate::core::text::TextError;
@@ -105,7 +104,7 @@ pub enum AccountsError {
     Auth(AuthError),
     /// A pairing can't be started, claimed or polled.
     #[error(transparent)]
-    Pairing(#[from] PairingError),
+    Pairing(PairingError),
     /// Refused by that rate limit; retry after that time.
     #[error("too many requests")]
     RateLimited(Refused, Duration),
@@ -128,6 +127,15 @@ impl From<AuthError> for AccountsError {
         match error {
             AuthError::Store(error) => Self::Store(error),
             other => Self::Auth(other),
+        }
+    }
+}
+
+impl From<PairingError> for AccountsError {
+    fn from(error: PairingError) -> Self {
+        match error {
+            PairingError::Store(error) => Self::Store(error),
+            other => Self::Pairing(other),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Reactions to committed changes of rights: the only code that ends connections because of one.
+//! Reactions to changes of rights: the only code that ends connections because of one.
 
 use std::collections::HashSet;
 
@@ -9,42 +9,42 @@ use crate::core::ids::{DeviceId, TokenId, UserId};
 use crate::store::StoreError;
 use crate::wire::CloseCode;
 
-/// Closes the connections that lost their right through a committed change. Does all of it, whatever fails.
-///
-/// # Errors
-/// The first failure of the store.
-pub fn react(app: &App, touched: &Touched) -> Result<(), StoreError> {
-    let mut outcome = Ok(());
+/// Closes the connections that lost their right through a change. Where the store fails, all those that may have lost it.
+pub fn react(app: &App, touched: &Touched) {
     let taken_from = touched.devices_taken.iter().map(|&(user, _)| user);
     let users: HashSet<UserId> = touched.users.iter().copied().chain(taken_from).collect();
     for user in users {
-        outcome = outcome.and(close_unauthorized(app, user));
+        close_unauthorized(app, user);
     }
     for &(user, device) in &touched.devices_taken {
         close_device(app, user, device);
     }
-    outcome
 }
 
 /// Closes, with 4001, each connection of `user` whose token would now be refused.
-fn close_unauthorized(app: &App, user: UserId) -> Result<(), StoreError> {
+fn close_unauthorized(app: &App, user: UserId) {
     // The list first: a connection that is added after it checks itself against what is stored then.
     let mut connections = app.hub.presence().of_user(user);
     connections.extend(app.consoles.of_user(user));
-    let account = app.store.user(user)?;
-    let now = app.changes.clock().present();
-    let accepted: HashSet<TokenId> = match account {
-        None => HashSet::new(),
-        Some(account) => {
-            let tokens = app.store.tokens(user, TokenId(0)).collect::<Result<Vec<_>, _>>()?.into_iter();
-            tokens.filter(|token| auth::accepts(&account, token, &now)).map(|token| token.id).collect()
-        }
-    };
+    if connections.is_empty() {
+        return;
+    }
+    let accepted = accepted(app, user).unwrap_or_else(|error| {
+        tracing::error!(%error, %user, "failed to look up the tokens of a user, whose connections are closed");
+        HashSet::new()
+    });
     for connection in connections.iter().filter(|c| !accepted.contains(&c.identity.token_id)) {
         tracing::debug!(conn = %connection.id, %user, "closing a connection whose token is no longer accepted");
         connection.close(CloseCode::Unauthorized);
     }
-    Ok(())
+}
+
+/// Returns the tokens of `user` that are accepted.
+fn accepted(app: &App, user: UserId) -> Result<HashSet<TokenId>, StoreError> {
+    let Some(account) = app.store.user(user)? else { return Ok(HashSet::new()) };
+    let now = app.changes.clock().present();
+    let tokens = app.store.tokens(user, TokenId(0)).collect::<Result<Vec<_>, _>>()?.into_iter();
+    Ok(tokens.filter(|token| auth::accepts(&account, token, &now)).map(|token| token.id).collect())
 }
 
 /// Closes, with 1001, the connections of `user` that stand for `device`: they are in the wrong groups, and clients reconnect. Those

@@ -2,7 +2,6 @@
 
 use super::limits::MAX_LIFETIME_SECONDS;
 use super::policy::{Action, Relation};
-use super::revocation::react;
 use super::{Accounts, AccountsError, By, FieldError};
 use crate::auth::{AuthError, Caller, Secret};
 use crate::change::{CreateToken, DeleteToken};
@@ -154,8 +153,8 @@ impl Accounts<'_> {
     }
 
     async fn revoke(&self, by: &By<'_>, owner: UserId, id: TokenId, event: AuditEvent<'_>) -> Result<(), AccountsError> {
-        let touched = self.app.changes.run(DeleteToken { user: owner, id }).await?;
+        self.app.changes.run(DeleteToken { user: owner, id }).await?;
         by.audit(event);
-        Ok(react(self.app, &touched)?)
+        Ok(())
     }
 }

@@ -3,11 +3,10 @@
 use std::time::Instant;
 
 use super::policy::{Action, Relation};
-use super::revocation::react;
 use super::{Accounts, AccountsError, By, FieldError, Issued};
 use crate::auth::cookies::BROWSER_SECONDS;
 use crate::auth::{AuthError, Caller, Pbkdf2};
-use crate::change::{ChangeUser, CreateUser, DeleteUser, Touched};
+use crate::change::{ChangeUser, CreateUser, DeleteUser};
 use crate::config::Registration;
 use crate::core::ids::UserId;
 use crate::core::names::prepare_username;
@@ -78,29 +77,16 @@ impl Accounts<'_> {
             }
             issued => (user, issued?),
         };
-        self.finish_log_in(by, &user, &issued, AuditEvent::LoggedIn(issued.token.id))?;
+        self.finish_log_in(by, &user, &issued, AuditEvent::LoggedIn(issued.token.id));
         Ok((user, issued))
     }
 
-    /// Records a log-in as `event`, and ends the connections of the token that gave way to it, if one did.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub(super) fn finish_log_in(
-        &self,
-        by: &By<'_>,
-        user: &User,
-        issued: &Issued,
-        event: AuditEvent<'_>,
-    ) -> Result<(), AccountsError> {
+    /// Records a log-in as `event`, and the end of the token that gave way to it, if one did.
+    pub(super) fn finish_log_in(&self, by: &By<'_>, user: &User, issued: &Issued, event: AuditEvent<'_>) {
         if let Some(retired) = issued.retired {
             by.audit_for(AuditEvent::TokenRevoked(retired), Some(user.id));
         }
         by.audit_for(event, Some(user.id));
-        if issued.retired.is_some() {
-            react(self.app, &Touched::user(user.id))?;
-        }
-        Ok(())
     }
 
     /// Counts a log-in by its outcome, and times it.
@@ -202,10 +188,9 @@ impl Accounts<'_> {
             None => None,
         };
         let change = UserChange { disabled, role, password_hash };
-        let (user, touched) = self.app.changes.run(ChangeUser { id, change, authority: by.admin_authority()? }).await?;
+        let user = self.app.changes.run(ChangeUser { id, change, authority: by.admin_authority()? }).await?;
         let role = role.map(|_| user.role.name());
         by.audit(AuditEvent::UserChanged(id, UserChanges { role, disabled, password: new_password }));
-        react(self.app, &touched)?;
         Ok(user)
     }
 
@@ -217,9 +202,9 @@ impl Accounts<'_> {
     pub async fn delete_user(&self, by: &By<'_>, id: UserId) -> Result<(), AccountsError> {
         self.permit(by, Action::ManageAccounts, by.requester().to_user(id), "user")?;
         let user = self.app.store.user(id)?.ok_or(StoreError::Missing("user"))?;
-        let touched = self.app.changes.run(DeleteUser { id }).await?;
+        self.app.changes.run(DeleteUser { id }).await?;
         by.audit(AuditEvent::UserDeleted(id, &user.username));
-        Ok(react(self.app, &touched)?)
+        Ok(())
     }
 
     /// Changes the caller's password: revokes every token that came from a log-in, this one included, and issues a new one. Tokens
@@ -242,12 +227,11 @@ impl Accounts<'_> {
         // The password that was shown must still be the stored one when the new one is written.
         let authority = Authority::Password(user.password_hash.clone());
         let changed = self.app.changes.run(ChangeUser { id: user.id, change, authority }).await;
-        let (user, touched) = changed.map_err(|error| match error {
+        let user = changed.map_err(|error| match error {
             StoreError::Missing(_) | StoreError::Revoked => AuthError::WrongPassword.into(),
             other => AccountsError::from(other),
         })?;
         by.audit(AuditEvent::PasswordChanged);
-        react(self.app, &touched)?;
         let issued = self.issue_log_in(&user, kind).await?;
         Ok((user, issued))
     }

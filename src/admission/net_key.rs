@@ -42,6 +42,16 @@ impl From<ClientAddr> for NetKey {
     }
 }
 
+/// An address, for a link-local one with its interface.
+impl std::fmt::Display for NetKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Net(ip) => ip.fmt(f),
+            Self::Neighbour(ip, interface) => write!(f, "{ip}%{interface}"),
+        }
+    }
+}
+
 impl NetKey {
     /// Returns the link of a link-local address.
     pub fn link(self) -> Option<Link> {

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::users::{UserResponse, user_path};
 use crate::accounts::policy::Action;
 use crate::accounts::{Issued, LogInKind, TokenOptions};
-use crate::auth::{Caller, TICKET_SECONDS, cookies};
+use crate::auth::{Caller, cookies};
+use crate::change::TICKET_SECONDS;
 use crate::core::ids::{DeviceId, TokenId, UserId};
 use crate::core::lifetime::Present;
 use crate::core::time::Timestamp;
@@ -217,7 +218,7 @@ pub struct TicketResponse {
 
 /// `POST /api/auth/ticket`.
 pub async fn ticket(call: Call) -> Result<Reply<TicketResponse>, ApiError> {
-    let secret = call.app.auth.ticket(call.caller()?)?;
+    let secret = call.app.auth.ticket(call.caller()?).await?;
     let data = TicketResponse { ticket: secret.reveal().to_owned(), expires_in: TICKET_SECONDS };
     // Nothing but its secret tells it from others, and that stays out of headers, which proxies log.
     Ok(Reply::created("ticket made", data, "/api/auth/ticket"))

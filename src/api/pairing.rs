@@ -1,14 +1,16 @@
-//! `/api/devices/pair` and `/api/devices/claim`: pairing of devices without a keyboard (see [`auth::pairings`](crate::auth::pairings)).
+//! `/api/devices/pair` and `/api/devices/claim`: pairing of devices without a keyboard (see [`change`](crate::change)).
 
 use serde::{Deserialize, Serialize};
 
 use super::devices::DeviceResponse;
 use crate::accounts::PairingProgress;
-use crate::auth::pairings::{DeviceInfo, PAIRING_SECONDS, POLL_SECONDS};
+use crate::auth::pairings::POLL_SECONDS;
+use crate::change::PAIRING_SECONDS;
 use crate::core::ids::UserId;
 use crate::http::error::ApiError;
 use crate::http::reply::Reply;
 use crate::http::request::{BodyUserId, Call, RequestBody, parse_or_default};
+use crate::store::DeviceInfo;
 
 /// Body of `POST /api/devices/pair`; may be empty. Either a description of the device, or its device code.
 #[derive(Debug, Default, Deserialize)]
@@ -74,12 +76,12 @@ pub async fn pair(call: Call, body: PairRequest) -> Result<Reply<PairResponse>, 
             Err(ApiError::Invalid("device_code: send only device_code to poll a pairing".into()))
         }
         Some(device_code) => poll(&call, &device_code).await,
-        None => start(&call, info),
+        None => start(&call, info).await,
     }
 }
 
-fn start(call: &Call, info: DeviceInfo) -> Result<Reply<PairResponse>, ApiError> {
-    let started = call.app.accounts().start_pairing(&call.by(), info)?;
+async fn start(call: &Call, info: DeviceInfo) -> Result<Reply<PairResponse>, ApiError> {
+    let started = call.app.accounts().start_pairing(&call.by(), info).await?;
     let (device_code, code) = (started.device_code.reveal().to_owned(), started.user_code);
     let data = PairResponse::Started { device_code, code, expires_in: PAIRING_SECONDS, interval: POLL_SECONDS };
     // Where it is polled: its number is a secret.

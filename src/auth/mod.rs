@@ -12,33 +12,29 @@ pub mod credential;
 mod elevations;
 mod error;
 mod last_seen;
-mod links;
 pub mod pairings;
 pub mod password;
 mod pbkdf2;
 mod secret;
 mod throttle;
-mod tickets;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::throttle::Attempt;
-use crate::change::{Changes, Rehash, Seen};
+use crate::change::{Changes, OpenPass, RedeemPass, Rehash, Seen};
 use crate::config::Limits;
 use crate::core::ids::{DeviceId, MessageId, TokenId, UserId};
 use crate::core::lifetime::Present;
 use crate::core::names::CONSOLE;
 use crate::core::time::Timestamp;
 use crate::net::client_addr::ClientAddr;
-use crate::store::{Authority, Device, Role, Store, Token, TokenHash, TokenKind, User};
+use crate::store::{Authority, Device, Grant, Pass, Role, Store, Token, TokenHash, TokenKind, User};
 
 pub use credential::Credential;
 pub use error::{AuthError, PasswordError};
-pub use links::LINK_SECONDS;
 pub use pbkdf2::{NO_PASSWORD, Pbkdf2};
 pub use secret::{Secret, random_password};
-pub use tickets::TICKET_SECONDS;
 
 /// The kinds of callers, in the order of their rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -176,8 +172,6 @@ pub struct Auth {
     changes: Changes,
     passwords: password::Passwords,
     throttle: throttle::LoginThrottle,
-    tickets: tickets::Tickets,
-    links: links::Links,
     elevations: elevations::Elevations,
     last_seen: last_seen::LastSeen,
 }
@@ -196,8 +190,6 @@ impl Auth {
             changes,
             passwords,
             throttle: throttle::LoginThrottle::new(limits.logins_per_minute),
-            tickets: tickets::Tickets::default(),
-            links: links::Links::default(),
             elevations: elevations::Elevations::default(),
             last_seen: last_seen::LastSeen::default(),
         })
@@ -282,17 +274,24 @@ impl Auth {
         match credential {
             Credential::Token(secret) => self.authenticate(secret),
             Credential::Ticket(secret) => {
-                let hash = self.tickets.get(secret).ok_or(AuthError::Refused)?;
-                self.caller_of(hash).map(|caller| self.used(caller))
+                let (secret, now) = (TokenHash::of(secret), self.changes.clock().present().lived);
+                let token = self.changes.memory().passes.ticket(&secret, now).ok_or(AuthError::Refused)?;
+                self.caller_of(token).map(|caller| self.used(caller))
             }
         }
     }
 
     /// Uses up a credential that is good once; `false` where another has done so meanwhile.
-    pub fn use_up(&self, credential: &Credential) -> bool {
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn use_up(&self, credential: &Credential) -> Result<bool, AuthError> {
         match credential {
-            Credential::Token(_) => true,
-            Credential::Ticket(secret) => self.tickets.redeem(secret).is_some(),
+            Credential::Token(_) => Ok(true),
+            Credential::Ticket(secret) => {
+                let redeemed = self.changes.run_soon(RedeemPass { secret: TokenHash::of(secret) }).await?;
+                Ok(redeemed.is_some_and(|pass| matches!(pass.grant, Grant::Token(_))))
+            }
         }
     }
 
@@ -407,22 +406,25 @@ impl Auth {
         self.passwords.hash(password).await
     }
 
-    /// Issues a ticket that stands for the caller's token once, within [`TICKET_SECONDS`].
+    /// Issues a ticket that stands for the caller's token once, within [`TICKET_SECONDS`](crate::change::TICKET_SECONDS).
     ///
     /// # Errors
-    /// [`AuthError::Busy`] when too many are open, [`AuthError::NoRandom`].
-    pub fn ticket(&self, caller: &Caller) -> Result<Secret, AuthError> {
+    /// [`AuthError::Busy`] when too many are open, [`AuthError::NoRandom`], or when the store fails.
+    pub async fn ticket(&self, caller: &Caller) -> Result<Secret, AuthError> {
         let secret = Secret::ticket().ok_or(AuthError::NoRandom)?;
-        if self.tickets.put(&secret, caller.user.id, caller.hash) { Ok(secret) } else { Err(AuthError::Busy) }
+        let grant = Grant::Token(caller.hash);
+        let opened = self.changes.run_soon(OpenPass { secret: secret.hash(), user: caller.user.id, grant }).await?;
+        if opened { Ok(secret) } else { Err(AuthError::Busy) }
     }
 
-    /// Issues the code of a one-time link that logs in as `user`, within [`LINK_SECONDS`].
+    /// Issues the code of a one-time link that logs in as `user`, within [`LINK_SECONDS`](crate::change::LINK_SECONDS).
     ///
     /// # Errors
-    /// [`AuthError::NoRandom`].
-    pub fn link(&self, user: &User) -> Result<Secret, AuthError> {
+    /// [`AuthError::NoRandom`], or when the store fails.
+    pub async fn link(&self, user: &User) -> Result<Secret, AuthError> {
         let code = Secret::link().ok_or(AuthError::NoRandom)?;
-        self.links.put(&code, user);
+        let grant = Grant::LogIn { password_hash: user.password_hash.clone() };
+        self.changes.run_soon(OpenPass { secret: code.hash(), user: user.id, grant }).await?;
         Ok(code)
     }
 
@@ -431,30 +433,35 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::WrongLink`], [`AuthError::ExposedLink`], [`AuthError::Throttled`], or when the store fails.
-    pub fn redeem_link(&self, code: &str, private: bool, from: ClientAddr) -> Result<User, AuthError> {
+    pub async fn redeem_link(&self, code: &str, private: bool, from: ClientAddr) -> Result<User, AuthError> {
         let attempt = self.throttle.begin(from, LINK_ATTEMPTS).map_err(AuthError::Throttled)?;
-        let linked = self.links.redeem(code);
+        let linked = match self.changes.run_soon(RedeemPass { secret: TokenHash::of(code) }).await {
+            Ok(Some(Pass { user, grant: Grant::LogIn { password_hash }, .. })) => Some((user, password_hash)),
+            Ok(_) => None,
+            Err(error) => {
+                end(attempt, None)?;
+                return Err(error.into());
+            }
+        };
         if !private {
             end(attempt, Some(false))?;
             return Err(AuthError::ExposedLink);
         }
         end(attempt, Some(linked.is_some()))?;
-        let linked = linked.ok_or(AuthError::WrongLink)?;
-        let user = self.store.user(linked.user)?.ok_or(AuthError::WrongLink)?;
+        let (user, password_hash) = linked.ok_or(AuthError::WrongLink)?;
+        let user = self.store.user(user)?.ok_or(AuthError::WrongLink)?;
         // Who changes a password, or disables an account, ends what was made before.
-        let same = !user.disabled && user.password_hash == linked.password_hash;
+        let same = !user.disabled && user.password_hash == password_hash;
         if same { Ok(Arc::unwrap_or_clone(user)) } else { Err(AuthError::WrongLink) }
     }
 
-    /// Writes the times of last use since the last call, and removes expired tickets, links and attempts, and sessions that were elevated
-    /// longer ago than `elevation`. To be called every minute and before shutdown.
+    /// Writes the times of last use since the last call, and removes expired attempts, and sessions that were elevated longer ago than
+    /// `elevation`. To be called every minute and before shutdown.
     ///
     /// # Errors
     /// If the store fails.
     pub async fn sweep(&self, elevation: Duration) -> Result<(), AuthError> {
         self.throttle.sweep();
-        self.tickets.sweep();
-        self.links.sweep();
         self.elevations.sweep(elevation, |token| matches!(self.store.token(token), Ok(Some(_))));
         self.forget_replaced_hashes().await;
         let (tokens, devices) = self.last_seen.take();

@@ -1,7 +1,7 @@
 //! Operations on accounts, tokens and devices.
 //!
 //! Each makes its whole change: an account or a device that is deleted or handed over takes its mailbox with it. Those after
-//! which connections may have lost their right return what they have [`Touched`].
+//! which connections may have lost their right tell the machine whose: see [`Touched`](super::machine::Touched).
 
 use serde::{Deserialize, Serialize};
 
@@ -15,27 +15,6 @@ use crate::store::accounts::write;
 use crate::store::{
     Authority, Device, DeviceChange, NewDevice, NewToken, NewUser, Result, StoreError, Token, TokenHash, User, UserChange,
 };
-
-/// The accounts and devices whose connections may have lost their right by a change.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Touched {
-    /// Users whose credentials may no longer be accepted.
-    pub users: Vec<UserId>,
-    /// Devices that were taken from users.
-    pub devices_taken: Vec<(UserId, DeviceId)>,
-}
-
-impl Touched {
-    /// `user`'s credentials.
-    pub fn user(user: UserId) -> Self {
-        Self { users: vec![user], devices_taken: Vec::new() }
-    }
-
-    /// `device`, taken from `users`.
-    fn taken(device: DeviceId, users: impl IntoIterator<Item = UserId>) -> Self {
-        Self { users: Vec::new(), devices_taken: users.into_iter().map(|user| (user, device)).collect() }
-    }
-}
 
 /// Removes the mailbox of `device` if the device is gone.
 fn remove_mailbox_of_deleted(machine: &mut Machine<'_>, device: DeviceId, moment: Moment) -> Result<()> {
@@ -89,13 +68,15 @@ pub struct ChangeUser {
 
 impl Operation for ChangeUser {
     /// The account as it is now.
-    type Output = (User, Touched);
+    type Output = User;
     /// [`StoreError::Missing`], [`StoreError::LastAdmin`], [`StoreError::Revoked`].
     type Error = StoreError;
 
-    fn apply(self, machine: &mut Machine<'_>, _: Moment) -> Result<(User, Touched)> {
+    fn apply(self, machine: &mut Machine<'_>, _: Moment) -> Result<User> {
         self.authority.check(machine.trees, Some(self.id))?;
-        Ok((write::change_user(machine.trees, self.id, self.change)?, Touched::user(self.id)))
+        let user = write::change_user(machine.trees, self.id, self.change)?;
+        machine.touch(self.id);
+        Ok(user)
     }
 }
 
@@ -128,17 +109,18 @@ pub struct DeleteUser {
 }
 
 impl Operation for DeleteUser {
-    type Output = Touched;
+    type Output = ();
     /// [`StoreError::Missing`], [`StoreError::LastAdmin`].
     type Error = StoreError;
 
-    fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<Touched> {
+    fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<()> {
         let devices = write::delete_user(machine.trees, self.id)?;
         remove_mailbox(machine, Recipient::User(self.id), moment)?;
         for device in devices {
             remove_mailbox_of_deleted(machine, device, moment)?;
         }
-        Ok(Touched::user(self.id))
+        machine.touch(self.id);
+        Ok(())
     }
 }
 
@@ -158,11 +140,15 @@ impl Operation for CreateToken {
     type Error = StoreError;
 
     fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<(Token, Option<TokenId>)> {
-        if !machine.trees.users.contains(&self.new.user_id)? {
+        let user = self.new.user_id;
+        if !machine.trees.users.contains(&user)? {
             return Err(StoreError::Missing("user"));
         }
-        self.new.because.check(machine.trees, Some(self.new.user_id))?;
+        self.new.because.check(machine.trees, Some(user))?;
         let made = write::create_token(machine.trees, self.new, self.limit, &moment.present(machine.trees)?)?;
+        if made.1.is_some() {
+            machine.touch(user);
+        }
         // No token is younger than what is saved: the next stop counts for all of them.
         clock::save(machine.trees, moment, None)?;
         Ok(made)
@@ -179,32 +165,14 @@ pub struct DeleteToken {
 }
 
 impl Operation for DeleteToken {
-    type Output = Touched;
+    type Output = ();
     /// [`StoreError::Missing`] when the user has no such token.
     type Error = StoreError;
 
-    fn apply(self, machine: &mut Machine<'_>, _: Moment) -> Result<Touched> {
+    fn apply(self, machine: &mut Machine<'_>, _: Moment) -> Result<()> {
         write::delete_token(machine.trees, self.user, self.id)?;
-        Ok(Touched::user(self.user))
-    }
-}
-
-/// Deletes the tokens that a user has for a device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RevokeDeviceTokens {
-    /// The user.
-    pub user: UserId,
-    /// The device.
-    pub device: DeviceId,
-}
-
-impl Operation for RevokeDeviceTokens {
-    type Output = Touched;
-    type Error = StoreError;
-
-    fn apply(self, machine: &mut Machine<'_>, _: Moment) -> Result<Touched> {
-        let count = write::revoke_device_tokens(machine.trees, self.user, self.device)?;
-        Ok(if count > 0 { Touched::user(self.user) } else { Touched::default() })
+        machine.touch(self.user);
+        Ok(())
     }
 }
 
@@ -240,20 +208,26 @@ pub struct ChangeDevice {
 
 impl Operation for ChangeDevice {
     /// The device as it is now.
-    type Output = (Device, Touched);
+    type Output = Device;
     /// [`StoreError::Missing`] device or user, [`StoreError::Taken`] serial.
     type Error = StoreError;
 
-    fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<(Device, Touched)> {
-        let (id, trees) = (self.id, machine.trees);
-        let hand_over = || {
-            let newest = machine.memory().newest;
-            remove_mailbox(machine, Recipient::Device(id), moment).map(|()| newest)
-        };
-        let (device, taken_from) = write::change_device(trees, id, self.change, hand_over)?;
-        forget_device_readers(machine, self.id, &taken_from, moment)?;
-        Ok((device, Touched::taken(self.id, taken_from)))
+    fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<Device> {
+        change_device(machine, self.id, self.change, moment)
     }
+}
+
+/// Changes a device.
+pub(super) fn change_device(machine: &mut Machine<'_>, id: DeviceId, change: DeviceChange, moment: Moment) -> Result<Device> {
+    let trees = machine.trees;
+    let hand_over = || {
+        let newest = machine.memory().newest;
+        remove_mailbox(machine, Recipient::Device(id), moment).map(|()| newest)
+    };
+    let (device, taken_from) = write::change_device(trees, id, change, hand_over)?;
+    forget_device_readers(machine, id, &taken_from, moment)?;
+    machine.take(id, taken_from);
+    Ok(device)
 }
 
 /// Makes a device the primary device of a user, or no longer.
@@ -287,15 +261,16 @@ pub struct UnbindDevice {
 }
 
 impl Operation for UnbindDevice {
-    type Output = Touched;
+    type Output = ();
     /// [`StoreError::Missing`] when the device is not bound to the user.
     type Error = StoreError;
 
-    fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<Touched> {
+    fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<()> {
         write::unbind_device(machine.trees, self.user, self.device)?;
         remove_mailbox_of_deleted(machine, self.device, moment)?;
         forget_device_readers(machine, self.device, &[self.user], moment)?;
-        Ok(Touched::taken(self.device, [self.user]))
+        machine.take(self.device, [self.user]);
+        Ok(())
     }
 }
 
@@ -307,15 +282,16 @@ pub struct DeleteDevice {
 }
 
 impl Operation for DeleteDevice {
-    type Output = Touched;
+    type Output = ();
     /// [`StoreError::Missing`].
     type Error = StoreError;
 
-    fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<Touched> {
+    fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<()> {
         let users = write::delete_device(machine.trees, self.id)?;
         remove_mailbox(machine, Recipient::Device(self.id), moment)?;
         forget_device_readers(machine, self.id, &users, moment)?;
-        Ok(Touched::taken(self.id, users))
+        machine.take(self.id, users);
+        Ok(())
     }
 }
 
@@ -341,47 +317,23 @@ impl Operation for Seen {
 mod tests {
     use super::super::Settings;
     use super::super::load::load;
-    use super::super::machine::State;
     use super::*;
+    use crate::change::machine::Touched;
+    use crate::change::testing::World;
     use crate::config::{HistoryConfig, MailboxConfig};
     use crate::core::ids::MessageId;
-    use crate::store::{Role, Store, TokenKind, fold_name};
-
-    /// A store, and its memory.
-    struct World {
-        _dir: tempfile::TempDir,
-        store: Store,
-        state: State,
-    }
+    use crate::store::{Role, TokenKind, fold_name};
 
     const NOW: Moment = Moment::test(Timestamp::EPOCH, 1);
 
     impl World {
-        fn new() -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            let store = Store::open(&dir.path().join("store")).unwrap();
-            let settings = Settings { mailbox: MailboxConfig::default(), history: HistoryConfig::default() };
-            let state = load(store.trees(), settings, NOW).unwrap();
-            Self { _dir: dir, store, state }
-        }
-
-        fn run<O: Operation>(&self, operation: O) -> Result<O::Output, O::Error> {
-            self.run_at(operation, NOW)
-        }
-
-        fn run_at<O: Operation>(&self, operation: O, moment: Moment) -> Result<O::Output, O::Error> {
-            let outcome = operation.apply(&mut Machine::new(self.store.trees(), &self.state), moment);
-            self.state.write(self.store.trees(), crate::change::stage::Due::Now).unwrap();
-            outcome
-        }
-
         fn user(&self, name: &str, role: Role) -> Result<User> {
             let new = NewUser { username: name.into(), role, password_hash: "x".into() };
             self.run(CreateUser { new, authority: Authority::System })
         }
 
         fn change(&self, id: UserId, change: UserChange) -> Result<User> {
-            Ok(self.run(ChangeUser { id, change, authority: Authority::System })?.0)
+            self.run(ChangeUser { id, change, authority: Authority::System })
         }
 
         fn device(&self, user: UserId, serial: Option<&str>, primary: bool, limit: usize) -> Result<Device> {
@@ -473,7 +425,7 @@ mod tests {
         let change = |serial: Option<&str>, name: &str| {
             let change =
                 DeviceChange { serial: Some(serial.map(Into::into)), name: Some(name.into()), ..DeviceChange::default() };
-            world.run(ChangeDevice { id: old.id, change }).map(|(device, _)| device)
+            world.run(ChangeDevice { id: old.id, change })
         };
         assert_eq!(change(Some("aa:bb"), "kept").unwrap().name, "kept");
         assert!(matches!(change(Some("AA-BB"), "x"), Err(StoreError::Taken("serial"))));
@@ -568,14 +520,14 @@ mod tests {
         let (ana, bob) = (world.user("ana", Role::User).unwrap().id, world.user("bob", Role::User).unwrap().id);
         let device = world.device(ana, Some("s"), true, 0).unwrap().id;
         let both = DeviceChange { users: Some(vec![ana, bob]), ..DeviceChange::default() };
-        let (_, touched) = world.run(ChangeDevice { id: device, change: both }).unwrap();
-        assert_eq!(touched, Touched::default());
+        world.run(ChangeDevice { id: device, change: both }).unwrap();
+        assert!(world.touched().is_empty());
         assert_eq!(world.store.device_users(device).unwrap(), [ana, bob]);
         let hash = TokenHash::of("t");
         let token = NewToken { device_id: Some(device), kind: TokenKind::Device, ..NewToken::login(ana, hash) };
         world.token(token, 9).unwrap();
-        let touched = world.run(UnbindDevice { user: ana, device }).unwrap();
-        assert_eq!(touched, Touched { users: vec![], devices_taken: vec![(ana, device)] });
+        world.run(UnbindDevice { user: ana, device }).unwrap();
+        assert_eq!(world.touched(), Touched { users: vec![], devices_taken: vec![(ana, device)] });
         assert_eq!(world.store.token(&hash).unwrap(), None, "the token that ana gave it is deleted");
         assert_eq!(world.store.primary_device(ana).unwrap(), None);
         assert!(!world.store.owns(ana, device).unwrap() && world.store.owns(bob, device).unwrap());
@@ -610,7 +562,7 @@ mod tests {
 
     #[test]
     fn hand_over_that_a_crash_cut_off_hands_over_no_messages() {
-        let world = World::new();
+        let mut world = World::new();
         let (ana, bob) = (world.user("ana", Role::User).unwrap().id, world.user("bob", Role::User).unwrap().id);
         let lamp = world.device(ana, None, false, 0).unwrap().id;
         let append = |recipient| {
@@ -632,7 +584,7 @@ mod tests {
             assert_eq!(memory.index.place_of(Recipient::Device(lamp)).map(|place| place.front), Some(newest));
         }
         // What comes after it is kept, whatever happens to the place.
-        let world = World { state: load(trees, settings.clone(), NOW).unwrap(), ..world };
+        world.state = load(trees, settings.clone(), NOW).unwrap();
         let object = crate::wire::JsonObject::new(&serde_json::json!({})).unwrap();
         let to_lamp = super::super::Append {
             recipient: Recipient::Device(lamp),

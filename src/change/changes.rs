@@ -9,9 +9,10 @@ use super::clock::ServiceClock;
 use super::index::{Ack, DeliveryState};
 use super::load::load;
 use super::log::{Acknowledge, Settings};
-use super::machine::{Event, Machine, Operation, State};
+use super::machine::{Event, Machine, Operation, State, Touched};
 use super::memory::Memory;
 use super::outcomes::Outcomes;
+use super::passes::ForgetPasses;
 use super::stage::Due;
 use crate::core::ids::MessageId;
 use crate::store::{Blocks, EndState, Head, PageNumber, ReceiptRecord, Result, Severity, Store, StoreError, Trees};
@@ -44,7 +45,11 @@ struct Shared {
     outcomes: Outcomes,
     metrics: Arc<Metrics>,
     riders: OnceLock<Box<dyn Riders>>,
+    revocation: OnceLock<Revocation>,
 }
+
+/// The reaction to changes after which connections may have lost their right.
+type Revocation = Box<dyn Fn(&Touched) + Send + Sync>;
 
 /// Proofs of receipt that wait for a commit that is made anyway: one of their own would wake the writer thread for each.
 pub trait Riders: Send + Sync {
@@ -63,7 +68,9 @@ impl Changes {
     pub fn open(store: Store, settings: Settings, metrics: Arc<Metrics>) -> Result<Self> {
         let clock = ServiceClock::open(store.trees())?;
         let state = load(store.trees(), settings, clock.moment())?;
-        let shared = Arc::new(Shared { state, clock, outcomes: Outcomes::default(), metrics, riders: OnceLock::new() });
+        let (outcomes, riders, revocation) = (Outcomes::default(), OnceLock::new(), OnceLock::new());
+        let shared = Arc::new(Shared { state, clock, outcomes, metrics, riders, revocation });
+        shared.apply(store.trees(), ForgetPasses {})?;
         let staged = shared.clone();
         store.writer().before_commit(move |trees, all| {
             staged.apply_riders(trees)?;
@@ -80,8 +87,8 @@ impl Changes {
         self.run_then(operation, |_| ()).await
     }
 
-    /// Makes a change, waits until it is on disk, and then calls `announce` on the writer thread, before anything later is
-    /// announced.
+    /// Makes a change, waits until it is on disk, closes the connections that have lost their right by it, and then calls `announce` on the
+    /// writer thread, before anything later is announced.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -90,8 +97,13 @@ impl Changes {
         operation: O,
         announce: impl FnOnce(&mut O::Output) + Send + 'static,
     ) -> Result<O::Output, O::Error> {
-        let shared = self.shared.clone();
-        self.store.writer().run_then(move |trees| shared.apply(trees, operation), announce).await
+        let (shared, reacting) = (self.shared.clone(), self.shared.clone());
+        let job = move |trees: &Trees| shared.apply(trees, operation);
+        let announce = move |(output, touched): &mut (O::Output, Touched)| {
+            reacting.revoke(touched);
+            announce(output);
+        };
+        Ok(self.store.writer().run_then(job, announce).await?.0)
     }
 
     /// Makes a change and waits until it is made; it reaches the disk with one of the next commits, within a second or so, and not
@@ -103,7 +115,7 @@ impl Changes {
         let (reply, received) = oneshot::channel();
         let shared = self.shared.clone();
         let job = move |trees: &Trees| {
-            let outcome = shared.apply(trees, operation);
+            let outcome = shared.apply_now(trees, operation);
             let fatal = outcome.as_ref().is_err_and(Severity::fatal);
             let _ = reply.send(outcome); // the caller may be gone; the change stands
             if fatal { Err(StoreError::Stopped) } else { Ok(()) }
@@ -131,7 +143,7 @@ impl Changes {
         StoreError: From<O::Error>,
     {
         let shared = self.shared.clone();
-        self.store.writer().run_deferred(move |trees| Ok(shared.apply(trees, make()).map(then)?))
+        self.store.writer().run_deferred(move |trees| Ok(shared.apply_now(trees, make()).map(then)?))
     }
 
     /// Sets the proofs that ride along with commits; the first ones count.
@@ -139,7 +151,12 @@ impl Changes {
         let _ = self.shared.riders.set(Box::new(riders)); // there is one mailbox on these changes
     }
 
-    /// The index of the mailboxes, for reading.
+    /// Sets what is called, on the writer thread, after each change by which connections may have lost their right; the first one counts.
+    pub fn set_revocation(&self, revoke: impl Fn(&Touched) + Send + Sync + 'static) {
+        let _ = self.shared.revocation.set(Box::new(revoke)); // there is one server on these changes
+    }
+
+    /// The part of the state that is in memory, for reading.
     pub fn memory(&self) -> MutexGuard<'_, Memory> {
         self.shared.state.memory.lock()
     }
@@ -179,20 +196,44 @@ impl Changes {
 }
 
 impl Shared {
-    /// Applies `operation` now, and reacts to its events.
-    fn apply<O: Operation>(&self, trees: &Trees, operation: O) -> Result<O::Output, O::Error> {
-        let mut machine = Machine::new(trees, &self.state);
-        let outcome = operation.apply(&mut machine, self.clock.moment());
-        for event in machine.take_events() {
+    /// Applies `operation` now, and reacts to its events. Returns also whose connections may have lost their right; after an error, they
+    /// have been looked at.
+    fn apply<O: Operation>(&self, trees: &Trees, operation: O) -> Result<(O::Output, Touched), O::Error> {
+        let (outcome, events, touched) = {
+            let mut machine = Machine::new(trees, &self.state);
+            let outcome = operation.apply(&mut machine, self.clock.moment());
+            (outcome, machine.take_events(), machine.take_touched())
+        };
+        for event in events {
             self.react(event);
         }
-        outcome
+        match outcome {
+            Ok(output) => Ok((output, touched)),
+            Err(error) => {
+                self.revoke(&touched); // part of it was made
+                Err(error)
+            }
+        }
+    }
+
+    /// Applies `operation` now, and reacts to all of it.
+    fn apply_now<O: Operation>(&self, trees: &Trees, operation: O) -> Result<O::Output, O::Error> {
+        let (output, touched) = self.apply(trees, operation)?;
+        self.revoke(&touched);
+        Ok(output)
+    }
+
+    /// Closes the connections that have lost their right.
+    fn revoke(&self, touched: &Touched) {
+        if let Some(revoke) = self.revocation.get().filter(|_| !touched.is_empty()) {
+            revoke(touched);
+        }
     }
 
     /// Applies the proofs that wait for a commit.
     fn apply_riders(&self, trees: &Trees) -> Result<()> {
         let Some((riders, acks)) = self.riders.get().and_then(|riders| Some((riders, riders.take()?))) else { return Ok(()) };
-        match self.apply(trees, acks) {
+        match self.apply_now(trees, acks) {
             Ok(left) => riders.put_back(left),
             Err(error) if error.fatal() => return Err(error),
             // One record that can't be read is no reason to stop serving.

@@ -9,6 +9,8 @@ use super::keys::Keys;
 use super::log::{Settings, remove_mailbox};
 use super::machine::{Machine, State};
 use super::memory::Memory;
+use super::pairings::Pairings;
+use super::passes::Passes;
 use super::stage::Due;
 use crate::core::ids::{MessageId, Recipient};
 use crate::store::{Log, PageNumber, Place, Result, Trees};
@@ -53,7 +55,8 @@ pub(super) fn load(trees: &Trees, settings: Settings, moment: Moment) -> Result<
         let (key, earlier) = entry?;
         keys.insert(key, earlier.until);
     }
-    let state = State::new(Memory { index, keys, newest, newest_loaded, trail: Trail::load(trees)? });
+    let (trail, passes, pairings) = (Trail::load(trees)?, Passes::load(trees)?, Pairings::load(trees)?);
+    let state = State::new(Memory { index, keys, newest, newest_loaded, trail, passes, pairings });
     let places = behind.into_keys().collect();
     Machine::new(trees, &state).follow(&Effects { places, ..Effects::default() }, moment)?;
     remove_orphans(trees, &state, moment)?;

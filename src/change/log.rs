@@ -11,6 +11,7 @@ use super::index::{Ack, Effects, Full, MAX_OPERATION_MESSAGES};
 use super::keys::{self, StoredKey};
 use super::machine::{Event, Machine, Operation};
 use super::stage::Due;
+use super::{pairings, passes};
 use crate::config::{HistoryConfig, MailboxConfig};
 use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::store::{Answer, Earlier, Head, Result, Severity, StoreError, Stored};
@@ -267,7 +268,7 @@ fn expire_receipts(machine: &mut Machine<'_>, moment: Moment) -> Result<bool> {
     Ok(true)
 }
 
-/// Does the work of every minute: removes idempotency keys and readers whose time is over, saves the clock.
+/// Does the work of every minute: removes idempotency keys, readers, passes and pairings whose time is over, saves the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tick {
     /// The clock to save; that of the moment where there is none.
@@ -291,6 +292,8 @@ impl Operation for Tick {
         for effects in readers {
             machine.follow(&effects, moment)?;
         }
+        passes::expire(machine, moment)?;
+        pairings::expire(machine, moment)?;
         clock::save(machine.trees, moment, self.observed)
     }
 }

@@ -7,7 +7,7 @@ use super::index::Effects;
 use super::keys::StoredKey;
 use super::memory::Memory;
 use super::stage::{Due, Stage};
-use crate::core::ids::{MessageId, Recipient, UserId};
+use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::store::{Earlier, EndState, Head, Log, PageNumber, Result, Severity, StoreError, Trees};
 
 /// A change of durable state.
@@ -48,6 +48,22 @@ pub enum Event {
     ReceiptsEvicted(usize),
 }
 
+/// The accounts and devices whose connections may have lost their right by a change: reactions close them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Users whose credentials may no longer be accepted.
+    pub users: Vec<UserId>,
+    /// Devices that were taken from users.
+    pub devices_taken: Vec<(UserId, DeviceId)>,
+}
+
+impl Touched {
+    /// Returns whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty() && self.devices_taken.is_empty()
+    }
+}
+
 /// The state that operations change: the trees on disk, the changes of the log that wait for the commit, and the index of the
 /// mailboxes in memory.
 pub struct Machine<'a> {
@@ -58,6 +74,7 @@ pub struct Machine<'a> {
     /// finds it in the index or its end in a receipt; before the index.
     pub stage: MutexGuard<'a, Stage>,
     events: Vec<Event>,
+    touched: Touched,
 }
 
 /// The state in memory: what the trees hold, and what waits to be written to them.
@@ -88,7 +105,7 @@ impl State {
 impl<'a> Machine<'a> {
     /// A machine on these parts.
     pub fn new(trees: &'a Trees, state: &'a State) -> Self {
-        Self { trees, memory: &state.memory, stage: state.stage.lock(), events: Vec::new() }
+        Self { trees, memory: &state.memory, stage: state.stage.lock(), events: Vec::new(), touched: Touched::default() }
     }
 
     /// The log.
@@ -158,6 +175,21 @@ impl<'a> Machine<'a> {
     /// Adds an event.
     pub fn event(&mut self, event: Event) {
         self.events.push(event);
+    }
+
+    /// Notes that credentials of `user` may no longer be accepted.
+    pub fn touch(&mut self, user: UserId) {
+        self.touched.users.push(user);
+    }
+
+    /// Notes that `device` was taken from `users`.
+    pub fn take(&mut self, device: DeviceId, users: impl IntoIterator<Item = UserId>) {
+        self.touched.devices_taken.extend(users.into_iter().map(|user| (user, device)));
+    }
+
+    /// Takes what was touched by the operations that have been applied.
+    pub fn take_touched(&mut self) -> Touched {
+        std::mem::take(&mut self.touched)
     }
 
     /// Takes the events of the operations that have been applied.

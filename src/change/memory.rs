@@ -3,6 +3,8 @@
 use super::audit::Trail;
 use super::index::Index;
 use super::keys::Keys;
+use super::pairings::Pairings;
+use super::passes::Passes;
 use crate::core::ids::MessageId;
 
 /// The part of the state that is in memory: rebuilt from the trees at the start.
@@ -18,4 +20,8 @@ pub struct Memory {
     pub newest_loaded: MessageId,
     /// The entries of the audit trail.
     pub trail: Trail,
+    /// Secrets that are good once.
+    pub passes: Passes,
+    /// Devices that are being paired.
+    pub pairings: Pairings,
 }

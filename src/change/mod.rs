@@ -21,16 +21,20 @@ mod log;
 mod machine;
 mod memory;
 mod outcomes;
+mod pairings;
+mod passes;
 mod probe;
 mod readers;
 #[cfg(test)]
 mod replay;
 mod samples;
 mod stage;
+#[cfg(test)]
+mod testing;
 
 pub use accounts::{
-    ChangeDevice, ChangeUser, CreateDevice, CreateToken, CreateUser, DeleteDevice, DeleteToken, DeleteUser, Rehash,
-    RevokeDeviceTokens, Seen, SetPrimary, Touched, UnbindDevice,
+    ChangeDevice, ChangeUser, CreateDevice, CreateToken, CreateUser, DeleteDevice, DeleteToken, DeleteUser, Rehash, Seen,
+    SetPrimary, UnbindDevice,
 };
 pub use audit::RecordAudit;
 pub use changes::{Changes, Found, Riders};
@@ -38,7 +42,12 @@ pub use companion::{Observe, SetCatalog};
 pub use import::{BeginImport, Import, ImportError, MAX_IMPORT_ROWS};
 pub use index::{Ack, DeliveryState, Listed, MAX_OPERATION_MESSAGES, Queued, ReaderState, Size, Waiting};
 pub use log::{Acknowledge, Append, AppendError, Appended, Cancel, CancelError, Clear, Expire, IdempotencyKey, Settings, Tick};
+pub use machine::Touched;
 pub use outcomes::{Outcome, OutcomeSender};
+pub use pairings::{BeginPairing, ClaimPairing, CollectPairing, PAIRING_SECONDS, PairingError, PairingState};
+#[cfg(test)]
+use passes::ForgetPasses;
+pub use passes::{LINK_SECONDS, OpenPass, RedeemPass, TICKET_SECONDS};
 pub use probe::Probe;
 pub use readers::{ForgetReader, JoinError, JoinReader, TouchReaders};
 pub use samples::RecordSample;
@@ -74,7 +83,6 @@ operations! {
      3 DeleteUser;
      4 CreateToken;
      5 DeleteToken;
-     6 RevokeDeviceTokens;
      7 CreateDevice;
      8 ChangeDevice;
      9 SetPrimary;
@@ -99,4 +107,10 @@ operations! {
     28 Import;
     29 RecordAudit;
     30 RecordSample;
+    31 OpenPass;
+    32 RedeemPass;
+    33 ForgetPasses;
+    34 BeginPairing;
+    35 ClaimPairing;
+    36 CollectPairing;
 }

@@ -21,7 +21,8 @@ use crate::api::auth::{CreateTokenRequest, CreatedTokenResponse, TokenResponse, 
 use crate::api::queue::MailboxResponse;
 use crate::api::receipts::MessageResponse;
 use crate::app::App;
-use crate::auth::{LINK_SECONDS, Secret};
+use crate::auth::Secret;
+use crate::change::LINK_SECONDS;
 use crate::core::ids::{TokenId, UserId};
 use crate::core::time::Timestamp;
 use crate::http::error::ApiError;
@@ -150,7 +151,7 @@ pub struct LinkResponse {
 async fn create_link(call: Call) -> Result<Reply<LinkResponse>, ApiError> {
     let server = call.app.url().ok_or_else(|| ApiError::Invalid("no server is running that a link could lead to".into()))?;
     let user = call.id(UserId, "user")?;
-    let code = call.app.accounts().make_link(&call.by(), user)?;
+    let code = call.app.accounts().make_link(&call.by(), user).await?;
     let link = LinkResponse { url: link_url(&server, &code), expires_in: LINK_SECONDS };
     Ok(Reply::created("link made", link, format!("/control/users/{user}/link")))
 }

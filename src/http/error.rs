@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::spelling;
 use crate::accounts::AccountsError;
 use crate::accounts::policy::Denied;
-use crate::auth::pairings::PairingError;
 use crate::auth::{AuthError, PasswordError};
+use crate::change::PairingError;
 use crate::core::text::TextError;
 use crate::health::Health;
 use crate::mailbox::MailboxError;
@@ -372,6 +372,7 @@ impl From<PairingError> for ApiError {
             PairingError::NoRandom => Self::internal(error),
             PairingError::Unknown => Self::PairingOver,
             PairingError::TooMany(wait) => Self::TooMany(Refused::PairingCodes, wait),
+            PairingError::Store(error) => error.into(),
         }
     }
 }

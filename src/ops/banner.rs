@@ -11,7 +11,8 @@ use qrcode::{EcLevel, QrCode};
 use super::first_start::ADMIN;
 use crate::accounts::By;
 use crate::app::App;
-use crate::auth::{Caller, LINK_SECONDS};
+use crate::auth::Caller;
+use crate::change::LINK_SECONDS;
 use crate::config::Config;
 use crate::control::link_url;
 use crate::log::colours_allowed;
@@ -23,20 +24,21 @@ const COLUMNS: usize = 78;
 /// Prints the banner of a server that listens on `listen`, with the `fingerprint` of its certificate, where it has one, and the generated
 /// `password` of the first administrator at the first start. Prints nothing where standard output is no `terminal`, unless there is a
 /// password.
-pub fn print(app: &App, listen: SocketAddr, fingerprint: Option<&str>, password: Option<&str>, terminal: bool) {
+pub async fn print(app: &App, listen: SocketAddr, fingerprint: Option<&str>, password: Option<&str>, terminal: bool) {
     if !terminal && password.is_none() {
         return;
     }
     let config = app.config();
     let tls = fingerprint.is_some();
     let variable = |name: &str| std::env::var(name).ok();
+    let link = if terminal { link(app, listen, tls).await } else { None };
     let banner = Banner {
         url: urls::local(listen, tls),
         fingerprint,
         password,
         commands: Commands::of(std::env::args_os().next().and_then(|program| program.into_string().ok()).as_deref(), &config),
         terminal: terminal.then(|| Terminal {
-            link: link(app, listen, tls),
+            link,
             network: urls::in_network(listen, tls),
             exposed: !tls && config.server.trusted_proxies.is_empty(),
             colours: colours_allowed(|name| std::env::var_os(name)),
@@ -51,10 +53,11 @@ pub fn print(app: &App, listen: SocketAddr, fingerprint: Option<&str>, password:
 }
 
 /// Makes a one-time link for the administrator of the first start; `None` where there is none, or it can't log in.
-fn link(app: &App, listen: SocketAddr, tls: bool) -> Option<String> {
+async fn link(app: &App, listen: SocketAddr, tls: bool) -> Option<String> {
     let admin = app.store.user_by_name(ADMIN).ok().flatten()?;
-    let by = By { caller: Some(&Caller::operator()), address: None, trail: &app.audit };
-    let code = app.accounts().make_link(&by, admin.id).ok()?;
+    let operator = Caller::operator();
+    let by = By { caller: Some(&operator), address: None, trail: &app.audit };
+    let code = app.accounts().make_link(&by, admin.id).await.ok()?;
     Some(link_url(&urls::local(listen, tls), &code))
 }
 

@@ -37,7 +37,7 @@ pub async fn run(app: Arc<App>) {
                 app.audit.record(AuditEvent::LeftOut(count), None, None);
             }
             app.handlers().sweep();
-            app.pairings.sweep(BootInstant::now());
+            app.polls.sweep(BootInstant::now());
             if let Err(error) = app.sweep_auth().await {
                 tracing::warn!(%error, "failed to write the times of last use");
             }

@@ -43,11 +43,13 @@ pub enum MetaKey {
     LateGaps,
     /// Text; the last import of accounts from another system, as JSON.
     Import,
+    /// The number of wrong codes of pairings.
+    WrongCodes,
 }
 
 impl MetaKey {
     /// Every name.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Schema,
         Self::Epoch,
         Self::NextUser,
@@ -61,6 +63,7 @@ impl MetaKey {
         Self::Clock,
         Self::LateGaps,
         Self::Import,
+        Self::WrongCodes,
     ];
 
     /// Returns the name as it is stored.
@@ -79,6 +82,7 @@ impl MetaKey {
             Self::Clock => "clock",
             Self::LateGaps => "late_gaps",
             Self::Import => "import",
+            Self::WrongCodes => "wrong_codes",
         }
     }
 

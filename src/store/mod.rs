@@ -65,10 +65,11 @@ use meta::SCHEMA;
 #[cfg(test)]
 pub use records::fold_name;
 pub use records::{
-    Answer, AuditRecord, AuditSubject, Authority, BlockBuilder, Catalog, CatalogEntry, Device, DeviceChange, Earlier, EndState,
-    Head, INLINE_BYTES, ImportState, Imported, ImportedDevice, ImportedToken, ImportedUser, MIN_MAX_BYTES, MINUTE_SECONDS,
-    Minute, Missed, NewDevice, NewToken, NewUser, Observation, OnlineDevices, PageNumber, Place, ReaderPlace, ReceiptPage,
-    ReceiptRecord, Role, SLOT_SECONDS, Sample, Scope, Scopes, Slot, Stored, Token, TokenHash, TokenKind, User, UserChange,
+    Answer, AuditRecord, AuditSubject, Authority, BlockBuilder, Catalog, CatalogEntry, Device, DeviceChange, DeviceInfo, Earlier,
+    EndState, Grant, Guesses, Head, INLINE_BYTES, ImportState, Imported, ImportedDevice, ImportedToken, ImportedUser,
+    MIN_MAX_BYTES, MINUTE_SECONDS, Minute, Missed, NewDevice, NewToken, NewUser, Observation, OnlineDevices, PageNumber, Pairing,
+    Pass, Place, ReaderPlace, ReceiptPage, ReceiptRecord, Role, SLOT_SECONDS, Sample, Scope, Scopes, Slot, Stored, Token,
+    TokenHash, TokenKind, User, UserChange,
 };
 pub use staging::is_unfinished;
 pub use trees::Trees;

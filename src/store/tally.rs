@@ -14,7 +14,7 @@ use super::{Result, StoreError};
 const NAME: &str = "commits";
 /// The trees that are not summed: a message tells the length of its pieces, which are long; nothing depends on the audit trail and the
 /// figures of the last day, and versions that don't have them would take their sum for damage.
-const NOT_SUMMED: [&str; 4] = ["pieces", "audit", "samples", "online"];
+const NOT_SUMMED: [&str; 7] = ["pieces", "audit", "samples", "online", "passes", "pairings", "guesses"];
 
 /// What is known of the records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use super::cache::Cache;
 use super::forms::Forms;
 use super::meta::{Meta, MetaKey};
 use super::records::{
-    AuditRecord, CatalogEntry, CatalogKey, Device, Earlier, Minute, Observation, OnlineDevices, PageNumber, Place, ReceiptPage,
-    Sample, Slot, Token, TokenHash, User,
+    AuditRecord, CatalogEntry, CatalogKey, Device, Earlier, Guesses, Minute, Observation, OnlineDevices, PageNumber, Pairing,
+    Pass, Place, ReceiptPage, Sample, Slot, Token, TokenHash, User,
 };
 use super::table::{Table, Value};
 use super::tally::Tally;
@@ -133,6 +133,12 @@ trees! {
     samples: Minute => Sample;
     /// The devices that were online in each of the last 144 slots of ten minutes. In the same way.
     online: Slot => OnlineDevices;
+    /// Secrets that are good once, by their SHA-256. Since version 0.3; not summed, either.
+    passes: TokenHash => Pass;
+    /// Devices that are being paired, by the SHA-256 of their device codes. In the same way.
+    pairings: TokenHash => Pairing;
+    /// The wrong codes of users. In the same way.
+    guesses: UserId => Guesses;
 }
 
 impl Trees {

@@ -68,7 +68,7 @@ pub(super) fn check_rate(app: &App, found: &Found, address: ClientAddr) -> Resul
 ///
 /// # Errors
 /// The outer error is an HTTP answer, the inner one the code with which the upgraded connection is closed.
-pub(super) fn admit(
+pub(super) async fn admit(
     app: &App,
     query: &Query<'_>,
     path_user: Option<UserId>,
@@ -112,9 +112,13 @@ pub(super) fn admit(
         return full(Refused::ConnectionsOfAddress);
     };
     let Some(of_user) = app.admission.by_user.try_acquire(caller.user.id) else { return full(Refused::ConnectionsOfUser) };
-    if !app.auth.use_up(&credential) {
-        app.metrics.refused.inc(Refused::Unauthorized);
-        return Ok(Err(CloseCode::Unauthorized));
+    match app.auth.use_up(&credential).await {
+        Ok(true) => {}
+        Ok(false) => {
+            app.metrics.refused.inc(Refused::Unauthorized);
+            return Ok(Err(CloseCode::Unauthorized));
+        }
+        Err(error) => return Ok(Err(internal(&error))),
     }
     let identity = Identity {
         user_id: caller.user.id,
@@ -127,7 +131,7 @@ pub(super) fn admit(
 }
 
 /// Returns the close code after a failure that is not the client's.
-fn internal(error: &dyn std::fmt::Display) -> CloseCode {
+pub(super) fn internal(error: &dyn std::fmt::Display) -> CloseCode {
     tracing::error!(%error, "failed to check a credential");
     CloseCode::Internal
 }

@@ -49,7 +49,7 @@ pub struct Connect(pub Arc<App>);
 #[async_trait]
 impl salvo::Handler for Connect {
     async fn handle(&self, req: &mut Request, _: &mut Depot, res: &mut Response, _: &mut FlowCtrl) {
-        if let Err(error) = connect(&self.0, req, res) {
+        if let Err(error) = connect(&self.0, req, res).await {
             error.refused().inspect(|&why| self.0.metrics.refused.inc(why));
             error.render(res);
         }
@@ -57,7 +57,7 @@ impl salvo::Handler for Connect {
 }
 
 /// Answers one handshake; the connection's task, if any, has been started when this returns.
-fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), ApiError> {
+async fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), ApiError> {
     let accept = accept_key(req.headers())?;
     if app.stopping.is_cancelled() {
         return Err(ApiError::Busy(Refused::Stopping));
@@ -72,7 +72,7 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
         Some(text) => Some(text.parse::<UserId>().map_err(|_| ApiError::NotFound("page"))?),
         None => None,
     };
-    let admitted = admit(app, &query, path_user, address, found)?.map(Box::new);
+    let admitted = admit(app, &query, path_user, address, found).await?.map(Box::new);
 
     let peer = Peer::new(req.local_addr().port(), req.remote_addr().clone().into_std());
     let delay = header(req, USER_AGENT).is_some_and(|agent| agent.starts_with(ESP_USER_AGENT));

@@ -20,7 +20,10 @@ pub(super) fn get(trees: &Trees, id: DeviceId) -> Result<Option<Device>> {
 }
 
 /// Returns the devices with that serial: the one that bears it as it is written, then those that bear it in another spelling.
-fn by_serial(trees: &Trees, serial: &str) -> Result<Vec<Device>> {
+///
+/// # Errors
+/// If the store fails.
+pub fn by_serial(trees: &Trees, serial: &str) -> Result<Vec<Device>> {
     let exact = trees.serials.get(serial)?;
     let mut same = trees.serial_forms.find(&trees.devices, &[fold_serial(serial)])?;
     same.sort_by_key(|device| (Some(device.id) != exact, device.id));
@@ -38,7 +41,10 @@ fn users_of(trees: &Trees, id: DeviceId) -> Result<Vec<UserId>> {
 }
 
 /// Returns the devices of `user`, in id order.
-pub(super) fn of_user(trees: &Trees, user: UserId) -> Result<Vec<DeviceId>> {
+///
+/// # Errors
+/// If the store fails.
+pub fn of_user(trees: &Trees, user: UserId) -> Result<Vec<DeviceId>> {
     trees.user_devices.keys_of(&user).map(|key| Ok(key?.1)).collect()
 }
 

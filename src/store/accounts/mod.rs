@@ -10,6 +10,11 @@ mod last_seen;
 mod tokens;
 mod users;
 
+/// Reading functions, for operations.
+pub mod read {
+    pub use super::devices::{by_serial as devices_by_serial, of_user as devices_of};
+}
+
 /// Writing functions, for operations.
 pub mod write {
     pub use super::devices::{

@@ -21,7 +21,7 @@ use salvo::http::header::{AUTHORIZATION, COOKIE, HOST};
 use salvo::http::{Request, Response};
 use salvo::{Depot, FlowCtrl, async_trait};
 
-use super::admit::{Found, Query, check_rate, header};
+use super::admit::{Found, Query, check_rate, header, internal};
 use super::socket::Socket;
 use super::stream::ClientStream;
 use super::upgrade::{UPGRADE_TIMEOUT, accept_key, switch};
@@ -49,7 +49,7 @@ pub struct Console(pub Arc<App>);
 #[async_trait]
 impl salvo::Handler for Console {
     async fn handle(&self, req: &mut Request, _: &mut Depot, res: &mut Response, _: &mut FlowCtrl) {
-        if let Err(error) = connect(&self.0, req, res) {
+        if let Err(error) = connect(&self.0, req, res).await {
             error.refused().inspect(|&why| self.0.metrics.refused.inc(why));
             error.render(res);
         }
@@ -64,7 +64,7 @@ struct Admitted {
 }
 
 /// Answers one handshake; the console's task, if any, has been started when this returns.
-fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), ApiError> {
+async fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), ApiError> {
     let accept = accept_key(req.headers())?;
     if app.stopping.is_cancelled() {
         return Err(ApiError::Busy(Refused::Stopping));
@@ -81,7 +81,10 @@ fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Result<(), 
         let too_many = |wait| ApiError::TooMany(Refused::RefusalsRate, wait);
         app.admission.refusals.check(&address.into(), Instant::now()).map_err(too_many)?;
     }
-    let admitted = found.and_then(|(caller, credential)| admit(app, caller, &credential));
+    let admitted = match found {
+        Ok((caller, credential)) => admit(app, caller, &credential).await,
+        Err(code) => Err(code),
+    };
     let upgrade = switch(req, res, accept, CONSOLE_SUBPROTOCOL)?;
     let (app, address) = (app.clone(), address.ip);
     app.clone().sessions.spawn(async move {
@@ -122,20 +125,21 @@ fn identify(app: &App, req: &Request) -> Result<Found, ApiError> {
     Ok(match app.auth.identify(&credential) {
         Ok(caller) => Ok((caller, credential)),
         Err(AuthError::Refused) => Err(CloseCode::Unauthorized),
-        Err(error) => {
-            tracing::error!(%error, "failed to check a credential");
-            Err(CloseCode::Internal)
-        }
+        Err(error) => Err(internal(&error)),
     })
 }
 
 /// Takes the permit of a console, and uses up its ticket.
-fn admit(app: &App, caller: Caller, credential: &Credential) -> Result<Admitted, CloseCode> {
+async fn admit(app: &App, caller: Caller, credential: &Credential) -> Result<Admitted, CloseCode> {
     let Some(permit) = app.admission.consoles.try_acquire(()) else {
         app.metrics.refused.inc(Refused::Consoles);
         return Err(CloseCode::ConnectionLimit);
     };
-    if app.auth.use_up(credential) { Ok(Admitted { caller, permit }) } else { Err(CloseCode::Unauthorized) }
+    match app.auth.use_up(credential).await {
+        Ok(true) => Ok(Admitted { caller, permit }),
+        Ok(false) => Err(CloseCode::Unauthorized),
+        Err(error) => Err(internal(&error)),
+    }
 }
 
 /// Runs a console, or closes it at once with the code of its refusal.

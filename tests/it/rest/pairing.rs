@@ -140,7 +140,7 @@ async fn claim_with_foreign_serial_is_refused_and_code_stays_open() {
 }
 
 #[tokio::test]
-async fn restart_drops_open_pairings_and_keeps_finished_ones() {
+async fn pairings_go_on_over_a_restart() {
     let server = Server::start().await;
     let ana = server.user("ana").await;
     let (id, token) = paired(&server, &ana.token, json!({})).await;
@@ -148,11 +148,14 @@ async fn restart_drops_open_pairings_and_keeps_finished_ones() {
     let (claimed, typed) = begin(&server, json!({})).await;
     claim(&server, &ana.token, &typed).await.expect(201);
     let server = server.restart().await;
-    for device_code in [open, claimed] {
-        assert_eq!(poll(&server, &device_code).await.expect(410)["code"], "pairing_over");
-    }
-    claim(&server, &ana.token, &code).await.expect(404);
+    assert_eq!(poll(&server, &open).await.ok()["data"]["state"], "pending");
+    let fetched = poll(&server, &claimed).await.ok()["data"]["token"].as_str().unwrap().to_owned();
+    server.connect(&fetched).await;
+    claim(&server, &ana.token, &code).await.expect(201);
     assert_eq!(server.ws(&format!("/ws/device/?token={token}")).await.json().await["device_id"], id);
+    let server = server.restart().await;
+    assert_eq!(poll(&server, &claimed).await.expect(410)["code"], "pairing_over", "its token was fetched");
+    assert_eq!(poll(&server, &open).await.ok()["data"]["state"], "paired");
     paired(&server, &ana.token, json!({})).await;
 }
 
