@@ -31,10 +31,13 @@ impl World {
     }
 
     /// Stops, and starts again.
-    pub fn restart(&mut self) {
-        self.store.close().unwrap();
-        self.store = Store::open(&self.dir.path().join("store")).unwrap();
-        self.state = load(self.store.trees(), settings(), self.now()).unwrap();
+    pub fn restart(self) -> Self {
+        let Self { dir, store, seconds, .. } = self;
+        store.close().unwrap();
+        drop(store); // frees its lock
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        let state = load(store.trees(), settings(), moment(seconds)).unwrap();
+        Self { dir, store, state, seconds, touched: Mutex::default() }
     }
 
     /// The moment at which operations are made.

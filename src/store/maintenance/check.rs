@@ -19,8 +19,8 @@ use crate::core::ids::{AuditId, DeviceId, MessageId, Recipient, UserId};
 use crate::store::log::{Log, read_payload};
 use crate::store::meta::MetaKey;
 use crate::store::records::{
-    AuditRecord, BlockBuilder, CatalogEntry, CatalogKey, Device, Earlier, Head, Minute, Observation, OnlineDevices, PageNumber,
-    Place, ReceiptPage, Sample, Slot, Stored, Token, User, fold_name, read_block,
+    AuditRecord, BlockBuilder, CatalogEntry, CatalogKey, Device, Earlier, Guesses, Head, Minute, Observation, OnlineDevices,
+    PageNumber, Pairing, Pass, Place, ReceiptPage, Sample, Slot, Stored, Token, TokenHash, User, fold_name, read_block,
 };
 use crate::store::staging::{CACHE_BYTES, lock, recover};
 use crate::store::table::{DecodeKey, Key, Value};
@@ -119,6 +119,9 @@ fn verify_record(trees: &Trees, newest: MessageId, name: &str, key: &[u8], value
         "audit" => readable(reads::<AuditId, AuditRecord>(key, value)),
         "samples" => readable(reads::<Minute, Sample>(key, value)),
         "online" => readable(reads::<Slot, OnlineDevices>(key, value)),
+        "passes" => readable(reads::<TokenHash, Pass>(key, value)),
+        "pairings" => readable(reads::<TokenHash, Pairing>(key, value)),
+        "guesses" => readable(reads::<UserId, Guesses>(key, value)),
         _ => readable(false),
     })
 }

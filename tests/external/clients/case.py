@@ -158,7 +158,10 @@ class Case:
             connection = self.connect(mode, 0, pause_ms, ack)
 
             def done():
-                # With fewer left than that, too: a proof of the connection before may have reached the server after it was looked at.
+                # A proof of the connection before may have reached the server after it was looked at: fewer messages than `kill_after`
+                # may be left, or none.
+                if connection.pending is None:
+                    return False
                 if kill_after and len(connection.ids) >= kill_after:
                     return True
                 return self.required <= self.seen | set(connection.ids) and self.waiting() == 0
