@@ -411,8 +411,15 @@ mod tests {
     }
 
     fn begin_at(world: &World, n: usize, code: &str, from: &str) -> Result<String, PairingError> {
+        let (device_code, device) = (device_code(n), DeviceInfo::default());
+        world.run(BeginPairing { device_code, codes: vec![code.into()], device, from: from.into() })
+    }
+
+    /// Begins the pairing of a device with the serial `s1`.
+    fn begin_known(world: &World, n: usize, code: &str) {
         let device = DeviceInfo { serial: Some("s1".into()), ..DeviceInfo::default() };
-        world.run(BeginPairing { device_code: device_code(n), codes: vec![code.into()], device, from: from.into() })
+        let begin = BeginPairing { device_code: device_code(n), codes: vec![code.into()], device, from: "192.0.2.1".into() };
+        world.run(begin).unwrap();
     }
 
     fn begin(world: &World, n: usize, code: &str) {
@@ -457,17 +464,17 @@ mod tests {
     #[test]
     fn device_that_is_paired_again_keeps_its_record_and_gets_another_token() {
         let (world, [ana, bob]) = world();
-        begin(&world, 1, "AAAAAA");
+        begin_known(&world, 1, "AAAAAA");
         let device = claim(&world, "AAAAAA", ana).unwrap();
         collect(&world, 1, "first").unwrap();
-        begin(&world, 2, "BBBBBB");
+        begin_known(&world, 2, "BBBBBB");
         assert_eq!(claim(&world, "BBBBBB", ana).unwrap().id, device.id);
         collect(&world, 2, "second").unwrap();
         assert_eq!(world.touched().users, [ana], "connections with the first token end");
         let has = |secret| world.store.token(&TokenHash::of(secret)).unwrap().is_some();
         assert_eq!((has("first"), has("second")), (false, true));
         // Another user has no device of that serial, and can't have one.
-        begin(&world, 3, "CCCCCC");
+        begin_known(&world, 3, "CCCCCC");
         assert!(matches!(claim(&world, "CCCCCC", bob), Err(PairingError::Store(StoreError::Taken("serial")))));
         assert!(matches!(state(&world, 3), Some(PairingState::Pending(_))), "the code is good still");
         world.run(crate::change::DeleteDevice { id: device.id }).unwrap();
