@@ -39,7 +39,7 @@
 //! | `health` | checks behind `/healthz` and `/readyz` |
 //! | `history` | the figures of the last hour and the last day |
 //! | `app` | the shared state, in build order |
-//! | `accounts` | users, devices, tokens, pairing, revocation, policy: each change is one call |
+//! | `accounts` | users, devices, tokens, pairing, policy: each change is one call |
 //! | `monitor` | the figures that people look at: connections, the overview, its history |
 //! | `http` | tables of routes, authorised calls, replies, errors; no resource |
 //! | `session` | one connection's decisions, without a socket: delivery, heartbeat, pending replies |

@@ -2,8 +2,8 @@
 //! and writes the audit trail. Connections that lost their right by it are closed.
 //!
 //! # Invariants
-//! - Nothing else changes users, devices or tokens, except for their times of last use. Nothing but [`revocation::react`] ends
-//!   connections because of such a change; one that is just starting checks itself.
+//! - Nothing else changes users, devices or tokens, except for their times of last use. Connections that lose their right by such a change
+//!   are ended by the app's reaction to it; one that is just starting checks itself.
 //! - Rights are checked by the policy before each call. For creating accounts and tokens and for changing accounts they are
 //!   checked again, as an [`Authority`] inside the write, since they may have been revoked while the request waited for a password
 //!   hash, a body, or its turn.
@@ -16,7 +16,6 @@ mod limits;
 mod links;
 mod pairing;
 pub mod policy;
-pub mod revocation;
 mod tokens;
 mod users;
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::app::App;
+use super::App;
 use crate::auth;
 use crate::change::Touched;
 use crate::core::ids::{DeviceId, TokenId, UserId};
@@ -10,7 +10,7 @@ use crate::store::StoreError;
 use crate::wire::CloseCode;
 
 /// Closes the connections that lost their right through a change. Where the store fails, all those that may have lost it.
-pub fn react(app: &App, touched: &Touched) {
+pub(super) fn react(app: &App, touched: &Touched) {
     let taken_from = touched.devices_taken.iter().map(|&(user, _)| user);
     let users: HashSet<UserId> = touched.users.iter().copied().chain(taken_from).collect();
     for user in users {

@@ -1,5 +1,7 @@
 //! The shared state of a server, in build order.
 
+mod revocation;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -9,7 +11,6 @@ use arc_swap::{ArcSwap, Guard};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::accounts::revocation;
 use crate::admission::Admission;
 use crate::audit::Audit;
 use crate::auth::pairings::Polls;
