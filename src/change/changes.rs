@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::MutexGuard;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use super::clock::ServiceClock;
@@ -46,6 +46,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     riders: OnceLock<Box<dyn Riders>>,
     revocation: OnceLock<Revocation>,
+    /// Whose connections may have lost their right by the changes of this batch.
+    touched: Mutex<Touched>,
 }
 
 /// The reaction to changes after which connections may have lost their right.
@@ -69,7 +71,8 @@ impl Changes {
         let clock = ServiceClock::open(store.trees())?;
         let state = load(store.trees(), settings, clock.moment())?;
         let (outcomes, riders, revocation) = (Outcomes::default(), OnceLock::new(), OnceLock::new());
-        let shared = Arc::new(Shared { state, clock, outcomes, metrics, riders, revocation });
+        let touched = Mutex::default();
+        let shared = Arc::new(Shared { state, clock, outcomes, metrics, riders, revocation, touched });
         shared.apply(store.trees(), ForgetPasses {})?;
         let staged = shared.clone();
         store.writer().before_commit(move |trees, all| {
@@ -98,12 +101,11 @@ impl Changes {
         announce: impl FnOnce(&mut O::Output) + Send + 'static,
     ) -> Result<O::Output, O::Error> {
         let (shared, reacting) = (self.shared.clone(), self.shared.clone());
-        let job = move |trees: &Trees| shared.apply(trees, operation);
-        let announce = move |(output, touched): &mut (O::Output, Touched)| {
-            reacting.revoke(touched);
+        let announce = move |output: &mut O::Output| {
+            reacting.revoke();
             announce(output);
         };
-        Ok(self.store.writer().run_then(job, announce).await?.0)
+        self.store.writer().run_then(move |trees| shared.apply(trees, operation), announce).await
     }
 
     /// Makes a change and waits until it is made; it reaches the disk with one of the next commits, within a second or so, and not
@@ -196,37 +198,43 @@ impl Changes {
 }
 
 impl Shared {
-    /// Applies `operation` now, and reacts to its events. Returns also whose connections may have lost their right; after an error, they
-    /// have been looked at.
-    fn apply<O: Operation>(&self, trees: &Trees, operation: O) -> Result<(O::Output, Touched), O::Error> {
-        let (outcome, events, touched) = {
-            let mut machine = Machine::new(trees, &self.state);
-            let outcome = operation.apply(&mut machine, self.clock.moment());
-            (outcome, machine.take_events(), machine.take_touched())
-        };
-        for event in events {
-            self.react(event);
+    /// Applies `operation` now, and reacts to its events. Connections that may have lost their right by it are closed by the next
+    /// [`revoke`](Self::revoke).
+    fn apply<O: Operation>(&self, trees: &Trees, operation: O) -> Result<O::Output, O::Error> {
+        let mut machine = Machine::new(trees, &self.state);
+        let outcome = operation.apply(&mut machine, self.clock.moment());
+        self.finish(machine);
+        if outcome.is_err() {
+            self.revoke(); // part of it was made
         }
-        match outcome {
-            Ok(output) => Ok((output, touched)),
-            Err(error) => {
-                self.revoke(&touched); // part of it was made
-                Err(error)
-            }
-        }
+        outcome
     }
 
     /// Applies `operation` now, and reacts to all of it.
     fn apply_now<O: Operation>(&self, trees: &Trees, operation: O) -> Result<O::Output, O::Error> {
-        let (output, touched) = self.apply(trees, operation)?;
-        self.revoke(&touched);
-        Ok(output)
+        let outcome = self.apply(trees, operation);
+        self.revoke();
+        outcome
     }
 
-    /// Closes the connections that have lost their right.
-    fn revoke(&self, touched: &Touched) {
+    /// Reacts to the events of an operation, and notes what it has touched.
+    fn finish(&self, mut machine: Machine<'_>) {
+        let Touched { users, devices_taken } = machine.take_touched();
+        if !users.is_empty() || !devices_taken.is_empty() {
+            let mut touched = self.touched.lock();
+            touched.users.extend(users);
+            touched.devices_taken.extend(devices_taken);
+        }
+        for event in machine.take_events() {
+            self.react(event);
+        }
+    }
+
+    /// Closes the connections that have lost their right since the last call.
+    fn revoke(&self) {
+        let touched = std::mem::take(&mut *self.touched.lock());
         if let Some(revoke) = self.revocation.get().filter(|_| !touched.is_empty()) {
-            revoke(touched);
+            revoke(&touched);
         }
     }
 

@@ -357,6 +357,7 @@ impl Operation for CollectPairing {
         let trees = machine.trees;
         let claimed = machine.memory().pairings.get(&device_code, moment.clock.lived).and_then(|pairing| pairing.claimed);
         let (user, id) = claimed.ok_or(PairingError::Unknown)?;
+        machine.touch(user); // also after a failure: tokens may have been deleted by then
         match collect(trees, user, id, secret, limit, moment) {
             // The device or its owner has been deleted meanwhile: there is nothing to retry for.
             Err(StoreError::Missing(_)) => {
@@ -365,7 +366,6 @@ impl Operation for CollectPairing {
             }
             Err(error) => Err(error.into()),
             Ok(paired) => {
-                machine.touch(user);
                 remove(machine, &device_code)?;
                 clock::save(trees, moment, None)?;
                 Ok(paired)
@@ -444,14 +444,14 @@ mod tests {
 
     #[test]
     fn device_is_claimed_once_and_its_token_collected_once() {
-        let (mut world, [ana, bob]) = world();
+        let (world, [ana, bob]) = world();
         begin(&world, 1, "AAAAAA");
         assert_eq!(state(&world, 1), Some(PairingState::Pending(Duration::from_secs(600))));
         assert!(is_unknown(collect(&world, 1, "early")));
         let device = claim(&world, "AAAAAA", ana).unwrap();
         assert_eq!(world.store.primary_device(ana).unwrap(), Some(device.id), "her only device");
         assert!(is_unknown(claim(&world, "AAAAAA", bob)), "a replay");
-        let mut world = world.restart();
+        let world = world.restart();
         assert_eq!(state(&world, 1), Some(PairingState::Claimed(ana)));
         let paired = collect(&world, 1, "t").unwrap();
         assert_eq!((paired.device.id, paired.token.user_id, paired.token.device_id), (device.id, ana, Some(device.id)));
@@ -509,7 +509,7 @@ mod tests {
 
     #[test]
     fn wrong_codes_end_open_pairings_and_block_the_guesser() {
-        let (mut world, [ana, bob]) = world();
+        let (world, [ana, bob]) = world();
         begin(&world, 1, "AAAAAA");
         begin(&world, 2, "CCCCCC");
         claim(&world, "CCCCCC", bob).unwrap();

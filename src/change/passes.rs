@@ -34,8 +34,6 @@ pub struct Passes {
     numbers: BTreeMap<u64, TokenHash>,
     /// The tickets of each user, oldest first.
     tickets: BTreeSet<(UserId, u64)>,
-    /// The ends of all of them.
-    ends: BTreeSet<(u64, u64)>,
 }
 
 impl Passes {
@@ -56,7 +54,6 @@ impl Passes {
     fn insert(&mut self, secret: TokenHash, pass: Pass) {
         self.remove(&secret);
         self.numbers.insert(pass.number, secret);
-        self.ends.insert((pass.until, pass.number));
         if matches!(pass.grant, Grant::Token(_)) {
             self.tickets.insert((pass.user, pass.number));
         }
@@ -66,7 +63,6 @@ impl Passes {
     fn remove(&mut self, secret: &TokenHash) -> Option<Pass> {
         let pass = self.open.remove(secret)?;
         self.numbers.remove(&pass.number);
-        self.ends.remove(&(pass.until, pass.number));
         self.tickets.remove(&(pass.user, pass.number));
         Some(pass)
     }
@@ -81,8 +77,10 @@ impl Passes {
 
     /// Returns up to `most` of those whose time is over.
     fn expired(&self, now: u64, most: usize) -> Vec<TokenHash> {
-        let over = self.ends.iter().take_while(|(until, _)| *until <= now);
-        over.take(most).filter_map(|(_, number)| self.numbers.get(number).copied()).collect()
+        // All tickets live equally long, so that the oldest end first; links, which live longer, are few.
+        let passes = self.numbers.values().filter_map(|secret| Some((secret, self.open.get(secret)?)));
+        let over = passes.take_while(|(_, pass)| pass.until <= now || matches!(pass.grant, Grant::LogIn { .. }));
+        over.filter(|(_, pass)| pass.until <= now).take(most).map(|(secret, _)| *secret).collect()
     }
 
     /// Returns the one that has to go for another one of that kind, if any; `None` where there is no room at all.
