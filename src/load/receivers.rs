@@ -3,7 +3,7 @@
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -85,15 +85,8 @@ pub fn connect<'a>(
 pub enum Flow {
     /// Any number.
     Free,
-    /// A message is open until its recipient has it.
+    /// A delivery is open until its recipient has it: those that may be begun still.
     Window(Semaphore),
-    /// A message is open until all recipients have it: how many lack it, by its number.
-    Everybody {
-        /// A ring of more places than messages can be open.
-        lacking: Vec<AtomicU32>,
-        /// Those that may still be sent.
-        permits: Semaphore,
-    },
 }
 
 /// What the connections of one workload share.
@@ -142,11 +135,6 @@ impl Shared {
         match &self.flow {
             Flow::Free => {}
             Flow::Window(permits) => permits.add_permits(1),
-            Flow::Everybody { lacking, permits } => {
-                if lacking[mark.number as usize % lacking.len()].fetch_sub(1, Ordering::AcqRel) == 1 {
-                    permits.add_permits(1);
-                }
-            }
         }
         self.received.fetch_add(1, Ordering::AcqRel);
         Some(mark)

@@ -2,7 +2,7 @@
 
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc};
@@ -20,10 +20,11 @@ use crate::load::work::Delivery;
 use crate::load::ws::Socket;
 use crate::load::{LoadError, Result};
 
-/// Messages that may be open where there is no rate: sent, and not received by everybody.
+/// Messages that may be open where there is no rate, counted by their deliveries: a message may be sent once as many recipients as it has
+/// have received others.
 const WINDOW: usize = 4;
-/// Places for the counts of open messages; also at a fixed rate, where none is waited for.
-const RING: usize = 4096;
+/// Those at a fixed rate, where none is waited for while the server keeps up.
+const WINDOW_AT_A_RATE: usize = 2048;
 /// Connections that are made at the same time.
 const AT_ONCE: usize = 64;
 /// The longest wait until everybody has a message.
@@ -61,9 +62,8 @@ pub fn publish_to<'a>(
         if let Some(rate) = rate {
             outcome.parameters.insert("rate".into(), rate);
         }
-        let lacking = (0..RING).map(|_| AtomicU32::new(0)).collect();
-        let permits = Semaphore::new(if rate.is_some() { RING / 2 } else { WINDOW });
-        let shared = Shared::new(Flow::Everybody { lacking, permits });
+        let window = if rate.is_some() { WINDOW_AT_A_RATE } else { WINDOW };
+        let shared = Shared::new(Flow::Window(Semaphore::new(window * sockets.len())));
         let receivers = Receivers::start(sockets, &shared);
         let count = receivers.count();
         let due = rate.and_then(|rate| pace::start(shared.epoch, rate, bench.span(), 1).pop());
@@ -111,7 +111,7 @@ impl Publisher {
     /// Publishes at due times, or without them as long as `span`.
     async fn run(&mut self, mut due: Option<mpsc::Receiver<u64>>, span: Duration) -> Result<()> {
         let (begin, shared) = (Instant::now(), self.shared.clone());
-        let Flow::Everybody { lacking, permits } = &shared.flow else { return Ok(()) };
+        let Flow::Window(permits) = &shared.flow else { return Ok(()) };
         let mut out = Vec::new();
         while self.recipients > 0 {
             let nanos = match &mut due {
@@ -122,18 +122,17 @@ impl Publisher {
                 None if begin.elapsed() >= span => break,
                 None => None,
             };
-            match timeout(OPEN_TIMEOUT, permits.acquire()).await {
+            match timeout(OPEN_TIMEOUT, permits.acquire_many(self.recipients)).await {
                 Ok(Ok(permit)) => permit.forget(),
                 _ => break, // a message does not arrive: it will be counted
             }
             let number = self.sent.count;
-            lacking[number as usize % RING].store(self.recipients, Ordering::Release);
             let nanos = nanos.unwrap_or_else(|| shared.now());
             body(&mut out, &shared.marks, Mark { sender: 0, recipient: EVERYBODY, number, nanos }, self.size, Delivery::Live);
             match post(&mut self.http, &self.path, &out, &mut self.refused).await? {
                 Answered::Accepted => self.sent.count += 1,
                 Answered::Refused => {
-                    permits.add_permits(1);
+                    permits.add_permits(self.recipients as usize);
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
                 Answered::Unknown(error) => {
