@@ -78,7 +78,7 @@ async fn link_ends_with_its_users_password_state_or_account() {
         };
         is_over(&server, &link).await;
     }
-    // It is in memory only.
+    // A start forgets it: that it was used may not have reached the disk.
     let link = code(&server, "admin").await;
     let server = server.restart().await;
     is_over(&server, &link).await;

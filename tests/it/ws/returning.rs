@@ -97,6 +97,25 @@ async fn wrong_credentials_keep_no_good_one_out() {
     assert_eq!(handshake(&server, &path).await.map(|(status, _)| status), Some(429), "it is used up, and counts as wrong");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ticket_shown_by_many_at_once_lets_one_in_and_none_after_a_restart() {
+    let server = Server::start().await;
+    let ana = server.user("ana").await;
+    let ticket = async |server: &Server| {
+        let made = server.post("/api/auth/ticket", &ana.token, json!({})).await.expect(201);
+        format!("/ws/device/?ticket={}", made["data"]["ticket"].as_str().unwrap())
+    };
+    for round in 0..20 {
+        let path = ticket(&server).await;
+        let shown = (0..6).map(async |_| server.ws(&path).await.json().await["type"] == "connection_status");
+        let entered = futures_util::future::join_all(shown).await.into_iter().filter(|entered| *entered).count();
+        assert_eq!(entered, 1, "{round}");
+    }
+    let path = ticket(&server).await;
+    let server = server.restart().await;
+    assert_eq!(server.ws(&path).await.json().await["code"], 4001);
+}
+
 #[tokio::test]
 async fn ticket_is_not_used_up_by_a_handshake_that_may_be_repeated() {
     let mut config = unlimited();
