@@ -156,8 +156,7 @@ impl Layers {
             insert(&mut table, path, value.clone());
             sources.insert(path.join("."), source.clone());
         }
-        let mut config: Config =
-            table.try_into().map_err(|error: toml::de::Error| invalid((1, explain(error.message(), None))))?;
+        let mut config = Config::from_table(&table).map_err(|error| invalid((1, explain(error.message(), None))))?;
         let mut in_file = file.problems.clone();
         for problem in impossible(&config, &file) {
             match cause(&file.table, &overrides, &problem) {
@@ -287,7 +286,7 @@ fn parse_override(source: Source, path: Vec<String>, text: &str, literal: bool) 
     let accepts = |value: &Value| {
         let mut table = Table::new();
         insert(&mut table, &path, value.clone());
-        Config::deserialize(table).map(drop).map_err(|error| explain(error.message(), None))
+        Config::from_table(&table).map(drop).map_err(|error| explain(error.message(), None))
     };
     let parsed = toml::de::ValueDeserializer::parse(text).ok().and_then(|value| Value::deserialize(value).ok());
     // A table would replace a whole section at once.
@@ -308,7 +307,7 @@ fn parse_override(source: Source, path: Vec<String>, text: &str, literal: bool) 
 /// already.
 fn cause<'o>(file: &Table, overrides: &'o [Override], problem: &InvalidSetting) -> Option<&'o Override> {
     let has_problem = |table: &Table| {
-        let config: Option<Config> = table.clone().try_into().ok();
+        let config = Config::from_table(table).ok();
         config.is_some_and(|config| config.validate().contains(problem))
     };
     let mut table = file.clone();

@@ -30,13 +30,18 @@ impl Config {
         if let Some(problem) = parsed.problems.first() {
             return Err(problem.clone());
         }
-        let config: Self =
-            parsed.table.clone().try_into().map_err(|error: toml::de::Error| (1, explain(error.message(), None)))?;
+        let config = Self::from_table(&parsed.table).map_err(|error| (1, explain(error.message(), None)))?;
         let problems = config.validate();
         match problems.iter().map(|invalid| parsed.locate(text, invalid)).min() {
             None => Ok(config),
             Some(first) => Err(first),
         }
+    }
+
+    /// Reads settings whose places in a text are not known. By way of text: a second deserializer, that of tables, would take 100 KB of the
+    /// program.
+    pub(super) fn from_table(table: &Table) -> Result<Self, toml::de::Error> {
+        toml::from_str(&table.to_string())
     }
 }
 
