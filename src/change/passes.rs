@@ -202,7 +202,7 @@ mod tests {
         TokenHash::of(&n.to_string())
     }
 
-    /// A world with a clock that `after` moves.
+    /// Opens ticket number `n` of a user; returns whether there was room.
     fn open(world: &World, n: usize, user: u64) -> bool {
         let grant = Grant::Token(secret(user as usize));
         world.run(OpenPass { secret: secret(n), user: UserId(user), grant }).unwrap()

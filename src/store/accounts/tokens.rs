@@ -99,18 +99,16 @@ pub fn create(trees: &Trees, new: NewToken, limit: usize, now: &Present) -> Resu
     Ok((token, retired))
 }
 
-/// Deletes the tokens that `user` has for `device`, and returns their number.
+/// Deletes the tokens that `user` has for `device`.
 ///
 /// # Errors
 /// If the store fails.
-pub fn revoke_of_device(trees: &Trees, user: UserId, device: DeviceId) -> Result<usize> {
-    let (mut writes, mut count) = (WriteSet::default(), 0);
+pub fn revoke_of_device(trees: &Trees, user: UserId, device: DeviceId) -> Result<()> {
+    let mut writes = WriteSet::default();
     for (hash, token) in of_user(trees, user)?.iter().filter(|(_, token)| token.device_id == Some(device)) {
         remove(trees, &mut writes, hash, token);
-        count += 1;
     }
-    writes.apply()?;
-    Ok(count)
+    writes.apply()
 }
 
 /// Deletes a token of `user`.
