@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | `QY_LTY_CURVES_MAX` (1000000) | no size is larger; with 1000 and one second it ends in a few minutes |
 //! | `QY_LTY_CURVES_SECONDS` (3) | the time of each measurement |
+//! | `QY_LTY_CURVES_ROUNDS` (1) | the times that everything is measured, one after another; a point is the median of its rounds |
 //! | `QY_LTY_CURVES_ONLY` | `connections`, `waiting`, `users`, `devices`: some of them, separated by commas |
 //! | `QY_LTY_CURVES_PROGRAM` | another executable than that of this build, to compare |
 //! | `QY_LTY_CURVES_OUT` (`target/curves`) | the directory for the files |
@@ -48,6 +49,7 @@ const MEMORY_BUDGET: &str = "storage.memory_budget=2147483648";
 struct Settings {
     most: usize,
     seconds: f64,
+    rounds: usize,
     only: Option<String>,
     out: PathBuf,
     program: PathBuf,
@@ -60,6 +62,7 @@ impl Settings {
         Ok(Self {
             most: text("QY_LTY_CURVES_MAX").map_or(Ok(1_000_000), |n| n.parse())?,
             seconds: text("QY_LTY_CURVES_SECONDS").map_or(Ok(3.0), |n| n.parse())?,
+            rounds: text("QY_LTY_CURVES_ROUNDS").map_or(Ok(1), |n| n.parse())?,
             only: text("QY_LTY_CURVES_ONLY"),
             out: text("QY_LTY_CURVES_OUT")
                 .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/curves"), PathBuf::from),
@@ -110,21 +113,31 @@ struct Curve {
     name: &'static str,
     x: &'static str,
     unit: &'static str,
-    points: Vec<(usize, f64)>,
+    /// The costs that were measured at each size.
+    measured: Vec<(usize, Vec<f64>)>,
+}
+
+/// The middle one of `values`, or the mean of the two in the middle.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let n = values.len();
+    if n % 2 == 1 { values[n / 2] } else { (values[n / 2 - 1] + values[n / 2]) / 2.0 }
 }
 
 impl Curve {
+    fn points(&self) -> impl Iterator<Item = (usize, f64)> + Clone {
+        self.measured.iter().map(|(x, costs)| (*x, median(costs.iter().copied())))
+    }
+
     fn middle(&self) -> f64 {
-        let mut values: Vec<f64> = self.points.iter().map(|(_, y)| *y).collect();
-        values.sort_by(f64::total_cmp);
-        let n = values.len();
-        if n % 2 == 1 { values[n / 2] } else { (values[n / 2 - 1] + values[n / 2]) / 2.0 }
+        median(self.points().map(|(_, y)| y))
     }
 
     /// The points outside of the band, as ratios to the middle.
     fn leaves(&self) -> Vec<(usize, f64)> {
         let middle = self.middle();
-        self.points.iter().map(|(x, y)| (*x, y / middle)).filter(|(_, ratio)| (ratio - 1.0).abs() > BAND).collect()
+        self.points().map(|(x, y)| (x, y / middle)).filter(|(_, ratio)| (ratio - 1.0).abs() > BAND).collect()
     }
 }
 
@@ -135,9 +148,14 @@ impl Curves {
     fn add(&mut self, name: &'static str, x: (&'static str, usize), unit: &'static str, y: Option<f64>) {
         let Some(y) = y else { return };
         eprintln!("{name}: {:.3} {unit} at {} {}", y, x.1, x.0);
-        match self.0.iter_mut().find(|curve| curve.name == name) {
-            Some(curve) => curve.points.push((x.1, y)),
-            None => self.0.push(Curve { name, x: x.0, unit, points: vec![(x.1, y)] }),
+        let at = self.0.iter().position(|curve| curve.name == name).unwrap_or_else(|| {
+            self.0.push(Curve { name, x: x.0, unit, measured: Vec::new() });
+            self.0.len() - 1
+        });
+        let measured = &mut self.0[at].measured;
+        match measured.iter_mut().find(|(size, _)| *size == x.1) {
+            Some((_, costs)) => costs.push(y),
+            None => measured.push((x.1, vec![y])),
         }
     }
 
@@ -148,10 +166,13 @@ impl Curves {
     }
 
     fn csv(&self) -> String {
-        let mut out = String::from("curve,x,size,cost,unit,ratio_to_middle\n");
+        let mut out = String::from("curve,x,size,cost,unit,ratio_to_middle,least,most\n");
         for curve in &self.0 {
-            for (x, y) in &curve.points {
-                let _ = writeln!(out, "{},{},{x},{y:.3},{},{:.3}", curve.name, curve.x, curve.unit, y / curve.middle());
+            for (x, costs) in &curve.measured {
+                let (y, least) = (median(costs.iter().copied()), costs.iter().copied().fold(f64::MAX, f64::min));
+                let (ratio, most) = (y / curve.middle(), costs.iter().copied().fold(0.0, f64::max));
+                let Curve { name, x: of, unit, .. } = curve;
+                let _ = writeln!(out, "{name},{of},{x},{y:.3},{unit},{ratio:.3},{least:.3},{most:.3}");
             }
         }
         out
@@ -167,9 +188,13 @@ async fn connections(settings: &Settings, curves: &mut Curves) -> Result<()> {
         let mut population = server.population().await?;
         let mut bench = settings.bench(&server, &mut population, count)?;
         bench.sizes.connections = count;
+        // With the first connections, a server takes memory that those after them need no more of.
+        let first = bench.population.recipients(ACTIVE.min(count)).await?.into_iter().map(|one| one.token).collect();
+        let first = connect(server.target(), first, 64, &mut Refusals::new()).await?;
         let idle = bench.run(Workload::Idle).await?.remove(0);
         curves.add("connect by connections", x, "µs", idle.figure("cpu_us_per_connect"));
         curves.add("memory of a connection", x, "bytes", idle.figure("bytes_per_connection"));
+        drop(first);
         let recipients = bench.population.recipients(count).await?;
         curves.cpu("live send to all connections in turn", x, &push(&bench, Delivery::Live, None, &recipients).await?);
         // Those that ask and are sent to are beside the others, which do nothing.
@@ -329,10 +354,10 @@ fn svg(curve: &Curve) -> String {
     const TOP: f64 = 34.0;
     const BOTTOM: f64 = 40.0;
     let log = |x: usize| (x.max(1) as f64).log10();
-    let xs = curve.points.iter().map(|(x, _)| log(*x));
+    let xs = curve.points().map(|(x, _)| log(x));
     let (low, high) = (xs.clone().fold(f64::MAX, f64::min), xs.fold(f64::MIN, f64::max));
     let middle = curve.middle();
-    let top = curve.points.iter().map(|(_, y)| *y).fold(middle * 1.5, f64::max) * 1.1;
+    let top = curve.points().map(|(_, y)| y).fold(middle * 1.5, f64::max) * 1.1;
     let x = |value: usize| LEFT + (log(value) - low) / (high - low).max(0.01) * (WIDTH - LEFT - RIGHT);
     let y = |value: f64| HEIGHT - BOTTOM - value / top * (HEIGHT - TOP - BOTTOM);
     let mut out = format!(
@@ -353,11 +378,11 @@ fn svg(curve: &Curve) -> String {
     for value in [0.0, middle, top / 1.1] {
         let _ = writeln!(out, r#"<text x="{:.1}" y="{:.1}" text-anchor="end">{value:.1}</text>"#, LEFT - 6.0, y(value) + 4.0);
     }
-    let line: Vec<String> = curve.points.iter().map(|(n, cost)| format!("{:.1},{:.1}", x(*n), y(*cost))).collect();
+    let line: Vec<String> = curve.points().map(|(n, cost)| format!("{:.1},{:.1}", x(n), y(cost))).collect();
     let _ = writeln!(out, r##"<polyline points="{}" fill="none" stroke="#1f5f99" stroke-width="2"/>"##, line.join(" "));
-    for (n, cost) in &curve.points {
-        let _ = writeln!(out, r##"<circle cx="{:.1}" cy="{:.1}" r="3" fill="#1f5f99"/>"##, x(*n), y(*cost));
-        let _ = writeln!(out, r#"<text x="{:.1}" y="{:.1}" text-anchor="middle">{n}</text>"#, x(*n), HEIGHT - BOTTOM + 16.0);
+    for (n, cost) in curve.points() {
+        let _ = writeln!(out, r##"<circle cx="{:.1}" cy="{:.1}" r="3" fill="#1f5f99"/>"##, x(n), y(cost));
+        let _ = writeln!(out, r#"<text x="{:.1}" y="{:.1}" text-anchor="middle">{n}</text>"#, x(n), HEIGHT - BOTTOM + 16.0);
     }
     let _ = writeln!(out, r#"<text x="{:.1}" y="{:.1}" text-anchor="end">{}</text>"#, WIDTH - RIGHT, HEIGHT - 8.0, curve.x);
     out + "</svg>\n"
@@ -365,17 +390,21 @@ fn svg(curve: &Curve) -> String {
 
 async fn measure(settings: &Settings) -> Result<Curves> {
     let mut curves = Curves::default();
-    if settings.wants("devices") {
-        devices(settings, &mut curves).await?;
-    }
-    if settings.wants("users") {
-        users(settings, &mut curves).await?;
-    }
-    if settings.wants("connections") {
-        connections(settings, &mut curves).await?;
-    }
-    if settings.wants("waiting") {
-        waiting(settings, &mut curves).await?;
+    // Round by round, not point by point: what slows the machine for a minute then changes one value of several points, and no median.
+    for round in 1..=settings.rounds {
+        eprintln!("round {round} of {}", settings.rounds);
+        if settings.wants("devices") {
+            devices(settings, &mut curves).await?;
+        }
+        if settings.wants("users") {
+            users(settings, &mut curves).await?;
+        }
+        if settings.wants("connections") {
+            connections(settings, &mut curves).await?;
+        }
+        if settings.wants("waiting") {
+            waiting(settings, &mut curves).await?;
+        }
     }
     Ok(curves)
 }
@@ -396,7 +425,7 @@ fn main() -> Result<(), Failure> {
     print!("{}", curves.csv());
     std::fs::create_dir_all(&settings.out)?;
     std::fs::write(settings.out.join("curves.csv"), curves.csv())?;
-    for curve in curves.0.iter().filter(|curve| curve.points.len() > 1) {
+    for curve in curves.0.iter().filter(|curve| curve.measured.len() > 1) {
         std::fs::write(settings.out.join(format!("{}.svg", curve.name.replace(' ', "-"))), svg(curve))?;
     }
     eprintln!("written to {}", settings.out.display());

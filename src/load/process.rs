@@ -2,7 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 use rustix::param::clock_ticks_per_second;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
@@ -17,8 +20,17 @@ impl Process {
         Self(std::process::id())
     }
 
-    /// Returns the processor time so far, of all threads, in seconds, to a hundredth. `None` where it can't be read.
+    /// Returns the processor time so far, of all threads, in seconds: to a microsecond or better, or to a hundredth where the system
+    /// refuses its clock. `None` where it can't be read.
     pub fn cpu_seconds(self) -> Option<f64> {
+        let clock = clock_getcpuclockid(Pid::from_raw(self.0.try_into().ok()?));
+        match clock.and_then(clock_gettime) {
+            Ok(time) => Some(Duration::from(time).as_secs_f64()),
+            Err(_) => self.cpu_ticks(),
+        }
+    }
+
+    fn cpu_ticks(self) -> Option<f64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.0)).ok()?;
         // The name of the program, in parentheses, may contain blanks and parentheses.
         let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
