@@ -101,10 +101,22 @@ pub fn messages_in(bytes: &[u8]) -> impl Iterator<Item = u64> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let last = bytes.len().saturating_sub(MAX_HEADER_BYTES);
-        let (found, (message, number)) = (at..last).find_map(|at| Some((at, message(&bytes[at..], None)?)))?;
+        let starts = std::iter::successors(possible_start(bytes, at), |&at| possible_start(bytes, at + 1));
+        let message = |at: usize| Some((at, message(&bytes[at..], None)?));
+        let (found, (message, number)) = starts.take_while(|&at| at < last).find_map(message)?;
         at = found + message.length;
         Some(number)
     })
+}
+
+/// Returns the first place from `at` on at which a message may start, by its kind.
+fn possible_start(bytes: &[u8], at: usize) -> Option<usize> {
+    /// Looked through at once: what has never been written is zeros.
+    const ZEROS: [u8; 256] = [0; 256];
+    let kinds = bytes.get(at + PREFIX_BYTES - 1..)?;
+    let skipped = kinds.chunks_exact(ZEROS.len()).take_while(|chunk| **chunk == ZEROS).count() * ZEROS.len();
+    let found = kinds[skipped..].iter().position(|kind| KINDS.contains(kind))?;
+    Some(at + skipped + found)
 }
 
 /// Splits segment `number` into its messages and what is between them. The last part is no message where the segment does not end as
@@ -121,7 +133,8 @@ pub fn parts(bytes: &[u8], number: u64) -> Vec<Part> {
             at += length;
             continue;
         }
-        let next = (at + 1..=last).find(|&at| message(&bytes[at..], Some(number)).is_some());
+        let starts = std::iter::successors(possible_start(bytes, at + 1), |&at| possible_start(bytes, at + 1));
+        let next = starts.take_while(|&at| at <= last).find(|&at| message(&bytes[at..], Some(number)).is_some());
         let end = next.unwrap_or(bytes.len());
         parts.push(Part { at, length: end - at, is_message: false });
         at = end;
