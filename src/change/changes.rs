@@ -5,7 +5,9 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
-use super::clock::ServiceClock;
+#[cfg(test)]
+use super::Appended;
+use super::clock::{Moment, ServiceClock};
 use super::index::{Ack, DeliveryState};
 use super::load::load;
 use super::log::{Acknowledge, Settings};
@@ -13,8 +15,16 @@ use super::machine::{Event, Machine, Operation, State, Touched};
 use super::memory::Memory;
 use super::outcomes::Outcomes;
 use super::passes::ForgetPasses;
+#[cfg(test)]
+use super::proposals::{Apply, Outcome, ProposalQueue, Proposals, Proposed, proposed};
 use super::stage::Due;
+#[cfg(test)]
+use crate::config::{HistoryConfig, MailboxConfig};
 use crate::core::ids::MessageId;
+#[cfg(test)]
+use crate::core::ids::{Recipient, UserId};
+#[cfg(test)]
+use crate::store::Writer;
 use crate::store::{Blocks, EndState, Head, PageNumber, ReceiptRecord, Result, Severity, Store, StoreError, Trees};
 use crate::telemetry::live::ReceiptEvent;
 use crate::telemetry::metrics::Metrics;
@@ -37,9 +47,12 @@ pub struct Found {
 pub struct Changes {
     store: Store,
     shared: Arc<Shared>,
+    /// The way to the cluster's log; `None` on one machine, where operations are made at once.
+    #[cfg(test)]
+    proposals: Option<Proposals>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     state: State,
     clock: ServiceClock,
     outcomes: Outcomes,
@@ -48,7 +61,13 @@ struct Shared {
     revocation: OnceLock<Revocation>,
     /// Whose connections may have lost their right by the changes of this batch.
     touched: Mutex<Touched>,
+    #[cfg(test)]
+    announcer: OnceLock<Announcer>,
 }
+
+/// The reaction to a message that another node has appended.
+#[cfg(test)]
+type Announcer = Box<dyn Fn(Recipient, UserId, &mut Appended) + Send + Sync>;
 
 /// The reaction to changes after which connections may have lost their right.
 type Revocation = Box<dyn Fn(&Touched) + Send + Sync>;
@@ -68,18 +87,35 @@ impl Changes {
     /// # Errors
     /// If the store fails, or holds a record that can't be read.
     pub fn open(store: Store, settings: Settings, metrics: Arc<Metrics>) -> Result<Self> {
-        let clock = ServiceClock::open(store.trees())?;
-        let state = load(store.trees(), settings, clock.moment())?;
-        let (outcomes, riders, revocation) = (Outcomes::default(), OnceLock::new(), OnceLock::new());
-        let touched = Mutex::default();
-        let shared = Arc::new(Shared { state, clock, outcomes, metrics, riders, revocation, touched });
+        let shared = Shared::load(&store, settings, metrics)?;
         shared.apply(store.trees(), ForgetPasses {})?;
         let staged = shared.clone();
         store.writer().before_commit(move |trees, all| {
             staged.apply_riders(trees)?;
             staged.state.write(trees, if all { Due::Now } else { Due::Later })
         });
-        Ok(Self { store, shared })
+        Ok(Self {
+            store,
+            shared,
+            #[cfg(test)]
+            proposals: None,
+        })
+    }
+
+    /// Loads the state as [`open`](Self::open) does, for changes that are made by way of a cluster's log. Returns the end of the queue
+    /// that its entries are made from.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[cfg(test)]
+    pub fn open_member(store: Store, settings: Settings, metrics: Arc<Metrics>) -> Result<(Self, ProposalQueue)> {
+        let shared = Shared::load(&store, settings, metrics)?;
+        store.writer().leave_unsynced();
+        let (proposals, made) = Proposals::new();
+        let staged = shared.clone();
+        // An entry leaves nothing; what this node alone has changed stages nothing.
+        store.writer().before_commit(move |trees, _| staged.write(trees, Due::Now));
+        Ok((Self { store, shared, proposals: Some(proposals) }, made))
     }
 
     /// Makes a change and waits until it is on disk.
@@ -100,6 +136,11 @@ impl Changes {
         operation: O,
         announce: impl FnOnce(&mut O::Output) + Send + 'static,
     ) -> Result<O::Output, O::Error> {
+        #[cfg(test)]
+        if let Some(proposals) = self.proposals.as_ref().filter(|_| !O::IS_LOCAL) {
+            let shared = self.shared.clone();
+            return proposals.run(operation, |operation, reply| shared.at_its_place(operation, announce, Some(reply))).await;
+        }
         let (shared, reacting) = (self.shared.clone(), self.shared.clone());
         let announce = move |output: &mut O::Output| {
             reacting.revoke();
@@ -114,6 +155,10 @@ impl Changes {
     /// # Errors
     /// The operation's; [`StoreError::Stopped`] when it was not made.
     pub async fn run_soon<O: Operation>(&self, operation: O) -> Result<O::Output, O::Error> {
+        #[cfg(test)]
+        if self.proposals.is_some() {
+            return self.run(operation).await;
+        }
         let (reply, received) = oneshot::channel();
         let shared = self.shared.clone();
         let job = move |trees: &Trees| {
@@ -126,11 +171,15 @@ impl Changes {
         received.await.map_err(|_| StoreError::Stopped)?
     }
 
-    /// Waits until the changes that were made are on disk.
+    /// Waits until the changes that were made are on disk. By way of a log, they are when they are made.
     ///
     /// # Errors
     /// [`StoreError::Stopped`] when they did not reach it.
     pub async fn commit(&self) -> Result<()> {
+        #[cfg(test)]
+        if self.proposals.is_some() {
+            return Ok(());
+        }
         self.store.writer().run(|_| Ok(())).await
     }
 
@@ -145,6 +194,11 @@ impl Changes {
         StoreError: From<O::Error>,
     {
         let shared = self.shared.clone();
+        #[cfg(test)]
+        if let Some(proposals) = self.proposals.as_ref().filter(|_| !O::IS_LOCAL) {
+            let then = move |output: &mut Option<O::Output>| output.take().map_or((), then);
+            return proposals.defer(make, move |operation| shared.at_its_place_unasked(operation, then));
+        }
         self.store.writer().run_deferred(move |trees| Ok(shared.apply_now(trees, make()).map(then)?))
     }
 
@@ -156,6 +210,46 @@ impl Changes {
     /// Sets what is called, on the writer thread, after each change by which connections may have lost their right; the first one counts.
     pub fn set_revocation(&self, revoke: impl Fn(&Touched) + Send + Sync + 'static) {
         let _ = self.shared.revocation.set(Box::new(revoke)); // there is one server on these changes
+    }
+
+    /// Returns the proofs that wait for a commit, as an operation for the log.
+    #[cfg(test)]
+    pub fn riders(&self) -> Option<Proposed> {
+        let riders = self.shared.riders.get()?.take()?;
+        let shared = self.shared.clone();
+        let putting_back = shared.clone();
+        let then = move |left: &mut Option<Vec<Ack>>| {
+            if let Some((riders, left)) = putting_back.riders.get().zip(left.take()) {
+                riders.put_back(left);
+            }
+        };
+        proposed(riders, |operation| shared.at_its_place_unasked(operation, then))
+    }
+
+    /// Sets what is called, on the writer thread, for each message that another node has appended; the first one counts.
+    #[cfg(test)]
+    pub fn set_announcer(&self, announce: impl Fn(Recipient, UserId, &mut Appended) + Send + Sync + 'static) {
+        let _ = self.shared.announcer.set(Box::new(announce)); // there is one mailbox on these changes
+    }
+
+    /// The writer thread.
+    #[cfg(test)]
+    pub(super) fn writer(&self) -> &Writer {
+        self.store.writer()
+    }
+
+    /// The state itself.
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Returns whether changes are those of several nodes, made by way of a log.
+    pub const fn is_shared(&self) -> bool {
+        #[cfg(test)]
+        return self.proposals.is_some();
+        #[cfg(not(test))]
+        false
     }
 
     /// The part of the state that is in memory, for reading.
@@ -198,11 +292,34 @@ impl Changes {
 }
 
 impl Shared {
+    fn load(store: &Store, settings: Settings, metrics: Arc<Metrics>) -> Result<Arc<Self>> {
+        let clock = ServiceClock::open(store.trees())?;
+        let state = load(store.trees(), settings, clock.moment())?;
+        let (outcomes, riders, revocation) = (Outcomes::default(), OnceLock::new(), OnceLock::new());
+        let touched = Mutex::default();
+        Ok(Arc::new(Self {
+            state,
+            clock,
+            outcomes,
+            metrics,
+            riders,
+            revocation,
+            touched,
+            #[cfg(test)]
+            announcer: OnceLock::new(),
+        }))
+    }
+
     /// Applies `operation` now, and reacts to its events. Connections that may have lost their right by it are closed by the next
     /// [`revoke`](Self::revoke).
     fn apply<O: Operation>(&self, trees: &Trees, operation: O) -> Result<O::Output, O::Error> {
+        self.apply_at(trees, operation, self.clock.moment())
+    }
+
+    /// Applies `operation` at `moment`, as [`apply`](Self::apply) does.
+    fn apply_at<O: Operation>(&self, trees: &Trees, operation: O, moment: Moment) -> Result<O::Output, O::Error> {
         let mut machine = Machine::new(trees, &self.state);
-        let outcome = operation.apply(&mut machine, self.clock.moment());
+        let outcome = operation.apply(&mut machine, moment);
         self.finish(machine);
         if outcome.is_err() {
             self.revoke(); // part of it was made
@@ -231,7 +348,7 @@ impl Shared {
     }
 
     /// Closes the connections that have lost their right since the last call.
-    fn revoke(&self) {
+    pub(super) fn revoke(&self) {
         let touched = std::mem::take(&mut *self.touched.lock());
         if let Some(revoke) = self.revocation.get().filter(|_| !touched.is_empty()) {
             revoke(&touched);
@@ -249,7 +366,99 @@ impl Shared {
         }
         Ok(())
     }
+}
 
+/// Operations by way of a cluster's log.
+#[cfg(test)]
+impl Shared {
+    /// Returns what makes `operation` when it has come back in the log, announces its result and answers.
+    fn at_its_place<O: Operation>(
+        self: Arc<Self>,
+        operation: O,
+        announce: impl FnOnce(&mut O::Output) + Send + 'static,
+        reply: Option<Outcome<O>>,
+    ) -> Apply {
+        let reply = reply.unwrap_or_else(|| oneshot::channel().0);
+        Box::new(move |trees, moment| {
+            let reacting = self.clone();
+            let announce = move |output: &mut O::Output| {
+                reacting.revoke();
+                announce(output);
+            };
+            Writer::answered(move |trees| self.apply_at(trees, operation, moment), announce, reply)(trees)
+        })
+    }
+
+    /// The same for one whose result nobody waits for.
+    fn at_its_place_unasked<O: Operation>(
+        self: Arc<Self>,
+        operation: O,
+        then: impl FnOnce(&mut Option<O::Output>) + Send + 'static,
+    ) -> Apply
+    where
+        StoreError: From<O::Error>,
+    {
+        Box::new(move |trees, moment| match self.apply_noted(trees, operation, moment) {
+            Ok(mut output) => {
+                let answer = move |made: bool| {
+                    self.revoke();
+                    if made && output.is_some() {
+                        then(&mut output);
+                    }
+                };
+                (Box::new(answer), false)
+            }
+            Err(_) => (Box::new(|_| ()), true),
+        })
+    }
+
+    /// Makes an operation whose refusal concerns nobody here; returns its result, where it was not refused.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub(super) fn apply_noted<O: Operation>(&self, trees: &Trees, operation: O, moment: Moment) -> Result<Option<O::Output>> {
+        match self.apply_at(trees, operation, moment) {
+            Ok(output) => Ok(Some(output)),
+            Err(error) if error.fatal() => Err(StoreError::Disk(std::io::Error::other(O::NAME))),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The same, for an operation whose result is of no use, either.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub(super) fn apply_unasked<O: Operation>(&self, trees: &Trees, operation: O, moment: Moment) -> Result<()> {
+        self.apply_noted(trees, operation, moment).map(drop)
+    }
+
+    /// Tells of a message that another node has appended.
+    pub(super) fn announce(&self, recipient: Recipient, sender: UserId, appended: &mut Appended) {
+        if let Some(announce) = self.announcer.get() {
+            announce(recipient, sender, appended);
+        }
+    }
+
+    /// Writes what operations have left to be written.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub(super) fn write(&self, trees: &Trees, due: Due) -> Result<bool> {
+        self.state.write(trees, due)
+    }
+
+    /// The service clock.
+    pub(super) fn clock(&self) -> &ServiceClock {
+        &self.clock
+    }
+
+    /// The limits in force.
+    pub(super) fn limits(&self) -> (MailboxConfig, HistoryConfig) {
+        self.state.memory.lock().index.limits()
+    }
+}
+
+impl Shared {
     fn react(&self, event: Event) {
         let metrics = &self.metrics.mailbox;
         match event {

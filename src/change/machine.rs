@@ -10,8 +10,16 @@ use super::stage::{Due, Stage};
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::store::{Earlier, EndState, Head, Log, PageNumber, Result, Severity, StoreError, Trees};
 
+/// The name of an operation, and where it is made. Implemented by the list of all operations.
+pub trait Named: serde::Serialize {
+    /// The name of its encoded form.
+    const NAME: &'static str;
+    /// It concerns this node alone, and is never made by way of a cluster's log.
+    const IS_LOCAL: bool;
+}
+
 /// A change of durable state.
-pub trait Operation: Send + 'static {
+pub trait Operation: Named + Send + 'static {
     /// The result of a change that was made.
     type Output: Send + 'static;
     /// The error of a change that was not made.

@@ -9,6 +9,10 @@
 //! are those of the encoded form.
 
 mod accounts;
+#[cfg(test)]
+mod applier;
+#[cfg(test)]
+mod arbitrary;
 mod audit;
 mod changes;
 mod clock;
@@ -24,13 +28,26 @@ mod outcomes;
 mod pairings;
 mod passes;
 mod probe;
+#[cfg(test)]
+mod proposals;
 mod readers;
 #[cfg(test)]
 mod replay;
 mod samples;
+#[cfg(test)]
+pub mod simulated;
 mod stage;
 #[cfg(test)]
 mod testing;
+
+#[cfg(test)]
+use crate::store::{Result, Trees};
+#[cfg(test)]
+pub use applier::{Applier, Delta};
+#[cfg(test)]
+pub use clock::{ClockState, Moment};
+#[cfg(test)]
+pub use proposals::{Proposal, ProposalQueue, Proposed};
 
 pub use accounts::{
     ChangeDevice, ChangeUser, CreateDevice, CreateToken, CreateUser, DeleteDevice, DeleteToken, DeleteUser, Rehash, Seen,
@@ -45,16 +62,20 @@ pub use log::{Acknowledge, Append, AppendError, Appended, Cancel, CancelError, C
 pub use machine::Touched;
 pub use outcomes::{Outcome, OutcomeSender};
 pub use pairings::{BeginPairing, ClaimPairing, CollectPairing, PAIRING_SECONDS, PairingError, PairingState};
-#[cfg(test)]
 use passes::ForgetPasses;
 pub use passes::{LINK_SECONDS, OpenPass, RedeemPass, TICKET_SECONDS};
 pub use probe::Probe;
 pub use readers::{ForgetReader, JoinError, JoinReader, TouchReaders};
 pub use samples::RecordSample;
 
-/// Lists the operations: the number, and the type, whose name is that of the encoded form.
+/// Lists the operations: the number, and the type, whose name is that of the encoded form; `local` where it concerns one node alone.
 macro_rules! operations {
-    ($($number:literal $name:ident;)*) => {
+    ($($number:literal $name:ident $($local:ident)?;)*) => {
+        $(impl machine::Named for $name {
+            const NAME: &'static str = stringify!($name);
+            const IS_LOCAL: bool = operations!(@is_local $($local)?);
+        })*
+
         /// Any operation, for encoding, decoding and replay.
         #[cfg(test)]
         #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -73,8 +94,34 @@ macro_rules! operations {
                     $(Self::$name(operation) => format!("{:?}", machine::Operation::apply(operation, machine, moment)),)*
                 }
             }
+
+            /// Returns whether it concerns one node alone.
+            pub fn is_local(&self) -> bool {
+                match self {
+                    $(Self::$name(_) => <$name as machine::Named>::IS_LOCAL,)*
+                }
+            }
+
+            /// Makes the change by way of `changes`, and returns its result as text.
+            pub async fn run(self, changes: &Changes) -> String {
+                match self {
+                    $(Self::$name(operation) => format!("{:?}", changes.run(operation).await),)*
+                }
+            }
+
+            /// Makes a change whose result nobody waits for.
+            ///
+            /// # Errors
+            /// If the disk fails.
+            fn apply_unasked(self, shared: &changes::Shared, trees: &Trees, moment: Moment) -> Result<()> {
+                match self {
+                    $(Self::$name(operation) => shared.apply_unasked(trees, operation, moment),)*
+                }
+            }
         }
     };
+    (@is_local local) => { true };
+    (@is_local) => { false };
 }
 
 operations! {
@@ -97,7 +144,7 @@ operations! {
     18 Tick;
     19 Clear;
     20 Settings;
-    21 Probe;
+    21 Probe local;
     22 JoinReader;
     23 ForgetReader;
     24 TouchReaders;
@@ -105,11 +152,11 @@ operations! {
     26 Rehash;
     27 BeginImport;
     28 Import;
-    29 RecordAudit;
-    30 RecordSample;
+    29 RecordAudit local;
+    30 RecordSample local;
     31 OpenPass;
     32 RedeemPass;
-    33 ForgetPasses;
+    33 ForgetPasses local;
     34 BeginPairing;
     35 ClaimPairing;
     36 CollectPairing;

@@ -347,6 +347,8 @@ impl From<StoreError> for ApiError {
             StoreError::Full(what) => Self::Full(what),
             StoreError::LastAdmin => Self::LastAdmin,
             StoreError::Revoked => Self::Unauthorized,
+            StoreError::LogFull => Self::DiskLow,
+            StoreError::Unavailable => Self::Busy(Refused::Busy),
             other => Self::internal(other),
         }
     }

@@ -26,6 +26,8 @@ mod model;
 mod peek;
 mod reader;
 mod receipts;
+#[cfg(test)]
+mod shared;
 mod trouble;
 
 use std::sync::Arc;
@@ -92,12 +94,39 @@ impl From<AppendError> for MailboxError {
     }
 }
 
+/// Tells those who are here of messages that have been committed.
+struct Announcer {
+    hub: Arc<Hub>,
+    metrics: Arc<Metrics>,
+    /// The newest durable id: readers look no further.
+    committed: AtomicU64,
+}
+
+impl Announcer {
+    /// Announces a message, unless it is a repetition; returns whether it did.
+    fn announce(&self, recipient: Recipient, sender: UserId, appended: &mut Appended) -> bool {
+        let Some(payload) = appended.payload.take() else { return false };
+        // Committed before it is announced: a session that receives the announcement can read the message.
+        self.committed.fetch_max(appended.id.0, Ordering::AcqRel);
+        let live = &self.metrics.live;
+        if live.traffic.is_watched() {
+            live.pushed(recipient, sender, Some(appended.id), &payload);
+        }
+        if live.receipts.is_watched() {
+            live.receipts.publish(ReceiptEvent::of_message(appended.id, recipient, sender, "queued"));
+        }
+        appended.recipients = self.hub.publish(Arc::new(Announcement::new(recipient, Some(appended.id), payload)));
+        true
+    }
+}
+
 /// The mailbox service.
 pub struct Mailbox {
     store: Store,
     changes: Changes,
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
+    announcer: Arc<Announcer>,
     disk: Arc<DiskSpace>,
     /// The limits of mailboxes and history by the configuration.
     settings: Mutex<Settings>,
@@ -108,8 +137,6 @@ pub struct Mailbox {
     /// Connections that a message is written to before its reader passes over it; 0: any number.
     max_deliveries: AtomicU16,
     troubles: Troubles,
-    /// The newest durable id: readers look no further.
-    committed: Arc<AtomicU64>,
     /// The time to live of messages whose sender names none, in seconds.
     ttl: AtomicU64,
 }
@@ -122,7 +149,15 @@ pub fn settings(config: &Config) -> Settings {
 impl Mailbox {
     /// A service on top of `changes`, which are those of `store`.
     pub fn new(store: Store, changes: Changes, hub: Arc<Hub>, config: &Config, metrics: Arc<Metrics>) -> Self {
-        let committed = changes.memory().newest_loaded.0;
+        let committed = changes.memory().newest_loaded.0.into();
+        let announcer = Arc::new(Announcer { hub: hub.clone(), metrics: metrics.clone(), committed });
+        #[cfg(test)]
+        {
+            let announcer = announcer.clone();
+            changes.set_announcer(move |recipient, sender, appended| {
+                announcer.announce(recipient, sender, appended);
+            });
+        }
         let room_inside = {
             let (store, changes) = (store.clone(), changes.clone());
             move || store.room_inside(changes.memory().index.payload_bytes())
@@ -139,7 +174,7 @@ impl Mailbox {
             acks: PendingAcks::new(changes.clone()),
             max_deliveries: AtomicU16::new(config.mailbox.max_deliveries),
             troubles: Troubles::default(),
-            committed: Arc::new(AtomicU64::new(committed)),
+            announcer,
             ttl: AtomicU64::new(config.mailbox.ttl),
         }
     }
@@ -169,6 +204,9 @@ impl Mailbox {
     /// Removes the history of all mailboxes while the disk has too little space for messages: what some reader has received stops no
     /// others.
     async fn shorten_history(&self) -> Result<(), StoreError> {
+        if self.changes.is_shared() {
+            return Ok(()); // the limits are those of all nodes, and the disk is that of one
+        }
         let is_low = self.disk.is_low();
         if self.is_history_short.swap(is_low, Ordering::Relaxed) == is_low {
             return Ok(());
@@ -202,28 +240,19 @@ impl Mailbox {
         }
         let Outgoing { recipient, sender, object, ttl, key, privileged, watcher } = message;
         let ttl = ttl.unwrap_or_else(|| self.ttl.load(Ordering::Relaxed));
-        let (hub, committed, metrics) = (self.hub.clone(), self.committed.clone(), self.metrics.clone());
-        let changes = self.changes.clone();
+        let (announcer, changes) = (self.announcer.clone(), self.changes.clone());
         let announce = move |appended: &mut Appended| {
             let _held = &held; // until it is on the disk, also where the caller waits no more
-            let Some(payload) = appended.payload.take() else { return };
-            if let Some(watcher) = watcher {
+            if let Some(watcher) = watcher.filter(|_| appended.payload.is_some()) {
                 changes.outcomes().watch(recipient, appended.id, watcher); // before anyone can acknowledge it
                 // A later operation of the same commit, such as the deletion of the recipient, may have removed it already.
                 if !changes.memory().index.is_pending(recipient, appended.id) {
                     changes.outcomes().ended(recipient, appended.id, EndState::Cleared);
                 }
             }
-            // Committed before it is announced: a session that receives the announcement can read the message.
-            committed.fetch_max(appended.id.0, Ordering::AcqRel);
-            if metrics.live.traffic.is_watched() {
-                metrics.live.pushed(recipient, sender, Some(appended.id), &payload);
+            if announcer.announce(recipient, sender, appended) {
+                announcer.metrics.mailbox.accepted.inc();
             }
-            if metrics.live.receipts.is_watched() {
-                metrics.live.receipts.publish(ReceiptEvent::of_message(appended.id, recipient, sender, "queued"));
-            }
-            appended.recipients = hub.publish(Arc::new(Announcement::new(recipient, Some(appended.id), payload)));
-            metrics.mailbox.accepted.inc();
         };
         let operation = Append { recipient, sender, object, ttl, key, privileged };
         let outcome = self.changes.run_then(operation, announce).await.map_err(MailboxError::from);
@@ -315,6 +344,11 @@ impl Mailbox {
         }
     }
 
+    /// The newest durable message.
+    fn committed(&self) -> MessageId {
+        MessageId(self.announcer.committed.load(Ordering::Acquire))
+    }
+
     fn max_deliveries(&self) -> u16 {
         self.max_deliveries.load(Ordering::Relaxed)
     }
@@ -349,7 +383,7 @@ impl Mailbox {
             }
             // A clock that was set: what is saved is wrong now.
             let clock = self.changes.clock();
-            if clock.is_outdated(&clock.observe()) {
+            if !self.changes.is_shared() && clock.is_outdated(&clock.observe()) {
                 self.save_clock().await?;
             }
         }
@@ -364,6 +398,9 @@ impl Mailbox {
 
     /// Looks at the clocks and saves them.
     async fn save_clock(&self) -> Result<(), StoreError> {
+        if self.changes.is_shared() {
+            return self.changes.run(Tick { observed: None }).await; // the clock is that of the log
+        }
         let observed = self.changes.clock().observe();
         self.changes.run(Tick { observed: Some(observed) }).await?;
         self.changes.clock().accept(self.store.trees(), &observed)

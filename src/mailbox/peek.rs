@@ -1,7 +1,6 @@
 //! Looking at queued messages, which moves nothing and proves nothing.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering;
 
 use super::Mailbox;
 use super::reader::load;
@@ -37,7 +36,7 @@ impl Mailbox {
         max_cost: usize,
         cost: impl Fn(&Queued) -> usize,
     ) -> Peek {
-        let (upto, now) = (MessageId(self.committed.load(Ordering::Acquire)), self.changes.clock().now());
+        let (upto, now) = (self.committed(), self.changes.clock().now());
         let mut chosen: VecDeque<_> = self.changes.memory().index.queued(recipient, after, upto, limit + 1, now).into();
         let mut total = 0;
         let fitting = chosen.iter().take(limit).take_while(|queued| {

@@ -242,7 +242,7 @@ impl LogReader {
     /// # Errors
     /// If the store fails.
     pub async fn read(&mut self, mailbox: &Mailbox, max_bytes: usize, max_messages: usize) -> Result<Batch> {
-        let committed = MessageId(mailbox.committed.load(Ordering::Acquire));
+        let committed = mailbox.committed();
         let selection = self.select(mailbox, committed, max_bytes, max_messages);
         self.passed.extend(selection.passed);
         for (mailbox, removed) in selection.told {

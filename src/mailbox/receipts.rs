@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::atomic::Ordering;
 
 use super::Mailbox;
 use super::message::{ReaderReceipt, Receipt, Status};
@@ -73,7 +72,7 @@ impl Mailbox {
     /// # Errors
     /// If the store fails.
     pub fn receipt(&self, id: MessageId) -> Result<Option<Receipt>, StoreError> {
-        if id.0 > self.committed.load(Ordering::Acquire) {
+        if id > self.committed() {
             return Ok(None);
         }
         let Some(Found { head, record, state, deliveries }) = self.changes.find(id)? else { return Ok(None) };
@@ -110,7 +109,7 @@ impl Mailbox {
     /// Selects the first messages that are still there in mailboxes, each above the id that stands beside its recipient, in the order
     /// of their ids: at most `limit`, and at most `max_bytes` of payload, but at least one where there is one.
     pub fn history(&self, mailboxes: &[(Recipient, MessageId)], limit: usize, max_bytes: usize) -> History {
-        let upto = MessageId(self.committed.load(Ordering::Acquire));
+        let upto = self.committed();
         let memory = self.changes.memory();
         let mut sources: Vec<_> =
             mailboxes.iter().map(|&(recipient, after)| memory.index.messages(recipient, after, upto)).collect();

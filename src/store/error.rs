@@ -59,6 +59,12 @@ pub enum StoreError {
     /// An earlier write failed, or the store is closing: nothing is accepted any more.
     #[error("the store accepts no writes")]
     Stopped,
+    /// The log of the cluster has not taken the change within its time; it may still do so.
+    #[error("the cluster's log can't be reached at the moment; try again")]
+    Unavailable,
+    /// The log of the cluster has no room for the change.
+    #[error("the cluster's log is full")]
+    LogFull,
     /// A job of maintenance was ended from outside; nothing was changed.
     #[error("interrupted")]
     Interrupted,

@@ -48,7 +48,7 @@ use tokio::sync::Semaphore;
 use crate::core::ids::MessageId;
 use crate::telemetry::metrics::Commits;
 use commit_note::CommitNote;
-use writer::Writer;
+pub use writer::Writer;
 
 pub use commit_note::boot as boot_number;
 pub use engine::{QUARANTINE, summarize};
@@ -57,6 +57,8 @@ pub use error::{Result, Severity, StoreError};
 pub use log::fuzz_block;
 pub use log::{Blocks, Log};
 pub use loss::{Loss, acknowledge_loss};
+#[cfg(test)]
+pub use maintenance::restore_copy;
 pub use maintenance::{
     BackupError, BackupPermit, Findings, Progress, Watch, check, compact, is_backup, repair, repair_for_start, restore, verify,
 };
@@ -73,6 +75,8 @@ pub use records::{
 };
 pub use staging::is_unfinished;
 pub use trees::Trees;
+#[cfg(test)]
+pub use writer::Answer as Reply;
 pub use writer::Pulse;
 
 /// The most reads of messages at the same time. Each decodes pages of up to 200 KB, and keeps a thread with what it has allocated.

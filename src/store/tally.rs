@@ -14,7 +14,7 @@ use super::{Result, StoreError};
 const NAME: &str = "commits";
 /// The trees that are not summed: a message tells the length of its pieces, which are long; nothing depends on the audit trail and the
 /// figures of the last day, and versions that don't have them would take their sum for damage.
-const NOT_SUMMED: [&str; 7] = ["pieces", "audit", "samples", "online", "passes", "pairings", "guesses"];
+const NOT_SUMMED: [&str; 8] = ["pieces", "audit", "samples", "online", "passes", "pairings", "guesses", "cluster"];
 
 /// What is known of the records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -114,6 +114,13 @@ impl Tally {
     /// Returns the number of commits.
     pub fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
+    }
+
+    /// The number of records and the sum of their checksums, which wraps; of what has been changed since the store was opened only, where
+    /// it was not added up.
+    #[cfg(test)]
+    pub fn sum(&self) -> (u64, u64) {
+        (self.records.load(Ordering::Relaxed), self.checksums.load(Ordering::Relaxed))
     }
 
     /// Returns the bytes of the keys and values of the records that are summed; `u64::MAX` where that is not known.

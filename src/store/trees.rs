@@ -139,6 +139,8 @@ trees! {
     pairings: TokenHash => Pairing;
     /// The wrong codes of users. In the same way.
     guesses: UserId => Guesses;
+    /// The place of a node of a cluster in its log. Not summed, either: what is summed is the same on every node.
+    cluster: str => IVec;
 }
 
 impl Trees {

@@ -21,6 +21,9 @@ pub use state::{ClockState, Observed};
 
 /// The most late gaps that are kept. Beyond them the shortest counts together with the next one, for what was made in between, too.
 const MAX_LATE_GAPS: usize = 512;
+/// The time by which the clock may be ahead of the entries of a log, in milliseconds.
+#[cfg(test)]
+const MAX_LATENESS: i64 = 2000;
 /// The file by which systemd's time daemon shows that it has set the clock (systemd-timesyncd.service(8)). `adjtimex` would know of other
 /// daemons, but no maintained crate makes that call safe, and a unit with `ProtectClock` may not make it.
 const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
@@ -46,6 +49,12 @@ impl Moment {
         Ok(Present { wall: self.wall, lived, late: late_gaps(trees)?.into(), adopted })
     }
 
+    /// The moment of an entry of a cluster's log.
+    #[cfg(test)]
+    pub const fn of_entry(wall: Timestamp, clock: ClockState) -> Self {
+        Self { wall, service: clock.service / 1000, clock }
+    }
+
     /// A moment of a store without a history.
     #[cfg(test)]
     pub const fn test(wall: Timestamp, service: u64) -> Self {
@@ -56,9 +65,11 @@ impl Moment {
 /// The service clock of one run.
 #[derive(Debug)]
 pub struct ServiceClock {
-    /// The clock at the start. Since then it advances as the boot clock does.
-    start: ClockState,
     started: BootInstant,
+    /// The service clock for messages and for credentials at the start, in milliseconds. They are moved where a log sets the clock,
+    /// and may wrap.
+    service: AtomicU64,
+    lived: AtomicU64,
     /// The number of the system's start.
     boot: u64,
     /// The most milliseconds since then that were seen: the clock never goes back.
@@ -69,8 +80,6 @@ pub struct ServiceClock {
     saved: Mutex<ClockState>,
     /// The late gaps, and the moment from which ends of earlier versions are counted, in a present whose times are not used.
     known: ArcSwap<Present>,
-    #[cfg(test)]
-    ahead: AtomicU64,
 }
 
 impl ServiceClock {
@@ -89,15 +98,14 @@ impl ServiceClock {
         let wall = Timestamp::from_unix_micros(now.wall.saturating_mul(1000));
         let known = Present { wall, lived: start.lived, late: late_gaps(trees)?.into(), adopted: start.adopted };
         Ok(Self {
-            start,
             started,
+            service: start.service.into(),
+            lived: start.lived.into(),
             boot: now.boot,
             reached: AtomicU64::new(0),
             observed: Mutex::new(start),
             saved: Mutex::new(saved.unwrap_or(start)),
             known: ArcSwap::from_pointee(known),
-            #[cfg(test)]
-            ahead: AtomicU64::new(0),
         })
     }
 
@@ -109,13 +117,13 @@ impl ServiceClock {
 
     /// Returns the present, in seconds of the service clock, for messages.
     pub fn now(&self) -> u64 {
-        (self.start.service + self.elapsed() + self.ahead()) / 1000
+        self.service.load(Ordering::Relaxed).wrapping_add(self.elapsed()) / 1000
     }
 
     /// Returns the present, as far as lives of credentials depend on it.
     pub fn present(&self) -> Present {
         let known = self.known.load();
-        let lived = self.start.lived + self.elapsed() + self.ahead();
+        let lived = self.lived.load(Ordering::Relaxed).wrapping_add(self.elapsed());
         Present { wall: Timestamp::now(), lived, late: known.late.clone(), adopted: known.adopted }
     }
 
@@ -153,18 +161,28 @@ impl ServiceClock {
         Ok(())
     }
 
-    /// The milliseconds that a test has moved the clock forward by.
-    fn ahead(&self) -> u64 {
-        #[cfg(test)]
-        return self.ahead.load(Ordering::Relaxed);
-        #[cfg(not(test))]
-        0
+    /// Sets the clock by that of an entry of a cluster's log. It is not put back for a second or so, by which entries may be late.
+    #[cfg(test)]
+    pub fn follow(&self, state: ClockState) {
+        let elapsed = self.elapsed();
+        for (base, reached) in [(&self.service, state.service), (&self.lived, state.lived)] {
+            let (next, last) = (reached.wrapping_sub(elapsed), base.load(Ordering::Relaxed));
+            let ahead = next.wrapping_sub(last).cast_signed();
+            if !(-MAX_LATENESS..=0).contains(&ahead) {
+                base.store(next, Ordering::Relaxed);
+            }
+        }
+        *self.observed.lock() = state.from(self.started.millis() + elapsed);
+        if self.known.load().adopted != state.adopted {
+            self.known.store(Present { adopted: state.adopted, ..(*self.known.load_full()).clone() }.into());
+        }
     }
 
     /// Moves the clock forward.
     #[cfg(test)]
     pub fn skip(&self, seconds: u64) {
-        self.ahead.fetch_add(seconds * 1000, Ordering::Relaxed);
+        self.service.fetch_add(seconds * 1000, Ordering::Relaxed);
+        self.lived.fetch_add(seconds * 1000, Ordering::Relaxed);
         self.observed.lock().age(seconds * 1000);
     }
 }

@@ -177,6 +177,33 @@ impl ClockState {
         Self { wall, known: Some(Point { wall, lived: next.lived }), ..next }
     }
 
+    /// The clock of a cluster's log when `passed` milliseconds have passed since this was that of an entry; `wall` is the engine's clock.
+    /// A node that leaves the cluster goes on from it as after a stop.
+    #[cfg(test)]
+    pub fn stepped(self, passed: u64, wall: i64) -> Self {
+        let (service, lived) = (self.service.saturating_add(passed.min(MAX_MESSAGE_GAP)), self.lived.saturating_add(passed));
+        let point = Point { wall, lived };
+        Self {
+            service,
+            lived,
+            boot: 0,
+            since_boot: u64::MAX, // no boot clock is so young
+            wall,
+            right: true,
+            trust: Trust::Synchronized,
+            known: Some(point),
+            before: None,
+            late: 0,
+            adopted: self.adopted.or(Some(point)),
+        }
+    }
+
+    /// The same clock, which the boot clock continues from `since_boot`.
+    #[cfg(test)]
+    pub fn from(self, since_boot: u64) -> Self {
+        Self { since_boot, ..self }
+    }
+
     /// Returns the trust in the wall clock; `settled`: it has been trusted since the system started, and whoever set it since then did it
     /// on purpose.
     fn trust(self, now: Reading, settled: bool) -> Trust {

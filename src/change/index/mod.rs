@@ -125,6 +125,12 @@ impl Index {
         }
     }
 
+    /// The limits in force.
+    #[cfg(test)]
+    pub fn limits(&self) -> (MailboxConfig, HistoryConfig) {
+        (self.limits.clone(), self.history.clone())
+    }
+
     /// Applies other limits. Mailboxes whose history is too large by them are trimmed by the next sweep.
     pub fn reload(&mut self, limits: MailboxConfig, history: HistoryConfig, now: u64) {
         let changed = self.history != history || self.limits != limits;

@@ -36,6 +36,25 @@ impl Store {
         sink: W,
         floor: u64,
     ) -> Result<(W, Amount), BackupError> {
+        self.backup_with(permit, sink, floor, true).await
+    }
+
+    /// Writes the store to `sink` as [`backup`](Self::backup) does, without the files beside it.
+    ///
+    /// # Errors
+    /// [`BackupError`].
+    #[cfg(test)]
+    pub async fn snapshot<W: Write + Send + 'static>(&self, permit: BackupPermit, sink: W, floor: u64) -> Result<W, BackupError> {
+        self.backup_with(permit, sink, floor, false).await.map(|(sink, _)| sink)
+    }
+
+    async fn backup_with<W: Write + Send + 'static>(
+        &self,
+        permit: BackupPermit,
+        sink: W,
+        floor: u64,
+        with_files: bool,
+    ) -> Result<(W, Amount), BackupError> {
         let _permit = permit; // until the end
         let data = self.path.parent().unwrap_or(Path::new(".")).to_owned();
         let place = data.clone();
@@ -44,7 +63,9 @@ impl Store {
         let (trees, header) = (self.trees.clone(), Header::new(SCHEMA, &self.epoch));
         let scanned = tokio::task::spawn_blocking(move || {
             let mut dump = DumpWriter::begin(sink, &header)?;
-            write_files(&data, &mut dump)?;
+            if with_files {
+                write_files(&data, &mut dump)?;
+            }
             scan(trees.all(), &mut dump, || watch.failed())?;
             Ok::<_, BackupError>(dump)
         });

@@ -122,6 +122,7 @@ fn verify_record(trees: &Trees, newest: MessageId, name: &str, key: &[u8], value
         "passes" => readable(reads::<TokenHash, Pass>(key, value)),
         "pairings" => readable(reads::<TokenHash, Pairing>(key, value)),
         "guesses" => readable(reads::<UserId, Guesses>(key, value)),
+        "cluster" => readable(serde_json::from_slice::<serde::de::IgnoredAny>(value).is_ok()),
         _ => readable(false),
     })
 }

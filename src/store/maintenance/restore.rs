@@ -14,7 +14,7 @@ use crate::data_dir::{self, TLS_DIRECTORY, TLS_FILES, write_private};
 use crate::store::log::Log;
 use crate::store::meta::MetaKey;
 use crate::store::staging::{StagedStore, lock, remove, staged_path, swap};
-use crate::store::{Result as StoreResult, SCHEMA};
+use crate::store::{Result as StoreResult, SCHEMA, StoreError};
 
 /// The least number of ids that a restore skips.
 const MIN_SKIPPED_IDS: u64 = 1 << 28;
@@ -61,8 +61,42 @@ pub fn restore(source: impl Read, data: &Path) -> Result<RestoreReport, BackupEr
     })
 }
 
+/// Makes the store at `path`, where there is none, from a backup of another node of the same cluster: the same epoch, and ids go on where
+/// those of the backup end. Blocks.
+///
+/// # Errors
+/// [`BackupError`].
+#[cfg(test)]
+pub fn restore_copy(source: impl Read, path: &Path) -> Result<(), BackupError> {
+    let _lock = lock(path)?;
+    let filled = read_into(source, path).and_then(|(staged, dump, _)| {
+        drop(dump);
+        Ok(staged.complete()?)
+    });
+    filled.and_then(|()| Ok(swap(path, None)?)).inspect_err(|_| {
+        let _ = remove(&staged_path(path)); // the next attempt begins anew
+    })
+}
+
 /// Reads a backup into a staged store for `path`, and writes the files that belong beside it.
 fn fill(source: impl Read, path: &Path) -> Result<RestoreReport, BackupError> {
+    let (staged, dump, header) = read_into(source, path)?;
+    // Unless the backup is of a damaged store, which is restored as it is: `check` finds the damage.
+    let newest = if header.schema < SCHEMA { legacy::newest_given(staged.db()) } else { Log::new(&staged.trees).newest_given() };
+    if let Ok(newest) = newest {
+        let next = newest.0.saturating_add(given_since(header.created_at));
+        staged.trees.meta.set(MetaKey::MessageIdsReserved, next)?;
+        staged.trees.meta.skip(newest.0, next)?;
+    }
+    // What is restored is no node's copy any more.
+    staged.trees.cluster.tree().clear().map_err(StoreError::from)?;
+    let (new_epoch, amount) = (staged.trees.new_epoch()?, dump.amount());
+    staged.complete()?; // last: from here on it is a store
+    Ok(RestoreReport { header, amount, new_epoch })
+}
+
+/// Reads the records of a backup into a staged store for `path`, and writes the files that belong beside it.
+fn read_into<R: Read>(source: R, path: &Path) -> Result<(StagedStore, DumpReader<R>, Header), BackupError> {
     let (mut dump, header) = DumpReader::begin(source, SCHEMA)?;
     let mut staged = StagedStore::create(path)?;
     let trees = header.trees.iter().map(|name| staged.tree(name)).collect::<StoreResult<Vec<_>>>()?;
@@ -81,17 +115,8 @@ fn fill(source: impl Read, path: &Path) -> Result<RestoreReport, BackupError> {
     if staged.trees.schema()? != Some(header.schema) {
         return Err(BackupError::Damaged("its records are not of the layout that its header names"));
     }
-    // Unless the backup is of a damaged store, which is restored as it is: `check` finds the damage.
-    let newest = if header.schema < SCHEMA { legacy::newest_given(staged.db()) } else { Log::new(&staged.trees).newest_given() };
-    if let Ok(newest) = newest {
-        let next = newest.0.saturating_add(given_since(header.created_at));
-        staged.trees.meta.set(MetaKey::MessageIdsReserved, next)?;
-        staged.trees.meta.skip(newest.0, next)?;
-    }
-    let (new_epoch, amount) = (staged.trees.new_epoch()?, dump.amount());
     drop(trees); // else the store stays open
-    staged.complete()?; // last: from here on it is a store
-    Ok(RestoreReport { header, amount, new_epoch })
+    Ok((staged, dump, header))
 }
 
 /// Returns more ids than a store can have given since `backup`, so that none of them is given again.

@@ -8,6 +8,7 @@ mod thread;
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -53,13 +54,13 @@ enum Job {
 }
 
 /// A job with a waiting caller. Returns its answer, and a flag that is set when the disk has failed.
-type DurableJob = Box<dyn FnOnce(&Trees) -> (Answer, bool) + Send>;
+pub type DurableJob = Box<dyn FnOnce(&Trees) -> (Answer, bool) + Send>;
 
 /// A job without one.
 type DeferredJob = Box<dyn FnOnce(&Trees) -> Result<()> + Send>;
 
 /// Announces and answers the caller; called with `true` once the batch is on disk, with `false` when it failed.
-type Answer = Box<dyn FnOnce(bool) + Send>;
+pub type Answer = Box<dyn FnOnce(bool) + Send>;
 
 /// Liveness of the writer thread.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +79,9 @@ pub struct Writer {
     failed: CancellationToken,
     pulse: Arc<Mutex<Pulse>>,
     before_commit: Arc<OnceLock<BeforeCommit>>,
+    /// Unset where the store is a copy of what is safe elsewhere: commits are not synced.
+    #[cfg(test)]
+    is_synced: Arc<AtomicBool>,
 }
 
 impl Writer {
@@ -85,7 +89,7 @@ impl Writer {
     /// and noted beside it.
     pub fn start(db: sled::Db, trees: Arc<Trees>, path: &Path, note: CommitNote, commits: Arc<Commits>) -> Result<Self> {
         let pulse = Arc::new(Mutex::new(Pulse { committed: Instant::now(), busy: None }));
-        let before_commit = Arc::new(OnceLock::new());
+        let (before_commit, is_synced) = (Arc::new(OnceLock::new()), Arc::new(AtomicBool::new(true)));
         let mut disk = Disk {
             file: File::open(path.join("db"))?,
             db,
@@ -95,6 +99,7 @@ impl Writer {
             commits,
             pulse: pulse.clone(),
             before_commit: before_commit.clone(),
+            is_synced: is_synced.clone(),
         };
         disk.commit(0, true)?;
         // A new file's directory entry is durable only once its directory is synced.
@@ -115,7 +120,15 @@ impl Writer {
             alarm.disarmed = outcome.is_ok();
             outcome
         })?;
-        Ok(Self { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), failed, pulse, before_commit })
+        Ok(Self {
+            sender: Mutex::new(Some(sender)),
+            thread: Mutex::new(Some(thread)),
+            failed,
+            pulse,
+            before_commit,
+            #[cfg(test)]
+            is_synced,
+        })
     }
 
     /// Sets the function that writes what jobs have left to be written with the commit: all of it where it is called with `true`;
@@ -123,6 +136,12 @@ impl Writer {
     /// it has. The first one counts.
     pub fn before_commit(&self, write: impl Fn(&Trees, bool) -> Result<bool> + Send + Sync + 'static) {
         let _ = self.before_commit.set(Box::new(write)); // a second one would write nothing: its changes are not those of jobs
+    }
+
+    /// From here on, commits are flushed to the system and not synced: the store is a copy of what is safe elsewhere.
+    #[cfg(test)]
+    pub fn leave_unsynced(&self) {
+        self.is_synced.store(false, std::sync::atomic::Ordering::Relaxed);
     }
 
     /// Returns the liveness of the thread.
@@ -186,7 +205,7 @@ impl Writer {
     }
 
     /// Returns the job that runs `job`, announces its result and answers.
-    fn answered<T, E>(
+    pub fn answered<T, E>(
         job: impl FnOnce(&Trees) -> std::result::Result<T, E> + Send + 'static,
         announce: impl FnOnce(&mut T) + Send + 'static,
         reply: oneshot::Sender<std::result::Result<T, E>>,

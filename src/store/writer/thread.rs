@@ -1,7 +1,7 @@
 //! The writer thread: the batches of jobs, and their commits.
 
 use std::fs::File;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -46,6 +46,7 @@ pub(super) struct Disk {
     pub(super) commits: Arc<Commits>,
     pub(super) pulse: Arc<Mutex<Pulse>>,
     pub(super) before_commit: Arc<OnceLock<BeforeCommit>>,
+    pub(super) is_synced: Arc<AtomicBool>,
 }
 
 impl Disk {
@@ -73,7 +74,9 @@ impl Disk {
             self.trees.tally.end()?;
         }
         self.db.flush()?;
-        self.file.sync_data()?; // sled stops at sync_file_range: no metadata, no device cache
+        if self.is_synced.load(Ordering::Relaxed) {
+            self.file.sync_data()?; // sled stops at sync_file_range: no metadata, no device cache
+        }
         if changed {
             self.committed = Some(version);
             self.note.write(self.trees.tally.commits(), self.newest())?;

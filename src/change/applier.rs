@@ -1,0 +1,108 @@
+//! The application of one entry of a cluster's log.
+
+use std::sync::Arc;
+
+use super::changes::{Changes, Shared};
+use super::clock::Moment;
+use super::proposals::Apply;
+use super::stage::Due;
+use super::{Change, Settings};
+use crate::store::{Reply, Result, StoreError, Trees};
+
+/// The difference that an entry has made to the sum of all records: the same on every node, whatever else a node has written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delta {
+    /// In the number of records; it wraps.
+    pub records: u64,
+    /// In the sum of their checksums; it wraps.
+    pub checksums: u64,
+}
+
+/// Makes the operations of one entry, on the writer thread.
+pub struct Applier<'a> {
+    shared: &'a Arc<Shared>,
+    /// The trees.
+    pub trees: &'a Trees,
+    answers: Vec<Reply>,
+    /// The sum before it.
+    before: (u64, u64),
+}
+
+impl Applier<'_> {
+    /// Makes an operation of this node, whose caller is answered when all of the entry is made.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn own(&mut self, apply: Apply, moment: Moment) -> Result<()> {
+        let (answer, fatal) = apply(self.trees, moment);
+        self.answers.push(answer);
+        if fatal { Err(StoreError::Disk(std::io::Error::other("an operation failed"))) } else { Ok(()) }
+    }
+
+    /// Makes an operation of another node.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn foreign(&mut self, change: Change, moment: Moment) -> Result<()> {
+        match change {
+            Change::Append(append) => {
+                let (recipient, sender) = (append.recipient, append.sender);
+                if let Some(mut appended) = self.shared.apply_noted(self.trees, append, moment)? {
+                    let shared = self.shared.clone();
+                    self.answers.push(Box::new(move |made| {
+                        if made {
+                            shared.announce(recipient, sender, &mut appended);
+                        }
+                    }));
+                }
+                Ok(())
+            }
+            other => other.apply_unasked(self.shared.as_ref(), self.trees, moment),
+        }
+    }
+
+    /// Writes what operations have left to be written: an entry leaves nothing, so that what is on disk depends on entries alone.
+    /// Returns what the entry has changed.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn settle(&mut self) -> Result<Delta> {
+        self.shared.write(self.trees, Due::Now)?;
+        let (records, checksums) = self.trees.tally.sum();
+        Ok(Delta { records: records.wrapping_sub(self.before.0), checksums: checksums.wrapping_sub(self.before.1) })
+    }
+
+    /// The limits in force.
+    pub fn settings(&self) -> Settings {
+        let (mailbox, history) = self.shared.limits();
+        Settings { mailbox, history }
+    }
+
+    /// Sets the service clock to that of the entry.
+    pub fn set_clock(&self, moment: Moment) {
+        self.shared.clock().follow(moment.clock);
+    }
+}
+
+impl Changes {
+    /// Runs `work` on the writer thread, which makes an entry of the log; then answers the callers of its operations.
+    ///
+    /// # Errors
+    /// That of `work`; [`StoreError::Stopped`] when it was not made whole.
+    pub async fn apply_entry<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Applier<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (shared, reacting) = (self.shared().clone(), self.shared().clone());
+        let job = move |trees: &Trees| {
+            let mut applier = Applier { shared: &shared, trees, answers: Vec::new(), before: trees.tally.sum() };
+            let made = work(&mut applier)?;
+            Ok::<_, StoreError>((made, applier.answers))
+        };
+        let announce = move |(_, answers): &mut (T, Vec<Reply>)| {
+            answers.drain(..).for_each(|answer| answer(true));
+            reacting.revoke();
+        };
+        self.writer().run_then(job, announce).await.map(|(made, _)| made)
+    }
+}
