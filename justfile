@@ -49,6 +49,10 @@ lint:
 test:
     .ci/run test
 
+# Runs a cluster's log on real servers.
+cluster:
+    .ci/run cluster
+
 # Builds the documentation, private items included.
 docs:
     .ci/run docs

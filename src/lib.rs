@@ -29,6 +29,7 @@
 //! | `data_dir` | the directory that holds everything |
 //! | `store` | durable state; backup, restore, check, compact, migrate |
 //! | `change` | every change of durable state, as a value; the index of the mailboxes; the service clock |
+//! | `cluster` | copies of the store on several nodes, which follow one log; not part of the program yet |
 //! | `audit` | the audit trail: logged, and kept in the store |
 //! | `hub` | groups and presence |
 //! | `mailbox` | queued messages: append, commit, announce, read, acknowledge, expire |
@@ -62,6 +63,8 @@ mod audit;
 mod auth;
 mod change;
 mod cli;
+#[cfg(test)]
+mod cluster;
 mod config;
 mod control;
 mod core;

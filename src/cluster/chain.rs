@@ -1,0 +1,166 @@
+//! The chain: what proves that all copies are the same.
+//!
+//! Each link is a hash over the one before, the entry, and what the entry has changed in the records. Authors write theirs into their
+//! entries, and each reader compares it with its own of that position.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::entry::At;
+use super::{NodeName, Position};
+use crate::change::Delta;
+use crate::core::hex::{hex, unhex};
+
+/// The positions that an entry's author may be behind, for its link to be compared.
+const MAX_KEPT: usize = 4096;
+/// The authors that must differ from a copy for it to be the wrong one.
+const MIN_ACCUSERS: usize = 2;
+
+/// A link of the chain.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Link([u8; 32]);
+
+impl From<Link> for String {
+    fn from(link: Link) -> Self {
+        hex(&link.0)
+    }
+}
+
+impl TryFrom<String> for Link {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        unhex(&text).and_then(|bytes| bytes.try_into().ok()).map(Self).ok_or("not 64 hexadecimal digits")
+    }
+}
+
+impl Link {
+    /// The link behind an entry that has made this change.
+    pub fn next(self, entry: &[u8], delta: Delta) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(self.0);
+        hasher.update((entry.len() as u64).to_be_bytes());
+        hasher.update(entry);
+        hasher.update(delta.records.to_be_bytes());
+        hasher.update(delta.checksums.to_be_bytes());
+        Self(hasher.finalize().into())
+    }
+}
+
+/// The links behind the last entries, and the authors who have others.
+#[derive(Debug)]
+pub struct Chain {
+    /// The position of the newest one.
+    position: Position,
+    /// Oldest first.
+    links: VecDeque<Link>,
+    /// Authors whose link differs, with the position of the entry that showed it.
+    differing: BTreeMap<NodeName, Position>,
+}
+
+/// The outcome of a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// The links are equal, or there is none to compare with.
+    Equal,
+    /// They differ: one of both copies is wrong.
+    Differs,
+    /// They differ, and those of others do: this copy is wrong.
+    Wrong,
+}
+
+impl Chain {
+    /// The chain of a copy at `position`.
+    pub fn new(position: Position, link: Link) -> Self {
+        Self { position, links: VecDeque::from([link]), differing: BTreeMap::new() }
+    }
+
+    /// Returns the link behind the entry at `position`, where that is one of the last ones.
+    pub fn at(&self, position: Position) -> Option<Link> {
+        let behind = usize::try_from(self.position.0.checked_sub(position.0)?).ok()?;
+        self.links.get(self.links.len().checked_sub(behind + 1)?).copied()
+    }
+
+    /// The newest link.
+    pub fn newest(&self) -> At {
+        At { position: self.position, chain: self.at(self.position).unwrap_or_default() }
+    }
+
+    /// Adds that of the next entry.
+    pub fn push(&mut self, link: Link) {
+        self.position = self.position.next();
+        self.links.push_back(link);
+        if self.links.len() > MAX_KEPT {
+            self.links.pop_front();
+        }
+    }
+
+    /// Compares the link that an author had at `at`, when it made the entry that is applied next.
+    pub fn compare(&mut self, author: &NodeName, at: At) -> Comparison {
+        let Some(own) = self.at(at.position) else { return Comparison::Equal };
+        if own == at.chain {
+            self.differing.remove(author);
+            return Comparison::Equal;
+        }
+        self.differing.insert(author.clone(), self.position.next());
+        if self.differing.len() >= MIN_ACCUSERS { Comparison::Wrong } else { Comparison::Differs }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DELTA: Delta = Delta { records: 1, checksums: 7 };
+
+    fn link(n: u64) -> Link {
+        Link::default().next(&n.to_be_bytes(), DELTA)
+    }
+
+    #[test]
+    fn link_depends_on_everything() {
+        let link = Link::default().next(b"a", DELTA);
+        for other in [
+            Link::default().next(b"b", DELTA),
+            Link::default().next(b"a", Delta { records: 2, ..DELTA }),
+            Link::default().next(b"a", Delta { checksums: 8, ..DELTA }),
+            link.next(b"a", DELTA),
+        ] {
+            assert_ne!(other, link);
+        }
+        let text = serde_json::to_string(&link).unwrap();
+        assert_eq!(serde_json::from_str::<Link>(&text).unwrap(), link);
+        assert!(serde_json::from_str::<Link>("\"12\"").is_err());
+    }
+
+    #[test]
+    fn number_of_links_is_bounded_and_the_last_ones_are_found() {
+        let mut chain = Chain::new(Position(5), link(5));
+        for n in 6..=10_000 {
+            chain.push(link(n));
+        }
+        assert_eq!(chain.newest(), At { position: Position(10_000), chain: link(10_000) });
+        let oldest = 10_000 - MAX_KEPT as u64 + 1;
+        for n in [oldest, 9000, 10_000] {
+            assert_eq!(chain.at(Position(n)), Some(link(n)));
+        }
+        assert_eq!((chain.at(Position(oldest - 1)), chain.at(Position(10_001))), (None, None));
+    }
+
+    #[test]
+    fn copy_is_wrong_when_two_others_say_so() {
+        let mut chain = Chain::new(Position(5), link(5));
+        let (a, b) = (NodeName("a".into()), NodeName("b".into()));
+        let at = |position, n| At { position: Position(position), chain: link(n) };
+        assert_eq!(chain.compare(&a, at(4, 9)), Comparison::Equal, "not known");
+        assert_eq!(chain.compare(&a, at(5, 5)), Comparison::Equal);
+        assert_eq!(chain.compare(&a, at(5, 9)), Comparison::Differs);
+        assert_eq!(chain.compare(&a, at(5, 9)), Comparison::Differs, "the same one");
+        assert_eq!(chain.compare(&a, at(5, 5)), Comparison::Equal, "it has a right copy now");
+        assert_eq!(chain.compare(&b, at(5, 9)), Comparison::Differs);
+        assert_eq!(chain.compare(&a, at(5, 9)), Comparison::Wrong);
+    }
+}

@@ -1,0 +1,301 @@
+//! One node's life in a cluster.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::chain::Link;
+use super::entry::Control;
+use super::log::{Log, LogError, Read};
+use super::maker::Maker;
+use super::progress::{Copy, KEPT_SNAPSHOTS, Progress};
+use super::replica::{ApplyError, Replica, SharedReplica, on_threads};
+use super::tail::{self, TailError};
+use super::{BootId, NodeName, Position};
+use crate::change::{Changes, Delta, ProposalQueue};
+use crate::data_dir::STORE_DIRECTORY;
+use crate::store::{BackupError, Caches, Store, StoreError, restore_copy};
+use crate::telemetry::metrics::Metrics;
+
+/// The file in the data directory that a snapshot is read from and written to.
+const SNAPSHOT_FILE: &str = "snapshot.new";
+/// The time between two looks at whether a snapshot is due.
+const SNAPSHOT_LOOK: Duration = Duration::from_secs(10);
+
+/// A member's settings.
+#[derive(Debug, Clone)]
+pub struct MemberOptions {
+    /// The name of the node.
+    pub node: NodeName,
+    /// Its run.
+    pub boot: BootId,
+    /// The data directory.
+    pub data: PathBuf,
+    /// The caches of its store.
+    pub caches: Caches,
+    /// The operations after which a snapshot is made.
+    pub snapshot_after: u64,
+}
+
+#[cfg(test)]
+impl MemberOptions {
+    /// Those of a node that does not run for long.
+    pub fn for_tests(data: &Path) -> Self {
+        let node = NodeName("n0".into());
+        Self { node, boot: BootId(9), data: data.into(), caches: Caches::default(), snapshot_after: 20 }
+    }
+}
+
+/// The reason for which a node can't be a member, or not any more.
+#[derive(Debug, thiserror::Error)]
+pub enum MemberError {
+    /// The data directory belongs to no cluster.
+    #[error(
+        "the data directory has a history of its own, which is not that of this cluster: `qy-lty cluster found` makes it the first node of a new one; to join another, start with an empty directory"
+    )]
+    Foreign,
+    /// There is no cluster on the engine.
+    #[error("there is no cluster of this name on the engine: run `qy-lty cluster found` on the node whose data it is to have")]
+    NotFounded,
+    /// The engine has lost what it had acknowledged.
+    #[error(
+        "the log has lost entries: it ends before {0}, which this node has; run `qy-lty cluster reseed` on the node with the highest position"
+    )]
+    LostEntries(Position),
+    /// The copy is of no use: another start makes it anew.
+    #[error("{0}")]
+    Copy(TailError),
+    /// This version can't go on.
+    #[error(transparent)]
+    Apply(ApplyError),
+    /// The engine can't be reached.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The store can't be opened or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The snapshot can't be restored.
+    #[error("the snapshot can't be restored: {0}")]
+    Snapshot(#[from] BackupError),
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] io::Error),
+}
+
+impl From<TailError> for MemberError {
+    fn from(error: TailError) -> Self {
+        match error {
+            TailError::Apply(ApplyError::Store(error)) => Self::Store(error),
+            TailError::Apply(ApplyError::Wrong(_)) | TailError::Behind(_) => Self::Copy(error),
+            TailError::Apply(error) => Self::Apply(error),
+        }
+    }
+}
+
+impl MemberError {
+    /// Returns whether the copy must be dropped before the next start.
+    pub const fn is_of_copy(&self) -> bool {
+        matches!(self, Self::Copy(_))
+    }
+}
+
+/// A node that is about to take part.
+pub struct Member<L> {
+    log: L,
+    options: MemberOptions,
+    store: Store,
+    replica: SharedReplica,
+    proposals: ProposalQueue,
+}
+
+impl<L: Log> Member<L> {
+    /// Opens the node's copy, or makes one from the newest snapshot.
+    ///
+    /// # Errors
+    /// [`MemberError`].
+    pub async fn open(log: L, options: MemberOptions, metrics: Arc<Metrics>) -> Result<Self, MemberError> {
+        let (store, progress) = open_copy(&log, &options).await?;
+        let (changes, proposals) = Changes::open_member(store.clone(), progress.settings.clone(), metrics)?;
+        changes.clock().follow(progress.clock);
+        let replica = Arc::new(Replica::new(options.node.clone(), options.boot, changes, progress));
+        Ok(Self { log, options, store, replica, proposals })
+    }
+
+    /// The way to change the state of the cluster.
+    pub fn changes(&self) -> Changes {
+        self.replica.changes().clone()
+    }
+
+    /// The store of the copy.
+    pub fn store(&self) -> Store {
+        self.store.clone()
+    }
+
+    /// The node's copy.
+    pub fn replica(&self) -> SharedReplica {
+        self.replica.clone()
+    }
+
+    /// Takes part until the copy can't go on, or the future is dropped.
+    ///
+    /// # Errors
+    /// [`MemberError`].
+    pub async fn run(self) -> Result<(), MemberError> {
+        let (controls, received) = mpsc::channel(4);
+        let maker = Maker::new(self.log.clone(), self.replica.clone(), self.proposals, received);
+        let snapshots = Snapshots {
+            log: self.log.clone(),
+            replica: self.replica.clone(),
+            store: self.store,
+            options: self.options,
+            controls,
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            maker.run().await;
+            Ok(())
+        });
+        tasks.spawn(async move {
+            snapshots.run().await;
+            Ok(())
+        });
+        let (log, replica) = (self.log, self.replica);
+        tasks.spawn(async move { tail::run(log, replica).await.map_err(MemberError::from) });
+        // The end of one is the end of all: the others are aborted with the set.
+        tasks.join_next().await.map_or(Ok(()), |ended| ended.unwrap_or(Ok(())))
+    }
+}
+
+/// Opens the copy of a node, made anew where it can't be built upon.
+async fn open_copy<L: Log>(log: &L, options: &MemberOptions) -> Result<(Store, Progress), MemberError> {
+    let path = options.data.join(STORE_DIRECTORY);
+    if path.exists() {
+        let store = Store::open_with(&path, options.caches)?;
+        match Progress::load(store.trees())? {
+            Copy::Whole(progress) if can_go_on(log, &progress).await? => return Ok((store, *progress)),
+            Copy::None => return Err(MemberError::Foreign),
+            Copy::Whole(progress) => tracing::warn!(position = %progress.position, "the copy is too old: it is made anew"),
+            Copy::Torn => tracing::warn!("an entry was applied in part before a crash: the copy is made anew"),
+        }
+        store.close()?;
+        drop(store); // frees its files
+        drop_copy(&options.data)?;
+    }
+    let file = options.data.join(SNAPSHOT_FILE);
+    let newest = log.newest_snapshot(&file).await?.ok_or(MemberError::NotFounded)?;
+    tracing::info!(position = %newest, "making the copy from a snapshot");
+    let restoring = (file.clone(), path.clone());
+    let restored = tokio::task::spawn_blocking(move || restore_copy(BufReader::new(File::open(restoring.0)?), &restoring.1));
+    restored.await.map_err(io::Error::other)??;
+    fs::remove_file(&file)?;
+    let store = Store::open_with(&path, options.caches)?;
+    match Progress::load(store.trees())? {
+        Copy::Whole(progress) => Ok((store, *progress)),
+        Copy::None | Copy::Torn => Err(MemberError::NotFounded),
+    }
+}
+
+/// Removes a node's copy.
+///
+/// # Errors
+/// If the disk fails.
+pub fn drop_copy(data: &Path) -> io::Result<()> {
+    fs::remove_dir_all(data.join(STORE_DIRECTORY))
+}
+
+/// Returns whether the log goes on where a copy ends.
+async fn can_go_on<L: Log>(log: &L, progress: &Progress) -> Result<bool, MemberError> {
+    let position = progress.position;
+    let hash = |bytes: &[u8]| Link::default().next(bytes, Delta { records: 0, checksums: 0 });
+    // There is no entry at 0.
+    if position > Position(0) {
+        match log.read(position).await? {
+            Read::Entry(entry) if hash(&entry.bytes) == progress.entry => return Ok(true),
+            Read::Entry(_) => return Err(MemberError::LostEntries(position)),
+            Read::Gone => {}
+            // Perhaps the server that was asked is behind.
+            Read::Beyond if log.end().await? < position => return Err(MemberError::LostEntries(position)),
+            Read::Beyond => return Ok(true),
+        }
+    }
+    Ok(log.read(position.next()).await? != Read::Gone)
+}
+
+/// Makes the first copy of a cluster of the store in the data directory `data`, which no process has open, and its first snapshot.
+///
+/// # Errors
+/// [`MemberError`].
+pub async fn found<L: Log>(log: &L, data: &Path, progress: &Progress) -> Result<(), MemberError> {
+    let store = Store::open(&data.join(STORE_DIRECTORY))?;
+    let placed = progress.clone();
+    let place = move |trees: &crate::store::Trees| {
+        Progress::begin(trees, placed.position)?;
+        placed.save(trees)
+    };
+    on_threads(store.writer().run(place)).await?;
+    let file = write_snapshot(&store, data).await?;
+    log.put_snapshot(progress.position, &file, &[progress.position]).await?;
+    fs::remove_file(&file)?;
+    Ok(store.close()?)
+}
+
+/// Writes a snapshot of `store` to a file in `data`; returns its path.
+async fn write_snapshot(store: &Store, data: &Path) -> Result<PathBuf, MemberError> {
+    let path = data.join(SNAPSHOT_FILE);
+    let permit = store.backup_permit().ok_or(LogError::Unreachable("a backup is being made".into()))?;
+    let mut sink = on_threads(store.snapshot(permit, BufWriter::new(File::create(&path)?), 0)).await?;
+    sink.flush()?;
+    Ok(path)
+}
+
+/// Makes the snapshots that are this node's turn.
+struct Snapshots<L> {
+    log: L,
+    replica: SharedReplica,
+    store: Store,
+    options: MemberOptions,
+    controls: mpsc::Sender<Control>,
+}
+
+impl<L: Log> Snapshots<L> {
+    async fn run(self) {
+        loop {
+            sleep(SNAPSHOT_LOOK).await;
+            if let Err(error) = self.look().await {
+                tracing::warn!(%error, "failed to make a snapshot");
+            }
+        }
+    }
+
+    /// Makes a snapshot when it is this node's turn, and asks for the turn when one is due.
+    async fn look(&self) -> Result<(), MemberError> {
+        let progress = self.replica.progress();
+        match &progress.turn {
+            Some(turn) if turn.node == self.options.node && turn.boot == self.options.boot && !progress.is_turn_over() => {
+                let file = write_snapshot(&self.store, &self.options.data).await?;
+                // The snapshot is of this position or a later one.
+                let keep: Vec<Position> = progress.snapshots.iter().rev().take(KEPT_SNAPSHOTS - 1).copied().collect();
+                let position = progress.position;
+                self.log.put_snapshot(position, &file, &[&keep[..], &[position]].concat()).await?;
+                fs::remove_file(&file)?;
+                let _ = self.controls.send(Control::Snapshot(position)).await; // closed when the node ends
+                if let Some(&oldest) = keep.first() {
+                    self.log.trim(oldest).await?;
+                }
+                Ok(())
+            }
+            Some(_) if !progress.is_turn_over() => Ok(()),
+            _ if !progress.needs_snapshot(self.options.snapshot_after) => Ok(()),
+            _ => {
+                let _ = self.controls.send(Control::SnapshotTurn).await; // closed when the node ends
+                Ok(())
+            }
+        }
+    }
+}

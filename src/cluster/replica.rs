@@ -1,0 +1,261 @@
+//! The application of entries to a node's copy.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::chain::{Chain, Comparison, Link};
+use super::contact::Contact;
+use super::entry::{At, Committed, Entry, EntryError, EntryId};
+use super::progress::Progress;
+use super::{BootId, NodeName, Position};
+use crate::change::{Applier, Change, Changes, Delta, Moment, Proposed};
+use crate::store::{Result, StoreError};
+
+/// The age of the last entry up to which its author counts as present.
+const PRESENT: Duration = Duration::from_secs(10);
+
+/// The reason for which a copy can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// An entry is of no use to this version.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    /// An entry has an operation that this version does not know.
+    #[error("the log has an operation at {0} that needs a newer version: update qy-lty on this node ({1})")]
+    Unknown(Position, serde_json::Error),
+    /// The copies of two other nodes are the same, and differ from this one.
+    #[error("this node's copy differs from that of others at {0}: it is dropped, and made anew")]
+    Wrong(Position),
+    /// The copy can't be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The operations of this node's entries that have not come back in the log.
+#[derive(Default)]
+pub struct Waiting {
+    entries: Mutex<BTreeMap<u64, Vec<Proposed>>>,
+    /// Those of entries that were passed over, for another entry.
+    again: Mutex<VecDeque<Proposed>>,
+    /// Signalled when either changes.
+    pub changed: Notify,
+}
+
+impl Waiting {
+    /// Adds the operations of entry `n`.
+    pub fn insert(&self, n: u64, operations: Vec<Proposed>) {
+        self.entries.lock().insert(n, operations);
+    }
+
+    /// Takes those of entry `n`.
+    pub fn take(&self, n: u64) -> Option<Vec<Proposed>> {
+        let taken = self.entries.lock().remove(&n);
+        self.changed.notify_waiters();
+        taken
+    }
+
+    /// Returns whether those of entry `n` wait.
+    pub fn has(&self, n: u64) -> bool {
+        self.entries.lock().contains_key(&n)
+    }
+
+    /// Takes the next operation whose entry was passed over.
+    pub fn next_again(&self) -> Option<Proposed> {
+        self.again.lock().pop_front()
+    }
+
+    /// Returns whether there is one.
+    pub fn has_again(&self) -> bool {
+        !self.again.lock().is_empty()
+    }
+
+    /// Puts back an operation that the next entry begins with.
+    pub fn put_first(&self, operation: Proposed) {
+        self.again.lock().push_front(operation);
+    }
+
+    fn put_again(&self, operations: Vec<Proposed>) {
+        self.again.lock().extend(operations);
+        self.changed.notify_waiters();
+    }
+}
+
+/// The work of an entry.
+enum Work {
+    /// It is passed over.
+    None,
+    /// Operations of this run.
+    Own(Vec<Proposed>),
+    /// Operations of another node, or of an earlier run.
+    Foreign(Vec<Change>),
+}
+
+/// What a replica knows of the log so far.
+struct Known {
+    progress: Progress,
+    chain: Chain,
+    /// The time at which the newest entry was applied; `None` before the first one of this run.
+    applied: Option<Instant>,
+    /// The last entries of other nodes.
+    present: BTreeMap<NodeName, Instant>,
+    mismatches: u64,
+}
+
+/// A node's copy.
+pub struct Replica {
+    /// The node.
+    pub node: NodeName,
+    /// Its run.
+    pub boot: BootId,
+    changes: Changes,
+    known: Mutex<Known>,
+    /// The operations of this node's entries that have not come back.
+    pub waiting: Waiting,
+    /// Whether the node is in touch.
+    pub contact: Contact,
+}
+
+impl Replica {
+    /// A copy at `progress`, whose state in memory is that of `changes`.
+    pub fn new(node: NodeName, boot: BootId, changes: Changes, progress: Progress) -> Self {
+        let chain = Chain::new(progress.position, progress.chain);
+        let known = Known { progress, chain, applied: None, present: BTreeMap::new(), mismatches: 0 };
+        let (waiting, contact) = (Waiting::default(), Contact::default());
+        Self { node, boot, changes, known: Mutex::new(known), waiting, contact }
+    }
+
+    /// The changes of the copy.
+    pub fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    /// Where the copy is.
+    pub fn at(&self) -> At {
+        self.known.lock().chain.newest()
+    }
+
+    /// The place of the copy in the log.
+    pub fn progress(&self) -> Progress {
+        self.known.lock().progress.clone()
+    }
+
+    /// The links that others had and this copy has not.
+    pub fn mismatches(&self) -> u64 {
+        self.known.lock().mismatches
+    }
+
+    /// The time of the last entry, and whether this node has the first name of those that are present: it says something first when
+    /// nobody else does.
+    pub fn quiet_since(&self, now: Instant) -> (Option<Instant>, bool) {
+        let known = self.known.lock();
+        let others = known.present.iter().filter(|(_, last)| now.saturating_duration_since(**last) < PRESENT);
+        (known.applied, others.map(|(name, _)| name).all(|name| *name > self.node))
+    }
+
+    /// Returns an entry with the number `n`, which has no operations yet.
+    pub fn entry(&self, n: u64) -> Entry {
+        let known = self.known.lock();
+        let lived = known.applied.map(|_| self.changes.clock().present().lived);
+        Entry::new(self.node.clone(), EntryId { boot: self.boot, n }, known.chain.newest(), lived)
+    }
+
+    /// Applies the next entry of the log.
+    ///
+    /// # Errors
+    /// [`ApplyError`]: nothing may be applied after it.
+    pub async fn apply(&self, committed: Committed) -> Result<(), ApplyError> {
+        let Committed { position, time, bytes } = committed;
+        let entry = Entry::decode(&bytes, position)?;
+        let (mut progress, moment) = {
+            let known = self.known.lock();
+            (known.progress.clone(), known.progress.moment(&entry, time))
+        };
+        let work = self.work_of(&entry, &progress)?;
+        let is_passed_over = matches!(work, Work::None);
+        let job = move |applier: &mut Applier<'_>| {
+            Progress::begin(applier.trees, position)?;
+            make(applier, work, moment)?;
+            let delta = applier.settle()?;
+            let chain = progress.chain.next(&bytes, delta);
+            let hash = Link::default().next(&bytes, Delta { records: 0, checksums: 0 });
+            progress.settings = applier.settings();
+            progress.pass((!is_passed_over).then_some(&entry), hash, chain, moment);
+            progress.save(applier.trees)?;
+            applier.set_clock(moment);
+            Ok((progress, entry))
+        };
+        let (progress, entry) = on_threads(self.changes.apply_entry(job)).await?;
+        self.note(progress, &entry, is_passed_over)
+    }
+
+    /// Returns what an entry asks for.
+    fn work_of(&self, entry: &Entry, progress: &Progress) -> Result<Work, ApplyError> {
+        let id = entry.id();
+        let own = if id.boot == self.boot { self.waiting.take(id.n) } else { None };
+        if progress.has_passed(id) {
+            // Overtaken by a later one of this node: not made, so that it can be asked for again.
+            self.waiting.put_again(own.unwrap_or_default());
+            return Ok(Work::None);
+        }
+        if let Some(own) = own {
+            return Ok(Work::Own(own));
+        }
+        let unknown = |error| ApplyError::Unknown(progress.position.next(), error);
+        let changes = entry.ops.iter().map(|text| serde_json::from_str(text.get())).collect::<Result<_, _>>();
+        changes.map(Work::Foreign).map_err(unknown)
+    }
+
+    /// Notes what an applied entry tells of its author.
+    fn note(&self, progress: Progress, entry: &Entry, is_passed_over: bool) -> Result<(), ApplyError> {
+        let now = Instant::now();
+        let mut known = self.known.lock();
+        let position = progress.position;
+        let comparison = match entry.id().boot == self.boot || is_passed_over {
+            true => Comparison::Equal,
+            false => known.chain.compare(&entry.node, entry.at),
+        };
+        known.chain.push(progress.chain);
+        known.progress = progress;
+        known.applied = Some(now);
+        if entry.id().boot != self.boot {
+            known.present.insert(entry.node.clone(), now);
+            known.present.retain(|_, last| now.saturating_duration_since(*last) < PRESENT);
+        }
+        known.mismatches += u64::from(comparison != Comparison::Equal);
+        drop(known);
+        match comparison {
+            Comparison::Equal => Ok(()),
+            Comparison::Differs => {
+                tracing::error!(node = %entry.node, at = %entry.at.position, "the copies of this node and of another one differ");
+                Ok(())
+            }
+            Comparison::Wrong => Err(ApplyError::Wrong(position)),
+        }
+    }
+}
+
+/// Makes the operations of an entry.
+fn make(applier: &mut Applier<'_>, work: Work, moment: Moment) -> Result<()> {
+    match work {
+        Work::None => Ok(()),
+        Work::Own(operations) => operations.into_iter().try_for_each(|operation| applier.own(operation.apply, moment)),
+        Work::Foreign(changes) => changes.into_iter().try_for_each(|change| applier.foreign(change, moment)),
+    }
+}
+
+/// Waits for a future that other threads complete. In a simulation the clock must stand still meanwhile.
+pub async fn on_threads<F: Future>(future: F) -> F::Output {
+    #[cfg(test)]
+    if super::simulation::is_simulated() {
+        return super::simulation::block_on(future);
+    }
+    future.await
+}
+
+/// The replica that tasks share.
+pub type SharedReplica = Arc<Replica>;
