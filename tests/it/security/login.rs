@@ -142,14 +142,15 @@ async fn a11_flood_of_log_ins_is_bounded_in_memory_and_latency() {
     let body = |name: &str, password: &str| json!({"username": name, "password": password}).to_string();
     let long = "x".repeat(1 << 20);
     let bodies = [body("admin", ADMIN_PASSWORD), body("admin", "wrong"), body("nobody", "wrong"), body("admin", &long)];
-    // One hash at a time, which takes as long as a flood may hold anybody up, and no longer.
+    // One hash at a time.
     let quiet = latency(&server, &token, async {
         for _ in 0..10 {
             ask(HERE, server.address, "POST", "/api/auth/login", &[], &bodies[1]).await.expect(401);
         }
     })
     .await;
-    let most = Duration::from_millis(100).max(10 * quiet);
+    // Hashes without a bound hold others up for seconds; a machine that has other work, for a few tenths of one.
+    let most = Duration::from_millis(500).max(10 * quiet);
     let mut worst = Vec::new();
     while worst.len() < 5 && !worst.iter().any(|p99| *p99 < most) {
         let mut answers = Vec::new();
