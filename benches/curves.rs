@@ -188,13 +188,9 @@ async fn connections(settings: &Settings, curves: &mut Curves) -> Result<()> {
         let mut population = server.population().await?;
         let mut bench = settings.bench(&server, &mut population, count)?;
         bench.sizes.connections = count;
-        // With the first connections, a server takes memory that those after them need no more of.
-        let first = bench.population.recipients(ACTIVE.min(count)).await?.into_iter().map(|one| one.token).collect();
-        let first = connect(server.target(), first, 64, &mut Refusals::new()).await?;
         let idle = bench.run(Workload::Idle).await?.remove(0);
         curves.add("connect by connections", x, "µs", idle.figure("cpu_us_per_connect"));
         curves.add("memory of a connection", x, "bytes", idle.figure("bytes_per_connection"));
-        drop(first);
         let recipients = bench.population.recipients(count).await?;
         curves.cpu("live send to all connections in turn", x, &push(&bench, Delivery::Live, None, &recipients).await?);
         // Those that ask and are sent to are beside the others, which do nothing.
