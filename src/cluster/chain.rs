@@ -38,6 +38,11 @@ impl TryFrom<String> for Link {
 }
 
 impl Link {
+    /// The hash of an entry alone.
+    pub fn of_entry(entry: &[u8]) -> Self {
+        Self(Sha256::digest(entry).into())
+    }
+
     /// The link behind an entry that has made this change.
     pub fn next(self, entry: &[u8], delta: Delta) -> Self {
         let mut hasher = Sha256::new();
@@ -50,15 +55,24 @@ impl Link {
     }
 }
 
-/// The links behind the last entries, and the authors who have others.
+/// What is known of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The hash of the entry alone.
+    pub entry: Link,
+    /// The link behind it.
+    pub link: Link,
+}
+
+/// The marks of the last entries, and the authors who have other links.
 #[derive(Debug)]
 pub struct Chain {
     /// The position of the newest one.
     position: Position,
     /// Oldest first.
-    links: VecDeque<Link>,
-    /// Authors whose link differs, with the position of the entry that showed it.
-    differing: BTreeMap<NodeName, Position>,
+    marks: VecDeque<Mark>,
+    /// Whether the link of each author, when it was compared last, was this copy's.
+    authors: BTreeMap<NodeName, bool>,
 }
 
 /// The outcome of a comparison.
@@ -68,45 +82,52 @@ pub enum Comparison {
     Equal,
     /// They differ: one of both copies is wrong.
     Differs,
-    /// They differ, and those of others do: this copy is wrong.
+    /// They differ, and more authors differ from this copy than agree with it: it is taken for the wrong one.
     Wrong,
 }
 
 impl Chain {
     /// The chain of a copy at `position`.
-    pub fn new(position: Position, link: Link) -> Self {
-        Self { position, links: VecDeque::from([link]), differing: BTreeMap::new() }
+    pub fn new(position: Position, mark: Mark) -> Self {
+        Self { position, marks: VecDeque::from([mark]), authors: BTreeMap::new() }
     }
 
-    /// Returns the link behind the entry at `position`, where that is one of the last ones.
-    pub fn at(&self, position: Position) -> Option<Link> {
+    /// Returns what is known of the entry at `position`, where that is one of the last ones.
+    pub fn at(&self, position: Position) -> Option<Mark> {
         let behind = usize::try_from(self.position.0.checked_sub(position.0)?).ok()?;
-        self.links.get(self.links.len().checked_sub(behind + 1)?).copied()
+        self.marks.get(self.marks.len().checked_sub(behind + 1)?).copied()
     }
 
     /// The newest link.
     pub fn newest(&self) -> At {
-        At { position: self.position, chain: self.at(self.position).unwrap_or_default() }
+        At { position: self.position, chain: self.at(self.position).map(|mark| mark.link).unwrap_or_default() }
     }
 
     /// Adds that of the next entry.
-    pub fn push(&mut self, link: Link) {
+    pub fn push(&mut self, mark: Mark) {
         self.position = self.position.next();
-        self.links.push_back(link);
-        if self.links.len() > MAX_KEPT {
-            self.links.pop_front();
+        self.marks.push_back(mark);
+        if self.marks.len() > MAX_KEPT {
+            self.marks.pop_front();
         }
     }
 
     /// Compares the link that an author had at `at`, when it made the entry that is applied next.
     pub fn compare(&mut self, author: &NodeName, at: At) -> Comparison {
         let Some(own) = self.at(at.position) else { return Comparison::Equal };
-        if own == at.chain {
-            self.differing.remove(author);
-            return Comparison::Equal;
+        let agrees = own.link == at.chain;
+        self.authors.insert(author.clone(), agrees);
+        let differing = self.authors.values().filter(|agrees| !**agrees).count();
+        match agrees {
+            true => Comparison::Equal,
+            false if differing >= MIN_ACCUSERS && 2 * differing > self.authors.len() => Comparison::Wrong,
+            false => Comparison::Differs,
         }
-        self.differing.insert(author.clone(), self.position.next());
-        if self.differing.len() >= MIN_ACCUSERS { Comparison::Wrong } else { Comparison::Differs }
+    }
+
+    /// Returns whether some author's link differed when it was compared last.
+    pub fn is_contradicted(&self) -> bool {
+        self.authors.values().any(|agrees| !agrees)
     }
 }
 
@@ -118,6 +139,10 @@ mod tests {
 
     fn link(n: u64) -> Link {
         Link::default().next(&n.to_be_bytes(), DELTA)
+    }
+
+    fn mark(n: u64) -> Mark {
+        Mark { entry: Link::of_entry(&n.to_be_bytes()), link: link(n) }
     }
 
     #[test]
@@ -138,21 +163,21 @@ mod tests {
 
     #[test]
     fn number_of_links_is_bounded_and_the_last_ones_are_found() {
-        let mut chain = Chain::new(Position(5), link(5));
+        let mut chain = Chain::new(Position(5), mark(5));
         for n in 6..=10_000 {
-            chain.push(link(n));
+            chain.push(mark(n));
         }
         assert_eq!(chain.newest(), At { position: Position(10_000), chain: link(10_000) });
         let oldest = 10_000 - MAX_KEPT as u64 + 1;
         for n in [oldest, 9000, 10_000] {
-            assert_eq!(chain.at(Position(n)), Some(link(n)));
+            assert_eq!(chain.at(Position(n)), Some(mark(n)));
         }
         assert_eq!((chain.at(Position(oldest - 1)), chain.at(Position(10_001))), (None, None));
     }
 
     #[test]
-    fn copy_is_wrong_when_two_others_say_so() {
-        let mut chain = Chain::new(Position(5), link(5));
+    fn copy_is_wrong_when_most_others_say_so() {
+        let mut chain = Chain::new(Position(5), mark(5));
         let (a, b) = (NodeName("a".into()), NodeName("b".into()));
         let at = |position, n| At { position: Position(position), chain: link(n) };
         assert_eq!(chain.compare(&a, at(4, 9)), Comparison::Equal, "not known");
@@ -161,6 +186,11 @@ mod tests {
         assert_eq!(chain.compare(&a, at(5, 9)), Comparison::Differs, "the same one");
         assert_eq!(chain.compare(&a, at(5, 5)), Comparison::Equal, "it has a right copy now");
         assert_eq!(chain.compare(&b, at(5, 9)), Comparison::Differs);
+        assert!(chain.is_contradicted());
         assert_eq!(chain.compare(&a, at(5, 9)), Comparison::Wrong);
+        for agreeing in ["c", "d"] {
+            assert_eq!(chain.compare(&NodeName(agreeing.into()), at(5, 5)), Comparison::Equal);
+        }
+        assert_eq!(chain.compare(&a, at(5, 9)), Comparison::Differs, "as many agree");
     }
 }

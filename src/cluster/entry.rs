@@ -111,8 +111,9 @@ impl Entry {
     /// [`EntryError`].
     pub fn decode(bytes: &[u8], position: Position) -> Result<Self, EntryError> {
         let entry: Self = serde_json::from_slice(bytes).map_err(|error| EntryError::Malformed(position, error))?;
-        if entry.v > VERSION {
-            return Err(EntryError::Newer { position, level: entry.level });
+        let raised = if let Some(Control::Raise(level)) = entry.control { level } else { 0 };
+        if entry.v > VERSION || raised > LEVEL {
+            return Err(EntryError::Newer { position, level: entry.level.max(raised) });
         }
         Ok(entry)
     }

@@ -4,7 +4,8 @@
 //! - At most [`MAX_IN_FLIGHT`] entries of this node are on their way: what comes meanwhile waits for the next one, so that entries grow
 //!   by themselves.
 //! - An entry is repeated under its name until it has come back, or its node ends: what the engine has taken is never unknown for ever.
-//! - The numbers of entries rise. An entry that is overtaken by a later one is passed over by every node; its operations go into another.
+//! - The numbers of entries rise. An entry that is overtaken by a later one is passed over by every node; its operations go into another one. What it has
+//!   told of snapshots is told again.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -58,14 +59,15 @@ impl<L: Log> Maker<L> {
         let mut flights = FuturesUnordered::new();
         loop {
             let has_room = flights.len() < MAX_IN_FLIGHT;
+            // From here on, nothing that changes is missed.
+            let waiting = self.replica.clone();
+            let mut changed = pin!(waiting.waiting.changed.notified());
+            changed.as_mut().enable();
             if has_room && (self.carried.is_some() || self.replica.waiting.has_again()) {
                 flights.push(self.launch(None, None));
                 continue;
             }
             let beat = self.next_beat();
-            let waiting = self.replica.clone();
-            let mut changed = pin!(waiting.waiting.changed.notified());
-            changed.as_mut().enable();
             tokio::select! {
                 biased;
                 Some(()) = flights.next(), if !flights.is_empty() => {}
@@ -163,6 +165,12 @@ async fn fly<L: Log>(log: L, replica: SharedReplica, is_full: Arc<AtomicBool>, i
                 if !is_full.swap(true, Ordering::Relaxed) {
                     tracing::error!("the log is full: nothing can be changed");
                 }
+                replica.waiting.take(id.n);
+                return;
+            }
+            // It would be refused for ever.
+            Ok(Err(LogError::Refused(why))) => {
+                tracing::error!(%why, "the engine refuses an entry: what it was to change is not changed");
                 replica.waiting.take(id.n);
                 return;
             }

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -14,17 +15,19 @@ use super::chain::Link;
 use super::entry::Control;
 use super::log::{Log, LogError, Read};
 use super::maker::Maker;
-use super::progress::{Copy, KEPT_SNAPSHOTS, Progress};
+use super::progress::{Copy, KEPT_SNAPSHOTS, Progress, Turn};
 use super::replica::{ApplyError, Replica, SharedReplica, on_threads};
 use super::tail::{self, TailError};
 use super::{BootId, NodeName, Position};
-use crate::change::{Changes, Delta, ProposalQueue};
+use crate::change::{Changes, ProposalQueue};
 use crate::data_dir::STORE_DIRECTORY;
 use crate::store::{BackupError, Caches, Store, StoreError, restore_copy};
 use crate::telemetry::metrics::Metrics;
 
 /// The file in the data directory that a snapshot is read from and written to.
 const SNAPSHOT_FILE: &str = "snapshot.new";
+/// The directory that a copy is moved to before it is removed.
+const DROPPED_DIRECTORY: &str = "store.dropped";
 /// The time between two looks at whether a snapshot is due.
 const SNAPSHOT_LOOK: Duration = Duration::from_secs(10);
 
@@ -39,8 +42,10 @@ pub struct MemberOptions {
     pub data: PathBuf,
     /// The caches of its store.
     pub caches: Caches,
-    /// The operations after which a snapshot is made.
-    pub snapshot_after: u64,
+    /// The operations, and the bytes of entries, after which a snapshot is made.
+    pub snapshot_after: (u64, u64),
+    /// The bytes that stay free on the disk while one is made.
+    pub min_free_bytes: u64,
 }
 
 #[cfg(test)]
@@ -48,7 +53,14 @@ impl MemberOptions {
     /// Those of a node that does not run for long.
     pub fn for_tests(data: &Path) -> Self {
         let node = NodeName("n0".into());
-        Self { node, boot: BootId(9), data: data.into(), caches: Caches::default(), snapshot_after: 20 }
+        Self {
+            node,
+            boot: BootId(9),
+            data: data.into(),
+            caches: Caches::default(),
+            snapshot_after: (20, 1 << 20),
+            min_free_bytes: 0,
+        }
     }
 }
 
@@ -60,6 +72,11 @@ pub enum MemberError {
         "the data directory has a history of its own, which is not that of this cluster: `qy-lty cluster found` makes it the first node of a new one; to join another, start with an empty directory"
     )]
     Foreign,
+    /// There is a cluster on the engine already.
+    #[error(
+        "there is a cluster of this name on the engine already: start this node with an empty data directory to join it, or choose another name"
+    )]
+    Founded,
     /// There is no cluster on the engine.
     #[error("there is no cluster of this name on the engine: run `qy-lty cluster found` on the node whose data it is to have")]
     NotFounded,
@@ -92,6 +109,7 @@ impl From<TailError> for MemberError {
     fn from(error: TailError) -> Self {
         match error {
             TailError::Apply(ApplyError::Store(error)) => Self::Store(error),
+            TailError::Apply(ApplyError::Lost(position)) => Self::LostEntries(position),
             TailError::Apply(ApplyError::Wrong(_)) | TailError::Behind(_) => Self::Copy(error),
             TailError::Apply(error) => Self::Apply(error),
         }
@@ -121,7 +139,8 @@ impl<L: Log> Member<L> {
     /// [`MemberError`].
     pub async fn open(log: L, options: MemberOptions, metrics: Arc<Metrics>) -> Result<Self, MemberError> {
         let (store, progress) = open_copy(&log, &options).await?;
-        let (changes, proposals) = Changes::open_member(store.clone(), progress.settings.clone(), metrics)?;
+        let (loading, settings) = (store.clone(), progress.settings.clone());
+        let (changes, proposals) = blocking(move || Ok(Changes::open_member(loading, settings, metrics)?)).await?;
         changes.clock().follow(progress.clock);
         let replica = Arc::new(Replica::new(options.node.clone(), options.boot, changes, progress));
         Ok(Self { log, options, store, replica, proposals })
@@ -148,8 +167,10 @@ impl<L: Log> Member<L> {
     /// [`MemberError`].
     pub async fn run(self) -> Result<(), MemberError> {
         let (controls, received) = mpsc::channel(4);
+        let is_full = self.proposals.is_full.clone();
         let maker = Maker::new(self.log.clone(), self.replica.clone(), self.proposals, received);
         let snapshots = Snapshots {
+            is_full,
             log: self.log.clone(),
             replica: self.replica.clone(),
             store: self.store,
@@ -168,7 +189,7 @@ impl<L: Log> Member<L> {
         let (log, replica) = (self.log, self.replica);
         tasks.spawn(async move { tail::run(log, replica).await.map_err(MemberError::from) });
         // The end of one is the end of all: the others are aborted with the set.
-        tasks.join_next().await.map_or(Ok(()), |ended| ended.unwrap_or(Ok(())))
+        tasks.join_next().await.map_or(Ok(()), |ended| ended.unwrap_or_else(|panicked| Err(io::Error::other(panicked).into())))
     }
 }
 
@@ -176,29 +197,59 @@ impl<L: Log> Member<L> {
 async fn open_copy<L: Log>(log: &L, options: &MemberOptions) -> Result<(Store, Progress), MemberError> {
     let path = options.data.join(STORE_DIRECTORY);
     if path.exists() {
-        let store = Store::open_with(&path, options.caches)?;
-        match Progress::load(store.trees())? {
-            Copy::Whole(progress) if can_go_on(log, &progress).await? => return Ok((store, *progress)),
-            Copy::None => return Err(MemberError::Foreign),
-            Copy::Whole(progress) => tracing::warn!(position = %progress.position, "the copy is too old: it is made anew"),
-            Copy::Torn => tracing::warn!("an entry was applied in part before a crash: the copy is made anew"),
+        match open_store(&path, options.caches).await {
+            Ok(store) => match examine(&store)? {
+                Copy::Whole(progress) if can_go_on(log, &progress).await? => return Ok((store, *progress)),
+                Copy::None => return Err(MemberError::Foreign),
+                Copy::Whole(progress) => tracing::warn!(position = %progress.position, "the copy is too old: it is made anew"),
+                Copy::Torn => tracing::warn!("an entry was applied in part before a crash: the copy is made anew"),
+            },
+            // Not every write was synced, so a power cut may leave this.
+            Err(MemberError::Store(error)) if error.is_damage() || matches!(error, StoreError::Unreadable(_)) => {
+                tracing::warn!(%error, "the copy can't be opened: it is made anew");
+            }
+            Err(error) => return Err(error),
         }
-        store.close()?;
-        drop(store); // frees its files
-        drop_copy(&options.data)?;
+        let data = options.data.clone();
+        blocking(move || Ok(drop_copy(&data)?)).await?;
     }
     let file = options.data.join(SNAPSHOT_FILE);
     let newest = log.newest_snapshot(&file).await?.ok_or(MemberError::NotFounded)?;
     tracing::info!(position = %newest, "making the copy from a snapshot");
-    let restoring = (file.clone(), path.clone());
-    let restored = tokio::task::spawn_blocking(move || restore_copy(BufReader::new(File::open(restoring.0)?), &restoring.1));
-    restored.await.map_err(io::Error::other)??;
-    fs::remove_file(&file)?;
-    let store = Store::open_with(&path, options.caches)?;
-    match Progress::load(store.trees())? {
-        Copy::Whole(progress) => Ok((store, *progress)),
+    let place = path.clone();
+    let restoring = move || {
+        restore_copy(BufReader::new(File::open(&file)?), &place)?;
+        Ok(fs::remove_file(&file)?)
+    };
+    blocking(restoring).await?;
+    let store = open_store(&path, options.caches).await?;
+    match examine(&store)? {
+        Copy::Whole(progress) if can_go_on(log, &progress).await? => Ok((store, *progress)),
+        // A newer one was made meanwhile.
+        Copy::Whole(progress) => Err(MemberError::Copy(TailError::Behind(progress.position.next()))),
         Copy::None | Copy::Torn => Err(MemberError::NotFounded),
     }
+}
+
+/// Returns the state of an open copy. One that lacks what was committed is torn, wherever its records say that it is.
+fn examine(store: &Store) -> Result<Copy, MemberError> {
+    match Progress::load(store.trees()) {
+        Ok(Copy::Whole(_)) if store.loss().is_some() => Ok(Copy::Torn),
+        Ok(copy) => Ok(copy),
+        Err(error) if error.is_damage() => Ok(Copy::Torn),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Opens the store at `path`.
+async fn open_store(path: &Path, caches: Caches) -> Result<Store, MemberError> {
+    let path = path.to_owned();
+    blocking(move || Ok(Store::open_with(&path, caches)?)).await
+}
+
+/// Does work that waits for the disk on a thread for that.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, MemberError> + Send + 'static) -> Result<T, MemberError> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 /// Removes a node's copy.
@@ -206,17 +257,22 @@ async fn open_copy<L: Log>(log: &L, options: &MemberOptions) -> Result<(Store, P
 /// # Errors
 /// If the disk fails.
 pub fn drop_copy(data: &Path) -> io::Result<()> {
-    fs::remove_dir_all(data.join(STORE_DIRECTORY))
+    // A half of it would be taken for a store.
+    let dropped = data.join(DROPPED_DIRECTORY);
+    if dropped.exists() {
+        fs::remove_dir_all(&dropped)?;
+    }
+    fs::rename(data.join(STORE_DIRECTORY), &dropped)?;
+    fs::remove_dir_all(dropped)
 }
 
 /// Returns whether the log goes on where a copy ends.
 async fn can_go_on<L: Log>(log: &L, progress: &Progress) -> Result<bool, MemberError> {
     let position = progress.position;
-    let hash = |bytes: &[u8]| Link::default().next(bytes, Delta { records: 0, checksums: 0 });
     // There is no entry at 0.
     if position > Position(0) {
         match log.read(position).await? {
-            Read::Entry(entry) if hash(&entry.bytes) == progress.entry => return Ok(true),
+            Read::Entry(entry) if Link::of_entry(&entry.bytes) == progress.entry => return Ok(true),
             Read::Entry(_) => return Err(MemberError::LostEntries(position)),
             Read::Gone => {}
             // Perhaps the server that was asked is behind.
@@ -232,25 +288,36 @@ async fn can_go_on<L: Log>(log: &L, progress: &Progress) -> Result<bool, MemberE
 /// # Errors
 /// [`MemberError`].
 pub async fn found<L: Log>(log: &L, data: &Path, progress: &Progress) -> Result<(), MemberError> {
-    let store = Store::open(&data.join(STORE_DIRECTORY))?;
+    let probe = data.join(SNAPSHOT_FILE);
+    if log.end().await? > Position(0) || log.newest_snapshot(&probe).await?.is_some() {
+        return Err(MemberError::Founded);
+    }
+    let store = open_store(&data.join(STORE_DIRECTORY), Caches::default()).await?;
     let placed = progress.clone();
     let place = move |trees: &crate::store::Trees| {
         Progress::begin(trees, placed.position)?;
         placed.save(trees)
     };
     on_threads(store.writer().run(place)).await?;
-    let file = write_snapshot(&store, data).await?;
+    let file = write_snapshot(&store, data, 0).await?;
     log.put_snapshot(progress.position, &file, &[progress.position]).await?;
-    fs::remove_file(&file)?;
-    Ok(store.close()?)
+    let ending = move || {
+        fs::remove_file(&file)?;
+        Ok(store.close()?)
+    };
+    blocking(ending).await
 }
 
-/// Writes a snapshot of `store` to a file in `data`; returns its path.
-async fn write_snapshot(store: &Store, data: &Path) -> Result<PathBuf, MemberError> {
+/// Writes a snapshot of `store` to a file in `data`; returns its path. Fails where less than `floor` bytes would stay free on the disk.
+async fn write_snapshot(store: &Store, data: &Path, floor: u64) -> Result<PathBuf, MemberError> {
     let path = data.join(SNAPSHOT_FILE);
     let permit = store.backup_permit().ok_or(LogError::Unreachable("a backup is being made".into()))?;
-    let mut sink = on_threads(store.snapshot(permit, BufWriter::new(File::create(&path)?), 0)).await?;
-    sink.flush()?;
+    let (creating, store) = (path.clone(), store.clone());
+    let sink = BufWriter::new(blocking(move || Ok(File::create(&creating)?)).await?);
+    // A task of its own: once begun, it must come to its end.
+    let writing = tokio::spawn(async move { on_threads(store.snapshot(permit, sink, floor)).await });
+    let mut sink = writing.await.map_err(io::Error::other)??;
+    blocking(move || Ok(sink.flush()?)).await?;
     Ok(path)
 }
 
@@ -261,6 +328,8 @@ struct Snapshots<L> {
     store: Store,
     options: MemberOptions,
     controls: mpsc::Sender<Control>,
+    /// Set while the log has no room.
+    is_full: Arc<AtomicBool>,
 }
 
 impl<L: Log> Snapshots<L> {
@@ -276,26 +345,41 @@ impl<L: Log> Snapshots<L> {
     /// Makes a snapshot when it is this node's turn, and asks for the turn when one is due.
     async fn look(&self) -> Result<(), MemberError> {
         let progress = self.replica.progress();
+        let options = &self.options;
+        let is_own = |turn: &Turn| turn.node == options.node && turn.boot == options.boot;
+        // Nobody can take a turn then.
+        if self.is_full.load(Ordering::Relaxed) {
+            return self.make(&progress, true).await;
+        }
         match &progress.turn {
-            Some(turn) if turn.node == self.options.node && turn.boot == self.options.boot && !progress.is_turn_over() => {
-                let file = write_snapshot(&self.store, &self.options.data).await?;
-                // The snapshot is of this position or a later one.
-                let keep: Vec<Position> = progress.snapshots.iter().rev().take(KEPT_SNAPSHOTS - 1).copied().collect();
-                let position = progress.position;
-                self.log.put_snapshot(position, &file, &[&keep[..], &[position]].concat()).await?;
-                fs::remove_file(&file)?;
-                let _ = self.controls.send(Control::Snapshot(position)).await; // closed when the node ends
-                if let Some(&oldest) = keep.first() {
-                    self.log.trim(oldest).await?;
-                }
-                Ok(())
-            }
+            Some(turn) if is_own(turn) && !progress.is_turn_over() => self.make(&progress, false).await,
             Some(_) if !progress.is_turn_over() => Ok(()),
-            _ if !progress.needs_snapshot(self.options.snapshot_after) => Ok(()),
+            _ if !progress.needs_snapshot(options.snapshot_after.0, options.snapshot_after.1) => Ok(()),
             _ => {
                 let _ = self.controls.send(Control::SnapshotTurn).await; // closed when the node ends
                 Ok(())
             }
         }
+    }
+
+    /// Makes a snapshot, and removes the entries up to the one before, or, with `for_room`, up to it.
+    async fn make(&self, progress: &Progress, for_room: bool) -> Result<(), MemberError> {
+        if self.replica.is_contradicted() {
+            tracing::warn!("no snapshot is made: the copies of this node and of another one differ");
+            return Ok(());
+        }
+        let file = write_snapshot(&self.store, &self.options.data, self.options.min_free_bytes).await?;
+        // The snapshot is of this position or a later one.
+        let position = progress.position;
+        let keep: Vec<Position> = progress.snapshots.iter().rev().take(KEPT_SNAPSHOTS - 1).copied().collect();
+        self.log.put_snapshot(position, &file, &keep).await?;
+        blocking(move || Ok(fs::remove_file(&file)?)).await?;
+        let upto = if for_room { Some(&position) } else { keep.first() };
+        if let Some(&upto) = upto {
+            self.log.trim(upto).await?;
+        }
+        self.is_full.store(false, Ordering::Relaxed);
+        let _ = self.controls.send(Control::Snapshot(position)).await; // closed when the node ends
+        Ok(())
     }
 }

@@ -249,7 +249,7 @@ impl Log for MemoryLog {
         self.way().await?;
         let snapshots = &mut self.shared.lock().snapshots;
         snapshots.insert(position, content);
-        snapshots.retain(|position, _| keep.contains(position));
+        snapshots.retain(|other, _| keep.contains(other) || *other >= position);
         Ok(())
     }
 

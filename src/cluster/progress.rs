@@ -11,8 +11,10 @@ use crate::change::{ClockState, Moment, Settings};
 use crate::core::time::Timestamp;
 use crate::store::{Result, StoreError, Trees};
 
-/// The runs of nodes whose last entry is remembered; of more, those that have been silent for longest are forgotten.
-const MAX_BOOTS: usize = 64;
+/// The age after which the last entry of a run is forgotten, in milliseconds: no repetition of it can come any more.
+const MAX_SILENCE: u64 = 3_600_000;
+/// The runs whose last entry is remembered, at most.
+const MAX_BOOTS: usize = 1024;
 /// The snapshots that are kept.
 pub const KEPT_SNAPSHOTS: usize = 2;
 /// The keys of the records: written first and last in each entry.
@@ -23,7 +25,8 @@ const DONE: &str = "done";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Last {
     n: u64,
-    position: Position,
+    /// The service clock for credentials at it, in milliseconds.
+    lived: u64,
 }
 
 /// The node that is to make a snapshot.
@@ -33,8 +36,8 @@ pub struct Turn {
     pub node: NodeName,
     /// Its run: what was under way ends with it.
     pub boot: BootId,
-    /// The engine's clock then.
-    pub since: Timestamp,
+    /// The service clock for credentials then, in milliseconds.
+    since: u64,
 }
 
 /// The place of a copy in the log, and what of the cluster's state is in no tree. The same on every node at the same position.
@@ -62,9 +65,10 @@ pub struct Progress {
     pub turn: Option<Turn>,
     /// The positions of the snapshots that are there, oldest first.
     pub snapshots: Vec<Position>,
-    /// The operations since the last one, and the engine's clock at it.
-    pub since_snapshot: u64,
-    snapshot_wall: Timestamp,
+    /// The operations and bytes since the last one, and the service clock for credentials at it, in milliseconds.
+    since_snapshot: u64,
+    bytes_since_snapshot: u64,
+    snapshot_lived: u64,
 }
 
 /// The state of a copy.
@@ -93,7 +97,8 @@ impl Progress {
             turn: None,
             snapshots: vec![Position(0)],
             since_snapshot: 0,
-            snapshot_wall: wall,
+            bytes_since_snapshot: 0,
+            snapshot_lived: clock.lived,
         }
     }
 
@@ -106,7 +111,7 @@ impl Progress {
         let Some(done) = done else { return Ok(if begun.is_some() { Copy::Torn } else { Copy::None }) };
         let done: Self = serde_json::from_slice(&done).map_err(|_| StoreError::Damaged { tree: "cluster" })?;
         let begun = begun.and_then(|begun| serde_json::from_slice::<Position>(&begun).ok());
-        Ok(if begun.is_none_or(|begun| begun == done.position) { Copy::Whole(Box::new(done)) } else { Copy::Torn })
+        Ok(if begun == Some(done.position) { Copy::Whole(Box::new(done)) } else { Copy::Torn })
     }
 
     /// Notes in the store that the entry at `position` is being applied.
@@ -142,31 +147,36 @@ impl Progress {
         Moment::of_entry(wall, self.clock.stepped(passed, wall.unix_millis()))
     }
 
-    /// Moves on over the next entry, whose hash is `hash`; `entry` is `None` where it is passed over.
-    pub fn pass(&mut self, entry: Option<&Entry>, hash: Link, chain: Link, moment: Moment) {
+    /// Moves on over the next entry, which is `bytes`; `entry` is `None` where it is passed over.
+    pub fn pass(&mut self, entry: Option<&Entry>, bytes: &[u8], chain: Link, moment: Moment) {
         self.position = self.position.next();
-        (self.entry, self.chain) = (hash, chain);
+        (self.entry, self.chain) = (Link::of_entry(bytes), chain);
+        let bytes = bytes.len() as u64;
         (self.wall, self.clock) = (moment.wall, moment.clock);
         let Some(entry) = entry else { return };
         let EntryId { boot, n } = entry.id();
-        self.boots.insert(boot, Last { n, position: self.position });
+        let lived = self.clock.lived;
+        self.boots.insert(boot, Last { n, lived });
+        self.boots.retain(|_, last| lived.saturating_sub(last.lived) <= MAX_SILENCE);
         if self.boots.len() > MAX_BOOTS
-            && let Some(silent) = self.boots.iter().min_by_key(|(_, last)| last.position).map(|(boot, _)| *boot)
+            && let Some(silent) = self.boots.iter().min_by_key(|(_, last)| last.lived).map(|(boot, _)| *boot)
         {
             self.boots.remove(&silent);
         }
         self.since_snapshot += entry.ops.len() as u64;
+        self.bytes_since_snapshot += bytes;
         match &entry.control {
             Some(Control::SnapshotTurn) if self.turn.is_none() || self.is_turn_over() => {
-                self.turn = Some(Turn { node: entry.node.clone(), boot, since: self.wall });
+                self.turn = Some(Turn { node: entry.node.clone(), boot, since: lived });
             }
             Some(Control::Snapshot(position)) => {
                 let position = *position;
                 self.turn = None;
-                self.since_snapshot = 0;
-                self.snapshot_wall = self.wall;
+                (self.since_snapshot, self.bytes_since_snapshot) = (0, 0);
+                self.snapshot_lived = lived;
                 self.snapshots.retain(|kept| *kept != position);
                 self.snapshots.push(position);
+                self.snapshots.sort_unstable();
                 let excess = self.snapshots.len().saturating_sub(KEPT_SNAPSHOTS);
                 self.snapshots.drain(..excess);
             }
@@ -175,18 +185,18 @@ impl Progress {
         }
     }
 
-    /// Returns whether a snapshot is due: after so many operations, or an hour where there are any.
-    pub fn needs_snapshot(&self, after: u64) -> bool {
-        /// In microseconds.
-        const INTERVAL: i64 = 3_600_000_000;
-        let age = self.wall.unix_micros().saturating_sub(self.snapshot_wall.unix_micros());
-        self.since_snapshot >= after || self.since_snapshot > 0 && age >= INTERVAL
+    /// Returns whether a snapshot is due: after so many operations or bytes, or an hour where there are any.
+    pub fn needs_snapshot(&self, operations: u64, bytes: u64) -> bool {
+        /// In milliseconds.
+        const INTERVAL: u64 = 3_600_000;
+        let is_old = self.clock.lived.saturating_sub(self.snapshot_lived) >= INTERVAL;
+        self.since_snapshot >= operations || self.bytes_since_snapshot >= bytes || self.since_snapshot > 0 && is_old
     }
 
     /// Returns whether the node whose turn it is to make a snapshot has had its time.
     pub fn is_turn_over(&self) -> bool {
-        /// In microseconds.
-        const MAX_TURN: i64 = 600_000_000;
-        self.turn.as_ref().is_some_and(|turn| self.wall.unix_micros().saturating_sub(turn.since.unix_micros()) > MAX_TURN)
+        /// In milliseconds.
+        const MAX_TURN: u64 = 600_000;
+        self.turn.as_ref().is_some_and(|turn| self.clock.lived.saturating_sub(turn.since) > MAX_TURN)
     }
 }

@@ -8,12 +8,12 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::chain::{Chain, Comparison, Link};
+use super::chain::{Chain, Comparison, Link, Mark};
 use super::contact::Contact;
 use super::entry::{At, Committed, Entry, EntryError, EntryId};
 use super::progress::Progress;
 use super::{BootId, NodeName, Position};
-use crate::change::{Applier, Change, Changes, Delta, Moment, Proposed};
+use crate::change::{Applier, Change, Changes, Moment, Proposed};
 use crate::store::{Result, StoreError};
 
 /// The age of the last entry up to which its author counts as present.
@@ -28,9 +28,12 @@ pub enum ApplyError {
     /// An entry has an operation that this version does not know.
     #[error("the log has an operation at {0} that needs a newer version: update qy-lty on this node ({1})")]
     Unknown(Position, serde_json::Error),
-    /// The copies of two other nodes are the same, and differ from this one.
+    /// The copies of most other nodes differ from this one.
     #[error("this node's copy differs from that of others at {0}: it is dropped, and made anew")]
     Wrong(Position),
+    /// What the engine had acknowledged is not there any more.
+    #[error("the log has lost entries: another one stands at {0}, or none")]
+    Lost(Position),
     /// The copy can't be written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -101,6 +104,8 @@ struct Known {
     chain: Chain,
     /// The time at which the newest entry was applied; `None` before the first one of this run.
     applied: Option<Instant>,
+    /// An entry of this run was applied: the service clock is that of the present.
+    has_own: bool,
     /// The last entries of other nodes.
     present: BTreeMap<NodeName, Instant>,
     mismatches: u64,
@@ -123,8 +128,9 @@ pub struct Replica {
 impl Replica {
     /// A copy at `progress`, whose state in memory is that of `changes`.
     pub fn new(node: NodeName, boot: BootId, changes: Changes, progress: Progress) -> Self {
-        let chain = Chain::new(progress.position, progress.chain);
-        let known = Known { progress, chain, applied: None, present: BTreeMap::new(), mismatches: 0 };
+        let chain = Chain::new(progress.position, Mark { entry: progress.entry, link: progress.chain });
+        let (present, has_own) = (BTreeMap::new(), false);
+        let known = Known { progress, chain, applied: None, has_own, present, mismatches: 0 };
         let (waiting, contact) = (Waiting::default(), Contact::default());
         Self { node, boot, changes, known: Mutex::new(known), waiting, contact }
     }
@@ -132,6 +138,22 @@ impl Replica {
     /// The changes of the copy.
     pub fn changes(&self) -> &Changes {
         &self.changes
+    }
+
+    /// Returns whether an entry that has been applied is another one than `committed`, which stands in its place.
+    ///
+    /// # Errors
+    /// [`ApplyError::Lost`].
+    pub fn verify(&self, committed: &Committed) -> Result<(), ApplyError> {
+        match self.known.lock().chain.at(committed.position) {
+            Some(mark) if mark.entry != Link::of_entry(&committed.bytes) => Err(ApplyError::Lost(committed.position)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns whether the copy of another node differs.
+    pub fn is_contradicted(&self) -> bool {
+        self.known.lock().chain.is_contradicted()
     }
 
     /// Where the copy is.
@@ -160,7 +182,8 @@ impl Replica {
     /// Returns an entry with the number `n`, which has no operations yet.
     pub fn entry(&self, n: u64) -> Entry {
         let known = self.known.lock();
-        let lived = known.applied.map(|_| self.changes.clock().present().lived);
+        // What was read after a start may be old: the clock has not counted the stop yet.
+        let lived = known.has_own.then(|| self.changes.clock().present().lived);
         Entry::new(self.node.clone(), EntryId { boot: self.boot, n }, known.chain.newest(), lived)
     }
 
@@ -182,9 +205,8 @@ impl Replica {
             make(applier, work, moment)?;
             let delta = applier.settle()?;
             let chain = progress.chain.next(&bytes, delta);
-            let hash = Link::default().next(&bytes, Delta { records: 0, checksums: 0 });
             progress.settings = applier.settings();
-            progress.pass((!is_passed_over).then_some(&entry), hash, chain, moment);
+            progress.pass((!is_passed_over).then_some(&entry), &bytes, chain, moment);
             progress.save(applier.trees)?;
             applier.set_clock(moment);
             Ok((progress, entry))
@@ -215,11 +237,13 @@ impl Replica {
         let now = Instant::now();
         let mut known = self.known.lock();
         let position = progress.position;
-        let comparison = match entry.id().boot == self.boot || is_passed_over {
+        // An earlier run of this node had another copy.
+        let comparison = match entry.node == self.node || is_passed_over {
             true => Comparison::Equal,
             false => known.chain.compare(&entry.node, entry.at),
         };
-        known.chain.push(progress.chain);
+        known.chain.push(Mark { entry: progress.entry, link: progress.chain });
+        known.has_own |= entry.id().boot == self.boot;
         known.progress = progress;
         known.applied = Some(now);
         if entry.id().boot != self.boot {

@@ -17,7 +17,6 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::chain::Link;
 use super::contact::Standing;
 use super::entry::{Committed, Entry};
 use super::log::Log;
@@ -150,7 +149,8 @@ impl Node {
             boot: BootId(boot),
             data: self.data.clone(),
             caches: Caches::default(),
-            snapshot_after: 20,
+            snapshot_after: (20, 1 << 20),
+            min_free_bytes: 0,
         };
         let callers = Callers { seed: world.seed * 1_000_003 + boot * 31, operations, asked: world.asked.clone() };
         self.life.spawn(live(log, options, self.running.clone(), callers));
@@ -216,6 +216,10 @@ async fn live<L: Log>(log: L, mut options: MemberOptions, running: Slot, mut cal
             Ok(member) => member,
             Err(MemberError::Log(_)) => {
                 sleep(Duration::from_millis(200)).await;
+                continue;
+            }
+            Err(error) if error.is_of_copy() => {
+                drop_copy(&options.data).unwrap();
                 continue;
             }
             Err(error) => panic!("seed {}: node {} can't start: {error}", callers.seed, options.node),
@@ -366,9 +370,8 @@ impl Reference {
         self.progress.settings = self.machine.settings();
         let after = trees.tally.sum();
         let delta = Delta { records: after.0.wrapping_sub(before.0), checksums: after.1.wrapping_sub(before.1) };
-        let hash = Link::default().next(bytes, Delta { records: 0, checksums: 0 });
         let chain = self.progress.chain.next(bytes, delta);
-        self.progress.pass((!is_passed_over).then_some(&entry), hash, chain, moment);
+        self.progress.pass((!is_passed_over).then_some(&entry), bytes, chain, moment);
     }
 }
 

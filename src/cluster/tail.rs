@@ -56,10 +56,21 @@ async fn follow<L: Log>(log: &L, replica: &SharedReplica, feed: &mut mpsc::Recei
                     replica.contact.heard(seen);
                 } else if entry.position > next {
                     catch_up(log, replica).await?;
+                } else {
+                    replica.verify(&entry)?; // a repetition
                 }
             }
             Ok(None) => return Ok(()),
-            Err(_) => catch_up(log, replica).await?,
+            Err(_) => {
+                catch_up(log, replica).await?;
+                // Nothing comes: perhaps since the log ends before this copy.
+                let position = replica.at().position;
+                if let Ok(Ok(end)) = timeout(MAX_WAIT, log.end()).await
+                    && end < position
+                {
+                    return Err(ApplyError::Lost(position).into());
+                }
+            }
         }
     }
 }

@@ -149,7 +149,9 @@ pub fn settings(config: &Config) -> Settings {
 impl Mailbox {
     /// A service on top of `changes`, which are those of `store`.
     pub fn new(store: Store, changes: Changes, hub: Arc<Hub>, config: &Config, metrics: Arc<Metrics>) -> Self {
-        let committed = changes.memory().newest_loaded.0.into();
+        // Where changes are shared, some may have been made since the start.
+        let committed = if changes.is_shared() { changes.memory().newest } else { changes.memory().newest_loaded };
+        let committed = committed.0.into();
         let announcer = Arc::new(Announcer { hub: hub.clone(), metrics: metrics.clone(), committed });
         #[cfg(test)]
         {
@@ -372,7 +374,15 @@ impl Mailbox {
                 if acks.acks.is_empty() {
                     break;
                 }
-                self.acks.put_back(self.changes.run(acks).await?);
+                let taken = acks.acks.clone();
+                match self.changes.run(acks).await {
+                    Ok(left) => self.acks.put_back(left),
+                    // They may have been applied, which a repetition does not change.
+                    Err(error) => {
+                        self.acks.put_back(taken);
+                        return Err(error);
+                    }
+                }
             }
             self.touch_readers().await?;
             self.save_clock().await?;

@@ -64,11 +64,12 @@ impl Api {
 }
 
 fn unreachable(error: RequestError) -> LogError {
-    LogError::Unreachable(match error.kind() {
+    match error.kind() {
+        RequestErrorKind::MaxPayloadExceeded => LogError::Refused("longer than the servers' max_payload".into()),
         // A stream that has no leader, or that is not there.
-        RequestErrorKind::NoResponders => "nobody answers for the stream".into(),
-        _ => error.to_string(),
-    })
+        RequestErrorKind::NoResponders => LogError::Unreachable("nobody answers for the stream".into()),
+        _ => LogError::Unreachable(error.to_string()),
+    }
 }
 
 /// Returns the answer in a message.

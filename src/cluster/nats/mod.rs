@@ -183,9 +183,14 @@ impl Log for NatsLog {
         let subscribed = self.client().subscribe(self.committed.clone()).await;
         let mut subscription = subscribed.map_err(|error| LogError::Unreachable(error.to_string()))?;
         let (sender, receiver) = mpsc::channel(MAX_FOLLOWED);
-        // Ends with the receiver, at the latest with the next entry.
+        // Ends with the receiver.
         tokio::spawn(async move {
-            while let Some(message) = subscription.next().await {
+            loop {
+                let message = tokio::select! {
+                    () = sender.closed() => return,
+                    message = subscription.next() => message,
+                };
+                let Some(message) = message else { return };
                 match committed(message).map(|entry| sender.try_send(entry)) {
                     Ok(Err(mpsc::error::TrySendError::Closed(_))) => return,
                     // One that does not fit is read later.
@@ -198,11 +203,16 @@ impl Log for NatsLog {
     }
 
     async fn trim(&self, upto: Position) -> Result<(), LogError> {
+        // Servers before 2.14.2 remove everything then.
+        if upto == Position(0) {
+            return Ok(());
+        }
         self.api.call(&format!("STREAM.PURGE.{}", self.stream), &json!({"seq": upto.next()})).await.map(drop)
     }
 
     async fn put_snapshot(&self, position: Position, path: &Path, keep: &[Position]) -> Result<(), LogError> {
-        self.remove_snapshot(position).await?; // what an attempt that was cut off has left
+        // Another attempt, or another node's at the same position, has pieces of its own.
+        let attempt = rand::random::<u32>();
         let mut file = File::open(path).await.map_err(disk)?;
         let (mut piece, mut pieces) = (Vec::with_capacity(PIECE_BYTES), 0u64);
         loop {
@@ -211,14 +221,15 @@ impl Log for NatsLog {
             if source.read_to_end(&mut piece).await.map_err(disk)? == 0 {
                 break;
             }
-            let subject = format!("{}.{position}.{pieces}", self.pieces);
+            let subject = format!("{}.{position}.{attempt}.{pieces}", self.pieces);
             self.api.publish(&subject, HeaderMap::new(), piece.clone().into()).await?;
             pieces += 1;
         }
-        let end = json!({"pieces": pieces}).to_string();
+        let end = json!({"attempt": attempt, "pieces": pieces}).to_string();
         self.api.publish(&format!("{}.{position}.end", self.pieces), HeaderMap::new(), end.into()).await?;
+        // Newer ones are those of another node.
         for other in self.snapshot_positions().await? {
-            if !keep.contains(&other) && other != position {
+            if !keep.contains(&other) && other < position {
                 self.remove_snapshot(other).await?;
             }
         }
@@ -231,10 +242,10 @@ impl Log for NatsLog {
         let last = async |subject: String| self.api.get(&self.snapshots, &json!({"last_by_subj": subject})).await;
         let end = last(format!("{}.{position}.end", self.pieces)).await?.ok_or_else(missing)?;
         let end: serde_json::Value = serde_json::from_slice(&end.payload).unwrap_or_default();
-        let pieces = end["pieces"].as_u64().ok_or_else(missing)?;
+        let (attempt, pieces) = end["attempt"].as_u64().zip(end["pieces"].as_u64()).ok_or_else(missing)?;
         let mut file = File::create(path).await.map_err(disk)?;
         for n in 0..pieces {
-            let piece = last(format!("{}.{position}.{n}", self.pieces)).await?.ok_or_else(missing)?;
+            let piece = last(format!("{}.{position}.{attempt}.{n}", self.pieces)).await?.ok_or_else(missing)?;
             file.write_all(&piece.payload).await.map_err(disk)?;
         }
         file.flush().await.map_err(disk)?;

@@ -137,6 +137,8 @@ async fn log_keeps_order_knows_repetitions_and_says_what_is_gone() {
         assert_eq!(log.read(Position(n)).await.unwrap(), Read::Entry(followed), "in both ways");
     }
     assert_eq!(log.read(Position(4)).await.unwrap(), Read::Beyond);
+    log.trim(Position(0)).await.unwrap();
+    assert!(matches!(log.read(Position(1)).await.unwrap(), Read::Entry(_)), "nothing is removed");
     log.trim(Position(2)).await.unwrap();
     assert_eq!(log.read(Position(2)).await.unwrap(), Read::Gone);
     assert!(matches!(log.read(Position(3)).await.unwrap(), Read::Entry(_)));
@@ -183,7 +185,7 @@ async fn snapshots_come_back_whole_and_only_those_that_are_kept() {
     }
     assert_eq!(log.snapshot_positions().await.unwrap(), [Position(2), Position(3)]);
     // One that was cut off is none, and its next attempt is whole.
-    let piece = format!("{}.9.0", log.pieces);
+    let piece = format!("{}.9.5.0", log.pieces);
     log.api.publish(&piece, HeaderMap::new(), Bytes::from_static(b"old")).await.unwrap();
     assert_eq!(log.newest_snapshot(&to).await.unwrap(), Some(Position(3)));
     let path = file(dir.path(), "from", b"");
