@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use super::changes::{Changes, Shared};
 use super::clock::Moment;
-use super::proposals::Apply;
+use super::machine::Operation;
+use super::proposals::{Apply, Outcome};
 use super::stage::Due;
-use super::{Change, Settings};
-use crate::store::{Reply, Result, StoreError, Trees};
+use super::{Appended, Change, Settings};
+use crate::config::{HistoryConfig, MailboxConfig};
+use crate::core::ids::{Recipient, UserId};
+use crate::store::{Reply, Result, Severity, StoreError, Trees, Writer};
 
 /// The difference that an entry has made to the sum of all records: the same on every node, whatever else a node has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +70,7 @@ impl Applier<'_> {
     /// # Errors
     /// If the disk fails.
     pub fn settle(&mut self) -> Result<Delta> {
-        self.shared.write(self.trees, Due::Now)?;
+        self.shared.state.write(self.trees, Due::Now)?;
         let (records, checksums) = self.trees.tally.sum();
         Ok(Delta { records: records.wrapping_sub(self.before.0), checksums: checksums.wrapping_sub(self.before.1) })
     }
@@ -80,7 +83,7 @@ impl Applier<'_> {
 
     /// Sets the service clock to that of the entry.
     pub fn set_clock(&self, moment: Moment) {
-        self.shared.clock().follow(moment.clock);
+        self.shared.clock.follow(moment.clock);
     }
 }
 
@@ -104,5 +107,80 @@ impl Changes {
             reacting.revoke();
         };
         self.writer().run_then(job, announce).await.map(|(made, _)| made)
+    }
+}
+
+/// Operations by way of a cluster's log.
+impl Shared {
+    /// Returns what makes `operation` when it has come back in the log, announces its result and answers.
+    pub(super) fn at_its_place<O: Operation>(
+        self: Arc<Self>,
+        operation: O,
+        announce: impl FnOnce(&mut O::Output) + Send + 'static,
+        reply: Outcome<O>,
+    ) -> Apply {
+        Box::new(move |trees, moment| {
+            let reacting = self.clone();
+            let announce = move |output: &mut O::Output| {
+                reacting.revoke();
+                announce(output);
+            };
+            Writer::answered(move |trees| self.apply_at(trees, operation, moment), announce, reply)(trees)
+        })
+    }
+
+    /// The same for one whose result nobody waits for.
+    pub(super) fn at_its_place_unasked<O: Operation>(
+        self: Arc<Self>,
+        operation: O,
+        then: impl FnOnce(&mut Option<O::Output>) + Send + 'static,
+    ) -> Apply
+    where
+        StoreError: From<O::Error>,
+    {
+        Box::new(move |trees, moment| match self.apply_noted(trees, operation, moment) {
+            Ok(mut output) => {
+                let answer = move |made: bool| {
+                    self.revoke();
+                    if made && output.is_some() {
+                        then(&mut output);
+                    }
+                };
+                (Box::new(answer), false)
+            }
+            Err(_) => (Box::new(|_| ()), true),
+        })
+    }
+
+    /// Makes an operation whose refusal concerns nobody here; returns its result, where it was not refused.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    fn apply_noted<O: Operation>(&self, trees: &Trees, operation: O, moment: Moment) -> Result<Option<O::Output>> {
+        match self.apply_at(trees, operation, moment) {
+            Ok(output) => Ok(Some(output)),
+            Err(error) if error.fatal() => Err(StoreError::Disk(std::io::Error::other(O::NAME))),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The same, for an operation whose result is of no use, either.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub(super) fn apply_unasked<O: Operation>(&self, trees: &Trees, operation: O, moment: Moment) -> Result<()> {
+        self.apply_noted(trees, operation, moment).map(drop)
+    }
+
+    /// Tells of a message that another node has appended.
+    fn announce(&self, recipient: Recipient, sender: UserId, appended: &mut Appended) {
+        if let Some(announce) = self.announcer.get() {
+            announce(recipient, sender, appended);
+        }
+    }
+
+    /// The limits in force.
+    fn limits(&self) -> (MailboxConfig, HistoryConfig) {
+        self.state.memory.lock().index.limits()
     }
 }

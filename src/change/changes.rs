@@ -16,10 +16,8 @@ use super::memory::Memory;
 use super::outcomes::Outcomes;
 use super::passes::ForgetPasses;
 #[cfg(test)]
-use super::proposals::{Apply, Outcome, ProposalQueue, Proposals, Proposed, proposed};
+use super::proposals::{ProposalQueue, Proposals, Proposed, proposed};
 use super::stage::Due;
-#[cfg(test)]
-use crate::config::{HistoryConfig, MailboxConfig};
 use crate::core::ids::MessageId;
 #[cfg(test)]
 use crate::core::ids::{Recipient, UserId};
@@ -53,8 +51,8 @@ pub struct Changes {
 }
 
 pub(super) struct Shared {
-    state: State,
-    clock: ServiceClock,
+    pub(super) state: State,
+    pub(super) clock: ServiceClock,
     outcomes: Outcomes,
     metrics: Arc<Metrics>,
     riders: OnceLock<Box<dyn Riders>>,
@@ -62,7 +60,7 @@ pub(super) struct Shared {
     /// Whose connections may have lost their right by the changes of this batch.
     touched: Mutex<Touched>,
     #[cfg(test)]
-    announcer: OnceLock<Announcer>,
+    pub(super) announcer: OnceLock<Announcer>,
 }
 
 /// The reaction to a message that another node has appended.
@@ -114,7 +112,7 @@ impl Changes {
         let (proposals, made) = Proposals::new();
         let staged = shared.clone();
         // An entry leaves nothing; what this node alone has changed stages nothing.
-        store.writer().before_commit(move |trees, _| staged.write(trees, Due::Now));
+        store.writer().before_commit(move |trees, _| staged.state.write(trees, Due::Now));
         Ok((Self { store, shared, proposals: Some(proposals) }, made))
     }
 
@@ -139,7 +137,7 @@ impl Changes {
         #[cfg(test)]
         if let Some(proposals) = self.proposals.as_ref().filter(|_| !O::IS_LOCAL) {
             let shared = self.shared.clone();
-            return proposals.run(operation, |operation, reply| shared.at_its_place(operation, announce, Some(reply))).await;
+            return proposals.run(operation, |operation, reply| shared.at_its_place(operation, announce, reply)).await;
         }
         let (shared, reacting) = (self.shared.clone(), self.shared.clone());
         let announce = move |output: &mut O::Output| {
@@ -317,7 +315,7 @@ impl Shared {
     }
 
     /// Applies `operation` at `moment`, as [`apply`](Self::apply) does.
-    fn apply_at<O: Operation>(&self, trees: &Trees, operation: O, moment: Moment) -> Result<O::Output, O::Error> {
+    pub(super) fn apply_at<O: Operation>(&self, trees: &Trees, operation: O, moment: Moment) -> Result<O::Output, O::Error> {
         let mut machine = Machine::new(trees, &self.state);
         let outcome = operation.apply(&mut machine, moment);
         self.finish(machine);
@@ -366,99 +364,7 @@ impl Shared {
         }
         Ok(())
     }
-}
 
-/// Operations by way of a cluster's log.
-#[cfg(test)]
-impl Shared {
-    /// Returns what makes `operation` when it has come back in the log, announces its result and answers.
-    fn at_its_place<O: Operation>(
-        self: Arc<Self>,
-        operation: O,
-        announce: impl FnOnce(&mut O::Output) + Send + 'static,
-        reply: Option<Outcome<O>>,
-    ) -> Apply {
-        let reply = reply.unwrap_or_else(|| oneshot::channel().0);
-        Box::new(move |trees, moment| {
-            let reacting = self.clone();
-            let announce = move |output: &mut O::Output| {
-                reacting.revoke();
-                announce(output);
-            };
-            Writer::answered(move |trees| self.apply_at(trees, operation, moment), announce, reply)(trees)
-        })
-    }
-
-    /// The same for one whose result nobody waits for.
-    fn at_its_place_unasked<O: Operation>(
-        self: Arc<Self>,
-        operation: O,
-        then: impl FnOnce(&mut Option<O::Output>) + Send + 'static,
-    ) -> Apply
-    where
-        StoreError: From<O::Error>,
-    {
-        Box::new(move |trees, moment| match self.apply_noted(trees, operation, moment) {
-            Ok(mut output) => {
-                let answer = move |made: bool| {
-                    self.revoke();
-                    if made && output.is_some() {
-                        then(&mut output);
-                    }
-                };
-                (Box::new(answer), false)
-            }
-            Err(_) => (Box::new(|_| ()), true),
-        })
-    }
-
-    /// Makes an operation whose refusal concerns nobody here; returns its result, where it was not refused.
-    ///
-    /// # Errors
-    /// If the disk fails.
-    pub(super) fn apply_noted<O: Operation>(&self, trees: &Trees, operation: O, moment: Moment) -> Result<Option<O::Output>> {
-        match self.apply_at(trees, operation, moment) {
-            Ok(output) => Ok(Some(output)),
-            Err(error) if error.fatal() => Err(StoreError::Disk(std::io::Error::other(O::NAME))),
-            Err(_) => Ok(None),
-        }
-    }
-
-    /// The same, for an operation whose result is of no use, either.
-    ///
-    /// # Errors
-    /// If the disk fails.
-    pub(super) fn apply_unasked<O: Operation>(&self, trees: &Trees, operation: O, moment: Moment) -> Result<()> {
-        self.apply_noted(trees, operation, moment).map(drop)
-    }
-
-    /// Tells of a message that another node has appended.
-    pub(super) fn announce(&self, recipient: Recipient, sender: UserId, appended: &mut Appended) {
-        if let Some(announce) = self.announcer.get() {
-            announce(recipient, sender, appended);
-        }
-    }
-
-    /// Writes what operations have left to be written.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub(super) fn write(&self, trees: &Trees, due: Due) -> Result<bool> {
-        self.state.write(trees, due)
-    }
-
-    /// The service clock.
-    pub(super) fn clock(&self) -> &ServiceClock {
-        &self.clock
-    }
-
-    /// The limits in force.
-    pub(super) fn limits(&self) -> (MailboxConfig, HistoryConfig) {
-        self.state.memory.lock().index.limits()
-    }
-}
-
-impl Shared {
     fn react(&self, event: Event) {
         let metrics = &self.metrics.mailbox;
         match event {

@@ -108,7 +108,6 @@ struct Known {
     has_own: bool,
     /// The last entries of other nodes.
     present: BTreeMap<NodeName, Instant>,
-    mismatches: u64,
 }
 
 /// A node's copy.
@@ -130,7 +129,7 @@ impl Replica {
     pub fn new(node: NodeName, boot: BootId, changes: Changes, progress: Progress) -> Self {
         let chain = Chain::new(progress.position, Mark { entry: progress.entry, link: progress.chain });
         let (present, has_own) = (BTreeMap::new(), false);
-        let known = Known { progress, chain, applied: None, has_own, present, mismatches: 0 };
+        let known = Known { progress, chain, applied: None, has_own, present };
         let (waiting, contact) = (Waiting::default(), Contact::default());
         Self { node, boot, changes, known: Mutex::new(known), waiting, contact }
     }
@@ -164,11 +163,6 @@ impl Replica {
     /// The place of the copy in the log.
     pub fn progress(&self) -> Progress {
         self.known.lock().progress.clone()
-    }
-
-    /// The links that others had and this copy has not.
-    pub fn mismatches(&self) -> u64 {
-        self.known.lock().mismatches
     }
 
     /// The time of the last entry, and whether this node has the first name of those that are present: it says something first when
@@ -250,7 +244,6 @@ impl Replica {
             known.present.insert(entry.node.clone(), now);
             known.present.retain(|_, last| now.saturating_duration_since(*last) < PRESENT);
         }
-        known.mismatches += u64::from(comparison != Comparison::Equal);
         drop(known);
         match comparison {
             Comparison::Equal => Ok(()),

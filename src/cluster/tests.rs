@@ -193,7 +193,6 @@ fn copy_that_differs_is_noticed_and_made_anew() {
         assert!(world.ask(&nodes[0], simulated::new_user("z")).await.starts_with("Ok"));
         sleep(Duration::from_secs(90)).await; // each of the others has appended something
         assert_eq!(boots(&nodes), [1, 1_000_002, 3], "the one that differs has started again, and no other");
-        assert!(nodes[0].running().replica.mismatches() > 0);
         end(&world, nodes).await;
     });
 }

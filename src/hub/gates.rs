@@ -122,20 +122,20 @@ mod tests {
             });
         }
         let gates = Gates::<3>::new();
-        let (mut expected, mut ended) = ([0; 3], 0);
+        let (mut expected, mut ended) = ([0; 3], [false; 3]);
         poll_fn(|cx| {
             let open = gates.take_open(cx);
             for (n, receiver) in receivers.iter_mut().enumerate().filter(|(n, _)| open.contains(*n)) {
                 while let Poll::Ready(received) = receiver.poll_recv(&mut Context::from_waker(gates.waker(n))) {
                     let Some(received) = received else {
-                        ended += 1;
+                        ended[n] = true; // and again, if its gate opens once more
                         break;
                     };
                     assert_eq!(received, expected[n]);
                     expected[n] += 1;
                 }
             }
-            if ended == 3 { Poll::Ready(()) } else { Poll::Pending }
+            if ended == [true; 3] { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
         assert_eq!(expected, [10_000; 3]);
