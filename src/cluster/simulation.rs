@@ -29,7 +29,7 @@ use crate::change::simulated;
 use crate::change::{Change, Changes, ClockState, Delta, Expire};
 use crate::core::time::Timestamp;
 use crate::data_dir::STORE_DIRECTORY;
-use crate::store::{Caches, MetaKey, Store};
+use crate::store::{Caches, MetaKey, Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 
 /// The nodes of a cluster.
@@ -37,7 +37,7 @@ pub const NODES: usize = 3;
 /// The age of the last entry from which a copy is stale.
 const STALE: Duration = Duration::from_secs(15);
 /// The time within which a healed cluster must have made everything.
-const RECOVERY: Duration = Duration::from_secs(60);
+const RECOVERY: Duration = Duration::from_secs(180);
 
 thread_local! {
     static SIMULATED: Cell<bool> = const { Cell::new(false) };
@@ -214,7 +214,8 @@ async fn live<L: Log>(log: L, mut options: MemberOptions, running: Slot, mut cal
     loop {
         let member = match Member::open(log.clone(), options.clone(), Metrics::new(Arc::default())).await {
             Ok(member) => member,
-            Err(MemberError::Log(_)) => {
+            // The process before is not wholly gone yet, on a busy machine.
+            Err(MemberError::Log(_) | MemberError::Store(StoreError::Locked(_))) => {
                 sleep(Duration::from_millis(200)).await;
                 continue;
             }

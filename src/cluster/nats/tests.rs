@@ -71,7 +71,7 @@ impl Servers {
     }
 
     async fn log(&self) -> NatsLog {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(180);
         loop {
             let options = NatsOptions {
                 servers: self.ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect(),
@@ -197,7 +197,7 @@ async fn snapshots_come_back_whole_and_only_those_that_are_kept() {
 /// Starts three nodes, whose callers ask for so many operations.
 async fn started(server: &Servers, operations: usize) -> (World, Vec<Node>, NatsLog) {
     let log = server.log().await;
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(180);
     while let Err(error) = log.create(server.new_log()).await {
         assert!(Instant::now() < deadline, "{error}: {}", server.output()); // servers that have just started have no leader
         sleep(Duration::from_millis(200)).await;
