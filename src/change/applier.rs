@@ -8,7 +8,6 @@ use super::machine::Operation;
 use super::proposals::{Apply, Outcome};
 use super::stage::Due;
 use super::{Appended, Change, Settings};
-use crate::config::{HistoryConfig, MailboxConfig};
 use crate::core::ids::{Recipient, UserId};
 use crate::store::{Reply, Result, Severity, StoreError, Trees, Writer};
 
@@ -19,6 +18,14 @@ pub struct Delta {
     pub records: u64,
     /// In the sum of their checksums; it wraps.
     pub checksums: u64,
+}
+
+impl Delta {
+    /// What has changed since the sum was `before`.
+    pub fn since(before: (u64, u64), trees: &Trees) -> Self {
+        let (records, checksums) = trees.tally.sum();
+        Self { records: records.wrapping_sub(before.0), checksums: checksums.wrapping_sub(before.1) }
+    }
 }
 
 /// Makes the operations of one entry, on the writer thread.
@@ -71,14 +78,12 @@ impl Applier<'_> {
     /// If the disk fails.
     pub fn settle(&mut self) -> Result<Delta> {
         self.shared.state.write(self.trees, Due::Now)?;
-        let (records, checksums) = self.trees.tally.sum();
-        Ok(Delta { records: records.wrapping_sub(self.before.0), checksums: checksums.wrapping_sub(self.before.1) })
+        Ok(Delta::since(self.before, self.trees))
     }
 
     /// The limits in force.
     pub fn settings(&self) -> Settings {
-        let (mailbox, history) = self.shared.limits();
-        Settings { mailbox, history }
+        self.shared.state.settings()
     }
 
     /// Sets the service clock to that of the entry.
@@ -177,10 +182,5 @@ impl Shared {
         if let Some(announce) = self.announcer.get() {
             announce(recipient, sender, appended);
         }
-    }
-
-    /// The limits in force.
-    fn limits(&self) -> (MailboxConfig, HistoryConfig) {
-        self.state.memory.lock().index.limits()
     }
 }

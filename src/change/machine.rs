@@ -5,6 +5,8 @@ use parking_lot::{Mutex, MutexGuard};
 use super::clock::Moment;
 use super::index::Effects;
 use super::keys::StoredKey;
+#[cfg(test)]
+use super::log::Settings;
 use super::memory::Memory;
 use super::stage::{Due, Stage};
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
@@ -98,6 +100,13 @@ impl State {
     /// The state of a machine that has nothing to write.
     pub fn new(memory: Memory) -> Self {
         Self { memory: Mutex::new(memory), stage: Mutex::default() }
+    }
+
+    /// The limits in force.
+    #[cfg(test)]
+    pub fn settings(&self) -> Settings {
+        let (mailbox, history) = self.memory.lock().index.limits();
+        Settings { mailbox, history }
     }
 
     /// Writes the changes of the log to the trees; before each commit. With [`Due::Later`], leaves what no caller waits for to a

@@ -65,8 +65,7 @@ impl OneMachine {
 
     /// The limits in force.
     pub fn settings(&self) -> Settings {
-        let (mailbox, history) = self.0.memory.lock().index.limits();
-        Settings { mailbox, history }
+        self.0.settings()
     }
 }
 

@@ -43,12 +43,11 @@ impl Link {
         Self(Sha256::digest(entry).into())
     }
 
-    /// The link behind an entry that has made this change.
-    pub fn next(self, entry: &[u8], delta: Delta) -> Self {
+    /// The link behind an entry, by its hash, that has made this change.
+    pub fn next(self, entry: Self, delta: Delta) -> Self {
         let mut hasher = Sha256::new();
         hasher.update(self.0);
-        hasher.update((entry.len() as u64).to_be_bytes());
-        hasher.update(entry);
+        hasher.update(entry.0);
         hasher.update(delta.records.to_be_bytes());
         hasher.update(delta.checksums.to_be_bytes());
         Self(hasher.finalize().into())
@@ -138,7 +137,7 @@ mod tests {
     const DELTA: Delta = Delta { records: 1, checksums: 7 };
 
     fn link(n: u64) -> Link {
-        Link::default().next(&n.to_be_bytes(), DELTA)
+        Link::default().next(Link::of_entry(&n.to_be_bytes()), DELTA)
     }
 
     fn mark(n: u64) -> Mark {
@@ -147,12 +146,12 @@ mod tests {
 
     #[test]
     fn link_depends_on_everything() {
-        let link = Link::default().next(b"a", DELTA);
+        let link = Link::default().next(Link::of_entry(b"a"), DELTA);
         for other in [
-            Link::default().next(b"b", DELTA),
-            Link::default().next(b"a", Delta { records: 2, ..DELTA }),
-            Link::default().next(b"a", Delta { checksums: 8, ..DELTA }),
-            link.next(b"a", DELTA),
+            Link::default().next(Link::of_entry(b"b"), DELTA),
+            Link::default().next(Link::of_entry(b"a"), Delta { records: 2, ..DELTA }),
+            Link::default().next(Link::of_entry(b"a"), Delta { checksums: 8, ..DELTA }),
+            link.next(Link::of_entry(b"a"), DELTA),
         ] {
             assert_ne!(other, link);
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::chain::Link;
 use super::entry::{Control, Entry, EntryId};
 use super::{BootId, LEVEL, NodeName, Position};
-use crate::change::{ClockState, Moment, Settings};
+use crate::change::{ClockState, Delta, Moment, Settings};
 use crate::core::time::Timestamp;
 use crate::store::{Result, StoreError, Trees};
 
@@ -147,10 +147,11 @@ impl Progress {
         Moment::of_entry(wall, self.clock.stepped(passed, wall.unix_millis()))
     }
 
-    /// Moves on over the next entry, which is `bytes`; `entry` is `None` where it is passed over.
-    pub fn pass(&mut self, entry: Option<&Entry>, bytes: &[u8], chain: Link, moment: Moment) {
+    /// Moves on over the next entry, which is `bytes` and has made the change `delta`; `entry` is `None` where it is passed over.
+    pub fn pass(&mut self, entry: Option<&Entry>, bytes: &[u8], delta: Delta, moment: Moment) {
         self.position = self.position.next();
-        (self.entry, self.chain) = (Link::of_entry(bytes), chain);
+        self.entry = Link::of_entry(bytes);
+        self.chain = self.chain.next(self.entry, delta);
         let bytes = bytes.len() as u64;
         (self.wall, self.clock) = (moment.wall, moment.clock);
         let Some(entry) = entry else { return };

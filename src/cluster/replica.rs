@@ -198,9 +198,8 @@ impl Replica {
             Progress::begin(applier.trees, position)?;
             make(applier, work, moment)?;
             let delta = applier.settle()?;
-            let chain = progress.chain.next(&bytes, delta);
             progress.settings = applier.settings();
-            progress.pass((!is_passed_over).then_some(&entry), &bytes, chain, moment);
+            progress.pass((!is_passed_over).then_some(&entry), &bytes, delta, moment);
             progress.save(applier.trees)?;
             applier.set_clock(moment);
             Ok((progress, entry))

@@ -29,7 +29,7 @@ use crate::change::simulated;
 use crate::change::{Change, Changes, ClockState, Delta, Expire};
 use crate::core::time::Timestamp;
 use crate::data_dir::STORE_DIRECTORY;
-use crate::store::{Caches, MetaKey, Store, StoreError};
+use crate::store::{MetaKey, Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 
 /// The nodes of a cluster.
@@ -144,14 +144,8 @@ impl Node {
 
     /// Starts the node on a log that is not that of the simulation.
     pub fn start_on<L: Log>(&mut self, log: L, world: &World, boot: u64, operations: usize) {
-        let options = MemberOptions {
-            node: NodeName(format!("n{}", self.index)),
-            boot: BootId(boot),
-            data: self.data.clone(),
-            caches: Caches::default(),
-            snapshot_after: (20, 1 << 20),
-            min_free_bytes: 0,
-        };
+        let node = NodeName(format!("n{}", self.index));
+        let options = MemberOptions { node, boot: BootId(boot), ..MemberOptions::for_tests(&self.data) };
         let callers = Callers { seed: world.seed * 1_000_003 + boot * 31, operations, asked: world.asked.clone() };
         self.life.spawn(live(log, options, self.running.clone(), callers));
     }
@@ -369,10 +363,8 @@ impl Reference {
         }
         self.machine.write(trees);
         self.progress.settings = self.machine.settings();
-        let after = trees.tally.sum();
-        let delta = Delta { records: after.0.wrapping_sub(before.0), checksums: after.1.wrapping_sub(before.1) };
-        let chain = self.progress.chain.next(bytes, delta);
-        self.progress.pass((!is_passed_over).then_some(&entry), bytes, chain, moment);
+        let delta = Delta::since(before, trees);
+        self.progress.pass((!is_passed_over).then_some(&entry), bytes, delta, moment);
     }
 }
 

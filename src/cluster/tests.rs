@@ -52,12 +52,7 @@ async fn simulate(seed: u64) {
             }
         }
     }
-    world.log.heal();
-    world.settle(&nodes).await;
-    judge(&world, &ends(&nodes));
-    for node in &mut nodes {
-        node.kill().await;
-    }
+    end(&world, nodes).await;
 }
 
 /// The records and places of nodes.
