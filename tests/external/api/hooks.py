@@ -2,12 +2,14 @@
 
 QY_LTY_CONTROL, QY_LTY_PORT and QY_LTY_ROLE say whom to call as whom.
 """
+import ast
 import ipaddress
 import json
 import os
 import pathlib
 import string
 import sys
+import threading
 
 import schemathesis
 from hypothesis import strategies as st
@@ -15,6 +17,17 @@ from hypothesis import strategies as st
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 from world import Account  # noqa: E402
+
+# Python before 3.11.8 and 3.12.2 fails when two threads make syntax trees at once (cpython#106905); Hypothesis does in both workers.
+_parse, _one_at_a_time = ast.parse, threading.RLock()
+
+
+def _parse_alone(*args, **kwargs):
+    with _one_at_a_time:
+        return _parse(*args, **kwargs)
+
+
+ast.parse = _parse_alone
 
 account = Account(os.environ["QY_LTY_CONTROL"], int(os.environ["QY_LTY_PORT"]), os.environ["QY_LTY_ROLE"])
 
