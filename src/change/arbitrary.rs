@@ -155,20 +155,25 @@ fn import_change() -> impl Strategy<Value = Change> {
     ]
 }
 
-fn log_change() -> impl Strategy<Value = Change> {
+/// A message to somebody.
+pub fn message() -> impl Strategy<Value = Change> {
     let size = prop_oneof![9 => 0..50usize, 1 => Just(14_000)];
     let append = (recipient(), size, 1..200u64, proptest::option::of(0..4u8), 1..4u64, any::<bool>());
-    let append = append.prop_map(|(recipient, size, ttl, key, sender, privileged)| {
+    append.prop_map(|(recipient, size, ttl, key, sender, privileged)| {
         let sender = UserId(sender);
         let object = JsonObject::new(&serde_json::json!({ "m": "x".repeat(size) })).unwrap();
         let key = key.map(|n| {
             IdempotencyKey::new(sender, &n.to_string(), &[u8::from(size > 25)], Answer { timestamp: None, recipients: 3 })
         });
         Change::Append(Append { recipient, sender, object, ttl, key, privileged })
-    });
-    let id = || (0..40u64).prop_map(MessageId);
-    let ids = proptest::collection::btree_set(id(), 0..3);
-    let ack = (user(), client(), proptest::option::of(device()), id(), id(), ids);
+    })
+}
+
+/// Proofs of receipt for messages with ids below that.
+pub fn proof(ids: u64) -> impl Strategy<Value = Change> {
+    let id = move || (0..ids).prop_map(MessageId);
+    let passed = proptest::collection::btree_set(id(), 0..3);
+    let ack = (user(), client(), proptest::option::of(device()), id(), id(), passed);
     let ack = ack.prop_map(|(user, client, device, upto, told, passed)| Ack {
         user,
         client,
@@ -179,8 +184,11 @@ fn log_change() -> impl Strategy<Value = Change> {
         passed: passed.into_iter().collect(),
     });
     let keep = proptest::collection::vec((recipient(), proptest::option::of(id())), 0..2);
-    let ack =
-        (proptest::collection::vec(ack, 1..4), keep).prop_map(|(acks, keep)| Change::Acknowledge(Acknowledge { acks, keep }));
+    (proptest::collection::vec(ack, 1..4), keep).prop_map(|(acks, keep)| Change::Acknowledge(Acknowledge { acks, keep }))
+}
+
+fn log_change() -> impl Strategy<Value = Change> {
+    let id = || (0..40u64).prop_map(MessageId);
     let reader = || (user(), client());
     let reader = prop_oneof![
         6 => reader().prop_map(|(user, client)| Change::JoinReader(JoinReader { user, client })),
@@ -188,8 +196,8 @@ fn log_change() -> impl Strategy<Value = Change> {
         1 => reader().prop_map(|reader| Change::TouchReaders(TouchReaders { readers: vec![reader] })),
     ];
     prop_oneof![
-        8 => append,
-        6 => ack,
+        8 => message(),
+        6 => proof(40),
         4 => reader,
         1 => (recipient(), id()).prop_map(|(recipient, id)| Change::Cancel(Cancel { recipient, id })),
         2 => Just(Change::Expire(Expire {})),

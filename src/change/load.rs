@@ -41,12 +41,16 @@ pub(super) fn load(trees: &Trees, settings: Settings, moment: Moment) -> Result<
     for (&recipient, &upto) in &behind {
         index.load_place(recipient, Place { front: upto, trimmed: upto, gone: upto, ..Place::default() });
     }
+    newest = newest.max(load_messages(log, &mut index, &handed_over)?);
+    // After the blocks, which hold them.
     for page in log.all_receipts() {
         let (number, page) = page?;
         newest = newest.max(page.records().last().map_or(MessageId(0), |record| record.id));
         index.receipts.set(number, &page);
+        if index.holds_all(&page) {
+            index.receipts.hold(number);
+        }
     }
-    newest = newest.max(load_messages(log, &mut index, &handed_over)?);
     let newest_loaded = newest;
     log.written_up_to(newest);
     let newest = newest.max(log.reserved()?);

@@ -1,8 +1,6 @@
 //! Operations on queued messages: the only code that changes the log and, with the operations on readers, the index of the
 //! mailboxes.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -218,7 +216,7 @@ impl Operation for Acknowledge {
             }
         }
         for (recipient, _) in keep {
-            machine.memory().index.keep_no_longer(recipient, &mut effects);
+            machine.memory().index.keep_no_longer(recipient, moment.service, &mut effects);
         }
         machine.follow_by(&effects, moment, Due::Later)?;
         Ok(left)
@@ -243,26 +241,22 @@ impl Operation for Expire {
 
 /// Removes receipts; returns whether there are more to remove.
 fn expire_receipts(machine: &mut Machine<'_>, moment: Moment) -> Result<bool> {
-    let mut tried = BTreeSet::new();
-    for _ in 0..MAX_REMOVALS {
+    let (mut removals, mut looks) = (0, 0);
+    while removals < MAX_REMOVALS && looks < MAX_REMOVALS {
         let (number, excess, last) = {
             let memory = machine.memory();
             let Some((number, excess)) = memory.index.removable_receipts(moment.service) else { return Ok(false) };
             (number, excess, (memory.index.receipts.last() == Some(number)).then_some(memory.newest))
         };
+        let evicted = machine.evict_receipts(number, excess)?;
+        // Those of which nothing could be removed are counted apart: how many of them are looked at is not the same on all nodes.
+        *if evicted > 0 { &mut removals } else { &mut looks } += 1;
         // Nothing else is left of the newest ids.
-        if let Some(newest) = last {
+        if let Some(newest) = last.filter(|_| evicted > 0) {
             machine.stage.reserve(newest);
         }
-        let evicted = machine.evict_receipts(number, excess, moment.service)?;
-        match (excess, evicted) {
-            (None, _) => {}
-            // All pages have been tried.
-            (Some(_), 0) if !tried.insert(number) => {
-                machine.memory().index.receipts.exhausted(moment.service);
-                return Ok(false);
-            }
-            (Some(_), evicted) => machine.event(Event::ReceiptsEvicted(evicted)),
+        if excess.is_some() && evicted > 0 {
+            machine.event(Event::ReceiptsEvicted(evicted));
         }
     }
     Ok(true)

@@ -105,19 +105,11 @@ impl Stage {
     }
 
     /// Removes the receipts of a page, or only the `excess` oldest of them, but those of messages whose block is there; returns their
-    /// number. The page is looked at again when an end at `now` would be old.
+    /// number. A page of which nothing more can be removed is held.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn evict(
-        &mut self,
-        log: Log<'_>,
-        number: PageNumber,
-        excess: Option<usize>,
-        now: u64,
-        memory: &Mutex<Memory>,
-    ) -> Result<usize> {
-        self.urgent = true;
+    pub fn evict(&mut self, log: Log<'_>, number: PageNumber, excess: Option<usize>, memory: &Mutex<Memory>) -> Result<usize> {
         let page = self.load_page(log, number)?;
         let mut memory = memory.lock();
         let there = |record: &ReceiptRecord| memory.index.block_of(record.id).is_some();
@@ -127,11 +119,13 @@ impl Stage {
             memory.index.receipts.remove(number);
             self.pages.remove(&number);
             self.removed_pages.insert(number);
-        } else if excess.is_none() || evicted == 0 {
-            memory.index.receipts.set_at(number, &page.receipts, now);
         } else {
             memory.index.receipts.set(number, &page.receipts);
+            if memory.index.holds_all(&page.receipts) {
+                memory.index.receipts.hold(number);
+            }
         }
+        self.urgent |= evicted > 0;
         Ok(evicted)
     }
 
@@ -213,6 +207,7 @@ impl Stage {
         for first in std::mem::take(&mut self.freed) {
             self.shrunk.remove(&first);
             log.remove_block(first)?;
+            memory.lock().index.remove_block(first);
         }
         for first in std::mem::take(&mut self.shrunk) {
             self.shrink(log, first, memory)?;
@@ -287,12 +282,16 @@ impl Stage {
             let memory = memory.lock();
             messages.iter().map(|(head, _)| memory.index.contains(head.recipient, head.id)).collect()
         };
-        let mut smaller = BlockBuilder::new(first);
+        let (mut smaller, mut last) = (BlockBuilder::new(first), first);
         for (&(head, payload), there) in messages.iter().zip(there) {
             if there {
                 smaller.push(&Stored { head, payload: payload.to_vec() });
+                last = head.id;
             }
         }
-        log.write_block(first, smaller.finish(), &[])
+        let count = smaller.count;
+        log.write_block(first, smaller.finish(), &[])?;
+        memory.lock().index.shrink_block(first, last, count);
+        Ok(())
     }
 }

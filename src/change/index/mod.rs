@@ -24,7 +24,7 @@ use crate::config::{HistoryConfig, MailboxConfig};
 use crate::core::ids::{MessageId, Recipient, UserId};
 use crate::core::map::IdMap;
 use crate::core::time::Timestamp;
-use crate::store::{EndState, Head, INLINE_BYTES, Place, ReceiptRecord};
+use crate::store::{EndState, Head, INLINE_BYTES, Place, ReceiptPage, ReceiptRecord};
 use queue::{Entry, Queue};
 
 pub use effects::{Effects, Ended, Passed};
@@ -126,7 +126,7 @@ impl Index {
     }
 
     /// The limits in force.
-    #[cfg(test)]
+    #[cfg(feature = "cluster")]
     pub fn limits(&self) -> (MailboxConfig, HistoryConfig) {
         (self.limits.clone(), self.history.clone())
     }
@@ -203,6 +203,26 @@ impl Index {
     /// Notes a block of `total` messages, from `first` to `last`, of which `used` are of use.
     pub fn add_block(&mut self, first: MessageId, last: MessageId, used: u32, total: u32) {
         self.blocks.insert(first, BlockUse { last, used, total });
+    }
+
+    /// Notes that a block has been written anew, with `count` messages up to `last`.
+    pub fn shrink_block(&mut self, first: MessageId, last: MessageId, count: u32) {
+        if let Some(block) = self.blocks.get_mut(&first) {
+            self.receipts.release(first, block.last);
+            *block = BlockUse { last, used: block.used, total: count };
+        }
+    }
+
+    /// Notes that a block has been removed.
+    pub fn remove_block(&mut self, first: MessageId) {
+        if let Some(block) = self.blocks.remove(&first) {
+            self.receipts.release(first, block.last);
+        }
+    }
+
+    /// Returns whether no receipt of a page can be removed: that of a message whose block is there tells its state at the next start.
+    pub fn holds_all(&self, page: &ReceiptPage) -> bool {
+        page.records().iter().all(|record| self.block_of(record.id).is_some())
     }
 
     /// Returns the first message of the block that holds `id`; `None` where it is in none yet.
@@ -323,8 +343,7 @@ impl Index {
         };
         block.used = block.used.saturating_sub(1);
         if block.used == 0 {
-            self.blocks.remove(&first);
-            effects.freed.push(first);
+            effects.freed.push(first); // there until it is removed from the disk, where receipts must go after it
         } else if block.total >= MIN_SHRUNK_MESSAGES && block.used * SHRINK_FACTOR <= block.total {
             block.total = block.used;
             effects.shrunk.push(first);

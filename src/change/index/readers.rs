@@ -234,11 +234,14 @@ impl Index {
         self.place_mut(recipient).keep = id;
     }
 
-    /// Forgets what is kept for live connections where they have passed everything.
-    pub fn keep_no_longer(&mut self, recipient: Recipient, effects: &mut Effects) {
+    /// Forgets what is kept for live connections where they have passed everything. What is not kept any more goes with the next sweep.
+    pub fn keep_no_longer(&mut self, recipient: Recipient, now: u64, effects: &mut Effects) {
         let place = self.place_mut(recipient);
         place.keep = place.keep.filter(|&id| id < place.front);
         effects.places.insert(recipient);
+        if self.queues.get(&recipient).is_some_and(|queue| self.has_long_history(queue, 0, 0)) {
+            self.schedule(recipient, now);
+        }
     }
 
     /// Applies a proof, to at most `budget` messages. Returns the number of messages that it concerned, and whether some are left.

@@ -37,6 +37,11 @@ fn fill(index: &mut Index, to: Recipient, ids: impl IntoIterator<Item = u64>) {
     }
 }
 
+/// Removes the blocks that are of no use any more, as a commit does.
+fn write(index: &mut Index, effects: &Effects) {
+    effects.freed.iter().for_each(|&first| index.remove_block(first));
+}
+
 /// Applies a proof, and returns the messages that it has removed.
 fn prove(index: &mut Index, ack: &Ack, now: u64) -> Vec<u64> {
     let mut effects = Effects::default();
@@ -279,6 +284,8 @@ fn blocks_are_freed_with_their_last_message_and_shrunk_before() {
         s.acknowledge(&ack("a", id), 100, 5, NOW, &mut effects);
     }
     assert_eq!((effects.shrunk, effects.freed), (vec![MessageId(1)], vec![MessageId(1)]));
+    assert_eq!(s.block_of(MessageId(3)), Some(MessageId(1)), "until it is removed from the disk");
+    s.remove_block(MessageId(1));
     assert_eq!(s.block_of(MessageId(3)), None);
 }
 
@@ -288,7 +295,9 @@ fn forget_leaves_nothing() {
     s.join(ANA, &name("a"), 1, NOW).unwrap();
     fill(&mut s, TO_ANA, 1..=2);
     prove(&mut s, &ack("a", 1), 5);
-    assert_eq!(s.forget(TO_ANA, None, 5).removed, [MessageId(1), MessageId(2)]);
+    let effects = s.forget(TO_ANA, None, 5);
+    assert_eq!(effects.removed, [MessageId(1), MessageId(2)]);
+    write(&mut s, &effects);
     assert!(s.due.is_empty() && s.queues.is_empty() && s.cursors.is_empty() && s.marks.is_empty());
     assert!(s.places.is_empty() && s.blocks.is_empty());
 }
@@ -339,11 +348,13 @@ fn memory_is_that_of_what_is_there() {
     assert_eq!(s.memory_bytes() - with_user, 2 * READER_BYTES);
     fill(&mut s, TO_ANA, 1..=10);
     assert_eq!(s.memory_bytes() - with_user, 2 * READER_BYTES + 10 * (MESSAGE_BYTES + BLOCK_BYTES));
-    s.cancel(TO_ANA, MessageId(3));
+    let effects = s.cancel(TO_ANA, MessageId(3));
+    write(&mut s, &effects);
     assert_eq!(s.memory_bytes() - with_user, 2 * READER_BYTES + 9 * (MESSAGE_BYTES + BLOCK_BYTES));
     s.forget_reader(ANA, &name("b"), 1);
     assert_eq!(s.memory_bytes() - with_user, READER_BYTES + 9 * (MESSAGE_BYTES + BLOCK_BYTES));
-    s.forget(TO_ANA, None, 1);
+    let effects = s.forget(TO_ANA, None, 1);
+    write(&mut s, &effects);
     assert_eq!(s.memory_bytes(), with_user - USER_BYTES);
 }
 

@@ -104,7 +104,7 @@ impl Index {
     /// Returns the next page of receipts to remove; where there are too many, with the number of those to remove of all pages.
     pub fn removable_receipts(&self, now: u64) -> Option<(PageNumber, Option<usize>)> {
         // Nothing ends before second 1: in the first seconds of a store no page is old.
-        self.receipts.removable(now.saturating_sub(self.history.retain), self.history.receipts, now)
+        self.receipts.removable(now.saturating_sub(self.history.retain), self.history.receipts)
     }
 
     /// Expires messages whose life has ended by `now`, and removes history that has been kept for long enough; as many as one
