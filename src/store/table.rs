@@ -397,7 +397,7 @@ impl<'a> WriteSet<'a> {
             return Ok(());
         }
         let tally = self.trees.iter().find_map(|tree| tree.tally);
-        tally.map_or(Ok(()), TreeTally::begin)?;
+        self.trees.iter().filter_map(|tree| tree.tally).try_for_each(TreeTally::begin)?;
         let trees: Vec<&Tree> = self.trees.iter().map(|tree| tree.tree).collect();
         let outcome = trees[..].transaction(|views| {
             let mut change = Change::default(); // sled may call this again

@@ -12,9 +12,17 @@ use super::{Result, StoreError};
 
 /// The name of the tree, and its only key.
 const NAME: &str = "commits";
-/// The trees that are not summed: a message tells the length of its pieces, which are long; nothing depends on the audit trail and the
-/// figures of the last day, and versions that don't have them would take their sum for damage.
-const NOT_SUMMED: [&str; 8] = ["pieces", "audit", "samples", "online", "passes", "pairings", "guesses", "cluster"];
+/// The trees that are not summed: nothing depends on the audit trail and the figures of the last day, and the place in a cluster's log is
+/// each node's own.
+const NOT_SUMMED: [&str; 4] = ["audit", "samples", "online", "cluster"];
+/// The trees that are summed apart, in memory alone, for nodes of a cluster to compare: a message tells the length of its pieces, which are
+/// long, and versions that don't have the others would take their sum for damage.
+const SUMMED_APART: [&str; 4] = ["pieces", "passes", "pairings", "guesses"];
+
+/// Returns whether the records of the tree `name` are in the sum that is stored.
+fn is_stored(name: &str) -> bool {
+    !NOT_SUMMED.contains(&name) && !SUMMED_APART.contains(&name)
+}
 
 /// What is known of the records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -85,6 +93,9 @@ pub struct Tally {
     records: AtomicU64,
     checksums: AtomicU64,
     bytes: AtomicU64,
+    /// Of the trees that are summed apart, since the store was opened.
+    records_apart: AtomicU64,
+    checksums_apart: AtomicU64,
     /// The sum is that of all records.
     is_known: AtomicBool,
     /// The log says that a commit has begun: a crash may leave a part of it, which adds up to nothing.
@@ -106,6 +117,8 @@ impl Tally {
             records: AtomicU64::default(),
             checksums: AtomicU64::default(),
             bytes: AtomicU64::default(),
+            records_apart: AtomicU64::default(),
+            checksums_apart: AtomicU64::default(),
             is_known: AtomicBool::default(),
             has_begun: AtomicBool::default(),
         }))
@@ -116,11 +129,13 @@ impl Tally {
         self.commits.load(Ordering::Relaxed)
     }
 
-    /// The number of records and the sum of their checksums, which wraps; of what has been changed since the store was opened only, where
-    /// it was not added up.
-    #[cfg(test)]
+    /// The number of records and the sum of their checksums, which wrap, for differences between two moments: with the trees that are summed
+    /// apart, and of what has been changed since the store was opened only, where it was not added up.
+    #[cfg(feature = "cluster")]
     pub fn sum(&self) -> (u64, u64) {
-        (self.records.load(Ordering::Relaxed), self.checksums.load(Ordering::Relaxed))
+        let total =
+            |stored: &AtomicU64, apart: &AtomicU64| stored.load(Ordering::Relaxed).wrapping_add(apart.load(Ordering::Relaxed));
+        (total(&self.records, &self.records_apart), total(&self.checksums, &self.checksums_apart))
     }
 
     /// Returns the bytes of the keys and values of the records that are summed; `u64::MAX` where that is not known.
@@ -135,7 +150,8 @@ impl Tally {
 
     /// Returns the part of the tally for the tree `name`; `None` where it is not summed.
     pub fn of_tree(self: &Arc<Self>, name: &str) -> Option<TreeTally> {
-        (!NOT_SUMMED.contains(&name)).then(|| TreeTally { tally: self.clone(), seed: crc32fast::hash(name.as_bytes()) })
+        let seed = crc32fast::hash(name.as_bytes());
+        (!NOT_SUMMED.contains(&name)).then(|| TreeTally { tally: self.clone(), seed, is_stored: is_stored(name) })
     }
 
     /// Adds up the records of `trees`, before anything is written. Returns how many of them are missing or out of date, at least: 0 where
@@ -143,7 +159,7 @@ impl Tally {
     /// read. Reads all of them.
     pub fn verify<'a>(&self, trees: impl Iterator<Item = (&'a str, &'a Tree)>) -> u64 {
         let mut sum = Sum::default();
-        for (name, tree) in trees.filter(|(name, _)| !NOT_SUMMED.contains(name)) {
+        for (name, tree) in trees.filter(|(name, _)| is_stored(name)) {
             let seed = crc32fast::hash(name.as_bytes());
             for entry in tree {
                 let Ok((key, value)) = entry else { return 0 };
@@ -190,6 +206,8 @@ impl Tally {
 pub struct TreeTally {
     tally: Arc<Tally>,
     seed: u32,
+    /// Its records are in the sum that is stored.
+    is_stored: bool,
 }
 
 impl TreeTally {
@@ -198,7 +216,7 @@ impl TreeTally {
     /// # Errors
     /// If the engine fails.
     pub fn begin(&self) -> Result<()> {
-        self.tally.begin()
+        if self.is_stored { self.tally.begin() } else { Ok(()) }
     }
 
     /// Notes that the value of a key was `old` and is `new`, `None` being no value.
@@ -211,16 +229,20 @@ impl TreeTally {
 
 /// The changes of several writes, of trees of one tally.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Change(Sum);
+pub struct Change {
+    stored: Sum,
+    apart: Sum,
+}
 
 impl Change {
     /// Adds: the value of a key in the tree of `of` was `old` and is `new`, `None` being no value.
     pub fn replaced(&mut self, of: &TreeTally, key: &[u8], old: Option<&[u8]>, new: Option<&[u8]>) {
+        let sum = if of.is_stored { &mut self.stored } else { &mut self.apart };
         if let Some(old) = old {
-            self.0.subtract(of.seed, key, old);
+            sum.subtract(of.seed, key, old);
         }
         if let Some(new) = new {
-            self.0.add(of.seed, key, new);
+            sum.add(of.seed, key, new);
         }
     }
 
@@ -230,9 +252,12 @@ impl Change {
     }
 
     fn apply(self, tally: &Tally) {
-        tally.records.fetch_add(self.0.records, Ordering::Relaxed);
-        tally.checksums.fetch_add(self.0.checksums, Ordering::Relaxed);
-        tally.bytes.fetch_add(self.0.bytes, Ordering::Relaxed);
+        let Self { stored, apart } = self;
+        tally.records.fetch_add(stored.records, Ordering::Relaxed);
+        tally.checksums.fetch_add(stored.checksums, Ordering::Relaxed);
+        tally.bytes.fetch_add(stored.bytes, Ordering::Relaxed);
+        tally.records_apart.fetch_add(apart.records, Ordering::Relaxed);
+        tally.checksums_apart.fetch_add(apart.checksums, Ordering::Relaxed);
     }
 }
 

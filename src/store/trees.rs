@@ -129,17 +129,17 @@ trees! {
     idempotency: [u8; 32] => Earlier;
     /// The audit trail.
     audit: AuditId => AuditRecord;
-    /// The figures of the last 1,440 minutes. Since version 0.3; not summed, so that earlier versions miss nothing.
+    /// The figures of the last 1,440 minutes. Since version 0.3; in no sum, so that earlier versions miss nothing.
     samples: Minute => Sample;
     /// The devices that were online in each of the last 144 slots of ten minutes. In the same way.
     online: Slot => OnlineDevices;
-    /// Secrets that are good once, by their SHA-256. Since version 0.3; not summed, either.
+    /// Secrets that are good once, by their SHA-256. Since version 0.3; not in the sum that is stored, either.
     passes: TokenHash => Pass;
     /// Devices that are being paired, by the SHA-256 of their device codes. In the same way.
     pairings: TokenHash => Pairing;
     /// The wrong codes of users. In the same way.
     guesses: UserId => Guesses;
-    /// The place of a node of a cluster in its log. Not summed, either: what is summed is the same on every node.
+    /// The place of a node of a cluster in its log. In no sum: what is summed is the same on every node.
     cluster: str => IVec;
 }
 
