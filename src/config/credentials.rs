@@ -33,6 +33,20 @@ pub(super) fn fill(config: &mut Config, sources: &mut Sources, environment: &Env
             Err(unreadable) => problems.push(unreadable),
         }
     }
+    #[cfg(feature = "cluster")]
+    if let Some(cluster) = config.cluster.as_mut().filter(|cluster| cluster.user.is_some() && cluster.password.is_empty()) {
+        match find(environment, "QY_LTY__CLUSTER__PASSWORD", "cluster-password") {
+            Ok(Some((secret, source))) => {
+                cluster.password = secret;
+                sources.insert("cluster.password".into(), source);
+            }
+            Ok(None) => problems.push(
+                "cluster.password is missing: set it, QY_LTY__CLUSTER__PASSWORD, or the systemd credential cluster-password"
+                    .into(),
+            ),
+            Err(unreadable) => problems.push(unreadable),
+        }
+    }
     for handler in config.handler.iter_mut().filter(|handler| handler.secret.is_empty()) {
         let variable = format!("QY_LTY_HANDLER_{}", handler.kind.to_ascii_uppercase().replace(['-', '.'], "_"));
         let credential = format!("handler-{}", handler.kind);

@@ -1,6 +1,10 @@
 //! The commented default file, and the settings that it documents.
 
 /// Every setting with its description and its default.
+#[cfg(feature = "cluster")]
+pub const DEFAULT: &str = concat!(include_str!("default.toml"), include_str!("default_cluster.toml"));
+/// Every setting with its description and its default.
+#[cfg(not(feature = "cluster"))]
 pub const DEFAULT: &str = include_str!("default.toml");
 
 /// Returns the settings of the default file as `section.key`, in file order, including those without a default.

@@ -20,6 +20,10 @@ impl Config {
         let names = before.keys().chain(after.keys());
         let mut differ: BTreeSet<&str> = names.filter(|name| before.get(*name) != after.get(*name)).map(String::as_str).collect();
         // Flattened secrets are hidden, and therefore all equal.
+        #[cfg(feature = "cluster")]
+        if self.cluster.as_ref().map(|cluster| &cluster.password) != new.cluster.as_ref().map(|cluster| &cluster.password) {
+            differ.insert("cluster.password");
+        }
         let qweather = |config: &Self| config.weather.qweather.as_ref().map(|q| q.key.clone());
         let secrets = [
             (self.chat.key != new.chat.key, "chat.key"),
@@ -48,6 +52,8 @@ impl Config {
         new.storage = self.storage.clone();
         new.metrics = self.metrics.clone();
         new.log.format = self.log.format;
+        #[cfg(feature = "cluster")]
+        new.cluster.clone_from(&self.cluster);
         new
     }
 }
@@ -55,6 +61,6 @@ impl Config {
 /// Returns whether a setting is only read at the start.
 pub(super) fn needs_restart(name: &str) -> bool {
     let section = name.split('.').next();
-    matches!(section, Some("storage" | "metrics"))
+    matches!(section, Some("storage" | "metrics" | "cluster"))
         || matches!(name, "server.listen" | "server.data_dir" | "tls.self_signed" | "tls.names" | "tls.redirect" | "log.format")
 }

@@ -13,7 +13,7 @@ use super::{Config, Provenance};
 /// The section whose blocks are numbered in the list.
 const BLOCKS: &str = "handler";
 /// The settings that are secrets.
-pub(super) const SECRETS: [&str; 3] = ["chat.key", "weather.qweather.key", "handler.secret"];
+pub(super) const SECRETS: [&str; 4] = ["chat.key", "weather.qweather.key", "handler.secret", "cluster.password"];
 
 /// A setting in force.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -142,10 +142,10 @@ mod tests {
         // All that is serialised as a secret is listed as one.
         let hidden: Vec<String> =
             numbered(&everything).into_iter().filter(|(_, v)| v.as_str() == Some(HIDDEN)).map(|(k, _)| k).collect();
-        assert_eq!(hidden, ["chat.key", "handler[0].secret", "weather.qweather.key"]);
+        assert_eq!(hidden, ["chat.key", "cluster.password", "handler[0].secret", "weather.qweather.key"]);
         let list = everything.effective(&Provenance::default());
         let secrets: Vec<&str> = list.iter().filter(|setting| setting.secret).map(|setting| &*setting.key).collect();
-        assert_eq!(secrets, ["chat.key", "weather.qweather.key", "handler[0].secret"]);
+        assert_eq!(secrets, ["chat.key", "weather.qweather.key", "handler[0].secret", "cluster.password"]);
         assert!(list.iter().filter(|setting| setting.secret).all(|setting| setting.set && setting.value.is_none()));
         let none = Config::default().effective(&Provenance::default());
         assert!(!find(&none, "chat.key").set && find(&none, "chat.key").secret);

@@ -1,5 +1,6 @@
 //! Plain-language forms of the errors of serde and the TOML parser.
 
+use super::default_file::documented;
 use crate::core::mismatch::{Format, Mismatch};
 use crate::core::text::nearest;
 
@@ -12,10 +13,12 @@ pub(super) fn explain(message: &str, key: Option<&str>) -> String {
     };
     let mut names = rest.split('`').step_by(2);
     let unknown = names.next().unwrap_or_default();
+    let is_outside = rest.contains("`server`");
+    let is_key = || documented().iter().any(|name| name.rsplit('.').next() == Some(unknown));
     match nearest(unknown, names) {
-        Some(name) => format!("unknown key \"{unknown}\"; did you mean \"{name}\"?"),
-        None if rest.contains("`server`") => format!("unknown key \"{unknown}\"; keys belong in a section, such as [server]"),
-        None => format!("unknown key \"{unknown}\""),
+        Some(name) if !(is_outside && is_key()) => format!("unknown key \"{unknown}\"; did you mean \"{name}\"?"),
+        _ if is_outside => format!("unknown key \"{unknown}\"; keys belong in a section, such as [server]"),
+        _ => format!("unknown key \"{unknown}\""),
     }
 }
 

@@ -226,6 +226,9 @@ fn place_paths(config: &mut Config, sources: &Sources) {
         ("tls.cert", config.tls.cert.as_mut()),
         ("tls.key", config.tls.key.as_mut()),
     ];
+    #[cfg(feature = "cluster")]
+    let paths =
+        paths.into_iter().chain([("cluster.tls_ca", config.cluster.as_mut().and_then(|cluster| cluster.tls_ca.as_mut()))]);
     for (key, path) in paths {
         if let (Some(directory), Some(path)) = (directory_of(sources, key), path) {
             *path = directory.join(&*path);

@@ -9,6 +9,8 @@
 //! one and `effective` lists one with the source of each value.
 
 mod addresses;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod companion;
 mod credentials;
 mod default_file;
@@ -36,6 +38,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+#[cfg(feature = "cluster")]
+pub use cluster::{ClusterConfig, is_cluster_name};
 pub use companion::{ChatConfig, HandlerConfig, QWeatherConfig, Responder, WeatherConfig};
 pub use default_file::DEFAULT;
 pub use diff::ConfigDiff;
@@ -82,6 +86,10 @@ pub struct Config {
     pub handler: Vec<HandlerConfig>,
     /// Every other limit.
     pub limits: Limits,
+    /// The cluster that this node is one of.
+    #[cfg(feature = "cluster")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterConfig>,
 }
 
 /// The reason a configuration was refused. Displays as one sentence; several, as a line each below their number.

@@ -94,6 +94,10 @@ impl Config {
         self.validate_storage(&mut found);
         self.validate_server(&mut found);
         self.validate_addresses(&mut found);
+        #[cfg(feature = "cluster")]
+        for (key, message) in self.cluster.iter().flat_map(super::ClusterConfig::problems) {
+            found.require(false, "cluster", key, message);
+        }
         found.0
     }
 
