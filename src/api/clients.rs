@@ -1,7 +1,5 @@
 //! `/api/clients`: the clients of a user, each with a place of its own in the user's messages.
 
-use std::collections::HashSet;
-
 use serde::Serialize;
 
 use crate::accounts::policy::Action;
@@ -41,8 +39,7 @@ pub async fn list(call: Call) -> Result<Reply<List<ClientResponse>>, ApiError> {
     let limit = call.limit(MAX_PAGE)?;
     let after = call.parameter("after").unwrap_or_default().to_owned();
     call.list(limit, move |app, page| {
-        let online: HashSet<ClientName> =
-            app.hub.presence().of_user(user).iter().filter_map(|connection| connection.reader.clone()).collect();
+        let online = app.hub.presence().readers_of(user);
         page.fill(app.mailbox.readers(user, &after, limit + 1).into_iter().map(|reader| {
             let name = reader.client.to_string();
             let online = online.contains(&reader.client);

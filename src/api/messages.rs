@@ -224,7 +224,7 @@ async fn deliver(
             if live.traffic.is_watched() {
                 live.pushed(to, call.caller()?.user.id, None, &payload);
             }
-            (None, call.app.hub.publish(Arc::new(Announcement::new(to, None, payload))) as u64)
+            (None, call.app.hub.publish_live(Arc::new(Announcement::new(to, None, payload))) as u64)
         }
         Delivery::Queued => {
             let prepared = call.idempotency_key.is_some().then(|| {

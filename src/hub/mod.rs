@@ -10,6 +10,8 @@
 //! - The group map holds no group without members.
 //! - No lock is held across an await, and none while members are woken.
 
+#[cfg(feature = "cluster")]
+mod elsewhere;
 mod gates;
 mod presence;
 mod subscription;
@@ -25,6 +27,8 @@ use tokio::sync::broadcast::{Receiver, Sender};
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::core::map::IdMap;
 use crate::telemetry::metrics::GroupStats;
+#[cfg(feature = "cluster")]
+pub use elsewhere::{Elsewhere, Row, Rows};
 pub use presence::{Connection, ConnectionFilter, Identity, OnlineUser, Presence, Registration};
 use subscription::Member;
 pub use subscription::Subscription;
@@ -90,7 +94,14 @@ pub struct Hub {
     taps: Sender<Arc<Announcement>>,
     tap_count: AtomicUsize,
     presence: Arc<Presence>,
+    /// Passes live messages on to other nodes.
+    #[cfg(feature = "cluster")]
+    outward: OnceLock<Outward>,
 }
+
+/// What passes live messages on to other nodes.
+#[cfg(feature = "cluster")]
+type Outward = Box<dyn Fn(&Announcement) + Send + Sync>;
 
 /// The number of announcements that a tap may fall behind.
 const TAP_CAPACITY: usize = 1024;
@@ -133,7 +144,32 @@ impl Hub {
             taps: Sender::new(TAP_CAPACITY),
             tap_count: AtomicUsize::new(0),
             presence: Arc::default(),
+            #[cfg(feature = "cluster")]
+            outward: OnceLock::new(),
         })
+    }
+
+    /// Sets what passes live messages on to other nodes; the first one counts.
+    #[cfg(feature = "cluster")]
+    pub fn set_outward(&self, pass_on: impl Fn(&Announcement) + Send + Sync + 'static) {
+        let _ = self.outward.set(Box::new(pass_on)); // a node is in one cluster
+    }
+
+    /// The connections at other nodes.
+    #[cfg(feature = "cluster")]
+    pub fn elsewhere(&self) -> &Elsewhere {
+        self.presence.elsewhere()
+    }
+
+    /// The number of connections at other nodes that messages to `group` are handed to.
+    fn members_elsewhere(&self, group: Recipient) -> usize {
+        #[cfg(feature = "cluster")]
+        return self.elsewhere().members(group);
+        #[cfg(not(feature = "cluster"))]
+        {
+            let _ = group;
+            0
+        }
     }
 
     /// Applies other limits; existing channels keep their capacity.
@@ -184,9 +220,9 @@ impl Hub {
         Lagged
     }
 
-    /// The number of members of a group.
+    /// The number of members of a group; on several nodes, of all of them.
     pub fn members(&self, group: Recipient) -> usize {
-        self.groups.lock().get(&group).map_or(0, Group::members)
+        self.groups.lock().get(&group).map_or(0, Group::members) + self.members_elsewhere(group)
     }
 
     /// Receives the publications of all groups.
@@ -195,14 +231,24 @@ impl Hub {
         Tap { hub: self.clone(), receiver: self.taps.subscribe() }
     }
 
-    /// Publishes to every member of the announcement's group and returns the number of members.
+    /// Publishes a message that is not stored, also to other nodes, and returns the number of members.
+    pub fn publish_live(&self, announcement: Arc<Announcement>) -> usize {
+        #[cfg(feature = "cluster")]
+        if let Some(pass_on) = self.outward.get() {
+            pass_on(&announcement);
+        }
+        self.publish(announcement)
+    }
+
+    /// Publishes to every member of the announcement's group here, and returns the number of members, with those at other nodes.
     pub fn publish(&self, announcement: Arc<Announcement>) -> usize {
+        let elsewhere = self.members_elsewhere(announcement.recipient);
         if self.tap_count.load(Ordering::Relaxed) > 0 && announcement.recipient != PROBE_GROUP {
             let _ = self.taps.send(announcement.clone()); // the last tap may have been dropped meanwhile
         }
         // The sender is cloned so that waking a large group happens outside the lock.
         let group = self.groups.lock().get(&announcement.recipient).map(|group| (group.sender.clone(), group.observers));
-        group.map_or(0, |(sender, observers)| sender.send(announcement).unwrap_or(0).saturating_sub(observers))
+        group.map_or(0, |(sender, observers)| sender.send(announcement).unwrap_or(0).saturating_sub(observers)) + elsewhere
     }
 
     /// The number of groups.

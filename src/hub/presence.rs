@@ -15,7 +15,11 @@ use std::time::{Duration, Instant};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use serde::Deserialize;
+#[cfg(feature = "cluster")]
+use tokio::sync::Notify;
 
+#[cfg(feature = "cluster")]
+use super::elsewhere::{Elsewhere, Row, Rows};
 use crate::config::Network;
 use crate::core::client::ClientName;
 use crate::core::ids::{ConnId, DeviceId, Recipient, TokenId, UserId};
@@ -189,6 +193,16 @@ pub struct OnlineUser {
     pub last_activity: Timestamp,
 }
 
+#[cfg(feature = "cluster")]
+impl OnlineUser {
+    /// Adds the connections of the same user at another node.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.connections += other.connections;
+        self.since = self.since.min(other.since);
+        self.last_activity = self.last_activity.max(other.last_activity);
+    }
+}
+
 #[derive(Debug, Default)]
 struct Lists {
     all: BTreeMap<ConnId, Arc<Connection>>,
@@ -205,11 +219,41 @@ struct Lists {
 #[derive(Debug, Default)]
 pub struct Presence {
     lists: Mutex<Lists>,
+    /// The connections at other nodes.
+    #[cfg(feature = "cluster")]
+    elsewhere: Elsewhere,
+    /// Signalled with every connection that comes or goes.
+    #[cfg(feature = "cluster")]
+    changed: Notify,
 }
 
 impl Presence {
     fn lists(&self) -> parking_lot::MutexGuard<'_, Lists> {
         self.lists.lock()
+    }
+
+    /// The connections at other nodes.
+    #[cfg(feature = "cluster")]
+    pub fn elsewhere(&self) -> &Elsewhere {
+        &self.elsewhere
+    }
+
+    /// Waits until a connection has come or gone since the last call. Only one task may wait.
+    #[cfg(feature = "cluster")]
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// The connections here, for other nodes.
+    #[cfg(feature = "cluster")]
+    pub fn rows(&self) -> Rows {
+        self.lists().all.iter().map(|(id, connection)| (*id, Row::of(connection))).collect()
+    }
+
+    /// Notes that a connection has come or gone; under the lock of the lists.
+    fn note_change(&self) {
+        #[cfg(feature = "cluster")]
+        self.changed.notify_one();
     }
 
     /// Lists a connection until the registration is dropped.
@@ -240,11 +284,13 @@ impl Presence {
         if connection.reader.is_none() {
             lists.lookers.insert(connection.id);
         }
+        self.note_change();
         Registration { presence: self.clone(), connection }
     }
 
     fn remove(&self, connection: &Connection) {
         let mut lists = self.lists();
+        self.note_change();
         lists.all.remove(&connection.id);
         lists.lookers.remove(&connection.id);
         let user = connection.identity.user_id;
@@ -272,6 +318,16 @@ impl Presence {
 
     /// The numbers of users that are online, and of devices.
     pub fn online_counts(&self) -> (usize, usize) {
+        #[cfg(feature = "cluster")]
+        if !self.elsewhere.is_empty() {
+            let (mut users, mut devices) = self.elsewhere.online();
+            let lists = self.lists();
+            let readers = lists.all.values().filter(|connection| connection.reader.is_some());
+            users.extend(readers.map(|connection| connection.identity.user_id));
+            devices.extend(lists.devices.keys());
+            let (users, devices): (BTreeSet<_>, BTreeSet<_>) = (users.into_iter().collect(), devices.into_iter().collect());
+            return (users.len(), devices.len());
+        }
         let lists = self.lists();
         let reads = |id: &ConnId| !lists.lookers.contains(id);
         let looking = lists.lookers.iter().filter_map(|id| lists.all.get(id)).map(|connection| connection.identity.user_id);
@@ -296,7 +352,20 @@ impl Presence {
 
     /// Returns whether any connection receives the messages for `device`.
     pub fn device_online(&self, device: DeviceId) -> bool {
+        #[cfg(feature = "cluster")]
+        if self.elsewhere.members(Recipient::Device(device)) > 0 {
+            return true;
+        }
         self.lists().devices.contains_key(&device)
+    }
+
+    /// The readers of a user that are connected.
+    pub fn readers_of(&self, user: UserId) -> BTreeSet<ClientName> {
+        let of_user = self.of_user(user);
+        let readers = of_user.iter().filter_map(|connection| connection.reader.clone());
+        #[cfg(feature = "cluster")]
+        let readers = readers.chain(self.elsewhere.readers_of(user));
+        readers.collect()
     }
 
     /// Up to `limit` connections with an id above `after`, and whether more follow.
@@ -363,8 +432,22 @@ impl Presence {
         }
     }
 
-    /// Up to `limit` online users with an id above `after`.
+    /// Up to `limit` online users with an id above `after`. Of connections at other nodes, the last activity is not known: their start
+    /// counts.
     pub fn online_users(&self, after: UserId, limit: usize) -> Vec<OnlineUser> {
+        let here = self.online_users_here(after, limit);
+        #[cfg(feature = "cluster")]
+        if !self.elsewhere.is_empty() {
+            let mut all: BTreeMap<UserId, OnlineUser> = here.into_iter().map(|user| (user.user_id, user)).collect();
+            for user in self.elsewhere.online_users(after, limit) {
+                all.entry(user.user_id).and_modify(|known| known.merge(&user)).or_insert(user);
+            }
+            return all.into_values().take(limit).collect();
+        }
+        here
+    }
+
+    fn online_users_here(&self, after: UserId, limit: usize) -> Vec<OnlineUser> {
         let lists = self.lists();
         let users = lists.users.range((Bound::Excluded(after), Bound::Unbounded));
         let online = users.filter_map(|(&user_id, ids)| {
