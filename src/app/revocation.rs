@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::App;
 use crate::auth;
 use crate::change::Touched;
+use crate::core::client::ClientName;
 use crate::core::ids::{DeviceId, TokenId, UserId};
 use crate::store::StoreError;
 use crate::wire::CloseCode;
@@ -18,6 +19,17 @@ pub(super) fn react(app: &App, touched: &Touched) {
     }
     for &(user, device) in &touched.devices_taken {
         close_device(app, user, device);
+    }
+    for (user, client) in &touched.readers_forgotten {
+        close_reader(app, *user, client);
+    }
+}
+
+/// Closes, with 1001, the connections of a reader of `user` that was forgotten: one that returns is new.
+fn close_reader(app: &App, user: UserId, client: &ClientName) {
+    for connection in app.hub.presence().of_user(user).iter().filter(|c| c.reader.as_ref() == Some(client)) {
+        tracing::debug!(conn = %connection.id, %user, %client, "closing a connection whose client was forgotten");
+        connection.close(CloseCode::GoingAway);
     }
 }
 

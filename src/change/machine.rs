@@ -5,10 +5,11 @@ use parking_lot::{Mutex, MutexGuard};
 use super::clock::Moment;
 use super::index::Effects;
 use super::keys::StoredKey;
-#[cfg(test)]
+#[cfg(feature = "cluster")]
 use super::log::Settings;
 use super::memory::Memory;
 use super::stage::{Due, Stage};
+use crate::core::client::ClientName;
 use crate::core::ids::{DeviceId, MessageId, Recipient, UserId};
 use crate::store::{Earlier, EndState, Head, Log, PageNumber, Result, Severity, StoreError, Trees};
 
@@ -18,6 +19,8 @@ pub trait Named: serde::Serialize {
     const NAME: &'static str;
     /// It concerns this node alone, and is never made by way of a cluster's log.
     const IS_LOCAL: bool;
+    /// On several nodes, its caller waits until all have made it: who then asks another node finds it done.
+    const IS_AWAITED: bool;
 }
 
 /// A change of durable state.
@@ -65,12 +68,14 @@ pub struct Touched {
     pub users: Vec<UserId>,
     /// Devices that were taken from users.
     pub devices_taken: Vec<(UserId, DeviceId)>,
+    /// Readers that were forgotten.
+    pub readers_forgotten: Vec<(UserId, ClientName)>,
 }
 
 impl Touched {
     /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.users.is_empty() && self.devices_taken.is_empty()
+        self.users.is_empty() && self.devices_taken.is_empty() && self.readers_forgotten.is_empty()
     }
 }
 
@@ -103,7 +108,7 @@ impl State {
     }
 
     /// The limits in force.
-    #[cfg(test)]
+    #[cfg(feature = "cluster")]
     pub fn settings(&self) -> Settings {
         let (mailbox, history) = self.memory.lock().index.limits();
         Settings { mailbox, history }
@@ -168,8 +173,8 @@ impl<'a> Machine<'a> {
     ///
     /// # Errors
     /// If the store fails.
-    pub fn evict_receipts(&mut self, number: PageNumber, excess: Option<usize>, now: u64) -> Result<usize> {
-        self.stage.evict(Log::new(self.trees), number, excess, now, self.memory)
+    pub fn evict_receipts(&mut self, number: PageNumber, excess: Option<usize>) -> Result<usize> {
+        self.stage.evict(Log::new(self.trees), number, excess, self.memory)
     }
 
     /// Returns what was sent under an idempotency key.
@@ -202,6 +207,11 @@ impl<'a> Machine<'a> {
     /// Notes that `device` was taken from `users`.
     pub fn take(&mut self, device: DeviceId, users: impl IntoIterator<Item = UserId>) {
         self.touched.devices_taken.extend(users.into_iter().map(|user| (user, device)));
+    }
+
+    /// Notes that a reader of `user` was forgotten.
+    pub fn forget(&mut self, user: UserId, client: ClientName) {
+        self.touched.readers_forgotten.push((user, client));
     }
 
     /// Takes what was touched by the operations that have been applied.

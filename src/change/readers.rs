@@ -80,7 +80,9 @@ impl Operation for ForgetReader {
 
     fn apply(self, machine: &mut Machine<'_>, moment: Moment) -> Result<()> {
         let effects = machine.memory().index.forget_reader(self.user, &self.client, moment.service);
-        machine.follow(&effects.ok_or(StoreError::Missing("client"))?, moment)
+        machine.follow(&effects.ok_or(StoreError::Missing("client"))?, moment)?;
+        machine.forget(self.user, self.client);
+        Ok(())
     }
 }
 

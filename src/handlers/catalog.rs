@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
-use tokio::sync::Mutex;
+use parking_lot::{RwLock, RwLockReadGuard};
 
 use crate::change::{Changes, SetCatalog};
 use crate::core::names::fold;
@@ -23,25 +21,28 @@ const MAX_REPEATED_CHARS: usize = 100;
 /// The entries of a catalog, and their names in the form that is compared.
 #[derive(Default)]
 struct Entries {
+    /// The version of the catalogs in the store that these were read from.
+    version: u64,
     entries: Arc<Vec<CatalogEntry>>,
     folded_names: Vec<String>,
 }
 
-impl From<Vec<CatalogEntry>> for Entries {
-    fn from(entries: Vec<CatalogEntry>) -> Self {
+impl Entries {
+    /// Reads a catalog.
+    fn load(store: &Store, which: Catalog) -> Result<Self> {
+        // First the version: what is changed meanwhile is read again.
+        let (version, entries) = (store.catalog_version(), store.catalog(which)?);
         let folded_names = entries.iter().map(|entry| fold(&entry.name)).collect();
-        Self { entries: Arc::new(entries), folded_names }
+        Ok(Self { version, entries: Arc::new(entries), folded_names })
     }
 }
 
-/// The catalogs of songs and dances, cached in memory.
+/// The catalogs of songs and dances, cached in memory until they are changed, also by another node.
 pub struct Catalogs {
     store: Store,
     changes: Changes,
     songs: RwLock<Entries>,
     dances: RwLock<Entries>,
-    /// Held during a change, so that the cache and the store change in the same order.
-    changing: Mutex<()>,
 }
 
 impl Catalogs {
@@ -50,26 +51,28 @@ impl Catalogs {
     /// # Errors
     /// A failure of the store.
     pub(super) fn open(store: Store, changes: Changes) -> Result<Self> {
-        let (songs, dances) = (store.catalog(Catalog::Songs)?, store.catalog(Catalog::Dances)?);
-        Ok(Self {
-            store,
-            changes,
-            songs: RwLock::new(songs.into()),
-            dances: RwLock::new(dances.into()),
-            changing: Mutex::default(),
-        })
+        let (songs, dances) = (Entries::load(&store, Catalog::Songs)?, Entries::load(&store, Catalog::Dances)?);
+        Ok(Self { store, changes, songs: RwLock::new(songs), dances: RwLock::new(dances) })
     }
 
-    fn entries(&self, which: Catalog) -> &RwLock<Entries> {
-        match which {
+    /// Returns a catalog as it is in the store.
+    fn entries(&self, which: Catalog) -> RwLockReadGuard<'_, Entries> {
+        let cached = match which {
             Catalog::Songs => &self.songs,
             Catalog::Dances => &self.dances,
+        };
+        if cached.read().version != self.store.catalog_version() {
+            match Entries::load(&self.store, which) {
+                Ok(entries) => *cached.write() = entries,
+                Err(error) => tracing::error!(%error, "a catalog can't be read; the former one stays in use"),
+            }
         }
+        cached.read()
     }
 
     /// Returns all entries of a catalog, ordered by name.
     pub fn get(&self, which: Catalog) -> Arc<Vec<CatalogEntry>> {
-        self.entries(which).read().entries.clone()
+        self.entries(which).entries.clone()
     }
 
     /// Replaces a catalog.
@@ -77,17 +80,13 @@ impl Catalogs {
     /// # Errors
     /// A failure of the store.
     pub async fn set(&self, which: Catalog, entries: Vec<CatalogEntry>) -> Result<()> {
-        let _changing = self.changing.lock().await;
-        self.changes.run(SetCatalog { catalog: which, entries }).await?;
-        let stored = self.store.catalog(which)?;
-        *self.entries(which).write() = stored.into();
-        Ok(())
+        self.changes.run(SetCatalog { catalog: which, entries }).await
     }
 
     /// Returns an error, with similar names, if the catalog does not contain `name`. An empty name is valid: it leaves the choice
     /// to the device.
     pub(super) fn unknown_name_error(&self, which: Catalog, name: &str) -> Option<Event> {
-        let catalog = self.entries(which).read();
+        let catalog = self.entries(which);
         let wanted = fold(name.trim());
         if catalog.folded_names.is_empty() || wanted.is_empty() || catalog.folded_names.contains(&wanted) {
             return None;

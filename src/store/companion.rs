@@ -76,6 +76,11 @@ impl Store {
         self.trees.observations.get(city)
     }
 
+    /// Returns a number that differs from then on when a catalog has been changed.
+    pub fn catalog_version(&self) -> u64 {
+        self.trees().repertoire.version()
+    }
+
     /// Returns all entries of a catalogue, by name.
     ///
     /// # Errors
