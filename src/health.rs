@@ -47,10 +47,18 @@ pub struct Health {
     #[serde(serialize_with = "as_text")]
     #[cfg_attr(test, schemars(with = "crate::describe::types::CheckResult"))]
     pub store: bool,
+    /// The node is in touch with the log of its cluster; absent on one machine.
+    #[serde(serialize_with = "as_optional_text", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "crate::describe::types::CheckResult"))]
+    pub cluster: Option<bool>,
 }
 
 fn as_text<S: Serializer>(passed: &bool, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(if *passed { "ok" } else { "failed" })
+}
+
+fn as_optional_text<S: Serializer>(passed: &Option<bool>, serializer: S) -> Result<S::Ok, S::Error> {
+    as_text(&passed.unwrap_or(false), serializer)
 }
 
 impl Health {
@@ -66,6 +74,7 @@ impl Health {
             Self { commit: false, .. } => Some("the disk takes no writes"),
             Self { hub: false, .. } => Some("the hub does not respond"),
             Self { disk_space: false, .. } => Some("the disk is nearly full"),
+            Self { cluster: Some(false), .. } => Some("the log of the cluster can't be reached"),
             Self { store: false, .. } => Some("the store has lost data; `qy-lty check` says what, with --acknowledge this ends"),
             _ => None,
         }
@@ -111,7 +120,7 @@ impl Prober {
                 (commit, hub)
             }
         };
-        Health { running, disk_space, commit, hub, store: self.store.loss().is_none() }
+        Health { running, disk_space, commit, hub, store: self.store.loss().is_none(), cluster: None }
     }
 
     /// Returns the health without a write: a failed commit counts until a later one has succeeded. For those who look all the time.
@@ -121,7 +130,7 @@ impl Prober {
         let is_stuck = pulse.busy.is_some_and(|since| since.elapsed() > CHECK_TIMEOUT);
         let has_failed = state.last.is_some_and(|(when, commit, _)| !commit && pulse.committed < when);
         let hub = finish_or_start(&mut state.hub, self.hub.clone().round_trip()).await;
-        Health { running, disk_space, commit: !is_stuck && !has_failed, hub, store: self.store.loss().is_none() }
+        Health { running, disk_space, commit: !is_stuck && !has_failed, hub, store: self.store.loss().is_none(), cluster: None }
     }
 
     async fn commit(&self, pending: &mut PendingCheck, disk_space: bool) -> bool {
@@ -173,12 +182,13 @@ mod tests {
 
     #[tokio::test]
     async fn not_ready_reason_names_the_failed_check_and_is_alive_ignores_some() {
-        let healthy = Health { running: true, disk_space: true, commit: true, hub: true, store: true };
+        let healthy = Health { running: true, disk_space: true, commit: true, hub: true, store: true, cluster: None };
         let cases = [
             (Health { running: false, ..healthy }, "stopping", true),
             (Health { disk_space: false, store: false, ..healthy }, "the disk is nearly full", true),
             (Health { commit: false, disk_space: false, ..healthy }, "the disk takes no writes", false),
             (Health { hub: false, ..healthy }, "the hub does not respond", false),
+            (Health { cluster: Some(false), ..healthy }, "the log of the cluster can't be reached", true),
         ];
         for (health, reason, alive) in cases {
             assert_eq!((health.not_ready_reason(), health.is_alive()), (Some(reason), alive));

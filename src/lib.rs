@@ -29,9 +29,9 @@
 //! | `data_dir` | the directory that holds everything |
 //! | `store` | durable state; backup, restore, check, compact, migrate |
 //! | `change` | every change of durable state, as a value; the index of the mailboxes; the service clock |
-//! | `cluster` | copies of the store on several nodes, which follow one log; not part of the program yet |
 //! | `audit` | the audit trail: logged, and kept in the store |
 //! | `hub` | groups and presence |
+//! | `cluster` | copies of the store on several nodes, which follow one log; what nodes tell each other |
 //! | `mailbox` | queued messages: append, commit, announce, read, acknowledge, expire |
 //! | `net` | listening sockets, TLS, client addresses, the redirect to HTTPS |
 //! | `admission` | rate limits, permits, origins, the gate of HTTP connections |
@@ -63,7 +63,7 @@ mod audit;
 mod auth;
 mod change;
 mod cli;
-#[cfg(test)]
+#[cfg(feature = "cluster")]
 mod cluster;
 mod config;
 mod control;

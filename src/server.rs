@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,10 +32,10 @@ use crate::net::plain::PlainAcceptor;
 use crate::net::redirect;
 use crate::net::stall::StallAcceptor;
 use crate::net::tls::{Tls, TlsError};
+use crate::ops::membership::{self, Membership};
 use crate::ops::reload::Reload;
 use crate::ops::{banner, first_start, names, reload, sweep, systemd};
 use crate::store::StoreError;
-use crate::wire::CloseCode;
 use crate::{api, routes};
 
 /// The length of a request's head, and of an HTTP connection's read buffer, beyond which the response is 431. The data of the read
@@ -113,18 +114,32 @@ pub async fn serve_at(
     let data = data_dir::prepare(&config.server.data_dir).map_err(OpenError::from)?;
     let mut background = JoinSet::new(); // aborts its tasks when it is dropped
     let starting = background.spawn(systemd::starting());
-    let place = data.clone();
-    let app = tokio::task::spawn_blocking(move || App::open(config, &place)).await.map_err(io::Error::other)??;
+    let mut shutdown = pin!(shutdown);
+    let (app, mut membership) = tokio::select! {
+        opened = Membership::open(config, &data) => opened?,
+        // Perhaps it waits for the other nodes' log.
+        () = &mut shutdown => return Ok(()),
+    };
     starting.abort();
     app.set_provenance(provenance);
     let first = First { admin_password, terminal };
     let mut serving = Serving::start(app, &data, background, listeners, first, reloads).await?;
-    let disk_failed = tokio::select! {
-        () = shutdown => false,
-        () = serving.app.store.failed() => true,
+    let reason = tokio::select! {
+        () = &mut shutdown => None,
+        () = serving.app.store.failed() => Some(ServeError::DiskFailed), // the cause is in the log
+        error = membership.ended() => Some(error.into()),
         ended = &mut serving.main => return Err(unexpected_end(ended)),
     };
-    serving.stop(disk_failed).await
+    let stopped = serving.stop().await;
+    match reason {
+        None => stopped,
+        Some(reason) => {
+            if let ServeError::Open(error) = &reason {
+                membership::clear_after(error, &data);
+            }
+            Err(reason)
+        }
+    }
 }
 
 /// Returns the error for a main listener that ended although nothing stopped it.
@@ -189,6 +204,8 @@ impl Serving {
         let password = first_start::ensure_admin(&app, admin_password).await?;
         background.spawn(awake::watch());
         background.spawn(sweep::run(app.clone()));
+        background.spawn(membership::guard(app.clone()));
+        background.spawn(membership::talk(app.clone()));
         let (read_files, requests) = mpsc::channel(1);
         let read_files = tls.is_some().then_some(read_files);
         let _ = app.address.set(address);
@@ -220,7 +237,7 @@ impl Serving {
     }
 
     /// Stops everything, in order.
-    async fn stop(mut self, disk_failed: bool) -> Result<(), ServeError> {
+    async fn stop(mut self) -> Result<(), ServeError> {
         self.app.stopping.cancel(); // a session that is starting checks this once it is registered
         systemd::stopping();
         tracing::info!(connections = self.app.hub.presence().count(), "stopping");
@@ -233,11 +250,7 @@ impl Serving {
         };
         let ((), (), served) = tokio::join!(stop_sessions(&self.app), control, timeout(STOP_TIMEOUT, self.main));
         self.background.shutdown().await;
-        let closed = self.app.close().await;
-        if disk_failed {
-            return Err(ServeError::DiskFailed); // the cause is in the log
-        }
-        closed?;
+        self.app.close().await?;
         tracing::info!("stopped");
         match served {
             Ok(Ok(outcome)) => Ok(outcome?),
@@ -301,9 +314,7 @@ fn serve_metrics(app: &Arc<App>, listener: TcpListener) -> io::Result<impl Futur
 
 /// Closes every session with 1001 and waits until they have drained, or for the timeout.
 async fn stop_sessions(app: &Arc<App>) {
-    for connections in [app.hub.presence(), &app.consoles] {
-        connections.close_where(CloseCode::GoingAway, |_| true);
-    }
+    app.close_all();
     app.sessions.close();
     if timeout(STOP_TIMEOUT, app.sessions.wait()).await.is_err() {
         tracing::warn!(sessions = app.sessions.len(), "cut off sessions that did not drain in time");

@@ -16,7 +16,10 @@ use crate::audit::Audit;
 use crate::auth::pairings::Polls;
 use crate::auth::{Auth, AuthError, Caller};
 use crate::change::Changes;
+#[cfg(feature = "cluster")]
+use crate::cluster::{MemberError, node::Node, node::View};
 use crate::config::{Config, Provenance};
+use crate::core::awake::timeout;
 use crate::data_dir::{self, DataDirError};
 use crate::handlers::{Handlers, HandlersError};
 use crate::health::{Health, Prober};
@@ -27,6 +30,10 @@ use crate::net::tls::CertificateEnd;
 use crate::net::urls;
 use crate::store::{Caches, Store, StoreError, Watch, compact, repair_for_start};
 use crate::telemetry::metrics::Metrics;
+use crate::wire::CloseCode;
+
+/// The longest wait for the last writes when the server stops: a worn disk takes seconds.
+const LAST_WRITES: Duration = Duration::from_secs(30);
 
 /// The shared state of one running server.
 pub struct App {
@@ -64,6 +71,9 @@ pub struct App {
     pub address: OnceLock<SocketAddr>,
     /// The end of validity of the server's certificate, where it has one.
     pub certificate_end: OnceLock<CertificateEnd>,
+    /// Its part in a cluster; `None` on one machine.
+    #[cfg(feature = "cluster")]
+    pub cluster: Option<Arc<View>>,
     config: ArcSwap<Config>,
     /// The origins of the settings; none where the state was opened without them.
     provenance: ArcSwap<Provenance>,
@@ -82,6 +92,13 @@ pub enum OpenError {
     /// The handlers can't be set up.
     #[error(transparent)]
     Handlers(#[from] HandlersError),
+    /// The thread that opens it has ended early.
+    #[error(transparent)]
+    Thread(#[from] std::io::Error),
+    /// The node can't take part in its cluster.
+    #[cfg(feature = "cluster")]
+    #[error(transparent)]
+    Cluster(#[from] MemberError),
 }
 
 impl App {
@@ -95,6 +112,9 @@ impl App {
         let path = data.join(data_dir::STORE_DIRECTORY);
         let caches = Caches { pages: config.storage.page_cache_bytes(), blocks: config.storage.message_cache_bytes(0) };
         let mut store = open_or_repair(&path, caches)?;
+        if !store.trees().cluster.is_empty()? {
+            return Err(StoreError::OfCluster.into());
+        }
         if is_wasteful(&store, &config, data)? {
             store.close()?;
             drop(store); // closes its files
@@ -118,11 +138,31 @@ impl App {
         }
     }
 
+    /// Builds the state on top of a node's copy. Blocks.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    #[cfg(feature = "cluster")]
+    pub fn of_node(config: Config, data: &Path, node: &Node) -> Result<Arc<Self>, HandlersError> {
+        data_dir::create_ballast(data, config.storage.ballast_bytes, config.storage.min_free_bytes);
+        let parts = Parts { store: node.store(), changes: node.changes(), metrics: node.metrics(), cluster: Some(node.view()) };
+        Self::assemble(config, parts)
+    }
+
     /// Writes state that is only in memory, and closes the store.
     ///
     /// # Errors
     /// If the last flush fails.
     pub async fn close(self: Arc<Self>) -> Result<(), StoreError> {
+        // A node that is cut off its log can't change anything.
+        if timeout(LAST_WRITES, self.write_last()).await.is_err() {
+            tracing::warn!("the last times of use and acknowledgements were not written in time");
+        }
+        tokio::task::spawn_blocking(move || self.store.close()).await.map_err(std::io::Error::other)?
+    }
+
+    /// Writes state that is only in memory.
+    async fn write_last(&self) {
         if let Err(error) = self.sweep_auth().await {
             tracing::warn!(%error, "failed to write the last times of use");
         }
@@ -132,7 +172,6 @@ impl App {
         if let Err(error) = self.audit.flush().await {
             tracing::warn!(%error, "failed to write the last entries of the audit trail");
         }
-        tokio::task::spawn_blocking(move || self.store.close()).await.map_err(std::io::Error::other)?
     }
 
     /// Builds the state on top of an open store. Blocks: it reads the message log.
@@ -140,10 +179,23 @@ impl App {
     /// # Errors
     /// A message log that can't be read, or upstreams that can't be set up.
     pub fn new(config: Config, store: Store) -> Result<Arc<Self>, HandlersError> {
-        let hub = Hub::new(config.limits.group_buffer, config.group_bytes());
         let metrics = Metrics::new(store.commits().clone());
-        metrics.live.show_contents(config.server.console_contents);
         let changes = Changes::open(store.clone(), mailbox::settings(&config), metrics.clone())?;
+        let parts = Parts {
+            store,
+            changes,
+            metrics,
+            #[cfg(feature = "cluster")]
+            cluster: None,
+        };
+        Self::assemble(config, parts)
+    }
+
+    /// Builds the state from what is open.
+    fn assemble(config: Config, parts: Parts) -> Result<Arc<Self>, HandlersError> {
+        let Parts { store, changes, metrics, .. } = parts;
+        let hub = Hub::new(config.limits.group_buffer, config.group_bytes());
+        metrics.live.show_contents(config.server.console_contents);
         let app = Arc::new(Self {
             history: History::open(store.clone(), changes.clone(), config.storage.history_samples),
             prober: Prober::new(store.clone(), changes.clone(), hub.clone()),
@@ -162,6 +214,8 @@ impl App {
             started: Instant::now(),
             address: OnceLock::new(),
             certificate_end: OnceLock::new(),
+            #[cfg(feature = "cluster")]
+            cluster: parts.cluster,
             changes,
             store,
             config: ArcSwap::from_pointee(config),
@@ -178,12 +232,55 @@ impl App {
 
     /// Returns the health of the server, which is checked at most once a second.
     pub async fn health(&self) -> Health {
-        self.prober.check(!self.stopping.is_cancelled(), self.mailbox.disk_ok()).await
+        self.with_cluster(self.prober.check(!self.stopping.is_cancelled(), self.mailbox.disk_ok()).await)
+    }
+
+    /// Adds whether the node is in touch with its cluster.
+    fn with_cluster(&self, health: Health) -> Health {
+        #[cfg(feature = "cluster")]
+        if let Some(view) = &self.cluster {
+            return Health { cluster: Some(view.is_ready()), ..health };
+        }
+        health
+    }
+
+    /// On several nodes, applies what was acknowledged before this call. Returns whether there may have been anything: something that was
+    /// not there can be looked for again.
+    pub async fn catch_up(&self) -> bool {
+        #[cfg(feature = "cluster")]
+        if let Some(view) = &self.cluster {
+            return view.catch_up().await;
+        }
+        false
+    }
+
+    /// Returns whether this is one of several nodes.
+    pub fn is_node(&self) -> bool {
+        #[cfg(feature = "cluster")]
+        return self.cluster.is_some();
+        #[cfg(not(feature = "cluster"))]
+        false
+    }
+
+    /// Returns whether this node's copy of the cluster's data is too old to serve anybody.
+    pub fn is_stale(&self) -> bool {
+        #[cfg(feature = "cluster")]
+        if let Some(view) = &self.cluster {
+            return view.is_stale();
+        }
+        false
     }
 
     /// Returns the health of the server as far as it is known without a write to the disk.
     pub async fn glance(&self) -> Health {
-        self.prober.glance(!self.stopping.is_cancelled(), self.mailbox.disk_ok()).await
+        self.with_cluster(self.prober.glance(!self.stopping.is_cancelled(), self.mailbox.disk_ok()).await)
+    }
+
+    /// Closes every session with 1001.
+    pub fn close_all(&self) {
+        for connections in [self.hub.presence(), &self.consoles] {
+            connections.close_where(CloseCode::GoingAway, |_| true);
+        }
     }
 
     /// Returns the URL of the main listener for a browser on this machine, without a path; `None` where there is no listener.
@@ -241,6 +338,15 @@ impl App {
         self.handlers.store(Arc::new(handlers));
         self.config.store(Arc::new(config));
     }
+}
+
+/// What the state is built from.
+struct Parts {
+    store: Store,
+    changes: Changes,
+    metrics: Arc<Metrics>,
+    #[cfg(feature = "cluster")]
+    cluster: Option<Arc<View>>,
 }
 
 /// Opens the store at `path`; one that is damaged is rebuilt from what can be read.

@@ -527,7 +527,7 @@ mod tests {
         let token = NewToken { device_id: Some(device), kind: TokenKind::Device, ..NewToken::login(ana, hash) };
         world.token(token, 9).unwrap();
         world.run(UnbindDevice { user: ana, device }).unwrap();
-        assert_eq!(world.touched(), Touched { users: vec![], devices_taken: vec![(ana, device)] });
+        assert_eq!(world.touched(), Touched { devices_taken: vec![(ana, device)], ..Touched::default() });
         assert_eq!(world.store.token(&hash).unwrap(), None, "the token that ana gave it is deleted");
         assert_eq!(world.store.primary_device(ana).unwrap(), None);
         assert!(!world.store.owns(ana, device).unwrap() && world.store.owns(bob, device).unwrap());

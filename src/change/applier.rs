@@ -147,7 +147,7 @@ impl Shared {
             Ok(mut output) => {
                 let answer = move |made: bool| {
                     self.revoke();
-                    if made && output.is_some() {
+                    if made {
                         then(&mut output);
                     }
                 };

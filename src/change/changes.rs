@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, OnceLock};
 
+#[cfg(feature = "cluster")]
+use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
-#[cfg(test)]
+#[cfg(feature = "cluster")]
 use super::Appended;
 use super::clock::{Moment, ServiceClock};
 use super::index::{Ack, DeliveryState};
@@ -15,13 +17,13 @@ use super::machine::{Event, Machine, Operation, State, Touched};
 use super::memory::Memory;
 use super::outcomes::Outcomes;
 use super::passes::ForgetPasses;
-#[cfg(test)]
+#[cfg(feature = "cluster")]
 use super::proposals::{ProposalQueue, Proposals, Proposed, proposed};
 use super::stage::Due;
 use crate::core::ids::MessageId;
-#[cfg(test)]
+#[cfg(feature = "cluster")]
 use crate::core::ids::{Recipient, UserId};
-#[cfg(test)]
+#[cfg(feature = "cluster")]
 use crate::store::Writer;
 use crate::store::{Blocks, EndState, Head, PageNumber, ReceiptRecord, Result, Severity, Store, StoreError, Trees};
 use crate::telemetry::live::ReceiptEvent;
@@ -46,7 +48,7 @@ pub struct Changes {
     store: Store,
     shared: Arc<Shared>,
     /// The way to the cluster's log; `None` on one machine, where operations are made at once.
-    #[cfg(test)]
+    #[cfg(feature = "cluster")]
     proposals: Option<Proposals>,
 }
 
@@ -59,12 +61,18 @@ pub(super) struct Shared {
     revocation: OnceLock<Revocation>,
     /// Whose connections may have lost their right by the changes of this batch.
     touched: Mutex<Touched>,
-    #[cfg(test)]
+    #[cfg(feature = "cluster")]
     pub(super) announcer: OnceLock<Announcer>,
+    #[cfg(feature = "cluster")]
+    everywhere: OnceLock<Everywhere>,
 }
 
+/// Waits until other nodes have made what has been made here, but not for long.
+#[cfg(feature = "cluster")]
+type Everywhere = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
 /// The reaction to a message that another node has appended.
-#[cfg(test)]
+#[cfg(feature = "cluster")]
 type Announcer = Box<dyn Fn(Recipient, UserId, &mut Appended) + Send + Sync>;
 
 /// The reaction to changes after which connections may have lost their right.
@@ -77,6 +85,37 @@ pub trait Riders: Send + Sync {
 
     /// Takes back those that an operation has left.
     fn put_back(&self, left: Vec<Ack>);
+
+    /// Takes back those that were not applied, since a cluster's log has no room, for a later attempt.
+    #[cfg(feature = "cluster")]
+    fn keep(&self, refused: Vec<Ack>);
+}
+
+/// Proofs on their way to a cluster's log: kept for a later attempt where they don't arrive.
+#[cfg(feature = "cluster")]
+struct OnTheWay {
+    shared: Arc<Shared>,
+    acks: Vec<Ack>,
+}
+
+#[cfg(feature = "cluster")]
+impl OnTheWay {
+    /// They have been applied, but for those that are `left`; `None` where they were refused, as they would be again.
+    fn arrived(mut self, left: Option<Vec<Ack>>) {
+        self.acks.clear();
+        if let Some((riders, left)) = self.shared.riders.get().zip(left) {
+            riders.put_back(left);
+        }
+    }
+}
+
+#[cfg(feature = "cluster")]
+impl Drop for OnTheWay {
+    fn drop(&mut self) {
+        if let Some(riders) = self.shared.riders.get().filter(|_| !self.acks.is_empty()) {
+            riders.keep(std::mem::take(&mut self.acks));
+        }
+    }
 }
 
 impl Changes {
@@ -95,7 +134,7 @@ impl Changes {
         Ok(Self {
             store,
             shared,
-            #[cfg(test)]
+            #[cfg(feature = "cluster")]
             proposals: None,
         })
     }
@@ -105,7 +144,7 @@ impl Changes {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    #[cfg(test)]
+    #[cfg(feature = "cluster")]
     pub fn open_member(store: Store, settings: Settings, metrics: Arc<Metrics>) -> Result<(Self, ProposalQueue)> {
         let shared = Shared::load(&store, settings, metrics)?;
         store.writer().leave_unsynced();
@@ -134,10 +173,17 @@ impl Changes {
         operation: O,
         announce: impl FnOnce(&mut O::Output) + Send + 'static,
     ) -> Result<O::Output, O::Error> {
-        #[cfg(test)]
+        #[cfg(feature = "cluster")]
         if let Some(proposals) = self.proposals.as_ref().filter(|_| !O::IS_LOCAL) {
             let shared = self.shared.clone();
-            return proposals.run(operation, |operation, reply| shared.at_its_place(operation, announce, reply)).await;
+            let outcome = proposals.run(operation, |operation, reply| shared.at_its_place(operation, announce, reply)).await;
+            if O::IS_AWAITED
+                && outcome.is_ok()
+                && let Some(everywhere) = self.shared.everywhere.get()
+            {
+                everywhere().await;
+            }
+            return outcome;
         }
         let (shared, reacting) = (self.shared.clone(), self.shared.clone());
         let announce = move |output: &mut O::Output| {
@@ -153,7 +199,7 @@ impl Changes {
     /// # Errors
     /// The operation's; [`StoreError::Stopped`] when it was not made.
     pub async fn run_soon<O: Operation>(&self, operation: O) -> Result<O::Output, O::Error> {
-        #[cfg(test)]
+        #[cfg(feature = "cluster")]
         if self.proposals.is_some() {
             return self.run(operation).await;
         }
@@ -174,7 +220,7 @@ impl Changes {
     /// # Errors
     /// [`StoreError::Stopped`] when they did not reach it.
     pub async fn commit(&self) -> Result<()> {
-        #[cfg(test)]
+        #[cfg(feature = "cluster")]
         if self.proposals.is_some() {
             return Ok(());
         }
@@ -192,7 +238,7 @@ impl Changes {
         StoreError: From<O::Error>,
     {
         let shared = self.shared.clone();
-        #[cfg(test)]
+        #[cfg(feature = "cluster")]
         if let Some(proposals) = self.proposals.as_ref().filter(|_| !O::IS_LOCAL) {
             let then = move |output: &mut Option<O::Output>| output.take().map_or((), then);
             return proposals.defer(make, move |operation| shared.at_its_place_unasked(operation, then));
@@ -211,42 +257,53 @@ impl Changes {
     }
 
     /// Returns the proofs that wait for a commit, as an operation for the log.
-    #[cfg(test)]
+    #[cfg(feature = "cluster")]
     pub fn riders(&self) -> Option<Proposed> {
-        let riders = self.shared.riders.get()?.take()?;
+        self.shared.proposed_riders()
+    }
+
+    /// Queues the proofs that wait for a commit, for the log: those that wait when their entry is made, right after the call of `taking`.
+    /// Returns `false` when the queue is full or closed.
+    #[cfg(feature = "cluster")]
+    pub fn send_riders(&self, taking: impl FnOnce() + Send + 'static) -> bool {
         let shared = self.shared.clone();
-        let putting_back = shared.clone();
-        let then = move |left: &mut Option<Vec<Ack>>| {
-            if let Some((riders, left)) = putting_back.riders.get().zip(left.take()) {
-                riders.put_back(left);
-            }
-        };
-        proposed(riders, |operation| shared.at_its_place_unasked(operation, then))
+        self.proposals.as_ref().is_some_and(|proposals| {
+            proposals.queue(move || {
+                taking();
+                shared.proposed_riders()
+            })
+        })
     }
 
     /// Sets what is called, on the writer thread, for each message that another node has appended; the first one counts.
-    #[cfg(test)]
+    #[cfg(feature = "cluster")]
     pub fn set_announcer(&self, announce: impl Fn(Recipient, UserId, &mut Appended) + Send + Sync + 'static) {
         let _ = self.shared.announcer.set(Box::new(announce)); // there is one mailbox on these changes
     }
 
+    /// Sets what waits until other nodes have made what has been made here; the first one counts.
+    #[cfg(feature = "cluster")]
+    pub fn set_everywhere(&self, wait: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) {
+        let _ = self.shared.everywhere.set(Box::new(wait)); // a node is in one cluster
+    }
+
     /// The writer thread.
-    #[cfg(test)]
+    #[cfg(feature = "cluster")]
     pub(super) fn writer(&self) -> &Writer {
         self.store.writer()
     }
 
     /// The state itself.
-    #[cfg(test)]
+    #[cfg(feature = "cluster")]
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
     /// Returns whether changes are those of several nodes, made by way of a log.
     pub const fn is_shared(&self) -> bool {
-        #[cfg(test)]
+        #[cfg(feature = "cluster")]
         return self.proposals.is_some();
-        #[cfg(not(test))]
+        #[cfg(not(feature = "cluster"))]
         false
     }
 
@@ -303,8 +360,10 @@ impl Shared {
             riders,
             revocation,
             touched,
-            #[cfg(test)]
+            #[cfg(feature = "cluster")]
             announcer: OnceLock::new(),
+            #[cfg(feature = "cluster")]
+            everywhere: OnceLock::new(),
         }))
     }
 
@@ -334,11 +393,12 @@ impl Shared {
 
     /// Reacts to the events of an operation, and notes what it has touched.
     fn finish(&self, mut machine: Machine<'_>) {
-        let Touched { users, devices_taken } = machine.take_touched();
-        if !users.is_empty() || !devices_taken.is_empty() {
+        let new = machine.take_touched();
+        if !new.is_empty() {
             let mut touched = self.touched.lock();
-            touched.users.extend(users);
-            touched.devices_taken.extend(devices_taken);
+            touched.users.extend(new.users);
+            touched.devices_taken.extend(new.devices_taken);
+            touched.readers_forgotten.extend(new.readers_forgotten);
         }
         for event in machine.take_events() {
             self.react(event);
@@ -363,6 +423,15 @@ impl Shared {
             Err(error) => tracing::error!(%error, "acknowledgements not applied"),
         }
         Ok(())
+    }
+
+    /// Returns the proofs that wait for a commit, as an operation for the log.
+    #[cfg(feature = "cluster")]
+    fn proposed_riders(self: &Arc<Self>) -> Option<Proposed> {
+        let riders = self.riders.get()?.take()?;
+        let (shared, way) = (self.clone(), OnTheWay { shared: self.clone(), acks: riders.acks.clone() });
+        let then = move |left: &mut Option<Vec<Ack>>| way.arrived(left.take());
+        proposed(riders, |operation| shared.at_its_place_unasked(operation, then))
     }
 
     fn react(&self, event: Event) {

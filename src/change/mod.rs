@@ -9,7 +9,7 @@
 //! are those of the encoded form.
 
 mod accounts;
-#[cfg(test)]
+#[cfg(feature = "cluster")]
 mod applier;
 #[cfg(test)]
 mod arbitrary;
@@ -28,7 +28,7 @@ mod outcomes;
 mod pairings;
 mod passes;
 mod probe;
-#[cfg(test)]
+#[cfg(feature = "cluster")]
 mod proposals;
 mod readers;
 #[cfg(test)]
@@ -40,13 +40,13 @@ mod stage;
 #[cfg(test)]
 mod testing;
 
-#[cfg(test)]
+#[cfg(feature = "cluster")]
 use crate::store::{Result, Trees};
-#[cfg(test)]
+#[cfg(feature = "cluster")]
 pub use applier::{Applier, Delta};
-#[cfg(test)]
-pub use clock::{ClockState, Moment};
-#[cfg(test)]
+#[cfg(feature = "cluster")]
+pub use clock::{ClockState, Moment, clock_of};
+#[cfg(feature = "cluster")]
 pub use proposals::{Proposal, ProposalQueue, Proposed};
 
 pub use accounts::{
@@ -68,22 +68,24 @@ pub use probe::Probe;
 pub use readers::{ForgetReader, JoinError, JoinReader, TouchReaders};
 pub use samples::RecordSample;
 
-/// Lists the operations: the number, and the type, whose name is that of the encoded form; `local` where it concerns one node alone.
+/// Lists the operations: the number, and the type, whose name is that of the encoded form; `local` where it concerns one node alone,
+/// `awaited` where its caller waits for all nodes.
 macro_rules! operations {
-    ($($number:literal $name:ident $($local:ident)?;)*) => {
+    ($($number:literal $name:ident $($word:ident)?;)*) => {
         $(impl machine::Named for $name {
             const NAME: &'static str = stringify!($name);
-            const IS_LOCAL: bool = operations!(@is_local $($local)?);
+            const IS_LOCAL: bool = operations!(@is_local $($word)?);
+            const IS_AWAITED: bool = operations!(@is_awaited $($word)?);
         })*
 
         /// Any operation, for encoding, decoding and replay.
-        #[cfg(test)]
+        #[cfg(feature = "cluster")]
         #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
         pub enum Change {
             $(#[doc = concat!("Number ", $number, ".")] $name($name),)*
         }
 
-        #[cfg(test)]
+        #[cfg(feature = "cluster")]
         impl Change {
             /// Every operation's number and name.
             pub const LIST: &[(u32, &str)] = &[$(($number, stringify!($name))),*];
@@ -121,43 +123,45 @@ macro_rules! operations {
         }
     };
     (@is_local local) => { true };
-    (@is_local) => { false };
+    (@is_local $($other:ident)?) => { false };
+    (@is_awaited awaited) => { true };
+    (@is_awaited $($other:ident)?) => { false };
 }
 
 operations! {
-     1 CreateUser;
-     2 ChangeUser;
-     3 DeleteUser;
-     4 CreateToken;
-     5 DeleteToken;
-     7 CreateDevice;
-     8 ChangeDevice;
-     9 SetPrimary;
-    10 UnbindDevice;
-    11 DeleteDevice;
+     1 CreateUser awaited;
+     2 ChangeUser awaited;
+     3 DeleteUser awaited;
+     4 CreateToken awaited;
+     5 DeleteToken awaited;
+     7 CreateDevice awaited;
+     8 ChangeDevice awaited;
+     9 SetPrimary awaited;
+    10 UnbindDevice awaited;
+    11 DeleteDevice awaited;
     12 Seen;
-    13 Observe;
-    14 SetCatalog;
+    13 Observe awaited;
+    14 SetCatalog awaited;
     15 Append;
     16 Acknowledge;
     17 Expire;
     18 Tick;
-    19 Clear;
+    19 Clear awaited;
     20 Settings;
     21 Probe local;
     22 JoinReader;
-    23 ForgetReader;
+    23 ForgetReader awaited;
     24 TouchReaders;
-    25 Cancel;
+    25 Cancel awaited;
     26 Rehash;
     27 BeginImport;
     28 Import;
     29 RecordAudit local;
     30 RecordSample local;
-    31 OpenPass;
-    32 RedeemPass;
+    31 OpenPass awaited;
+    32 RedeemPass awaited;
     33 ForgetPasses local;
-    34 BeginPairing;
-    35 ClaimPairing;
-    36 CollectPairing;
+    34 BeginPairing awaited;
+    35 ClaimPairing awaited;
+    36 CollectPairing awaited;
 }

@@ -97,10 +97,11 @@ impl Proposals {
         make: impl FnOnce() -> O + Send + 'static,
         apply: impl FnOnce(O) -> Apply + Send + 'static,
     ) -> bool {
-        let make = move || {
-            let operation = make();
-            Some(Proposed { text: encode(&operation)?, apply: apply(operation) })
-        };
+        self.queue(move || proposed(make(), apply))
+    }
+
+    /// Queues what `make` returns. Returns `false` when the queue is full or closed.
+    pub fn queue(&self, make: impl FnOnce() -> Option<Proposed> + Send + 'static) -> bool {
         self.sender.try_send(Proposal(Box::new(make))).is_ok()
     }
 }

@@ -128,6 +128,10 @@ pub(super) const AUDIT: &str =
 /// Examples for `link`.
 pub(super) const LINK: &str = section!("Examples", "qy-lty link", "qy-lty link ana", "xdg-open \"$(qy-lty link)\"");
 
+/// Examples for `cluster`.
+#[cfg(feature = "cluster")]
+pub(super) const CLUSTER: &str = section!("Examples", "qy-lty cluster found", "qy-lty cluster status");
+
 /// Examples for `tail`.
 pub(super) const TAIL: &str = section!("Examples", "qy-lty tail", "qy-lty tail ana", "qy-lty tail --device 3 --json");
 

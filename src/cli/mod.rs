@@ -4,6 +4,8 @@ mod audit;
 mod backup;
 mod bench;
 mod clients;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod complete;
 mod completions;
 mod config;
@@ -85,6 +87,10 @@ enum Command {
     Check(maintenance::Check),
     /// Reclaim disk space while the server is stopped
     Compact,
+    /// Manage the cluster that this node is one of
+    #[cfg(feature = "cluster")]
+    #[command(subcommand, after_help = help::CLUSTER)]
+    Cluster(cluster::ClusterCommand),
     /// Measure what a server can take on this machine
     #[command(after_help = help::BENCH)]
     Bench(bench::Bench),
@@ -212,6 +218,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Restore(command) => command.run(flags.for_commands()?, out),
         Command::Import(command) => command.run(flags.for_commands()?, out),
         Command::Check(command) => command.run(flags.for_commands()?, out),
+        #[cfg(feature = "cluster")]
+        Command::Cluster(command) => command.run(flags, out),
         Command::Bench(command) => command.run(flags, out),
         Command::Compact => maintenance::compact(flags.for_commands()?, out),
         Command::Completions { shell } => out.line(&completions::script(shell, &mut Cli::command())?),

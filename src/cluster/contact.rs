@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::Serialize;
 use tokio::time::Instant;
 
 /// The age of the last proof up to which a node is in touch.
 const FRESH: Duration = Duration::from_secs(3);
 
 /// How current a node's copy is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Standing {
     /// In touch: entries come.
     Fresh,

@@ -21,7 +21,7 @@ use super::tail::{self, TailError};
 use super::{BootId, NodeName, Position};
 use crate::change::{Changes, ProposalQueue};
 use crate::data_dir::STORE_DIRECTORY;
-use crate::store::{BackupError, Caches, Store, StoreError, restore_copy};
+use crate::store::{BackupError, Caches, Store, StoreError, Trees, restore_copy};
 use crate::telemetry::metrics::Metrics;
 
 /// The file in the data directory that a snapshot is read from and written to.
@@ -80,11 +80,37 @@ pub enum MemberError {
     /// There is no cluster on the engine.
     #[error("there is no cluster of this name on the engine: run `qy-lty cluster found` on the node whose data it is to have")]
     NotFounded,
+    /// The data is that of one machine.
+    #[error("the data directory is that of one machine: there is nothing to leave")]
+    Single,
+    /// The limits of the cluster are others than this node's.
+    #[error(
+        "the configuration of this node has other limits than the cluster: {0}; use the same on all nodes, or change them on a running one"
+    )]
+    OtherSettings(String),
+    /// A message could be longer than the engine's servers take.
+    #[error(
+        "limits.push_bytes is {push_bytes}, and the NATS servers take messages of {max_payload} bytes: set it to at most {most}, or their \
+         max_payload higher"
+    )]
+    TooLong {
+        /// The setting; 0 is no limit.
+        push_bytes: usize,
+        /// The servers' setting.
+        max_payload: usize,
+        /// The greatest that fits.
+        most: usize,
+    },
     /// The engine has lost what it had acknowledged.
     #[error(
         "the log has lost entries: it ends before {0}, which this node has; run `qy-lty cluster reseed` on the node with the highest position"
     )]
     LostEntries(Position),
+    /// An entry was applied in part before a crash.
+    #[error(
+        "the node was killed while it applied an entry, so its copy is of no use by itself: start it once, let it catch up, and stop it"
+    )]
+    Torn,
     /// The copy is of no use: another start makes it anew.
     #[error("{0}")]
     Copy(TailError),
@@ -128,6 +154,7 @@ pub struct Member<L> {
     log: L,
     options: MemberOptions,
     store: Store,
+    metrics: Arc<Metrics>,
     replica: SharedReplica,
     proposals: ProposalQueue,
 }
@@ -137,13 +164,15 @@ impl<L: Log> Member<L> {
     ///
     /// # Errors
     /// [`MemberError`].
-    pub async fn open(log: L, options: MemberOptions, metrics: Arc<Metrics>) -> Result<Self, MemberError> {
+    pub async fn open(log: L, options: MemberOptions) -> Result<Self, MemberError> {
         let (store, progress) = open_copy(&log, &options).await?;
+        let metrics = Metrics::new(store.commits().clone());
+        let counting = metrics.clone();
         let (loading, settings) = (store.clone(), progress.settings.clone());
-        let (changes, proposals) = blocking(move || Ok(Changes::open_member(loading, settings, metrics)?)).await?;
+        let (changes, proposals) = blocking(move || Ok(Changes::open_member(loading, settings, counting)?)).await?;
         changes.clock().follow(progress.clock);
         let replica = Arc::new(Replica::new(options.node.clone(), options.boot, changes, progress));
-        Ok(Self { log, options, store, replica, proposals })
+        Ok(Self { log, options, store, metrics, replica, proposals })
     }
 
     /// The way to change the state of the cluster.
@@ -154,6 +183,11 @@ impl<L: Log> Member<L> {
     /// The store of the copy.
     pub fn store(&self) -> Store {
         self.store.clone()
+    }
+
+    /// The counters of the node.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
     }
 
     /// The node's copy.
@@ -287,25 +321,47 @@ async fn can_go_on<L: Log>(log: &L, progress: &Progress) -> Result<bool, MemberE
 ///
 /// # Errors
 /// [`MemberError`].
-pub async fn found<L: Log>(log: &L, data: &Path, progress: &Progress) -> Result<(), MemberError> {
+pub async fn found<L: Log>(
+    log: &L,
+    data: &Path,
+    place: impl FnOnce(&Trees) -> Result<Progress, StoreError> + Send + 'static,
+) -> Result<(), MemberError> {
     let probe = data.join(SNAPSHOT_FILE);
     if log.end().await? > Position(0) || log.newest_snapshot(&probe).await?.is_some() {
         return Err(MemberError::Founded);
     }
     let store = open_store(&data.join(STORE_DIRECTORY), Caches::default()).await?;
-    let placed = progress.clone();
-    let place = move |trees: &crate::store::Trees| {
-        Progress::begin(trees, placed.position)?;
-        placed.save(trees)
+    let place = move |trees: &Trees| {
+        let progress = place(trees)?;
+        Progress::begin(trees, progress.position)?;
+        progress.save(trees)?;
+        Ok::<_, StoreError>(progress.position)
     };
-    on_threads(store.writer().run(place)).await?;
+    let position = on_threads(store.writer().run(place)).await?;
     let file = write_snapshot(&store, data, 0).await?;
-    log.put_snapshot(progress.position, &file, &[progress.position]).await?;
+    log.put_snapshot(position, &file, &[position]).await?;
     let ending = move || {
         fs::remove_file(&file)?;
         Ok(store.close()?)
     };
     blocking(ending).await
+}
+
+/// Makes the copy in the data directory `data`, which no process has open, the data of one machine. Returns its place in the log, and the
+/// new epoch: the other nodes go on with the one before.
+///
+/// # Errors
+/// [`MemberError`].
+pub async fn leave(data: &Path) -> Result<(Position, String), MemberError> {
+    let store = open_store(&data.join(STORE_DIRECTORY), Caches::default()).await?;
+    let position = match examine(&store)? {
+        Copy::Whole(progress) => progress.position,
+        Copy::None => return Err(MemberError::Single),
+        Copy::Torn => return Err(MemberError::Torn),
+    };
+    let epoch = store.writer().run(|trees| Progress::remove(trees).and_then(|()| trees.new_epoch())).await?;
+    blocking(move || Ok(store.close()?)).await?;
+    Ok((position, epoch))
 }
 
 /// Writes a snapshot of `store` to a file in `data`; returns its path. Fails where less than `floor` bytes would stay free on the disk.

@@ -12,7 +12,7 @@
 //! # Invariants
 //! - A store is changed by entries alone, each once and in the order of the log; but for records that concern one node, which are in
 //!   trees that are not summed, or change no sum that is compared.
-//! - The same entries give the same records: [`chain`] shows where they don't, as far as trees are summed.
+//! - The same entries give the same records: [`chain`] shows where they don't.
 //! - An entry that a crash has torn is never built upon: the copy is made anew from a snapshot.
 //!
 //! `log` is the engine as seen from here, with `memory` for tests; `entry` the form of entries, `progress` the place of a copy in the
@@ -21,16 +21,25 @@
 mod chain;
 mod contact;
 mod entry;
+pub mod founding;
 mod log;
 mod maker;
 mod member;
+#[cfg(test)]
 pub mod memory;
 mod nats;
+pub mod node;
+mod peers;
 mod progress;
 mod replica;
+#[cfg(test)]
 pub mod simulation;
 mod tail;
+mod talk;
+#[cfg(test)]
 mod tests;
+
+pub use member::{MemberError, drop_copy};
 
 use std::fmt;
 

@@ -131,6 +131,16 @@ impl Progress {
         trees.cluster.insert(DONE, &text.into())
     }
 
+    /// Removes the records from a store, which is no copy from then on.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn remove(trees: &Trees) -> Result<()> {
+        // What was applied in part would be found so.
+        trees.cluster.remove(DONE)?;
+        trees.cluster.remove(BEGUN)
+    }
+
     /// Returns whether an entry of that name is a repetition, or was overtaken by a later one of its author: it is passed over.
     pub fn has_passed(&self, id: EntryId) -> bool {
         self.boots.get(&id.boot).is_some_and(|last| last.n >= id.n)

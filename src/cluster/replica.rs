@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::chain::{Chain, Comparison, Link, Mark};
@@ -16,8 +16,10 @@ use super::{BootId, NodeName, Position};
 use crate::change::{Applier, Change, Changes, Moment, Proposed};
 use crate::store::{Result, StoreError};
 
-/// The age of the last entry up to which its author counts as present.
+/// The age of the last entry up to which its author counts as present, where it is asked who appends what nobody else does.
 const PRESENT: Duration = Duration::from_secs(10);
+/// The age up to which an author is known: each appends something once a minute.
+const KNOWN: Duration = Duration::from_secs(150);
 
 /// The reason for which a copy can't go on.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +124,8 @@ pub struct Replica {
     pub waiting: Waiting,
     /// Whether the node is in touch.
     pub contact: Contact,
+    /// The last position that was applied.
+    applied: watch::Sender<Position>,
 }
 
 impl Replica {
@@ -131,7 +135,8 @@ impl Replica {
         let (present, has_own) = (BTreeMap::new(), false);
         let known = Known { progress, chain, applied: None, has_own, present };
         let (waiting, contact) = (Waiting::default(), Contact::default());
-        Self { node, boot, changes, known: Mutex::new(known), waiting, contact }
+        let applied = watch::Sender::new(known.progress.position);
+        Self { node, boot, changes, known: Mutex::new(known), waiting, contact, applied }
     }
 
     /// The changes of the copy.
@@ -160,6 +165,11 @@ impl Replica {
         self.known.lock().chain.newest()
     }
 
+    /// Waits until the entry at `position` has been applied.
+    pub async fn reached(&self, position: Position) {
+        let _ = self.applied.subscribe().wait_for(|applied| *applied >= position).await; // the sender is here
+    }
+
     /// The place of the copy in the log.
     pub fn progress(&self) -> Progress {
         self.known.lock().progress.clone()
@@ -171,6 +181,13 @@ impl Replica {
         let known = self.known.lock();
         let others = known.present.iter().filter(|(_, last)| now.saturating_duration_since(**last) < PRESENT);
         (known.applied, others.map(|(name, _)| name).all(|name| *name > self.node))
+    }
+
+    /// The other nodes that have appended something lately, with the age of that.
+    pub fn others(&self) -> Vec<(NodeName, Duration)> {
+        let (known, now) = (self.known.lock(), Instant::now());
+        let ages = known.present.iter().map(|(name, last)| (name.clone(), now.saturating_duration_since(*last)));
+        ages.filter(|(name, age)| *name != self.node && *age < KNOWN).collect()
     }
 
     /// Returns an entry with the number `n`, which has no operations yet.
@@ -241,9 +258,10 @@ impl Replica {
         known.applied = Some(now);
         if entry.id().boot != self.boot {
             known.present.insert(entry.node.clone(), now);
-            known.present.retain(|_, last| now.saturating_duration_since(*last) < PRESENT);
+            known.present.retain(|_, last| now.saturating_duration_since(*last) < KNOWN);
         }
         drop(known);
+        self.applied.send_replace(position);
         match comparison {
             Comparison::Equal => Ok(()),
             Comparison::Differs => {

@@ -30,7 +30,6 @@ use crate::change::{Change, Changes, ClockState, Delta, Expire};
 use crate::core::time::Timestamp;
 use crate::data_dir::STORE_DIRECTORY;
 use crate::store::{MetaKey, Store, StoreError};
-use crate::telemetry::metrics::Metrics;
 
 /// The nodes of a cluster.
 pub const NODES: usize = 3;
@@ -206,7 +205,7 @@ impl Callers {
 /// A node's life: it starts again by itself where its copy can't go on.
 async fn live<L: Log>(log: L, mut options: MemberOptions, running: Slot, mut callers: Callers) {
     loop {
-        let member = match Member::open(log.clone(), options.clone(), Metrics::new(Arc::default())).await {
+        let member = match Member::open(log.clone(), options.clone()).await {
             Ok(member) => member,
             // The process before is not wholly gone yet, on a busy machine.
             Err(MemberError::Log(_) | MemberError::Store(StoreError::Locked(_))) => {
@@ -256,7 +255,7 @@ fn founded() -> &'static Founded {
         // On a thread of its own, which may wait.
         let founding = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-            runtime.block_on(found(&log, data.path(), &progress)).unwrap();
+            runtime.block_on(found(&log, data.path(), move |_| Ok(progress))).unwrap();
         };
         std::thread::scope(|scope| scope.spawn(founding).join().unwrap());
         Founded { data, log }

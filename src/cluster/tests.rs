@@ -220,8 +220,7 @@ fn log_that_has_lost_entries_is_noticed() {
         }
         world.log.lose(3);
         let options = MemberOptions::for_tests(nodes[0].store().parent().unwrap());
-        let metrics = crate::telemetry::metrics::Metrics::new(std::sync::Arc::default());
-        let opened = Member::open(world.log.of(0), options, metrics).await;
+        let opened = Member::open(world.log.of(0), options).await;
         assert!(matches!(opened, Err(MemberError::LostEntries(_))));
     });
 }

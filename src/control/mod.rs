@@ -2,6 +2,8 @@
 //! directory, so every caller acts as its operator.
 
 mod check;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod history;
 mod import;
 pub mod server;
@@ -59,7 +61,13 @@ pub static ROUTES: &[Route] = routes! {
 /// Returns the service of the control socket: the REST API, every caller being the data directory's owner, and the routes above.
 /// Never to be served on a network.
 pub fn service(app: &Arc<App>) -> Service {
-    let root = mount(app, &[api::ROUTES, ROUTES], true);
+    let tables = [
+        api::ROUTES,
+        ROUTES,
+        #[cfg(feature = "cluster")]
+        cluster::ROUTES,
+    ];
+    let root = mount(app, &tables, true);
     Service::new(root).catcher(Catcher::default().hoop(AsJson))
 }
 

@@ -23,7 +23,7 @@ pub struct Code {
 
 /// An error of every code.
 fn samples() -> Vec<ApiError> {
-    let health = Health { running: true, disk_space: false, commit: true, hub: true, store: true };
+    let health = Health { running: true, disk_space: false, commit: true, hub: true, store: true, cluster: None };
     let wait = Duration::from_secs(3);
     vec![
         ApiError::InvalidJson("body is not valid JSON: expected value at line 1 column 2".into()),

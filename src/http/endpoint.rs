@@ -103,7 +103,11 @@ struct Authorized {
 impl Endpoint {
     async fn answer(&self, req: &mut Request, route: &'static Route, parameter: Parameter) -> Result<Answer, ApiError> {
         let rights = self.app.auth.rights();
-        let mut who = self.authorize(req, route)?; // before any of the body is read
+        let mut who = match self.authorize(req, route) {
+            // Perhaps the token was made at another node.
+            Err(ApiError::Unauthorized) if self.app.catch_up().await => self.authorize(req, route)?,
+            authorized => authorized?, // before any of the body is read
+        };
         self.record(who.as_ref());
         self.count(who.as_ref())?;
         let (id, name) = match parameter {
@@ -134,11 +138,26 @@ impl Endpoint {
         let app = self.app.clone();
         let user = caller.as_ref().map(|caller| caller.user.id);
         let call = Call { app, caller, cookie, id, name, address, encrypted, foreign_page, query, idempotency_key, body };
-        let answer = (route.run)(call).await?.below(|| if self.control { None } else { self.app.admission.prefix(req) });
+        let answer = self.run(route, call).await?.below(|| if self.control { None } else { self.app.admission.prefix(req) });
         match answer.with_room(&self.app.admission.answers, user).await {
             Err(_) if route.verb == Verb::Get => Err(ApiError::NO_ROOM),
             // What has been changed is not answered with a refusal.
             Ok(answer) | Err(answer) => Ok(answer),
+        }
+    }
+
+    /// Makes a call. On several nodes, what is not found here may have been made at another one: it is looked for again then.
+    async fn run(&self, route: &'static Route, call: Call) -> Result<Answer, ApiError> {
+        if !self.app.is_node() {
+            return (route.run)(call).await;
+        }
+        // Log-ins and the like: before, so that it is no matter of what is there.
+        if route.access.allows(Actor::Anonymous) && route.verb == Verb::Post {
+            self.app.catch_up().await;
+        }
+        match (route.run)(call.clone()).await {
+            Err(ApiError::NotFound(_)) if self.app.catch_up().await => (route.run)(call).await,
+            answer => answer,
         }
     }
 

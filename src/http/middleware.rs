@@ -14,6 +14,9 @@ use crate::admission::sockets;
 use crate::app::App;
 use crate::telemetry::metrics::{Refused, Route};
 
+/// The paths that are answered while this node's copy of the cluster's data is too old to serve anybody.
+const WHILE_STALE: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
 /// Counts and times each request, whatever handles it, refuses those without a proper `Host` and those of foreign pages, lets scripts of
 /// other origins in, and adds the headers of responses. One hoop for all of it: each costs an allocation a request, and a call whenever
 /// the handler is polled.
@@ -29,6 +32,9 @@ pub struct Middleware {
 impl Middleware {
     /// Checks what does not depend on the route.
     fn check(&self, req: &Request) -> Result<(), ApiError> {
+        if self.app.is_stale() && !WHILE_STALE.contains(&req.uri().path()) {
+            return Err(ApiError::Busy(Refused::Busy));
+        }
         host::check(req)?;
         pages::check(req, &self.app.admission)?;
         framing::check(req)

@@ -23,6 +23,7 @@ pub const MAX_PAGE: usize = 1000;
 const DEFAULT_PAGE: usize = 100;
 
 /// An authorised call.
+#[derive(Clone)]
 pub struct Call {
     /// The server.
     pub app: Arc<App>,

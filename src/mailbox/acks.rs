@@ -127,6 +127,19 @@ impl PendingAcks {
         if self.is_empty() || self.submitted.swap(true, Ordering::AcqRel) {
             return;
         }
+        if !self.queue() {
+            // The queue is full: the next proof or the next sweep tries again.
+            self.submitted.store(false, Ordering::Release);
+        }
+    }
+
+    /// Queues the operation; returns `false` when the queue is full.
+    fn queue(self: &Arc<Self>) -> bool {
+        #[cfg(feature = "cluster")]
+        if self.changes.is_shared() {
+            let taking = self.clone();
+            return self.changes.send_riders(move || taking.submitted.store(false, Ordering::Release));
+        }
         let (taking, left_over) = (self.clone(), self.clone());
         let make = move || {
             // First the flag: a proof that comes from here on submits anew.
@@ -137,10 +150,7 @@ impl PendingAcks {
             left_over.put_back(left);
             left_over.submit();
         };
-        if !self.changes.defer(make, then) {
-            // The queue is full: the next proof or the next sweep tries again.
-            self.submitted.store(false, Ordering::Release);
-        }
+        self.changes.defer(make, then)
     }
 }
 
@@ -161,6 +171,13 @@ impl Riders for Ride {
         if let Some(acks) = self.0.upgrade().filter(|_| !left.is_empty()) {
             acks.put_back(left);
             acks.submit();
+        }
+    }
+
+    #[cfg(feature = "cluster")]
+    fn keep(&self, refused: Vec<Ack>) {
+        if let Some(acks) = self.0.upgrade() {
+            acks.put_back(refused); // the next proof or the next sweep tries again
         }
     }
 }

@@ -153,7 +153,7 @@ impl Mailbox {
         let committed = if changes.is_shared() { changes.memory().newest } else { changes.memory().newest_loaded };
         let committed = committed.0.into();
         let announcer = Arc::new(Announcer { hub: hub.clone(), metrics: metrics.clone(), committed });
-        #[cfg(test)]
+        #[cfg(feature = "cluster")]
         {
             let announcer = announcer.clone();
             changes.set_announcer(move |recipient, sender, appended| {

@@ -2,6 +2,7 @@
 
 pub mod banner;
 pub mod first_start;
+pub mod membership;
 pub mod names;
 pub mod reload;
 pub mod sweep;

@@ -65,6 +65,12 @@ pub enum StoreError {
     /// The log of the cluster has no room for the change.
     #[error("the cluster's log is full")]
     LogFull,
+    /// The store is a copy of a cluster's data, which only its log changes.
+    #[error(
+        "this is a copy of a cluster's data: set the section [cluster] as before, or run `qy-lty cluster leave` to make it the data of one \
+         machine"
+    )]
+    OfCluster,
     /// A job of maintenance was ended from outside; nothing was changed.
     #[error("interrupted")]
     Interrupted,

@@ -57,7 +57,7 @@ pub use error::{Result, Severity, StoreError};
 pub use log::fuzz_block;
 pub use log::{Blocks, Log};
 pub use loss::{Loss, acknowledge_loss};
-#[cfg(test)]
+#[cfg(feature = "cluster")]
 pub use maintenance::restore_copy;
 pub use maintenance::{
     BackupError, BackupPermit, Findings, Progress, Watch, check, compact, is_backup, repair, repair_for_start, restore, verify,
@@ -75,7 +75,7 @@ pub use records::{
 };
 pub use staging::is_unfinished;
 pub use trees::Trees;
-#[cfg(test)]
+#[cfg(feature = "cluster")]
 pub use writer::Answer as Reply;
 pub use writer::Pulse;
 

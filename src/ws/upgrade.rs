@@ -64,7 +64,11 @@ async fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Resul
     }
     let address = app.admission.client(req);
     let query = Query::of(req);
-    let found = identify(app, req, &query);
+    let mut found = identify(app, req, &query);
+    // Perhaps the credential was made at another node.
+    if matches!(found, Err(CloseCode::Unauthorized)) && app.catch_up().await {
+        found = identify(app, req, &query);
+    }
     check_rate(app, &found, address)?;
     let permit = app.admission.total.try_acquire(());
     let permit = permit.ok_or_else(|| ApiError::BusyFor(Refused::Connections, app.admission.retry_connection()))?;

@@ -22,7 +22,7 @@ pub use state::{ClockState, Observed};
 /// The most late gaps that are kept. Beyond them the shortest counts together with the next one, for what was made in between, too.
 const MAX_LATE_GAPS: usize = 512;
 /// The time by which the clock may be ahead of the entries of a log, in milliseconds.
-#[cfg(test)]
+#[cfg(feature = "cluster")]
 const MAX_LATENESS: i64 = 2000;
 /// The file by which systemd's time daemon shows that it has set the clock (systemd-timesyncd.service(8)). `adjtimex` would know of other
 /// daemons, but no maintained crate makes that call safe, and a unit with `ProtectClock` may not make it.
@@ -50,7 +50,7 @@ impl Moment {
     }
 
     /// The moment of an entry of a cluster's log.
-    #[cfg(test)]
+    #[cfg(feature = "cluster")]
     pub const fn of_entry(wall: Timestamp, clock: ClockState) -> Self {
         Self { wall, service: clock.service / 1000, clock }
     }
@@ -162,7 +162,7 @@ impl ServiceClock {
     }
 
     /// Sets the clock by that of an entry of a cluster's log. It is not put back for a second or so, by which entries may be late.
-    #[cfg(test)]
+    #[cfg(feature = "cluster")]
     pub fn follow(&self, state: ClockState) {
         let elapsed = self.elapsed();
         for (base, reached) in [(&self.service, state.service), (&self.lived, state.lived)] {
@@ -205,6 +205,15 @@ fn load(trees: &Trees) -> Result<Option<ClockState>> {
         Some(saved) => Some(saved),
         None => (wall > 0).then(|| ClockState::earlier(service, wall)),
     })
+}
+
+/// Returns the clock of a store that nobody serves, at this moment.
+///
+/// # Errors
+/// If the store fails.
+#[cfg(feature = "cluster")]
+pub fn clock_of(trees: &Trees) -> Result<ClockState> {
+    Ok(ServiceClock::open(trees)?.moment().clock)
 }
 
 /// Saves the clock and what was found out late, so that the next run can continue from it. What was saved is never put back.

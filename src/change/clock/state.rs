@@ -179,7 +179,7 @@ impl ClockState {
 
     /// The clock of a cluster's log when `passed` milliseconds have passed since this was that of an entry; `wall` is the engine's clock.
     /// A node that leaves the cluster goes on from it as after a stop.
-    #[cfg(test)]
+    #[cfg(feature = "cluster")]
     pub fn stepped(self, passed: u64, wall: i64) -> Self {
         let (service, lived) = (self.service.saturating_add(passed.min(MAX_MESSAGE_GAP)), self.lived.saturating_add(passed));
         let point = Point { wall, lived };
@@ -199,7 +199,7 @@ impl ClockState {
     }
 
     /// The same clock, which the boot clock continues from `since_boot`.
-    #[cfg(test)]
+    #[cfg(feature = "cluster")]
     pub fn from(self, since_boot: u64) -> Self {
         Self { since_boot, ..self }
     }

@@ -11,6 +11,9 @@ use crate::core::time::Timestamp;
 
 /// The error of a message that a full stream refuses.
 const STORE_FAILED: u64 = 10_077;
+/// The errors of a stream that may take more than the servers have.
+const NO_RESOURCES: u64 = 10_023;
+const NO_STORAGE: u64 = 10_047;
 
 /// The client, for JetStream's requests.
 #[derive(Clone)]
@@ -79,6 +82,9 @@ fn answered(message: &Message) -> Result<Value, LogError> {
     let text = error["description"].as_str().unwrap_or_default().to_owned();
     match (error["err_code"].as_u64(), error["code"].as_u64()) {
         (Some(STORE_FAILED), _) if text.contains("maximum") => Err(LogError::Full),
+        (Some(NO_RESOURCES), _) | (Some(NO_STORAGE), _) => {
+            Err(LogError::Refused(format!("{text}: set cluster.log_max_bytes lower, or JetStream's max_file higher")))
+        }
         // Of the server: another one may do it.
         (_, Some(500..)) => Err(LogError::Unreachable(text)),
         _ => Err(LogError::Refused(text)),

@@ -7,13 +7,14 @@
 //! JetStream's requests are JSON (NATS ADR-1 and ADR-31), of which a handful is used here: they are made on the client's core.
 
 mod api;
+mod engine;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, HeaderMap};
+use async_nats::{Client, ConnectOptions, HeaderMap, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::json;
@@ -50,13 +51,20 @@ pub struct NatsOptions {
     pub generation: u32,
 }
 
+pub use engine::connect;
+
 /// The log of one cluster.
 #[derive(Clone)]
 pub struct NatsLog {
     api: Api,
+    cluster: String,
+    /// The number of the log.
+    pub generation: u32,
     /// The stream of entries, and that of snapshots.
     stream: String,
     snapshots: String,
+    /// The beginning of all subjects.
+    subject: String,
     /// The subjects of entries, of those that are published again, and of pieces of snapshots.
     entries: String,
     committed: String,
@@ -87,15 +95,40 @@ impl NatsLog {
             connecting = connecting.add_root_certificates(file);
         }
         let client = connecting.connect(servers).await.map_err(|error| LogError::Unreachable(error.to_string()))?;
+        Ok(Self::new(Api::new(client), cluster, generation))
+    }
+
+    fn new(api: Api, cluster: String, generation: u32) -> Self {
         let (stream, subject) = (format!("qy-{cluster}-{generation}"), format!("qy.{cluster}.{generation}"));
-        Ok(Self {
-            api: Api::new(client),
+        Self {
+            api,
+            cluster,
+            generation,
             snapshots: format!("{stream}-snapshots"),
             stream,
             entries: format!("{subject}.log"),
             committed: format!("{subject}.committed"),
             pieces: format!("{subject}.snapshot"),
-        })
+            subject,
+        }
+    }
+
+    /// Tells other nodes something, at most once.
+    ///
+    /// # Errors
+    /// [`LogError::Unreachable`].
+    pub async fn tell(&self, channel: &str, payload: Bytes) -> Result<(), LogError> {
+        let told = self.client().publish(format!("{}.{channel}", self.subject), payload).await;
+        told.map_err(|error| LogError::Unreachable(error.to_string()))
+    }
+
+    /// Hears what nodes tell, this one included.
+    ///
+    /// # Errors
+    /// [`LogError::Unreachable`].
+    pub async fn listen(&self, channel: &str) -> Result<Subscriber, LogError> {
+        let subscribed = self.client().subscribe(format!("{}.{channel}", self.subject)).await;
+        subscribed.map_err(|error| LogError::Unreachable(error.to_string()))
     }
 
     fn client(&self) -> &Client {

@@ -286,8 +286,7 @@ async fn server_that_has_lost_everything_is_noticed() {
     let data = nodes[0].store().parent().unwrap().to_owned();
     let open = async |log: NatsLog| {
         let options = crate::cluster::member::MemberOptions::for_tests(&data);
-        let metrics = crate::telemetry::metrics::Metrics::new(std::sync::Arc::default());
-        crate::cluster::member::Member::open(log, options, metrics).await.err().map(|error| error.to_string())
+        crate::cluster::member::Member::open(log, options).await.err().map(|error| error.to_string())
     };
     let refused = open(log.clone()).await.unwrap();
     assert!(refused.contains("can't be reached"), "{refused}");

@@ -43,7 +43,7 @@ impl Store {
     ///
     /// # Errors
     /// [`BackupError`].
-    #[cfg(test)]
+    #[cfg(feature = "cluster")]
     pub async fn snapshot<W: Write + Send + 'static>(&self, permit: BackupPermit, sink: W, floor: u64) -> Result<W, BackupError> {
         self.backup_with(permit, sink, floor, false).await.map(|(sink, _)| sink)
     }

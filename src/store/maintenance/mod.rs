@@ -23,6 +23,6 @@ pub use dump::BackupError;
 pub use migrate::{migrate, must_migrate};
 pub use repair::{repair, repair_for_start};
 pub use restore::restore;
-#[cfg(test)]
+#[cfg(feature = "cluster")]
 pub use restore::restore_copy;
 pub use watch::{Progress, Watch};

@@ -50,6 +50,9 @@ fn rebuild_locked(path: &Path, unacknowledged: bool, watch: Watch<'_>) -> Result
         Err(error @ (StoreError::Unreadable(_) | StoreError::DamagedLog)) => salvage::open(path, error)?,
         Err(error) => return Err(error),
     };
+    if !salvaged.trees.cluster.is_empty()? {
+        return Err(StoreError::OfCluster); // another one is made from a snapshot, which has everything
+    }
     let loss = salvaged.loss(path)?;
     if salvaged.is_whole() {
         let mut verified = verify(&salvaged.trees, watch)?;

@@ -66,7 +66,7 @@ pub fn restore(source: impl Read, data: &Path) -> Result<RestoreReport, BackupEr
 ///
 /// # Errors
 /// [`BackupError`].
-#[cfg(test)]
+#[cfg(feature = "cluster")]
 pub fn restore_copy(source: impl Read, path: &Path) -> Result<(), BackupError> {
     let _lock = lock(path)?;
     let filled = read_into(source, path).and_then(|(staged, dump, _)| {

@@ -80,7 +80,7 @@ pub struct Writer {
     pulse: Arc<Mutex<Pulse>>,
     before_commit: Arc<OnceLock<BeforeCommit>>,
     /// Unset where the store is a copy of what is safe elsewhere: commits are not synced.
-    #[cfg(test)]
+    #[cfg(feature = "cluster")]
     is_synced: Arc<AtomicBool>,
 }
 
@@ -126,7 +126,7 @@ impl Writer {
             failed,
             pulse,
             before_commit,
-            #[cfg(test)]
+            #[cfg(feature = "cluster")]
             is_synced,
         })
     }
@@ -139,7 +139,7 @@ impl Writer {
     }
 
     /// From here on, commits are flushed to the system and not synced: the store is a copy of what is safe elsewhere.
-    #[cfg(test)]
+    #[cfg(feature = "cluster")]
     pub fn leave_unsynced(&self) {
         self.is_synced.store(false, std::sync::atomic::Ordering::Relaxed);
     }

@@ -70,7 +70,11 @@ async fn connect(app: &Arc<App>, req: &mut Request, res: &mut Response) -> Resul
         return Err(ApiError::Busy(Refused::Stopping));
     }
     let address = app.admission.client(req);
-    let found = identify(app, req)?;
+    let mut found = identify(app, req)?;
+    // Perhaps the credential was made at another node.
+    if matches!(found, Err(CloseCode::Unauthorized)) && app.catch_up().await {
+        found = identify(app, req)?;
+    }
     check_rate(app, &found, address)?;
     if let Ok((caller, _)) = &found
         && !matches!(caller.actor(), Actor::User | Actor::Admin)
