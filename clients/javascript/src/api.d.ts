@@ -251,6 +251,8 @@ export type GreetingResponse = {
 
 /** The results of all checks. As JSON, each is `"ok"` or `"failed"`. */
 export type Health = {
+  /** The node is in touch with the log of its cluster; absent on one machine. */
+  cluster?: "ok" | "failed";
   /** The disk accepted a recent commit. */
   commit: "ok" | "failed";
   /** The free disk space exceeds `storage.min_free_bytes`. */

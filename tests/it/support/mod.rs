@@ -4,6 +4,7 @@ pub mod api;
 pub mod board;
 pub mod described;
 pub mod disk;
+pub mod engine;
 pub mod http;
 pub mod kept;
 pub mod load;

@@ -8,18 +8,49 @@ use tokio::sync::{OnceCell, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::api::{Config, ServeError, serve};
-use super::{ADMIN_PASSWORD, Answer, Client, DEADLINE, http};
+use super::{ADMIN_PASSWORD, Answer, Client, DEADLINE, engine, http};
 
 /// A server in this process; its data directory is deleted with it.
 pub struct Server {
     pub address: SocketAddr,
     pub data: tempfile::TempDir,
-    stop: Option<oneshot::Sender<()>>,
-    running: JoinHandle<Result<(), ServeError>>,
+    /// One, unless `QY_LTY_TEST_NODES` asks for several.
+    nodes: Vec<Node>,
+    /// Passes each connection on to another node than the one before, where there are several.
+    _front: Option<AbortOnDropHandle<()>>,
     config: Config,
     admin: OnceCell<String>,
+}
+
+/// A server of the program.
+struct Node {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<Result<(), ServeError>>,
+}
+
+impl Node {
+    async fn start(config: Config) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (_, reloads) = tokio::sync::mpsc::channel(1);
+        let shutdown = async {
+            let _ = stopped.await;
+        };
+        let running = tokio::spawn(serve(config, Some(ADMIN_PASSWORD.into()), listener, reloads, shutdown));
+        // The socket listens already; this waits for the first answer.
+        http::request(address, "GET", "/healthz", &[], b"").await;
+        Self { address, stop, running }
+    }
+
+    async fn stop(self) {
+        self.stop.send(()).unwrap();
+        timeout(DEADLINE, self.running).await.expect("stops in time").unwrap().unwrap();
+    }
 }
 
 /// Returns a configuration without the rate limits that a test on one address would run into.
@@ -64,23 +95,28 @@ impl Server {
     /// Starts one on a data directory, `data` in that directory.
     pub async fn on(data: tempfile::TempDir, mut config: Config) -> Self {
         config.server.data_dir = data.path().join("data");
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let (_, reloads) = tokio::sync::mpsc::channel(1);
-        let shutdown = async {
-            let _ = stopped.await;
-        };
-        let running = tokio::spawn(serve(config.clone(), Some(ADMIN_PASSWORD.into()), listener, reloads, shutdown));
-        let server = Self { address, data, stop: Some(stop), running, config, admin: OnceCell::new() };
-        server.get("/healthz", None).await; // the socket listens already; this waits for the first answer
-        server
+        engine::take_part(data.path(), &mut config).await;
+        let first = Node::start(config.clone()).await;
+        let (mut nodes, mut address, mut front) = (vec![first], None, None);
+        for name in engine::further_nodes() {
+            let mut further = config.clone();
+            further.server.data_dir = data.path().join(name);
+            engine::rename(&mut further, name);
+            nodes.push(Node::start(further).await);
+        }
+        if nodes.len() > 1 {
+            let (at, task) = engine::in_turn(nodes.iter().map(|node| node.address).collect()).await;
+            (address, front) = (Some(at), Some(task));
+        }
+        let address = address.unwrap_or(nodes[0].address);
+        Self { address, data, nodes, _front: front, config, admin: OnceCell::new() }
     }
 
     /// Shuts it down.
-    pub async fn stop(mut self) -> (tempfile::TempDir, Config) {
-        self.stop.take().unwrap().send(()).unwrap();
-        timeout(DEADLINE, self.running).await.expect("stops in time").unwrap().unwrap();
+    pub async fn stop(self) -> (tempfile::TempDir, Config) {
+        for node in self.nodes {
+            node.stop().await;
+        }
         (self.data, self.config)
     }
 

@@ -272,14 +272,20 @@ class GreetingResponse(TypedDict):
     websocket: str
 
 
-class Health(TypedDict):
-    """The results of all checks. As JSON, each is `"ok"` or `"failed"`."""
+class _Health(TypedDict):
+    """The required fields of Health."""
 
     commit: Literal["ok", "failed"]
     disk_space: Literal["ok", "failed"]
     hub: Literal["ok", "failed"]
     running: Literal["ok", "failed"]
     store: Literal["ok", "failed"]
+
+
+class Health(_Health, total=False):
+    """The results of all checks. As JSON, each is `"ok"` or `"failed"`."""
+
+    cluster: Literal["ok", "failed"]
 
 
 Level = Literal["warning", "error"]
