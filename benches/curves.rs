@@ -190,7 +190,8 @@ async fn connections(settings: &Settings, curves: &mut Curves) -> Result<()> {
         bench.sizes.connections = count;
         // What a server takes once is no part of a connection: others, of other users, are there before.
         let before = bench.population.recipients(count + ACTIVE).await?.split_off(count);
-        let before = connect(server.target(), before.into_iter().map(|one| one.token).collect(), 64, &mut Refusals::new()).await?;
+        let before =
+            connect(server.target(), before.into_iter().map(|one| one.token).collect(), 64, &mut Refusals::new()).await?;
         let before = Receivers::start(before, &Shared::new(Flow::Free));
         let idle = bench.run(Workload::Idle).await?.remove(0);
         curves.add("connect by connections", x, "µs", idle.figure("cpu_us_per_connect"));
