@@ -115,10 +115,11 @@ pub async fn serve_at(
     let mut background = JoinSet::new(); // aborts its tasks when it is dropped
     let starting = background.spawn(systemd::starting());
     let mut shutdown = pin!(shutdown);
+    let may_wait = Membership::may_wait(&config);
     let (app, mut membership) = tokio::select! {
         opened = Membership::open(config, &data) => opened?,
-        // Perhaps it waits for the other nodes' log.
-        () = &mut shutdown => return Ok(()),
+        // What is done to a store on one machine, compacting it for example, comes to its end.
+        () = &mut shutdown, if may_wait => return Ok(()),
     };
     starting.abort();
     app.set_provenance(provenance);

@@ -32,8 +32,8 @@ use crate::store::{Caches, Store, StoreError, Watch, compact, repair_for_start};
 use crate::telemetry::metrics::Metrics;
 use crate::wire::CloseCode;
 
-/// The longest wait for the last writes when the server stops: a worn disk takes seconds.
-const LAST_WRITES: Duration = Duration::from_secs(30);
+/// The longest wait for the last writes when the server stops: a worn disk takes seconds, and the unit of systemd gives a server thirty.
+const LAST_WRITES: Duration = Duration::from_secs(15);
 
 /// The shared state of one running server.
 pub struct App {

@@ -20,6 +20,10 @@ const KEY_LIFE_SECONDS: u64 = 86_400;
 /// The most idempotency keys, and pages of receipts, that one operation removes.
 const MAX_REMOVALS: usize = 512;
 
+/// The most pages of receipts that one operation looks at and removes nothing of, beside those: more than there are where nodes could differ
+/// in which they have looked at.
+const MAX_LOOKS: usize = 8192;
+
 /// The most messages that one operation clears, which takes about two milliseconds.
 const MAX_CLEARED_MESSAGES: usize = 512;
 
@@ -242,7 +246,7 @@ impl Operation for Expire {
 /// Removes receipts; returns whether there are more to remove.
 fn expire_receipts(machine: &mut Machine<'_>, moment: Moment) -> Result<bool> {
     let (mut removals, mut looks) = (0, 0);
-    while removals < MAX_REMOVALS && looks < MAX_REMOVALS {
+    while removals < MAX_REMOVALS && looks < MAX_LOOKS {
         let (number, excess, last) = {
             let memory = machine.memory();
             let Some((number, excess)) = memory.index.removable_receipts(moment.service) else { return Ok(false) };

@@ -126,6 +126,9 @@ impl Stage {
             }
         }
         self.urgent |= evicted > 0;
+        if evicted == 0 && self.pages.get(&number).is_some_and(|page| !page.dirty) {
+            self.pages.remove(&number); // nothing is to be written, and there may be many of these
+        }
         Ok(evicted)
     }
 

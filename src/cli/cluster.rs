@@ -59,7 +59,10 @@ impl ClusterCommand {
 
 /// Returns the section `[cluster]`.
 fn section(config: &Config) -> anyhow::Result<ClusterConfig> {
-    config.cluster.clone().ok_or_else(|| anyhow!("the configuration has no section [cluster]; docs/growth.md describes it"))
+    config
+        .cluster
+        .clone()
+        .ok_or_else(|| anyhow!("the configuration has no section [cluster]; `qy-lty config default` describes it"))
 }
 
 /// Refuses a data directory that a server has open.

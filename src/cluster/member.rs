@@ -20,6 +20,7 @@ use super::replica::{ApplyError, Replica, SharedReplica, on_threads};
 use super::tail::{self, TailError};
 use super::{BootId, NodeName, Position};
 use crate::change::{Changes, ProposalQueue};
+use crate::core::time::Timestamp;
 use crate::data_dir::STORE_DIRECTORY;
 use crate::store::{BackupError, Caches, Store, StoreError, Trees, restore_copy};
 use crate::telemetry::metrics::Metrics;
@@ -28,6 +29,8 @@ use crate::telemetry::metrics::Metrics;
 const SNAPSHOT_FILE: &str = "snapshot.new";
 /// The directory that a copy is moved to before it is removed.
 const DROPPED_DIRECTORY: &str = "store.dropped";
+/// The beginning of the names that stores which can't be opened are moved to; the time follows, in seconds since 1970.
+const DAMAGED: &str = "store.damaged-";
 /// The time between two looks at whether a snapshot is due.
 const SNAPSHOT_LOOK: Duration = Duration::from_secs(10);
 
@@ -103,7 +106,8 @@ pub enum MemberError {
     },
     /// The engine has lost what it had acknowledged.
     #[error(
-        "the log has lost entries: it ends before {0}, which this node has; run `qy-lty cluster reseed` on the node with the highest position"
+        "the log has lost entries: it ends before {0}, which this node has; stop all nodes, make the data of the one with the highest position that of \
+         one machine with `qy-lty cluster leave`, and found a cluster of another name with it"
     )]
     LostEntries(Position),
     /// An entry was applied in part before a crash.
@@ -240,12 +244,18 @@ async fn open_copy<L: Log>(log: &L, options: &MemberOptions) -> Result<(Store, P
             },
             // Not every write was synced, so a power cut may leave this.
             Err(MemberError::Store(error)) if error.is_damage() || matches!(error, StoreError::Unreadable(_)) => {
-                tracing::warn!(%error, "the copy can't be opened: it is made anew");
+                // Nothing says that it is a copy: it may be the data of one machine.
+                let kept = options.data.join(format!("{DAMAGED}{}", Timestamp::now().unix_seconds()));
+                tracing::warn!(%error, kept = %kept.display(), "the store can't be opened: a copy is made in its place");
+                let damaged = path.clone();
+                blocking(move || Ok(fs::rename(damaged, kept)?)).await?;
             }
             Err(error) => return Err(error),
         }
-        let data = options.data.clone();
-        blocking(move || Ok(drop_copy(&data)?)).await?;
+        if path.exists() {
+            let data = options.data.clone();
+            blocking(move || Ok(drop_copy(&data)?)).await?;
+        }
     }
     let file = options.data.join(SNAPSHOT_FILE);
     let newest = log.newest_snapshot(&file).await?.ok_or(MemberError::NotFounded)?;

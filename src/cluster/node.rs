@@ -57,11 +57,7 @@ impl Node {
     /// [`MemberError`].
     pub async fn join(cluster: &ClusterConfig, config: &Config, data: &Path) -> Result<Self, MemberError> {
         let log = reach(cluster).await?;
-        let (push_bytes, max_payload) = (config.limits.push_bytes, log.max_payload());
-        let most = max_payload.saturating_sub(ENTRY_BYTES);
-        if push_bytes == 0 || push_bytes > most {
-            return Err(MemberError::TooLong { push_bytes, max_payload, most });
-        }
+        check_length(&log, config)?;
         let name = NodeName(cluster.node.clone().unwrap_or_else(host_name));
         let storage = &config.storage;
         let options = MemberOptions {
@@ -75,11 +71,6 @@ impl Node {
         let member = open(&log, options).await?;
         let end = log.end().await?;
         let replica = member.replica();
-        let settings = replica.progress().settings;
-        let other = differing(&settings, &Settings { mailbox: config.mailbox.clone(), history: config.history.clone() });
-        if !other.is_empty() {
-            return Err(MemberError::OtherSettings(other.join(", ")));
-        }
         let stale = Duration::from_secs(cluster.stale_seconds.into());
         let view =
             Arc::new(View { cluster: cluster.name.clone(), log, replica, stale, caught_up: tokio::sync::Mutex::default() });
@@ -157,6 +148,13 @@ async fn open(log: &NatsLog, options: MemberOptions) -> Result<Member<NatsLog>, 
     }
 }
 
+/// Checks that the engine takes the longest message.
+fn check_length(log: &NatsLog, config: &Config) -> Result<(), MemberError> {
+    let (push_bytes, max_payload) = (config.limits.push_bytes, log.max_payload());
+    let most = max_payload.saturating_sub(ENTRY_BYTES);
+    if push_bytes == 0 || push_bytes > most { Err(MemberError::TooLong { push_bytes, max_payload, most }) } else { Ok(()) }
+}
+
 /// Returns the settings that differ, as `section.key: VALUE here, VALUE in the cluster`.
 fn differing(cluster: &Settings, own: &Settings) -> Vec<String> {
     let sections = |settings: &Settings| serde_json::to_value(settings).unwrap_or_default();
@@ -180,8 +178,8 @@ pub struct View {
     replica: SharedReplica,
     /// The age of the last sign of the log from which on the copy is too old to serve.
     stale: Duration,
-    /// The beginning of the last time that the node caught up, as far as it was asked to.
-    caught_up: tokio::sync::Mutex<Option<Instant>>,
+    /// The beginning of the last attempt to catch up, and whether it has succeeded.
+    caught_up: tokio::sync::Mutex<Option<(Instant, bool)>>,
 }
 
 /// The state of a node, for people.
@@ -235,18 +233,46 @@ impl View {
     }
 
     /// Applies what was acknowledged before this call, so that who was answered at another node finds here what was done there. Returns
-    /// whether there may have been anything; `false` also where the log does not answer in time. Many calls at once are one question.
+    /// whether that is so: what was not there is to be looked for again. Where the log does not answer, it is not. Many calls at once are
+    /// one question, and share its answer.
     pub async fn catch_up(&self) -> bool {
-        let called = Instant::now();
-        let mut caught_up = self.caught_up.lock().await;
-        if caught_up.is_some_and(|began| began >= called) {
-            return true; // what began after this call has caught up with what was before it
+        if self.standing() != Standing::Fresh {
+            return false; // nobody waits for a log that can't be reached
         }
-        let (began, before) = (Instant::now(), self.replica.at().position);
-        let Ok(Ok(end)) = timeout(ASK, self.log.end()).await else { return false };
-        let has_come = end <= before || timeout(ASK, self.replica.reached(end)).await.is_ok();
-        *caught_up = Some(began).filter(|_| has_come);
-        has_come && end > before
+        timeout(ASK, self.catch_up_since(Instant::now())).await.unwrap_or(false)
+    }
+
+    async fn catch_up_since(&self, called: Instant) -> bool {
+        let mut last = self.caught_up.lock().await;
+        if let Some((began, has_come)) = *last
+            && began >= called
+        {
+            return has_come; // what began after this call has caught up with what was before it
+        }
+        let began = Instant::now();
+        *last = Some((began, false)); // also where this is dropped: those who wait already don't ask again, one after the other
+        let Ok(end) = self.log.end().await else { return false };
+        self.replica.reached(end).await;
+        *last = Some((began, true));
+        true
+    }
+
+    /// Checks what a node's configuration must have in common with the cluster; once it has caught up.
+    ///
+    /// # Errors
+    /// [`MemberError::OtherSettings`], [`MemberError::TooLong`].
+    pub fn check_config(&self, config: &Config) -> Result<(), MemberError> {
+        let own = Settings { mailbox: config.mailbox.clone(), history: config.history.clone() };
+        let other = differing(&self.replica.progress().settings, &own);
+        if other.is_empty() { self.check_length(config) } else { Err(MemberError::OtherSettings(other.join(", "))) }
+    }
+
+    /// Checks that the engine takes the longest message by `config`.
+    ///
+    /// # Errors
+    /// [`MemberError::TooLong`].
+    pub fn check_length(&self, config: &Config) -> Result<(), MemberError> {
+        check_length(&self.log, config)
     }
 
     /// Waits until everything up to `end` has been applied, and something newer has been seen.

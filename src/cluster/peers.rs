@@ -18,6 +18,8 @@ use crate::hub::{Hub, Row, Rows};
 pub const SILENT: Duration = Duration::from_secs(3);
 /// The time for which a node that was heard counts as one whose word is waited for.
 const PRESENT: Duration = Duration::from_millis(1500);
+/// The time after which all rows are asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// The rows in one message, at most: about 100 KB.
 const MAX_ROWS: usize = 1000;
 
@@ -125,6 +127,8 @@ struct Peer {
     /// The parts of all rows that have come.
     parts: usize,
     gathered: Rows,
+    /// The time at which all rows were asked for.
+    asked: Option<Instant>,
 }
 
 /// What is to be answered to something that was told.
@@ -169,7 +173,7 @@ impl Listener {
             What::Ask { .. } | What::Synced { .. } => return Answer::None,
             What::Changed { .. } | What::All { .. } => {}
         }
-        let new = || Peer { boot, n: None, heard: now, parts: 0, gathered: Rows::new() };
+        let new = || Peer { boot, n: None, heard: now, parts: 0, gathered: Rows::new(), asked: None };
         let peer = self.peers.entry(node.clone()).or_insert_with(new);
         if peer.boot != boot {
             *peer = new();
@@ -201,7 +205,15 @@ impl Listener {
             What::Ask { .. } | What::Sync { .. } | What::Synced { .. } => true,
         };
         peer.n = is_known.then_some(n);
-        if is_known { Answer::None } else { Answer::Ask(node) }
+        if is_known {
+            peer.asked = None;
+            return Answer::None;
+        }
+        if peer.asked.is_some_and(|asked| now.saturating_duration_since(asked) < ASK_AGAIN) {
+            return Answer::None; // the answer is on its way
+        }
+        peer.asked = Some(now);
+        Answer::Ask(node)
     }
 
     /// The nodes that were heard within [`PRESENT`] at `now`.

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use super::log::LogError;
 use super::nats::NatsLog;
@@ -23,7 +23,7 @@ use crate::hub::{Announcement, Hub};
 const PEERS: &str = "peers";
 const LIVE: &str = "live";
 /// The time for which connections come and go before others are told.
-const GATHER: Duration = Duration::from_millis(5);
+const GATHER: Duration = Duration::from_millis(10);
 /// The time after which something is told although nothing has changed.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// The pause before the engine is tried again.
@@ -118,6 +118,8 @@ impl Talk {
         let question = self.teller.ask(None);
         self.tell(vec![question]).await?;
         let (mut heartbeat, hub) = (interval(HEARTBEAT), self.hub.clone());
+        // The time at which others are told of what has changed.
+        let mut telling = None;
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -129,7 +131,12 @@ impl Talk {
                     Some(message) => self.receive(&message.payload),
                     None => return Ok(()),
                 },
-                Some(message) = self.sent.recv() => self.log.tell(LIVE, message).await?,
+                Some(message) = self.sent.recv() => {
+                    // One that is longer than the servers take is lost, as others may be.
+                    if message.len() <= self.log.max_payload() {
+                        self.log.tell(LIVE, message).await?;
+                    }
+                }
                 Some(sync) = self.asked.recv() => self.ask(sync).await?,
                 Some(answer) = self.answers.next(), if !self.answers.is_empty() => {
                     if let Some((to, id)) = answer {
@@ -137,8 +144,9 @@ impl Talk {
                         self.tell(vec![answer]).await?;
                     }
                 }
-                () = hub.presence().changed() => {
-                    sleep(GATHER).await;
+                () = hub.presence().changed(), if telling.is_none() => telling = Some(Instant::now() + GATHER),
+                () = sleep_until(telling.unwrap_or_else(Instant::now)), if telling.is_some() => {
+                    telling = None;
                     self.tell_changes().await?;
                 }
                 _ = heartbeat.tick() => {

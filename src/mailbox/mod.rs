@@ -186,7 +186,10 @@ impl Mailbox {
         self.ttl.store(config.mailbox.ttl, Ordering::Relaxed);
         self.max_deliveries.store(config.mailbox.max_deliveries, Ordering::Relaxed);
         let settings = settings(config);
-        self.settings.lock().clone_from(&settings);
+        let is_same = std::mem::replace(&mut *self.settings.lock(), settings.clone()) == settings;
+        if is_same && self.changes.is_shared() {
+            return; // another node may have set others since, for all
+        }
         self.is_history_short.store(false, Ordering::Relaxed); // the next sweep looks
         if !self.changes.defer(move || settings, drop) {
             tracing::warn!("mailbox limits not applied: the store accepts no writes; reload again");
@@ -441,7 +444,7 @@ impl Mailbox {
         connection.mailboxes().fold(0, |lag, to| lag + memory.index.waiting_above(to, reader, at, now, MAX_LAG - lag))
     }
 
-    /// Forgets a reader of a user; its connections are closed by the caller.
+    /// Forgets a reader of a user, whose connections are closed.
     ///
     /// # Errors
     /// [`StoreError::Missing`] where there is none of that name; else when the store fails.

@@ -49,7 +49,14 @@ impl Membership {
         let mut task = AbortOnDropHandle::new(tokio::spawn(node.run()));
         tracing::info!(position = %end, "catching up with the cluster");
         tokio::select! {
-            () = view.caught_up(end) => {}
+            () = view.caught_up(end) => {
+                // Not before: the limits may have been changed since this copy was written.
+                if let Err(error) = view.check_config(&app.config()) {
+                    drop(task);
+                    let _ = tokio::task::spawn_blocking(move || app.store.close()).await; // the reason is the configuration
+                    return Err(error.into());
+                }
+            }
             ended = &mut task => {
                 let error = ending(ended);
                 let _ = tokio::task::spawn_blocking(move || app.store.close()).await; // the reason is what ended it
@@ -58,6 +65,17 @@ impl Membership {
             }
         }
         Ok((app, Self { task: Some(task) }))
+    }
+
+    /// Returns whether opening may wait for something that is not on this machine.
+    pub const fn may_wait(config: &Config) -> bool {
+        #[cfg(feature = "cluster")]
+        return config.cluster.is_some();
+        #[cfg(not(feature = "cluster"))]
+        {
+            let _ = config;
+            false
+        }
     }
 
     /// Completes when the server can't take part any more; never on one machine.
@@ -122,11 +140,13 @@ pub async fn guard(app: Arc<App>) {
             let is_stale = view.is_stale();
             match (std::mem::replace(&mut was_stale, is_stale), is_stale) {
                 (false, true) => {
-                    tracing::error!("the log of the cluster is out of reach: this node serves nobody until it is back");
-                    app.close_all();
+                    tracing::error!("the log of the cluster is out of reach: this node serves nobody until it is back")
                 }
                 (true, false) => tracing::info!("the log of the cluster is back"),
                 _ => {}
+            }
+            if is_stale {
+                app.close_all(); // also those whose handshake was under way
             }
         }
     }

@@ -30,6 +30,9 @@ enum ReloadError {
     Handlers(#[from] HandlersError),
     #[error("{0}")]
     Task(#[from] io::Error),
+    #[cfg(feature = "cluster")]
+    #[error(transparent)]
+    Cluster(#[from] crate::cluster::MemberError),
 }
 
 /// Applies the configurations that arrive, one after another, until its task is aborted. `tls` leads to the task that follows the
@@ -62,6 +65,10 @@ async fn apply(
     let old = Arc::clone(&app.config());
     let changes = old.diff(&config);
     let new = old.apply_live(config);
+    #[cfg(feature = "cluster")]
+    if let Some(view) = &app.cluster {
+        view.check_length(&new)?;
+    }
     // First everything that can fail. Creating a client for upstreams blocks: it reads the system's certificates.
     let (handlers, before, after) = (Arc::clone(&app.handlers()), old, new.clone());
     let handlers = tokio::task::spawn_blocking(move || handlers.changed(&before, &after)).await.map_err(io::Error::other)??;
