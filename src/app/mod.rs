@@ -244,8 +244,8 @@ impl App {
         health
     }
 
-    /// On several nodes, applies what was acknowledged before this call. Returns whether there may have been anything: something that was
-    /// not there can be looked for again.
+    /// On several nodes, applies what was acknowledged before this call. Returns whether that is so, and what was not there is to be looked
+    /// for again; never on one machine.
     pub async fn catch_up(&self) -> bool {
         #[cfg(feature = "cluster")]
         if let Some(view) = &self.cluster {

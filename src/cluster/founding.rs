@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Position;
+pub use super::member::leave;
 use super::member::{self, MemberError};
 use super::nats::{NewLog, connect};
 use super::progress::Progress;
@@ -24,12 +24,4 @@ pub async fn found(cluster: &ClusterConfig, config: &Config, data: &Path) -> Res
     let settings = Settings { mailbox: config.mailbox.clone(), history: config.history.clone() };
     let generation = log.generation;
     member::found(&log, data, move |trees| Ok(Progress::founded(generation, Timestamp::now(), clock_of(trees)?, settings))).await
-}
-
-/// Makes the copy in the directory `data` the data of one machine. Returns its place in the log, and the new epoch.
-///
-/// # Errors
-/// [`MemberError`].
-pub async fn leave(data: &Path) -> Result<(Position, String), MemberError> {
-    member::leave(data).await
 }
